@@ -1,0 +1,250 @@
+#!/usr/bin/env node
+/**
+ * `npm run bench`: every figure of the README's table, measured in one run, each with how it was measured.
+ *
+ * PARTS is the table: a part builds its models (seeded, into .cache/bench), measures in fresh processes, says what it did
+ * and gives rows. The same models are timed in ONNX Runtime beside ours, so that a slow or busy machine shows in both.
+ */
+
+import { mkdirSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import colors from "picocolors";
+import yargs from "yargs";
+import { hideBin } from "yargs/helpers";
+import { problemsOf, renderProblems } from "../bin/problems.js";
+import { buildModel, type FamilyName } from "../models/families.js";
+import { writeModel } from "../models/onnx-writer.js";
+import type { SizeName } from "../models/sizes.js";
+import { fail } from "../src/diagnostics.js";
+import {
+  formatBytes,
+  formatCount,
+  formatError,
+  formatScaled,
+  formatSeconds,
+  formatShare,
+} from "../src/report/units.js";
+import { buildImage, type Built, CACHE, measure, type Timed } from "./processes.js";
+
+/** A row of the README's table. */
+interface Row {
+  readonly what: string;
+  readonly reach: string;
+  readonly aim: string;
+  readonly measured: string;
+}
+
+interface Part {
+  readonly doc: string;
+  readonly run: () => Row[];
+}
+
+const PARTS = {
+  bert: { doc: "bert-base at length 128: cycles, build, run, and the same model in ONNX Runtime", run: bert },
+  matmul: {
+    doc: "[2304x4096]x[4096x2048] in FP16: share of peak, speed of the linked machine, and ONNX Runtime",
+    run: matmul,
+  },
+  scaling: { doc: "compile time of 12 and of 48 identical layers", run: scaling },
+  storyteller: { doc: "the storyteller at length 128: cycles, run, and ONNX Runtime", run: storyteller },
+} as const satisfies Record<string, Part>;
+type PartName = keyof typeof PARTS;
+const isPart = (name: string): name is PartName => name in PARTS;
+
+function main(): void {
+  const chosen = chosenParts();
+  mkdirSync(CACHE, { recursive: true });
+  say(
+    `node ${process.version}, ${cpus()[0]?.model ?? "unknown processor"}, ${availableParallelism()} cores, ${formatBytes(totalmem())}`,
+  );
+  const rows = chosen.flatMap((name) => {
+    say(`\n${name}: ${PARTS[name].doc}`);
+    return PARTS[name].run();
+  });
+  say("\n| | reach | aim | measured |\n|---|---|---|---|");
+  for (const { what, reach, aim, measured } of rows) say(`| ${what} | ${reach} | ${aim} | ${measured} |`);
+}
+
+function chosenParts(): PartName[] {
+  const parts = Object.keys(PARTS).filter(isPart);
+  const { only } = yargs(hideBin(process.argv))
+    .scriptName("bench")
+    .usage(
+      `$0 [--only part...]\n\nMeasures the figures of the README's table. Parts:\n${parts.map((name) => `  ${name.padEnd(12)} ${PARTS[name].doc}`).join("\n")}`,
+    )
+    .version(false)
+    .strict()
+    .option("only", { type: "string", array: true, choices: parts, describe: "Parts to run; all when none is named." })
+    .fail((message: string, error: unknown) => {
+      if (error instanceof Error) throw error;
+      fail("LPU5008", { message, hint: "`npm run bench -- --help` lists the parts" });
+    })
+    .parseSync();
+  return only === undefined ? parts : parts.filter((name) => only.includes(name));
+}
+
+function bert(): Row[] {
+  const model = makeModel("bert", {}, "bert-base");
+  const image = join(CACHE, "bert-base.lpu");
+  const built = build(model, image);
+  const runs = compare(model, image, built);
+  return [
+    {
+      what: "bert-base (12 layers, 768, sequence 128, batch 1): cycles on lpu-v1, FP16",
+      reach: "220,000",
+      aim: "160,000",
+      measured: formatCount(built.cycles),
+    },
+    {
+      what: "same: `lpu build` wall / peak memory",
+      reach: "60 s / 3 GB",
+      aim: "10 s / 1.5 GB",
+      measured: `${formatSeconds(built.wallSeconds)} / ${formatBytes(built.peakBytes)}`,
+    },
+    {
+      what: "same: `lpu run` wall after load, value- and cycle-exact",
+      reach: "10 s",
+      aim: "1.5 s",
+      measured: formatSeconds(median(runs.lpu.runSeconds)),
+    },
+    ...peerRows("bert-base", runs),
+  ];
+}
+
+function matmul(): Row[] {
+  const model = makeModel("matmul", { m: 2304, k: 4096, n: 2048 }, "matmul");
+  const image = join(CACHE, "matmul.lpu");
+  const built = build(model, image);
+  const runs = compare(model, image, built);
+  const speed = built.macs / median(runs.lpu.runSeconds);
+  say(`  speed of the machine: multiply-accumulates of the model over the median run, inputs and outputs included`);
+  return [
+    {
+      what: "linked machine on large matmul bursts, one core",
+      reach: "4 GMAC/s",
+      aim: "10 GMAC/s",
+      measured: `${formatScaled(speed)}MAC/s`,
+    },
+    {
+      what: "[2304x4096]x[4096x2048] FP16 matmul, share of 102,400 MAC/cycle",
+      reach: "70 %",
+      aim: "88 %",
+      measured: `${formatShare(built.mxmUtilization)} (${formatCount(built.cycles)} cycles)`,
+    },
+    ...peerRows("matmul", runs),
+  ];
+}
+
+function scaling(): Row[] {
+  const sizes = { hidden: 256, heads: 4, intermediate: 1024, vocab: 1000, seq: 64 };
+  const seconds = [12, 48].map((layers) => {
+    const model = makeModel("bert", { ...sizes, layers }, `bert-${layers}-layers`);
+    const image = join(CACHE, "scaling.lpu");
+    const twice = [build(model, image), build(model, image)];
+    return Math.min(...twice.map(compileSeconds));
+  });
+  const [short = 0, long = 0] = seconds;
+  say("  compile time is the sum of all stages of `lpu build --json`, the better of two runs");
+  return [
+    {
+      what: "compile time, 12 -> 48 identical layers (hidden 256, sequence 64)",
+      reach: "2x",
+      aim: "1.3x",
+      measured: `${(long / short).toFixed(2)}x (${formatSeconds(short)} -> ${formatSeconds(long)})`,
+    },
+  ];
+}
+
+const compileSeconds = (built: Built): number => Object.values(built.seconds).reduce((sum, each) => sum + each, 0);
+
+function storyteller(): Row[] {
+  const model = fileURLToPath(new URL("../../models/storyteller/model.onnx", import.meta.url));
+  const image = join(CACHE, "storyteller.lpu");
+  const binds = ["s70=128"];
+  const built = build(model, image, binds);
+  const runs = compare(model, image, built, binds);
+  return [
+    { what: "storyteller, sequence 128: cycles", reach: "", aim: "", measured: formatCount(built.cycles) },
+    ...peerRows("storyteller", runs),
+  ];
+}
+
+function makeModel(family: FamilyName, sizes: Partial<Record<SizeName, number>>, name: string): string {
+  const { file, bytes } = writeModel(buildModel(family, sizes), join(CACHE, `${name}.onnx`));
+  say(`  model: ${name}.onnx, ${formatBytes(bytes)}`);
+  return file;
+}
+
+function build(model: string, image: string, binds: readonly string[] = []): Built {
+  const built = buildImage(model, image, binds);
+  const stages = Object.entries(built.seconds).map(([stage, seconds]) => `${stage} ${formatSeconds(seconds)}`);
+  say(
+    `  build: \`lpu build --rebuild\` in a fresh process, wall ${formatSeconds(built.wallSeconds)}, peak resident ${formatBytes(built.peakBytes)} (${stages.join(", ")})`,
+  );
+  say(
+    `    ${formatCount(built.cycles)} cycles, ${formatScaled(built.macs)}MAC, MXM ${formatShare(built.mxmUtilization)}, ${formatCount(built.instructions)} instructions, SRAM ${formatBytes(built.sramBytes)}`,
+  );
+  return built;
+}
+
+type Runs = Readonly<Record<"lpu" | "ort-node" | "ort-web", Timed>>;
+
+/** The three engines on the same inputs, one after another, one thread each. */
+function compare(model: string, image: string, built: Built, binds: readonly string[] = []): Runs {
+  const runs = {
+    lpu: measure("lpu", image, 10),
+    "ort-node": measure("ort-node", model, 3, binds),
+    "ort-web": measure("ort-web", model, 6, binds),
+  };
+  for (const [engine, timed] of Object.entries(runs)) {
+    const { loadSeconds, runSeconds, peakBytes } = timed;
+    const speed = built.macs / median(runSeconds);
+    say(
+      `  run: ${engine.padEnd(8)} ${formatSeconds(median(runSeconds))} median of ${runSeconds.length} (first ${formatSeconds(runSeconds[0] ?? 0)}), ${formatScaled(speed)}MAC/s, load ${formatSeconds(loadSeconds)}, peak resident ${formatBytes(peakBytes)}`,
+    );
+  }
+  say(
+    `  error: relative L2 against onnxruntime-node in fp32 ${formatError(relativeL2(runs.lpu.output, runs["ort-node"].output))}; every run took the predicted cycles`,
+  );
+  return runs;
+}
+
+function peerRows(name: string, runs: Runs): Row[] {
+  const ours = median(runs.lpu.runSeconds);
+  return (["ort-node", "ort-web"] as const).map((engine) => {
+    const theirs = median(runs[engine].runSeconds);
+    return {
+      what: `${name}: ours / ${engine === "ort-node" ? "onnxruntime-node" : "onnxruntime-web"} (fp32, one thread)`,
+      reach: "",
+      aim: "",
+      measured: `${formatSeconds(ours)} / ${formatSeconds(theirs)} = ${(ours / theirs).toFixed(2)}x`,
+    };
+  });
+}
+
+function relativeL2(got: Float32Array, want: Float32Array): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < want.length; i++) {
+    difference += ((got[i] ?? Number.NaN) - (want[i] ?? 0)) ** 2;
+    norm += (want[i] ?? 0) ** 2;
+  }
+  return Math.sqrt(difference / norm);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? (sorted[middle] ?? 0) : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
+}
+
+const say = (line: string): void => console.log(line);
+
+try {
+  main();
+} catch (error) {
+  console.error(renderProblems(problemsOf(error), colors));
+  process.exitCode = 1;
+}

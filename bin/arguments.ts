@@ -1,0 +1,65 @@
+/**
+ * The values of options that have a form of their own: `name=value` lists. All that is wrong in a list is one error.
+ */
+
+import { throwTogether } from "../src/edge.js";
+import { CompileError, fail } from "../src/diagnostics.js";
+import { TARGETS, type TargetName } from "../src/ir/target.js";
+
+/** `--bind batch=1 --bind seq=128`, or `--bind batch=1,seq=128`. */
+export function parseBinds(options: readonly string[]): Record<string, number> {
+  return parsePairs(
+    "--bind",
+    "batch=1",
+    options.flatMap((option) => option.split(/,(?=[\w.]+=\d)/)),
+    (text) => {
+      const extent = Number(text);
+      return /^\d+$/.test(text) && Number.isSafeInteger(extent) && extent > 0 ? extent : undefined;
+    },
+  );
+}
+
+/** `--shape input_ids=1x128`. */
+export function parseShapes(options: readonly string[]): Record<string, readonly number[]> {
+  return parsePairs("--shape", "input_ids=1x128", options, (text) =>
+    /^\d+([x,]\d+)*$/.test(text) ? text.split(/[x,]/).map(Number) : undefined,
+  );
+}
+
+/** `--input input_ids=ids.npy`; the first `=` ends the name, because a path may have others. */
+export function parseInputs(options: readonly string[]): Record<string, string> {
+  return parsePairs("--input", "input_ids=ids.npy", options, (text) => (text === "" ? undefined : text));
+}
+
+export function parseTarget(name: string): TargetName {
+  if (isTarget(name)) return name;
+  return fail("LPU5008", {
+    message: `--target: unknown target '${name}'`,
+    hint: `targets are ${Object.keys(TARGETS).join(", ")} (lpu targets)`,
+  });
+}
+
+const isTarget = (name: string): name is TargetName => Object.hasOwn(TARGETS, name);
+
+/** Names of dimensions may be expressions with anything in them, so the last `=` ends a name; see `parseInputs` for the other case. */
+function parsePairs<Value>(
+  option: string,
+  example: string,
+  texts: readonly string[],
+  parse: (text: string) => Value | undefined,
+): Record<string, Value> {
+  const problems: CompileError[] = [];
+  const pairs = new Map<string, Value>();
+  const refuse = (message: string): void =>
+    void problems.push(new CompileError("LPU5008", { message, hint: `write it like ${option} ${example}` }));
+  for (const text of texts) {
+    const cut = option === "--input" ? text.indexOf("=") : text.lastIndexOf("=");
+    const name = text.slice(0, Math.max(0, cut));
+    const value = cut < 1 ? undefined : parse(text.slice(cut + 1));
+    if (value === undefined) refuse(`${option}: expected a name and a value, found '${text}'`);
+    else if (pairs.has(name)) refuse(`${option}: '${name}' is given twice`);
+    else pairs.set(name, value);
+  }
+  throwTogether(problems);
+  return Object.fromEntries(pairs);
+}

@@ -1,0 +1,69 @@
+/**
+ * Cases of `lpu verify`: where they are, and what is said about each. A case is a folder in the layout of the ONNX backend
+ * tests; it is given itself, or by a folder that holds such folders.
+ */
+
+import { readdirSync, statSync } from "node:fs";
+import { join, normalize } from "node:path";
+import { CompileError } from "../src/diagnostics.js";
+import { throwTogether } from "../src/edge.js";
+import { attempt } from "../src/files.js";
+import type { Problem } from "./problems.js";
+
+export const STATUSES = ["passed", "failed", "unsupported", "error"] as const;
+export type CaseStatus = (typeof STATUSES)[number];
+
+export interface OutputError {
+  readonly name: string;
+  readonly relL2: number;
+  readonly maxAbs: number;
+}
+
+export interface CaseResult {
+  readonly name: string;
+  readonly folder: string;
+  readonly status: CaseStatus;
+  /** Why it did not pass; empty when it did. */
+  readonly reason: string;
+  readonly problems: readonly Problem[];
+  readonly cycles: number | null;
+  readonly predictedCycles: number | null;
+  readonly mxmUtilization: number | null;
+  readonly hostWork: readonly string[];
+  /** The worst of each output over all data sets. */
+  readonly outputs: readonly OutputError[];
+}
+
+export interface VerifyResult {
+  readonly cases: readonly CaseResult[];
+  readonly totals: Readonly<Record<CaseStatus, number>>;
+}
+
+/** Every folder is a case, or holds cases; all that are neither are one error. */
+export function findCases(folders: readonly string[]): string[] {
+  const problems: CompileError[] = [];
+  const cases = folders.flatMap((folder) => {
+    try {
+      return isCase(folder) ? [normalize(folder)] : casesInside(folder);
+    } catch (error) {
+      if (!(error instanceof CompileError)) throw error;
+      problems.push(error);
+      return [];
+    }
+  });
+  throwTogether(problems);
+  return cases;
+}
+
+function casesInside(folder: string): string[] {
+  const names = attempt("LPU5001", `folder '${folder}' cannot be read`, () => readdirSync(folder)).sort();
+  const inside = names.map((name) => join(folder, name)).filter(isCase);
+  if (inside.length > 0) return inside;
+  throw new CompileError("LPU5009", {
+    message: `'${folder}': expected model.onnx, or folders that have one`,
+    hint: "see the layout of the ONNX backend tests",
+  });
+}
+
+const isCase = (folder: string): boolean =>
+  statSync(join(folder, "model.onnx"), { throwIfNoEntry: false })?.isFile() === true;

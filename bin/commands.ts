@@ -1,0 +1,310 @@
+/**
+ * The commands of `lpu`, one row each: how it is written, what it does in a sentence, its options, and what runs.
+ *
+ * A command returns its exit status; everything that goes wrong is thrown and rendered in one place (main.ts). Modules that
+ * load the compiler are imported by the commands that need them, so that `lpu --help` does not.
+ */
+
+import { dirname, resolve } from "node:path";
+import type { Argv, CommandModule } from "yargs";
+import { defaultCacheFolder } from "../src/cache.js";
+import { CompileError } from "../src/diagnostics.js";
+import { imageBeside, readText, readWhole, writeAtomically } from "../src/files.js";
+import { TARGETS } from "../src/ir/target.js";
+import { alignRows, summaryRows } from "../src/report/summary.js";
+import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
+import { parseBinds, parseInputs, parseShapes, parseTarget } from "./arguments.js";
+import type { BuildResult } from "./build.js";
+import { findCases } from "./cases.js";
+import { printCheck } from "./check-report.js";
+import { runJob } from "./jobs.js";
+import { printable } from "./problems.js";
+import { EXIT, type Terminal } from "./terminal.js";
+import { printCase, printTotals } from "./verify-report.js";
+
+/** Runs a command's work with a terminal and keeps its exit status; main.ts has the one there is. */
+export type Execute = (json: boolean, work: (terminal: Terminal) => Promise<number>) => Promise<void>;
+
+interface Command<Args> {
+  readonly command: string | readonly string[];
+  readonly doc: string;
+  readonly options: (argv: Argv) => Argv<Args>;
+  readonly run: (args: Args, terminal: Terminal) => Promise<number>;
+}
+
+const OPTIONS = {
+  json: { type: "boolean", default: false, describe: "one JSON object on stdout, all else on stderr" },
+  bind: {
+    type: "string",
+    array: true,
+    default: [] as string[],
+    describe: "size of a named dimension, like batch=1; may be repeated",
+  },
+  shape: {
+    type: "string",
+    array: true,
+    default: [] as string[],
+    describe: "shape of an input, like input_ids=1x128; may be repeated",
+  },
+  target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
+} as const;
+
+const model = { type: "string", demandOption: true, describe: "ONNX file" } as const;
+const image = { type: "string", demandOption: true, describe: "image, as build writes it" } as const;
+
+const buildOptions = (argv: Argv) =>
+  argv.positional("model", model).options({
+    output: { alias: "o", type: "string", describe: "where the image goes; beside the model if not given" },
+    bind: OPTIONS.bind,
+    shape: OPTIONS.shape,
+    target: OPTIONS.target,
+    rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
+    cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
+    "cache-dir": { type: "string", describe: "folder of the cache" },
+    "print-after": {
+      type: "string",
+      array: true,
+      default: [] as string[],
+      describe: "prints the text form after this pass, on stderr",
+    },
+    "dump-dir": { type: "string", describe: "writes the text form after every pass to this folder" },
+    time: { type: "boolean", default: false, describe: "prints the time of every pass, on stderr" },
+    verify: { type: "boolean", default: false, describe: "verifies the graph after every pass" },
+    json: OPTIONS.json,
+  });
+
+const buildCommand = row({
+  command: "build <model>",
+  doc: "Compiles a model to an image.",
+  options: buildOptions,
+  run: async (args, terminal) => {
+    const { model, target, rebuild, verify, time } = args;
+    const image = args.output ?? imageBeside(model);
+    const shown = { printAfter: args["print-after"], dumpFolder: args["dump-dir"], time, verify };
+    const binds = { bind: parseBinds(args.bind), shapes: parseShapes(args.shape) };
+    const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
+    const request = { model, image, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
+    const result = await runJob("build", request, {
+      tasks: terminal.tasks,
+      writes: [dirname(resolve(image)), ...(cacheFolder === undefined ? [] : [cacheFolder])],
+    });
+    if (result.cached) terminal.note("found in the cache (--rebuild builds again)");
+    printBuild(result, terminal);
+    return EXIT.ok;
+  },
+});
+const build = command(buildCommand);
+
+const run = command({
+  command: "run <image>",
+  doc: "Runs an image on the reference machine.",
+  options: (argv) =>
+    argv.positional("image", image).options({
+      input: {
+        alias: "i",
+        type: "string",
+        array: true,
+        default: [] as string[],
+        describe: "tensor for an input, like input_ids=ids.npy (.npy or .pb); may be repeated",
+      },
+      "output-dir": { type: "string", default: ".", describe: "folder for the outputs, as .npy files" },
+      json: OPTIONS.json,
+    }),
+  run: async (args, terminal) => {
+    const outputFolder = args["output-dir"];
+    const result = await runJob(
+      "run",
+      { image: args.image, inputs: parseInputs(args.input), outputFolder },
+      { tasks: terminal.tasks, writes: [outputFolder] },
+    );
+    terminal.result(result);
+    const rows = result.outputs.map(
+      ({ name, dtype, shape, file }) => [name, `${dtype}[${shape.join(",")}]  ${file}`] as const,
+    );
+    const cycles = `${formatCount(result.cycles)}  (predicted ${formatCount(result.predictedCycles)}; ${formatSeconds(result.seconds)} on this computer)`;
+    for (const line of alignRows([["cycles", cycles], ...rows])) terminal.print(printable(line));
+    return EXIT.ok;
+  },
+});
+
+const verify = command({
+  command: "verify <cases..>",
+  doc: "Builds, runs and compares cases in the layout of the ONNX backend tests.",
+  options: (argv) =>
+    argv
+      .positional("cases", {
+        type: "string",
+        array: true,
+        demandOption: true,
+        describe: "folders that are cases or hold them",
+      })
+      .options({
+        target: OPTIONS.target,
+        tolerance: { type: "number", default: 5e-3, describe: "largest relative L2 error of an output" },
+        json: OPTIONS.json,
+      }),
+  run: async (args, terminal) => {
+    const { tolerance } = args;
+    if (!(tolerance >= 0))
+      throw new CompileError("LPU5008", { message: "--tolerance: expected a number of at least 0" });
+    const cases = findCases(args.cases);
+    const width = Math.max(...cases.map((folder) => folder.length));
+    const request = { cases, target: parseTarget(args.target), tolerance };
+    const result = await runJob("verify", request, {
+      tasks: terminal.tasks,
+      part: (part) => printCase(part, width, terminal),
+    });
+    printTotals(result, terminal);
+    terminal.result(result);
+    return result.totals.passed === result.cases.length ? EXIT.ok : EXIT.problem;
+  },
+});
+
+const check = command({
+  command: "check <model>",
+  doc: "Says which operations of a model are supported; never compiles.",
+  options: (argv) =>
+    argv.positional("model", model).options({ bind: OPTIONS.bind, shape: OPTIONS.shape, json: OPTIONS.json }),
+  run: async (args, terminal) => {
+    const request = { model: args.model, bind: parseBinds(args.bind), shapes: parseShapes(args.shape) };
+    const result = await runJob("check", request, { tasks: terminal.tasks });
+    printCheck(result, terminal);
+    terminal.result(result);
+    return result.supported ? EXIT.ok : EXIT.problem;
+  },
+});
+
+const disasm = command({
+  command: "disasm <image>",
+  doc: "Prints an image as a listing that asm can read.",
+  options: (argv) =>
+    argv.positional("image", image).options({
+      output: { alias: "o", type: "string", describe: "file for the listing; stdout if not given" },
+      data: {
+        type: "boolean",
+        default: true,
+        describe: "with constants and tables; --no-data leaves them out, and asm cannot read the listing",
+      },
+      json: { ...OPTIONS.json, hidden: true },
+    }),
+  run: async (args) => {
+    const { listing } = await import("../src/codegen/disassemble.js");
+    const { readImage } = await import("../src/codegen/image.js");
+    const lines = listing(readImage(readWhole(args.image, "image")), { data: args.data });
+    if (args.output === undefined) for (const chunk of textChunks(lines)) process.stdout.write(chunk);
+    else writeAtomically(args.output, textChunks(lines));
+    return EXIT.ok;
+  },
+});
+
+const asm = command({
+  command: "asm <listing>",
+  doc: "Assembles a listing to an image.",
+  options: (argv) =>
+    argv
+      .positional("listing", { type: "string", demandOption: true, describe: "listing, as disasm prints it" })
+      .options({
+        output: { alias: "o", type: "string", describe: "where the image goes; beside the listing if not given" },
+        json: OPTIONS.json,
+      }),
+  run: async (args, terminal) => {
+    const { assemble } = await import("../src/codegen/assemble.js");
+    const bytes = assemble(readText(args.listing, "listing"), args.listing);
+    const image = args.output ?? imageBeside(args.listing);
+    const written = writeAtomically(image, [bytes]);
+    terminal.result({ image, sha256: written.sha256, imageBytes: written.bytes });
+    terminal.print(`${printable(image)}  (${formatBytes(written.bytes)}, sha256 ${written.sha256.slice(0, 12)})`);
+    return EXIT.ok;
+  },
+});
+
+interface Table {
+  readonly text: string;
+  readonly data: object;
+}
+
+/** A command that prints one of the tables from which everything derives. */
+const tableCommand = (name: string, doc: string, load: () => Promise<Table>): CommandFor =>
+  command({
+    command: name,
+    doc,
+    options: (argv) => argv.options({ json: { ...OPTIONS.json, describe: "the table as one JSON object" } }),
+    run: async (_, terminal) => {
+      const { text, data } = await load();
+      terminal.print(text.trimEnd());
+      terminal.result(data);
+      return EXIT.ok;
+    },
+  });
+
+const isa = tableCommand("isa", "Prints the instruction set.", async () => {
+  const [{ ISA }, { fieldBits }, { isaText }] = await Promise.all([
+    import("../src/ir/isa.js"),
+    import("../src/codegen/layout.js"),
+    import("../src/report/tables.js"),
+  ]);
+  return { text: isaText((op) => fieldBits(TARGETS["lpu-v1"], op)), data: ISA };
+});
+
+const ops = tableCommand("ops", "Prints the tensor operations.", async () => {
+  const [{ OPS }, { opsText }] = await Promise.all([import("../src/ir/ops.js"), import("../src/report/tables.js")]);
+  return { text: opsText(), data: OPS };
+});
+
+const targets = tableCommand("targets", "Prints the machines that programs are built for.", async () => {
+  const { targetsText } = await import("../src/report/tables.js");
+  return { text: targetsText(), data: TARGETS };
+});
+
+/** Lines as bytes, a few thousand at a time. */
+function* textChunks(lines: Iterable<string>): Generator<Uint8Array> {
+  const encoder = new TextEncoder();
+  let text = "";
+  for (const line of lines) {
+    text += `${line}\n`;
+    if (text.length < TEXT_CHUNK) continue;
+    yield encoder.encode(text);
+    text = "";
+  }
+  yield encoder.encode(text);
+}
+
+const TEXT_CHUNK = 1 << 18;
+
+/** The result for the person, and for `--json`. */
+function printBuild(result: BuildResult, terminal: Terminal): void {
+  const { report, seconds, image, sha256, imageBytes, cached } = result;
+  terminal.result({ image, sha256, imageBytes, cached, seconds, ...report, sramBytes: report.sram.bytes });
+  const rows = [
+    ...summaryRows(report),
+    ["image", `${image}  (${formatBytes(imageBytes)}, sha256 ${sha256.slice(0, 12)})`] as const,
+  ];
+  terminal.print("");
+  for (const line of alignRows(rows)) terminal.print(`  ${printable(line)}`);
+}
+
+/** Lets the options of a row give its arguments their type. */
+function row<Args>(fields: Command<Args & { json: boolean }>): Command<Args & { json: boolean }> {
+  return fields;
+}
+
+export type CommandFor = (execute: Execute) => CommandModule;
+
+/** Hides the type of a command's arguments, so that commands of all types fit in one list. */
+function command<Args>(row: Command<Args & { json: boolean }>): CommandFor {
+  return (execute) => {
+    const module = {
+      command: row.command,
+      describe: row.doc,
+      builder: (argv: Argv) => row.options(argv),
+      // The boundary where parsed arguments get their type: they are those that the builder declares.
+      handler: (args: Args & { json: boolean }) => execute(args.json, (terminal) => row.run(args, terminal)),
+    };
+    return module as unknown as CommandModule;
+  };
+}
+
+export const COMMANDS: readonly CommandFor[] = [build, run, verify, check, disasm, asm, isa, ops, targets];
+
+/** The commands of `lpuit`: the one there is. */
+export const ONE_SHOT: readonly CommandFor[] = [command({ ...buildCommand, command: "$0 <model>" })];

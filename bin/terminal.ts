@@ -1,0 +1,66 @@
+/**
+ * Where the command line speaks: results on stdout, everything about the way there on stderr.
+ *
+ * With `--json` stdout holds exactly one JSON object, whatever happens; without it, stdout holds what a person reads, and
+ * stages stay on stdout too when they are the result (build), so that a pipe shows them in order. Colours only on a terminal.
+ */
+
+import { performance } from "node:perf_hooks";
+import picocolors from "picocolors";
+import type { Colors, Problem } from "./problems.js";
+import { printable, renderProblems } from "./problems.js";
+import { type TaskReporter, taskReporter } from "./stages.js";
+
+export interface Terminal {
+  readonly json: boolean;
+  readonly colors: Colors;
+  readonly tasks: TaskReporter;
+  /** A line for a person; with `--json` it goes nowhere. */
+  print(line: string): void;
+  /** A line about the way, not the result. */
+  note(line: string): void;
+  /** The one object of `--json`. */
+  result(value: object): void;
+  problems(problems: readonly Problem[]): void;
+}
+
+export const EXIT = { ok: 0, problem: 1, usage: 2, internal: 3 } as const;
+
+export function openTerminal(json: boolean): Terminal {
+  const shown = json ? process.stderr : process.stdout;
+  const colors = picocolors.createColors(shown.isTTY === true && picocolors.isColorSupported);
+  const errorColors = picocolors.createColors(process.stderr.isTTY === true && picocolors.isColorSupported);
+  return {
+    json,
+    colors,
+    tasks: taskReporter(shown, colors, clock),
+    print: (line) => {
+      if (!json) process.stdout.write(`${line}\n`);
+    },
+    note: (line) => void shown.write(`${colors.dim(line)}\n`),
+    result: (value) => {
+      if (json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+    },
+    problems: (problems) => {
+      process.stderr.write(`${renderProblems(problems, errorColors)}\n`);
+      if (json) process.stdout.write(`${JSON.stringify({ errors: problems }, null, 2)}\n`);
+    },
+  };
+}
+
+/** Milliseconds since the epoch with a fraction: the same clock in all threads. */
+export const clock = (): number => performance.timeOrigin + performance.now();
+
+/** Columns of text, each as wide as its widest cell; the first to the left, numbers to the right. */
+export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) =>
+        right.includes(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+      )
+      .map(printable)
+      .join("  ")
+      .trimEnd(),
+  );
+}

@@ -1,0 +1,230 @@
+/**
+ * The work of `lpu verify`: folders in the layout of the ONNX backend tests, built, run on the machine and compared.
+ *
+ * A case takes its shapes from the inputs that are given; data sets of other shapes are built again. It passes when the
+ * machine takes exactly the predicted cycles and every output is within the tolerance, as relative L2 error: the norm of
+ * the difference over the norm of what is expected. A case that fails, is unsupported or breaks never stops the others.
+ */
+
+import { readdirSync } from "node:fs";
+import { basename, join } from "node:path";
+import { joinChunks } from "../src/build.js";
+import { compile } from "../src/compile.js";
+import { fail } from "../src/diagnostics.js";
+import { bindInputs } from "../src/edge.js";
+import { type OpenModel, openModel, readTensorProto } from "../src/files.js";
+import { readModel } from "../src/frontend/source.js";
+import type { Shape, Tensor } from "../src/ir/graph.js";
+import type { TargetName } from "../src/ir/target.js";
+import { equalShapes, formatShape, toNumbers } from "../src/ir/tensor.js";
+import { formatError } from "../src/report/units.js";
+import { type LoadedModel, loadImage } from "../src/runtime/run.js";
+import { stageTasks } from "./build.js";
+import { type CaseResult, type CaseStatus, type OutputError, STATUSES, type VerifyResult } from "./cases.js";
+import type { JobContext } from "./jobs.js";
+import { type Problem, problemsOf } from "./problems.js";
+
+export interface VerifyRequest {
+  /** Folders that hold a model.onnx. */
+  readonly cases: readonly string[];
+  readonly target: TargetName;
+  readonly tolerance: number;
+}
+
+export async function verifyJob(request: VerifyRequest, context: JobContext<CaseResult>): Promise<VerifyResult> {
+  const cases: CaseResult[] = [];
+  for (const folder of request.cases) {
+    const result = await verifyCase(folder, request, context);
+    context.part(result);
+    cases.push(result);
+  }
+  const totals = Object.fromEntries(
+    STATUSES.map((status) => [status, cases.filter((result) => result.status === status).length]),
+  );
+  return { cases, totals: { passed: 0, failed: 0, unsupported: 0, error: 0, ...totals } };
+}
+
+interface CaseFacts {
+  cycles: number | null;
+  predictedCycles: number | null;
+  mxmUtilization: number | null;
+  hostWork: readonly string[];
+  readonly outputs: Map<string, OutputError>;
+}
+
+async function verifyCase(
+  folder: string,
+  request: VerifyRequest,
+  context: JobContext<CaseResult>,
+): Promise<CaseResult> {
+  const name = basename(folder);
+  const facts: CaseFacts = {
+    cycles: null,
+    predictedCycles: null,
+    mxmUtilization: null,
+    hostWork: [],
+    outputs: new Map(),
+  };
+  const finish = (status: CaseStatus, reason: string, problems: readonly Problem[]): CaseResult => ({
+    name,
+    folder,
+    status,
+    reason,
+    problems,
+    ...facts,
+    outputs: [...facts.outputs.values()],
+  });
+  try {
+    const model = openModel(join(folder, "model.onnx"));
+    try {
+      const failures = await runDataSets(folder, model, request, context, facts);
+      return failures.length === 0 ? finish("passed", "", []) : finish("failed", failures.join("; "), []);
+    } finally {
+      model.close();
+    }
+  } catch (error) {
+    const problems = problemsOf(error);
+    const [first] = problems;
+    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : "";
+    return finish(
+      problems.every(isUnsupported) ? "unsupported" : "error",
+      `${first?.code}: ${first?.message}${more}`,
+      problems,
+    );
+  }
+}
+
+/** Codes that say that the input is fine and that we are not there yet. */
+const UNSUPPORTED_CODES: ReadonlySet<string> = new Set([
+  "LPU1002",
+  "LPU1003",
+  "LPU1009",
+  "LPU1010",
+  "LPU1011",
+  "LPU1013",
+]);
+const isUnsupported = (problem: Problem): boolean => UNSUPPORTED_CODES.has(problem.code);
+
+async function runDataSets(
+  folder: string,
+  model: OpenModel,
+  request: VerifyRequest,
+  context: JobContext<CaseResult>,
+  facts: CaseFacts,
+): Promise<string[]> {
+  const inputNames = inputsOf(model);
+  const failures: string[] = [];
+  let built: { readonly shapes: string; readonly loaded: LoadedModel } | undefined;
+  for (const dataSet of dataSetsOf(folder)) {
+    const inputs = readNumbered(folder, dataSet, "input", inputNames);
+    const shapes = Object.fromEntries(Object.entries(inputs).map(([input, tensor]) => [input, tensor.shape]));
+    const signature = JSON.stringify(shapes);
+    if (built?.shapes !== signature)
+      built = { shapes: signature, loaded: await build(model, shapes, request, context, facts, basename(folder)) };
+    const { loaded } = built;
+    const { outputs, cycles } = await loaded.run(bindInputs(loaded.inputs, inputs));
+    facts.cycles = cycles;
+    facts.predictedCycles = loaded.predictedCycles;
+    if (cycles !== loaded.predictedCycles)
+      failures.push(`expected ${loaded.predictedCycles} cycles, the machine took ${cycles}`);
+    const outputNames = loaded.outputs.map((spec) => spec.name);
+    for (const [output, expected] of Object.entries(readNumbered(folder, dataSet, "output", outputNames))) {
+      const failure = compareOutput(output, outputs[output], expected, request.tolerance, facts);
+      if (failure !== undefined) failures.push(`${dataSet}: ${failure}`);
+    }
+  }
+  return failures;
+}
+
+async function build(
+  model: OpenModel,
+  shapes: Readonly<Record<string, Shape>>,
+  request: VerifyRequest,
+  context: JobContext<CaseResult>,
+  facts: CaseFacts,
+  name: string,
+): Promise<LoadedModel> {
+  const compiled = compile(model.source, { target: request.target, shapes, onStage: stageTasks(context, `${name}: `) });
+  facts.mxmUtilization = compiled.report.mxmUtilization;
+  facts.hostWork = compiled.report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`);
+  return loadImage(joinChunks(compiled.image()));
+}
+
+/** What the model takes: its graph's inputs that have no initializer, in order. */
+function inputsOf(model: OpenModel): string[] {
+  const { graph } = readModel(model.source);
+  const initialized = new Set(graph.initializers.map(({ proto }) => proto.name));
+  return graph.inputs.map((input) => input.name).filter((input) => !initialized.has(input));
+}
+
+function dataSetsOf(folder: string): string[] {
+  const sets = readdirSync(folder).filter((name) => /^test_data_set_\d+$/.test(name));
+  if (sets.length === 0) fail("LPU5009", { message: `'${folder}': expected test_data_set_0, found none` });
+  return sets.sort((a, b) => numberOf(a) - numberOf(b));
+}
+
+/** `input_K.pb` is the K-th input, unless the tensor itself carries the name of one. */
+function readNumbered(
+  folder: string,
+  dataSet: string,
+  kind: "input" | "output",
+  names: readonly string[],
+): Record<string, Tensor> {
+  const place = join(folder, dataSet);
+  const files = readdirSync(place).filter((name) => new RegExp(`^${kind}_\\d+\\.pb$`).test(name));
+  if (files.length > names.length || (kind === "output" && files.length === 0)) {
+    fail("LPU5009", { message: `'${place}': expected ${names.length} ${kind} files, found ${files.length}` });
+  }
+  return Object.fromEntries(
+    files
+      .sort((a, b) => numberOf(a) - numberOf(b))
+      .map((file) => {
+        const { name, tensor } = readTensorProto(join(place, file));
+        return [names.includes(name) ? name : (names[numberOf(file)] ?? file), tensor];
+      }),
+  );
+}
+
+const numberOf = (name: string): number => Number(/\d+/.exec(name.replace("test_data_set_", ""))?.[0] ?? 0);
+
+/** What is wrong with an output, or undefined. */
+function compareOutput(
+  name: string,
+  actual: Tensor | undefined,
+  expected: Tensor,
+  tolerance: number,
+  facts: CaseFacts,
+): string | undefined {
+  if (actual === undefined) return `output '${name}' is missing`;
+  if (!equalShapes(actual.shape, expected.shape))
+    return `output '${name}': expected shape ${formatShape(expected.shape)}, found ${formatShape(actual.shape)}`;
+  const error = { name, ...distance(actual, expected) };
+  const worst = facts.outputs.get(name);
+  if (worst === undefined || !(error.relL2 <= worst.relL2)) facts.outputs.set(name, error);
+  if (error.relL2 <= tolerance) return undefined;
+  return `output '${name}': expected relative L2 error of at most ${formatError(tolerance)}, found ${formatError(error.relL2)}`;
+}
+
+/** Elements that are equal count as equal, NaN and infinities too; any other NaN or infinity is infinitely far. */
+export function distance(actual: Tensor, expected: Tensor): { readonly relL2: number; readonly maxAbs: number } {
+  const a = toNumbers(actual);
+  const b = toNumbers(expected);
+  let differences = 0;
+  let norm = 0;
+  let maxAbs = 0;
+  for (let index = 0; index < b.length; index++) {
+    const left = a[index] ?? Number.NaN;
+    const right = b[index] ?? Number.NaN;
+    if (Object.is(left, right)) {
+      if (Number.isFinite(right)) norm += right * right;
+      continue;
+    }
+    const difference = Math.abs(left - right);
+    const distance = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
+    differences += distance * distance;
+    maxAbs = Math.max(maxAbs, distance);
+    if (Number.isFinite(right)) norm += right * right;
+  }
+  if (differences === 0) return { relL2: 0, maxAbs };
+  return { relL2: Math.sqrt(differences / (norm === 0 ? 1 : norm)), maxAbs };
+}

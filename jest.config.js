@@ -1,0 +1,10 @@
+/**
+ * Tests run as ES modules on the compiled output: no transform, one environment of our own (see there why).
+ */
+// biome-ignore lint/style/noDefaultExport: jest reads its configuration from the default export.
+export default {
+  testEnvironment: "./test/jest-environment.cjs",
+  testMatch: ["<rootDir>/dist/test/**/*.test.js"],
+  transform: {},
+  testTimeout: 60000,
+};

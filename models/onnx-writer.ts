@@ -1,0 +1,225 @@
+/**
+ * Writes ONNX files: plain records of nodes and weights in, protobuf bytes out, as a stream of chunks.
+ *
+ * Weights are never held: an initializer says how long it is and yields its bytes when its turn comes, so a model of
+ * 500 MB is written with a few MB of memory. The length prefixes that protobuf wants in front are computed first, from
+ * the headers alone. Field numbers are those of the ONNX schema (IR version 8); this file shares no code with the
+ * frontend, so that reading back what it wrote tests both. A file over 2 GiB is no legal protobuf: such a model's weights
+ * go to `<file>.data` as external data. The same model gives the same bytes.
+ */
+
+import { basename } from "node:path";
+import protobuf from "protobufjs/minimal.js";
+import { invariant } from "../src/diagnostics.js";
+import { writeAtomically } from "../src/files.js";
+
+/** Element types by their TensorProto number and width. */
+export const ELEMENT_TYPES = {
+  float32: { code: 1, bytes: 4 },
+  int64: { code: 7, bytes: 8 },
+  bool: { code: 9, bytes: 1 },
+} as const satisfies Record<string, { readonly code: number; readonly bytes: number }>;
+export type ElementType = keyof typeof ELEMENT_TYPES;
+
+/** A weight or a constant: `chunks` yields exactly product(dims) * width bytes, little-endian, and may be called again. */
+export interface Initializer {
+  readonly name: string;
+  readonly type: ElementType;
+  readonly dims: readonly number[];
+  readonly chunks: () => Iterable<Uint8Array>;
+}
+
+/** Integers are written as INT and INTS; a float is marked as `{ float }`, for JavaScript cannot tell 1 from 1.0. */
+export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+
+export interface OnnxNode {
+  readonly op: string;
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Readonly<Record<string, AttributeValue>>;
+}
+
+export interface ValueInfo {
+  readonly name: string;
+  readonly type: ElementType;
+  readonly dims: readonly number[];
+}
+
+export interface OnnxModel {
+  readonly name: string;
+  readonly opset: number;
+  readonly nodes: readonly OnnxNode[];
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  readonly initializers: readonly Initializer[];
+}
+
+export interface WrittenModel {
+  readonly file: string;
+  readonly bytes: number;
+  /** The second file, where the weights went when one file could not hold them. */
+  readonly external?: { readonly file: string; readonly bytes: number };
+}
+
+/** protobuf's limit, less room for the graph itself. */
+const LARGEST_INLINE = 2 ** 31 - 2 ** 26;
+
+/** Streams the model to `file`, and its weights beside it where one file cannot hold them. An interrupted run leaves no partial model. */
+export function writeModel(model: OnnxModel, file: string, largestInline = LARGEST_INLINE): WrittenModel {
+  const weights = model.initializers.reduce((sum, each) => sum + byteLength(each), 0);
+  if (weights <= largestInline) return { file, bytes: writeAtomically(file, encodeModel(model)).bytes };
+  const dataFile = `${file}.data`;
+  const dataBytes = writeAtomically(dataFile, externalChunks(model)).bytes;
+  return {
+    file,
+    bytes: writeAtomically(file, encodeModel(model, basename(dataFile))).bytes,
+    external: { file: dataFile, bytes: dataBytes },
+  };
+}
+
+/** The whole model as one array: for small models and tests. */
+export function modelBytes(model: OnnxModel): Uint8Array {
+  return new Uint8Array(Buffer.concat([...encodeModel(model)]));
+}
+
+/** The file's bytes in order. With `externalFile` every weight is a reference into that file, laid out by `externalChunks`. */
+export function* encodeModel(model: OnnxModel, externalFile?: string): Generator<Uint8Array> {
+  let offset = 0;
+  const headers = model.initializers.map((initializer) => {
+    const header = initializerHeader(
+      initializer,
+      externalFile === undefined ? undefined : { file: externalFile, offset },
+    );
+    offset += alignUp(byteLength(initializer));
+    return header;
+  });
+  const inline = externalFile === undefined;
+  const payload = (index: number): number => {
+    const initializer = model.initializers[index];
+    return inline && initializer !== undefined ? byteLength(initializer) : 0;
+  };
+  const prefixes = headers.map((header, index) => {
+    // Field 5 of GraphProto, its length, the header; raw_data ends the header with its own length prefix.
+    const prefix = new protobuf.Writer();
+    prefix.uint32(tag(5, 2)).uint32(header.length + payload(index));
+    return Buffer.concat([prefix.finish(), header]);
+  });
+  const before = graphBefore(model);
+  const after = graphAfter(model);
+  const graphLength = prefixes.reduce(
+    (sum, prefix, index) => sum + prefix.length + payload(index),
+    before.length + after.length,
+  );
+
+  const head = new protobuf.Writer();
+  head.uint32(tag(1, 0)).int64(8);
+  head.uint32(tag(2, 2)).string("metronome");
+  head.uint32(tag(7, 2)).uint32(graphLength);
+  yield head.finish();
+  yield before;
+  for (const [index, prefix] of prefixes.entries()) {
+    yield prefix;
+    const initializer = model.initializers[index];
+    if (inline && initializer !== undefined) yield* checkedChunks(initializer);
+  }
+  yield after;
+  const tail = new protobuf.Writer();
+  tail.uint32(tag(8, 2)).fork();
+  tail.uint32(tag(1, 2)).string("").uint32(tag(2, 0)).int64(model.opset).ldelim();
+  yield tail.finish();
+}
+
+/** The external data file: each weight padded to 4096 bytes, so that it can be mapped. */
+function* externalChunks(model: OnnxModel): Generator<Uint8Array> {
+  for (const initializer of model.initializers) {
+    yield* checkedChunks(initializer);
+    const length = byteLength(initializer);
+    yield new Uint8Array(alignUp(length) - length);
+  }
+}
+
+export const byteLength = (value: Pick<Initializer, "type" | "dims">): number =>
+  value.dims.reduce((product, extent) => product * extent, ELEMENT_TYPES[value.type].bytes);
+
+const alignUp = (length: number): number => Math.ceil(length / 4096) * 4096;
+
+const tag = (field: number, wire: number): number => (field << 3) | wire;
+
+function* checkedChunks(initializer: Initializer): Generator<Uint8Array> {
+  let written = 0;
+  for (const chunk of initializer.chunks()) {
+    written += chunk.length;
+    yield chunk;
+  }
+  invariant(
+    written === byteLength(initializer),
+    `'${initializer.name}' has ${byteLength(initializer)} bytes, its chunks ${written}`,
+  );
+}
+
+function graphBefore(model: OnnxModel): Uint8Array {
+  const writer = new protobuf.Writer();
+  for (const node of model.nodes) {
+    writer.uint32(tag(1, 2)).fork();
+    writeNode(writer, node);
+    writer.ldelim();
+  }
+  writer.uint32(tag(2, 2)).string(model.name);
+  return writer.finish();
+}
+
+function graphAfter(model: OnnxModel): Uint8Array {
+  const writer = new protobuf.Writer();
+  for (const input of model.inputs) writeValueInfo(writer, 11, input);
+  for (const output of model.outputs) writeValueInfo(writer, 12, output);
+  return writer.finish();
+}
+
+function writeNode(writer: protobuf.Writer, node: OnnxNode): void {
+  for (const input of node.inputs) writer.uint32(tag(1, 2)).string(input);
+  for (const output of node.outputs) writer.uint32(tag(2, 2)).string(output);
+  writer.uint32(tag(3, 2)).string(node.name);
+  writer.uint32(tag(4, 2)).string(node.op);
+  for (const [name, value] of Object.entries(node.attributes)) {
+    writer.uint32(tag(5, 2)).fork();
+    writeAttribute(writer, name, value);
+    writer.ldelim();
+  }
+}
+
+function writeAttribute(writer: protobuf.Writer, name: string, value: AttributeValue): void {
+  writer.uint32(tag(1, 2)).string(name);
+  if (typeof value === "number") writer.uint32(tag(3, 0)).int64(value).uint32(tag(20, 0)).uint32(2);
+  else if (typeof value === "string") writer.uint32(tag(4, 2)).string(value).uint32(tag(20, 0)).uint32(3);
+  else if ("float" in value) writer.uint32(tag(2, 5)).float(value.float).uint32(tag(20, 0)).uint32(1);
+  else {
+    for (const element of value) writer.uint32(tag(8, 0)).int64(element);
+    writer.uint32(tag(20, 0)).uint32(7);
+  }
+}
+
+function writeValueInfo(writer: protobuf.Writer, field: number, value: ValueInfo): void {
+  writer.uint32(tag(field, 2)).fork();
+  writer.uint32(tag(1, 2)).string(value.name);
+  // TypeProto { tensor_type { elem_type, shape { dim { dim_value } } } }
+  writer.uint32(tag(2, 2)).fork().uint32(tag(1, 2)).fork();
+  writer.uint32(tag(1, 0)).int32(ELEMENT_TYPES[value.type].code);
+  writer.uint32(tag(2, 2)).fork();
+  for (const extent of value.dims) writer.uint32(tag(1, 2)).fork().uint32(tag(1, 0)).int64(extent).ldelim();
+  writer.ldelim().ldelim().ldelim().ldelim();
+}
+
+/** A TensorProto up to where its raw bytes begin, or the whole of it when they lie in another file. */
+function initializerHeader(initializer: Initializer, external?: { file: string; offset: number }): Uint8Array {
+  const writer = new protobuf.Writer();
+  for (const extent of initializer.dims) writer.uint32(tag(1, 0)).int64(extent);
+  writer.uint32(tag(2, 0)).int32(ELEMENT_TYPES[initializer.type].code);
+  writer.uint32(tag(8, 2)).string(initializer.name);
+  if (external === undefined) return writer.uint32(tag(9, 2)).uint32(byteLength(initializer)).finish();
+  const entries = { location: external.file, offset: String(external.offset), length: String(byteLength(initializer)) };
+  for (const [key, value] of Object.entries(entries)) {
+    writer.uint32(tag(13, 2)).fork().uint32(tag(1, 2)).string(key).uint32(tag(2, 2)).string(value).ldelim();
+  }
+  return writer.uint32(tag(14, 0)).int32(1).finish();
+}

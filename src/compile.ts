@@ -1,0 +1,83 @@
+/**
+ * The compiler on one screen: ONNX bytes in, a Program and its image out. Each step takes what the one before returned.
+ *
+ *   importModel     ONNX -> Graph          every unsupported node reported at once
+ *   PIPELINE        Graph -> Graph, legal  only operations the machine has, in fp16
+ *   select          Graph -> Plan          bursts through units, storages; no addresses, no time
+ *   schedule        Plan -> Program        addresses, units, streams, cycles
+ *   checkSchedule   an independent proof of legality, in production too
+ *   imageChunks     Program -> image       the only thing that the runtime is ever given
+ */
+
+import { imageChunks } from "./codegen/image.js";
+import { measureText } from "./codegen/measure.js";
+import { importModel } from "./frontend/import.js";
+import type { ModelSource } from "./frontend/source.js";
+import type { Graph, Shape } from "./ir/graph.js";
+import type { Plan } from "./ir/plan.js";
+import type { Program } from "./ir/program.js";
+import { TARGETS, type TargetName } from "./ir/target.js";
+import { type PassRecord, runPasses } from "./passes/pass.js";
+import { PIPELINE } from "./passes/pipeline.js";
+import { precision } from "./passes/precision.js";
+import { schedule } from "./passes/schedule.js";
+import { select } from "./passes/select.js";
+import { type BuildReport, reportProgram } from "./report/report.js";
+import type { OnStage, StageName } from "./stages.js";
+
+export interface CompileOptions {
+  /** Sizes of named dimensions. */
+  readonly bind?: Readonly<Record<string, number>> | undefined;
+  /** Shapes of inputs, by name, from which named dimensions follow. */
+  readonly shapes?: Readonly<Record<string, Shape>> | undefined;
+  readonly target?: TargetName | undefined;
+  readonly name?: string | undefined;
+  readonly onStage?: OnStage | undefined;
+  /** Called with the graph after every pass. */
+  readonly onPass?: ((record: PassRecord, graph: Graph) => void) | undefined;
+  /** Milliseconds, for the times of passes. */
+  readonly clock?: (() => number) | undefined;
+  /** Verify the graph after every pass. */
+  readonly verify?: boolean | undefined;
+}
+
+export interface Compiled {
+  readonly program: Program;
+  readonly report: BuildReport;
+  readonly image: () => Iterable<Uint8Array>;
+}
+
+export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const stage = announcer(options.onStage);
+  const passes = { verify: options.verify ?? false, ...(options.clock && { clock: options.clock }), ...(options.onPass && { onPass: options.onPass }) };
+  const split = PIPELINE.indexOf(precision);
+  const imported = stage("receive", () => importModel(source, { bind: options.bind ?? {}, shapes: options.shapes }));
+  const primitive = stage("optimize", () => runPasses(imported, PIPELINE.slice(0, split), { target }, passes));
+  stage("check", () => primitive, `${imported.nodes.length} nodes`);
+  const legal = stage("precision", () => runPasses(primitive, PIPELINE.slice(split), { target }, passes));
+  const program = stage("compile", () => compilePlan(select(legal, target), options));
+  const text = stage("assemble", () => measureText(program));
+  return { program, report: reportProgram(program, text), image: () => imageChunks(program) };
+};
+
+const compilePlan = (plan: Plan, options: CompileOptions): Program => {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const program = schedule(plan, target);
+  return options.name === undefined ? program : { ...program, name: options.name };
+};
+
+/** Runs a step between `start` and `done`, or `failed`. */
+const announcer =
+  (onStage: OnStage | undefined) =>
+  <T>(stage: StageName, run: () => T, detail?: string): T => {
+    onStage?.({ stage, status: "start" });
+    try {
+      const result = run();
+      onStage?.({ stage, status: "done", ...(detail === undefined ? {} : { detail }) });
+      return result;
+    } catch (error) {
+      onStage?.({ stage, status: "failed" });
+      throw error;
+    }
+  };

@@ -1,0 +1,283 @@
+/**
+ * Everything that can be said to a user about something wrong, as one table, and the three ways to say it.
+ *
+ * `fail(code, ...)` raises a CompileError about the user's input; `MachineFault` is what the machine raises when a program
+ * breaks a hardware rule; `invariant` is for states that cannot happen. A bare `throw new Error` is not allowed in src.
+ * Codes are stable: 1xxx frontend, 2xxx passes and scheduling, 3xxx text, assembly and image, 4xxx runtime and machine, 5xxx command line.
+ */
+
+export const DIAGNOSTICS = {
+  LPU1001: { title: "not an ONNX model", doc: "The file does not decode as an ONNX ModelProto." },
+  LPU1002: { title: "operator not supported", doc: "No import rule exists for an operator of the model." },
+  LPU1003: {
+    title: "form of an operator not supported",
+    doc: "An operator is known, but not with these attributes, element types or ranks.",
+  },
+  LPU1004: {
+    title: "dimensions left unbound",
+    doc: "Shapes are static: every named dimension of an input needs a number.",
+  },
+  LPU1005: {
+    title: "binding does not fit",
+    doc: "A binding or a given shape names what the model does not have, or contradicts the model or another binding.",
+  },
+  LPU1006: {
+    title: "external data outside of the model's folder",
+    doc: "External data may only be named by a relative path without `..`, beside the model.",
+  },
+  LPU1007: {
+    title: "external data missing",
+    doc: "A file of external data is not there, or is shorter than the model says.",
+  },
+  LPU1008: {
+    title: "model is malformed",
+    doc: "The model decodes, but breaks a rule of ONNX: a value is used before it is made, an attribute is missing, data has the wrong length.",
+  },
+  LPU1009: {
+    title: "element type not supported",
+    doc: "A tensor has an element type that the compiler does not have.",
+  },
+  LPU1010: {
+    title: "operator set not supported",
+    doc: "The model uses a version of the ONNX operator set outside of 7 to 25.",
+  },
+  LPU1011: {
+    title: "shape depends on data",
+    doc: "What an operator needs when the program is compiled (a shape, axes, a count) is computed from the program's inputs.",
+  },
+  LPU1012: {
+    title: "operands do not fit the operator",
+    doc: "The shapes or types that reach an operator are not what it takes.",
+  },
+  LPU1013: { title: "model is not supported", doc: "Several nodes of the model are not supported; each is listed." },
+  LPU2201: {
+    title: "layout cannot be expressed",
+    doc: "A tensor is rearranged in a way that neither addresses nor lane movements express.",
+  },
+  LPU2202: { title: "vector too long", doc: "An operation over lanes needs more lanes than a vector has." },
+  LPU2001: {
+    title: "model does not fit in SRAM",
+    doc: "Constants and live tensors need more SRAM than the target has.",
+  },
+  LPU2003: { title: "integer out of range", doc: "A 64-bit integer does not fit in the 32 bits that it narrows to." },
+  LPU2010: {
+    title: "operands do not fit the operation",
+    doc: "The types or shapes of the operands are not what the operation takes.",
+  },
+  LPU2011: {
+    title: "attribute does not fit the operation",
+    doc: "An attribute is missing, unknown, of the wrong kind or out of range.",
+  },
+  LPU2012: {
+    title: "graph breaks a rule",
+    doc: "A graph is not well formed, or lacks a property that the next pass requires.",
+  },
+  LPU2013: { title: "index out of range", doc: "A gather was given an index outside of its data." },
+  LPU2101: { title: "not supported on the chip", doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes." },
+  LPU2102: { title: "unknown pass", doc: "A pass is named that is not in the pipeline." },
+  LPU2014: {
+    title: "rewriting does not end",
+    doc: "The rewrite rules were still changing the graph after the largest number of steps.",
+  },
+  LPU3010: { title: "text does not parse", doc: "A text form breaks the grammar." },
+  LPU3011: { title: "constant not found", doc: "A text form refers to a constant by a key that is not known." },
+  LPU5000: {
+    title: "internal error",
+    doc: "A state that should not exist; a fault of this program and not of its input.",
+  },
+  LPU5001: { title: "file cannot be read", doc: "A file is missing, is not a file, or may not be read." },
+  LPU5002: { title: "not a tensor file", doc: "A file is not a readable .npy array or TensorProto." },
+  LPU5003: { title: "file cannot be written", doc: "The place where a result should go cannot be written." },
+  LPU5004: { title: "unknown input", doc: "A tensor is given for a name that the program does not take." },
+  LPU5005: { title: "input missing", doc: "The program takes an input for which no tensor is given." },
+  LPU5006: {
+    title: "shape of an input differs",
+    doc: "A tensor does not have the shape with which the program was built.",
+  },
+  LPU5007: { title: "dtype of an input differs", doc: "A tensor does not have the dtype that the model declares." },
+  LPU5008: { title: "bad argument", doc: "A command, an option or its value is not understood." },
+  LPU5009: {
+    title: "not a case folder",
+    doc: "A folder is not in the layout of the ONNX backend tests: model.onnx and test_data_set_N with input_K.pb and output_K.pb.",
+  },
+  LPU5101: { title: "model cannot be built", doc: "The sizes given to the model builder do not make a model." },
+  LPU5102: { title: "optional package missing", doc: "A package that only some commands need is not installed." },
+  LPU5103: {
+    title: "measurement failed",
+    doc: "A process of the bench ended badly, or an engine did not do what it was asked.",
+  },
+  LPU3020: {
+    title: "dispatches of a queue overlap",
+    doc: "An instruction is out of order, or its dispatch falls where the queue is still busy with an earlier one.",
+  },
+  LPU3021: {
+    title: "operand out of range",
+    doc: "An operand of an instruction is missing, of the wrong kind or outside its range on this target.",
+  },
+  LPU3022: {
+    title: "instruction does not fit in one dispatch",
+    doc: "An instruction with its prefixes needs more bytes than a queue can dispatch in a cycle.",
+  },
+  LPU3023: {
+    title: "queue cannot issue this instruction",
+    doc: "The unit of the queue has no such instruction, or the encoder makes it itself (nop, sync, notify, repeat and the prefixes).",
+  },
+  LPU3024: {
+    title: "program text does not decode",
+    doc: "The bytes of a queue are not instructions as the encoder writes them.",
+  },
+  LPU3030: { title: "not a program image", doc: "The file does not start with the magic bytes of a program image." },
+  LPU3031: { title: "unknown image version", doc: "The image was written in another version of the format." },
+  LPU3032: { title: "image is truncated", doc: "The image says that it is longer than the file." },
+  LPU3033: { title: "image is damaged", doc: "A checksum of the image does not match its bytes." },
+  LPU3034: {
+    title: "image section is malformed",
+    doc: "A section of the image is missing, twice, outside the file, or its lengths disagree.",
+  },
+  LPU3035: {
+    title: "image metadata is malformed",
+    doc: "A record in the image (target, bindings, entries, origins) lacks a field or has one of the wrong kind.",
+  },
+  LPU3040: {
+    title: "assembly does not parse",
+    doc: "A line of an assembly listing is not a directive, a queue, or an instruction of the form `cycle mnemonic operands`.",
+  },
+  LPU3041: {
+    title: "unknown name in assembly",
+    doc: "A listing uses a directive, queue, instruction, operand or target that does not exist.",
+  },
+  LPU4001: { title: "streams collide", doc: "A value is given on a stream register where another value still flows." },
+  LPU4002: {
+    title: "nothing on the stream",
+    doc: "An operand is taken from a stream register that holds no value in that cycle.",
+  },
+  LPU4003: {
+    title: "SRAM port is busy",
+    doc: "Two reads or two writes of one slice fall in one cycle, or two bursts need the slice's one read (or write) address generator.",
+  },
+  LPU4004: {
+    title: "SRAM bank conflict",
+    doc: "A read and a write of one slice fall in one cycle and on the same bank; a Gather or Scatter counts for both banks.",
+  },
+  LPU4005: { title: "uninitialised row is read", doc: "A row of SRAM is read that was never written." },
+  LPU4006: { title: "row is read too early", doc: "A row of SRAM is read while a write to it is still on its way." },
+  LPU4007: {
+    title: "queue is busy",
+    doc: "A queue must dispatch while it still repeats or waits, or two instructions in one cycle.",
+  },
+  LPU4008: {
+    title: "operand is not possible",
+    doc: "An instruction does not belong to the unit, or an operand of it is outside its range, not aligned, or of the wrong direction.",
+  },
+  LPU4009: {
+    title: "no result to chain",
+    doc: "An ALU operand names a result of another ALU that does not exist at that age.",
+  },
+  LPU4010: {
+    title: "weight buffer is not ready",
+    doc: "An IW meets an empty buffer, or comes too soon after the last LW, or the buffer holds weights of another kind.",
+  },
+  LPU4011: {
+    title: "weights are not installed",
+    doc: "An ABC meets an array without weights of its kind, or one that is just being changed.",
+  },
+  LPU4012: {
+    title: "product and accumulation do not meet",
+    doc: "An ACC is dispatched when no product arrives, or a product arrives that no ACC takes.",
+  },
+  LPU4013: {
+    title: "accumulator row is not set",
+    doc: "An ACC adds to a row of partial sums that was never set, or was set by the other number type.",
+  },
+  LPU4014: {
+    title: "row address out of range",
+    doc: "A Gather or Scatter was given a row address outside of the slice.",
+  },
+  LPU4015: {
+    title: "link has no vector",
+    doc: "A Receive finds no vector that has arrived, a link is not connected, or two vectors are sent on one link in one cycle.",
+  },
+  LPU4016: {
+    title: "barrier is broken",
+    doc: "A chip notifies more than once, or a queue waits in Sync for a Notify that does not come.",
+  },
+  LPU4017: {
+    title: "program text comes too late",
+    doc: "Fetched text holds an instruction that should have been dispatched already, or cannot be read.",
+  },
+  LPU4030: {
+    title: "value does not fit the program",
+    doc: "An input has another dtype or size than its place in SRAM, or a value that the element type there cannot hold.",
+  },
+  LPU4031: {
+    title: "index out of range",
+    doc: "An input that chooses rows of a table has a value outside of the table.",
+  },
+} as const satisfies Record<string, { readonly title: string; readonly doc: string }>;
+
+export type DiagnosticCode = keyof typeof DIAGNOSTICS;
+
+/** What a diagnostic says beyond its code: message (lower case, expected before actual), the ONNX node, a place in a text input, notes, a hint. */
+export interface Details {
+  readonly message: string;
+  /** ONNX node, as `name (OpType)`. */
+  readonly node?: string;
+  /** `file:line:col` or `offset N` in a text or binary input. */
+  readonly at?: string;
+  readonly notes?: readonly string[];
+  readonly hint?: string;
+}
+
+/** The one error type for users. Several problems found together are one error whose `others` hold the rest. */
+export class CompileError extends Error {
+  readonly code: DiagnosticCode;
+  readonly details: Details;
+  readonly others: readonly CompileError[];
+  constructor(code: DiagnosticCode, details: Details, others: readonly CompileError[] = []) {
+    super(`${code}: ${details.message}`);
+    this.name = "CompileError";
+    this.code = code;
+    this.details = details;
+    this.others = others;
+  }
+}
+
+export function fail(code: DiagnosticCode, details: Details): never {
+  throw new CompileError(code, details);
+}
+
+/** A broken hardware rule, found while a program is checked, linked or run: where, when, by which instruction, for which ONNX node. */
+export class MachineFault extends Error {
+  readonly code: DiagnosticCode;
+  readonly cycle: number;
+  readonly unit: string;
+  readonly instruction: string;
+  readonly origin: string;
+  constructor(
+    code: DiagnosticCode,
+    where: { cycle: number; unit: string; instruction: string; origin: string },
+    message: string,
+  ) {
+    super(
+      `${code}: cycle ${where.cycle}, ${where.unit}: ${message} [${where.instruction}]${where.origin === "" ? "" : ` from ${where.origin}`}`,
+    );
+    this.name = "MachineFault";
+    this.code = code;
+    this.cycle = where.cycle;
+    this.unit = where.unit;
+    this.instruction = where.instruction;
+    this.origin = where.origin;
+  }
+}
+
+/** For states that the surrounding code has already made impossible. */
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}
+
+export class InvariantError extends Error {
+  constructor(message: string) {
+    super(`internal: ${message}`);
+    this.name = "InvariantError";
+  }
+}

@@ -1,0 +1,429 @@
+/**
+ * ONNX to Graph: binds dimensions, then walks the nodes in order and builds each by its rule.
+ *
+ * A node that cannot be built is noted and the walk goes on; what depends on it is passed over in silence, so that one import
+ * reports every cause and no consequence. Operators without any rule are reported even where their operands are not known.
+ * Functions of the model are imported in place of their calls, subgraphs of `If` where they stand. Declared output shapes are
+ * not trusted: the shapes of the Graph are inferred.
+ */
+
+import { CompileError, fail, InvariantError } from "../diagnostics.js";
+import type { EdgeDType } from "../ir/dtype.js";
+import type { Graph, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
+import { equalShapes, formatType } from "../ir/tensor.js";
+import { type BindOptions, bindInputs, failUnbound } from "./bind.js";
+import { type Appender, appender } from "./builder.js";
+import { inOrder } from "./order.js";
+import type { RuleContext } from "./rule.js";
+import { findRule, nearestOperators, operatorKey } from "./rules/table.js";
+import {
+  type AttributeProto,
+  type FunctionProto,
+  type GraphProto,
+  int64ToNumber,
+  type NodeProto,
+  type OperatorSetIdProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from "./schema.js";
+import {
+  type GraphRecord,
+  type ModelRecord,
+  type ModelSource,
+  readModel,
+  recordOf,
+  type TensorRecord,
+} from "./source.js";
+import { ELEMENT_TYPES, elementType, literalOfRecord } from "./tensors.js";
+
+export const OLDEST_OPSET = 7;
+export const NEWEST_OPSET = 25;
+const DEEPEST = 64;
+
+/** A node; what is wrong with a value if it is used; or a value that a reported node should have made. */
+type Value = NodeId | CompileError | "failed";
+
+interface Scope {
+  readonly values: Map<string, Value>;
+  readonly parent?: Scope;
+}
+
+/** What nodes mean at a place in the model: in the main graph, or in the body of a function. */
+interface Frame {
+  readonly opsets: ReadonlyMap<string, number>;
+  /** Attributes of the call, for the body of a function. */
+  readonly attributes: ReadonlyMap<string, AttributeProto>;
+  /** Before the names of nodes of a function. */
+  readonly prefix: string;
+  readonly depth: number;
+}
+
+interface Importer {
+  readonly source: ModelSource;
+  readonly functions: ReadonlyMap<string, FunctionProto>;
+  readonly graph: Appender;
+  readonly problems: Set<CompileError>;
+}
+
+export interface SupportReport {
+  /** Nodes of the main graph. */
+  readonly total: number;
+  readonly supported: number;
+  readonly problems: readonly CompileError[];
+  /** Dimensions without a size; while there are any, only the names of operators are checked. */
+  readonly unbound: readonly string[];
+}
+
+export function importModel(source: ModelSource, options: BindOptions): Graph {
+  const model = readModel(source);
+  const { unbound, run } = prepare(source, model, options);
+  if (unbound.length > 0) failUnbound(unbound);
+  const { importer, finish } = run();
+  const problems = [...importer.problems];
+  const [first] = problems;
+  if (first === undefined) return finish();
+  if (problems.length === 1) throw first;
+  throw new CompileError(
+    "LPU1013",
+    {
+      message: `${problems.length} of ${model.graph.nodes.length} nodes are not supported`,
+      notes: countsByOperator(problems),
+      hint: "lpu check lists them; lpu ops lists what is supported",
+    },
+    problems,
+  );
+}
+
+/** What of a model can be imported. Throws only where the file itself, or a binding, is wrong. */
+export function checkSupport(source: ModelSource, options: BindOptions): SupportReport {
+  const model = readModel(source);
+  const { unbound, run } = prepare(source, model, options);
+  const total = model.graph.nodes.length;
+  const problems = unbound.length > 0 ? unknownOperators(model) : [...run().importer.problems];
+  return { total, supported: total - Math.min(total, problems.length), problems, unbound };
+}
+
+/** Everything before the nodes: the operator set, the true inputs and their shapes. */
+function prepare(source: ModelSource, model: ModelRecord, options: BindOptions) {
+  const frame = rootFrame(model);
+  const inputs = trueInputs(model.graph);
+  const { shapes, unbound } = bindInputs(inputs, model.graph.outputs, options);
+  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, options.constants ?? {}) };
+}
+
+const countsByOperator = (problems: readonly CompileError[]): string[] => {
+  const counts = new Map<string, number>();
+  for (const { details } of problems) {
+    const operator = /\(([^()]*)\)$/.exec(details.node ?? "")?.[1] ?? "model";
+    counts.set(operator, (counts.get(operator) ?? 0) + 1);
+  }
+  return [...counts].map(([operator, count]) => `${operator}: ${count}`);
+};
+
+/** Inputs that have an initializer are constants (a habit of old exporters). */
+function trueInputs(graph: GraphRecord): ValueInfoProto[] {
+  const constants = new Set(graph.initializers.map((record) => record.proto.name));
+  return graph.inputs.filter((input) => !constants.has(input.name));
+}
+
+const functionKey = (domain: string, name: string, overload: string): string =>
+  `${operatorKey(domain, name)}:${overload}`;
+
+function opsetsOf(imports: readonly OperatorSetIdProto[]): Map<string, number> {
+  return new Map(imports.map(({ domain, version }) => [domain === "ai.onnx" ? "" : domain, int64ToNumber(version)]));
+}
+
+function rootFrame(model: ModelRecord): Frame {
+  const opsets = opsetsOf(model.opsets);
+  const version = opsets.get("") ?? (opsets.size === 0 ? 1 : undefined);
+  if (version !== undefined && (version < OLDEST_OPSET || version > NEWEST_OPSET)) {
+    fail("LPU1010", {
+      message: `expected an operator set from ${OLDEST_OPSET} to ${NEWEST_OPSET}, got ${version}`,
+      hint: "convert the model with onnx.version_converter, or export it with another opset_version",
+    });
+  }
+  return { opsets, attributes: new Map(), prefix: "", depth: 0 };
+}
+
+function importGraph(
+  source: ModelSource,
+  model: ModelRecord,
+  frame: Frame,
+  inputs: readonly ValueInfoProto[],
+  shapes: ReadonlyMap<string, Shape>,
+  constants: Readonly<Record<string, Tensor>>,
+) {
+  const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
+  const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
+  const importer: Importer = { source, functions, graph, problems: new Set() };
+  const scope: Scope = { values: new Map() };
+  for (const input of inputs) {
+    const type = inputType(input, shapes);
+    const given = Object.hasOwn(constants, input.name) ? constants[input.name] : undefined;
+    graph.origin = [input.name];
+    define(
+      scope,
+      input.name,
+      given === undefined ? graph.input(input.name, type, type.edge) : givenConstant(graph, input.name, type, given),
+    );
+  }
+  importBody(importer, model.graph, scope, frame);
+  const outputs = model.graph.outputs.map(({ name, type }) => {
+    const node = lookUp(importer, scope, name, `output '${name}'`);
+    return node === undefined
+      ? undefined
+      : { name, node, declared: declaredType(graph.type(node), type?.tensorType?.elemType ?? 0) };
+  });
+  return { importer, finish: () => graph.finish(outputs.filter((output) => output !== undefined)) };
+}
+
+function inputType(
+  { name, type }: ValueInfoProto,
+  shapes: ReadonlyMap<string, Shape>,
+): TensorType & { readonly edge: EdgeDType } {
+  const tensor = type?.tensorType;
+  if (!tensor)
+    return fail("LPU1009", {
+      message: `input '${name}' is not a tensor`,
+      hint: "sequences, maps and optional values are not supported",
+    });
+  const { dtype, edge } = elementType(tensor.elemType, `input '${name}'`);
+  return { dtype, shape: shapes.get(name) ?? [], edge };
+}
+
+function givenConstant(graph: Appender, name: string, { dtype, shape }: TensorType, given: Tensor): NodeId {
+  if (given.dtype === dtype && equalShapes(given.shape, shape)) return graph.tensor(given);
+  return fail("LPU1005", {
+    message: `input '${name}' expects ${formatType({ dtype, shape })}, got a constant of ${formatType(given)}`,
+    hint: "give the tensor in the element type and shape that the model declares",
+  });
+}
+
+/** The element type that the file declares, unless inference says otherwise. */
+function declaredType(inferred: TensorType, declared: number): EdgeDType {
+  const row = ELEMENT_TYPES[declared];
+  return row !== undefined && row.dtype === inferred.dtype ? row.edge : inferred.dtype;
+}
+
+function define(scope: Scope, name: string, value: Value): void {
+  if (scope.values.has(name))
+    fail("LPU1008", {
+      message: `value '${name}' is made twice`,
+      hint: "the model breaks a rule of ONNX; export it again",
+    });
+  scope.values.set(name, value);
+}
+
+/** The node of a value; undefined (with the cause noted) where it could not be made. */
+function lookUp(importer: Importer, scope: Scope, name: string, user: string): NodeId | undefined {
+  for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
+    const value = at.values.get(name);
+    if (value === undefined) continue;
+    if (value instanceof CompileError) importer.problems.add(value);
+    return typeof value === "number" ? value : undefined;
+  }
+  return fail("LPU1008", {
+    message: `${user} uses value '${name}' before it is made`,
+    hint: "the model breaks a rule of ONNX; export it again",
+  });
+}
+
+function importBody(importer: Importer, body: GraphRecord, scope: Scope, frame: Frame): void {
+  if (body.sparse)
+    fail("LPU1009", { message: "sparse initializers are not supported", hint: "export the model with dense tensors" });
+  for (const record of body.initializers) {
+    // Of an input with the same name this is the value.
+    scope.values.set(record.proto.name, importInitializer(importer, record));
+  }
+  for (const node of inOrder(body.nodes)) importNode(importer, node, scope, frame);
+}
+
+/** An element type that is not supported only matters if somebody uses the tensor. */
+function importInitializer({ graph, source }: Importer, record: TensorRecord): Value {
+  graph.origin = [record.proto.name];
+  try {
+    return graph.literal(literalOfRecord(record, source));
+  } catch (error) {
+    if (error instanceof CompileError && error.code === "LPU1009") return error;
+    throw error;
+  }
+}
+
+const nameOf = (node: NodeProto): string => node.name || node.output.find((name) => name !== "") || node.opType;
+
+function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
+  const origin = `${frame.prefix}${nameOf(node)}`;
+  const label = `${origin} (${operatorKey(node.domain, node.opType)})`;
+  const results = node.output;
+  let made: readonly (NodeId | undefined)[] | undefined;
+  try {
+    made = buildNode(importer, node, scope, frame, origin, label);
+  } catch (error) {
+    const problem = problemOf(error, label);
+    if (error !== PASSED_OVER) importer.problems.add(problem);
+  }
+  results.forEach((name, i) => {
+    if (name === "") return;
+    const missing = new CompileError("LPU1003", { message: `result ${i} ('${name}') is not supported`, node: label });
+    define(scope, name, made === undefined ? "failed" : (made[i] ?? missing));
+  });
+}
+
+/** Thrown where the causes were noted already. */
+const PASSED_OVER = new CompileError("LPU1013", { message: "depends on nodes that are not supported" });
+
+function problemOf(error: unknown, label: string): CompileError {
+  if (error instanceof CompileError) {
+    const { code, details, others } = error;
+    // Type errors of operations name the operation; users know the node.
+    const foreign = code.startsWith("LPU2");
+    if (!foreign)
+      return details.node === undefined ? new CompileError(code, { ...details, node: label }, others) : error;
+    return new CompileError(
+      code === "LPU2003" ? code : "LPU1012",
+      { ...details, node: label, hint: details.hint ?? MISFIT_HINT },
+      others,
+    );
+  }
+  if (error instanceof InvariantError || error instanceof RangeError) {
+    return new CompileError("LPU1012", {
+      message: `operands do not fit: ${error.message}`,
+      node: label,
+      hint: MISFIT_HINT,
+    });
+  }
+  throw error;
+}
+const MISFIT_HINT = "the model may be inconsistent, or a dimension is bound to a size for which it was not made";
+
+/** Results of a node; undefined where an operand is missing for a reason that is noted already. */
+function buildNode(
+  importer: Importer,
+  node: NodeProto,
+  scope: Scope,
+  frame: Frame,
+  origin: string,
+  label: string,
+): readonly (NodeId | undefined)[] | undefined {
+  const domain = node.domain === "ai.onnx" ? "" : node.domain;
+  const opset = frame.opsets.get(domain) ?? 1;
+  const body = importer.functions.get(functionKey(domain, node.opType, node.overload));
+  const rule = body === undefined ? findRule(domain, node.opType, opset) : undefined;
+  if (body === undefined && rule === undefined) throw unknownOperator(node, label);
+  const operands = node.input.map((name) => (name === "" ? undefined : lookUp(importer, scope, name, label)));
+  if (operands.some((id, i) => id === undefined && node.input[i] !== "")) return undefined;
+  const attributes = resolveAttributes(node, frame);
+  importer.graph.origin = [origin];
+  if (body !== undefined) return callFunction(importer, body, operands, attributes, origin, label, frame);
+  const context: RuleContext = {
+    opType: node.opType,
+    label,
+    opset,
+    attributes,
+    operands,
+    results: node.output,
+    graph: importer.graph,
+    branch: (graph: GraphProto) => importBranch(importer, graph, scope, frame),
+    literal: (tensor: TensorProto) => importer.graph.literal(literalOfRecord({ proto: tensor }, importer.source)),
+  };
+  const made = rule?.build(context) ?? [];
+  return typeof made === "number" ? [made] : made;
+}
+
+function unknownOperator(node: NodeProto, label: string): CompileError {
+  const near = nearestOperators(node.opType).filter((name) => name !== node.opType);
+  return new CompileError("LPU1002", {
+    message: `operator '${operatorKey(node.domain, node.opType)}' is not supported`,
+    node: label,
+    hint: near.length > 0 ? `supported and nearest in name: ${near.join(", ")}` : "lpu ops lists what is supported",
+  });
+}
+
+/** In the body of a function an attribute may stand for one of the call. */
+function resolveAttributes(node: NodeProto, frame: Frame): ReadonlyMap<string, AttributeProto> {
+  const resolved = new Map<string, AttributeProto>();
+  for (const attribute of node.attribute) {
+    const given = attribute.refAttrName === "" ? attribute : frame.attributes.get(attribute.refAttrName);
+    if (given !== undefined) resolved.set(attribute.name, given);
+  }
+  return resolved;
+}
+
+function callFunction(
+  importer: Importer,
+  body: FunctionProto,
+  operands: readonly (NodeId | undefined)[],
+  given: ReadonlyMap<string, AttributeProto>,
+  origin: string,
+  label: string,
+  caller: Frame,
+): readonly (NodeId | undefined)[] {
+  if (caller.depth >= DEEPEST)
+    fail("LPU1008", { message: `functions call each other more than ${DEEPEST} deep`, node: label });
+  const attributes = new Map([...body.attributeProto.map((row) => [row.name, row] as const), ...given]);
+  const opsets = body.opsetImport.length > 0 ? opsetsOf(body.opsetImport) : caller.opsets;
+  const frame: Frame = { opsets, attributes, prefix: `${origin}/`, depth: caller.depth + 1 };
+  const scope: Scope = { values: new Map() };
+  body.input.forEach((name, i) => {
+    const value = operands[i];
+    // An optional operand that is not given is an empty name in the body's nodes, which is what an undefined one becomes.
+    if (value !== undefined) scope.values.set(name, value);
+  });
+  const absent = new Set(body.input.filter((_, i) => operands[i] === undefined));
+  for (const node of inOrder(body.node)) {
+    const input = node.input.map((name) => (absent.has(name) ? "" : name));
+    importNode(importer, absent.size === 0 ? node : { ...plain(node), input }, scope, frame);
+  }
+  return outputsOf(importer, scope, body.output, label);
+}
+
+/** The fields of a decoded node as own properties, which absent ones are not. */
+const plain = ({ output, name, opType, attribute, domain, overload }: NodeProto): Omit<NodeProto, "input"> => ({
+  output,
+  name,
+  opType,
+  attribute,
+  domain,
+  overload,
+});
+
+function outputsOf(importer: Importer, scope: Scope, names: readonly string[], user: string): readonly NodeId[] {
+  return names.map((name) => {
+    const id = lookUp(importer, scope, name, user);
+    if (id === undefined) throw PASSED_OVER;
+    return id;
+  });
+}
+
+function importBranch(importer: Importer, graph: GraphProto, parent: Scope, frame: Frame): readonly NodeId[] {
+  const { origin } = importer.graph;
+  const scope: Scope = { values: new Map(), parent };
+  importBody(importer, recordOf(graph), scope, frame);
+  importer.graph.origin = origin;
+  return outputsOf(
+    importer,
+    scope,
+    graph.output.map((output) => output.name),
+    `subgraph '${graph.name}'`,
+  );
+}
+
+/** Operators that have no rule, in the whole model, from names alone. */
+function unknownOperators(model: ModelRecord): CompileError[] {
+  const functions = new Set(model.functions.map((body) => functionKey(body.domain, body.name, body.overload)));
+  const { opsets } = rootFrame(model);
+  const found: CompileError[] = [];
+  const visit = (nodes: readonly NodeProto[]): void => {
+    for (const node of nodes) {
+      const domain = node.domain === "ai.onnx" ? "" : node.domain;
+      const known =
+        functions.has(functionKey(domain, node.opType, node.overload)) ||
+        findRule(domain, node.opType, opsets.get(domain) ?? 1) !== undefined;
+      if (!known) found.push(unknownOperator(node, `${nameOf(node)} (${operatorKey(node.domain, node.opType)})`));
+      for (const attribute of node.attribute) if (attribute.g) visit(attribute.g.node);
+    }
+  };
+  visit(model.graph.nodes);
+  for (const body of model.functions) visit(body.node);
+  return found;
+}

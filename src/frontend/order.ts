@@ -1,0 +1,56 @@
+/**
+ * Puts nodes in an order in which every value is made before it is used. ONNX demands that order of a file, but files of
+ * common optimizers break it. A list that is in order stays as it is; in a cycle the walk goes around once, and the importer
+ * then reports the value that is used before it is made. No recursion: lists may be long chains.
+ */
+
+import type { GraphProto, NodeProto } from "./schema.js";
+
+export function inOrder(nodes: readonly NodeProto[]): readonly NodeProto[] {
+  const makers = new Map<string, number>();
+  nodes.forEach((node, i) => {
+    for (const name of node.output) if (name !== "" && !makers.has(name)) makers.set(name, i);
+  });
+  const needs = nodes.map((node, i) => {
+    const used = [...namesUsed(node)]
+      .map((name) => makers.get(name))
+      .filter((maker) => maker !== undefined && maker !== i);
+    return used.filter((maker) => maker !== undefined);
+  });
+  const order: number[] = [];
+  const seen = new Uint8Array(nodes.length);
+  for (let start = 0; start < nodes.length; start += 1) visit(start, needs, seen, order);
+  return order.flatMap((i) => nodes[i] ?? []);
+}
+
+/** What `start` needs, then itself; depth first, in the order of operands. */
+function visit(start: number, needs: readonly (readonly number[])[], seen: Uint8Array, order: number[]): void {
+  const stack: { readonly node: number; next: number }[] = [];
+  const enter = (node: number): void => {
+    if (seen[node] === 1) return;
+    seen[node] = 1;
+    stack.push({ node, next: 0 });
+  };
+  enter(start);
+  for (let top = stack[stack.length - 1]; top !== undefined; top = stack[stack.length - 1]) {
+    const need = needs[top.node]?.[top.next];
+    top.next += 1;
+    if (need !== undefined) {
+      enter(need);
+    } else {
+      order.push(top.node);
+      stack.pop();
+    }
+  }
+}
+
+/** Operands, and whatever the subgraphs of the node use. */
+function* namesUsed(node: NodeProto): Generator<string> {
+  yield* node.input;
+  for (const attribute of node.attribute) if (attribute.g) yield* namesIn(attribute.g);
+}
+
+function* namesIn(graph: GraphProto): Generator<string> {
+  for (const node of graph.node) yield* namesUsed(node);
+  for (const output of graph.output) yield output.name;
+}

@@ -1,0 +1,194 @@
+/**
+ * What an import rule is, and what it is given: the ONNX node with typed access to its attributes, the operands as nodes of
+ * the graph, and short ways to append operations.
+ *
+ * Access that finds nothing usable raises a coded error with the node's name; the importer collects these, so that one
+ * import reports every unsupported node.
+ */
+
+import { type DiagnosticCode, fail } from "../diagnostics.js";
+import type { DType } from "../ir/dtype.js";
+import { type Attrs, elementCount, type NodeId, type Shape, type Tensor, type TensorType } from "../ir/graph.js";
+import { formatType, isFloat, toNumbers } from "../ir/tensor.js";
+import type { Appender } from "./builder.js";
+import { type AttributeProto, decodeText, type GraphProto, int64ToNumber, type TensorProto } from "./schema.js";
+
+export interface Rule {
+  readonly op: string;
+  /** Empty (the default) is ONNX itself. */
+  readonly domain?: string;
+  /** First version of the operator set in which this row is the meaning of the operator. */
+  readonly since?: number;
+  /** One sentence, for the list of supported operators. */
+  readonly doc: string;
+  readonly build: (context: RuleContext) => NodeId | readonly NodeId[];
+}
+
+export interface RuleContext {
+  readonly opType: string;
+  /** As in messages: `name (OpType)`. */
+  readonly label: string;
+  readonly opset: number;
+  readonly attributes: ReadonlyMap<string, AttributeProto>;
+  readonly operands: readonly (NodeId | undefined)[];
+  /** Names of the results; empty where a result is not wanted. */
+  readonly results: readonly string[];
+  readonly graph: Appender;
+  /** Outputs of a subgraph, imported in place. */
+  readonly branch: (graph: GraphProto) => readonly NodeId[];
+  /** A constant tensor of an attribute. */
+  readonly literal: (tensor: TensorProto) => NodeId;
+}
+
+export function reject(c: RuleContext, code: DiagnosticCode, message: string, hint?: string): never {
+  return fail(code, { message, node: c.label, ...(hint === undefined ? {} : { hint }) });
+}
+/** The operator is known, this form of it is not supported. */
+export const unsupported = (c: RuleContext, message: string, hint?: string): never =>
+  reject(c, "LPU1003", message, hint);
+const malformed = (c: RuleContext, message: string): never =>
+  reject(c, "LPU1008", message, "the model breaks a rule of ONNX; export it again");
+
+// Operands
+
+export const has = (c: RuleContext, index: number): boolean => c.operands[index] !== undefined;
+export const optional = (c: RuleContext, index: number): NodeId | undefined => c.operands[index];
+export const operand = (c: RuleContext, index: number): NodeId =>
+  c.operands[index] ?? malformed(c, `expected an operand ${index}, got ${c.operands.length} operands`);
+export const wants = (c: RuleContext, result: number): boolean => (c.results[result] ?? "") !== "";
+
+export const typeOf = (c: RuleContext, id: NodeId): TensorType => c.graph.type(id);
+export const shapeOf = (c: RuleContext, id: NodeId): Shape => c.graph.type(id).shape;
+export const rankOf = (c: RuleContext, id: NodeId): number => c.graph.type(id).shape.length;
+export const dtypeOf = (c: RuleContext, id: NodeId): DType => c.graph.type(id).dtype;
+export const extent = (c: RuleContext, id: NodeId, axis: number): number => {
+  const shape = shapeOf(c, id);
+  return (
+    shape[axis < 0 ? axis + shape.length : axis] ??
+    reject(c, "LPU1012", `expected an axis ${axis}, got ${formatType(typeOf(c, id))}`)
+  );
+};
+
+/** The value of a constant node, where it is one. */
+export const constantValue = (c: RuleContext, id: NodeId): Tensor | undefined => c.graph.constant(id)?.load();
+
+/** Elements of a constant operand as numbers; an error where it is computed from inputs. */
+export function numbersOf(c: RuleContext, id: NodeId, what: string): readonly number[] {
+  const value = constantValue(c, id);
+  if (value !== undefined) return Array.from(toNumbers(value));
+  return reject(
+    c,
+    "LPU1011",
+    `'${what}' is computed from the program's inputs`,
+    "programs are static: this value must be known when the program is compiled",
+  );
+}
+export const numberOf = (c: RuleContext, id: NodeId, what: string): number => {
+  const values = numbersOf(c, id, what);
+  return values.length === 1
+    ? (values[0] ?? 0)
+    : malformed(c, `expected one element in '${what}', got ${values.length}`);
+};
+
+/** Integers from an operand or, in older operator sets, an attribute of the same name. */
+export function intsFrom(c: RuleContext, index: number, name: string): readonly number[] | undefined {
+  const given = c.operands[index];
+  return given === undefined ? optionalInts(c, name) : numbersOf(c, given, name);
+}
+
+export function axisIn(c: RuleContext, axis: number, rank: number): number {
+  const wrapped = axis < 0 ? axis + rank : axis;
+  if (Number.isInteger(wrapped) && wrapped >= 0 && wrapped < rank) return wrapped;
+  return reject(c, "LPU1012", `expected an axis from ${-rank} to ${rank - 1}, got ${axis}`);
+}
+/** Distinct axes in ascending order. */
+export const axesIn = (c: RuleContext, axes: readonly number[], rank: number): number[] =>
+  [...new Set(axes.map((axis) => axisIn(c, axis, rank)))].sort((a, b) => a - b);
+
+// Attributes
+
+const attribute = (c: RuleContext, name: string): AttributeProto | undefined => c.attributes.get(name);
+const needed = <T>(c: RuleContext, name: string, value: T | undefined): T =>
+  value ?? malformed(c, `expected an attribute '${name}'`);
+
+export const hasAttribute = (c: RuleContext, name: string): boolean => c.attributes.has(name);
+export const optionalInt = (c: RuleContext, name: string): number | undefined => {
+  const found = attribute(c, name);
+  return found === undefined ? undefined : int64ToNumber(found.i);
+};
+export const int = (c: RuleContext, name: string, otherwise?: number): number =>
+  optionalInt(c, name) ?? needed(c, name, otherwise);
+export const flag = (c: RuleContext, name: string, otherwise = false): boolean => int(c, name, otherwise ? 1 : 0) !== 0;
+export const optionalFloat = (c: RuleContext, name: string): number | undefined => attribute(c, name)?.f;
+export const float = (c: RuleContext, name: string, otherwise?: number): number =>
+  attribute(c, name)?.f ?? needed(c, name, otherwise);
+export const optionalInts = (c: RuleContext, name: string): readonly number[] | undefined =>
+  attribute(c, name)?.ints.map(int64ToNumber);
+export const ints = (c: RuleContext, name: string, otherwise?: readonly number[]): readonly number[] =>
+  optionalInts(c, name) ?? needed(c, name, otherwise);
+export const floats = (c: RuleContext, name: string): readonly number[] => needed(c, name, attribute(c, name)?.floats);
+export const text = (c: RuleContext, name: string, otherwise?: string): string => {
+  const found = attribute(c, name);
+  return found === undefined ? needed(c, name, otherwise) : decodeText(found.s);
+};
+export const subgraph = (c: RuleContext, name: string): GraphProto =>
+  needed(c, name, attribute(c, name)?.g ?? undefined);
+export const tensorAttribute = (c: RuleContext, name: string): TensorProto =>
+  needed(c, name, attribute(c, name)?.t ?? undefined);
+
+// Appending
+
+export const op = (c: RuleContext, name: string, inputs: readonly NodeId[], attrs: Attrs = {}): NodeId =>
+  c.graph.add(name, inputs, attrs);
+export const scalar = (c: RuleContext, dtype: DType, value: number): NodeId => c.graph.numbers(dtype, [], [value]);
+/** A scalar of the element type of `like`. */
+export const scalarLike = (c: RuleContext, like: NodeId, value: number): NodeId => scalar(c, dtypeOf(c, like), value);
+export const list = (c: RuleContext, values: readonly number[]): NodeId =>
+  c.graph.numbers("i32", [values.length], values);
+export const cast = (c: RuleContext, x: NodeId, to: DType): NodeId => op(c, "cast", [x], { to });
+export const reshape = (c: RuleContext, x: NodeId, shape: Shape): NodeId => op(c, "reshape", [x], { shape });
+export const transpose = (c: RuleContext, x: NodeId, perm: readonly number[]): NodeId =>
+  op(c, "transpose", [x], { perm });
+export const expand = (c: RuleContext, x: NodeId, shape: Shape): NodeId => op(c, "expand", [x], { shape });
+export const concat = (c: RuleContext, parts: readonly NodeId[], axis: number): NodeId =>
+  op(c, "concat", parts, { axis });
+export const reduce = (
+  c: RuleContext,
+  name: "sum" | "mean" | "max" | "min" | "prod",
+  x: NodeId,
+  axes: readonly number[],
+  keepdims: boolean,
+): NodeId => (axes.length === 0 ? x : op(c, `reduce_${name}`, [x], { axes, keepdims }));
+export const add = (c: RuleContext, a: NodeId, b: NodeId): NodeId => op(c, "add", [a, b]);
+export const sub = (c: RuleContext, a: NodeId, b: NodeId): NodeId => op(c, "sub", [a, b]);
+export const mul = (c: RuleContext, a: NodeId, b: NodeId): NodeId => op(c, "mul", [a, b]);
+/** Multiplies by a number; by 1 is nothing. */
+export const scale = (c: RuleContext, x: NodeId, factor: number): NodeId =>
+  factor === 1 ? x : mul(c, x, scalarLike(c, x, factor));
+export const not = (c: RuleContext, x: NodeId): NodeId => op(c, "not", [x]);
+export const select = (c: RuleContext, condition: NodeId, a: NodeId, b: NodeId): NodeId =>
+  op(c, "select", [condition, a, b]);
+
+/** Part of one axis: `size` elements from `start`, `stride` apart. */
+export function sliceAxis(c: RuleContext, x: NodeId, axis: number, start: number, size: number, stride = 1): NodeId {
+  const shape = shapeOf(c, x);
+  return op(c, "slice", [x], {
+    starts: shape.map((_, i) => (i === axis ? start : 0)),
+    sizes: shape.map((own, i) => (i === axis ? size : own)),
+    strides: shape.map((_, i) => (i === axis ? stride : 1)),
+  });
+}
+
+/** Swaps the last two axes. */
+export function swapLast(c: RuleContext, x: NodeId): NodeId {
+  const rank = rankOf(c, x);
+  const perm = Array.from({ length: rank }, (_, axis) => axis);
+  return transpose(c, x, [...perm.slice(0, -2), rank - 1, rank - 2]);
+}
+
+export const iota = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+export const count = elementCount;
+
+export function wantFloat(c: RuleContext, x: NodeId): void {
+  if (!isFloat(dtypeOf(c, x))) unsupported(c, `expected a float operand, got ${formatType(typeOf(c, x))}`);
+}

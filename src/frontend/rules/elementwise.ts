@@ -1,0 +1,327 @@
+/**
+ * Import rules of element by element operators. Operators without a counterpart in the tensor IR are written in terms of
+ * those that have one; constants take the element type of the operand.
+ */
+
+import { invariant } from "../../diagnostics.js";
+import { DTYPES } from "../../ir/dtype.js";
+import type { NodeId } from "../../ir/graph.js";
+import { isFloat, isInteger } from "../../ir/tensor.js";
+import {
+  add,
+  cast,
+  dtypeOf,
+  expand,
+  flag,
+  float,
+  has,
+  hasAttribute,
+  int,
+  mul,
+  not,
+  numberOf,
+  op,
+  operand,
+  optional,
+  optionalFloat,
+  type Rule,
+  type RuleContext,
+  reject,
+  scalar,
+  scalarLike,
+  scale,
+  select,
+  shapeOf,
+  sub,
+  tensorAttribute,
+  text,
+  unsupported,
+  wants,
+} from "../rule.js";
+import { elementType } from "../tensors.js";
+
+type Build = (c: RuleContext, x: NodeId) => NodeId;
+
+/** Operators of one operand that the tensor IR has. */
+const UNARY: Readonly<Record<string, string>> = {
+  Abs: "abs",
+  Exp: "exp",
+  Log: "log",
+  Sqrt: "sqrt",
+  Reciprocal: "reciprocal",
+  Tanh: "tanh",
+  Sigmoid: "sigmoid",
+  Erf: "erf",
+  Sin: "sin",
+  Cos: "cos",
+  Floor: "floor",
+  Ceil: "ceil",
+  Round: "round",
+  Sign: "sign",
+  Not: "not",
+  Neg: "neg",
+  IsNaN: "is_nan",
+  Softplus: "softplus",
+};
+
+const max = (c: RuleContext, x: NodeId, bound: number): NodeId => op(c, "max", [x, scalarLike(c, x, bound)]);
+const min = (c: RuleContext, x: NodeId, bound: number): NodeId => op(c, "min", [x, scalarLike(c, x, bound)]);
+const exp = (c: RuleContext, x: NodeId): NodeId => op(c, "exp", [x]);
+const log = (c: RuleContext, x: NodeId): NodeId => op(c, "log", [x]);
+const offset = (c: RuleContext, x: NodeId, by: number): NodeId => add(c, x, scalarLike(c, x, by));
+const below = (c: RuleContext, x: NodeId, bound: number): NodeId => op(c, "lt", [x, scalarLike(c, x, bound)]);
+const above = (c: RuleContext, x: NodeId, bound: number): NodeId => op(c, "gt", [x, scalarLike(c, x, bound)]);
+/** e^x - 1 where x < 0; the operand is held below 0 so that what is not selected stays finite. */
+const grownBelow: Build = (c, x) => offset(c, exp(c, min(c, x, 0)), -1);
+/** scale * (x below 0 ? slope(x) : x) */
+const kinked = (c: RuleContext, x: NodeId, slope: NodeId): NodeId => select(c, below(c, x, 0), slope, x);
+const squareRoot = (c: RuleContext, x: NodeId): NodeId => op(c, "sqrt", [x]);
+
+const hardSigmoid = (c: RuleContext, x: NodeId, alpha: number, beta: number): NodeId =>
+  max(c, min(c, offset(c, scale(c, x, alpha), beta), 1), 0);
+
+/** Operators of one operand in terms of others. */
+const COMPOSED: Readonly<Record<string, Build>> = {
+  Relu: (c, x) => (isInteger(dtypeOf(c, x)) ? max(c, x, 0) : op(c, "relu", [x])),
+  Identity: (_c, x) => x,
+  Mish: (c, x) => mul(c, x, op(c, "tanh", [op(c, "softplus", [x])])),
+  Gelu: (c, x) => op(c, "gelu", [x], { approximate: text(c, "approximate", "none") }),
+  Swish: (c, x) =>
+    float(c, "alpha", 1) === 1 ? op(c, "silu", [x]) : mul(c, x, op(c, "sigmoid", [scale(c, x, float(c, "alpha", 1))])),
+  Softsign: (c, x) => op(c, "div", [x, offset(c, op(c, "abs", [x]), 1)]),
+  HardSigmoid: (c, x) => hardSigmoid(c, x, float(c, "alpha", 0.2), float(c, "beta", 0.5)),
+  HardSwish: (c, x) => mul(c, x, hardSigmoid(c, x, 1 / 6, 0.5)),
+  Elu: (c, x) => kinked(c, x, scale(c, grownBelow(c, x), float(c, "alpha", 1))),
+  Selu: (c, x) =>
+    scale(
+      c,
+      kinked(c, x, scale(c, grownBelow(c, x), float(c, "alpha", 1.6732632423543772))),
+      float(c, "gamma", 1.0507009873554805),
+    ),
+  Celu: (c, x) => {
+    const alpha = float(c, "alpha", 1);
+    return kinked(c, x, scale(c, grownBelow(c, scale(c, x, 1 / alpha)), alpha));
+  },
+  LeakyRelu: (c, x) => kinked(c, x, scale(c, x, float(c, "alpha", 0.01))),
+  ThresholdedRelu: (c, x) => select(c, above(c, x, float(c, "alpha", 1)), x, scalarLike(c, x, 0)),
+  Shrink: (c, x) => {
+    const [lambda, bias] = [float(c, "lambd", 0.5), float(c, "bias", 0)];
+    const high = select(c, above(c, x, lambda), offset(c, x, -bias), scalarLike(c, x, 0));
+    return select(c, below(c, x, -lambda), offset(c, x, bias), high);
+  },
+  Tan: (c, x) => op(c, "div", [op(c, "sin", [x]), op(c, "cos", [x])]),
+  Sinh: (c, x) => scale(c, sub(c, exp(c, x), exp(c, op(c, "neg", [x]))), 0.5),
+  Cosh: (c, x) => scale(c, add(c, exp(c, x), exp(c, op(c, "neg", [x]))), 0.5),
+  Asinh: (c, x) => {
+    const size = op(c, "abs", [x]);
+    return mul(c, op(c, "sign", [x]), log(c, add(c, size, squareRoot(c, offset(c, mul(c, x, x), 1)))));
+  },
+  Acosh: (c, x) => log(c, add(c, x, squareRoot(c, offset(c, mul(c, x, x), -1)))),
+  Atanh: (c, x) => scale(c, log(c, op(c, "div", [offset(c, x, 1), sub(c, scalarLike(c, x, 1), x)])), 0.5),
+  IsInf: (c, x) => {
+    const infinity = (value: number): NodeId => op(c, "eq", [x, scalarLike(c, x, value)]);
+    const [high, low] = [flag(c, "detect_positive", true), flag(c, "detect_negative", true)];
+    if (high && low) return op(c, "eq", [op(c, "abs", [x]), scalarLike(c, x, Number.POSITIVE_INFINITY)]);
+    if (!high && !low) return expand(c, scalar(c, "bool", 0), shapeOf(c, x));
+    return infinity(high ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY);
+  },
+};
+
+/** Operators of two operands that the tensor IR has. */
+const BINARY: Readonly<Record<string, string>> = {
+  Add: "add",
+  Sub: "sub",
+  Mul: "mul",
+  Div: "div",
+  And: "and",
+  Or: "or",
+  Xor: "xor",
+  Less: "lt",
+  LessOrEqual: "le",
+  Greater: "gt",
+  GreaterOrEqual: "ge",
+};
+
+/** Operators of any number of operands, by the operation that joins two. */
+const VARIADIC: Readonly<Record<string, string>> = { Max: "max", Min: "min", Sum: "add" };
+
+function fold(c: RuleContext, operation: string): NodeId {
+  const operands = c.operands.filter((id) => id !== undefined);
+  return operands.slice(1).reduce((total, next) => op(c, operation, [total, next]), operand(c, 0));
+}
+
+function equal(c: RuleContext): NodeId {
+  const [a, b] = [operand(c, 0), operand(c, 1)];
+  return dtypeOf(c, a) === "bool" ? not(c, op(c, "xor", [a, b])) : op(c, "eq", [a, b]);
+}
+
+function mod(c: RuleContext): NodeId {
+  const [a, b] = [operand(c, 0), operand(c, 1)];
+  if (isFloat(dtypeOf(c, a)) || !flag(c, "fmod")) return op(c, "mod", [a, b]);
+  // Integer division truncates, so this is the remainder with the sign of the dividend.
+  return sub(c, a, mul(c, b, op(c, "div", [a, b])));
+}
+
+function pow(c: RuleContext): NodeId {
+  const [base, exponent] = [operand(c, 0), operand(c, 1)];
+  const dtype = dtypeOf(c, base);
+  if (dtypeOf(c, exponent) === dtype) return op(c, "pow", [base, exponent]);
+  if (isFloat(dtype)) return op(c, "pow", [base, cast(c, exponent, dtype)]);
+  return cast(c, op(c, "pow", [cast(c, base, "f32"), cast(c, exponent, "f32")]), dtype);
+}
+
+/** Bounds are attributes before version 11; the same bound may be the largest finite number, which bounds nothing. */
+function clip(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const low = clipBound(c, x, 1, "min");
+  const high = clipBound(c, x, 2, "max");
+  const raised = low === undefined ? x : op(c, "max", [x, low]);
+  return high === undefined ? raised : op(c, "min", [raised, high]);
+}
+
+function clipBound(c: RuleContext, x: NodeId, index: number, name: "min" | "max"): NodeId | undefined {
+  const given = optional(c, index);
+  if (given !== undefined) return given;
+  const value = optionalFloat(c, name);
+  return value === undefined || Math.abs(value) > 3.4028e38 ? undefined : scalarLike(c, x, value);
+}
+
+function castTo(c: RuleContext): NodeId {
+  const { dtype } = elementType(int(c, "to"), c.label);
+  const x = operand(c, 0);
+  if (dtype.startsWith("f8") && !flag(c, "saturate", true))
+    unsupported(c, "saturate = 0 is not supported", "values beyond the range of FP8 saturate");
+  return cast(c, x, dtype);
+}
+
+function dropout(c: RuleContext): readonly NodeId[] {
+  const x = operand(c, 0);
+  if (
+    has(c, 2) &&
+    numberOf(c, operand(c, 2), "training_mode") !== 0 &&
+    (!has(c, 1) || numberOf(c, operand(c, 1), "ratio") !== 0)
+  ) {
+    unsupported(c, "training mode is not supported", "export the model for inference");
+  }
+  return wants(c, 1) ? [x, expand(c, scalar(c, "bool", 1), shapeOf(c, x))] : [x];
+}
+
+function prelu(c: RuleContext): NodeId {
+  const [x, slope] = [operand(c, 0), operand(c, 1)];
+  return kinked(c, x, mul(c, x, slope));
+}
+
+/** x * scale, rounded and held in the range of the result. */
+function quantizeLinear(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const zero = optional(c, 2);
+  const dtype = zero === undefined ? elementType(int(c, "output_dtype", 2), c.label).dtype : dtypeOf(c, zero);
+  if (!isInteger(dtype)) unsupported(c, `expected integers as the result, got ${dtype}`);
+  const { bytes } = DTYPES[dtype];
+  const signed = dtype.startsWith("i");
+  const [least, most] = signed ? [-(2 ** (8 * bytes - 1)), 2 ** (8 * bytes - 1) - 1] : [0, 2 ** (8 * bytes) - 1];
+  const steps = op(c, "round", [op(c, "div", [x, perAxis(c, x, operand(c, 1))])]);
+  const shifted = zero === undefined ? steps : add(c, steps, perAxis(c, x, cast(c, zero, dtypeOf(c, x))));
+  return cast(c, min(c, max(c, shifted, least), most), dtype);
+}
+
+function dequantizeLinear(c: RuleContext): NodeId {
+  const [x, factor] = [operand(c, 0), operand(c, 1)];
+  const dtype = dtypeOf(c, factor);
+  const zero = optional(c, 2);
+  const value = cast(c, x, dtype);
+  const centered = zero === undefined ? value : sub(c, value, perAxis(c, x, cast(c, zero, dtype)));
+  return mul(c, centered, perAxis(c, x, factor));
+}
+
+/** A scale of one element or of one axis, in a shape that broadcasts to x. */
+function perAxis(c: RuleContext, x: NodeId, parameter: NodeId): NodeId {
+  const [extents, own] = [shapeOf(c, x), shapeOf(c, parameter)];
+  if (int(c, "block_size", 0) !== 0) unsupported(c, "blocks of scales are not supported");
+  if (own.length === 0) return parameter;
+  if (own.length === 1 && own[0] === 1) return op(c, "reshape", [parameter], { shape: [] });
+  const axis = int(c, "axis", 1);
+  const wrapped = axis < 0 ? axis + extents.length : axis;
+  if (own.length !== 1) reject(c, "LPU1012", `expected a scale of one axis, got ${own.length} axes`);
+  return op(c, "reshape", [parameter], { shape: extents.map((_, i) => (i === wrapped ? (own[0] ?? 1) : 1)) });
+}
+
+const rows = (
+  table: Readonly<Record<string, unknown>>,
+  build: (name: string) => Rule["build"],
+  doc: (name: string) => string,
+): Rule[] => Object.keys(table).map((name) => ({ op: name, doc: doc(name), build: build(name) }));
+
+function named<T>(table: Readonly<Record<string, T>>, name: string): T {
+  const found = table[name];
+  invariant(found !== undefined, `'${name}' is a key of its table`);
+  return found;
+}
+
+export const ELEMENTWISE: readonly Rule[] = [
+  ...rows(
+    UNARY,
+    (name) => (c) => op(c, named(UNARY, name), [operand(c, 0)]),
+    (name) => `The operation ${UNARY[name]}.`,
+  ),
+  ...rows(
+    COMPOSED,
+    (name) => (c) => named(COMPOSED, name)(c, operand(c, 0)),
+    () => "Element by element, in terms of simpler operations.",
+  ),
+  ...rows(
+    BINARY,
+    (name) => (c) => op(c, named(BINARY, name), [operand(c, 0), operand(c, 1)]),
+    (name) => `The operation ${BINARY[name]}.`,
+  ),
+  ...rows(
+    VARIADIC,
+    (name) => (c) => fold(c, named(VARIADIC, name)),
+    (name) => `The operation ${VARIADIC[name]}, operand by operand.`,
+  ),
+  {
+    op: "Mean",
+    doc: "The sum of the operands divided by their number.",
+    build: (c) => scale(c, fold(c, "add"), 1 / c.operands.length),
+  },
+  { op: "Equal", doc: "The operation eq; for truth values the negation of xor.", build: equal },
+  { op: "Mod", doc: "The operation mod; with fmod on integers the remainder of a truncating division.", build: mod },
+  { op: "Pow", doc: "The operation pow; the exponent takes the element type of the base.", build: pow },
+  { op: "Clip", doc: "The operations max and min, with bounds from operands or attributes.", build: clip },
+  { op: "Where", doc: "The operation select.", build: (c) => select(c, operand(c, 0), operand(c, 1), operand(c, 2)) },
+  { op: "Cast", doc: "The operation cast; 64-bit types become those of 32 bits.", build: castTo },
+  {
+    op: "CastLike",
+    doc: "The operation cast to the element type of the second operand.",
+    build: (c) => cast(c, operand(c, 0), dtypeOf(c, operand(c, 1))),
+  },
+  { op: "Dropout", doc: "Its operand: programs are for inference.", build: dropout },
+  { op: "PRelu", doc: "A slope for negative elements.", build: prelu },
+  {
+    op: "QuantizeLinear",
+    doc: "Division by the scale, rounding, and the limits of the integer type.",
+    build: quantizeLinear,
+  },
+  {
+    op: "DequantizeLinear",
+    doc: "The difference from the zero point times the scale; on constants it folds.",
+    build: dequantizeLinear,
+  },
+  { op: "ConstantOfShape", doc: "A constant of the given shape.", build: constantOfShape },
+];
+
+function constantOfShape(c: RuleContext): NodeId {
+  const value = hasAttribute(c, "value") ? c.literal(tensorAttribute(c, "value")) : scalar(c, "f32", 0);
+  return expand(c, op(c, "reshape", [value], { shape: [] }), shapeOperand(c));
+}
+
+function shapeOperand(c: RuleContext): readonly number[] {
+  const value = c.graph.constant(operand(c, 0))?.load();
+  if (value !== undefined) return Array.from(value.data);
+  return reject(
+    c,
+    "LPU1011",
+    "'shape' is computed from the program's inputs",
+    "programs are static: shapes must be known when the program is compiled",
+  );
+}

@@ -1,0 +1,328 @@
+/**
+ * Import rules of layers: convolution, pooling and normalization.
+ *
+ * Pooling is a fold over the places of the window: one strided slice for each, joined by max or add. Normalization over
+ * trailing axes is a composite of the tensor IR; the other forms are means and differences.
+ */
+
+import type { NodeId } from "../../ir/graph.js";
+import {
+  add,
+  axesIn,
+  axisIn,
+  cast,
+  dtypeOf,
+  extent,
+  flag,
+  float,
+  has,
+  int,
+  ints,
+  iota,
+  mul,
+  op,
+  operand,
+  optional,
+  optionalInts,
+  rankOf,
+  reduce,
+  reject,
+  reshape,
+  type Rule,
+  type RuleContext,
+  scalarLike,
+  scale,
+  shapeOf,
+  sub,
+  text,
+  unsupported,
+  wants,
+} from "../rule.js";
+
+interface Window {
+  readonly kernel: readonly number[];
+  readonly strides: readonly number[];
+  readonly dilations: readonly number[];
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+/** Strides, dilations and pads over the spatial axes of x, with auto_pad resolved. */
+function windowOf(c: RuleContext, x: NodeId, kernel: readonly number[]): Window {
+  const spatial = kernel.length;
+  if (rankOf(c, x) !== spatial + 2 || spatial === 0)
+    reject(c, "LPU1012", `expected rank ${spatial + 2}, got ${rankOf(c, x)}`);
+  const strides = ints(
+    c,
+    "strides",
+    kernel.map(() => 1),
+  );
+  const dilations = ints(
+    c,
+    "dilations",
+    kernel.map(() => 1),
+  );
+  const auto = text(c, "auto_pad", "NOTSET");
+  if (auto === "NOTSET" || auto === "VALID") {
+    const pads = auto === "VALID" ? [] : (optionalInts(c, "pads") ?? []);
+    return {
+      kernel,
+      strides,
+      dilations,
+      before: kernel.map((_, i) => pads[i] ?? 0),
+      after: kernel.map((_, i) => pads[i + spatial] ?? 0),
+    };
+  }
+  const total = kernel.map((size, i) => {
+    const [own, stride] = [extent(c, x, i + 2), strides[i] ?? 1];
+    return Math.max(0, (Math.ceil(own / stride) - 1) * stride + (size - 1) * (dilations[i] ?? 1) + 1 - own);
+  });
+  const [small, large] = [total.map((sum) => Math.floor(sum / 2)), total.map((sum) => Math.ceil(sum / 2))];
+  return {
+    kernel,
+    strides,
+    dilations,
+    before: auto === "SAME_LOWER" ? large : small,
+    after: auto === "SAME_LOWER" ? small : large,
+  };
+}
+
+function conv(c: RuleContext): NodeId {
+  const [x, w] = [operand(c, 0), operand(c, 1)];
+  const { strides, dilations, before, after } = windowOf(c, x, shapeOf(c, w).slice(2));
+  const bias = optional(c, 2);
+  return op(c, "conv", bias === undefined ? [x, w] : [x, w, bias], {
+    strides,
+    pads: [...before, ...after],
+    dilations,
+    group: int(c, "group", 1),
+  });
+}
+
+const LARGEST_WINDOW = 1024;
+
+/** Joins the places of the window; `filler` stands for what is outside of x. */
+function pooled(
+  c: RuleContext,
+  x: NodeId,
+  window: Window,
+  join: "max" | "add",
+  filler: number,
+): { readonly id: NodeId; readonly places: readonly number[] } {
+  const { kernel, strides, dilations, before, after } = window;
+  const taps = kernel.reduce((product, size) => product * size, 1);
+  if (taps > LARGEST_WINDOW) unsupported(c, `a window of ${taps} places is not supported`, `at most ${LARGEST_WINDOW}`);
+  const shape = shapeOf(c, x);
+  const reach = kernel.map((size, i) => (size - 1) * (dilations[i] ?? 1) + 1);
+  const up = flag(c, "ceil_mode");
+  const places = kernel.map((_, i) => {
+    const [own, low, stride] = [shape[i + 2] ?? 1, before[i] ?? 0, strides[i] ?? 1];
+    const room = (own + low + (after[i] ?? 0) - (reach[i] ?? 1)) / stride;
+    const count = (up ? Math.ceil(room) : Math.floor(room)) + 1;
+    return up && (count - 1) * stride >= own + low ? count - 1 : count;
+  });
+  const missing = places.map((count, i) =>
+    Math.max(0, (count - 1) * (strides[i] ?? 1) + (reach[i] ?? 1) - (shape[i + 2] ?? 1) - (before[i] ?? 0)),
+  );
+  const padded = op(c, "pad", [x], {
+    before: [0, 0, ...before],
+    after: [0, 0, ...missing],
+    value: filler,
+    mode: "constant",
+  });
+  const parts = iota(taps).map((tap) => {
+    let rest = tap;
+    const starts = [...kernel]
+      .reverse()
+      .map((size, i) => {
+        const at = rest % size;
+        rest = Math.floor(rest / size);
+        return at * (dilations[kernel.length - 1 - i] ?? 1);
+      })
+      .reverse();
+    return op(c, "slice", [padded], {
+      starts: [0, 0, ...starts],
+      sizes: [...shape.slice(0, 2), ...places],
+      strides: [1, 1, ...strides],
+    });
+  });
+  const [first, ...others] = parts;
+  return { id: others.reduce((total, part) => op(c, join, [total, part]), first ?? padded), places };
+}
+
+function maxPool(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  if (wants(c, 1)) unsupported(c, "indices of maxima are not supported as a result");
+  const least = { u8: 0, i8: -128 }[dtypeOf(c, x) as string] ?? Number.NEGATIVE_INFINITY;
+  return pooled(c, x, windowOf(c, x, ints(c, "kernel_shape")), "max", least).id;
+}
+
+function averagePool(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const window = windowOf(c, x, ints(c, "kernel_shape"));
+  const { id, places } = pooled(c, x, window, "add", 0);
+  const include = flag(c, "count_include_pad");
+  // How many places of the window count, axis by axis: their product is the divisor.
+  const counts = places.map((places, i) => {
+    const [own, low, high] = [extent(c, x, i + 2), window.before[i] ?? 0, window.after[i] ?? 0];
+    const [from, to] = include ? [-low, own + high] : [0, own];
+    const factor = iota(places).map((place) => {
+      const start = place * (window.strides[i] ?? 1) - low;
+      return (
+        1 /
+        iota(window.kernel[i] ?? 1).filter(
+          (tap) => start + tap * (window.dilations[i] ?? 1) >= from && start + tap * (window.dilations[i] ?? 1) < to,
+        ).length
+      );
+    });
+    return c.graph.numbers(dtypeOf(c, x), [factor.length, ...window.kernel.slice(i + 1).map(() => 1)], factor);
+  });
+  return counts.reduce((total, factor) => mul(c, total, factor), id);
+}
+
+const spatialAxes = (c: RuleContext, x: NodeId): number[] => iota(rankOf(c, x)).slice(2);
+
+/** A parameter of the channels (axis 1), in a shape that broadcasts to x and in its element type. */
+const perChannel = (c: RuleContext, x: NodeId, parameter: NodeId): NodeId =>
+  reshape(c, cast(c, parameter, dtypeOf(c, x)), [...shapeOf(c, parameter), ...spatialAxes(c, x).map(() => 1)]);
+
+/** (x - mean) / sqrt(variance + epsilon) over the given axes. */
+function standardized(c: RuleContext, x: NodeId, axes: readonly number[], epsilon: number): NodeId {
+  const centered = sub(c, x, reduce(c, "mean", x, axes, true));
+  const variance = reduce(c, "mean", mul(c, centered, centered), axes, true);
+  return mul(c, centered, op(c, "rsqrt", [add(c, variance, scalarLike(c, x, epsilon))]));
+}
+
+function batchNormalization(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  if (flag(c, "training_mode") || wants(c, 1))
+    unsupported(c, "training mode is not supported", "export the model for inference");
+  const [factor, bias, mean, variance] = [1, 2, 3, 4].map((i) => cast(c, operand(c, i), dtypeOf(c, x)));
+  if (factor === undefined || bias === undefined || mean === undefined || variance === undefined)
+    return reject(c, "LPU1008", "expected 5 operands");
+  // One factor and one offset for each channel; they fold where the parameters are constant.
+  const deviation = op(c, "sqrt", [add(c, variance, scalarLike(c, variance, float(c, "epsilon", 1e-5)))]);
+  const slope = op(c, "div", [factor, deviation]);
+  const offset = sub(c, bias, mul(c, mean, slope));
+  return add(c, mul(c, x, perChannel(c, x, slope)), perChannel(c, x, offset));
+}
+
+function instanceNormalization(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const normal = standardized(c, x, spatialAxes(c, x), float(c, "epsilon", 1e-5));
+  return add(c, mul(c, normal, perChannel(c, x, operand(c, 1))), perChannel(c, x, operand(c, 2)));
+}
+
+/** Scale and bias are of the groups before version 21, of the channels since; which is seen from their length. */
+function groupNormalization(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const [n = 1, channels = 1, ...space] = shapeOf(c, x);
+  const groups = int(c, "num_groups");
+  const apart = reshape(c, x, [n, groups, space.reduce((product, own) => product * own, channels / groups)]);
+  const normal = standardized(c, apart, [2], float(c, "epsilon", 1e-5));
+  const parameter = (index: number, like: NodeId): NodeId => perChannel(c, like, operand(c, index));
+  if (c.opset < 21 && extent(c, operand(c, 1), 0) === groups) {
+    return reshape(c, add(c, mul(c, normal, parameter(1, normal)), parameter(2, normal)), shapeOf(c, x));
+  }
+  const whole = reshape(c, normal, shapeOf(c, x));
+  return add(c, mul(c, whole, parameter(1, whole)), parameter(2, whole));
+}
+
+/** Zeros in the shape and type of another node. */
+export const zerosLike = (c: RuleContext, id: NodeId): NodeId =>
+  op(c, "expand", [scalarLike(c, id, 0)], { shape: shapeOf(c, id) });
+
+function layerNormalization(c: RuleContext): readonly NodeId[] {
+  const x = operand(c, 0);
+  const axis = axisIn(c, int(c, "axis", -1), rankOf(c, x));
+  const epsilon = float(c, "epsilon", 1e-5);
+  const factor = cast(c, operand(c, 1), dtypeOf(c, x));
+  const bias = has(c, 2) ? cast(c, operand(c, 2), dtypeOf(c, x)) : zerosLike(c, factor);
+  const result = op(c, "layer_norm", [x, factor, bias], { axis, epsilon });
+  if (!wants(c, 1) && !wants(c, 2)) return [result];
+  const axes = iota(rankOf(c, x)).slice(axis);
+  const mean = reduce(c, "mean", x, axes, true);
+  const centered = sub(c, x, mean);
+  const variance = reduce(c, "mean", mul(c, centered, centered), axes, true);
+  return [result, mean, op(c, "rsqrt", [add(c, variance, scalarLike(c, x, epsilon))])];
+}
+
+function rmsNormalization(c: RuleContext): readonly NodeId[] {
+  const x = operand(c, 0);
+  const axis = axisIn(c, int(c, "axis", -1), rankOf(c, x));
+  const epsilon = float(c, "epsilon", 1e-5);
+  const result = op(c, "rms_norm", [x, cast(c, operand(c, 1), dtypeOf(c, x))], { axis, epsilon });
+  if (!wants(c, 1)) return [result];
+  const square = reduce(c, "mean", mul(c, x, x), iota(rankOf(c, x)).slice(axis), true);
+  return [result, op(c, "rsqrt", [add(c, square, scalarLike(c, x, epsilon))])];
+}
+
+/** A norm of zero leaves the zeros as they are. */
+function lpNormalization(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const axes = [axisIn(c, int(c, "axis", -1), rankOf(c, x))];
+  const sum = (of: NodeId): NodeId => reduce(c, "sum", of, axes, true);
+  const norm = int(c, "p", 2) === 1 ? sum(op(c, "abs", [x])) : op(c, "sqrt", [sum(mul(c, x, x))]);
+  const isZero = op(c, "eq", [norm, scalarLike(c, norm, 0)]);
+  return op(c, "div", [x, op(c, "select", [isZero, scalarLike(c, norm, 1), norm])]);
+}
+
+/** Divides by the neighbours' energy over a window of channels. */
+function lrn(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const size = int(c, "size");
+  const channels = extent(c, x, 1);
+  const low = Math.floor((size - 1) / 2);
+  const pad = (amount: number): number[] => shapeOf(c, x).map((_, axis) => (axis === 1 ? amount : 0));
+  const padded = op(c, "pad", [mul(c, x, x)], {
+    before: pad(low),
+    after: pad(size - 1 - low),
+    value: 0,
+    mode: "constant",
+  });
+  const parts = iota(size).map((start) =>
+    op(c, "slice", [padded], {
+      starts: pad(start),
+      sizes: shapeOf(c, x).map((own, axis) => (axis === 1 ? channels : own)),
+      strides: shapeOf(c, x).map(() => 1),
+    }),
+  );
+  const [first = x, ...others] = parts;
+  const energy = scale(
+    c,
+    others.reduce((total, part) => add(c, total, part), first),
+    float(c, "alpha", 1e-4) / size,
+  );
+  return op(c, "div", [
+    x,
+    op(c, "pow", [add(c, energy, scalarLike(c, x, float(c, "bias", 1))), scalarLike(c, x, float(c, "beta", 0.75))]),
+  ]);
+}
+
+const globalPool = (c: RuleContext, how: "mean" | "max"): NodeId =>
+  reduce(c, how, operand(c, 0), spatialAxes(c, operand(c, 0)), true);
+
+export const NN: readonly Rule[] = [
+  { op: "Conv", doc: "The operation conv.", build: conv },
+  { op: "MaxPool", doc: "The maximum of one strided slice for each place of the window.", build: maxPool },
+  {
+    op: "AveragePool",
+    doc: "The sum of one strided slice for each place of the window, times constants.",
+    build: averagePool,
+  },
+  { op: "GlobalAveragePool", doc: "A mean over the spatial axes.", build: (c) => globalPool(c, "mean") },
+  { op: "GlobalMaxPool", doc: "A maximum over the spatial axes.", build: (c) => globalPool(c, "max") },
+  { op: "BatchNormalization", doc: "A factor and an offset for each channel (inference).", build: batchNormalization },
+  { op: "InstanceNormalization", doc: "Mean and variance over the spatial axes.", build: instanceNormalization },
+  { op: "GroupNormalization", doc: "Mean and variance over groups of channels.", build: groupNormalization },
+  { op: "LayerNormalization", doc: "The operation layer_norm.", build: layerNormalization },
+  { op: "RMSNormalization", doc: "The operation rms_norm.", build: rmsNormalization },
+  { op: "SimplifiedLayerNormalization", doc: "The operation rms_norm.", build: rmsNormalization },
+  { op: "LpNormalization", doc: "Division by a norm along one axis.", build: lpNormalization },
+  { op: "LRN", doc: "Division by a power of a windowed sum over channels.", build: lrn },
+  {
+    op: "MeanVarianceNormalization",
+    doc: "Mean and variance over the given axes.",
+    build: (c) => standardized(c, operand(c, 0), axesIn(c, ints(c, "axes", [0, 2, 3]), rankOf(c, operand(c, 0))), 1e-9),
+  },
+];

@@ -1,0 +1,52 @@
+/**
+ * All import rules, and the choice of one for an operator. A row without `since` is the meaning in every version.
+ */
+
+import type { Rule } from "../rule.js";
+import { ATTENTION } from "./attention.js";
+import { ELEMENTWISE } from "./elementwise.js";
+import { GATHER } from "./gather.js";
+import { MATMUL } from "./matmul.js";
+import { MICROSOFT } from "./microsoft.js";
+import { NN } from "./nn.js";
+import { REDUCE } from "./reduce.js";
+import { SHAPE } from "./shape.js";
+
+export const RULES: readonly Rule[] = [
+  ...ELEMENTWISE,
+  ...REDUCE,
+  ...MATMUL,
+  ...SHAPE,
+  ...GATHER,
+  ...NN,
+  ...ATTENTION,
+  ...MICROSOFT,
+];
+
+const byOperator = new Map<string, Rule[]>();
+for (const rule of RULES) {
+  const key = operatorKey(rule.domain ?? "", rule.op);
+  byOperator.set(key, [...(byOperator.get(key) ?? []), rule]);
+}
+
+export function operatorKey(domain: string, op: string): string {
+  return domain === "" || domain === "ai.onnx" ? op : `${domain}:${op}`;
+}
+
+/** The row of the newest version that is not newer than the model's. */
+export function findRule(domain: string, op: string, opset: number): Rule | undefined {
+  const rows = (byOperator.get(operatorKey(domain, op)) ?? []).filter((rule) => (rule.since ?? 1) <= opset);
+  return rows.reduce<Rule | undefined>(
+    (best, rule) => (best === undefined || (rule.since ?? 1) > (best.since ?? 1) ? rule : best),
+    undefined,
+  );
+}
+
+/** Operators whose names are closest, for a hint. */
+export function nearestOperators(op: string): readonly string[] {
+  const wanted = op.toLowerCase();
+  const near = RULES.map((rule) => rule.op).filter(
+    (name) => name.toLowerCase().includes(wanted) || wanted.includes(name.toLowerCase()),
+  );
+  return [...new Set(near)].slice(0, 3);
+}

@@ -1,0 +1,263 @@
+/**
+ * Tensors of the file: element types as one table, and data (raw, in typed fields, or in external files) as lazy literals.
+ *
+ * Types that the tensor IR does not have narrow here and nowhere else: int64 and uint64 to i32 with a range check, double to
+ * f32, 4-bit integers to bytes. Lengths and external ranges are checked when the literal is made, so that loading it later
+ * cannot fail for a reason that was in the file. Raw data that is aligned is a view of the source's bytes; else it is copied.
+ */
+
+import { fail, invariant } from "../diagnostics.js";
+import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
+import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
+import { narrowInt64 } from "../ir/numerics.js";
+import { contentKey, formatShape } from "../ir/tensor.js";
+import { decodeMessage, int64ToNumber, int64Words, type TensorProto } from "./schema.js";
+import type { ModelSource, TensorRecord } from "./source.js";
+
+interface ElementType {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly edge: EdgeDType;
+  /** Bits of an element in raw data. */
+  readonly bits: 4 | 8 | 16 | 32 | 64;
+  /** Typed field that holds the data where it is not raw. */
+  readonly field: "floatData" | "int32Data" | "int64Data" | "doubleData" | "uint64Data";
+}
+
+/** By the number that ONNX gives each type (TensorProto.DataType). */
+export const ELEMENT_TYPES: Readonly<Record<number, ElementType>> = {
+  1: { name: "float", dtype: "f32", edge: "f32", bits: 32, field: "floatData" },
+  2: { name: "uint8", dtype: "u8", edge: "u8", bits: 8, field: "int32Data" },
+  3: { name: "int8", dtype: "i8", edge: "i8", bits: 8, field: "int32Data" },
+  4: { name: "uint16", dtype: "u16", edge: "u16", bits: 16, field: "int32Data" },
+  5: { name: "int16", dtype: "i16", edge: "i16", bits: 16, field: "int32Data" },
+  6: { name: "int32", dtype: "i32", edge: "i32", bits: 32, field: "int32Data" },
+  7: { name: "int64", dtype: "i32", edge: "i64", bits: 64, field: "int64Data" },
+  9: { name: "bool", dtype: "bool", edge: "bool", bits: 8, field: "int32Data" },
+  10: { name: "float16", dtype: "f16", edge: "f16", bits: 16, field: "int32Data" },
+  11: { name: "double", dtype: "f32", edge: "f64", bits: 64, field: "doubleData" },
+  12: { name: "uint32", dtype: "u32", edge: "u32", bits: 32, field: "uint64Data" },
+  13: { name: "uint64", dtype: "i32", edge: "u64", bits: 64, field: "uint64Data" },
+  16: { name: "bfloat16", dtype: "bf16", edge: "bf16", bits: 16, field: "int32Data" },
+  17: { name: "float8e4m3fn", dtype: "f8e4m3", edge: "f8e4m3", bits: 8, field: "int32Data" },
+  19: { name: "float8e5m2", dtype: "f8e5m2", edge: "f8e5m2", bits: 8, field: "int32Data" },
+  21: { name: "uint4", dtype: "u8", edge: "u8", bits: 4, field: "int32Data" },
+  22: { name: "int4", dtype: "i8", edge: "i8", bits: 4, field: "int32Data" },
+};
+
+const OTHER_TYPES: Readonly<Record<number, string>> = {
+  0: "undefined",
+  8: "string",
+  14: "complex64",
+  15: "complex128",
+  18: "float8e4m3fnuz",
+  20: "float8e5m2fnuz",
+  23: "float4e2m1",
+  24: "float8e8m0",
+  25: "uint2",
+  26: "int2",
+};
+
+export function elementType(code: number, what: string): ElementType {
+  const type = ELEMENT_TYPES[code];
+  if (type !== undefined) return type;
+  return fail("LPU1009", {
+    message: `${what} has element type '${OTHER_TYPES[code] ?? `number ${code}`}', which is not supported`,
+    hint: `supported are ${Object.values(ELEMENT_TYPES)
+      .map((row) => row.name)
+      .join(", ")}`,
+  });
+}
+
+/** Literals of at most this many elements are held in memory and known by their contents. */
+export const SMALL = 4096;
+const EXTERNAL = 1;
+
+interface Description {
+  readonly what: string;
+  readonly type: ElementType;
+  readonly shape: Shape;
+  readonly count: number;
+  readonly bytes: number;
+}
+
+function describe(proto: TensorProto): Description {
+  const what = `tensor '${proto.name}'`;
+  const type = elementType(proto.dataType, what);
+  const shape = proto.dims.map(int64ToNumber);
+  const count = elementCount(shape);
+  if (shape.some((extent) => extent < 0) || count > 2 ** 40) {
+    malformed(`${what} has the impossible shape ${formatShape(shape)}`);
+  }
+  return { what, type, shape, count, bytes: Math.ceil((count * type.bits) / 8) };
+}
+
+const malformed = (message: string): never =>
+  fail("LPU1008", { message, hint: "the file may be damaged; export the model again" });
+
+function wantBytes({ what, shape, type, bytes }: Description, given: number): void {
+  if (given !== bytes)
+    malformed(`${what} of ${type.name}${formatShape(shape)} expects ${bytes} bytes of data, has ${given}`);
+}
+
+/** A constant of the file: lazily if large. */
+export function literalOfRecord(record: TensorRecord, source: ModelSource): Literal {
+  const description = describe(record.proto);
+  const { type, shape, count } = description;
+  const [place, load] = locate(record, source, description);
+  const read = (): Tensor => ({ dtype: type.dtype, shape, data: load() });
+  if (count > SMALL && place !== undefined) {
+    return { dtype: type.dtype, shape, key: `${place}:${type.name}${formatShape(shape)}`, load: read };
+  }
+  const tensor = read();
+  return { dtype: type.dtype, shape, key: contentKey(tensor), load: () => tensor };
+}
+
+/** Where the data is (undefined: already in memory) and how to load it. */
+function locate(
+  { proto, raw, whole }: TensorRecord,
+  source: ModelSource,
+  description: Description,
+): readonly [string | undefined, () => TensorData] {
+  if (proto.dataLocation === EXTERNAL) return locateExternal(proto, source, description);
+  if (raw !== undefined) {
+    wantBytes(description, raw.length);
+    return [`file@${raw.offset}`, () => fromRaw(source.read(raw.offset, raw.length), description)];
+  }
+  if (whole !== undefined) {
+    const decode = (): TensorProto =>
+      decodeMessage("TensorProto", source.read(whole.offset, whole.length), `offset ${whole.offset}`);
+    return [`file@${whole.offset}`, () => fromFields(decode(), description)];
+  }
+  return [undefined, () => fromProto(proto, description)];
+}
+
+function fromProto(proto: TensorProto, description: Description): TensorData {
+  if (proto.rawData.length === 0) return fromFields(proto, description);
+  wantBytes(description, proto.rawData.length);
+  return fromRaw(proto.rawData, description);
+}
+
+function locateExternal(
+  proto: TensorProto,
+  source: ModelSource,
+  description: Description,
+): readonly [string, () => TensorData] {
+  const { what, bytes } = description;
+  const entry = (key: string): string | undefined => proto.externalData.find((pair) => pair.key === key)?.value;
+  const location = safeLocation(entry("location") ?? "", what);
+  const offset = wholeNumber(entry("offset") ?? "0", what);
+  wantBytes(description, wholeNumber(entry("length") ?? String(bytes), what));
+  const { external } = source;
+  const size = external?.size(location);
+  if (external === undefined || size === undefined) {
+    return fail("LPU1007", {
+      message: `${what} is kept in '${location}', which is not there`,
+      hint: "put the model's data files beside the model, under the names that it was exported with",
+    });
+  }
+  if (offset + bytes > size) {
+    fail("LPU1007", {
+      message: `${what} needs bytes ${offset} to ${offset + bytes} of '${location}', which has ${size}`,
+      hint: "the data file may be truncated, or of another model",
+    });
+  }
+  return [`${location}@${offset}`, () => fromRaw(external.read(location, offset, bytes), description)];
+}
+
+function wholeNumber(text: string, what: string): number {
+  const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  return Number.isNaN(value)
+    ? malformed(`${what} has external data at '${text}', which is not a number of bytes`)
+    : value;
+}
+
+/** A relative path that stays in the folder. Both kinds of separator count, on every system. */
+function safeLocation(location: string, what: string): string {
+  const parts = location.split(/[\\/]/);
+  const escapes = parts.includes("..") || parts[0] === "" || /^[a-z]:/i.test(location) || location.includes("\0");
+  if (!escapes) return location;
+  return fail("LPU1006", {
+    message:
+      location === ""
+        ? `${what} names no file for its external data`
+        : `${what} is kept in '${location}', which may lie outside of the model's folder`,
+    hint: "external data must be named by a relative path without '..'",
+  });
+}
+
+/** Bytes as elements: a view where they are aligned, else a copy. */
+function fromRaw(bytes: Uint8Array, description: Description): TensorData {
+  const { type, count, what } = description;
+  invariant(bytes.length === description.bytes, "a source gives as many bytes as it is asked for");
+  if (type.bits === 4) return fromNibbles(bytes, count, type.dtype === "i8");
+  if (type.edge === "i64" || type.edge === "u64") return narrowWords(viewOf(Int32Array, bytes, count * 2), description);
+  if (type.edge === "f64") return Float32Array.from(viewOf(Float64Array, bytes, count));
+  if (type.dtype === "bool") return normalizedBools(bytes);
+  const data = viewOf<TensorData>(DTYPES[type.dtype].array, bytes, count);
+  invariant(data.length === count, `${what} has its elements`);
+  return data;
+}
+
+interface ArrayType<A> {
+  new (buffer: ArrayBufferLike, offset: number, length: number): A;
+  readonly BYTES_PER_ELEMENT: number;
+}
+
+function viewOf<A>(array: ArrayType<A>, bytes: Uint8Array, length: number): A {
+  const aligned = bytes.byteOffset % array.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
+  return new array(aligned.buffer, aligned.byteOffset, length);
+}
+
+const normalizedBools = (bytes: Uint8Array): Uint8Array =>
+  bytes.some((byte) => byte > 1) ? bytes.map((byte) => (byte === 0 ? 0 : 1)) : bytes;
+
+function fromNibbles(bytes: Uint8Array, count: number, signed: boolean): TensorData {
+  const out = signed ? new Int8Array(count) : new Uint8Array(count);
+  for (let i = 0; i < count; i += 1) {
+    const nibble = ((bytes[i >> 1] ?? 0) >> (4 * (i & 1))) & 15;
+    out[i] = signed && nibble > 7 ? nibble - 16 : nibble;
+  }
+  return out;
+}
+
+const narrowWords = (words: Int32Array, { type, what }: Description): Int32Array =>
+  narrowInt64(words, { node: what, unsigned: type.edge === "u64" });
+
+function fromFields(proto: TensorProto, description: Description): TensorData {
+  const { type, count, what, shape } = description;
+  const values = proto[type.field];
+  const given = type.bits === 4 ? values.length * 2 : values.length;
+  if (given !== count && !(type.bits === 4 && given === count + 1)) {
+    malformed(`${what} of ${type.name}${formatShape(shape)} expects ${count} elements, has ${values.length}`);
+  }
+  if (type.field === "int64Data") return narrowWords(int64Words(proto.int64Data), description);
+  if (type.edge === "u64") return narrowWords(int64Words(proto.uint64Data), description);
+  if (type.field === "uint64Data")
+    return Uint32Array.from(proto.uint64Data, (value) => (typeof value === "number" ? value : value.low));
+  if (type.bits === 4) return fromNibbles(Uint8Array.from(proto.int32Data), count, type.dtype === "i8");
+  if (type.dtype === "bool") return Uint8Array.from(proto.int32Data, (value) => (value === 0 ? 0 : 1));
+  const data = new DTYPES[type.dtype].array(count);
+  data.set(proto[type.field as "floatData" | "int32Data" | "doubleData"]);
+  return data;
+}
+
+export interface NamedTensor {
+  readonly name: string;
+  readonly tensor: Tensor;
+  readonly declared: EdgeDType;
+}
+
+/** A TensorProto file, as the ONNX backend tests keep their inputs and outputs. */
+export function decodeTensorProto(bytes: Uint8Array): NamedTensor {
+  const proto = decodeMessage("TensorProto", bytes, "offset 0");
+  const description = describe(proto);
+  if (proto.dataLocation === EXTERNAL)
+    malformed(`${description.what} keeps its data in another file, which a tensor file may not`);
+  const { type, shape } = description;
+  return {
+    name: proto.name,
+    tensor: { dtype: type.dtype, shape, data: fromProto(proto, description) },
+    declared: type.edge,
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * The public API. `lpuit` takes a model all the way to something that runs; the parts are here too, for those who want them.
+ *
+ * `compile`, `loadImage`, `importModel` and `evaluate` are pure: bytes in, values out. `lpuit` and `openImage` read files
+ * and keep builds in the cache.
+ */
+
+import { performance } from "node:perf_hooks";
+import { buildModel, joinChunks } from "./build.js";
+import { defaultCacheFolder } from "./cache.js";
+import type { CompileOptions } from "./compile.js";
+import { bindInputs, type InputValue, type TensorSpec } from "./edge.js";
+import { memoryModel, openModel, readWhole } from "./files.js";
+import type { Tensor } from "./ir/graph.js";
+import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
+import { loadImage } from "./runtime/run.js";
+
+export { type Compiled, type CompileOptions, compile } from "./compile.js";
+export { CompileError, DIAGNOSTICS, type DiagnosticCode, MachineFault } from "./diagnostics.js";
+export type { InputValue, TensorSpec } from "./edge.js";
+export { openModel, readTensorFile, writeTensorFile } from "./files.js";
+export { type ImportOptions, importModel } from "./frontend/import.js";
+export { bytesSource, type ModelSource } from "./frontend/source.js";
+export type { DType, EdgeDType, TensorData } from "./ir/dtype.js";
+export { evaluate } from "./ir/evaluate.js";
+export type { Graph, Shape, Tensor } from "./ir/graph.js";
+export type { Program } from "./ir/program.js";
+export { TARGETS, type Target, type TargetName } from "./ir/target.js";
+export { type FileTensor, decodeNpy, encodeNpy } from "./npy.js";
+export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
+export { summaryLines } from "./report/summary.js";
+export { type LoadedModel, loadImage } from "./runtime/run.js";
+export { type OnStage, STAGES, type StageEvent, type StageName } from "./stages.js";
+
+export interface LpuitOptions extends CompileOptions {
+  /** Where builds are kept; false for nowhere. */
+  readonly cacheDir?: string | false;
+  /** Builds even if the same build is in the cache. */
+  readonly rebuild?: boolean;
+}
+
+export interface RunResult {
+  readonly outputs: Readonly<Record<string, Tensor>>;
+  /** What the machine counted; equal to `predictedCycles` or the run would have failed. */
+  readonly cycles: number;
+  readonly predictedCycles: number;
+}
+
+/** A program on the machine. */
+export interface RunnableImage {
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+  /** The compiler's prediction. */
+  readonly cycles: number;
+  readonly image: Uint8Array;
+  readonly run: (inputs: Readonly<Record<string, InputValue>>) => Promise<RunResult>;
+}
+
+/** A program on the machine that was built here, and so has a report. */
+export interface LpuModel extends RunnableImage {
+  readonly report: BuildReport;
+  readonly estimatePerformance: () => Performance;
+}
+
+/** `model` is a path, or the bytes of a model without external data. */
+export async function lpuit(model: string | Uint8Array, options: LpuitOptions = {}): Promise<LpuModel> {
+  const { cacheDir = defaultCacheFolder(), rebuild, ...compileOptions } = options;
+  const opened = typeof model === "string" ? openModel(model) : memoryModel(options.name ?? "model", model);
+  try {
+    const context = { cacheFolder: cacheDir === false ? undefined : cacheDir, rebuild, now: () => performance.now() };
+    const build = buildModel(opened, compileOptions, context);
+    return withReport(joinChunks(build.image()), build.report);
+  } finally {
+    opened.close();
+  }
+}
+
+/** An image that was built before: a path or bytes. */
+export async function openImage(image: string | Uint8Array): Promise<RunnableImage> {
+  const bytes = typeof image === "string" ? readWhole(image, "image") : image;
+  const loaded = loadImage(bytes);
+  return {
+    inputs: loaded.inputs,
+    outputs: loaded.outputs,
+    cycles: loaded.predictedCycles,
+    image: bytes,
+    run: async (inputs) => {
+      const { outputs, cycles } = loaded.run(bindInputs(loaded.inputs, inputs));
+      return { outputs, cycles, predictedCycles: loaded.predictedCycles };
+    },
+  };
+}
+
+async function withReport(bytes: Uint8Array, report: BuildReport): Promise<LpuModel> {
+  return { ...(await openImage(bytes)), report, estimatePerformance: () => estimatePerformance(report) };
+}

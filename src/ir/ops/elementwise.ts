@@ -1,0 +1,189 @@
+/**
+ * Evaluation of element by element operations with numpy's broadcasting.
+ *
+ * A scalar function takes and gives plain numbers; storing its result in an array of the result's type rounds it to fp32 or
+ * wraps it to the integer width, and narrow floats are rounded once more. Loops: equal shapes, one operand a scalar, and the
+ * general case, in which the innermost axis is a strided loop. Transcendental functions are those of `functions.ts`, so
+ * that folding a constant gives the same bits on every host.
+ */
+
+import { elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
+import { aluUnary, roundEven } from "../functions.js";
+import {
+  broadcastStrides,
+  fromNumbers,
+  isFloat,
+  isInteger,
+  type Numbers,
+  newData,
+  newNumbers,
+  toNumbers,
+} from "../tensor.js";
+
+export type Unary = (x: number) => number;
+export type Binary = (a: number, b: number) => number;
+
+export const UNARY = {
+  neg: (x) => -x,
+  abs: Math.abs,
+  exp: aluUnary.exp,
+  log: aluUnary.log,
+  sqrt: Math.sqrt,
+  rsqrt: aluUnary.rsqrt,
+  reciprocal: (x) => 1 / x,
+  tanh: aluUnary.tanh,
+  sigmoid: aluUnary.sigmoid,
+  erf: aluUnary.erf,
+  sin: aluUnary.sin,
+  cos: aluUnary.cos,
+  floor: Math.floor,
+  ceil: Math.ceil,
+  round: roundEven,
+  sign: (x) => (x > 0 ? 1 : x < 0 ? -1 : x),
+  relu: (x) => Math.max(x, 0),
+  not: (x) => (x === 0 ? 1 : 0),
+  isNan: (x) => (Number.isNaN(x) ? 1 : 0),
+  softplus: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
+  geluErf: (x) => 0.5 * x * (1 + aluUnary.erf(x * Math.SQRT1_2)),
+  geluTanh: (x) => 0.5 * x * (1 + aluUnary.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x))),
+  silu: (x) => x * aluUnary.sigmoid(x),
+} satisfies Record<string, Unary>;
+
+/** Float and integer forms where they differ; an integer division by zero gives zero. */
+export const BINARY = {
+  add: { float: (a, b) => a + b },
+  sub: { float: (a, b) => a - b },
+  mul: { float: (a, b) => a * b, int: Math.imul },
+  div: { float: (a, b) => a / b, int: (a, b) => (b === 0 ? 0 : Math.trunc(a / b)) },
+  pow: { float: power, int: integerPower },
+  max: { float: Math.max },
+  min: { float: Math.min },
+  mod: { float: (a, b) => a % b, int: (a, b) => (b === 0 ? 0 : a - b * Math.floor(a / b)) },
+  eq: { float: (a, b) => (a === b ? 1 : 0) },
+  lt: { float: (a, b) => (a < b ? 1 : 0) },
+  le: { float: (a, b) => (a <= b ? 1 : 0) },
+  gt: { float: (a, b) => (a > b ? 1 : 0) },
+  ge: { float: (a, b) => (a >= b ? 1 : 0) },
+  and: { float: (a, b) => a & b },
+  or: { float: (a, b) => a | b },
+  xor: { float: (a, b) => a ^ b },
+} satisfies Record<string, { readonly float: Binary; readonly int?: Binary }>;
+
+/** As IEEE 754 (and not as Math.pow): 1 to any power, and -1 to an infinite one, are 1. Small whole exponents are products. */
+function power(a: number, b: number): number {
+  if (a === 1 || (a === -1 && Math.abs(b) === Number.POSITIVE_INFINITY)) return 1;
+  if (b === 2) return a * a;
+  if (b === 3) return a * a * a;
+  if (b === 0.5) return Math.sqrt(a);
+  return a ** b;
+}
+
+function integerPower(a: number, b: number): number {
+  if (b < 0) return a === 1 ? 1 : a === -1 ? (b % 2 === 0 ? 1 : -1) : 0;
+  let [product, square] = [1, a | 0];
+  for (let rest = b; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) product = Math.imul(product, square);
+    square = Math.imul(square, square);
+  }
+  return product;
+}
+
+export function mapUnary(fn: Unary, x: Tensor, type: TensorType): Tensor {
+  const source = toNumbers(x);
+  const out = newNumbers(type.dtype, source.length);
+  for (let i = 0; i < out.length; i += 1) out[i] = fn(source[i] as number);
+  return fromNumbers(type.dtype, type.shape, out);
+}
+
+export function mapBinary(
+  form: { readonly float: Binary; readonly int?: Binary },
+  a: Tensor,
+  b: Tensor,
+  type: TensorType,
+): Tensor {
+  const fn = isInteger(a.dtype) ? (form.int ?? form.float) : form.float;
+  const [left, right] = [toNumbers(a), toNumbers(b)];
+  const out = newNumbers(type.dtype, elementCount(type.shape));
+  if (left.length === out.length && right.length === out.length) {
+    for (let i = 0; i < out.length; i += 1) out[i] = fn(left[i] as number, right[i] as number);
+  } else if (right.length === 1) {
+    const value = right[0] as number;
+    for (let i = 0; i < out.length; i += 1) out[i] = fn(left[i] as number, value);
+  } else {
+    forEachRow(
+      type.shape,
+      [broadcastStrides(a.shape, type.shape), broadcastStrides(b.shape, type.shape)],
+      (start, count, [i = 0, j = 0], [di = 0, dj = 0]) => {
+        for (let n = 0; n < count; n += 1) out[start + n] = fn(left[i + n * di] as number, right[j + n * dj] as number);
+      },
+    );
+  }
+  return fromNumbers(type.dtype, type.shape, out);
+}
+
+/**
+ * Walks a row-major shape by its innermost rows: `start` in the result, its length, and for each operand the offset and the
+ * inner stride. Inner axes along which every operand is contiguous, or repeats, are merged into one row first.
+ */
+export function forEachRow(
+  shape: Shape,
+  strides: readonly (readonly number[])[],
+  visit: (start: number, count: number, offsets: readonly number[], inner: readonly number[]) => void,
+): void {
+  const total = elementCount(shape);
+  if (total === 0) return;
+  let outer = Math.max(0, shape.length - 1);
+  let count = shape.length === 0 ? 1 : (shape[outer] ?? 1);
+  const inner = strides.map((own) => own[outer] ?? 0);
+  while (outer > 0 && strides.every((own, k) => own[outer - 1] === (inner[k] ?? 0) * count)) {
+    outer -= 1;
+    count *= shape[outer] ?? 1;
+  }
+  const index = new Array<number>(outer).fill(0);
+  const offsets = strides.map(() => 0);
+  for (let start = 0; start < total; start += count) {
+    visit(start, count, offsets, inner);
+    for (let axis = outer - 1; axis >= 0; axis -= 1) {
+      const next = (index[axis] ?? 0) + 1;
+      const wraps = next === shape[axis];
+      index[axis] = wraps ? 0 : next;
+      strides.forEach((own, k) => {
+        offsets[k] = (offsets[k] ?? 0) + (own[axis] ?? 0) * (wraps ? 1 - next : 1);
+      });
+      if (!wraps) break;
+    }
+  }
+}
+
+export function select(condition: Tensor, a: Tensor, b: Tensor, type: TensorType): Tensor {
+  // Only moves elements, so bit patterns do as well as values.
+  const { shape } = type;
+  const [chosen, left, right] = [condition.data, a.data, b.data];
+  const out = newData(type.dtype, elementCount(shape));
+  forEachRow(
+    shape,
+    [condition, a, b].map((tensor) => broadcastStrides(tensor.shape, shape)),
+    (start, count, [h = 0, i = 0, j = 0], [dh = 0, di = 0, dj = 0]) => {
+      for (let n = 0; n < count; n += 1)
+        out[start + n] = (chosen[h + n * dh] !== 0 ? left[i + n * di] : right[j + n * dj]) as number;
+    },
+  );
+  return { dtype: type.dtype, shape, data: out };
+}
+
+export function cast(x: Tensor, type: TensorType): Tensor {
+  const { dtype } = type;
+  if (x.dtype === dtype) return x;
+  if (dtype === "bool") return mapUnary((value) => (value === 0 ? 0 : 1), x, type);
+  if (isFloat(x.dtype) && isInteger(dtype)) return mapUnary(towardZero(newNumbers(dtype, 1)), x, type);
+  return mapUnary((value) => value, x, type);
+}
+
+/** Float to integer: toward zero, NaN to 0, and to the nearest limit out of range. */
+function towardZero(sample: Numbers): Unary {
+  const bits = sample.BYTES_PER_ELEMENT * 8;
+  sample[0] = -1;
+  const signed = (sample[0] as number) < 0;
+  const [least, most] = signed ? [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] : [0, 2 ** bits - 1];
+  return (value) => (Number.isNaN(value) ? 0 : Math.min(Math.max(Math.trunc(value), least), most));
+}

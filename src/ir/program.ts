@@ -1,0 +1,213 @@
+/**
+ * Program: WHEN. Per chip and per queue, timed instructions; the memory map; bindings of inputs and outputs; origins.
+ *
+ * An instruction record is a burst: `count` executions, `interval` cycles apart, the address moving by `step` rows (MEM).
+ * Cycles are absolute: the barrier (one Notify, Sync everywhere else) is at cycle 0 and work starts at `timing.barrier`.
+ */
+
+import { invariant } from "../diagnostics.js";
+import type { DType, EdgeDType } from "./dtype.js";
+import type { Shape } from "./graph.js";
+import { completionCycles, type Mnemonic, type Source, type StreamNumber, type UnitKind } from "./isa.js";
+import type { Hemisphere, Target } from "./target.js";
+
+/**
+ * Queue numbers of one chip: `mem` W 0..43 then E 0..43, `vxm` 0..15, then for each hemisphere and plane weights,
+ * activations, accumulate, then `sxm` W 0..13 and E 0..13. `queueName(target, q)`: mem.w12, vxm.3, mxm.e0.weights, sxm.w2.
+ */
+export type QueueNumber = number;
+
+/**
+ * Values of an instruction's fields, by the names in ISA: kind `function` and `type` are their key ("add", "f16"), `source`
+ * is a Source, `mode` is the index of its word in the row's list, `optionalStream` is -1 for none; all others are numbers.
+ */
+export type FieldValue = number | string | Source;
+
+export interface TimedInstruction {
+  readonly cycle: number;
+  readonly op: Mnemonic;
+  readonly fields: Readonly<Record<string, FieldValue>>;
+  readonly count: number;
+  /** 1 if `count` is 1: the image keeps neither interval nor step of a single execution. */
+  readonly interval: number;
+  /** Rows added to `address` at each execution; 0 for all but read and write, and if `count` is 1. */
+  readonly step: number;
+  /** Taps, as a bit mask over the stream fields in the order of the row's `takes`, for operands of kind `stream`. */
+  readonly tap: number;
+  /** Index into Program.origins. */
+  readonly origin: number;
+}
+
+/** Constant bytes that lie in SRAM before cycle 0: consecutive rows of one slice. `bytes` is rows * lanes long. */
+export interface ConstantBlock {
+  readonly hemisphere: Hemisphere;
+  readonly slice: number;
+  readonly row: number;
+  readonly rows: number;
+  /** Called once, while the image is written. */
+  readonly bytes: () => Uint8Array;
+}
+
+export interface ChipProgram {
+  /** Indexed by queue number; instructions in order of cycle. */
+  readonly queues: readonly (readonly TimedInstruction[])[];
+  readonly constants: readonly ConstantBlock[];
+  /** Lane maps of SXM instructions. */
+  readonly maps: readonly Int16Array[];
+}
+
+/**
+ * Where the elements of a bound tensor live. Element with multi-index i (row-major in `shape`) is at column c and row r:
+ * both are sums over `factors` of ((i_dim / divide) mod extent) * stride. Column c lies in panel floor(c / lanes), lane c % lanes.
+ * Byte b of the element is in `panels[panel].planes[b]`, at row `first + r`, each plane one slice.
+ */
+export interface Placement {
+  readonly dtype: DType;
+  readonly factors: readonly {
+    readonly dim: number;
+    readonly divide: number;
+    readonly extent: number;
+    readonly row: number;
+    readonly column: number;
+  }[];
+  readonly rows: number;
+  readonly columns: number;
+  /** Interleaving: row r is in way r % ways, at row first + floor(r / ways). */
+  readonly ways: number;
+  readonly panels: readonly PanelPlace[];
+}
+
+/** One column panel: for each way and each byte of the element a place. `planes[way * bytes + b]`. */
+export interface PanelPlace {
+  readonly planes: readonly {
+    readonly chip: number;
+    readonly hemisphere: Hemisphere;
+    readonly slice: number;
+    readonly row: number;
+  }[];
+}
+
+export interface Binding {
+  readonly name: string;
+  /** dtype and shape that the user gives or gets. */
+  readonly declared: EdgeDType;
+  readonly shape: Shape;
+  /** Every copy of an input; one for an output. Unused lanes and rows of an input's panels are filled with zero. */
+  readonly placements: readonly Placement[];
+  /** Where the host does work at the edge: rows of this table, chosen by the input, are what is placed. */
+  readonly lookup?: HostLookup;
+}
+
+/** A token embedding done by the host: input ids choose rows of `table` [rows, width] (f16 or f32, by dtype). */
+export interface HostLookup {
+  readonly origin: string;
+  readonly dtype: DType;
+  readonly rows: number;
+  readonly width: number;
+  readonly bytes: () => Uint8Array;
+}
+
+export interface Link {
+  readonly fromChip: number;
+  readonly fromLink: number;
+  readonly toChip: number;
+  readonly toLink: number;
+}
+
+export interface EntryPoint {
+  readonly name: string;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+  /** Predicted cycles of each chip: one past the last cycle in which any instruction has an effect. */
+  readonly cycles: readonly number[];
+}
+
+export interface Program {
+  readonly target: Target;
+  readonly name: string;
+  readonly chips: readonly ChipProgram[];
+  readonly links: readonly Link[];
+  readonly entries: readonly EntryPoint[];
+  readonly origins: readonly string[];
+  /** Useful multiply-accumulates of the model, without padding. */
+  readonly macs: number;
+}
+
+export const queueCount = (target: Target): number =>
+  2 * target.slices + target.alus + 2 * target.planes * 3 + 2 * target.sxmQueues;
+const half = (hemisphere: Hemisphere): number => (hemisphere === "W" ? 0 : 1);
+export const memQueue = (target: Target, hemisphere: Hemisphere, slice: number): QueueNumber =>
+  half(hemisphere) * target.slices + slice;
+export const vxmQueue = (target: Target, alu: number): QueueNumber => 2 * target.slices + alu;
+/** part 0 weights, 1 activations, 2 accumulate. */
+export const mxmQueue = (target: Target, hemisphere: Hemisphere, plane: number, part: 0 | 1 | 2): QueueNumber =>
+  2 * target.slices + target.alus + (half(hemisphere) * target.planes + plane) * 3 + part;
+export const sxmQueue = (target: Target, hemisphere: Hemisphere, index: number): QueueNumber =>
+  2 * target.slices + target.alus + 2 * target.planes * 3 + half(hemisphere) * target.sxmQueues + index;
+
+export const isWestward = (target: Target, stream: StreamNumber): boolean => stream >= target.streams;
+
+const MXM_PARTS = ["weights", "activations", "accumulate"] as const;
+const MXM_UNITS = ["mxmWeights", "mxmActivations", "mxmAccumulate"] as const satisfies readonly UnitKind[];
+
+/** Where a queue number lies: its unit and the numbers that its name is made of. */
+export interface QueuePlace {
+  readonly unit: UnitKind;
+  /** VXM queues have none; they are at the centre. */
+  readonly hemisphere: Hemisphere | undefined;
+  /** Slice, ALU, MXM plane or SXM queue. */
+  readonly index: number;
+}
+
+export function queuePlace(target: Target, queue: QueueNumber): QueuePlace {
+  invariant(queue >= 0 && queue < queueCount(target), `queue ${queue} of ${queueCount(target)}`);
+  let rest = queue;
+  if (rest < 2 * target.slices) return place("mem", rest, target.slices);
+  rest -= 2 * target.slices;
+  if (rest < target.alus) return { unit: "vxm", hemisphere: undefined, index: rest };
+  rest -= target.alus;
+  if (rest < 2 * target.planes * 3)
+    return place(MXM_UNITS[rest % 3] ?? "mxmWeights", Math.floor(rest / 3), target.planes);
+  return place("sxm", rest - 2 * target.planes * 3, target.sxmQueues);
+}
+
+const place = (unit: UnitKind, index: number, half: number): QueuePlace => ({
+  unit,
+  hemisphere: index < half ? "W" : "E",
+  index: index % half,
+});
+
+export const unitOfQueue = (target: Target, queue: QueueNumber): UnitKind => queuePlace(target, queue).unit;
+
+export function queueName(target: Target, queue: QueueNumber): string {
+  const { unit, hemisphere, index } = queuePlace(target, queue);
+  const side = hemisphere?.toLowerCase() ?? "";
+  if (unit === "mem" || unit === "sxm" || unit === "vxm") return `${unit}.${side}${index}`;
+  return `mxm.${side}${index}.${MXM_PARTS[MXM_UNITS.indexOf(unit)]}`;
+}
+
+export function parseQueueName(target: Target, name: string): QueueNumber | undefined {
+  const match = /^(mem|vxm|mxm|sxm)\.([we]?)(\d{1,4})(?:\.(weights|activations|accumulate))?$/.exec(name);
+  if (match === null) return undefined;
+  const [, unit, side, digits, word] = match;
+  const index = Number(digits);
+  const hemisphere: Hemisphere = side === "w" ? "W" : "E";
+  const part = MXM_PARTS.findIndex((name) => name === word);
+  if (unit === "vxm") return side === "" && part < 0 && index < target.alus ? vxmQueue(target, index) : undefined;
+  if (side === "") return undefined;
+  if (unit === "mem") return part < 0 && index < target.slices ? memQueue(target, hemisphere, index) : undefined;
+  if (unit === "sxm") return part < 0 && index < target.sxmQueues ? sxmQueue(target, hemisphere, index) : undefined;
+  if (part !== 0 && part !== 1 && part !== 2) return undefined;
+  return index < target.planes ? mxmQueue(target, hemisphere, index, part) : undefined;
+}
+
+/** One past the last cycle in which any instruction of a chip has an effect: the chip's cycle count. */
+export function chipCycles(target: Target, queues: ChipProgram["queues"]): number {
+  let cycles = 0;
+  for (const queue of queues) {
+    for (const { cycle, op, count, interval } of queue) {
+      cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, op));
+    }
+  }
+  return cycles;
+}

@@ -1,0 +1,213 @@
+/**
+ * Targets: one frozen record of counts, depths, widths, positions and latencies for each machine, and nothing computed.
+ *
+ * Sources are marked as in the makers' material: P published, C quoted from the papers, U from users' programs (about one
+ * cycle), D derived, A our own assumption where nothing is published. The one place where such a figure is written.
+ *
+ * Geometry: positions lie on a line, west negative. The VXM is at 0; slice s of a hemisphere at 1 + floor(s / slicesPerHop)
+ * outward; SXM at `sxm`, MXM at `mxm`. Eastward streams add one to the position each cycle, westward ones subtract one.
+ */
+
+export interface Timings {
+  /** Cycles from dispatch until the result is on the unit's stream register (d_func), or until it may be used. */
+  readonly memRead: number;
+  /** A row written by a Write dispatched at t may be read by a Read dispatched at t + memWrite or later. */
+  readonly memWrite: number;
+  /** Gather dispatch until the rows are on the stream register. */
+  readonly memGather: number;
+  /** A stream operand of an ALU is taken from the VXM's stream register this many cycles before the ALU's dispatch. */
+  readonly vxmEntry: number;
+  /** Dispatch of an ALU until its result can be chained, or stands on the VXM's stream register. */
+  readonly vxmAlu: number;
+  /** Dispatch of an SXM operation until its result is on the SXM's stream register; one for each kind. */
+  readonly sxmShift: number;
+  /** As sxmShift, of select. */
+  readonly sxmSelect: number;
+  /** As sxmShift, of permute. */
+  readonly sxmPermute: number;
+  /** As sxmShift, of distribute. */
+  readonly sxmDistribute: number;
+  /** As sxmShift, of rotate. */
+  readonly sxmRotate: number;
+  /** As sxmShift, of transpose. */
+  readonly sxmTranspose: number;
+  /** A stream operand of ABC (LW, IW) passes the MXM's stream register this many cycles after dispatch. */
+  readonly mxmActivationSkew: number;
+  /** As mxmActivationSkew, of LW and IW. */
+  readonly mxmWeightSkew: number;
+  /** Last LW dispatch until an IW of that buffer may be dispatched. */
+  readonly mxmLoad: number;
+  /** IW dispatch until activations (by ABC dispatch) meet the new weights; earlier ones still meet the old. */
+  readonly mxmInstall: number;
+  /** ABC dispatch until the product vector is at the accumulator, where an ACC must be dispatched on exactly that cycle. */
+  readonly mxmMultiply: number;
+  /** ACC dispatch until the sum is on the MXM's stream register. */
+  readonly mxmAccumulate: number;
+  /** Ifetch dispatch until the text may be dispatched. */
+  readonly ifetch: number;
+  /** Notify until every queue that waits in Sync goes on. */
+  readonly barrier: number;
+  /** Send dispatch until the vector is on the link. */
+  readonly c2cSend: number;
+  /** Receive dispatch until the vector is on the SXM's stream register. */
+  readonly c2cReceive: number;
+  /** Send dispatch on one chip until Receive may be dispatched on the other. */
+  readonly linkLatency: number;
+}
+
+export interface Target {
+  readonly name: string;
+  readonly doc: string;
+  /** MHz. */
+  readonly clock: number;
+  /** Elements of a vector, one byte of each on a stream. */
+  readonly lanes: number;
+  /** Lanes of one superlane. */
+  readonly superlane: number;
+  /** Streams in each direction. */
+  readonly streams: number;
+  /** SRAM slices of one hemisphere. */
+  readonly slices: number;
+  /** SRAM slices that share one stream register. */
+  readonly slicesPerHop: number;
+  /** Rows of one bank, each `lanes` bytes; a slice has two banks. */
+  readonly rowsPerBank: number;
+  /** Distance of the SXM from the VXM, in hops. */
+  readonly sxm: number;
+  /** Distance of the MXM from the VXM, in hops. */
+  readonly mxm: number;
+  /** MXM planes of one hemisphere; in fp16 they work as one pair. */
+  readonly planes: number;
+  /** Rows of fp32 (int32) partial sums that one plane's accumulator holds; a pair holds planes x this. */
+  readonly accumulatorRows: number;
+  /** VXM ALUs of each lane. */
+  readonly alus: number;
+  /** How many cycles after its production a chained ALU result can still be taken. */
+  readonly chainDepth: number;
+  /** SXM queues of one hemisphere. */
+  readonly sxmQueues: number;
+  /** Chip-to-chip links. */
+  readonly links: number;
+  /** Installing FP8 weights widens them to fp16 for nothing. Our extension. */
+  readonly fp8Weights: boolean;
+  /** Bytes that one queue can dispatch in a cycle. */
+  readonly dispatchBytes: number;
+  /** PCIe model of the makers' own tool: bytes / this (GB/s) + `pcieMicroseconds` each way. */
+  readonly pcieGBs: number;
+  /** Fixed part of a PCIe transfer. */
+  readonly pcieMicroseconds: number;
+  readonly timing: Timings;
+}
+
+const LPU_V1: Target = Object.freeze({
+  name: "lpu-v1",
+  doc: "The first Tensor Streaming Processor: 320 lanes, 64 streams, 220 MiB of SRAM, 900 MHz.",
+  clock: 900, // P
+  lanes: 320, // C
+  superlane: 16, // C
+  streams: 32, // C
+  slices: 44, // C
+  slicesPerHop: 4, // U
+  rowsPerBank: 4096, // C
+  sxm: 12, // U: slice s is 11 - floor(s / 4) hops from the outer edge of MEM
+  mxm: 19, // U: MXM out -> VXM 19 cycles
+  planes: 2, // C
+  accumulatorRows: 256, // A
+  alus: 16, // P
+  chainDepth: 63, // A
+  sxmQueues: 14, // C
+  links: 16, // C
+  fp8Weights: true, // A
+  dispatchBytes: 16, // A
+  pcieGBs: 24, // P
+  pcieMicroseconds: 10, // P
+  timing: Object.freeze({
+    memRead: 1, // U
+    memWrite: 2, // U
+    memGather: 2, // U
+    vxmEntry: 4, // U
+    vxmAlu: 3, // U
+    sxmShift: 44, // U: 4 in, 36 across superlanes, 4 out
+    sxmSelect: 10, // A: 4 in, 2, 4 out
+    sxmPermute: 44, // U
+    sxmDistribute: 10, // U: 4 in, 2, 4 out
+    sxmRotate: 44, // U
+    sxmTranspose: 12, // U: 4 in, 4, 4 out
+    mxmActivationSkew: 2, // U: MEM edge -> MXM 9 = 7 hops + 2
+    mxmWeightSkew: 3, // U: weight path one more
+    mxmLoad: 1, // A
+    mxmInstall: 3, // U
+    mxmMultiply: 13, // U
+    mxmAccumulate: 34, // U
+    ifetch: 4, // A
+    barrier: 35, // C
+    c2cSend: 4, // A
+    c2cReceive: 4, // A
+    linkLatency: 216, // C
+  }),
+});
+
+const TINY: Target = Object.freeze({
+  ...LPU_V1,
+  name: "tiny",
+  doc: "A small machine whose programs and registers fit on a screen: 16 lanes, 32 slices, 2048 rows a bank.",
+  lanes: 16,
+  superlane: 4,
+  slices: 16,
+  slicesPerHop: 4,
+  rowsPerBank: 2048,
+  sxm: 5,
+  mxm: 8,
+  accumulatorRows: 32,
+  links: 2,
+});
+
+const UNIT_LATENCY: Target = Object.freeze({
+  ...LPU_V1,
+  name: "unit-latency",
+  doc: "lpu-v1 with every latency at its least: separates what a schedule loses to latency from what it loses to resources.",
+  timing: Object.freeze({
+    memRead: 1,
+    memWrite: 1,
+    memGather: 1,
+    vxmEntry: 0,
+    vxmAlu: 1,
+    sxmShift: 1,
+    sxmSelect: 1,
+    sxmPermute: 1,
+    sxmDistribute: 1,
+    sxmRotate: 1,
+    sxmTranspose: 1,
+    mxmActivationSkew: 0,
+    mxmWeightSkew: 0,
+    mxmLoad: 1,
+    mxmInstall: 1,
+    mxmMultiply: 1,
+    mxmAccumulate: 1,
+    ifetch: 1,
+    barrier: 1,
+    c2cSend: 1,
+    c2cReceive: 1,
+    linkLatency: 1,
+  }),
+});
+
+export const TARGETS = { "lpu-v1": LPU_V1, tiny: TINY, "unit-latency": UNIT_LATENCY } as const satisfies Record<
+  string,
+  Target
+>;
+export type TargetName = keyof typeof TARGETS;
+
+export type Hemisphere = "W" | "E";
+/** Position of slice s (0 innermost) of a hemisphere, in hops from the VXM; west is negative. */
+export const slicePosition = (target: Target, hemisphere: Hemisphere, slice: number): number =>
+  side(hemisphere) * (1 + Math.floor(slice / target.slicesPerHop));
+export const sxmPosition = (target: Target, hemisphere: Hemisphere): number => side(hemisphere) * target.sxm;
+export const mxmPosition = (target: Target, hemisphere: Hemisphere): number => side(hemisphere) * target.mxm;
+const side = (hemisphere: Hemisphere): number => (hemisphere === "W" ? -1 : 1);
+
+/** K values of one fp16 pass of a plane pair: half the lanes ([1 x 160] x [160 x 320] a cycle, C). */
+export const halfLanes = (target: Target): number => target.lanes / 2;
+/** fp16 multiply-accumulates of the whole chip in one cycle. */
+export const peakMacs = (target: Target): number => 2 * halfLanes(target) * target.lanes;
+export const sramBytes = (target: Target): number => 2 * target.slices * 2 * target.rowsPerBank * target.lanes;

@@ -1,0 +1,120 @@
+/**
+ * Tensors in memory: making them, reading and rounding their elements, strides and broadcasting of shapes.
+ *
+ * Narrow floats are kept as bit patterns; `toNumbers` gives their values and `fromNumbers` rounds values back, so that an
+ * evaluation kernel only ever sees plain numbers. A literal made here is a constant that is already in memory.
+ */
+
+import { createHash } from "node:crypto";
+import { fail, invariant } from "../diagnostics.js";
+import { type DType, DTYPES, type TensorData } from "./dtype.js";
+import { elementCount, type Literal, type Shape, type Tensor, type TensorType } from "./graph.js";
+import { NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
+
+/** Data whose elements are their values. */
+export type Numbers = Float32Array | Int32Array | Uint32Array | Int16Array | Uint16Array | Int8Array | Uint8Array;
+
+export const isFloat = (dtype: DType): boolean => DTYPES[dtype].kind === "float";
+export const isInteger = (dtype: DType): boolean => DTYPES[dtype].kind === "int";
+export const isNarrowFloat = (dtype: DType): dtype is NarrowFloat => dtype in NARROW_FORMATS;
+
+export const newData = (dtype: DType, length: number): TensorData => new DTYPES[dtype].array(length);
+/** Memory for the values of a dtype: as its data, but fp32 for the narrow floats. */
+export const newNumbers = (dtype: DType, length: number): Numbers =>
+  isNarrowFloat(dtype) ? new Float32Array(length) : newData(dtype, length);
+
+export function makeTensor(dtype: DType, shape: Shape, data: TensorData): Tensor {
+  invariant(
+    data.length === elementCount(shape),
+    `${elementCount(shape)} elements expected for ${formatType({ dtype, shape })}, ${data.length} given`,
+  );
+  return { dtype, shape, data };
+}
+
+/** Element values; the tensor's own data where that is what they are, so not to be written to. */
+export function toNumbers(tensor: Tensor): Numbers {
+  const { dtype, data } = tensor;
+  if (!isNarrowFloat(dtype)) return data;
+  invariant(data instanceof Uint16Array || data instanceof Uint8Array, `${dtype} is kept as bit patterns`);
+  return widenFloats(dtype, data);
+}
+
+/** Element values as fp32. */
+export function toFloats(tensor: Tensor): Float32Array {
+  const numbers = toNumbers(tensor);
+  return numbers instanceof Float32Array ? numbers : Float32Array.from(numbers);
+}
+
+/** A tensor of values as `newNumbers` gives: rounds them to a narrow float if dtype is one. */
+export function fromNumbers(dtype: DType, shape: Shape, values: Numbers): Tensor {
+  if (!isNarrowFloat(dtype)) return makeTensor(dtype, shape, values);
+  invariant(values instanceof Float32Array, `values of ${dtype} are fp32`);
+  return makeTensor(dtype, shape, narrowFloats(dtype, values).data);
+}
+
+/** A tensor from plain numbers, rounded to the dtype. */
+export function tensorOf(dtype: DType, shape: Shape, values: ArrayLike<number>): Tensor {
+  const numbers = newNumbers(dtype, values.length);
+  numbers.set(values);
+  return fromNumbers(dtype, shape, numbers);
+}
+
+export const scalarOf = (dtype: DType, value: number): Tensor => tensorOf(dtype, [], [value]);
+
+/** Names contents: two tensors of one type have equal keys when, and only when, their data are equal. */
+export function contentKey(tensor: Tensor): string {
+  const { data } = tensor;
+  if (data.length <= 4 && tensor.dtype !== "f32") return `${formatType(tensor)}=${data.join(",")}`;
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return `${formatType(tensor)}#${createHash("sha256").update(bytes).digest("hex").slice(0, 32)}`;
+}
+
+export function literalOf(tensor: Tensor, key: string = contentKey(tensor)): Literal {
+  return { dtype: tensor.dtype, shape: tensor.shape, key, load: () => tensor };
+}
+
+export const formatShape = (shape: Shape): string => `[${shape.join(",")}]`;
+/** As in the text form: `f16[128,64]`. */
+export const formatType = (type: TensorType): string => `${type.dtype}${formatShape(type.shape)}`;
+
+export const equalShapes = (a: Shape, b: Shape): boolean =>
+  a.length === b.length && a.every((extent, axis) => extent === b[axis]);
+export const equalTypes = (a: TensorType, b: TensorType): boolean =>
+  a.dtype === b.dtype && equalShapes(a.shape, b.shape);
+
+/** Row-major strides in elements. */
+export function stridesOf(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
+    strides[axis] = stride;
+    stride *= shape[axis] ?? 1;
+  }
+  return strides;
+}
+
+/** Strides that read an operand as if it had the broadcast shape: 0 along the axes that repeat. */
+export function broadcastStrides(operand: Shape, result: Shape): number[] {
+  const own = stridesOf(operand);
+  const lead = result.length - operand.length;
+  return result.map((_, axis) => (axis < lead || operand[axis - lead] === 1 ? 0 : (own[axis - lead] ?? 0)));
+}
+
+/** The common shape of operands under numpy's broadcasting, or a CompileError that names them. */
+export function broadcastShapes(shapes: readonly Shape[], what: string): Shape {
+  const rank = Math.max(0, ...shapes.map((shape) => shape.length));
+  return Array.from({ length: rank }, (_, axis) => {
+    let extent = 1;
+    for (const shape of shapes) {
+      const own = shape[axis - (rank - shape.length)] ?? 1;
+      if (own === 1 || own === extent) continue;
+      if (extent !== 1) {
+        fail("LPU2010", {
+          message: `${what}: expected shapes that broadcast, got ${shapes.map(formatShape).join(" and ")}`,
+        });
+      }
+      extent = own;
+    }
+    return extent;
+  });
+}

@@ -1,0 +1,171 @@
+/**
+ * Constants as the machine wants them: weight tiles for the MXM, panels of rows for everything read as an operand.
+ *
+ * Contents are functions, called once while the image is written. The reader keeps only the literal that was read last:
+ * tiles of one matrix are written together, and no second copy of the weights ever exists.
+ */
+
+import type { Literal, Shape } from "../ir/graph.js";
+import { encodeF16 } from "../ir/numerics.js";
+import { toFloats } from "../ir/tensor.js";
+import { halfLanes, type Target } from "../ir/target.js";
+import type { Located } from "./operand.js";
+import { type Factor, type View } from "./view.js";
+
+export interface LiteralReader {
+  /** fp16 bit patterns. */
+  readonly halfs: (literal: Literal) => Uint16Array;
+  readonly floats: (literal: Literal) => Float32Array;
+}
+
+export const literalReader = (): LiteralReader => {
+  let key = "";
+  let halfs: Uint16Array = new Uint16Array(0);
+  return {
+    halfs: (literal) => {
+      if (literal.key === key) return halfs;
+      const tensor = literal.load();
+      halfs = tensor.dtype === "f16" && tensor.data instanceof Uint16Array ? tensor.data : encodeF16(toFloats(tensor));
+      key = literal.key;
+      return halfs;
+    },
+    floats: (literal) => toFloats(literal.load()),
+  };
+};
+
+/** The value of a constant of one element, as an ALU's immediate. */
+export const scalarOf = (reader: LiteralReader, literal: Literal): number => reader.floats(literal)[0] ?? 0;
+
+/** A block of a weight matrix [.., K, N]: element (k, n) of the block is at `offset + (k0 + k) * N + n0 + n`. */
+export interface TileBlock {
+  readonly offset: number;
+  readonly k: number;
+  readonly count: number;
+  readonly lane: number;
+  readonly n: number;
+  readonly columns: number;
+  readonly column: number;
+}
+
+/** [columns][halfLanes] fp16 bits of a tile made of blocks; zero elsewhere. */
+export const tileContent = (target: Target, matrix: Uint16Array, width: number, blocks: readonly TileBlock[]): Uint16Array => {
+  const half = halfLanes(target);
+  const columns = Math.max(...blocks.map((block) => block.column + block.columns));
+  const tile = new Uint16Array(columns * half);
+  for (const { offset, k, count, lane, n, columns: taken, column } of blocks)
+    for (let i = 0; i < count; i++) {
+      const from = offset + (k + i) * width + n;
+      let to = column * half + lane + i;
+      for (let j = 0; j < taken; j++) {
+        tile[to] = matrix[from + j] as number;
+        to += half;
+      }
+    }
+  return tile;
+};
+
+export interface ConstantLayout {
+  readonly key: string;
+  readonly rows: number;
+  readonly panels: number;
+  readonly content: (panel: number) => Uint16Array | Uint32Array;
+  readonly view: View;
+  readonly repeated?: Located["repeated"];
+}
+
+/**
+ * Lays a constant out to be read along with a result of the given space: rows only for the row dims along which it varies;
+ * lanes as the space has them, repeated along the lane dims that it broadcasts over. A constant that does not vary along
+ * lanes at all fills every lane of one panel.
+ */
+export const constantContent = (target: Target, reader: LiteralReader, literal: Literal, dtype: "f16" | "f32", full: View, fullShape: Shape): ConstantLayout => {
+  const { lanes } = target;
+  const missing = fullShape.length - literal.shape.length;
+  // Element strides of the literal along the dims of the space.
+  const strides: number[] = fullShape.map(() => 0);
+  let stride = 1;
+  for (let axis = literal.shape.length - 1; axis >= 0; axis--) {
+    const extent = literal.shape[axis] ?? 1;
+    if (extent > 1) strides[axis + missing] = stride;
+    stride *= extent;
+  }
+  const digits = fullShape.flatMap((_, axis) => digitsOf(full.dims[axis] ?? [], strides[axis] ?? 0));
+  const varies = digits.some((d) => d.column !== 0 && d.element !== 0);
+  let rowStride = 1;
+  const rowDigits = digits
+    .filter((d) => d.row !== 0 && d.element !== 0)
+    .reverse()
+    .map((d) => {
+      const placed = { ...d, to: rowStride };
+      rowStride *= d.extent;
+      return placed;
+    });
+  const rows = rowStride;
+  const rowElement = offsets(rows, rowDigits.map((d) => ({ extent: d.extent, to: d.to, element: d.element })));
+  const laneDigits = digits.filter((d) => d.column !== 0).map((d) => ({ extent: d.extent, to: d.column, element: d.element }));
+  const columns = 1 + (varies ? full.column + laneDigits.reduce((sum, d) => sum + (d.extent - 1) * d.to, 0) : 0);
+  const panels = varies ? Math.ceil(columns / lanes) : 1;
+  const columnElement = varies ? offsets(panels * lanes, laneDigits, full.column) : new Int32Array(lanes);
+  const content = (panel: number): Uint16Array | Uint32Array => {
+    const source = dtype === "f16" ? reader.halfs(literal) : bitsOf(reader.floats(literal));
+    const bits = dtype === "f16" ? new Uint16Array(rows * lanes) : new Uint32Array(rows * lanes);
+    for (let row = 0; row < rows; row++)
+      for (let lane = 0; lane < lanes; lane++) {
+        const element = columnElement[panel * lanes + lane] as number;
+        if (element >= 0) bits[row * lanes + lane] = source[(rowElement[row] as number) + element] as number;
+      }
+    return bits;
+  };
+  const place = new Map(rowDigits.map((d) => [d.factor, d.to]));
+  const dims = fullShape.map((extent, axis): Factor[] =>
+    extent > 1 && strides[axis] === 0
+      ? []
+      : (full.dims[axis] ?? []).map((f) => ({ extent: f.extent, row: place.get(f) ?? 0, column: varies ? f.column : 0 })),
+  );
+  const view: View = { dims: dims.slice(Math.max(0, missing)), row: 0, column: varies ? full.column : 0 };
+  const silent = laneDigits.filter((d) => d.element === 0 && d.extent > 1);
+  const repeated = !varies ? ("all" as const) : silent.length > 0 ? silent.map((d) => ({ extent: d.extent, column: d.to })) : undefined;
+  return {
+    key: JSON.stringify([rowDigits.map((d) => [d.extent, d.element]), varies ? [full.column, laneDigits.map((d) => [d.extent, d.to, d.element])] : "all"]),
+    rows,
+    panels,
+    content,
+    view,
+    ...(repeated === undefined ? {} : { repeated }),
+  };
+};
+
+interface Digit {
+  readonly factor: Factor;
+  readonly extent: number;
+  readonly row: number;
+  readonly column: number;
+  readonly element: number;
+}
+
+const digitsOf = (factors: readonly Factor[], stride: number): Digit[] => {
+  const digits: Digit[] = [];
+  let element = stride;
+  for (const factor of [...factors].reverse()) {
+    if (factor.extent > 1) digits.unshift({ factor, extent: factor.extent, row: factor.row, column: factor.column, element });
+    element *= factor.extent;
+  }
+  return digits;
+};
+
+/** For every place 0 .. count - 1 the element offset of the digits that lead there, or -1 where none do. */
+const offsets = (count: number, digits: readonly { extent: number; to: number; element: number }[], base = 0): Int32Array => {
+  const result = new Int32Array(count).fill(-1);
+  const visit = (index: number, place: number, element: number): void => {
+    const digit = digits[index];
+    if (digit === undefined) {
+      if (place < count) result[place] = element;
+      return;
+    }
+    for (let i = 0; i < digit.extent; i++) visit(index + 1, place + i * digit.to, element + i * digit.element);
+  };
+  visit(0, base, 0);
+  return result;
+};
+
+const bitsOf = (floats: Float32Array): Uint32Array => new Uint32Array(floats.buffer, floats.byteOffset, floats.length);

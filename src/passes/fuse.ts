@@ -1,0 +1,137 @@
+/**
+ * Fusion: which elementwise operations run as one chain through the VXM.
+ *
+ * A root is an elementwise node whose value must be stored; every other elementwise node belongs to exactly one root's
+ * chain and never touches memory. Reshapes and transposes inside a chain are transparent: they rename elements but do not
+ * move them. A chain may start on the result of one matmul (its `main`), straight from the MXM.
+ */
+
+import type { Graph, Node, NodeId } from "../ir/graph.js";
+import { elementCount } from "../ir/graph.js";
+import { ALU_FUNCTIONS } from "../ir/isa.js";
+
+/** IR ops that one ALU does, by the ALU's name for them. */
+export const ALU_OF_OP: Readonly<Record<string, keyof typeof ALU_FUNCTIONS>> = {
+  ...Object.fromEntries(
+    ["neg", "abs", "relu", "exp", "tanh", "rsqrt", "erf", "sigmoid", "log", "sin", "cos", "floor", "round", "sign", "not"].map((f) => [f, f]),
+  ),
+  ...Object.fromEntries(["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((f) => [f, f])),
+  cast: "copy",
+};
+
+export interface Fusion {
+  readonly root: NodeId;
+  /** Elementwise nodes of the chain, in topological order; the root is last. */
+  readonly nodes: readonly NodeId[];
+  /** The matmul whose result enters the chain straight from the MXM. */
+  readonly main?: NodeId;
+}
+
+export const isElementwise = (node: Node): boolean => ALU_OF_OP[node.op] !== undefined;
+export const isTransparent = (node: Node): boolean => node.op === "reshape" || node.op === "transpose";
+
+/** The node that a chain of reshapes and transposes starts from. */
+export const strip = (graph: Graph, id: NodeId): Node => {
+  let node = graph.nodes[id] as Node;
+  while (isTransparent(node)) node = graph.nodes[node.inputs[0] as number] as Node;
+  return node;
+};
+
+export const fuse = (graph: Graph, limit: number): ReadonlyMap<NodeId, Fusion> => {
+  const forced = new Set<NodeId>();
+  for (;;) {
+    const fusions = fuseOnce(graph, forced);
+    const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
+    if (cut.length === 0) return assignMains(graph, fusions);
+    for (const id of cut) forced.add(id);
+  }
+};
+
+/** Where the value of a node goes: to chains (their roots), or out of the VXM. */
+interface Uses {
+  readonly roots: ReadonlySet<NodeId>;
+  readonly outside: boolean;
+}
+
+const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[]; isRoot: boolean[] } => {
+  const consumers: NodeId[][] = graph.nodes.map(() => []);
+  for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
+  const outputs = new Set(graph.outputs.map((output) => output.node));
+  const uses: Uses[] = [];
+  const isRoot: boolean[] = [];
+  for (const node of [...graph.nodes].reverse()) {
+    const roots = new Set<NodeId>();
+    let outside = outputs.has(node.id);
+    for (const id of consumers[node.id] ?? []) {
+      const consumer = graph.nodes[id] as Node;
+      const further = uses[id] as Uses;
+      if (isElementwise(consumer)) for (const root of isRoot[id] ? [id] : further.roots) roots.add(root);
+      else if (isTransparent(consumer)) {
+        for (const root of further.roots) roots.add(root);
+        outside ||= further.outside;
+      } else outside = true;
+    }
+    uses[node.id] = { roots, outside };
+    isRoot[node.id] = isElementwise(node) && (outside || roots.size !== 1 || forced.has(node.id));
+  }
+  return { uses, isRoot };
+};
+
+const fuseOnce = (graph: Graph, forced: ReadonlySet<NodeId>): Map<NodeId, { root: NodeId; nodes: NodeId[] }> => {
+  const { uses, isRoot } = usesOfNodes(graph, forced);
+  const fusions = new Map<NodeId, { root: NodeId; nodes: NodeId[] }>();
+  for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
+  for (const node of graph.nodes) {
+    if (!isElementwise(node)) continue;
+    const root = isRoot[node.id] ? node.id : [...(uses[node.id] as Uses).roots][0];
+    if (root !== undefined) fusions.get(root)?.nodes.push(node.id);
+  }
+  return fusions;
+};
+
+/** A chain longer than the VXM has ALUs is cut at the node whose part is nearest to half of it. */
+const cutTooLong = (graph: Graph, fusion: Fusion, limit: number): NodeId[] => {
+  if (fusion.nodes.length <= limit) return [];
+  const inside = new Set(fusion.nodes);
+  const size = new Map<NodeId, number>();
+  for (const id of fusion.nodes) {
+    const reached = new Set<NodeId>([id]);
+    const stack = [id];
+    for (let at = stack.pop(); at !== undefined; at = stack.pop())
+      for (const input of (graph.nodes[at] as Node).inputs) {
+        const source = strip(graph, input).id;
+        if (inside.has(source) && !reached.has(source)) {
+          reached.add(source);
+          stack.push(source);
+        }
+      }
+    size.set(id, reached.size);
+  }
+  const half = fusion.nodes.length / 2;
+  const candidates = fusion.nodes.filter((id) => id !== fusion.root);
+  candidates.sort((a, b) => Math.abs((size.get(a) ?? 0) - half) - Math.abs((size.get(b) ?? 0) - half) || a - b);
+  return candidates.slice(0, 1);
+};
+
+const assignMains = (graph: Graph, fusions: ReadonlyMap<NodeId, { root: NodeId; nodes: readonly NodeId[] }>): Map<NodeId, Fusion> => {
+  const { uses } = usesOfNodes(graph, new Set());
+  const result = new Map<NodeId, Fusion>();
+  for (const [root, fusion] of fusions) {
+    const count = elementCount((graph.nodes[root] as Node).type.shape);
+    const inside = new Set(fusion.nodes);
+    const mains = new Set<NodeId>();
+    for (const id of fusion.nodes)
+      for (const input of (graph.nodes[id] as Node).inputs) {
+        const source = strip(graph, input);
+        const all = uses[source.id] as Uses;
+        const own = !all.outside && consumersInside(graph, source.id, inside);
+        if (source.op === "matmul" && own && elementCount(source.type.shape) === count) mains.add(source.id);
+      }
+    const main = [...mains].sort((a, b) => b - a)[0];
+    result.set(root, main === undefined ? fusion : { ...fusion, main });
+  }
+  return result;
+};
+
+const consumersInside = (graph: Graph, id: NodeId, inside: ReadonlySet<NodeId>): boolean =>
+  graph.nodes.every((node) => !node.inputs.includes(id) || inside.has(node.id) || (isTransparent(node) && consumersInside(graph, node.id, inside)));

@@ -1,0 +1,35 @@
+/**
+ * The passes over graphs, in order: the one list. What leaves it is legal (`legal.ts`) and goes to layout and selection.
+ */
+
+import { fail } from "../diagnostics.js";
+import { canonicalize } from "./canonicalize.js";
+import { decompose } from "./decompose.js";
+import { laneMaps } from "./lane-maps.js";
+import type { Pass } from "./pass.js";
+import { precision } from "./precision.js";
+import { scaleSquaresPass } from "./scale-squares.js";
+import { splitMatmuls } from "./split-matmuls.js";
+
+export const PIPELINE: readonly Pass[] = [
+  // First: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
+  canonicalize,
+  decompose,
+  // After decompose, which makes the slices; before lane-maps, which would pay for slices of products with lanes.
+  splitMatmuls,
+  laneMaps,
+  // After decompose, which makes the sums of squares; before precision, for which it makes room.
+  scaleSquaresPass,
+  // Last: rules of the other passes keep one element type.
+  precision,
+];
+
+/** The pipeline without some passes, or only some, or up to one; names as in the list. */
+export function selectPasses(edit: { readonly skip?: readonly string[]; readonly only?: readonly string[]; readonly stopAfter?: string }): readonly Pass[] {
+  const names = PIPELINE.map(({ name }) => name);
+  for (const name of [...(edit.skip ?? []), ...(edit.only ?? []), ...(edit.stopAfter === undefined ? [] : [edit.stopAfter])]) {
+    if (!names.includes(name)) fail("LPU2102", { message: `unknown pass '${name}'`, hint: `passes are ${names.join(", ")}` });
+  }
+  const end = edit.stopAfter === undefined ? names.length : names.indexOf(edit.stopAfter) + 1;
+  return PIPELINE.slice(0, end).filter(({ name }) => !(edit.skip ?? []).includes(name) && (edit.only === undefined || edit.only.includes(name)));
+}

@@ -1,0 +1,128 @@
+/**
+ * Resources of one chip over time: interval sets, and trial figures laid over them.
+ *
+ * A timeline is a set of disjoint busy intervals [start, end) in cycles (or, for streams, in diagonals: machine.md section
+ * 2). A figure collects the intervals that one rigid group of bursts would take; nothing is booked until it fits as a whole.
+ */
+
+export interface Timeline {
+  readonly starts: number[];
+  readonly ends: number[];
+}
+
+export const timeline = (): Timeline => ({ starts: [], ends: [] });
+
+/** Index of the first interval that ends after `at`. */
+const after = (line: Timeline, at: number): number => {
+  const { ends } = line;
+  let low = 0;
+  let high = ends.length;
+  // Most questions are about the end of the line.
+  if (high === 0 || (ends[high - 1] as number) <= at) return high;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((ends[middle] as number) <= at) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+};
+
+/** Earliest start >= at with [start, start + length) free. */
+export const fit = (line: Timeline, at: number, length: number): number => {
+  const { starts, ends } = line;
+  let start = at;
+  for (let i = after(line, at); i < starts.length && (starts[i] as number) < start + length; i++) start = ends[i] as number;
+  return start;
+};
+
+/** Latest start <= at with [start, start + length) free; may be below zero. */
+export const fitBefore = (line: Timeline, at: number, length: number): number => {
+  const { starts, ends } = line;
+  let start = at;
+  for (let i = after(line, at + length - 1); i >= 0; i--) {
+    const s = starts[i];
+    const e = ends[i];
+    if (s === undefined || e === undefined || s >= start + length) continue;
+    if (e <= start) break;
+    start = s - length;
+  }
+  return start;
+};
+
+/** End of the last interval that begins before `at`; the interval may go on beyond it. */
+export const lastEndBefore = (line: Timeline, at: number): number => {
+  const i = after(line, at);
+  const s = line.starts[i];
+  if (s !== undefined && s < at) return line.ends[i] as number;
+  return i === 0 ? 0 : (line.ends[i - 1] as number);
+};
+
+export const endOf = (line: Timeline): number => line.ends[line.ends.length - 1] ?? 0;
+
+/** Books an interval that is free; neighbours that touch merge. */
+export const book = (line: Timeline, start: number, end: number): void => {
+  const { starts, ends } = line;
+  const i = after(line, start);
+  const touchesLeft = i > 0 && ends[i - 1] === start;
+  const touchesRight = i < starts.length && starts[i] === end;
+  if (touchesLeft && touchesRight) {
+    ends[i - 1] = ends[i] as number;
+    starts.splice(i, 1);
+    ends.splice(i, 1);
+  } else if (touchesLeft) ends[i - 1] = end;
+  else if (touchesRight) starts[i] = start;
+  else if (i === starts.length) {
+    starts.push(start);
+    ends.push(end);
+  } else {
+    starts.splice(i, 0, start);
+    ends.splice(i, 0, end);
+  }
+};
+
+/** Intervals tried together. Reused for every trial: it holds no memory of its own beyond its arrays. */
+export class Figure {
+  readonly lines: Timeline[] = [];
+  readonly starts: number[] = [];
+  readonly ends: number[] = [];
+
+  clear(): void {
+    this.truncate(0);
+  }
+
+  get size(): number {
+    return this.lines.length;
+  }
+
+  truncate(size: number): void {
+    this.lines.length = size;
+    this.starts.length = size;
+    this.ends.length = size;
+  }
+
+  /** As `fit`, also against what the figure holds already. */
+  fit(line: Timeline, at: number, length: number): number {
+    let start = fit(line, at, length);
+    for (let i = 0; i < this.lines.length; i++)
+      if (this.lines[i] === line && (this.starts[i] as number) < start + length && (this.ends[i] as number) > start) {
+        start = fit(line, this.ends[i] as number, length);
+        i = -1;
+      }
+    return start;
+  }
+
+  free(line: Timeline, at: number, length: number): boolean {
+    return this.fit(line, at, length) === at;
+  }
+
+  add(line: Timeline, start: number, length: number): void {
+    this.lines.push(line);
+    this.starts.push(start);
+    this.ends.push(start + length);
+  }
+
+  commit(): void {
+    for (let i = 0; i < this.lines.length; i++) book(this.lines[i] as Timeline, this.starts[i] as number, this.ends[i] as number);
+    this.clear();
+  }
+}

@@ -1,0 +1,1172 @@
+/**
+ * Space-time scheduling: gives every burst of a Plan its units, streams, rows and cycle. Plan -> Program.
+ *
+ * List scheduling in order of decreasing height (cycles to the end of the program), ties by task number, so the result
+ * depends on the plan and the target alone. A task is a rigid figure that slides along time to the first place where all it
+ * needs is free: it may fall into a hole that earlier decisions left. Weights of a pass are loaded as late as they may be,
+ * while the array still computes the pass before. Legality is not argued here: check-schedule.ts derives it anew.
+ */
+
+import { fail, invariant } from "../diagnostics.js";
+import type { AluOp, Argument, Leaf, Pass, PackedTile, Plan, PlanBinding, Run, Storage, Task, TaskOutput } from "../ir/plan.js";
+import type { AluFunction, Source } from "../ir/isa.js";
+import { ALU_FUNCTIONS, completionCycles } from "../ir/isa.js";
+import {
+  type Binding,
+  type ConstantBlock,
+  memQueue,
+  mxmQueue,
+  type PanelPlace,
+  type Placement,
+  type Program,
+  queueCount,
+  sxmQueue,
+  type TimedInstruction,
+  vxmQueue,
+} from "../ir/program.js";
+import { halfLanes, type Hemisphere, type Target } from "../ir/target.js";
+import { findRows, holdRows, type PairMemory, pairMemory, releaseRows } from "./memory.js";
+import { endOf, Figure, fitBefore, lastEndBefore, type Timeline, timeline } from "./resources.js";
+
+const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
+type Side = 0 | 1;
+/** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
+const TILE_WAYS = 4;
+/** Accumulator rows are handed out in blocks of this many. */
+const ACCUMULATOR_BLOCK = 32;
+/** Instruction counts and row counts are 16-bit; constants are placed in pieces, so that their reads spread over slices. */
+const CONSTANT_ROWS = 256;
+
+/** Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). */
+interface Copy {
+  readonly side: Side;
+  readonly pairs: readonly number[];
+  readonly address: number;
+  lastRead: number;
+}
+
+interface Chunk {
+  readonly row: number;
+  readonly rows: number;
+  /** First cycle in which a Read of `row` may be dispatched; row + i is ready i cycles later. */
+  readonly ready: number;
+  readonly copies: Copy[];
+}
+
+interface TilePlace {
+  readonly pairs: readonly number[];
+  readonly addresses: readonly number[];
+}
+
+interface Pair {
+  readonly position: number;
+  readonly read: Timeline;
+  readonly write: Timeline;
+  readonly readBank: readonly [Timeline, Timeline];
+  readonly writeBank: readonly [Timeline, Timeline];
+  readonly issue: Timeline;
+  readonly memory: PairMemory;
+}
+
+interface Half {
+  readonly pairs: readonly Pair[];
+  /** Streams, two and two: inward (towards the VXM) and outward. */
+  readonly inward: readonly Timeline[];
+  readonly outward: readonly Timeline[];
+  /** The VXM's own stream registers, by direction: inward streams of this hemisphere end in them, outward ones of the other start. */
+  readonly crossing: readonly Timeline[];
+  readonly array: Timeline;
+  readonly buffer: Timeline;
+  readonly accumulators: number[];
+  readonly sxm: readonly Timeline[];
+}
+
+interface Scheduler {
+  readonly plan: Plan;
+  readonly target: Target;
+  readonly halves: readonly [Half, Half];
+  readonly alus: readonly Timeline[];
+  readonly chunks: Chunk[][][];
+  readonly readers: Int32Array;
+  readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
+  readonly chains: Map<readonly AluOp[], TimedChain>;
+  readonly queues: TimedInstruction[][];
+  readonly constants: ConstantBlock[];
+  readonly figure: Figure;
+  /** What to do if the figure is booked, and what to undo if it is not. */
+  readonly onCommit: (() => void)[];
+  readonly onAbort: (() => void)[];
+  readonly content: { key: string; bits: Uint16Array | Uint32Array };
+  cursor: number;
+}
+
+export const schedule = (plan: Plan, target: Target): Program => {
+  const s = newScheduler(plan, target);
+  for (const task of orderOfPlacement(plan, target)) {
+    place(s, task);
+    release(s, task);
+  }
+  return finish(s);
+};
+
+const newScheduler = (plan: Plan, target: Target): Scheduler => {
+  const lines = (n: number): Timeline[] => Array.from({ length: n }, timeline);
+  const half = (): Half => ({
+    pairs: Array.from({ length: Math.floor(target.slices / 2) }, (_, pair) => ({
+      position: 1 + Math.floor((2 * pair) / target.slicesPerHop),
+      read: timeline(),
+      write: timeline(),
+      readBank: [timeline(), timeline()],
+      writeBank: [timeline(), timeline()],
+      issue: timeline(),
+      memory: pairMemory(target),
+    })),
+    inward: lines(target.streams / 2),
+    outward: lines(target.streams / 2),
+    crossing: lines(target.streams / 2),
+    array: timeline(),
+    buffer: timeline(),
+    accumulators: Array.from({ length: Math.floor((target.planes * target.accumulatorRows) / ACCUMULATOR_BLOCK) }, () => 0),
+    sxm: lines(target.sxmQueues),
+  });
+  const readers = new Int32Array(plan.storages.length);
+  for (const task of plan.tasks) for (const id of readsOf(task)) readers[id] = (readers[id] ?? 0) + 1;
+  const chunks = plan.storages.map((storage): Chunk[][] =>
+    Array.from({ length: storage.panels }, () => (storage.kind === "temp" ? [] : wholeChunks(storage))),
+  );
+  return {
+    plan,
+    target,
+    halves: [half(), half()],
+    alus: lines(target.alus),
+    chunks,
+    readers,
+    tiles: [new Map(), new Map()],
+    chains: new Map(),
+    queues: Array.from({ length: queueCount(target) }, () => []),
+    constants: [],
+    figure: new Figure(),
+    onCommit: [],
+    onAbort: [],
+    content: { key: "", bits: new Uint16Array(0) },
+    cursor: 0,
+  };
+};
+
+/** Rows that are there before cycle 0. What the host reads or writes lies in one piece. */
+const wholeChunks = (storage: Storage): Chunk[] => {
+  const size = storage.kind === "input" ? storage.rows : CONSTANT_ROWS;
+  const chunks: Chunk[] = [];
+  for (let row = 0; row < storage.rows; row += size) chunks.push({ row, rows: Math.min(size, storage.rows - row), ready: 0, copies: [] });
+  return chunks;
+};
+
+const readsOf = (task: Task): Set<number> => {
+  const ids = new Set<number>();
+  for (const leaf of task.leaves) ids.add(leaf.storage);
+  for (const pass of task.passes) {
+    ids.add(pass.storage);
+    if (!isTile(pass.weights)) for (const load of pass.weights) ids.add(load.storage);
+  }
+  return ids;
+};
+
+const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in weights;
+
+/* ---------- order ---------- */
+
+/** Tasks by decreasing height among those whose producers have been placed. */
+const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
+  const { tasks } = plan;
+  const producers: { row: number; end: number; task: number }[][][] = plan.storages.map((storage) => Array.from({ length: storage.panels }, () => []));
+  for (const [index, task] of tasks.entries())
+    for (const output of task.outputs) producers[output.storage]?.[output.panel]?.push({ row: output.row, end: output.row + task.rows, task: index });
+  const dependencies = tasks.map((task) => {
+    const found = new Set<number>();
+    const need = (storage: number, panel: number, runs: readonly Run[]): void => {
+      for (const run of runs) {
+        const low = Math.min(run.row, run.row + run.step * (run.count - 1));
+        const high = Math.max(run.row, run.row + run.step * (run.count - 1));
+        for (const producer of producers[storage]?.[panel] ?? []) if (producer.row <= high && producer.end > low) found.add(producer.task);
+      }
+    };
+    for (const leaf of task.leaves) need(leaf.storage, leaf.panel, leaf.runs);
+    for (const pass of task.passes) {
+      need(pass.storage, pass.panel, pass.runs);
+      if (!isTile(pass.weights)) for (const load of pass.weights) need(load.storage, load.panel, [load.run]);
+    }
+    return [...found];
+  });
+  const heights = new Float64Array(tasks.length);
+  const consumers: number[][] = tasks.map(() => []);
+  for (const [index, list] of dependencies.entries()) for (const from of list) consumers[from]?.push(index);
+  const latency = 2 * target.mxm + target.timing.mxmMultiply + target.timing.mxmAccumulate + 8 * target.timing.vxmAlu;
+  for (let index = tasks.length - 1; index >= 0; index--) {
+    const task = tasks[index] as Task;
+    const length = task.passes.length === 0 ? latency / 2 + task.rows / 2 : latency + task.passes.length * task.rows;
+    let height = 0;
+    for (const next of consumers[index] ?? []) height = Math.max(height, heights[next] as number);
+    heights[index] = height + length;
+  }
+  const waiting = dependencies.map((list) => list.length);
+  const heap: number[] = [];
+  const before = (a: number, b: number): boolean => (heights[a] as number) > (heights[b] as number) || (heights[a] === heights[b] && a < b);
+  const push = (index: number): void => {
+    let at = heap.push(index) - 1;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!before(heap[at] as number, heap[parent] as number)) break;
+      [heap[at], heap[parent]] = [heap[parent] as number, heap[at] as number];
+      at = parent;
+    }
+  };
+  const pop = (): number => {
+    const top = heap[0] as number;
+    const last = heap.pop() as number;
+    if (heap.length > 0) {
+      heap[0] = last;
+      for (let at = 0; ; ) {
+        const left = 2 * at + 1;
+        if (left >= heap.length) break;
+        const child = left + 1 < heap.length && before(heap[left + 1] as number, heap[left] as number) ? left + 1 : left;
+        if (!before(heap[child] as number, heap[at] as number)) break;
+        [heap[at], heap[child]] = [heap[child] as number, heap[at] as number];
+        at = child;
+      }
+    }
+    return top;
+  };
+  for (const [index, count] of waiting.entries()) if (count === 0) push(index);
+  const order: Task[] = [];
+  while (heap.length > 0) {
+    const index = pop();
+    order.push(tasks[index] as Task);
+    for (const next of consumers[index] ?? []) {
+      waiting[next] = (waiting[next] as number) - 1;
+      if (waiting[next] === 0) push(next);
+    }
+  }
+  invariant(order.length === tasks.length, "tasks form no cycle");
+  return order;
+};
+
+/* ---------- trials ---------- */
+
+/** Repeats a trial, later and later, until it fits. A trial returns 0, or by how many cycles to move at least. */
+const slide = (s: Scheduler, from: number, trial: (at: number) => number): number => {
+  let at = from;
+  for (let tries = 0; ; tries++) {
+    const delta = trial(at);
+    if (delta === 0) {
+      s.figure.commit();
+      for (const action of s.onCommit) action();
+      s.onCommit.length = 0;
+      s.onAbort.length = 0;
+      return at;
+    }
+    for (let i = s.onAbort.length - 1; i >= 0; i--) s.onAbort[i]?.();
+    s.onAbort.length = 0;
+    s.onCommit.length = 0;
+    s.figure.clear();
+    if (tries > 200_000) fail("LPU2001", { message: "no place in time for a task: SRAM rows or ports are exhausted", hint: "bind smaller dimensions, or choose a larger target" });
+    at += delta;
+  }
+};
+
+const NEVER = 1 << 28;
+
+const instruction = (s: Scheduler, queue: number, cycle: number, op: TimedInstruction["op"], fields: TimedInstruction["fields"], origin: number, count = 1, step = 0): void => {
+  s.queues[queue]?.push({ cycle, op, fields, count, interval: 1, step: count === 1 ? 0 : step, tap: 0, origin });
+};
+
+/** Stream numbers: eastward first. Inward is eastward in the west. */
+const streamNumber = (target: Target, side: Side, inward: boolean, pair: number): number => 2 * pair + (inward === (side === 0) ? 0 : target.streams);
+
+/** Lowest free group of `width` stream pairs, or minus the delay until one is free. */
+const pickStreams = (s: Scheduler, lines: readonly Timeline[], width: number, diagonal: number, length: number, fromTop: boolean, crossing?: readonly Timeline[]): number => {
+  let best = NEVER;
+  const groups = Math.floor(lines.length / width);
+  for (let g = 0; g < groups; g++) {
+    const base = (fromTop ? groups - 1 - g : g) * width;
+    let at = diagonal;
+    for (let i = 0; i < width && at === diagonal; i++) {
+      at = s.figure.fit(lines[base + i] as Timeline, diagonal, length);
+      if (crossing !== undefined && at === diagonal) at = s.figure.fit(crossing[base + i] as Timeline, diagonal, length);
+    }
+    if (at === diagonal) {
+      for (let i = 0; i < width; i++) {
+        s.figure.add(lines[base + i] as Timeline, diagonal, length);
+        if (crossing !== undefined) s.figure.add(crossing[base + i] as Timeline, diagonal, length);
+      }
+      return base;
+    }
+    best = Math.min(best, at - diagonal);
+  }
+  return -best;
+};
+
+/* ---------- reading ---------- */
+
+interface Piece {
+  readonly chunk: Chunk;
+  /** Vectors of the burst before this piece. */
+  readonly offset: number;
+  readonly row: number;
+  readonly step: number;
+  readonly count: number;
+}
+
+/** Cuts runs at the chunks that hold their rows. */
+const piecesOf = (s: Scheduler, storage: number, panel: number, runs: readonly Run[]): Piece[] => {
+  const chunks = s.chunks[storage]?.[panel] ?? [];
+  const pieces: Piece[] = [];
+  let offset = 0;
+  for (const run of runs)
+    for (let i = 0; i < run.count; ) {
+      const row = run.row + i * run.step;
+      const chunk = chunks.find((c) => c.row <= row && row < c.row + c.rows);
+      invariant(chunk !== undefined, `row ${row} of ${s.plan.storages[storage]?.name} has been written`);
+      let count = 1;
+      if (run.step === 0) count = run.count - i;
+      else
+        while (i + count < run.count) {
+          const next = row + count * run.step;
+          if (next < chunk.row || next >= chunk.row + chunk.rows) break;
+          count++;
+        }
+      pieces.push({ chunk, offset, row, step: count === 1 ? 0 : run.step, count });
+      offset += count;
+      i += count;
+    }
+  return pieces;
+};
+
+/** Delay that the readiness of the rows asks for, if the first vector is dispatched at `cycle` from a slice at position 0. */
+const shortfall = (pieces: readonly Piece[], diagonal: number, memRead: number): number => {
+  let worst = 0;
+  for (const { chunk, offset, row, step, count } of pieces) {
+    if (chunk.ready === 0) continue;
+    // Copies lie at position 1 or further out, so this is on the safe side for inward and outward bursts alike.
+    const first = chunk.ready + (row - chunk.row) - (diagonal + offset - memRead);
+    const last = first + (count - 1) * (step - 1);
+    worst = Math.max(worst, first, last);
+  }
+  return worst;
+};
+
+/**
+ * Tries to read pieces so that vector i passes the VXM's position (really, or as if it flew on) at diagonal + i. Inward
+ * dispatch is earlier by the slice's position, outward later. Returns 0 or a delay.
+ */
+const tryRead = (s: Scheduler, storage: Storage, panel: number, pieces: readonly Piece[], side: Side, inward: boolean, diagonal: number, stream: number, origin: number): number => {
+  for (const piece of pieces) {
+    const delta = tryReadPiece(s, storage, panel, piece, side, inward, diagonal + piece.offset, stream, origin);
+    if (delta !== 0) return delta;
+  }
+  return 0;
+};
+
+const dispatchOf = (s: Scheduler, pair: Pair, inward: boolean, diagonal: number): number =>
+  diagonal - s.target.timing.memRead + (inward ? -pair.position : pair.position);
+
+const tryReadPiece = (s: Scheduler, storage: Storage, panel: number, piece: Piece, side: Side, inward: boolean, diagonal: number, stream: number, origin: number): number => {
+  const half = s.halves[side];
+  let best = NEVER;
+  for (const copy of piece.chunk.copies) {
+    if (copy.side !== side) continue;
+    const delta = tryPorts(s, half, copy.pairs, copy.address, piece, inward, diagonal);
+    if (delta === 0) {
+      bookRead(s, half, side, copy, piece, inward, diagonal, stream, origin);
+      return 0;
+    }
+    best = Math.min(best, delta);
+  }
+  if (storage.kind === "temp" || piece.chunk.copies.some((copy) => copy.side === side)) return best;
+  return tryNewCopy(s, storage, panel, piece, side, inward, diagonal, stream, origin);
+};
+
+/** Whether the read ports of a copy are free for a piece; 0 or a delay. */
+const tryPorts = (s: Scheduler, half: Half, pairs: readonly number[], address: number, piece: Piece, inward: boolean, diagonal: number): number => {
+  const bank = address < s.target.rowsPerBank ? 0 : 1;
+  for (const index of pairs) {
+    const pair = half.pairs[index] as Pair;
+    const cycle = dispatchOf(s, pair, inward, diagonal);
+    // The VXM's own time starts after the barrier; nothing is dispatched before it.
+    if (cycle < s.target.timing.barrier) return s.target.timing.barrier - cycle;
+    const early = piece.chunk.ready + (piece.row - piece.chunk.row) + Math.max(0, (piece.count - 1) * (piece.step - 1)) - cycle;
+    if (piece.chunk.ready > 0 && early > 0) return early;
+    const port = s.figure.fit(pair.read, cycle, piece.count) - cycle;
+    if (port > 0) return port;
+    const conflict = s.figure.fit(pair.writeBank[bank], cycle, piece.count) - cycle;
+    if (conflict > 0) return conflict;
+    if (!s.figure.free(pair.issue, cycle, 1)) return 1;
+  }
+  return 0;
+};
+
+const bookRead = (s: Scheduler, half: Half, side: Side, copy: Copy, piece: Piece, inward: boolean, diagonal: number, stream: number, origin: number): void => {
+  const bank = copy.address < s.target.rowsPerBank ? 0 : 1;
+  for (const [i, index] of copy.pairs.entries()) {
+    const pair = half.pairs[index] as Pair;
+    const cycle = dispatchOf(s, pair, inward, diagonal);
+    s.figure.add(pair.read, cycle, piece.count);
+    s.figure.add(pair.readBank[bank], cycle, piece.count);
+    s.figure.add(pair.issue, cycle, 1);
+    s.onCommit.push(() => {
+      copy.lastRead = Math.max(copy.lastRead, cycle + piece.count);
+      for (const plane of [0, 1])
+        instruction(
+          s,
+          memQueue(s.target, HEMISPHERES[side] as Hemisphere, 2 * index + plane),
+          cycle,
+          "read",
+          { address: copy.address + piece.row - piece.chunk.row, stream: stream + 2 * i + plane },
+          origin,
+          piece.count,
+          piece.step,
+        );
+    });
+  }
+};
+
+/** Constants and inputs get their place at their first use in a hemisphere: where the read ports are free just then. */
+const tryNewCopy = (s: Scheduler, storage: Storage, panel: number, piece: Piece, side: Side, inward: boolean, diagonal: number, stream: number, origin: number): number => {
+  const half = s.halves[side];
+  let best = NEVER;
+  let room = false;
+  for (const pairs of pairChoices(s, half, storage.dtype)) {
+    const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
+    const address = findRows(s.target, memories, piece.chunk.rows, 0, true);
+    if (address < 0) continue;
+    room = true;
+    const delta = tryPorts(s, half, pairs, address, piece, inward, diagonal);
+    if (delta !== 0) {
+      best = Math.min(best, delta);
+      continue;
+    }
+    const copy: Copy = { side, pairs, address, lastRead: 0 };
+    hold(s, memories, address, piece.chunk.rows);
+    piece.chunk.copies.push(copy);
+    s.onAbort.push(() => piece.chunk.copies.splice(piece.chunk.copies.indexOf(copy), 1));
+    if (storage.kind === "constant") s.onCommit.push(() => addConstant(s, storage, panel, piece.chunk, copy));
+    bookRead(s, half, side, copy, piece, inward, diagonal, stream, origin);
+    return 0;
+  }
+  if (!room) outOfMemory(s, storage.name);
+  return best;
+};
+
+/** Pairs (f16) or couples of pairs (f32), the emptiest region first in rotation so that work spreads over the slices. */
+const pairChoices = (s: Scheduler, half: Half, dtype: "f16" | "f32"): number[][] => {
+  const n = half.pairs.length;
+  const choices: number[][] = [];
+  s.cursor = (s.cursor + 1) % n;
+  for (let i = 0; i < n; i++) {
+    const pair = (s.cursor + i * 5) % n;
+    if (dtype === "f16") choices.push([pair]);
+    else if (pair % 2 === 0 && pair + 1 < n && half.pairs[pair]?.position === half.pairs[pair + 1]?.position) choices.push([pair, pair + 1]);
+  }
+  return choices;
+};
+
+const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, rows: number): void => {
+  const saved = memories.map((memory) => memory.freeAt.slice(address, address + rows));
+  const touched = memories.map((memory) => memory.touched);
+  holdRows(memories, address, rows);
+  s.onAbort.push(() => {
+    for (const [i, memory] of memories.entries()) {
+      memory.freeAt.set(saved[i] as Int32Array, address);
+      memory.touched = touched[i] as number;
+    }
+  });
+};
+
+const outOfMemory = (s: Scheduler, name: string): never => {
+  const used = s.halves.reduce((sum, half) => sum + half.pairs.reduce((rows, pair) => rows + pair.memory.touched, 0), 0) * 2 * s.target.lanes;
+  const total = 2 * s.target.slices * 2 * s.target.rowsPerBank * s.target.lanes;
+  return fail("LPU2001", {
+    message: `model needs more SRAM than target '${s.target.name}' has: ${mib(used)} of ${mib(total)} MiB are taken when '${name}' is placed`,
+    hint: "bind a shorter sequence or a smaller batch, or use a smaller model",
+  });
+};
+
+const mib = (bytes: number): string => (bytes / 1024 / 1024).toFixed(1);
+
+/* ---------- constants ---------- */
+
+const addConstant = (s: Scheduler, storage: Storage, panel: number, chunk: Chunk, copy: Copy): void => {
+  const { lanes } = s.target;
+  const { content } = storage;
+  invariant(content !== undefined, "a constant has contents");
+  for (const [i, pair] of copy.pairs.entries())
+    for (const plane of [0, 1])
+      s.constants.push({
+        hemisphere: HEMISPHERES[copy.side] as Hemisphere,
+        slice: 2 * pair + plane,
+        row: copy.address,
+        rows: chunk.rows,
+        bytes: () => bytePlane(remember(s, `${storage.id}/${panel}`, () => content(panel)), chunk.row * lanes, chunk.rows * lanes, 2 * i + plane),
+      });
+};
+
+const remember = (s: Scheduler, key: string, make: () => Uint16Array | Uint32Array): Uint16Array | Uint32Array => {
+  if (s.content.key !== key) {
+    s.content.bits = make();
+    s.content.key = key;
+  }
+  return s.content.bits;
+};
+
+const bytePlane = (bits: Uint16Array | Uint32Array, from: number, count: number, byte: number): Uint8Array => {
+  const plane = new Uint8Array(count);
+  const shift = 8 * byte;
+  for (let i = 0; i < count; i++) plane[i] = (bits[from + i] as number) >>> shift;
+  return plane;
+};
+
+/** Tile vector j (columns 2j and 2j + 1) lies in pair j % TILE_WAYS at row floor(j / TILE_WAYS). */
+const addTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, executions: number): void => {
+  const { lanes } = s.target;
+  for (const [way, pair] of place.pairs.entries())
+    for (const plane of [0, 1])
+      s.constants.push({
+        hemisphere: HEMISPHERES[side] as Hemisphere,
+        slice: 2 * pair + plane,
+        row: place.addresses[way] as number,
+        rows: executions,
+        bytes: () => {
+          const bits = remember(s, tile.key, tile.content);
+          const bytes = new Uint8Array(executions * lanes);
+          const shift = 8 * plane;
+          for (let row = 0; row < executions; row++) {
+            const from = (row * TILE_WAYS + way) * lanes;
+            const length = Math.min(lanes, bits.length - from);
+            for (let lane = 0; lane < length; lane++) bytes[row * lanes + lane] = (bits[from + lane] as number) >>> shift;
+          }
+          return bytes;
+        },
+      });
+};
+
+/* ---------- weights ---------- */
+
+/** Loads the weights of a pass as late as possible before the IW at `install`. Returns 0 or a delay. */
+const tryWeights = (s: Scheduler, pass: Pass, side: Side, install: number, origin: number): number => {
+  const half = s.halves[side];
+  const covered = s.figure.fit(half.buffer, install, 1) - install;
+  if (covered > 0) return covered;
+  const earliest = Math.max(lastEndBefore(half.buffer, install), s.target.timing.barrier);
+  const { weights } = pass;
+  return isTile(weights) ? tryTile(s, weights, side, earliest, install, origin) : tryLoads(s, weights, side, earliest, install, origin);
+};
+
+const tryTile = (s: Scheduler, tile: PackedTile, side: Side, earliest: number, install: number, origin: number): number => {
+  const { timing, mxm } = s.target;
+  const half = s.halves[side];
+  const executions = Math.ceil(Math.ceil(tile.columns / 2) / TILE_WAYS);
+  const latest = install - timing.mxmLoad - executions + 1;
+  if (latest < earliest) return earliest - latest;
+  const known = s.tiles[side].get(tile.key);
+  for (let start = latest, tries = 0; start >= earliest && tries < 40; tries++) {
+    const diagonal = start + timing.mxmWeightSkew - mxm;
+    const mark = s.figure.size;
+    const streams = pickStreams(s, half.outward, TILE_WAYS, diagonal, executions, true);
+    const place = streams < 0 ? undefined : (known ?? newTilePlace(s, tile, side, executions, diagonal));
+    if (place !== undefined) {
+      let worst = 0;
+      for (const [way, index] of place.pairs.entries()) {
+        const pair = half.pairs[index] as Pair;
+        const cycle = dispatchOf(s, pair, false, diagonal);
+        const bank = (place.addresses[way] as number) < s.target.rowsPerBank ? 0 : 1;
+        const back = Math.max(
+          cycle - fitBefore(pair.read, cycle, executions),
+          cycle - fitBefore(pair.writeBank[bank], cycle, executions),
+          cycle - fitBefore(pair.issue, cycle, 1),
+          s.figure.free(pair.read, cycle, executions) && s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
+          cycle < timing.barrier ? NEVER : 0,
+        );
+        worst = Math.max(worst, back);
+      }
+      if (worst === 0) {
+        bookTile(s, tile, side, place, known === undefined, executions, diagonal, start, install, 2 * streams, origin);
+        return 0;
+      }
+      s.figure.truncate(mark);
+      start -= known === undefined ? 1 : worst;
+      continue;
+    }
+    s.figure.truncate(mark);
+    start -= 2;
+  }
+  return 2;
+};
+
+/** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
+const newTilePlace = (s: Scheduler, tile: PackedTile, side: Side, executions: number, diagonal: number): TilePlace | undefined => {
+  const half = s.halves[side];
+  const pairs: number[] = [];
+  const addresses: number[] = [];
+  let room = 0;
+  const order = half.pairs.map((_, index) => index).sort((a, b) => (half.pairs[a] as Pair).memory.touched - (half.pairs[b] as Pair).memory.touched || b - a);
+  for (const index of order) {
+    const pair = half.pairs[index] as Pair;
+    const address = findRows(s.target, [pair.memory], executions, 0, true);
+    if (address < 0) continue;
+    room++;
+    const cycle = dispatchOf(s, pair, false, diagonal);
+    const bank = address < s.target.rowsPerBank ? 0 : 1;
+    if (!s.figure.free(pair.read, cycle, executions) || !s.figure.free(pair.writeBank[bank], cycle, executions) || !s.figure.free(pair.issue, cycle, 1)) continue;
+    pairs.push(index);
+    addresses.push(address);
+    if (pairs.length === TILE_WAYS) return { pairs, addresses };
+  }
+  if (room < TILE_WAYS) outOfMemory(s, tile.key.slice(0, 60));
+  return undefined;
+};
+
+const bookTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, isNew: boolean, executions: number, diagonal: number, start: number, install: number, stream: number, origin: number): void => {
+  const half = s.halves[side];
+  const hemisphere = HEMISPHERES[side] as Hemisphere;
+  const base = stream + (side === 0 ? s.target.streams : 0);
+  if (isNew) {
+    for (const [way, index] of place.pairs.entries()) hold(s, [(half.pairs[index] as Pair).memory], place.addresses[way] as number, executions);
+    s.onCommit.push(() => {
+      s.tiles[side].set(tile.key, place);
+      addTile(s, tile, side, place, executions);
+    });
+  }
+  for (const [way, index] of place.pairs.entries()) {
+    const pair = half.pairs[index] as Pair;
+    const cycle = dispatchOf(s, pair, false, diagonal);
+    const address = place.addresses[way] as number;
+    s.figure.add(pair.read, cycle, executions);
+    s.figure.add(pair.readBank[address < s.target.rowsPerBank ? 0 : 1], cycle, executions);
+    s.figure.add(pair.issue, cycle, 1);
+    s.onCommit.push(() => {
+      for (const plane of [0, 1])
+        instruction(s, memQueue(s.target, hemisphere, 2 * index + plane), cycle, "read", { address, stream: base + 2 * way + plane }, origin, executions, 1);
+    });
+  }
+  s.figure.add(half.buffer, start, install + 1 - start);
+  const queue = mxmQueue(s.target, hemisphere, 0, 0);
+  s.onCommit.push(() => {
+    instruction(s, queue, start, "lw", { stream: base, mode: 0, ways: TILE_WAYS, column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 }, origin, executions);
+    instruction(s, queue, install, "iw", {}, origin);
+  });
+};
+
+/** Weights that are rows of storages: one column a cycle, one burst after another. */
+const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, side: Side, earliest: number, install: number, origin: number): number => {
+  const { timing, mxm } = s.target;
+  const half = s.halves[side];
+  const total = loads.reduce((sum, load) => sum + load.run.count, 0);
+  let offset = 0;
+  const bursts = loads.map((load) => {
+    const pieces = piecesOf(s, load.storage, load.panel, [load.run]);
+    const burst = { load, pieces, offset };
+    offset += load.run.count;
+    return burst;
+  });
+  let first = earliest;
+  for (const burst of bursts) {
+    const diagonal = earliest + burst.offset + timing.mxmWeightSkew - mxm;
+    first = Math.max(first, earliest + shortfall(burst.pieces, diagonal, timing.memRead));
+  }
+  const latest = install - timing.mxmLoad - total + 1;
+  if (latest < first) return first - latest;
+  for (let start = latest, tries = 0; start >= first && tries < 24; start -= 4, tries++) {
+    const mark = s.figure.size;
+    const commits = s.onCommit.length;
+    const diagonal = start + timing.mxmWeightSkew - mxm;
+    const streams = pickStreams(s, half.outward, 1, diagonal, total, true);
+    const base = 2 * streams + (side === 0 ? s.target.streams : 0);
+    let delta = streams < 0 ? 1 : 0;
+    for (const burst of bursts)
+      if (delta === 0)
+        delta = tryRead(s, s.plan.storages[burst.load.storage] as Storage, burst.load.panel, burst.pieces, side, false, diagonal + burst.offset, base, origin);
+    if (delta === 0) {
+      s.figure.add(half.buffer, start, install + 1 - start);
+      const queue = mxmQueue(s.target, HEMISPHERES[side] as Hemisphere, 0, 0);
+      s.onCommit.push(() => {
+        for (const [i, { load, offset: at }] of bursts.entries())
+          instruction(
+            s,
+            queue,
+            start + at,
+            "lw",
+            { stream: base, mode: 1 + load.half, ways: 1, column: load.column, first: load.first, lanes: load.lanes, clear: i === 0 ? 1 : 0 },
+            origin,
+            load.run.count,
+          );
+        instruction(s, queue, install, "iw", {}, origin);
+      });
+      return 0;
+    }
+    s.figure.truncate(mark);
+    s.onCommit.length = commits;
+  }
+  return 4;
+};
+
+/* ---------- passes ---------- */
+
+const tryPass = (s: Scheduler, task: Task, pass: Pass, pieces: readonly Piece[], side: Side, at: number, accumulator: number, mode: 0 | 1, give: number): number => {
+  const { timing, mxm } = s.target;
+  const half = s.halves[side];
+  const busy = s.figure.fit(half.array, at, task.rows) - at;
+  if (busy > 0) return busy;
+  const diagonal = at + timing.mxmActivationSkew - mxm;
+  const late = shortfall(pieces, diagonal + 1, timing.memRead);
+  if (late > 0) return late;
+  s.figure.add(half.array, at, task.rows);
+  const streams = pickStreams(s, half.outward, 1, diagonal, task.rows, false);
+  if (streams < 0) return -streams;
+  const stream = 2 * streams + (side === 0 ? s.target.streams : 0);
+  const read = tryRead(s, s.plan.storages[pass.storage] as Storage, pass.panel, pieces, side, false, diagonal, stream, task.origin);
+  if (read !== 0) return read;
+  const weights = tryWeights(s, pass, side, at - timing.mxmInstall, task.origin);
+  if (weights !== 0) return weights;
+  const hemisphere = HEMISPHERES[side] as Hemisphere;
+  s.onCommit.push(() => {
+    instruction(s, mxmQueue(s.target, hemisphere, 0, 1), at, "abc", { stream, mode: pass.half }, task.origin, task.rows);
+    instruction(s, mxmQueue(s.target, hemisphere, 0, 2), at + timing.mxmMultiply, "acc", { row: accumulator, mode, give }, task.origin, task.rows);
+  });
+  return 0;
+};
+
+/* ---------- chains ---------- */
+
+/** ALU operations with their cycles: dispatch is at S + offset, when the MXM result (or the chain's time zero) passes the VXM at S. */
+interface TimedChain {
+  readonly ops: readonly { readonly fn: AluFunction; readonly args: readonly Argument[]; readonly offset: number; readonly chained: boolean }[];
+  /** Operation that takes each leaf. */
+  readonly takes: readonly { readonly leaf: number; readonly op: number; readonly argument: number }[];
+  /** Index of each of the task's operations among `ops`. */
+  readonly index: readonly number[];
+}
+
+const timeChain = (s: Scheduler, task: Task): TimedChain => {
+  const known = s.chains.get(task.ops);
+  if (known !== undefined) return known;
+  const { timing } = s.target;
+  // A stream passes the VXM once: what is used twice enters through a copy.
+  const uses = new Map<string, number>();
+  const keyOf = (argument: Argument): string | undefined => ("leaf" in argument ? `leaf${argument.leaf}` : "mxm" in argument ? "mxm" : undefined);
+  for (const op of task.ops)
+    for (const argument of op.args) {
+      const key = keyOf(argument);
+      if (key !== undefined) uses.set(key, (uses.get(key) ?? 0) + 1);
+    }
+  const ops: { fn: AluFunction; args: Argument[] }[] = [];
+  const copies = new Map<string, number>();
+  for (const op of task.ops)
+    for (const argument of op.args) {
+      const key = keyOf(argument);
+      if (key === undefined || (uses.get(key) ?? 0) < 2 || copies.has(key)) continue;
+      copies.set(key, ops.length);
+      ops.push({ fn: "copy", args: [argument] });
+    }
+  const shift = ops.length;
+  for (const op of task.ops)
+    ops.push({
+      fn: op.fn,
+      args: op.args.map((argument): Argument => {
+        const copied = copies.get(keyOf(argument) ?? "");
+        if (copied !== undefined) return { op: copied };
+        return "op" in argument ? { op: argument.op + shift } : argument;
+      }),
+    });
+  if (ops.length > s.target.alus) fail("LPU2001", { message: `a chain of ${ops.length} operations, target '${s.target.name}' has ${s.target.alus} ALUs` });
+  // What follows the MXM result is as soon as possible; what only feeds it is as late as possible.
+  const depends = ops.map(() => false);
+  for (const [i, op] of ops.entries()) depends[i] = op.args.some((argument) => "mxm" in argument || ("op" in argument && depends[argument.op] === true));
+  const free = !depends.includes(true);
+  const offsets = ops.map(() => timing.vxmEntry);
+  for (const [i, op] of ops.entries())
+    if (free || depends[i])
+      for (const argument of op.args)
+        if ("op" in argument && (free || depends[argument.op])) offsets[i] = Math.max(offsets[i] as number, (offsets[argument.op] as number) + timing.vxmAlu);
+  if (!free)
+    for (let i = ops.length - 1; i >= 0; i--) {
+      if (depends[i]) continue;
+      let latest = NEVER;
+      for (const [j, op] of ops.entries())
+        if (op.args.some((argument) => "op" in argument && argument.op === i)) latest = Math.min(latest, (offsets[j] as number) - timing.vxmAlu);
+      offsets[i] = latest;
+    }
+  const used = new Set(ops.flatMap((op) => op.args.flatMap((argument) => ("op" in argument ? [argument.op] : []))));
+  const takes = ops.flatMap((op, index) => op.args.flatMap((argument, position) => ("leaf" in argument ? [{ leaf: argument.leaf, op: index, argument: position }] : [])));
+  const chain: TimedChain = {
+    ops: ops.map((op, index) => ({ ...op, offset: offsets[index] as number, chained: used.has(index) })),
+    takes,
+    index: task.ops.map((_, index) => index + shift),
+  };
+  s.chains.set(task.ops, chain);
+  return chain;
+};
+
+/** Tries a chain whose time zero is S, and its reads and writes. `mxm` is the stream of the MXM result, or -1. */
+const tryChain = (s: Scheduler, task: Task, at: number, mxm: number): number => {
+  const { timing } = s.target;
+  const chain = timeChain(s, task);
+  const alus: number[] = [];
+  for (const op of chain.ops) {
+    const cycle = at + op.offset;
+    if (cycle < timing.barrier) return timing.barrier - cycle;
+    let best = NEVER;
+    let chosen = -1;
+    for (const [alu, line] of s.alus.entries()) {
+      if (alus.includes(alu)) continue;
+      const start = s.figure.fit(line, cycle, task.rows);
+      if (start === cycle) {
+        chosen = alu;
+        break;
+      }
+      best = Math.min(best, start - cycle);
+    }
+    if (chosen < 0) return best;
+    alus.push(chosen);
+    s.figure.add(s.alus[chosen] as Timeline, cycle, task.rows);
+  }
+  const sources = new Map<string, { stream: number; type: string }>();
+  for (const take of chain.takes) {
+    const leaf = task.leaves[take.leaf] as Leaf;
+    const arrival = at + (chain.ops[take.op]?.offset ?? 0) - timing.vxmEntry;
+    const stream = tryLeaf(s, task, leaf, arrival);
+    if (stream < 0) return -stream;
+    sources.set(`${take.op}/${take.argument}`, { stream, type: s.plan.storages[leaf.storage]?.dtype ?? "f16" });
+  }
+  const gives = new Map<number, { streams: number[]; type: string }>();
+  for (const output of task.outputs) {
+    const op = chain.index[output.op] as number;
+    const result = tryWrite(s, task, output, at + (chain.ops[op]?.offset ?? 0) + timing.vxmAlu);
+    if (typeof result === "number") return result;
+    invariant(!gives.has(op), "one operation feeds one output");
+    gives.set(op, { streams: result, type: s.plan.storages[output.storage]?.dtype ?? "f16" });
+  }
+  s.onCommit.push(() => {
+    for (const [index, op] of chain.ops.entries()) {
+      const cycle = at + op.offset;
+      const names = ["a", "b", "c"];
+      const fields: Record<string, string | number | Source> = { function: op.fn };
+      for (const [position, argument] of op.args.entries()) {
+        const name = names[position] as string;
+        const typeName = op.args.length === 1 ? "type" : `type${name.toUpperCase()}`;
+        const taken = sources.get(`${index}/${position}`);
+        fields[typeName] = taken?.type ?? "f32";
+        if ("op" in argument) {
+          const from = chain.ops[argument.op];
+          invariant(from !== undefined, "operands come before");
+          fields[name] = { alu: alus[argument.op] as number, age: op.offset - from.offset - timing.vxmAlu };
+        } else if ("constant" in argument) fields[name] = { constant: argument.constant };
+        else fields[name] = { stream: taken?.stream ?? mxm, tap: false };
+      }
+      const given = gives.get(index);
+      fields["give"] = given?.streams[0] ?? -1;
+      fields["give2"] = given?.streams[1] ?? -1;
+      fields["as"] = given?.type ?? "f32";
+      const kind = ALU_FUNCTIONS[op.fn].operands;
+      instruction(s, vxmQueue(s.target, alus[index] as number), cycle, kind === 1 ? "unary" : kind === 2 ? "binary" : "ternary", fields, task.origin, task.rows);
+    }
+  });
+  return 0;
+};
+
+/** Brings a leaf's rows to the VXM at `arrival`. Returns its stream, or minus a delay. */
+const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number): number => {
+  const { timing, sxm } = s.target;
+  const storage = s.plan.storages[leaf.storage] as Storage;
+  const width = storage.dtype === "f16" ? 1 : 2;
+  const pieces = piecesOf(s, leaf.storage, leaf.panel, leaf.runs);
+  const turn = leaf.map === undefined ? 0 : 2 * sxm + timing.sxmPermute;
+  const diagonal = arrival - turn;
+  const inward = leaf.map === undefined;
+  let best = NEVER;
+  const sides = sidesWith(s, storage, pieces);
+  for (const side of sides) {
+    const half = s.halves[side];
+    const mark = s.figure.size;
+    const commits = s.onCommit.length;
+    const aborts = s.onAbort.length;
+    const streams = pickStreams(s, half.inward, width, arrival, task.rows, false, half.crossing);
+    if (streams < 0) {
+      best = Math.min(best, -streams);
+      continue;
+    }
+    const stream = streamNumber(s.target, side, true, streams);
+    if (inward) {
+      const delta = tryRead(s, storage, leaf.panel, pieces, side, true, diagonal, stream, task.origin);
+      if (delta === 0) return stream;
+      best = Math.min(best, delta);
+    } else {
+      const delta = tryTurn(s, task, leaf, storage, pieces, side, diagonal, width, stream);
+      if (delta === 0) return stream;
+      best = Math.min(best, delta);
+    }
+    for (let i = s.onAbort.length - 1; i >= aborts; i--) s.onAbort[i]?.();
+    s.onAbort.length = aborts;
+    s.figure.truncate(mark);
+    s.onCommit.length = commits;
+  }
+  return -best;
+};
+
+/** Hemispheres from which all pieces can be read; where a constant has no copy yet, the less used one first. */
+const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece[]): Side[] => {
+  const has = ([0, 1] as const).filter((side) => pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)));
+  if (has.length > 0 || storage.kind === "temp") return has;
+  return s.cursor % 2 === 0 ? [0, 1] : [1, 0];
+};
+
+/** Out to the SXM, through a permutation, and back in. */
+const tryTurn = (s: Scheduler, task: Task, leaf: Leaf, storage: Storage, pieces: readonly Piece[], side: Side, diagonal: number, width: number, give: number): number => {
+  const { target } = s;
+  const half = s.halves[side];
+  const dispatch = diagonal + target.sxm;
+  if (dispatch < target.timing.barrier) return target.timing.barrier - dispatch;
+  let unit = -1;
+  let best = NEVER;
+  for (const [index, line] of half.sxm.entries()) {
+    const start = s.figure.fit(line, dispatch, task.rows);
+    if (start === dispatch) {
+      unit = index;
+      break;
+    }
+    best = Math.min(best, start - dispatch);
+  }
+  if (unit < 0) return best;
+  s.figure.add(half.sxm[unit] as Timeline, dispatch, task.rows);
+  const streams = pickStreams(s, half.outward, width, diagonal, task.rows, false);
+  if (streams < 0) return -streams;
+  const source = streamNumber(target, side, false, streams);
+  const delta = tryRead(s, storage, leaf.panel, pieces, side, false, diagonal, source, task.origin);
+  if (delta !== 0) return delta;
+  s.onCommit.push(() =>
+    instruction(s, sxmQueue(target, HEMISPHERES[side] as Hemisphere, unit), dispatch, "permute", { source, map: leaf.map ?? 0, type: storage.dtype, give }, task.origin, task.rows),
+  );
+  return 0;
+};
+
+/* ---------- writing ---------- */
+
+/** Stores a result that leaves the VXM at `given`; one stream for each hemisphere that needs it, or a delay. */
+const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): number[] | number => {
+  const storage = s.plan.storages[output.storage] as Storage;
+  const width = storage.dtype === "f16" ? 1 : 2;
+  const chunks = s.chunks[output.storage]?.[output.panel];
+  invariant(chunks !== undefined, "an output's panel exists");
+  const fixed = storage.output ? chunks[0] : undefined;
+  const sides: readonly Side[] = fixed !== undefined ? fixed.copies.map((copy) => copy.side) : storage.bothHemispheres ? [0, 1] : s.cursor % 2 === 0 ? [0, 1] : [1, 0];
+  const wanted = fixed !== undefined ? sides.length : storage.bothHemispheres ? 2 : 1;
+  const streams: number[] = [];
+  const copies: Copy[] = [];
+  let latest = 0;
+  let best = NEVER;
+  for (const side of sides) {
+    if (streams.length === wanted) break;
+    const half = s.halves[side];
+    const mark = s.figure.size;
+    const base = pickStreams(s, half.outward, width, given, task.rows, false, s.halves[side === 0 ? 1 : 0].crossing);
+    if (base < 0) {
+      best = Math.min(best, -base);
+      continue;
+    }
+    const own = fixed?.copies.find((copy) => copy.side === side);
+    const copy = tryWritePorts(s, task, output, storage, side, given, streamNumber(s.target, side, false, base), own);
+    if (typeof copy === "number") {
+      best = Math.min(best, copy);
+      s.figure.truncate(mark);
+      continue;
+    }
+    streams.push(streamNumber(s.target, side, false, base));
+    copies.push(copy);
+    latest = Math.max(latest, given + Math.max(...copy.pairs.map((index) => (half.pairs[index] as Pair).position)));
+  }
+  if (streams.length < wanted) return best;
+  const ready = latest + s.target.timing.memWrite;
+  s.onCommit.push(() => {
+    // Rows of one piece (outputs) have as many chunks as blocks of rows were written, all in one place.
+    const shifted = copies.map((copy) => (storage.output ? { ...copy, address: copy.address + output.row } : copy));
+    chunks.push({ row: output.row, rows: task.rows, ready, copies: storage.output && fixed === undefined ? shifted : storage.output ? shifted : copies });
+  });
+  if (storage.output && fixed === undefined) s.onCommit.push(() => chunks.unshift({ row: -1, rows: 0, ready: 0, copies }));
+  return streams;
+};
+
+const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: Storage, side: Side, given: number, stream: number, own: Copy | undefined): Copy | number => {
+  const half = s.halves[side];
+  const rows = storage.output ? storage.rows : task.rows;
+  let best = NEVER;
+  let room = false;
+  for (const pairs of own === undefined ? pairChoices(s, half, storage.dtype) : [own.pairs]) {
+    const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
+    const first = half.pairs[pairs[0] as number] as Pair;
+    const cycle = given + first.position;
+    const address = own?.address ?? findRows(s.target, memories, rows, storage.output ? 0 : cycle, false);
+    if (address < 0) continue;
+    room = true;
+    const bank = address < s.target.rowsPerBank ? 0 : 1;
+    let delta = 0;
+    for (const index of pairs) {
+      const pair = half.pairs[index] as Pair;
+      delta = Math.max(
+        delta,
+        s.figure.fit(pair.write, cycle, task.rows) - cycle,
+        s.figure.fit(pair.readBank[bank], cycle, task.rows) - cycle,
+        s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
+      );
+    }
+    if (delta > 0) {
+      best = Math.min(best, delta);
+      continue;
+    }
+    if (own === undefined) hold(s, memories, address, rows);
+    for (const [i, index] of pairs.entries()) {
+      const pair = half.pairs[index] as Pair;
+      s.figure.add(pair.write, cycle, task.rows);
+      s.figure.add(pair.writeBank[bank], cycle, task.rows);
+      s.figure.add(pair.issue, cycle, 1);
+      const start = storage.output ? address + output.row : address;
+      s.onCommit.push(() => {
+        for (const plane of [0, 1])
+          instruction(
+            s,
+            memQueue(s.target, HEMISPHERES[side] as Hemisphere, 2 * index + plane),
+            cycle,
+            "write",
+            { address: start, stream: stream + 2 * i + plane },
+            task.origin,
+            task.rows,
+            1,
+          );
+      });
+    }
+    return { side, pairs, address, lastRead: cycle + task.rows };
+  }
+  if (!room) return 64;
+  return best;
+};
+
+/* ---------- tasks ---------- */
+
+const place = (s: Scheduler, task: Task): void => {
+  s.cursor++;
+  if (task.passes.length === 0) {
+    slide(s, s.target.timing.barrier, (at) => tryChain(s, task, at, -1));
+    return;
+  }
+  const { timing, mxm } = s.target;
+  const side = chooseSide(s, task);
+  const half = s.halves[side];
+  const blocks = Math.ceil(task.rows / ACCUMULATOR_BLOCK);
+  let base = 0;
+  let from = NEVER * 4;
+  for (let i = 0; i + blocks <= half.accumulators.length; i++) {
+    const free = Math.max(...half.accumulators.slice(i, i + blocks));
+    if (free < from) {
+      from = free;
+      base = i;
+    }
+  }
+  const row = base * ACCUMULATOR_BLOCK;
+  let at = Math.max(s.target.timing.barrier + timing.mxmInstall, from - timing.mxmMultiply);
+  const arrives = timing.mxmMultiply + timing.mxmAccumulate + mxm;
+  for (const [index, pass] of task.passes.entries()) {
+    const pieces = piecesOf(s, pass.storage, pass.panel, pass.runs);
+    const last = index === task.passes.length - 1;
+    const mode = index === 0 ? 0 : 1;
+    at = slide(s, at, (start) => {
+      if (!last) return tryPass(s, task, pass, pieces, side, start, row, mode, -1);
+      const streams = pickStreams(s, half.inward, 2, start + arrives, task.rows, true, half.crossing);
+      if (streams < 0) return -streams;
+      const give = streamNumber(s.target, side, true, streams);
+      const delta = tryPass(s, task, pass, pieces, side, start, row, mode, give);
+      return delta !== 0 ? delta : tryChain(s, task, start + arrives, give);
+    });
+    at += task.rows;
+  }
+  for (let i = base; i < base + blocks; i++) half.accumulators[i] = at + timing.mxmMultiply;
+};
+
+/** The hemisphere whose array is free first, weighed against loading weights into a second one. */
+const chooseSide = (s: Scheduler, task: Task): Side => {
+  const cost = ([0, 1] as const).map((side) => {
+    const missing = task.passes.filter((pass) => isTile(pass.weights) && !s.tiles[side].has(pass.weights.key) && s.tiles[side === 0 ? 1 : 0].has(pass.weights.key)).length;
+    return endOf(s.halves[side].array) + (missing * task.rows) / 2;
+  });
+  return (cost[1] as number) < (cost[0] as number) ? 1 : 0;
+};
+
+/** Rows that no later task reads are free after their last read. */
+const release = (s: Scheduler, task: Task): void => {
+  for (const id of readsOf(task)) {
+    s.readers[id] = (s.readers[id] as number) - 1;
+    const storage = s.plan.storages[id] as Storage;
+    if (s.readers[id] !== 0 || storage.kind !== "temp" || storage.output) continue;
+    for (const panel of s.chunks[id] ?? [])
+      for (const chunk of panel)
+        for (const copy of chunk.copies)
+          releaseRows(copy.pairs.map((index) => (s.halves[copy.side].pairs[index] as Pair).memory), copy.address, chunk.rows, copy.lastRead + s.target.timing.memWrite);
+  }
+};
+
+/* ---------- the program ---------- */
+
+const finish = (s: Scheduler): Program => {
+  const { plan, target } = s;
+  const inputs = plan.inputs.map((binding) => bind(s, binding));
+  const outputs = plan.outputs.map((binding) => bind(s, binding));
+  let cycles = target.timing.barrier;
+  const queues = s.queues.map((queue) => {
+    const sorted = [...queue].sort((a, b) => a.cycle - b.cycle);
+    for (const { cycle, op, count, interval } of sorted) cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, op));
+    return sorted;
+  });
+  return {
+    target,
+    name: plan.name,
+    chips: [{ queues, constants: s.constants, maps: plan.maps }],
+    links: [],
+    entries: [{ name: "main", inputs, outputs, cycles: [cycles] }],
+    origins: plan.origins,
+    macs: plan.macs,
+  };
+};
+
+const bind = (s: Scheduler, binding: PlanBinding): Binding => {
+  const { storage: id, factors, firstRow, ...rest } = binding;
+  if (id < 0) return { ...rest, placements: [] };
+  const storage = s.plan.storages[id] as Storage;
+  const panels = s.chunks[id] ?? [];
+  const used = ([0, 1] as const).filter((side) => panels.some((chunks) => chunks[0]?.copies.some((copy) => copy.side === side)));
+  const sides = used.length > 0 ? used : ([0] as const);
+  const placements = sides.map((side): Placement => ({
+    dtype: storage.dtype,
+    factors,
+    rows: storage.rows,
+    columns: storage.panels * s.target.lanes,
+    ways: 1,
+    panels: panels.map((chunks): PanelPlace => {
+      const copy = chunks[0]?.copies.find((c) => c.side === side) ?? spareCopy(s, storage, side);
+      return {
+        planes: copy.pairs.flatMap((pair) =>
+          [0, 1].map((plane) => ({ chip: 0, hemisphere: HEMISPHERES[side] as Hemisphere, slice: 2 * pair + plane, row: copy.address + firstRow })),
+        ),
+      };
+    }),
+  }));
+  return { ...rest, placements };
+};
+
+/** A place for a panel of an input that nothing reads in this hemisphere. */
+const spareCopy = (s: Scheduler, storage: Storage, side: Side): Copy => {
+  const half = s.halves[side];
+  for (const pairs of pairChoices(s, half, storage.dtype)) {
+    const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
+    const address = findRows(s.target, memories, storage.rows, 0, true);
+    if (address < 0) continue;
+    holdRows(memories, address, storage.rows);
+    return { side, pairs, address, lastRead: 0 };
+  }
+  return outOfMemory(s, storage.name);
+};

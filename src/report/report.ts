@@ -1,0 +1,235 @@
+/**
+ * What one run of a program will cost, from the Program alone: nothing is executed, because in a static schedule nothing
+ * needs to be. Cycles are the compiler's prediction, which the machine must meet exactly.
+ *
+ * Utilisation is useful work over peak work: `macs` counts the model's multiply-accumulates without padding, so lanes and
+ * columns that are filled with zeros count as idle. `mxmBusy` counts cycles in which an activation enters the array, useful
+ * or not; the distance between the two is padding, the distance of `mxmBusy` from 1 is what the schedule leaves idle.
+ */
+
+import { DTYPES } from "../ir/dtype.js";
+import { elementCount } from "../ir/graph.js";
+import { ISA, STREAM_TYPES, type StreamType } from "../ir/isa.js";
+import type { Binding, ChipProgram, Placement, Program, TimedInstruction } from "../ir/program.js";
+import { memQueue, mxmQueue } from "../ir/program.js";
+import { type Hemisphere, peakMacs, sramBytes, type Target } from "../ir/target.js";
+
+export interface BuildReport {
+  readonly name: string;
+  readonly target: string;
+  readonly clockMHz: number;
+  readonly chips: number;
+  readonly cycles: number;
+  readonly microseconds: number;
+  readonly inferencesPerSecond: number;
+  readonly macs: number;
+  /** Useful share of the peak, 0 to 1. */
+  readonly mxmUtilization: number;
+  /** Share of cycles in which an activation enters the array, 0 to 1. */
+  readonly mxmBusy: Readonly<Record<Hemisphere, number>>;
+  readonly sram: SramUse;
+  readonly streams: { readonly used: number; readonly available: number; readonly vectorsPerCycle: number };
+  readonly instructions: number;
+  readonly textBytes: number;
+  /** Inputs for which the host does work before the program starts, and the ONNX node that it does. */
+  readonly hostWork: readonly { readonly input: string; readonly origin: string }[];
+  readonly pcie: { readonly inputBytes: number; readonly outputBytes: number; readonly microseconds: number };
+}
+
+/** Bytes of whole rows. Every row of SRAM that the program ever holds something in is counted once. */
+export interface SramUse {
+  readonly bytes: number;
+  readonly constants: number;
+  readonly inputs: number;
+  /** Rows that are neither constants nor inputs: intermediate results and outputs. */
+  readonly scratch: number;
+  readonly capacity: number;
+}
+
+export interface Performance {
+  readonly cycles: number;
+  readonly microseconds: number;
+  readonly inferencesPerSecond: number;
+  readonly pcieMicroseconds: number;
+  readonly totalMicroseconds: number;
+  readonly totalInferencesPerSecond: number;
+  readonly mxmUtilization: number;
+}
+
+/** `text` comes from the encoder: how many instructions the queues hold after compression, and their bytes. */
+export function reportProgram(
+  program: Program,
+  text: { readonly instructions: number; readonly bytes: number },
+): BuildReport {
+  const { target } = program;
+  const cycles = Math.max(0, ...program.entries.flatMap((entry) => entry.cycles));
+  const microseconds = cycles / target.clock;
+  const bindings = program.entries.map((entry) => [entry.inputs, entry.outputs] as const);
+  return {
+    name: program.name,
+    target: target.name,
+    clockMHz: target.clock,
+    chips: program.chips.length,
+    cycles,
+    microseconds,
+    inferencesPerSecond: perSecond(microseconds),
+    macs: program.macs,
+    mxmUtilization: ratio(program.macs, cycles * peakMacs(target) * program.chips.length),
+    mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
+    sram: sramUse(program),
+    streams: streamUse(program, cycles),
+    instructions: text.instructions,
+    textBytes: text.bytes,
+    hostWork: bindings.flatMap(([inputs]) =>
+      inputs.flatMap((input) =>
+        input.lookup === undefined ? [] : [{ input: input.name, origin: input.lookup.origin }],
+      ),
+    ),
+    pcie: pcie(
+      target,
+      sum(bindings.flatMap(([inputs]) => inputs.map(placedBytes))),
+      sum(bindings.flatMap(([, outputs]) => outputs.map(placedBytes))),
+    ),
+  };
+}
+
+/** Device time, and device time with the transfers at its two ends. */
+export function estimatePerformance(report: BuildReport): Performance {
+  const totalMicroseconds = report.microseconds + report.pcie.microseconds;
+  return {
+    cycles: report.cycles,
+    microseconds: report.microseconds,
+    inferencesPerSecond: report.inferencesPerSecond,
+    pcieMicroseconds: report.pcie.microseconds,
+    totalMicroseconds,
+    totalInferencesPerSecond: perSecond(totalMicroseconds),
+    mxmUtilization: report.mxmUtilization,
+  };
+}
+
+/** The makers' own formula: bytes over the bandwidth, plus a fixed time, each way. GB/s is bytes per nanosecond. */
+function pcie(target: Target, inputBytes: number, outputBytes: number): BuildReport["pcie"] {
+  const oneWay = (bytes: number): number => bytes / (target.pcieGBs * 1000) + target.pcieMicroseconds;
+  return { inputBytes, outputBytes, microseconds: oneWay(inputBytes) + oneWay(outputBytes) };
+}
+
+/** Bytes that cross the link for a binding: its elements in the dtype that the chip holds, once however many copies there are. */
+function placedBytes(binding: Binding): number {
+  const placement = binding.placements[0];
+  if (placement === undefined) return 0;
+  const elements = elementCount(binding.shape) * (binding.lookup?.width ?? 1);
+  return elements * DTYPES[placement.dtype].bytes;
+}
+
+/** The planes of a hemisphere work as one in fp16, so a cycle counts once however many of them take an activation in it. */
+function mxmBusy(program: Program, hemisphere: Hemisphere, cycles: number): number {
+  let busy = 0;
+  for (const chip of program.chips) {
+    const entered = new Uint8Array(cycles);
+    for (let plane = 0; plane < program.target.planes; plane++) {
+      for (const instruction of chip.queues[mxmQueue(program.target, hemisphere, plane, 1)] ?? []) {
+        if (instruction.op === "abc") markCycles(entered, instruction);
+      }
+    }
+    for (const cycle of entered) busy += cycle;
+  }
+  return ratio(busy, cycles * program.chips.length);
+}
+
+function markCycles(entered: Uint8Array, { cycle, count, interval }: TimedInstruction): void {
+  for (let execution = 0; execution < count; execution++) entered[cycle + execution * interval] = 1;
+}
+
+const CONSTANT = 1;
+const INPUT = 2;
+const SCRATCH = 3;
+
+function sramUse(program: Program): SramUse {
+  const { target } = program;
+  const counts = [0, 0, 0, 0];
+  for (const [chip, { queues, constants }] of program.chips.entries()) {
+    const rows = new Uint8Array(2 * target.slices * 2 * target.rowsPerBank);
+    for (let slice = 0; slice < 2 * target.slices; slice++) {
+      for (const instruction of queues[slice] ?? []) markWritten(rows, target, slice, instruction);
+    }
+    for (const entry of program.entries) {
+      for (const input of entry.inputs)
+        for (const placement of input.placements) markPlaced(rows, target, chip, placement);
+    }
+    for (const { hemisphere, slice, row, rows: extent } of constants) {
+      const first = rowIndex(target, hemisphere, slice, row);
+      rows.fill(CONSTANT, first, first + extent);
+    }
+    for (const holder of rows) counts[holder] = (counts[holder] ?? 0) + 1;
+  }
+  const bytes = (holder: number): number => (counts[holder] ?? 0) * target.lanes;
+  const constants = bytes(CONSTANT);
+  const inputs = bytes(INPUT);
+  const scratch = bytes(SCRATCH);
+  return {
+    bytes: constants + inputs + scratch,
+    constants,
+    inputs,
+    scratch,
+    capacity: sramBytes(target) * program.chips.length,
+  };
+}
+
+const rowIndex = (target: Target, hemisphere: Hemisphere, slice: number, row: number): number =>
+  memQueue(target, hemisphere, slice) * 2 * target.rowsPerBank + row;
+
+function markWritten(rows: Uint8Array, target: Target, slice: number, instruction: TimedInstruction): void {
+  const { address } = instruction.fields;
+  if (instruction.op !== "write" || typeof address !== "number") return;
+  const first = slice * 2 * target.rowsPerBank + address;
+  for (let execution = 0; execution < instruction.count; execution++)
+    rows[first + execution * instruction.step] = SCRATCH;
+}
+
+function markPlaced(rows: Uint8Array, target: Target, chip: number, placement: Placement): void {
+  const extent = Math.ceil(placement.rows / placement.ways);
+  for (const panel of placement.panels) {
+    for (const plane of panel.planes) {
+      if (plane.chip !== chip) continue;
+      const first = rowIndex(target, plane.hemisphere, plane.slice, plane.row);
+      rows.fill(INPUT, first, first + extent);
+    }
+  }
+}
+
+/** How many of the streams are ever given a vector, and how many vectors of bytes are given in an average cycle. */
+function streamUse(program: Program, cycles: number): BuildReport["streams"] {
+  const used = new Set<number>();
+  let vectors = 0;
+  const visit = (instruction: TimedInstruction): void => {
+    const width = givenStreams(instruction, program.target);
+    for (const fieldName of Object.keys(ISA[instruction.op].gives)) {
+      const first = instruction.fields[fieldName];
+      if (typeof first !== "number" || first < 0) continue;
+      for (let stream = first; stream < first + width; stream++) used.add(stream);
+      vectors += width * instruction.count;
+    }
+  };
+  for (const chip of program.chips) everyInstruction(chip, visit);
+  return {
+    used: used.size,
+    available: 2 * program.target.streams,
+    vectorsPerCycle: ratio(vectors, cycles * program.chips.length),
+  };
+}
+
+/** Neighbouring streams that a result takes: the bytes of its type, where the instruction has one. */
+function givenStreams({ op, fields }: TimedInstruction, target: Target): number {
+  if (op === "acc") return STREAM_TYPES.f32;
+  if (op === "transpose") return target.superlane;
+  const type = fields["as"] ?? fields["type"];
+  return typeof type === "string" && Object.hasOwn(STREAM_TYPES, type) ? STREAM_TYPES[type as StreamType] : 1;
+}
+
+function everyInstruction(chip: ChipProgram, visit: (instruction: TimedInstruction) => void): void {
+  for (const queue of chip.queues) for (const instruction of queue) visit(instruction);
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+const ratio = (part: number, whole: number): number => (whole === 0 ? 0 : part / whole);
+const perSecond = (microseconds: number): number => (microseconds === 0 ? 0 : 1e6 / microseconds);

@@ -1,0 +1,52 @@
+/**
+ * The summary that stands under a finished build: one fact a line, labels and figures in two columns.
+ * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
+ */
+
+import type { BuildReport } from "./report.js";
+import { estimatePerformance } from "./report.js";
+import { formatBytes, formatCount, formatScaled, formatSeconds, formatShare } from "./units.js";
+
+/** Label and text of every line. */
+export function summaryRows(report: BuildReport): readonly (readonly [string, string])[] {
+  const performance = estimatePerformance(report);
+  const { sram, streams, pcie } = report;
+  return [
+    [
+      "cycles",
+      `${formatCount(report.cycles)}  (${formatSeconds(report.microseconds / 1e6)} at ${report.clockMHz} MHz, ${report.target})`,
+    ],
+    [
+      "inferences/s",
+      `${formatCount(report.inferencesPerSecond)}  (${formatCount(performance.totalInferencesPerSecond)} with PCIe)`,
+    ],
+    [
+      "MXM utilization",
+      `${formatShare(report.mxmUtilization)}  (${formatScaled(report.macs)}MAC; array busy ${formatShare(report.mxmBusy.W)} west, ${formatShare(report.mxmBusy.E)} east)`,
+    ],
+    [
+      "SRAM",
+      `${formatBytes(sram.bytes)} of ${formatBytes(sram.capacity)}  (constants ${formatBytes(sram.constants)}, inputs ${formatBytes(sram.inputs)}, results ${formatBytes(sram.scratch)})`,
+    ],
+    ["streams", `${streams.used} of ${streams.available}  (${streams.vectorsPerCycle.toFixed(1)} vectors a cycle)`],
+    ["program text", `${formatBytes(report.textBytes)}  (${formatCount(report.instructions)} instructions)`],
+    [
+      "PCIe estimate",
+      `${formatSeconds(pcie.microseconds / 1e6)}  (${formatBytes(pcie.inputBytes)} in, ${formatBytes(pcie.outputBytes)} out)`,
+    ],
+    [
+      "host work",
+      report.hostWork.length === 0
+        ? "none"
+        : report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`).join(", "),
+    ],
+  ];
+}
+
+/** Rows as lines, labels padded to one width. */
+export function alignRows(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(0, ...rows.map(([label]) => label.length));
+  return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}`);
+}
+
+export const summaryLines = (report: BuildReport): string[] => alignRows(summaryRows(report));

@@ -1,0 +1,201 @@
+/**
+ * The tables of the project as text: what `lpu isa`, `lpu ops`, `lpu passes`, `lpu targets` print and docs/ is made of.
+ *
+ * Everything here is derived from the tables; a fact that is missing in this output is missing in a table. The text is
+ * Markdown with padded columns, which reads as well in a terminal.
+ */
+
+import { DIAGNOSTICS } from "../diagnostics.js";
+import {
+  ALU_FUNCTIONS,
+  type FieldRow,
+  ISA,
+  type InstructionRow,
+  MNEMONICS,
+  type Mnemonic,
+  OPERAND_KINDS,
+  STREAM_TYPES,
+} from "../ir/isa.js";
+import { OPS } from "../ir/ops.js";
+import { type AttributeKind, ATTRIBUTE_KINDS } from "../ir/ops/attributes.js";
+import { peakMacs, sramBytes, TARGETS, type Target } from "../ir/target.js";
+
+/** Bits of each field of an instruction in program text, by field name. */
+export type FieldBits = (op: Mnemonic) => Readonly<Record<string, string>>;
+
+export function isaText(bits: FieldBits): string {
+  const summary = MNEMONICS.map((op) => {
+    const row: InstructionRow = ISA[op];
+    return [hex(row.opcode), op, row.units === "all" ? "all" : row.units.join(", "), row.doc];
+  });
+  return [
+    "# Instruction set",
+    "",
+    table(["opcode", "mnemonic", "units", "what it does"], summary),
+    "",
+    ...MNEMONICS.flatMap((op) => instructionLines(op, bits)),
+    "## Operand kinds",
+    "",
+    table(
+      ["kind", "meaning"],
+      Object.entries(OPERAND_KINDS).map(([name, { doc }]) => [name, doc]),
+    ),
+    "",
+    "## Types on streams",
+    "",
+    table(
+      ["type", "streams"],
+      Object.entries(STREAM_TYPES).map(([name, streams]) => [name, String(streams)]),
+    ),
+    "",
+    "## ALU functions",
+    "",
+    table(
+      ["code", "function", "operands", "computes in", "meaning"],
+      Object.entries(ALU_FUNCTIONS).map(([name, { code, operands, int, doc }]) => {
+        return [hex(code), name, String(operands), int ? "int32" : "fp32", doc];
+      }),
+    ),
+    "",
+  ].join("\n");
+}
+
+function instructionLines(op: Mnemonic, bits: FieldBits): string[] {
+  const row: InstructionRow = ISA[op];
+  const widths = bits(op);
+  const fields = Object.entries(row.fields);
+  if (fields.length === 0) return [];
+  return [
+    `## ${op}`,
+    "",
+    table(
+      ["operand", "kind", "bits", "moves by", "stream", "meaning"],
+      fields.map(([name, field]) => {
+        return [name, field.kind, widths[name] ?? "", advance(field), timing(row, name), meaning(field)];
+      }),
+    ),
+    "",
+  ];
+}
+
+const advance = ({ advances }: FieldRow): string => (advances === undefined ? "" : String(advances));
+
+function timing({ takes, gives }: InstructionRow, name: string): string {
+  const taken = takes[name];
+  const given = gives[name];
+  if (given !== undefined) return `given at dispatch + ${given}`;
+  if (taken === undefined) return "";
+  return taken.skew === 0 ? "taken at dispatch" : `taken at dispatch ${taken.sign === -1 ? "-" : "+"} ${taken.skew}`;
+}
+
+const meaning = ({ doc, words }: FieldRow): string =>
+  words === undefined ? doc : `${doc} One of: ${words.join(", ")}.`;
+
+export function opsText(): string {
+  const rows = Object.entries(OPS).map(([name, row]) => {
+    const attrs = Object.entries(row.attrs).map(([attr, kind]) => `${attr}: ${attributeText(kind)}`);
+    const traits = "composite" in row && row.composite ? "composite" : "";
+    return [`${name}(${row.operands.join(", ")})`, attrs.join("; "), traits, row.doc];
+  });
+  return [
+    "# Tensor operations",
+    "",
+    table(["operation", "attributes", "", "meaning"], rows),
+    "",
+    "## Attribute kinds",
+    "",
+    table(
+      ["kind", "meaning"],
+      Object.entries(ATTRIBUTE_KINDS).map(([name, kind]) => [name, kind.doc]),
+    ),
+    "",
+  ].join("\n");
+}
+
+const attributeText = (kind: AttributeKind): string => (typeof kind === "string" ? kind : kind.join(" or "));
+
+export function passesText(pipeline: readonly { readonly name: string; readonly doc: string }[]): string {
+  const rows = pipeline.map(({ name, doc }, index) => [String(index + 1), name, doc]);
+  return [
+    "# Passes, in order",
+    "",
+    "Why the order is this one is said in the list itself, in `src/passes/pipeline.ts`.",
+    "",
+    table(["", "pass", "what it does"], rows),
+    "",
+  ].join("\n");
+}
+
+export function errorsText(): string {
+  const rows = Object.entries(DIAGNOSTICS).map(([code, { title, doc }]) => [code, title, doc]);
+  return [
+    "# Errors",
+    "",
+    "1xxx: model and import. 2xxx: passes and scheduling. 3xxx: text, assembly and image. 4xxx: runtime and machine. 5xxx: command line.",
+    "",
+    table(["code", "title", "meaning"], rows),
+    "",
+  ].join("\n");
+}
+
+/** What is known of a target's field beyond its values. */
+export interface FieldNote {
+  readonly source: string;
+  readonly doc: string;
+}
+
+export function targetsText(notes: Readonly<Record<string, FieldNote>> = {}): string {
+  const targets: readonly Target[] = Object.values(TARGETS);
+  const names = targets.map(({ name }) => name);
+  const first = targets[0];
+  const valueRows = (fields: object, of: (target: Target) => object): string[][] =>
+    Object.entries(fields)
+      .filter(([, value]) => typeof value === "number" || typeof value === "boolean")
+      .map(([field]) => {
+        const values = targets.map((target) => String(new Map(Object.entries(of(target))).get(field)));
+        return [field, ...values, notes[field]?.source ?? "", notes[field]?.doc ?? ""];
+      });
+  const derived: readonly (readonly [string, (target: Target) => number, string])[] = [
+    ["SRAM", sramBytes, "Bytes of the whole chip."],
+    ["peak", peakMacs, "fp16 multiply-accumulates a cycle."],
+  ];
+  return [
+    "# Targets",
+    "",
+    ...targets.map(({ name, doc }) => `* \`${name}\`: ${doc}`),
+    "",
+    "Sources: P published by the makers, C quoted from the papers, U from users' programs (about one cycle), D derived, A assumed where nothing is published; of `lpu-v1`.",
+    "",
+    "## Counts and positions",
+    "",
+    table(
+      ["field", ...names, "source", "meaning"],
+      [
+        ...valueRows(first ?? {}, (target) => target),
+        ...derived.map(([name, of, doc]) => [name, ...targets.map((target) => String(of(target))), "D", doc]),
+      ],
+    ),
+    "",
+    "## Latencies, in cycles",
+    "",
+    table(
+      ["field", ...names, "source", "meaning"],
+      valueRows(first?.timing ?? {}, (target) => target.timing),
+    ),
+    "",
+  ].join("\n");
+}
+
+const hex = (value: number): string => `0x${value.toString(16).padStart(2, "0")}`;
+
+/** A Markdown table; all columns but the last are padded. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = rows.map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
+  const last = head.length - 1;
+  const widths = head.map((title, column) =>
+    column === last ? 3 : Math.max(3, title.length, ...cells.map((row) => row[column]?.length ?? 0)),
+  );
+  const line = (row: readonly string[]): string =>
+    `| ${row.map((cell, column) => cell.padEnd(column === last ? 0 : (widths[column] ?? 0))).join(" | ")} |`;
+  return [line(head), line(widths.map((width) => "-".repeat(width))), ...cells.map(line)].join("\n");
+}

@@ -1,0 +1,214 @@
+/**
+ * What the literal machine remembers: for each chip its stream registers, units, accumulators and links, plus the agenda.
+ *
+ * Everything here is plain mutable data that `literal.ts` advances and the handlers of `semantics.ts` change. The registers
+ * are literal: `registers[stream][position + mxm]` is the byte vector that stands there in this cycle, or undefined.
+ */
+
+import { DIAGNOSTICS, type DiagnosticCode } from "../diagnostics.js";
+import { ISA, type InstructionRow, isStreamType, type Mnemonic, STREAM_TYPES, type StreamType } from "../ir/isa.js";
+import { type ChipProgram, type Link, type Program, type QueuePlace, queueCount, type TimedInstruction } from "../ir/program.js";
+import { halfLanes, type Target } from "../ir/target.js";
+import { type FaultPlace, raise } from "./fault.js";
+import type { LaneValues } from "./lanes.js";
+import type { Sram } from "./sram.js";
+
+export type MachineProgram = Pick<Program, "target" | "chips" | "links" | "origins">;
+export type Vector = Uint8Array;
+
+/** Weights of a plane (i8: lanes x lanes) or of a pair (f16: lanes x halfLanes), column by column. */
+export interface Weights {
+  readonly kind: "f16" | "i8";
+  readonly depth: number;
+  readonly values: Float64Array;
+  lastLoad: number;
+}
+
+export interface Plane {
+  buffer: Weights | undefined;
+  /** In the order in which they were dispatched; weights meet ABCs dispatched at `from` or later. */
+  installs: { readonly from: number; readonly weights: Weights }[];
+  /** The last burst that streams weights past the buffer changes the array for ABCs dispatched in this time. */
+  changing: { readonly from: number; readonly until: number } | undefined;
+  readonly accumulators: ({ readonly kind: Weights["kind"]; readonly sums: Float64Array } | undefined)[];
+  products: { readonly cycle: number; readonly kind: Weights["kind"]; readonly sums: Float64Array; readonly execution: Execution }[];
+}
+
+/** The ports of a slice: cycle and bank (-1: both) of the last read and write, and until when an address generator runs. */
+export interface Port {
+  cycle: number;
+  bank: number;
+  generatorUntil: number;
+}
+
+export interface Slice {
+  readonly read: Port;
+  readonly write: Port;
+  lastScatter: number;
+}
+
+export interface ChipState {
+  readonly index: number;
+  readonly program: ChipProgram;
+  readonly registers: (Vector | undefined)[][];
+  readonly slices: readonly Slice[];
+  /** Cycle of the last write to a row, by row index. */
+  readonly writes: Map<number, number>;
+  /** Results of each ALU by dispatch cycle. */
+  readonly results: readonly Map<number, LaneValues>[];
+  /** Vector length of the unit of each queue. */
+  readonly lengths: number[];
+  /** By hemisphere (W first) and plane. */
+  readonly planes: readonly (readonly Plane[])[];
+  readonly inbox: { readonly arrival: number; readonly vector: Vector }[][];
+  readonly sentAt: number[];
+  /** First cycle at which the queue may dispatch again. */
+  readonly free: number[];
+  /** The same after all text that the queue has. */
+  readonly ends: number[];
+  notified: number;
+  cycles: number;
+  readonly counters: Counters;
+}
+
+export interface Counters {
+  /** Executions by instruction. */
+  readonly executions: Partial<Record<Mnemonic, number>>;
+  /** Multiply-accumulates of the MXM, padding included. */
+  macs: number;
+}
+
+/** One execution of an instruction: `cycle` is that of its own dispatch, `index` its place in the burst. */
+export interface Execution extends FaultPlace {
+  readonly machine: Machine;
+  readonly state: ChipState;
+  readonly place: QueuePlace;
+  readonly position: number;
+  readonly index: number;
+  /** Byte vectors that were taken, by stream field. */
+  readonly operands: Map<string, readonly Vector[]>;
+}
+
+/** What an instruction does at dispatch; what it returns is done once its operands have been taken. */
+export type Handler = (execution: Execution) => (() => void) | undefined;
+
+export interface Machine {
+  readonly program: MachineProgram;
+  readonly target: Target;
+  readonly sram: Sram;
+  readonly chips: readonly ChipState[];
+  now: number;
+  readonly give: (execution: Execution, field: string, vectors: readonly Vector[]) => void;
+  readonly linkFrom: (chip: number, link: number) => Link | undefined;
+  /** Adds fetched text to the queue of this execution. */
+  readonly fetch: (execution: Execution, text: Uint8Array) => void;
+}
+
+export function createChip(program: MachineProgram, index: number): ChipState {
+  const { target } = program;
+  const queues = queueCount(target);
+  const never = (): Port => ({ cycle: Number.NEGATIVE_INFINITY, bank: 0, generatorUntil: Number.NEGATIVE_INFINITY });
+  const plane = (): Plane => ({
+    buffer: undefined,
+    installs: [],
+    changing: undefined,
+    accumulators: Array.from({ length: target.accumulatorRows }, () => undefined),
+    products: [],
+  });
+  return {
+    index,
+    program: program.chips[index] ?? { queues: [], constants: [], maps: [] },
+    registers: Array.from({ length: 2 * target.streams }, () => Array.from({ length: 2 * target.mxm + 1 }, () => undefined)),
+    slices: Array.from({ length: 2 * target.slices }, () => ({
+      read: never(),
+      write: never(),
+      lastScatter: Number.NEGATIVE_INFINITY,
+    })),
+    writes: new Map(),
+    results: Array.from({ length: target.alus }, () => new Map()),
+    lengths: Array.from({ length: queues }, () => target.lanes),
+    planes: [0, 1].map(() => Array.from({ length: target.planes }, plane)),
+    inbox: Array.from({ length: target.links }, () => []),
+    sentAt: Array.from({ length: target.links }, () => Number.NEGATIVE_INFINITY),
+    free: Array.from({ length: queues }, () => 0),
+    ends: Array.from({ length: queues }, () => 0),
+    notified: Number.NaN,
+    cycles: 0,
+    counters: { executions: {}, macs: 0 },
+  };
+}
+
+export function createWeights(target: Target, kind: Weights["kind"]): Weights {
+  const depth = kind === "f16" ? halfLanes(target) : target.lanes;
+  return { kind, depth, values: new Float64Array(target.lanes * depth), lastLoad: Number.NEGATIVE_INFINITY };
+}
+
+/** Raises a fault of this execution, at this cycle. */
+export function broken(execution: Execution, code: DiagnosticCode, message: string = DIAGNOSTICS[code].title): never {
+  return raise(code, { ...execution, cycle: execution.machine.now }, message);
+}
+
+/** A numeric field at this execution of the burst. */
+export function numberField({ instruction, index }: Pick<Execution, "instruction" | "index">, name: string): number {
+  const row: InstructionRow = ISA[instruction.op];
+  const advances = row.fields[name]?.advances ?? 0;
+  return Number(instruction.fields[name]) + index * (typeof advances === "number" ? advances : advance(instruction, advances));
+}
+
+function advance({ fields, step, op }: TimedInstruction, by: "step" | "ways"): number {
+  if (by === "step") return step;
+  return Number(fields["ways"]) * (modeWord({ op, fields }) === "packed" ? 2 : 1);
+}
+
+/** The word that field `mode` stands for. */
+export function modeWord({ op, fields }: Pick<TimedInstruction, "op" | "fields">): string {
+  const row: InstructionRow = ISA[op];
+  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
+}
+
+export function typeField({ fields }: Pick<TimedInstruction, "fields">, name: string): StreamType {
+  const type = String(fields[name]);
+  return isStreamType(type) ? type : "u8";
+}
+
+/** How many streams a stream operand takes or gives: groups of `unit` neighbours, each aligned to `unit`. */
+export interface StreamGroup {
+  readonly unit: number;
+  readonly groups: number;
+}
+
+export function streamGroup(target: Target, instruction: Pick<TimedInstruction, "op" | "fields">, name: string): StreamGroup {
+  const one = (unit: number): StreamGroup => ({ unit, groups: 1 });
+  const { op } = instruction;
+  switch (op) {
+    case "gather":
+    case "scatter":
+      return one(name === "map" ? 2 : 1);
+    case "ifetch":
+      return one(2);
+    case "unary":
+      return one(STREAM_TYPES[typeField(instruction, name === "a" ? "type" : "as")]);
+    case "binary":
+    case "ternary":
+      return one(STREAM_TYPES[typeField(instruction, name.startsWith("give") ? "as" : `type${name.toUpperCase()}`)]);
+    case "lw":
+    case "iwStream":
+      return { unit: modeWord(instruction) === "full" ? 1 : 2, groups: Number(instruction.fields["ways"]) };
+    case "abc":
+      return one(modeWord(instruction) === "full" ? 1 : 2);
+    case "acc":
+      return one(4);
+    case "shift":
+    case "select":
+    case "permute":
+    case "distribute":
+    case "rotate":
+      return one(STREAM_TYPES[typeField(instruction, "type")]);
+    case "transpose":
+      return one(target.superlane);
+    default:
+      return one(1);
+  }
+}
+
+export const hemisphereIndex = ({ hemisphere }: QueuePlace): number => (hemisphere === "E" ? 1 : 0);

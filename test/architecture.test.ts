@@ -1,0 +1,188 @@
+/**
+ * The shape of the source, held still: who imports whom, no cycles, and the rules of style that a machine can check.
+ */
+
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "@jest/globals";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const SRC = join(ROOT, "src");
+
+/** Areas of src and the areas that each may import; `top` is everything directly in src but diagnostics.ts. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  diagnostics: [],
+  ir: ["diagnostics"],
+  frontend: ["diagnostics", "ir"],
+  passes: ["diagnostics", "ir"],
+  codegen: ["diagnostics", "ir"],
+  report: ["diagnostics", "ir"],
+  runtime: ["diagnostics", "ir", "codegen"],
+  top: ["diagnostics", "ir", "frontend", "passes", "codegen", "report", "runtime"],
+};
+
+/** What the runtime may know: the machine and its numbers, never the graph level. */
+const RUNTIME_IR = ["dtype", "numerics", "functions", "graph", "target", "isa", "program"];
+const RUNTIME_CODEGEN_NOT = ["encode", "assemble", "disassemble"];
+
+const EXPECTED_ERRORS = /\bclass \w+ extends Error\b/;
+
+interface SourceFile {
+  /** Path from src, with forward slashes. */
+  readonly path: string;
+  readonly text: string;
+  /** Text without comments and strings. */
+  readonly code: string;
+  readonly imports: readonly { readonly path: string; readonly typeOnly: boolean }[];
+}
+
+const FILES: readonly SourceFile[] = listFiles(SRC).map((file) => {
+  const text = readFileSync(file, "utf8");
+  const imports = [...text.matchAll(/^(?:import|export)\s+(type\s)?[^;"]*?from\s+"(\.[^"]+)";/gms)].map(
+    ([, type, path = ""]) => ({
+      path: toPath(resolve(dirname(file), path.replace(/\.js$/, ".ts"))),
+      typeOnly: type !== undefined,
+    }),
+  );
+  return { path: toPath(file), text, code: stripped(text), imports };
+});
+
+function listFiles(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .flatMap((entry) => (entry.isDirectory() ? listFiles(join(folder, entry.name)) : [join(folder, entry.name)]))
+    .filter((file) => file.endsWith(".ts"))
+    .sort();
+}
+
+function toPath(file: string): string {
+  return relative(SRC, file).replaceAll("\\", "/");
+}
+
+/** Comments and the contents of strings and regular expressions taken out, as well as a line at a time can. */
+function stripped(text: string): string {
+  return text
+    .replace(/\/\*[\s\S]*?\*\//g, "")
+    .replace(/"(?:[^"\\\n]|\\.)*"/g, '""')
+    .replace(/`(?:[^`\\]|\\.)*`/g, "``")
+    .replace(/\/\/.*$/gm, "")
+    .replace(/\/(?![*/\s])(?:[^/\\\n[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/[a-z]*/g, '""');
+}
+
+function areaOf(path: string): string {
+  const [first = "", ...rest] = path.split("/");
+  if (rest.length > 0) return first;
+  return first === "diagnostics.ts" ? "diagnostics" : "top";
+}
+
+const offenders = (pattern: RegExp, allow: (line: string) => boolean = () => false): string[] =>
+  FILES.flatMap(({ path, code }) =>
+    code
+      .split("\n")
+      .filter((line) => pattern.test(line) && !allow(line))
+      .map((line) => `${path}: ${line.trim()}`),
+  );
+
+describe("who imports whom", () => {
+  test("every area is in the table", () => {
+    const areas = new Set(FILES.map(({ path }) => areaOf(path)));
+    expect([...areas].filter((area) => MAY_IMPORT[area] === undefined)).toEqual([]);
+  });
+
+  test("imports follow the table", () => {
+    const wrong = FILES.flatMap(({ path, imports }) => {
+      const from = areaOf(path);
+      return imports
+        .filter((target) => areaOf(target.path) !== from && !MAY_IMPORT[from]?.includes(areaOf(target.path)))
+        .map((target) => `${path} imports ${target.path}`);
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test("the runtime sees the machine and the image, nothing of the compiler", () => {
+    const wrong = FILES.filter(({ path }) => areaOf(path) === "runtime").flatMap(({ path, imports }) =>
+      imports
+        .filter(({ path: target }) => {
+          const name = target.replace(/^\w+\/|\.ts$/g, "");
+          if (areaOf(target) === "ir") return !RUNTIME_IR.includes(name);
+          return areaOf(target) === "codegen" && RUNTIME_CODEGEN_NOT.includes(name);
+        })
+        .map(({ path: target }) => `${path} imports ${target}`),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test("every relative import is a file", () => {
+    const known = new Set(FILES.map(({ path }) => path));
+    const wrong = FILES.flatMap(({ path, imports }) =>
+      imports.filter((target) => !known.has(target.path)).map((target) => `${path} imports ${target.path}`),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test("no import cycles", () => {
+    const graph = new Map(
+      FILES.map(({ path, imports }) => [path, imports.filter(({ typeOnly }) => !typeOnly).map((one) => one.path)]),
+    );
+    expect(findCycle(graph)).toEqual([]);
+  });
+});
+
+/** The files of one cycle, or none. */
+function findCycle(graph: ReadonlyMap<string, readonly string[]>): readonly string[] {
+  const done = new Set<string>();
+  const visit = (node: string, path: readonly string[]): readonly string[] => {
+    if (path.includes(node)) return [...path.slice(path.indexOf(node)), node];
+    if (done.has(node)) return [];
+    for (const next of graph.get(node) ?? []) {
+      const cycle = visit(next, [...path, node]);
+      if (cycle.length > 0) return cycle;
+    }
+    done.add(node);
+    return [];
+  };
+  for (const node of graph.keys()) {
+    const cycle = visit(node, []);
+    if (cycle.length > 0) return cycle;
+  }
+  return [];
+}
+
+describe("style", () => {
+  test("no `any`", () => {
+    expect(offenders(/(?::|<|\bas|,|\|)\s*any\b(?!\()/)).toEqual([]);
+  });
+
+  test("no non-null assertions", () => {
+    expect(offenders(/[\w)\]]!(?![=\w])/)).toEqual([]);
+  });
+
+  test("no bare errors: fail, invariant or MachineFault", () => {
+    expect(offenders(/\bnew (?:Error|TypeError|RangeError)\b/)).toEqual([]);
+    expect(FILES.filter(({ code }) => EXPECTED_ERRORS.test(code)).map(({ path }) => path)).toEqual(["diagnostics.ts"]);
+  });
+
+  test("no enums, namespaces or default exports", () => {
+    expect(offenders(/^\s*(?:export\s+)?(?:const\s+)?enum\s/)).toEqual([]);
+    expect(offenders(/^\s*(?:export\s+)?namespace\s/)).toEqual([]);
+    expect(offenders(/\bexport\s+default\b/)).toEqual([]);
+  });
+
+  test("no clock, no randomness, no environment in the compiler and the machine", () => {
+    const found = offenders(/\b(?:Date\.now|new Date|Math\.random|performance\.now|process\.env)\b/);
+    expect(found.filter((line) => line.includes("/"))).toEqual([]);
+  });
+
+  test("no leftovers", () => {
+    const marks = FILES.filter(({ text }) => /\b(?:TODO|XXX|HACK)\b/.test(text)).map(({ path }) => path);
+    expect(marks).toEqual([]);
+  });
+
+  test("every file starts with a comment that says what it is", () => {
+    expect(FILES.filter(({ text }) => !text.startsWith("/**\n * ")).map(({ path }) => path)).toEqual([]);
+  });
+
+  test("file names are kebab-case", () => {
+    expect(FILES.filter(({ path }) => !/^[a-z0-9/-]+(?:\.d)?\.ts$/.test(path)).map(({ path }) => path)).toEqual([]);
+  });
+});

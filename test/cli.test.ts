@@ -1,0 +1,281 @@
+/**
+ * The command line as a user meets it: exit status, errors without traces, one JSON object, plain output in a pipe.
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, test } from "@jest/globals";
+import { parseBinds, parseInputs, parseShapes } from "../bin/arguments.js";
+import { type Problem, problemsOf, renderProblems } from "../bin/problems.js";
+import { fileNames } from "../bin/run.js";
+import { type TaskEvent, taskReporter } from "../bin/stages.js";
+import { distance } from "../bin/verify.js";
+import { buildSmallModel } from "../models/families.js";
+import { writeModel } from "../models/onnx-writer.js";
+import { CompileError, invariant, MachineFault } from "../src/diagnostics.js";
+import { readTensorFile } from "../src/files.js";
+import { tensorOf } from "../src/ir/tensor.js";
+import { encodeNpy } from "../src/npy.js";
+import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "metronome-cli-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Ran {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function lpu(...args: string[]): Ran {
+  return spawnSync(process.execPath, [join(ROOT, "dist/bin/lpu.js"), ...args], {
+    cwd: folder,
+    encoding: "utf8",
+    env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache") },
+  });
+}
+
+const plain = { red: String, green: String, yellow: String, cyan: String, dim: String, bold: String };
+
+describe("arguments", () => {
+  test.each<[string[], number, string]>([
+    [[], 2, "LPU5008"],
+    [["frobnicate"], 2, "LPU5008"],
+    [["build"], 2, "LPU5008"],
+    [["build", "m.onnx", "--no-such-option"], 2, "LPU5008"],
+    [["build", "m.onnx", "--bind", "seq"], 2, "LPU5008"],
+    [["build", "m.onnx", "--target", "lpu-v9"], 2, "LPU5008"],
+    [["verify", "no-such-folder"], 1, "LPU5001"],
+    [["verify", "."], 1, "LPU5009"],
+    [["build", "none.onnx"], 1, "LPU5001"],
+    [["check", "none.onnx"], 1, "LPU5001"],
+    [["run", "none.lpu"], 1, "LPU5001"],
+    [["disasm", "none.lpu"], 1, "LPU5001"],
+    [["asm", "none.txt"], 1, "LPU5001"],
+  ])("lpu %p ends with %i and says %s", (args, status, code) => {
+    const ran = lpu(...args);
+    expect([ran.status, ran.stdout]).toEqual([status, ""]);
+    expect(ran.stderr).toContain(`error ${code}: `);
+    expect(ran.stderr).not.toMatch(/\n\s+at /);
+  });
+
+  test("with --json an error is one object on stdout too", () => {
+    const ran = lpu("build", "none.onnx", "--json");
+    expect(ran.status).toBe(1);
+    expect(JSON.parse(ran.stdout)).toMatchObject({ errors: [{ code: "LPU5001" }] });
+  });
+
+  test("all that is wrong with a list is said at once", () => {
+    expect(
+      lpu("build", "m.onnx", "--bind", "seq", "--bind", "batch=0", "--bind", "a=1,b=x").stderr.match(/error LPU5008/g),
+    ).toHaveLength(3);
+  });
+
+  test("lists", () => {
+    expect(parseBinds(["batch=1,seq=128", "past + seq=4"])).toEqual({ batch: 1, seq: 128, "past + seq": 4 });
+    expect(parseShapes(["ids=1x128", "s=4"])).toEqual({ ids: [1, 128], s: [4] });
+    expect(parseInputs(["x=a=b,c.npy"])).toEqual({ x: "a=b,c.npy" });
+  });
+
+  test("--help and --version are no errors", () => {
+    expect(lpu("--help")).toMatchObject({ status: 0, stderr: "" });
+    expect(lpu("--version").stdout.trim()).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+});
+
+describe("bad files", () => {
+  test.each(["build", "check", "run", "disasm", "asm"])(
+    "lpu %s of random bytes is a coded error and leaves nothing behind",
+    (command) => {
+      const place = mkdtempSync(join(folder, "bad-"));
+      const file = join(place, "bad.bin");
+      writeFileSync(file, Buffer.from(Array.from({ length: 4096 }, (_, index) => (index * 7919) & 255)));
+      const ran = lpu(command, file);
+      expect(ran.status).toBe(1);
+      expect(ran.stderr).toMatch(/^error LPU[1-4]\d{3}: /m);
+      expect(ran.stderr).not.toMatch(/\n\s+at |internal/);
+      expect(readdirSync(place)).toEqual(["bad.bin"]);
+    },
+  );
+});
+
+describe("a model all the way", () => {
+  const model = join(folder, "bert.onnx");
+  const image = join(folder, "bert.lpu");
+  let built: Record<string, unknown> = {};
+
+  test("build gives the figures of the image", () => {
+    writeModel(buildSmallModel("bert"), model);
+    const ran = lpu("build", model, "--json");
+    expect([ran.status, ran.stderr.includes("error")]).toEqual([0, false]);
+    built = JSON.parse(ran.stdout);
+    expect(built).toMatchObject({ image, cached: false, target: "lpu-v1" });
+    for (const key of ["cycles", "macs", "mxmUtilization", "sramBytes", "instructions"])
+      expect([key, Number(built[key]) > 0]).toEqual([key, true]);
+    expect(Object.keys(Object(built["seconds"]))).toEqual([
+      "receive",
+      "optimize",
+      "check",
+      "precision",
+      "compile",
+      "assemble",
+    ]);
+    expect(ran.stderr.match(/✔/g)).toHaveLength(6);
+  });
+
+  test("the same build is found in the cache, also from another folder, and --rebuild makes the same bytes", () => {
+    const again = JSON.parse(lpu("build", model, "-o", "again.lpu", "--json").stdout);
+    const rebuilt = JSON.parse(lpu("build", model, "-o", "rebuilt.lpu", "--rebuild", "--json").stdout);
+    expect([again.cached, rebuilt.cached]).toEqual([true, false]);
+    expect([again.sha256, rebuilt.sha256]).toEqual([built["sha256"], built["sha256"]]);
+    expect(readFileSync(join(folder, "again.lpu")).equals(readFileSync(image))).toBe(true);
+    expect(JSON.parse(lpu("build", model, "-o", "tiny.lpu", "--target", "unit-latency", "--json").stdout).cached).toBe(
+      false,
+    );
+  });
+
+  test("disasm and asm give the same image", () => {
+    expect(lpu("disasm", image, "-o", "bert.txt").status).toBe(0);
+    const assembled = lpu("asm", "bert.txt", "-o", "bert-again.lpu", "--json");
+    expect(JSON.parse(assembled.stdout)).toMatchObject({ sha256: built["sha256"] });
+  });
+
+  test("run says all that is wrong with its inputs, and nothing runs", () => {
+    writeFileSync(join(folder, "short.npy"), encodeNpy({ dtype: "f32", shape: [1], bytes: new Uint8Array(4) }));
+    const ran = lpu(
+      "run",
+      image,
+      "--input",
+      "input_idz=short.npy",
+      "--input",
+      "attention_mask=none.npy",
+      "--output-dir",
+      "no-out",
+    );
+    expect(ran.status).toBe(1);
+    expect(ran.stderr).toMatch(/LPU5001.*LPU5004.*LPU5005/s);
+    expect(existsSync(join(folder, "no-out"))).toBe(false);
+  });
+
+  test("run writes what the machine gives, in exactly the predicted cycles", () => {
+    const missing = lpu("run", image, "--json");
+    const specs = [...missing.stderr.matchAll(/hint +expected '(.+)' (\w+)\[([\d,]*)\]/g)].map(
+      ([, name = "", dtype = "", shape = ""]) => ({ name, dtype, shape: shape.split(",").map(Number) }),
+    );
+    expect(specs.length).toBeGreaterThan(0);
+    const inputs = specs.flatMap(({ name, shape }) => {
+      const elements = shape.reduce((product, extent) => product * extent, 1);
+      writeFileSync(
+        join(folder, `${name}.npy`),
+        encodeNpy({ dtype: "i64", shape, bytes: new Uint8Array(8 * elements) }),
+      );
+      return ["--input", `${name}=${name}.npy`];
+    });
+    const ran = lpu("run", image, ...inputs, "--output-dir", "out", "--json");
+    expect([ran.status, ran.stderr.includes("error")]).toEqual([0, false]);
+    const result = JSON.parse(ran.stdout);
+    expect(result.cycles).toBe(built["cycles"]);
+    expect(result.predictedCycles).toBe(result.cycles);
+    for (const { shape, file } of result.outputs) expect(readTensorFile(join(folder, file)).shape).toEqual(shape);
+  });
+
+  test("check counts nodes", () => {
+    expect(JSON.parse(lpu("check", model, "--json").stdout)).toMatchObject({ supported: true, problems: [] });
+    expect(lpu("check", model).stdout).toMatch(/(\d+) of \1 nodes are supported/);
+  });
+});
+
+describe("problems", () => {
+  test("are rendered with all that they know, and nothing reaches the terminal that a name may hide", () => {
+    const error = new CompileError(
+      "LPU2001",
+      { message: "needs 2 MiB, has 1", node: "fc\x1b[2J (MatMul)", notes: ["one", "two"], hint: "less" },
+      [new CompileError("LPU5001", { message: "gone", at: "offset 3" })],
+    );
+    expect(renderProblems(problemsOf(error), plain)).toBe(
+      [
+        "error LPU2001: needs 2 MiB, has 1",
+        "  node   fc\\x1b[2J (MatMul)",
+        "  note   one",
+        "  note   two",
+        "  hint   less",
+        "error LPU5001: gone",
+        "  at     offset 3",
+      ].join("\n"),
+    );
+  });
+
+  test("a fault names cycle, unit, instruction and node; a broken invariant is one line", () => {
+    const fault = new MachineFault(
+      "LPU2001",
+      { cycle: 12, unit: "mem.w3", instruction: "read 4, e0", origin: "fc (MatMul)" },
+      "nothing there",
+    );
+    expect(problemsOf(fault)[0]).toMatchObject({ node: "fc (MatMul)", notes: ["cycle 12, unit mem.w3", "read 4, e0"] });
+    let internal: readonly Problem[] = [];
+    try {
+      invariant(false, "two halves\nmeet");
+    } catch (error) {
+      internal = problemsOf(error);
+    }
+    expect(internal).toMatchObject([{ code: "LPU5000", message: "internal error: internal: two halves" }]);
+  });
+});
+
+describe("reports", () => {
+  test("a pipe gets plain lines, a terminal a line that is redrawn and never cleared", () => {
+    const events: TaskEvent[] = [
+      { title: "Optimizing", status: "start", at: 1000 },
+      { title: "Optimizing", status: "progress", fraction: 0.5, at: 1500 },
+      { title: "Optimizing", status: "done", detail: "7 nodes", at: 3500 },
+      { title: "Compiling", status: "start", at: 3500 },
+    ];
+    const shown = (isTTY: boolean): string => {
+      let text = "";
+      const reporter = taskReporter({ isTTY, columns: 40, write: (part) => (text += part) }, plain, () => 3600);
+      for (const event of events) reporter.event(event);
+      reporter.close();
+      return text;
+    };
+    expect(shown(false)).toBe("✔ Optimizing (7 nodes)  2.50 s\n✖ Compiling  100 ms\n");
+    expect(shown(true)).toContain("\r\x1b[K✔ Optimizing (7 nodes)  2.50 s\n");
+    expect(shown(true)).not.toContain("\x1b[2J");
+  });
+
+  test("numbers have units and no more digits than they need", () => {
+    expect([
+      formatCount(1234567),
+      formatBytes(1536),
+      formatBytes(230686720),
+      formatSeconds(0.00321),
+      formatSeconds(125),
+    ]).toEqual(["1,234,567", "1.50 KiB", "220 MiB", "3.21 ms", "2 min 5 s"]);
+  });
+
+  test("distance counts equal infinities as equal and a lost one as infinite", () => {
+    const values = (...numbers: number[]) => tensorOf("f32", [numbers.length], numbers);
+    expect(distance(values(3, 5), values(3, 4))).toEqual({ relL2: 0.2, maxAbs: 1 });
+    expect(
+      distance(values(1, Number.NEGATIVE_INFINITY, Number.NaN), values(1, Number.NEGATIVE_INFINITY, Number.NaN)),
+    ).toEqual({ relL2: 0, maxAbs: 0 });
+    expect(distance(values(1, 2), values(1, Number.NaN)).relL2).toBe(Number.POSITIVE_INFINITY);
+    expect(distance(values(0.5), values(0))).toEqual({ relL2: 0.5, maxAbs: 0.5 });
+  });
+
+  test("names of outputs become names of files that stay in the folder", () => {
+    const names = fileNames(["logits", "../../etc/passwd", "present.0/key", "present.0:key", "", "LOGITS"]);
+    expect(names).toEqual([
+      "logits.npy",
+      "__.._etc_passwd.npy",
+      "present.0_key.npy",
+      "present.0_key-2.npy",
+      "output.npy",
+      "LOGITS-2.npy",
+    ]);
+    for (const name of names) expect(basename(name)).toBe(name);
+  });
+});
