@@ -7,7 +7,7 @@
  * `finish` keeps only what the outputs need, and all inputs.
  */
 
-import { invariant } from "../diagnostics.js";
+import { fail, invariant } from "../diagnostics.js";
 import { GraphBuilder } from "../ir/builder.js";
 import type { DType, EdgeDType } from "../ir/dtype.js";
 import {
@@ -22,13 +22,15 @@ import {
 } from "../ir/graph.js";
 import { isLiteral } from "../ir/ops/attributes.js";
 import { evaluateNode, inferType } from "../ir/ops.js";
-import { contentKey, equalShapes, newData, tensorOf } from "../ir/tensor.js";
+import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
 
 /** Results up to this many elements are held even when they are made from a large weight. */
 const SMALL_RESULT = 1 << 16;
 /** Largest result that is held, and the most that may be held in all (in elements). */
 const LARGEST_HELD = 1 << 22;
 const HELD_BUDGET = 1 << 26;
+/** Beyond this a tensor is a mistake in the model, or malice. */
+const LARGEST_TENSOR = 2 ** 32;
 
 export interface Appender {
   /** Names of the ONNX nodes that what is added next computes. */
@@ -121,6 +123,8 @@ export function appender(name: string): Appender {
 
   const fold = (op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId | undefined => {
     const count = elementCount(type.shape);
+    if (count > LARGEST_TENSOR)
+      fail("LPU1012", { message: `expected at most ${LARGEST_TENSOR} elements, got ${formatType(type)}` });
     if (count === 0) return tensor({ ...type, data: newData(type.dtype, 0) });
     const constants = inputs.map(constantOf).filter((value) => value !== undefined);
     if (constants.length < inputs.length || inputs.length === 0) return undefined;

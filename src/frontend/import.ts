@@ -254,7 +254,6 @@ const nameOf = (node: NodeProto): string => node.name || node.output.find((name)
 function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
   const origin = `${frame.prefix}${nameOf(node)}`;
   const label = `${origin} (${operatorKey(node.domain, node.opType)})`;
-  const results = node.output;
   let made: readonly (NodeId | undefined)[] | undefined;
   try {
     made = buildNode(importer, node, scope, frame, origin, label);
@@ -262,12 +261,13 @@ function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Fr
     const problem = problemOf(error, label);
     if (error !== PASSED_OVER) importer.problems.add(problem);
   }
-  results.forEach((name, i) => {
-    if (name === "") return;
-    const missing = new CompileError("LPU1003", { message: `result ${i} ('${name}') is not supported`, node: label });
-    define(scope, name, made === undefined ? "failed" : (made[i] ?? missing));
+  node.output.forEach((name, i) => {
+    if (name !== "") define(scope, name, made === undefined ? "failed" : (made[i] ?? missingResult(i, name, label)));
   });
 }
+
+const missingResult = (index: number, name: string, node: string): CompileError =>
+  new CompileError("LPU1003", { message: `result ${index} ('${name}') is not supported`, node });
 
 /** Thrown where the causes were noted already. */
 const PASSED_OVER = new CompileError("LPU1013", { message: "depends on nodes that are not supported" });

@@ -74,7 +74,7 @@ export const constantValue = (c: RuleContext, id: NodeId): Tensor | undefined =>
 
 /** Elements of a constant operand as numbers; an error where it is computed from inputs. */
 export function numbersOf(c: RuleContext, id: NodeId, what: string): readonly number[] {
-  const value = constantValue(c, id);
+  const value = elementCount(shapeOf(c, id)) <= LONGEST ? constantValue(c, id) : undefined;
   if (value !== undefined) return Array.from(toNumbers(value));
   return reject(
     c,
@@ -186,7 +186,14 @@ export function swapLast(c: RuleContext, x: NodeId): NodeId {
   return transpose(c, x, [...perm.slice(0, -2), rank - 1, rank - 2]);
 }
 
-export const iota = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+/** The most elements of a table that a rule makes: what is beyond it is a mistake in the model, or malice. */
+const LONGEST = 1 << 24;
+
+/** 0, 1, 2, ... */
+export function iota(count: number): number[] {
+  if (!(count <= LONGEST)) fail("LPU1012", { message: `expected a list of at most ${LONGEST} elements, got ${count}` });
+  return Array.from({ length: Math.max(0, count) }, (_, i) => i);
+}
 export const count = elementCount;
 
 export function wantFloat(c: RuleContext, x: NodeId): void {

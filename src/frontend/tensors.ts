@@ -107,6 +107,8 @@ export function literalOfRecord(record: TensorRecord, source: ModelSource): Lite
   const [place, load] = locate(record, source, description);
   const read = (): Tensor => ({ dtype: type.dtype, shape, data: load() });
   if (count > SMALL && place !== undefined) {
+    // Typed fields cannot be measured without decoding them.
+    if (record.whole !== undefined) load();
     return { dtype: type.dtype, shape, key: `${place}:${type.name}${formatShape(shape)}`, load: read };
   }
   const tensor = read();

@@ -147,7 +147,7 @@ export const sxmQueue = (target: Target, hemisphere: Hemisphere, index: number):
 
 export const isWestward = (target: Target, stream: StreamNumber): boolean => stream >= target.streams;
 
-const MXM_PARTS = ["weights", "activations", "accumulate"] as const;
+const MXM_PARTS: readonly (string | undefined)[] = ["weights", "activations", "accumulate"];
 const MXM_UNITS = ["mxmWeights", "mxmActivations", "mxmAccumulate"] as const satisfies readonly UnitKind[];
 
 /** Where a queue number lies: its unit and the numbers that its name is made of. */
@@ -192,7 +192,7 @@ export function parseQueueName(target: Target, name: string): QueueNumber | unde
   const [, unit, side, digits, word] = match;
   const index = Number(digits);
   const hemisphere: Hemisphere = side === "w" ? "W" : "E";
-  const part = MXM_PARTS.findIndex((name) => name === word);
+  const part = MXM_PARTS.indexOf(word);
   if (unit === "vxm") return side === "" && part < 0 && index < target.alus ? vxmQueue(target, index) : undefined;
   if (side === "") return undefined;
   if (unit === "mem") return part < 0 && index < target.slices ? memQueue(target, hemisphere, index) : undefined;

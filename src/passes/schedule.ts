@@ -956,8 +956,9 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
   const chunks = s.chunks[output.storage]?.[output.panel];
   invariant(chunks !== undefined, "an output's panel exists");
   const fixed = storage.output ? chunks[0] : undefined;
-  const sides: readonly Side[] = fixed !== undefined ? fixed.copies.map((copy) => copy.side) : storage.bothHemispheres ? [0, 1] : s.cursor % 2 === 0 ? [0, 1] : [1, 0];
-  const wanted = fixed !== undefined ? sides.length : storage.bothHemispheres ? 2 : 1;
+  // What only the VXM reads has one home, the same for all its blocks of rows: a burst may read across blocks.
+  const sides: readonly Side[] = storage.bothHemispheres ? [0, 1] : [storage.id % 2 === 0 ? 0 : 1];
+  const wanted = sides.length;
   const streams: number[] = [];
   const copies: Copy[] = [];
   let latest = 0;
@@ -987,7 +988,7 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
   s.onCommit.push(() => {
     // Rows of one piece (outputs) have as many chunks as blocks of rows were written, all in one place.
     const shifted = copies.map((copy) => (storage.output ? { ...copy, address: copy.address + output.row } : copy));
-    chunks.push({ row: output.row, rows: task.rows, ready, copies: storage.output && fixed === undefined ? shifted : storage.output ? shifted : copies });
+    chunks.push({ row: output.row, rows: task.rows, ready, copies: shifted });
   });
   if (storage.output && fixed === undefined) s.onCommit.push(() => chunks.unshift({ row: -1, rows: 0, ready: 0, copies }));
   return streams;

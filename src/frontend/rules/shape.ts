@@ -108,7 +108,7 @@ function split(c: RuleContext): readonly NodeId[] {
   const x = operand(c, 0);
   const axis = axisIn(c, int(c, "axis", 0), rankOf(c, x));
   const total = extent(c, x, axis);
-  const parts = optionalInt(c, "num_outputs") ?? c.results.length;
+  const parts = c.results.length;
   const even = Math.ceil(total / parts);
   const sizes = intsFrom(c, 1, "split") ?? iota(parts).map((part) => Math.max(0, Math.min(even, total - part * even)));
   if (sizes.reduce((sum, size) => sum + size, 0) !== total)
@@ -176,14 +176,10 @@ function shapeRule(c: RuleContext): NodeId {
   return list(c, shape.slice(int(c, "start", 0), optionalInt(c, "end")));
 }
 
-const LONGEST_RANGE = 1 << 24;
-
 function range(c: RuleContext): NodeId {
   const start = operand(c, 0);
   const [from, to, step] = [0, 1, 2].map((i) => numberOf(c, operand(c, i), ["start", "limit", "delta"][i] ?? ""));
   const length = Math.max(0, Math.ceil(((to ?? 0) - (from ?? 0)) / (step ?? 1)));
-  if (!(length <= LONGEST_RANGE))
-    unsupported(c, `a range of ${length} elements is not supported`, `at most ${LONGEST_RANGE}`);
   return c.graph.numbers(
     dtypeOf(c, start),
     [length],
