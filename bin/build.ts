@@ -2,10 +2,16 @@
  * The work of `lpu build` and `lpuit`: a model file to an image file, with the stages announced on the way.
  */
 
+import { join } from "node:path";
 import type { TargetName } from "../src/ir/target.js";
 import { buildModel } from "../src/build.js";
-import { openModel } from "../src/files.js";
+import type { CompileOptions } from "../src/compile.js";
+import { makeFolder, openModel, writeAtomically } from "../src/files.js";
+import { printGraph } from "../src/ir/print.js";
+import { PassError, passBanner } from "../src/passes/pass.js";
+import { selectPasses } from "../src/passes/pipeline.js";
 import type { BuildReport } from "../src/report/report.js";
+import { formatSeconds } from "../src/report/units.js";
 import { STAGES, type StageEvent } from "../src/stages.js";
 import type { JobContext } from "./jobs.js";
 import { clock } from "./terminal.js";
@@ -40,19 +46,20 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
+  const { target, bind, shapes, shown } = request;
+  // Refuses names of passes that do not exist.
+  selectPasses({ only: shown.printAfter });
   const model = openModel(request.model);
   try {
     const options = {
-      target: request.target,
-      bind: request.bind,
-      shapes: request.shapes,
+      target,
+      bind,
+      shapes,
       onStage: stageTasks(context),
+      ...(isShown(shown) ? passListener(shown, context) : {}),
     };
-    const build = buildModel(model, options, {
-      cacheFolder: request.cacheFolder,
-      rebuild: request.rebuild,
-      now: clock,
-    });
+    const rebuild = request.rebuild || isShown(shown);
+    const build = buildModel(model, options, { cacheFolder: request.cacheFolder, rebuild, now: clock });
     const { bytes, sha256 } = build.writeImage(request.image);
     return {
       image: request.image,
@@ -62,10 +69,44 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       seconds: build.seconds,
       report: build.report,
     };
+  } catch (error) {
+    if (error instanceof PassError && shown.dumpFolder !== undefined) {
+      const path = join(shown.dumpFolder, "reproducer.tir");
+      writeText(path, error.reproducer);
+      context.note(`the graph that went into pass '${error.pass}' is in ${path}`);
+    }
+    throw error;
   } finally {
     model.close();
   }
 }
+
+const isShown = ({ printAfter, dumpFolder, time, verify }: ShownPasses): boolean =>
+  printAfter.length > 0 || dumpFolder !== undefined || time || verify;
+
+/** Options that print, dump and time passes as they end. */
+function passListener(
+  shown: ShownPasses,
+  context: JobContext<never>,
+): Pick<CompileOptions, "onPass" | "clock" | "verify"> {
+  const { dumpFolder } = shown;
+  if (dumpFolder !== undefined) makeFolder(dumpFolder);
+  return {
+    clock,
+    verify: shown.verify,
+    onPass: (record, graph) => {
+      const { pass, ordinal, milliseconds } = record;
+      if (shown.printAfter.includes(pass.name)) context.note(`${passBanner(record)}\n${printGraph(graph)}`);
+      if (shown.time) context.note(`${pass.name.padEnd(24)}${formatSeconds(milliseconds / 1000)}`);
+      if (dumpFolder !== undefined) {
+        const file = `${String(ordinal).padStart(2, "0")}-${pass.name}.tir`;
+        writeText(join(dumpFolder, file), `${passBanner(record)}\n${printGraph(graph)}`);
+      }
+    },
+  };
+}
+
+const writeText = (path: string, text: string): void => void writeAtomically(path, [new TextEncoder().encode(text)]);
 
 /** Stages as tasks; `prefix` goes before the title. */
 export function stageTasks(

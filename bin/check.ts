@@ -4,8 +4,7 @@
 
 import { openModel } from "../src/files.js";
 import { checkSupport } from "../src/frontend/import.js";
-import type { JobContext } from "./jobs.js";
-import type { Problem } from "./problems.js";
+import { type Problem, problemsOf } from "./problems.js";
 
 export interface CheckRequest {
   readonly model: string;
@@ -18,16 +17,25 @@ export interface CheckResult {
   readonly supported: boolean;
   readonly nodes: number;
   readonly supportedNodes: number;
-  readonly operators: readonly { readonly op: string; readonly count: number }[];
+  readonly operators: readonly { readonly op: string; readonly count: number; readonly supported: number }[];
   readonly problems: readonly Problem[];
+  /** Dimensions without a size; while there are any, only the names of operators are checked. */
+  readonly unbound: readonly string[];
 }
 
-export function checkJob(request: CheckRequest, context: JobContext<never>): CheckResult {
+export function checkJob(request: CheckRequest): CheckResult {
   const model = openModel(request.model);
   try {
-    void context;
-    void checkSupport;
-    return { model: request.model, supported: true, nodes: 0, supportedNodes: 0, operators: [], problems: [] };
+    const report = checkSupport(model.source, { bind: request.bind, shapes: request.shapes });
+    return {
+      model: request.model,
+      supported: report.problems.length === 0,
+      nodes: report.total,
+      supportedNodes: report.supported,
+      operators: report.operators,
+      problems: report.problems.flatMap(problemsOf),
+      unbound: report.unbound,
+    };
   } finally {
     model.close();
   }

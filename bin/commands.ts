@@ -251,6 +251,14 @@ const ops = tableCommand("ops", "Prints the tensor operations.", async () => {
   return { text: opsText(), data: OPS };
 });
 
+const passes = tableCommand("passes", "Prints the passes over graphs, in order.", async () => {
+  const [{ PIPELINE }, { passesText }] = await Promise.all([
+    import("../src/passes/pipeline.js"),
+    import("../src/report/tables.js"),
+  ]);
+  return { text: passesText(PIPELINE), data: { passes: PIPELINE } };
+});
+
 const targets = tableCommand("targets", "Prints the machines that programs are built for.", async () => {
   const { targetsText } = await import("../src/report/tables.js");
   return { text: targetsText(), data: TARGETS };
@@ -304,7 +312,7 @@ function command<Args>(row: Command<Args & { json: boolean }>): CommandFor {
   };
 }
 
-export const COMMANDS: readonly CommandFor[] = [build, run, verify, check, disasm, asm, isa, ops, targets];
+export const COMMANDS: readonly CommandFor[] = [build, run, verify, check, disasm, asm, isa, ops, passes, targets];
 
 /** The commands of `lpuit`: the one there is. */
 export const ONE_SHOT: readonly CommandFor[] = [command({ ...buildCommand, command: "$0 <model>" })];

@@ -26,11 +26,14 @@ export type JobName = keyof JobTable;
 /** What a job on its thread says while it works. */
 export interface JobContext<Part> {
   readonly task: (event: TaskEvent) => void;
+  /** Text for stderr. */
+  readonly note: (text: string) => void;
   readonly part: (part: Part) => void;
 }
 
 export type JobMessage =
   | { readonly kind: "task"; readonly event: TaskEvent }
+  | { readonly kind: "note"; readonly text: string }
   | { readonly kind: "part"; readonly part: unknown }
   | { readonly kind: "done"; readonly result: unknown }
   | { readonly kind: "failed"; readonly problems: readonly Problem[] };
@@ -60,6 +63,7 @@ export function runJob<Name extends JobName>(
     // The boundary between the threads: worker.ts answers a job with the types that JobTable gives it.
     worker.on("message", (message: JobMessage) => {
       if (message.kind === "task") listener.tasks.event(message.event);
+      else if (message.kind === "note") process.stderr.write(`${message.text}\n`);
       else if (message.kind === "part") listener.part?.(message.part as JobTable[Name]["part"]);
       else if (message.kind === "done") resolve(message.result as JobTable[Name]["result"]);
       else reject(new ReportedProblems(message.problems));

@@ -1,26 +1,22 @@
 /**
- * The thread that does the work of a command: takes one job, answers, and ends.
+ * The thread that does the work of a command: takes one job, answers, and ends. It loads only what its job needs.
  */
 
 import { parentPort, workerData } from "node:worker_threads";
 import { invariant } from "../src/diagnostics.js";
-import { buildJob } from "./build.js";
-import { checkJob } from "./check.js";
 import type { JobContext, JobMessage, JobName, JobTable } from "./jobs.js";
 import { problemsOf } from "./problems.js";
-import { runImageJob } from "./run.js";
-import { verifyJob } from "./verify.js";
 
 type Job<Name extends JobName> = (
   request: JobTable[Name]["request"],
   context: JobContext<JobTable[Name]["part"]>,
 ) => JobTable[Name]["result"] | Promise<JobTable[Name]["result"]>;
 
-const JOBS: { readonly [Name in JobName]: Job<Name> } = {
-  build: buildJob,
-  run: runImageJob,
-  check: checkJob,
-  verify: verifyJob,
+const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
+  build: async () => (await import("./build.js")).buildJob,
+  run: async () => (await import("./run.js")).runImageJob,
+  check: async () => (await import("./check.js")).checkJob,
+  verify: async () => (await import("./verify.js")).verifyJob,
 };
 
 async function work<Name extends JobName>(name: Name, request: JobTable[Name]["request"]): Promise<void> {
@@ -28,8 +24,10 @@ async function work<Name extends JobName>(name: Name, request: JobTable[Name]["r
   invariant(port !== null, "this file is a worker");
   const send = (message: JobMessage): void => port.postMessage(message);
   try {
-    const result = await JOBS[name](request, {
+    const job = await JOBS[name]();
+    const result = await job(request, {
       task: (event) => send({ kind: "task", event }),
+      note: (text) => send({ kind: "note", text }),
       part: (part) => send({ kind: "part", part }),
     });
     send({ kind: "done", result });

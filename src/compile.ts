@@ -50,7 +50,11 @@ export interface Compiled {
 export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const stage = announcer(options.onStage);
-  const passes = { verify: options.verify ?? false, ...(options.clock && { clock: options.clock }), ...(options.onPass && { onPass: options.onPass }) };
+  const passes = {
+    verify: options.verify ?? false,
+    ...(options.clock && { clock: options.clock }),
+    ...(options.onPass && { onPass: options.onPass }),
+  };
   const split = PIPELINE.indexOf(precision);
   const imported = stage("receive", () => importModel(source, { bind: options.bind ?? {}, shapes: options.shapes }));
   const primitive = stage("optimize", () => runPasses(imported, PIPELINE.slice(0, split), { target }, passes));

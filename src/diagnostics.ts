@@ -73,7 +73,10 @@ export const DIAGNOSTICS = {
     doc: "A graph is not well formed, or lacks a property that the next pass requires.",
   },
   LPU2013: { title: "index out of range", doc: "A gather was given an index outside of its data." },
-  LPU2101: { title: "not supported on the chip", doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes." },
+  LPU2101: {
+    title: "not supported on the chip",
+    doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes.",
+  },
   LPU2102: { title: "unknown pass", doc: "A pass is named that is not in the pipeline." },
   LPU2014: {
     title: "rewriting does not end",

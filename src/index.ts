@@ -8,14 +8,15 @@
 import { performance } from "node:perf_hooks";
 import { buildModel, joinChunks } from "./build.js";
 import { defaultCacheFolder } from "./cache.js";
-import type { CompileOptions } from "./compile.js";
+import { type Compiled, type CompileOptions, compile as compileSource } from "./compile.js";
 import { bindInputs, type InputValue, type TensorSpec } from "./edge.js";
 import { memoryModel, openModel, readWhole } from "./files.js";
+import { bytesSource, type ModelSource } from "./frontend/source.js";
 import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
 import { loadImage } from "./runtime/run.js";
 
-export { type Compiled, type CompileOptions, compile } from "./compile.js";
+export type { Compiled, CompileOptions } from "./compile.js";
 export { CompileError, DIAGNOSTICS, type DiagnosticCode, MachineFault } from "./diagnostics.js";
 export type { InputValue, TensorSpec } from "./edge.js";
 export { openModel, readTensorFile, writeTensorFile } from "./files.js";
@@ -61,6 +62,10 @@ export interface LpuModel extends RunnableImage {
   readonly report: BuildReport;
   readonly estimatePerformance: () => Performance;
 }
+
+/** A model in memory, or one that is read by position, to a program and its image. */
+export const compile = (model: Uint8Array | ModelSource, options: CompileOptions = {}): Compiled =>
+  compileSource(model instanceof Uint8Array ? bytesSource(options.name ?? "model", model) : model, options);
 
 /** `model` is a path, or the bytes of a model without external data. */
 export async function lpuit(model: string | Uint8Array, options: LpuitOptions = {}): Promise<LpuModel> {

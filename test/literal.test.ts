@@ -1,15 +1,30 @@
 /** The literal machine: what every instruction does, how tight every latency is, and every fault. */
 
 import { describe, expect, test } from "@jest/globals";
+import fc from "fast-check";
+import { readImage, writeImage } from "../src/codegen/image.js";
 import { MachineFault } from "../src/diagnostics.js";
 import { aluBinary, aluUnary } from "../src/ir/functions.js";
 import { completionCycles, MNEMONICS } from "../src/ir/isa.js";
 import { f16ToF32, f32ToF16 } from "../src/ir/numerics.js";
-import { parseQueueName, type TimedInstruction } from "../src/ir/program.js";
+import { type Program, parseQueueName, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { runLiteral } from "../src/runtime/literal.js";
-import { Sram } from "../src/runtime/sram.js";
-import { getF16, getF32, getRow, getWords, type ProgramOptions, programOf, runText, setF16, setF32, setRow, setWords } from "./machine-text.js";
+import { placeConstants, Sram } from "../src/runtime/sram.js";
+import {
+  getF16,
+  getF32,
+  getRow,
+  getWords,
+  type ProgramOptions,
+  programOf,
+  runText,
+  setF16,
+  setF32,
+  setRow,
+  setWords,
+} from "./machine-text.js";
+import { mutate, randomProgram } from "./random-program.js";
 
 const { tiny } = TARGETS;
 const { timing, lanes } = tiny;
@@ -37,7 +52,8 @@ function fill(sram: Sram): void {
   for (const hemisphere of ["W", "E"] as const) {
     for (let slice = 0; slice < tiny.slices; slice++) {
       for (const bank of [0, tiny.rowsPerBank]) {
-        for (let row = bank; row < bank + 16; row++) sram.span(0, hemisphere, slice, row, 1).set(bytes(ramp(slice * 3 + row, 7)));
+        for (let row = bank; row < bank + 16; row++)
+          sram.span(0, hemisphere, slice, row, 1).set(bytes(ramp(slice * 3 + row, 7)));
         sram.markWritten(0, hemisphere, slice, bank, 16);
       }
     }
@@ -77,7 +93,8 @@ describe("memory", () => {
         setWords(own, "e4:8", 2, addresses);
       },
     );
-    for (let lane = 0; lane < lanes; lane++) expect(getRow(sram, "w1:30")[lane]).toBe(getRow(sram, `w0:${2048 + Math.floor(lane / 4)}`)[lane]);
+    for (let lane = 0; lane < lanes; lane++)
+      expect(getRow(sram, "w1:30")[lane]).toBe(getRow(sram, `w0:${2048 + Math.floor(lane / 4)}`)[lane]);
 
     const scattered = runText(
       `mem.e4 40 read 8 w2
@@ -136,7 +153,24 @@ describe("vector unit", () => {
   });
 
   test("conversions: floats saturate and round to even, integers wrap, truth is 0 or 1", () => {
-    const values = [-300, -1.5, -0.5, 0.5, 1.5, 2.5, 300, 70000, Number.NaN, Number.POSITIVE_INFINITY, 0, 1, 2, 3, 4, 5];
+    const values = [
+      -300,
+      -1.5,
+      -0.5,
+      0.5,
+      1.5,
+      2.5,
+      300,
+      70000,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      0,
+      1,
+      2,
+      3,
+      4,
+      5,
+    ];
     const convert = (type: string, width: number): number[] => {
       const { sram } = runText(
         `${[0, 1, 2, 3].map((b) => `mem.w${b} 48 read 2 e${b}`).join("\n")}
@@ -146,9 +180,17 @@ describe("vector unit", () => {
       );
       return getWords(sram, "e0:9", width);
     };
-    expect(convert("i8", 1).slice(0, 10).map((v) => (v << 24) >> 24)).toEqual([-128, -2, 0, 0, 2, 2, 127, 127, 0, 127]);
+    expect(
+      convert("i8", 1)
+        .slice(0, 10)
+        .map((v) => (v << 24) >> 24),
+    ).toEqual([-128, -2, 0, 0, 2, 2, 127, 127, 0, 127]);
     expect(convert("u8", 1).slice(0, 10)).toEqual([0, 0, 0, 0, 2, 2, 255, 255, 0, 255]);
-    expect(convert("i16", 2).slice(6, 10).map((v) => (v << 16) >> 16)).toEqual([300, 32767, 0, 32767]);
+    expect(
+      convert("i16", 2)
+        .slice(6, 10)
+        .map((v) => (v << 16) >> 16),
+    ).toEqual([300, 32767, 0, 32767]);
     expect(convert("i32", 4).slice(6, 10)).toEqual([300, 70000, 0, 0x7fffffff]);
     expect(convert("bool", 1).slice(6, 12)).toEqual([1, 1, 1, 1, 0, 1]);
     expect(convert("f16", 2)[8]).toBe(0x7e00);
@@ -191,9 +233,18 @@ describe("matrix unit", () => {
   /** Weights packed in w0, w1 (two columns a row), activations in w4, w5. */
   const load = (sram: Sram): void => {
     for (let pair = 0; pair < lanes / 2; pair++) {
-      setF16(sram, `w0:${pair}`, Array.from({ length: lanes }, (_, lane) => weight(2 * pair + Math.floor(lane / HALF), lane % HALF)));
+      setF16(
+        sram,
+        `w0:${pair}`,
+        Array.from({ length: lanes }, (_, lane) => weight(2 * pair + Math.floor(lane / HALF), lane % HALF)),
+      );
     }
-    for (let m = 0; m < 4; m++) setF16(sram, `w4:${m}`, Array.from({ length: lanes }, (_, lane) => activation(m, lane)));
+    for (let m = 0; m < 4; m++)
+      setF16(
+        sram,
+        `w4:${m}`,
+        Array.from({ length: lanes }, (_, lane) => activation(m, lane)),
+      );
   };
   /** Reads dispatched at t from slice position p arrive at the western MXM at t + 1 + 8 - p. */
   const lw = 60;
@@ -201,11 +252,17 @@ describe("matrix unit", () => {
     mem.w1 ${lw + timing.mxmWeightSkew - 8} read 0 w1 x8 +1
     mxm.w0.weights ${lw} lw w0 packed 1 0 0 ${HALF} 1 x8`;
   const iw = lw + 7 + timing.mxmLoad;
-  const feed = (abc: number, mode: string, count = 4): string => `mem.w4 ${abc + timing.mxmActivationSkew - 7} read 0 w8 x${count} +1
+  const feed = (
+    abc: number,
+    mode: string,
+    count = 4,
+  ): string => `mem.w4 ${abc + timing.mxmActivationSkew - 7} read 0 w8 x${count} +1
     mem.w5 ${abc + timing.mxmActivationSkew - 7} read 0 w9 x${count} +1
     mxm.w0.activations ${abc} abc w8 ${mode} x${count}`;
   const store = (acc: number, count = 4): string =>
-    [0, 1, 2, 3].map((b) => `mem.e${b} ${acc + timing.mxmAccumulate + MXM + 1} write 50 e${12 + b} x${count} +1`).join("\n");
+    [0, 1, 2, 3]
+      .map((b) => `mem.e${b} ${acc + timing.mxmAccumulate + MXM + 1} write 50 e${12 + b} x${count} +1`)
+      .join("\n");
 
   test("fp16: load, install, multiply, accumulate", () => {
     const abc = iw + timing.mxmInstall;
@@ -236,7 +293,9 @@ describe("matrix unit", () => {
       load,
     );
     for (let m = 0; m < 4; m++) {
-      expect(getF32(sram, `e0:${50 + m}`)).toEqual(ramp(0).map((n) => Math.fround(product(m, n) + product(m, n, HALF))));
+      expect(getF32(sram, `e0:${50 + m}`)).toEqual(
+        ramp(0).map((n) => Math.fround(product(m, n) + product(m, n, HALF))),
+      );
     }
   });
 
@@ -277,7 +336,10 @@ describe("matrix unit", () => {
         setF16(sram, "w8:0", ramp(1, 0));
       },
     );
-    const column = (n: number): number => ramp(Math.floor(n / 2), 0.125).slice((n % 2) * HALF, (n % 2) * HALF + HALF).reduce((a, b) => a + b, 0);
+    const column = (n: number): number =>
+      ramp(Math.floor(n / 2), 0.125)
+        .slice((n % 2) * HALF, (n % 2) * HALF + HALF)
+        .reduce((a, b) => a + b, 0);
     expect(getF32(sram, "e0:50")).toEqual(ramp(0).map((n) => (n < 8 ? column(n) : 0)));
   });
 
@@ -300,7 +362,9 @@ describe("matrix unit", () => {
       },
     );
     for (let m = 0; m < 3; m++) {
-      expect(getWords(sram, `w0:${50 + m}`, 4)).toEqual(ramp(0).map((n) => ramp(0).reduce((sum, k) => sum + a(m, k) * w(n, k), 0)));
+      expect(getWords(sram, `w0:${50 + m}`, 4)).toEqual(
+        ramp(0).map((n) => ramp(0).reduce((sum, k) => sum + a(m, k) * w(n, k), 0)),
+      );
     }
   });
 
@@ -323,13 +387,16 @@ describe("matrix unit", () => {
     expect(run({ acc: -1 })).toBe("LPU4012");
     expect(run({ acc: 1 })).toBe("LPU4012");
     expect(run({ more: `mxm.w0.weights ${iw + 1} iw` })).toBe("LPU4010");
-    expect(run({ more: `${feed(200, "low", 1)}\nmxm.w0.accumulate ${200 + timing.mxmMultiply} acc 1 add` })).toBe("LPU4013");
-    expect(run({ more: `${feed(200, "low", 1)}\nmxm.w0.accumulate ${200 + timing.mxmMultiply} acc 1 set w12` })).toBe("LPU4008");
+    expect(run({ more: `${feed(200, "low", 1)}\nmxm.w0.accumulate ${200 + timing.mxmMultiply} acc 1 add` })).toBe(
+      "LPU4013",
+    );
+    expect(run({ more: `${feed(200, "low", 1)}\nmxm.w0.accumulate ${200 + timing.mxmMultiply} acc 1 set w12` })).toBe(
+      "LPU4008",
+    );
     expect(run({ more: "mxm.w0.activations 300 abc w8 low" })).toBe("LPU4002");
     expect(run({ more: `${feed(300, "low", 1).replace("mxm.w0", "mxm.w1")}` })).toBe("LPU4008");
     const slow = { ...tiny, timing: { ...timing, mxmLoad: 3 } };
-    const early = (at: number): string =>
-      faultOf(`${feedWeights}\nmxm.w0.weights ${at} iw`, load, { target: slow });
+    const early = (at: number): string => faultOf(`${feedWeights}\nmxm.w0.weights ${at} iw`, load, { target: slow });
     expect([early(lw + 7 + 2), early(lw + 7 + 3)]).toEqual(["LPU4010", "none"]);
   });
 
@@ -386,13 +453,17 @@ describe("switch unit", () => {
   test("permute, distribute and select by lane maps", () => {
     const reversed = ramp(15, -1);
     reversed[2] = -1;
-    expect(through("permute w0 0 u8 e4", timing.sxmPermute, { maps: [reversed] })).toEqual(reversed.map((s) => row[s] ?? 0));
+    expect(through("permute w0 0 u8 e4", timing.sxmPermute, { maps: [reversed] })).toEqual(
+      reversed.map((s) => row[s] ?? 0),
+    );
     const within = [3, 3, -1, 0];
     expect(through("distribute w0 0 u8 e4", timing.sxmDistribute, { maps: [within] })).toEqual(
       row.map((_, lane) => ((within[lane % 4] ?? -1) < 0 ? 0 : row[lane - (lane % 4) + (within[lane % 4] ?? 0)])),
     );
     const flags = ramp(0).map((lane) => lane % 3);
-    expect(through("select w0 w1 0 u8 e4", timing.sxmSelect, { maps: [flags] })).toEqual(row.map((v, lane) => (flags[lane] === 0 ? v : other[lane])));
+    expect(through("select w0 w1 0 u8 e4", timing.sxmSelect, { maps: [flags] })).toEqual(
+      row.map((v, lane) => (flags[lane] === 0 ? v : other[lane])),
+    );
   });
 
   test("transpose works in every superlane on as many streams as it has lanes", () => {
@@ -403,7 +474,9 @@ describe("switch unit", () => {
       fill,
     );
     for (let stream = 0; stream < 4; stream++) {
-      expect(getRow(sram, `e${stream}:9`)).toEqual(ramp(0).map((lane) => getRow(sram, `w${lane % 4}:1`)[lane - (lane % 4) + stream]));
+      expect(getRow(sram, `e${stream}:9`)).toEqual(
+        ramp(0).map((lane) => getRow(sram, `w${lane % 4}:1`)[lane - (lane % 4) + stream]),
+      );
     }
   });
 
@@ -433,8 +506,19 @@ describe("switch unit", () => {
 
 /** Instructions that the encoder makes itself, and queues that the encoder would refuse. */
 describe("queues", () => {
-  const own = (op: TimedInstruction["op"], cycle: number, fields: TimedInstruction["fields"] = {}): TimedInstruction => ({
-    cycle, op, fields, count: 1, interval: 1, step: 0, tap: 0, origin: 0,
+  const own = (
+    op: TimedInstruction["op"],
+    cycle: number,
+    fields: TimedInstruction["fields"] = {},
+  ): TimedInstruction => ({
+    cycle,
+    op,
+    fields,
+    count: 1,
+    interval: 1,
+    step: 0,
+    tap: 0,
+    origin: 0,
   });
   const runQueues = (queues: Readonly<Record<string, readonly TimedInstruction[]>>): string => {
     const program = programOf("");
@@ -451,7 +535,8 @@ describe("queues", () => {
   const config = (cycle: number): TimedInstruction => own("config", cycle, { length: 16, power: 1 });
 
   test("sync waits for the one notify", () => {
-    const barrier = (next: number): string => runQueues({ "vxm.0": [own("notify", 0)], "vxm.1": [own("sync", 0), config(next)] });
+    const barrier = (next: number): string =>
+      runQueues({ "vxm.0": [own("notify", 0)], "vxm.1": [own("sync", 0), config(next)] });
     expect([barrier(timing.barrier - 1), barrier(timing.barrier)]).toEqual(["LPU4007", "none"]);
     expect(runQueues({ "vxm.1": [own("sync", 0)] })).toBe("LPU4016");
     expect(runQueues({ "vxm.1": [own("notify", 0)], "vxm.2": [own("notify", 50)] })).toBe("LPU4016");
@@ -470,7 +555,7 @@ describe("queues", () => {
   });
 
   test("a queue repeats to its end before it goes on; address generators run beside it", () => {
-    const alu = (next: number): string => `vxm.0 40 unary neg 1 f32 x4 /3 as=f32
+    const alu = (next: number): string => `vxm.0 40 unary neg 1 f32 as=f32 x4 /3
       vxm.0 ${next} unary neg 1 f32 as=f32`;
     expect([faultOf(alu(49)), faultOf(alu(50))]).toEqual(["LPU4007", "none"]);
     expect(faultOf("mem.w0 40 read 0 e0 x4 +1\nmem.w0 40 read 4 e1")).toBe("LPU4007");
@@ -491,19 +576,40 @@ describe("queues", () => {
 });
 
 describe("tightness: legal at t, a fault at t - 1", () => {
-  const cases: Readonly<Record<string, { readonly at: number; readonly lines: (t: number) => string; readonly fault: string }>> = {
-    memRead: { at: 40 + timing.memRead, fault: "LPU4002", lines: (t) => `mem.w0 40 read 0 e0\nmem.w1 ${t} write 20 e0` },
+  const cases: Readonly<
+    Record<string, { readonly at: number; readonly lines: (t: number) => string; readonly fault: string }>
+  > = {
+    memRead: {
+      at: 40 + timing.memRead,
+      fault: "LPU4002",
+      lines: (t) => `mem.w0 40 read 0 e0\nmem.w1 ${t} write 20 e0`,
+    },
     memWrite: {
-      at: 41 + timing.memWrite, fault: "LPU4006",
+      at: 41 + timing.memWrite,
+      fault: "LPU4006",
       lines: (t) => `mem.w0 40 read 0 e0\nmem.w1 41 write 20 e0\nmem.w1 ${t} read 20 e1`,
     },
     hops: { at: 40 + 1 + 4, fault: "LPU4002", lines: (t) => `mem.w8 40 read 0 e0\nmem.e0 ${t} write 20 e0` },
-    vxmEntry: { at: 42 + timing.vxmEntry, fault: "LPU4002", lines: (t) => `mem.w0 40 read 0 e0\nvxm.0 ${t} unary copy e0 u8 e4 as=u8` },
-    vxmAlu: { at: 50 + timing.vxmAlu, fault: "LPU4009", lines: (t) => `vxm.0 50 unary neg 1 f32 as=f32\nvxm.1 ${t} unary neg alu0@0 f32 as=f32` },
-    vxmExit: { at: 50 + timing.vxmAlu + 1, fault: "LPU4002", lines: (t) => `vxm.0 50 unary neg 1 f32 e4 as=u8\nmem.e0 ${t} write 20 e4` },
+    vxmEntry: {
+      at: 42 + timing.vxmEntry,
+      fault: "LPU4002",
+      lines: (t) => `mem.w0 40 read 0 e0\nvxm.0 ${t} unary copy e0 u8 e4 as=u8`,
+    },
+    vxmAlu: {
+      at: 50 + timing.vxmAlu,
+      fault: "LPU4009",
+      lines: (t) => `vxm.0 50 unary neg 1 f32 as=f32\nvxm.1 ${t} unary neg alu0@0 f32 as=f32`,
+    },
+    vxmExit: {
+      at: 50 + timing.vxmAlu + 1,
+      fault: "LPU4002",
+      lines: (t) => `vxm.0 50 unary neg 1 f32 e4 as=u8\nmem.e0 ${t} write 20 e4`,
+    },
     sxmSelect: {
-      at: 50 + timing.sxmSelect + 2, fault: "LPU4002",
-      lines: (t) => `mem.w0 45 read 0 w0\nmem.w1 45 read 0 w1\nsxm.w0 50 select w0 w1 0 u8 e4\nmem.w12 ${t - 1} write 20 e4~\nmem.w8 ${t} write 20 e4`,
+      at: 50 + timing.sxmSelect + 2,
+      fault: "LPU4002",
+      lines: (t) =>
+        `mem.w0 45 read 0 w0\nmem.w1 45 read 0 w1\nsxm.w0 50 select w0 w1 0 u8 e4\nmem.w12 ${t - 1} write 20 e4~\nmem.w8 ${t} write 20 e4`,
     },
   };
   for (const [name, { at, lines, fault }] of Object.entries(cases)) {
@@ -514,40 +620,72 @@ describe("tightness: legal at t, a fault at t - 1", () => {
   }
 
   test("a chained result lives for chainDepth cycles", () => {
-    const age = (a: number): string => faultOf(`vxm.0 50 unary neg 1 f32 as=f32\nvxm.1 ${50 + timing.vxmAlu + a} unary neg alu0@${a} f32 as=f32`);
+    const age = (a: number): string =>
+      faultOf(`vxm.0 50 unary neg 1 f32 as=f32\nvxm.1 ${50 + timing.vxmAlu + a} unary neg alu0@${a} f32 as=f32`);
     expect([age(0), age(tiny.chainDepth)]).toEqual(["none", "none"]);
   });
 });
 
 describe("faults", () => {
-  const gatherRow = (row: number) => (sram: Sram): void => {
-    fill(sram);
-    setWords(sram, "e4:8", 2, ramp(row, 0));
-  };
+  const gatherRow =
+    (row: number) =>
+    (sram: Sram): void => {
+      fill(sram);
+      setWords(sram, "e4:8", 2, ramp(row, 0));
+    };
   const map = "mem.e4 40 read 8 w2\nmem.e5 40 read 8 w3";
   const cases: readonly (readonly [name: string, code: string, lines: string, prepare?: (sram: Sram) => void])[] = [
     ["two values on one register", "LPU4001", "mem.w4 40 read 0 e0\nmem.w0 41 read 0 e0"],
-    ["a value given where one passes to be taken", "LPU4001", "mem.w4 40 read 0 e0\nmem.w0 41 read 0 e0\nmem.w1 42 write 20 e0"],
+    [
+      "a value given where one passes to be taken",
+      "LPU4001",
+      "mem.w4 40 read 0 e0\nmem.w0 41 read 0 e0\nmem.w1 42 write 20 e0",
+    ],
     ["nothing on the stream", "LPU4002", "mem.w0 40 write 20 e0"],
-    ["two readers of one value are no fault", "none", "mem.w4 40 read 0 e0\nmem.w0 42 write 20 e0\nmem.w1 42 write 20 e0~"],
+    [
+      "two readers of one value are no fault",
+      "none",
+      "mem.w4 40 read 0 e0\nmem.w0 42 write 20 e0\nmem.w1 42 write 20 e0~",
+    ],
     ["two reads in one cycle", "LPU4003", "mem.w0 40 read 0 e0 x4 /2\nmem.w0 42 read 2048 e1"],
-    ["two writes in one cycle", "LPU4003", "mem.w4 40 read 0 e0 x4\nmem.w5 40 read 0 e1 x4\nmem.w0 42 write 20 e0 x2 /2 +1\nmem.w0 44 write 2060 e1"],
+    [
+      "two writes in one cycle",
+      "LPU4003",
+      "mem.w4 40 read 0 e0 x4\nmem.w5 40 read 0 e1 x4\nmem.w0 42 write 20 e0 x2 /2 +1\nmem.w0 44 write 2060 e1",
+    ],
     ["two bursts for one generator", "LPU4003", "mem.w0 40 read 0 e0 x4 /4\nmem.w0 41 read 4 e1 x2"],
     ["a single read in a gap of a burst is no fault", "none", "mem.w0 40 read 0 e0 x4 /4\nmem.w0 41 read 4 e1"],
     ["read and write of one bank", "LPU4004", "mem.w4 40 read 0 e0\nmem.w0 41 read 0 e1 x3 +1\nmem.w0 42 write 20 e0"],
-    ["read and write of two banks are no fault", "none", "mem.w4 40 read 0 e0\nmem.w0 41 read 0 e1 x3 +1\nmem.w0 42 write 2070 e0"],
+    [
+      "read and write of two banks are no fault",
+      "none",
+      "mem.w4 40 read 0 e0\nmem.w0 41 read 0 e1 x3 +1\nmem.w0 42 write 2070 e0",
+    ],
     ["an uninitialised row", "LPU4005", "mem.w0 40 read 77 e0"],
     ["gather of an uninitialised row", "LPU4005", `${map}\nmem.w0 44 gather e0 w2`, gatherRow(99)],
     ["gather out of range", "LPU4014", `${map}\nmem.w0 44 gather e0 w2`, gatherRow(4096)],
     ["scatter out of range", "LPU4014", `${map}\nmem.e6 40 read 0 w0\nmem.w0 44 scatter w0 w2`, gatherRow(4096)],
-    ["gather while a write is on its way", "LPU4006", `${map}\nmem.e6 39 read 0 w0\nmem.w0 43 write 2060 w0\nmem.w0 44 gather e0 w2`, gatherRow(3)],
-    ["two vectors on one link", "LPU4015", "mem.w0 45 read 0 w0\nmem.w1 45 read 0 w1\nsxm.w0 50 send w0 0\nsxm.w1 50 send w1 0"],
+    [
+      "gather while a write is on its way",
+      "LPU4006",
+      `${map}\nmem.e6 39 read 0 w0\nmem.w0 43 write 2060 w0\nmem.w0 44 gather e0 w2`,
+      gatherRow(3),
+    ],
+    [
+      "two vectors on one link",
+      "LPU4015",
+      "mem.w0 45 read 0 w0\nmem.w1 45 read 0 w1\nsxm.w0 50 send w0 0\nsxm.w1 50 send w1 0",
+    ],
     ["an unaligned group", "LPU4008", "mem.w0 40 read 0 e1\nvxm.0 50 unary copy e1 f16 as=f32"],
     ["a chain to an ALU that did nothing", "LPU4009", "vxm.1 50 unary neg alu0@0 f32 as=f32"],
     ["two results of one direction", "LPU4008", "vxm.1 50 unary neg 1 f32 e0 e4 f32"],
     ["a vector length within a superlane", "LPU4008", "vxm.1 50 config 6 0"],
     ["a lane map that is not there", "LPU4008", "mem.w0 45 read 0 w0\nsxm.w0 50 permute w0 3 u8 e4"],
-    ["weights past the end of the array", "LPU4008", "mem.w0 52 read 0 w0 x2\nmem.w1 52 read 0 w1 x2\nmxm.w0.weights 57 lw w0 packed 1 15 0 8 1"],
+    [
+      "weights past the end of the array",
+      "LPU4008",
+      "mem.w0 52 read 0 w0 x2\nmem.w1 52 read 0 w1 x2\nmxm.w0.weights 57 lw w0 packed 1 15 0 8 1",
+    ],
     ["an empty weight buffer", "LPU4010", "mxm.w0.weights 57 iw"],
     ["no weights in the array", "LPU4011", "mxm.w0.activations 57 abc w0 low"],
   ];
@@ -558,10 +696,55 @@ describe("faults", () => {
   }
 
   test("a fault names cycle, unit, instruction and origin", () => {
-    expect(() => runText("mem.w3 40 read 77 e0")).toThrow("LPU4005: cycle 40, mem.w3: row 77 was never written [read address=77 stream=e0] from test");
+    expect(() => runText("mem.w3 40 read 77 e0")).toThrow(
+      "LPU4005: cycle 40, mem.w3: row 77 was never written [read address=77 stream=e0] from test",
+    );
+  });
+});
+
+describe("random programs", () => {
+  const run = (program: Program): Sram => {
+    const sram = new Sram(program.target, program.chips.length);
+    placeConstants(sram, program.chips);
+    return runLiteral(program, sram).sram;
+  };
+  const verdict = (program: Program): string => {
+    try {
+      run(program);
+      return "none";
+    } catch (error) {
+      if (error instanceof MachineFault) return error.code;
+      throw error;
+    }
+  };
+
+  test("what the occupancy model calls legal, the machine accepts, and the image keeps", () => {
+    fc.assert(
+      fc.property(fc.nat(), (seed) => {
+        const program = randomProgram(seed);
+        const sram = run(program);
+        const again = run(readImage(writeImage(program)));
+        expect(Buffer.compare(sram.bytes, again.bytes)).toBe(0);
+        expect(Buffer.compare(sram.written, again.written)).toBe(0);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test("changed programs end in a fault or run, and nothing else", () => {
+    const verdicts = new Set<string>();
+    for (let seed = 0; seed < 40; seed++) verdicts.add(verdict(mutate(randomProgram(seed, { figures: 12 }), seed)));
+    expect(verdicts).toContain("LPU4002");
+    expect(verdicts).toContain("LPU4005");
+    expect(verdicts.size).toBeGreaterThan(3);
+  });
+
+  test.each(Object.values(TARGETS))("legal on $name", (target) => {
+    for (const seed of [1, 2, 3]) expect(verdict(randomProgram(seed, { target, figures: 16 }))).toBe("none");
   });
 });
 
 test("every instruction completes after a positive number of cycles on every target", () => {
-  for (const target of Object.values(TARGETS)) for (const op of MNEMONICS) expect(completionCycles(target, op)).toBeGreaterThan(0);
+  for (const target of Object.values(TARGETS))
+    for (const op of MNEMONICS) expect(completionCycles(target, op)).toBeGreaterThan(0);
 });

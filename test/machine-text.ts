@@ -19,20 +19,30 @@ export interface ProgramOptions {
   readonly chips?: number;
 }
 
-export function programOf(lines: string, { target = TARGETS.tiny, maps = [], links = [], chips = 1 }: ProgramOptions = {}): MachineProgram {
-  const queues = Array.from({ length: chips }, () => Array.from({ length: queueCount(target) }, (): TimedInstruction[] => []));
+export function programOf(
+  lines: string,
+  { target = TARGETS.tiny, maps = [], links = [], chips = 1 }: ProgramOptions = {},
+): MachineProgram {
+  const queues = Array.from({ length: chips }, () =>
+    Array.from({ length: queueCount(target) }, (): TimedInstruction[] => []),
+  );
   for (const line of lines.split("\n")) {
     const [, chip = "0", queue, rest] = /^\s*(?:(\d+):)?(\S+)\s+(.*)$/.exec(line) ?? [];
     if (queue === undefined) continue;
     const number = parseQueueName(target, queue) ?? -1;
-    const parsed = parseAssembly(`.program "test"\n.target ${JSON.stringify(target)}\n${queue}:\n${rest}`).chips[0]?.queues[number] ?? [];
+    const parsed =
+      parseAssembly(`.program "test"\n.target ${JSON.stringify(target)}\n${queue}:\n${rest}`).chips[0]?.queues[
+        number
+      ] ?? [];
     queues[Number(chip)]?.[number]?.push(...parsed);
   }
-  const built = queues.map((own): ChipProgram => ({
-    queues: own.map((queue) => queue.sort((a, b) => a.cycle - b.cycle)),
-    constants: [],
-    maps: maps.map((map) => Int16Array.from(map)),
-  }));
+  const built = queues.map(
+    (own): ChipProgram => ({
+      queues: own.map((queue) => queue.sort((a, b) => a.cycle - b.cycle)),
+      constants: [],
+      maps: maps.map((map) => Int16Array.from(map)),
+    }),
+  );
   return { target, chips: built, links, origins: ["test"] };
 }
 
@@ -57,25 +67,40 @@ export function getRow(sram: Sram, name: string): number[] {
 export function setWords(sram: Sram, name: string, bytes: number, words: ArrayLike<number>): void {
   const [chip, hemisphere, slice, row] = place(name);
   for (let byte = 0; byte < bytes; byte++) {
-    setRow(sram, `${chip}:${hemisphere.toLowerCase()}${slice + byte}:${row}`, Array.from(words, (word) => (word >> (8 * byte)) & 255));
+    setRow(
+      sram,
+      `${chip}:${hemisphere.toLowerCase()}${slice + byte}:${row}`,
+      Array.from(words, (word) => (word >> (8 * byte)) & 255),
+    );
   }
 }
 
 export function getWords(sram: Sram, name: string, bytes: number): number[] {
   const [chip, hemisphere, slice, row] = place(name);
-  const planes = Array.from({ length: bytes }, (_, byte) => getRow(sram, `${chip}:${hemisphere.toLowerCase()}${slice + byte}:${row}`));
-  return (planes[0] ?? []).map((_, lane) => planes.reduce((word, plane, byte) => word | ((plane[lane] ?? 0) << (8 * byte)), 0));
+  const planes = Array.from({ length: bytes }, (_, byte) =>
+    getRow(sram, `${chip}:${hemisphere.toLowerCase()}${slice + byte}:${row}`),
+  );
+  return (planes[0] ?? []).map((_, lane) =>
+    planes.reduce((word, plane, byte) => word | ((plane[lane] ?? 0) << (8 * byte)), 0),
+  );
 }
 
-export const setF16 = (sram: Sram, name: string, values: readonly number[]): void => setWords(sram, name, 2, values.map(f32ToF16));
+export const setF16 = (sram: Sram, name: string, values: readonly number[]): void =>
+  setWords(sram, name, 2, values.map(f32ToF16));
 export const getF16 = (sram: Sram, name: string): number[] => getWords(sram, name, 2).map(f16ToF32);
-export const getF32 = (sram: Sram, name: string): number[] => [...new Float32Array(Int32Array.from(getWords(sram, name, 4)).buffer)];
+export const getF32 = (sram: Sram, name: string): number[] => [
+  ...new Float32Array(Int32Array.from(getWords(sram, name, 4)).buffer),
+];
 export function setF32(sram: Sram, name: string, values: readonly number[]): void {
   setWords(sram, name, 4, new Int32Array(Float32Array.from(values).buffer));
 }
 
 /** Runs a program on the literal machine, after `prepare` has filled SRAM. */
-export function runText(lines: string, prepare: (sram: Sram) => void = () => undefined, options: ProgramOptions = {}): LiteralResult {
+export function runText(
+  lines: string,
+  prepare: (sram: Sram) => void = () => undefined,
+  options: ProgramOptions = {},
+): LiteralResult {
   const program = programOf(lines, options);
   const sram = new Sram(program.target, program.chips.length);
   prepare(sram);

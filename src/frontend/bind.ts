@@ -11,7 +11,7 @@ import type { Shape, Tensor } from "../ir/graph.js";
 import { formatShape } from "../ir/tensor.js";
 import { int64ToNumber, type ValueInfoProto } from "./schema.js";
 
-export interface BindOptions {
+export interface ImportOptions {
   /** Sizes of named dimensions. */
   readonly bind: Readonly<Record<string, number>>;
   /** Shapes of inputs, by name; their named dimensions are bound by them. */
@@ -31,7 +31,7 @@ export interface BoundShapes {
 export function bindInputs(
   inputs: readonly ValueInfoProto[],
   outputs: readonly ValueInfoProto[],
-  options: BindOptions,
+  options: ImportOptions,
 ): BoundShapes {
   const extents = new Map(inputs.map((input) => [input.name, extentsOf(input, options)] as const));
   const known = new Set(
@@ -60,7 +60,7 @@ export function bindInputs(
   return { shapes, unbound: [...unbound] };
 }
 
-const givenShapes = ({ shapes, constants }: BindOptions): Readonly<Record<string, Shape>> => ({
+const givenShapes = ({ shapes, constants }: ImportOptions): Readonly<Record<string, Shape>> => ({
   ...shapes,
   ...Object.fromEntries(Object.entries(constants ?? {}).map(([name, tensor]) => [name, tensor.shape])),
 });
@@ -73,7 +73,7 @@ export function failUnbound(unbound: readonly string[]): never {
   });
 }
 
-function extentsOf(input: ValueInfoProto, options: BindOptions): readonly Extent[] {
+function extentsOf(input: ValueInfoProto, options: ImportOptions): readonly Extent[] {
   const dims = input.type?.tensorType?.shape?.dim;
   if (dims === undefined) {
     const given = givenShapes(options)[input.name];

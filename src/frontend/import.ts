@@ -11,7 +11,7 @@ import { CompileError, fail, InvariantError } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { equalShapes, formatType } from "../ir/tensor.js";
-import { type BindOptions, bindInputs, failUnbound } from "./bind.js";
+import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { inOrder } from "./order.js";
 import type { RuleContext } from "./rule.js";
@@ -35,6 +35,8 @@ import {
   type TensorRecord,
 } from "./source.js";
 import { ELEMENT_TYPES, elementType, literalOfRecord } from "./tensors.js";
+
+export type { ImportOptions } from "./bind.js";
 
 export const OLDEST_OPSET = 7;
 export const NEWEST_OPSET = 25;
@@ -70,11 +72,13 @@ export interface SupportReport {
   readonly total: number;
   readonly supported: number;
   readonly problems: readonly CompileError[];
+  /** How often each operator occurs in the main graph, and how many of these are supported; by name. */
+  readonly operators: readonly { readonly op: string; readonly count: number; readonly supported: number }[];
   /** Dimensions without a size; while there are any, only the names of operators are checked. */
   readonly unbound: readonly string[];
 }
 
-export function importModel(source: ModelSource, options: BindOptions): Graph {
+export function importModel(source: ModelSource, options: ImportOptions): Graph {
   const model = readModel(source);
   const { unbound, run } = prepare(source, model, options);
   if (unbound.length > 0) failUnbound(unbound);
@@ -95,16 +99,24 @@ export function importModel(source: ModelSource, options: BindOptions): Graph {
 }
 
 /** What of a model can be imported. Throws only where the file itself, or a binding, is wrong. */
-export function checkSupport(source: ModelSource, options: BindOptions): SupportReport {
+export function checkSupport(source: ModelSource, options: ImportOptions): SupportReport {
   const model = readModel(source);
   const { unbound, run } = prepare(source, model, options);
   const total = model.graph.nodes.length;
   const problems = unbound.length > 0 ? unknownOperators(model) : [...run().importer.problems];
-  return { total, supported: total - Math.min(total, problems.length), problems, unbound };
+  const bad = new Set(problems.map(({ details }) => details.node));
+  const counts = new Map<string, { count: number; supported: number }>();
+  for (const node of model.graph.nodes) {
+    const op = operatorKey(node.domain, node.opType);
+    const { count, supported } = counts.get(op) ?? { count: 0, supported: 0 };
+    counts.set(op, { count: count + 1, supported: supported + (bad.has(labelOf(node)) ? 0 : 1) });
+  }
+  const operators = [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
+  return { total, supported: operators.reduce((sum, row) => sum + row.supported, 0), operators, problems, unbound };
 }
 
 /** Everything before the nodes: the operator set, the true inputs and their shapes. */
-function prepare(source: ModelSource, model: ModelRecord, options: BindOptions) {
+function prepare(source: ModelSource, model: ModelRecord, options: ImportOptions) {
   const frame = rootFrame(model);
   const inputs = trueInputs(model.graph);
   const { shapes, unbound } = bindInputs(inputs, model.graph.outputs, options);
@@ -249,11 +261,13 @@ function importInitializer({ graph, source }: Importer, record: TensorRecord): V
   }
 }
 
+const labelOf = (node: NodeProto, prefix = ""): string =>
+  `${prefix}${nameOf(node)} (${operatorKey(node.domain, node.opType)})`;
 const nameOf = (node: NodeProto): string => node.name || node.output.find((name) => name !== "") || node.opType;
 
 function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
   const origin = `${frame.prefix}${nameOf(node)}`;
-  const label = `${origin} (${operatorKey(node.domain, node.opType)})`;
+  const label = labelOf(node, frame.prefix);
   let made: readonly (NodeId | undefined)[] | undefined;
   try {
     made = buildNode(importer, node, scope, frame, origin, label);
@@ -419,7 +433,7 @@ function unknownOperators(model: ModelRecord): CompileError[] {
       const known =
         functions.has(functionKey(domain, node.opType, node.overload)) ||
         findRule(domain, node.opType, opsets.get(domain) ?? 1) !== undefined;
-      if (!known) found.push(unknownOperator(node, `${nameOf(node)} (${operatorKey(node.domain, node.opType)})`));
+      if (!known) found.push(unknownOperator(node, labelOf(node)));
       for (const attribute of node.attribute) if (attribute.g) visit(attribute.g.node);
     }
   };

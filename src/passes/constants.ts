@@ -10,7 +10,7 @@ import { encodeF16 } from "../ir/numerics.js";
 import { toFloats } from "../ir/tensor.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import type { Located } from "./operand.js";
-import { type Factor, type View } from "./view.js";
+import type { Factor, View } from "./view.js";
 
 export interface LiteralReader {
   /** fp16 bit patterns. */
@@ -48,7 +48,12 @@ export interface TileBlock {
 }
 
 /** [columns][halfLanes] fp16 bits of a tile made of blocks; zero elsewhere. */
-export const tileContent = (target: Target, matrix: Uint16Array, width: number, blocks: readonly TileBlock[]): Uint16Array => {
+export const tileContent = (
+  target: Target,
+  matrix: Uint16Array,
+  width: number,
+  blocks: readonly TileBlock[],
+): Uint16Array => {
   const half = halfLanes(target);
   const columns = Math.max(...blocks.map((block) => block.column + block.columns));
   const tile = new Uint16Array(columns * half);
@@ -78,7 +83,14 @@ export interface ConstantLayout {
  * lanes as the space has them, repeated along the lane dims that it broadcasts over. A constant that does not vary along
  * lanes at all fills every lane of one panel.
  */
-export const constantContent = (target: Target, reader: LiteralReader, literal: Literal, dtype: "f16" | "f32", full: View, fullShape: Shape): ConstantLayout => {
+export const constantContent = (
+  target: Target,
+  reader: LiteralReader,
+  literal: Literal,
+  dtype: "f16" | "f32",
+  full: View,
+  fullShape: Shape,
+): ConstantLayout => {
   const { lanes } = target;
   const missing = fullShape.length - literal.shape.length;
   // Element strides of the literal along the dims of the space.
@@ -101,8 +113,13 @@ export const constantContent = (target: Target, reader: LiteralReader, literal: 
       return placed;
     });
   const rows = rowStride;
-  const rowElement = offsets(rows, rowDigits.map((d) => ({ extent: d.extent, to: d.to, element: d.element })));
-  const laneDigits = digits.filter((d) => d.column !== 0).map((d) => ({ extent: d.extent, to: d.column, element: d.element }));
+  const rowElement = offsets(
+    rows,
+    rowDigits.map((d) => ({ extent: d.extent, to: d.to, element: d.element })),
+  );
+  const laneDigits = digits
+    .filter((d) => d.column !== 0)
+    .map((d) => ({ extent: d.extent, to: d.column, element: d.element }));
   const columns = 1 + (varies ? full.column + laneDigits.reduce((sum, d) => sum + (d.extent - 1) * d.to, 0) : 0);
   const panels = varies ? Math.ceil(columns / lanes) : 1;
   const columnElement = varies ? offsets(panels * lanes, laneDigits, full.column) : new Int32Array(lanes);
@@ -120,13 +137,24 @@ export const constantContent = (target: Target, reader: LiteralReader, literal: 
   const dims = fullShape.map((extent, axis): Factor[] =>
     extent > 1 && strides[axis] === 0
       ? []
-      : (full.dims[axis] ?? []).map((f) => ({ extent: f.extent, row: place.get(f) ?? 0, column: varies ? f.column : 0 })),
+      : (full.dims[axis] ?? []).map((f) => ({
+          extent: f.extent,
+          row: place.get(f) ?? 0,
+          column: varies ? f.column : 0,
+        })),
   );
   const view: View = { dims: dims.slice(Math.max(0, missing)), row: 0, column: varies ? full.column : 0 };
   const silent = laneDigits.filter((d) => d.element === 0 && d.extent > 1);
-  const repeated = !varies ? ("all" as const) : silent.length > 0 ? silent.map((d) => ({ extent: d.extent, column: d.to })) : undefined;
+  const repeated = !varies
+    ? ("all" as const)
+    : silent.length > 0
+      ? silent.map((d) => ({ extent: d.extent, column: d.to }))
+      : undefined;
   return {
-    key: JSON.stringify([rowDigits.map((d) => [d.extent, d.element]), varies ? [full.column, laneDigits.map((d) => [d.extent, d.to, d.element])] : "all"]),
+    key: JSON.stringify([
+      rowDigits.map((d) => [d.extent, d.element]),
+      varies ? [full.column, laneDigits.map((d) => [d.extent, d.to, d.element])] : "all",
+    ]),
     rows,
     panels,
     content,
@@ -147,14 +175,19 @@ const digitsOf = (factors: readonly Factor[], stride: number): Digit[] => {
   const digits: Digit[] = [];
   let element = stride;
   for (const factor of [...factors].reverse()) {
-    if (factor.extent > 1) digits.unshift({ factor, extent: factor.extent, row: factor.row, column: factor.column, element });
+    if (factor.extent > 1)
+      digits.unshift({ factor, extent: factor.extent, row: factor.row, column: factor.column, element });
     element *= factor.extent;
   }
   return digits;
 };
 
 /** For every place 0 .. count - 1 the element offset of the digits that lead there, or -1 where none do. */
-const offsets = (count: number, digits: readonly { extent: number; to: number; element: number }[], base = 0): Int32Array => {
+const offsets = (
+  count: number,
+  digits: readonly { extent: number; to: number; element: number }[],
+  base = 0,
+): Int32Array => {
   const result = new Int32Array(count).fill(-1);
   const visit = (index: number, place: number, element: number): void => {
     const digit = digits[index];

@@ -20,11 +20,16 @@ function causalMask(g: Rewriter, queries: number, keys: number, like: NodeId): N
   const { dtype } = g.type(like);
   const load = (): Tensor => {
     const values = new Float32Array(queries * keys);
-    for (let s = 0; s < queries; s += 1) values.fill(MASKED, s * keys + Math.max(0, s + keys - queries + 1), (s + 1) * keys);
+    for (let s = 0; s < queries; s += 1)
+      values.fill(MASKED, s * keys + Math.max(0, s + keys - queries + 1), (s + 1) * keys);
     return tensorOf(dtype, [queries, keys], values);
   };
   const type = { dtype, shape: [queries, keys] };
-  return g.constant(elementCount(type.shape) <= EAGER_ELEMENTS ? literalOf(load()) : deriveLiteral([], `causal ${dtype} ${queries} ${keys}`, type, load));
+  return g.constant(
+    elementCount(type.shape) <= EAGER_ELEMENTS
+      ? literalOf(load())
+      : deriveLiteral([], `causal ${dtype} ${queries} ${keys}`, type, load),
+  );
 }
 
 /** [B, G, T, D] to [B, H, T, D]: each head of k or v serves H / G neighbours. */
@@ -46,11 +51,18 @@ const attention: Rule = {
     const [, heads = 1, queries = 1] = g.shape(q);
     const k = spreadHeads(g, operandOf(node, 1), heads);
     const number = (value: number): NodeId => g.number(Math.fround(value), dtype);
-    const scores = g.emit("matmul", [g.emit("mul", [q, number(numberAttr(node.attrs, "scale"))]), g.emit("transpose", [k], { perm: [0, 1, 3, 2] })]);
+    const scores = g.emit("matmul", [
+      g.emit("mul", [q, number(numberAttr(node.attrs, "scale"))]),
+      g.emit("transpose", [k], { perm: [0, 1, 3, 2] }),
+    ]);
     const cap = numberAttr(node.attrs, "softcap");
-    let x = cap === 0 ? scores : g.emit("mul", [g.emit("tanh", [g.emit("mul", [scores, number(1 / cap)])]), number(cap)]);
+    let x =
+      cap === 0 ? scores : g.emit("mul", [g.emit("tanh", [g.emit("mul", [scores, number(1 / cap)])]), number(cap)]);
     if (mask !== undefined) {
-      x = g.emit("add", [x, g.type(mask).dtype === "bool" ? g.emit("select", [mask, number(0), number(MASKED)]) : mask]);
+      x = g.emit("add", [
+        x,
+        g.type(mask).dtype === "bool" ? g.emit("select", [mask, number(0), number(MASKED)]) : mask,
+      ]);
     }
     if (booleanAttr(node.attrs, "causal")) x = g.emit("add", [x, causalMask(g, queries, g.shape(k)[2] ?? 1, q)]);
     return g.emit("matmul", [g.emit("softmax", [x], { axis: 3 }), spreadHeads(g, v, heads)]);

@@ -33,7 +33,20 @@ function geometryOf(g: Rewriter, node: Candidate): Geometry {
   const [filters = 1, , ...kernel] = g.shape(w);
   const ints = (name: string): readonly number[] => intsAttr(node.attrs, name);
   const [strides, dilations, pads] = [ints("strides"), ints("dilations"), ints("pads")];
-  return { x, w, batch, channels, filters, spatial, kernel, places: node.type.shape.slice(2), strides, dilations, pads, group: numberAttr(node.attrs, "group") };
+  return {
+    x,
+    w,
+    batch,
+    channels,
+    filters,
+    spatial,
+    kernel,
+    places: node.type.shape.slice(2),
+    strides,
+    dilations,
+    pads,
+    group: numberAttr(node.attrs, "group"),
+  };
 }
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
@@ -42,9 +55,17 @@ const range = (count: number): number[] => Array.from({ length: count }, (_, i) 
 function patches(g: Rewriter, c: Geometry): NodeId {
   const rank = c.spatial.length;
   const used = c.places.map((count, i) => count * (c.kernel[i] ?? 1));
-  const whole = g.emit("slice", [c.x], { starts: range(rank + 2).map(() => 0), sizes: [c.batch, c.channels, ...used], strides: range(rank + 2).map(() => 1) });
-  const cut = g.emit("reshape", [whole], { shape: [c.batch, c.channels, ...c.places.flatMap((count, i) => [count, c.kernel[i] ?? 1])] });
-  const sorted = g.emit("transpose", [cut], { perm: [0, ...range(rank).map((i) => 2 + 2 * i), 1, ...range(rank).map((i) => 3 + 2 * i)] });
+  const whole = g.emit("slice", [c.x], {
+    starts: range(rank + 2).map(() => 0),
+    sizes: [c.batch, c.channels, ...used],
+    strides: range(rank + 2).map(() => 1),
+  });
+  const cut = g.emit("reshape", [whole], {
+    shape: [c.batch, c.channels, ...c.places.flatMap((count, i) => [count, c.kernel[i] ?? 1])],
+  });
+  const sorted = g.emit("transpose", [cut], {
+    perm: [0, ...range(rank).map((i) => 2 + 2 * i), 1, ...range(rank).map((i) => 3 + 2 * i)],
+  });
   const size = c.channels * elementCount(c.kernel);
   const rows = g.emit("reshape", [sorted], { shape: [c.batch, ...c.places, size] });
   const weights = g.emit("transpose", [g.emit("reshape", [c.w], { shape: [c.filters, size] })], { perm: [1, 0] });
@@ -55,7 +76,12 @@ function patches(g: Rewriter, c: Geometry): NodeId {
 function padded(g: Rewriter, x: NodeId, c: Geometry): NodeId {
   const rank = c.spatial.length;
   const around = (list: readonly number[]): number[] => [0, ...list, 0];
-  return g.emit("pad", [x], { before: around(c.pads.slice(0, rank)), after: around(c.pads.slice(rank)), value: 0, mode: "constant" });
+  return g.emit("pad", [x], {
+    before: around(c.pads.slice(0, rank)),
+    after: around(c.pads.slice(rank)),
+    value: 0,
+    mode: "constant",
+  });
 }
 
 function taps(g: Rewriter, c: Geometry): NodeId {
@@ -65,11 +91,22 @@ function taps(g: Rewriter, c: Geometry): NodeId {
   const products = range(elementCount(c.kernel)).map((tap) => {
     const place = axes.map((i) => Math.floor(tap / elementCount(c.kernel.slice(i + 1))) % (c.kernel[i] ?? 1));
     const starts = [0, ...axes.map((i) => (place[i] ?? 0) * (c.dilations[i] ?? 1)), 0];
-    const rows = g.emit("slice", [x], { starts, sizes: [c.batch, ...c.places, c.channels], strides: [1, ...c.strides, 1] });
+    const rows = g.emit("slice", [x], {
+      starts,
+      sizes: [c.batch, ...c.places, c.channels],
+      strides: [1, ...c.strides, 1],
+    });
     const inner = c.channels / c.group;
-    const one = g.emit("slice", [c.w], { starts: [0, 0, ...place], sizes: [c.filters, inner, ...axes.map(() => 1)], strides: axes.map(() => 1).concat(1, 1) });
+    const one = g.emit("slice", [c.w], {
+      starts: [0, 0, ...place],
+      sizes: [c.filters, inner, ...axes.map(() => 1)],
+      strides: axes.map(() => 1).concat(1, 1),
+    });
     if (c.group > 1) return g.emit("mul", [rows, g.emit("reshape", [one], { shape: [c.channels] })]);
-    return g.emit("matmul", [rows, g.emit("transpose", [g.emit("reshape", [one], { shape: [c.filters, inner] })], { perm: [1, 0] })]);
+    return g.emit("matmul", [
+      rows,
+      g.emit("transpose", [g.emit("reshape", [one], { shape: [c.filters, inner] })], { perm: [1, 0] }),
+    ]);
   });
   return products.reduce((sum, product) => g.emit("add", [sum, product]));
 }
@@ -82,7 +119,11 @@ const convolution: Rule = {
     const c = geometryOf(g, node);
     const depthwise = c.group === c.channels && c.filters === c.channels;
     if ((c.group !== 1 && !depthwise) || elementCount(node.type.shape) === 0) return undefined;
-    const apart = c.group === 1 && c.pads.every((pad) => pad === 0) && c.dilations.every((step) => step === 1) && c.strides.every((step, i) => step === c.kernel[i]);
+    const apart =
+      c.group === 1 &&
+      c.pads.every((pad) => pad === 0) &&
+      c.dilations.every((step) => step === 1) &&
+      c.strides.every((step, i) => step === c.kernel[i]);
     const rows = apart ? patches(g, c) : taps(g, c);
     const bias = node.inputs[2];
     const sum = bias === undefined ? rows : g.emit("add", [rows, bias]);

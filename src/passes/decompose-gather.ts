@@ -20,18 +20,27 @@ const unit = (count: number): number[] => new Array<number>(count).fill(1);
 /** Slice of one axis, the others whole. */
 export function sliceAxis(g: Rewriter, x: NodeId, axis: number, start: number, size: number, stride = 1): NodeId {
   const shape = g.shape(x);
-  const along = (value: number, other: (extent: number) => number): number[] => shape.map((extent, i) => (i === axis ? value : other(extent)));
-  return g.emit("slice", [x], { starts: along(start, () => 0), sizes: along(size, (extent) => extent), strides: along(stride, () => 1) });
+  const along = (value: number, other: (extent: number) => number): number[] =>
+    shape.map((extent, i) => (i === axis ? value : other(extent)));
+  return g.emit("slice", [x], {
+    starts: along(start, () => 0),
+    sizes: along(size, (extent) => extent),
+    strides: along(stride, () => 1),
+  });
 }
 
 /** How an integer function of a place steps along each axis of a shape, if it does so evenly. */
-function affineSteps(values: ArrayLike<number>, shape: Shape): { readonly start: number; readonly steps: readonly number[] } | undefined {
+function affineSteps(
+  values: ArrayLike<number>,
+  shape: Shape,
+): { readonly start: number; readonly steps: readonly number[] } | undefined {
   const strides = stridesOf(shape);
   const start = values[0] ?? 0;
   const steps = shape.map((extent, axis) => (extent > 1 ? (values[strides[axis] ?? 0] ?? 0) - start : 0));
   for (let place = 0; place < values.length; place += 1) {
     let expected = start;
-    for (const [axis, step] of steps.entries()) expected += step * (Math.floor(place / (strides[axis] ?? 1)) % (shape[axis] ?? 1));
+    for (const [axis, step] of steps.entries())
+      expected += step * (Math.floor(place / (strides[axis] ?? 1)) % (shape[axis] ?? 1));
     if (expected !== values[place]) return undefined;
   }
   return { start, steps };
@@ -58,7 +67,9 @@ const wrapped = (value: number, extent: number): number => (value < 0 ? value + 
 function constantIndices(g: Rewriter, id: NodeId, extents: readonly number[]): Int32Array | undefined {
   const literal = g.literal(id);
   const tensor = literal === undefined ? undefined : smallValues(literal);
-  return tensor === undefined ? undefined : Int32Array.from(tensor.data, (value, i) => wrapped(value, extents[i % extents.length] ?? 1));
+  return tensor === undefined
+    ? undefined
+    : Int32Array.from(tensor.data, (value, i) => wrapped(value, extents[i % extents.length] ?? 1));
 }
 
 const gather: Rule = {
@@ -79,9 +90,18 @@ const gather: Rule = {
       const taken = takeRuns(g, x, axis, indices);
       return taken === undefined ? undefined : g.emit("reshape", [taken], { shape: node.type.shape });
     }
-    const sliced = sliceAxis(g, x, axis, even.start, only === undefined ? 1 : (own[only] ?? 1), only === undefined ? 1 : (even.steps[only] ?? 1));
+    const sliced = sliceAxis(
+      g,
+      x,
+      axis,
+      even.start,
+      only === undefined ? 1 : (own[only] ?? 1),
+      only === undefined ? 1 : (even.steps[only] ?? 1),
+    );
     const places = own.map((extent, i) => (i === only ? extent : 1));
-    const apart = g.emit("reshape", [sliced], { shape: [...shape.slice(0, axis), ...places, ...shape.slice(axis + 1)] });
+    const apart = g.emit("reshape", [sliced], {
+      shape: [...shape.slice(0, axis), ...places, ...shape.slice(axis + 1)],
+    });
     return g.emit("expand", [apart], { shape: node.type.shape });
   },
 };
@@ -114,22 +134,35 @@ const gatherNd: Rule = {
     const own = g.shape(ids);
     const depth = own[own.length - 1] ?? 0;
     const places = own.slice(0, -1);
-    const indices = numberAttr(node.attrs, "batchDims") === 0 ? constantIndices(g, ids, shape.slice(0, depth)) : undefined;
+    const indices =
+      numberAttr(node.attrs, "batchDims") === 0 ? constantIndices(g, ids, shape.slice(0, depth)) : undefined;
     if (indices === undefined || indices.length === 0) return undefined;
     const owner = places.map(() => -1);
     let sliced = x;
     for (let axis = 0; axis < depth; axis += 1) {
-      const even = affineSteps(indices.filter((_, i) => i % depth === axis), places);
+      const even = affineSteps(
+        indices.filter((_, i) => i % depth === axis),
+        places,
+      );
       const moving = even?.steps.flatMap((step, i) => (step === 0 ? [] : [i])) ?? [];
       const [only] = moving;
       if (even === undefined || moving.length > 1 || (only !== undefined && owner[only] !== -1)) return undefined;
       if (only !== undefined) owner[only] = axis;
-      sliced = sliceAxis(g, sliced, axis, even.start, only === undefined ? 1 : (places[only] ?? 1), only === undefined ? 1 : (even.steps[only] ?? 1));
+      sliced = sliceAxis(
+        g,
+        sliced,
+        axis,
+        even.start,
+        only === undefined ? 1 : (places[only] ?? 1),
+        only === undefined ? 1 : (even.steps[only] ?? 1),
+      );
     }
     const moved = owner.filter((axis) => axis >= 0);
     const still = shape.map((_, axis) => axis).filter((axis) => !moved.includes(axis));
     const sorted = g.emit("transpose", [sliced], { perm: [...moved, ...still] });
-    const apart = g.emit("reshape", [sorted], { shape: [...places.map((extent, i) => (owner[i] === -1 ? 1 : extent)), ...shape.slice(depth)] });
+    const apart = g.emit("reshape", [sorted], {
+      shape: [...places.map((extent, i) => (owner[i] === -1 ? 1 : extent)), ...shape.slice(depth)],
+    });
     return g.emit("expand", [apart], { shape: node.type.shape });
   },
 };
@@ -139,14 +172,24 @@ const padding: Rule = {
   law: "pad(x) == concat(before, x, after) axis by axis",
   ops: ["pad"],
   rewrite: (g, node) => {
-    const [before, after, mode] = [intsAttr(node.attrs, "before"), intsAttr(node.attrs, "after"), stringAttr(node.attrs, "mode")];
+    const [before, after, mode] = [
+      intsAttr(node.attrs, "before"),
+      intsAttr(node.attrs, "after"),
+      stringAttr(node.attrs, "mode"),
+    ];
     let x = operandOf(node, 0);
     for (const axis of node.type.shape.keys()) {
       const extent = g.shape(x)[axis] ?? 1;
       const [low, high] = [before[axis] ?? 0, after[axis] ?? 0];
       const filled = (count: number): NodeId =>
-        g.constant(filledLiteral({ dtype: node.type.dtype, shape: g.shape(x).map((own, i) => (i === axis ? count : own)) }, numberAttr(node.attrs, "value")));
-      const edge = (count: number, at: number): NodeId[] => Array.from({ length: count }, () => sliceAxis(g, x, axis, at, 1));
+        g.constant(
+          filledLiteral(
+            { dtype: node.type.dtype, shape: g.shape(x).map((own, i) => (i === axis ? count : own)) },
+            numberAttr(node.attrs, "value"),
+          ),
+        );
+      const edge = (count: number, at: number): NodeId[] =>
+        Array.from({ length: count }, () => sliceAxis(g, x, axis, at, 1));
       const parts = (count: number, end: boolean): NodeId[] => {
         if (count === 0) return [];
         if (mode === "constant") return [filled(count)];
@@ -187,7 +230,9 @@ const runningSum: Rule = {
     const perm = shape.map((_, i) => (i === axis ? last : i === last ? axis : i));
     const places = Array.from({ length: count }, (_, i) => i);
     const counts = (from: number, to: number): boolean => (from === to ? !exclusive : reverse ? from > to : from < to);
-    const entries = places.flatMap((from) => places.filter((to) => counts(from, to)).map((to) => ({ from, to, sign: 1 })));
+    const entries = places.flatMap((from) =>
+      places.filter((to) => counts(from, to)).map((to) => ({ from, to, sign: 1 })),
+    );
     const moved = g.emit("transpose", [x], { perm });
     const rows = g.emit("reshape", [moved], { shape: last === 0 ? [1, count] : g.shape(moved) });
     const sums = g.emit("matmul", [rows, g.constant(laneMapLiteral(count, count, entries, dtype))]);

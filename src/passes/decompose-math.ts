@@ -14,7 +14,11 @@ import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
 /** A rule that replaces one operation wherever it stands. */
-const replaces = (op: string, law: string, build: (g: Rewriter, x: NodeId, y: NodeId, node: Candidate) => NodeId | undefined): Rule => ({
+const replaces = (
+  op: string,
+  law: string,
+  build: (g: Rewriter, x: NodeId, y: NodeId, node: Candidate) => NodeId | undefined,
+): Rule => ({
   name: `decompose-${op}`,
   law,
   ops: [op],
@@ -41,13 +45,15 @@ function power(g: Rewriter, x: NodeId, y: NodeId, node: Candidate): NodeId | und
     if (!isFloat(node.type.dtype)) return undefined;
     if (exponent === 0.5) return g.emit("sqrt", [x]);
     if (exponent === -0.5) return g.emit("rsqrt", [x]);
-    if (Number.isInteger(exponent) && exponent < 0 && exponent >= -LARGEST_PRODUCT) return g.emit("div", [numberLike(g, x, 1), wholePower(g, x, -exponent)]);
+    if (Number.isInteger(exponent) && exponent < 0 && exponent >= -LARGEST_PRODUCT)
+      return g.emit("div", [numberLike(g, x, 1), wholePower(g, x, -exponent)]);
   }
   return isFloat(node.type.dtype) ? g.emit("exp", [g.emit("mul", [g.emit("log", [x]), y])]) : undefined;
 }
 
 /** Toward zero. */
-const truncated = (g: Rewriter, x: NodeId): NodeId => g.emit("mul", [g.emit("sign", [x]), g.emit("floor", [g.emit("abs", [x])])]);
+const truncated = (g: Rewriter, x: NodeId): NodeId =>
+  g.emit("mul", [g.emit("sign", [x]), g.emit("floor", [g.emit("abs", [x])])]);
 const isWhole = (g: Rewriter, x: NodeId): boolean => {
   const { op, inputs } = g.node(x);
   return op === "floor" || op === "round" || (op === "mul" && inputs.some((id) => g.node(id).op === "sign"));
@@ -69,7 +75,9 @@ export const MATH_RULES: readonly Rule[] = [
   replaces("reciprocal", "reciprocal(x) == 1 / x", (g, x) => g.emit("div", [numberLike(g, x, 1), x])),
   replaces("gt", "a > b == b < a", (g, x, y) => g.emit("lt", [y, x])),
   replaces("ge", "a >= b == b <= a", (g, x, y) => g.emit("le", [y, x])),
-  replaces("xor", "a xor b == (a or b) and not (a and b)", (g, x, y) => g.emit("and", [g.emit("or", [x, y]), g.emit("not", [g.emit("and", [x, y])])])),
+  replaces("xor", "a xor b == (a or b) and not (a and b)", (g, x, y) =>
+    g.emit("and", [g.emit("or", [x, y]), g.emit("not", [g.emit("and", [x, y])])]),
+  ),
   replaces("ceil", "ceil(x) == -floor(-x)", (g, x) => g.emit("neg", [g.emit("floor", [g.emit("neg", [x])])])),
   replaces("is_nan", "is_nan(x) == not (x == x)", (g, x) => g.emit("not", [g.emit("eq", [x, x])])),
   replaces("silu", "silu(x) == x sigmoid(x)", (g, x) => g.emit("mul", [x, g.emit("sigmoid", [x])])),
@@ -77,14 +85,25 @@ export const MATH_RULES: readonly Rule[] = [
     const tail = g.emit("exp", [g.emit("neg", [g.emit("abs", [x])])]);
     return g.emit("add", [g.emit("relu", [x]), g.emit("log", [g.emit("add", [tail, numberLike(g, x, 1)])])]);
   }),
-  replaces("gelu", "gelu(x) == x / 2 (1 + erf(x / sqrt 2)), or x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))", (g, x, _, node) => {
-    const times = (a: NodeId, value: number): NodeId => g.emit("mul", [a, numberLike(g, x, Math.fround(value))]);
-    const cubic = (): NodeId => g.emit("add", [x, times(wholePower(g, x, 3), 0.044715)]);
-    const s = stringAttr(node.attrs, "approximate") === "tanh" ? g.emit("tanh", [times(cubic(), GELU)]) : g.emit("erf", [times(x, Math.SQRT1_2)]);
-    return g.emit("mul", [times(x, 0.5), g.emit("add", [s, numberLike(g, x, 1)])]);
-  }),
+  replaces(
+    "gelu",
+    "gelu(x) == x / 2 (1 + erf(x / sqrt 2)), or x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))",
+    (g, x, _, node) => {
+      const times = (a: NodeId, value: number): NodeId => g.emit("mul", [a, numberLike(g, x, Math.fround(value))]);
+      const cubic = (): NodeId => g.emit("add", [x, times(wholePower(g, x, 3), 0.044715)]);
+      const s =
+        stringAttr(node.attrs, "approximate") === "tanh"
+          ? g.emit("tanh", [times(cubic(), GELU)])
+          : g.emit("erf", [times(x, Math.SQRT1_2)]);
+      return g.emit("mul", [times(x, 0.5), g.emit("add", [s, numberLike(g, x, 1)])]);
+    },
+  ),
   replaces("mod", "mod(a, b) == a - b trunc(a / b) for floats", (g, x, y, node) =>
     isFloat(node.type.dtype) ? g.emit("sub", [x, g.emit("mul", [y, truncated(g, g.emit("div", [x, y]))])]) : undefined,
   ),
-  replaces("cast", "cast(x, bool) == not (x == 0); cast(b: bool, t) == select(b, 1, 0); integers by truncation", (g, x, _, node) => convert(g, x, node)),
+  replaces(
+    "cast",
+    "cast(x, bool) == not (x == 0); cast(b: bool, t) == select(b, 1, 0); integers by truncation",
+    (g, x, _, node) => convert(g, x, node),
+  ),
 ];

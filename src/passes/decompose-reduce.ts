@@ -12,8 +12,10 @@ import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
 const LAST = { keepdims: true } as const;
-export const reduceLast = (g: Rewriter, op: "reduce_sum" | "reduce_max", x: NodeId): NodeId => g.emit(op, [x], { ...LAST, axes: [g.shape(x).length - 1] });
-const scaled = (g: Rewriter, x: NodeId, value: number): NodeId => g.emit("mul", [x, g.number(Math.fround(value), g.type(x).dtype)]);
+export const reduceLast = (g: Rewriter, op: "reduce_sum" | "reduce_max", x: NodeId): NodeId =>
+  g.emit(op, [x], { ...LAST, axes: [g.shape(x).length - 1] });
+const scaled = (g: Rewriter, x: NodeId, value: number): NodeId =>
+  g.emit("mul", [x, g.number(Math.fround(value), g.type(x).dtype)]);
 
 const lastAxisOnly: Rule = {
   name: "reduce-last-axis",

@@ -14,7 +14,13 @@ import { REDUCE_RULES } from "./decompose-reduce.js";
 import type { Pass } from "./pass.js";
 import { rewriteGraph, type Rule } from "./rewriter.js";
 
-export const DECOMPOSE_RULES: readonly Rule[] = [...MATH_RULES, ...REDUCE_RULES, ...ATTENTION_RULES, ...CONV_RULES, ...GATHER_RULES];
+export const DECOMPOSE_RULES: readonly Rule[] = [
+  ...MATH_RULES,
+  ...REDUCE_RULES,
+  ...ATTENTION_RULES,
+  ...CONV_RULES,
+  ...GATHER_RULES,
+];
 
 export const decompose: Pass = {
   name: "decompose",

@@ -8,14 +8,32 @@
 
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { elementCount } from "../ir/graph.js";
-import { ALU_FUNCTIONS } from "../ir/isa.js";
+import type { ALU_FUNCTIONS } from "../ir/isa.js";
 
 /** IR ops that one ALU does, by the ALU's name for them. */
 export const ALU_OF_OP: Readonly<Record<string, keyof typeof ALU_FUNCTIONS>> = {
   ...Object.fromEntries(
-    ["neg", "abs", "relu", "exp", "tanh", "rsqrt", "erf", "sigmoid", "log", "sin", "cos", "floor", "round", "sign", "not"].map((f) => [f, f]),
+    [
+      "neg",
+      "abs",
+      "relu",
+      "exp",
+      "tanh",
+      "rsqrt",
+      "erf",
+      "sigmoid",
+      "log",
+      "sin",
+      "cos",
+      "floor",
+      "round",
+      "sign",
+      "not",
+    ].map((f) => [f, f]),
   ),
-  ...Object.fromEntries(["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((f) => [f, f])),
+  ...Object.fromEntries(
+    ["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((f) => [f, f]),
+  ),
   cast: "copy",
 };
 
@@ -113,7 +131,10 @@ const cutTooLong = (graph: Graph, fusion: Fusion, limit: number): NodeId[] => {
   return candidates.slice(0, 1);
 };
 
-const assignMains = (graph: Graph, fusions: ReadonlyMap<NodeId, { root: NodeId; nodes: readonly NodeId[] }>): Map<NodeId, Fusion> => {
+const assignMains = (
+  graph: Graph,
+  fusions: ReadonlyMap<NodeId, { root: NodeId; nodes: readonly NodeId[] }>,
+): Map<NodeId, Fusion> => {
   const { uses } = usesOfNodes(graph, new Set());
   const result = new Map<NodeId, Fusion>();
   for (const [root, fusion] of fusions) {
@@ -134,4 +155,9 @@ const assignMains = (graph: Graph, fusions: ReadonlyMap<NodeId, { root: NodeId; 
 };
 
 const consumersInside = (graph: Graph, id: NodeId, inside: ReadonlySet<NodeId>): boolean =>
-  graph.nodes.every((node) => !node.inputs.includes(id) || inside.has(node.id) || (isTransparent(node) && consumersInside(graph, node.id, inside)));
+  graph.nodes.every(
+    (node) =>
+      !node.inputs.includes(id) ||
+      inside.has(node.id) ||
+      (isTransparent(node) && consumersInside(graph, node.id, inside)),
+  );

@@ -9,7 +9,15 @@
 import { elementCount, type NodeId } from "../ir/graph.js";
 import { intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
-import { addLaneMaps, composeLaneMaps, isLaneMap, type LaneEntry, laneMapLiteral, type LaneMapLiteral, negateLaneMap } from "./literals.js";
+import {
+  addLaneMaps,
+  composeLaneMaps,
+  isLaneMap,
+  type LaneEntry,
+  laneMapLiteral,
+  type LaneMapLiteral,
+  negateLaneMap,
+} from "./literals.js";
 import type { Pass } from "./pass.js";
 import { type Rewriter, rewriteGraph, type Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
@@ -39,7 +47,9 @@ function applyMap(g: Rewriter, x: NodeId, columns: number, entries: readonly Lan
   }
   const map = g.constant(laneMapLiteral(rows, columns, entries, dtype));
   if (shape.length > 1) return g.emit("matmul", [x, map]);
-  return g.emit("reshape", [g.emit("matmul", [g.emit("reshape", [x], { shape: [1, rows] }), map])], { shape: [columns] });
+  return g.emit("reshape", [g.emit("matmul", [g.emit("reshape", [x], { shape: [1, rows] }), map])], {
+    shape: [columns],
+  });
 }
 
 const sliceAsMap: Rule = {
@@ -50,12 +60,27 @@ const sliceAsMap: Rule = {
     const x = operandOf(node, 0);
     const shape = g.shape(x);
     const last = shape.length - 1;
-    const [starts, sizes, strides] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "sizes"), intsAttr(node.attrs, "strides")];
+    const [starts, sizes, strides] = [
+      intsAttr(node.attrs, "starts"),
+      intsAttr(node.attrs, "sizes"),
+      intsAttr(node.attrs, "strides"),
+    ];
     const [start, size, stride] = [starts[last] ?? 0, sizes[last] ?? 1, strides[last] ?? 1];
-    if (last < 0 || elementCount(node.type.shape) === 0 || (size === shape[last] && (stride === 1 || size === 1))) return undefined;
-    const whole = (list: readonly number[], value: number): number[] => list.map((old, axis) => (axis === last ? value : old));
-    const rows = g.emit("slice", [x], { starts: whole(starts, 0), sizes: whole(sizes, shape[last] ?? 1), strides: whole(strides, 1) });
-    return applyMap(g, rows, size, Array.from({ length: size }, (_, to) => ({ from: start + to * stride, to, sign: 1 })));
+    if (last < 0 || elementCount(node.type.shape) === 0 || (size === shape[last] && (stride === 1 || size === 1)))
+      return undefined;
+    const whole = (list: readonly number[], value: number): number[] =>
+      list.map((old, axis) => (axis === last ? value : old));
+    const rows = g.emit("slice", [x], {
+      starts: whole(starts, 0),
+      sizes: whole(sizes, shape[last] ?? 1),
+      strides: whole(strides, 1),
+    });
+    return applyMap(
+      g,
+      rows,
+      size,
+      Array.from({ length: size }, (_, to) => ({ from: start + to * stride, to, sign: 1 })),
+    );
   },
 };
 
@@ -72,7 +97,14 @@ const concatAsMap: Rule = {
     for (const part of node.inputs) {
       const count = g.shape(part)[last] ?? 1;
       const at = offset;
-      sums.push(applyMap(g, part, columns, Array.from({ length: count }, (_, from) => ({ from, to: at + from, sign: 1 }))));
+      sums.push(
+        applyMap(
+          g,
+          part,
+          columns,
+          Array.from({ length: count }, (_, from) => ({ from, to: at + from, sign: 1 })),
+        ),
+      );
       offset += count;
     }
     return sumOfMaps(g, sums, node.type.dtype === "bool" ? "or" : "add");
@@ -93,7 +125,10 @@ const composeMaps: Rule = {
   rewrite: (g, node) => {
     const map = g.literal(operandOf(node, 1));
     if (!isLaneMap(map)) return undefined;
-    const identity = map.laneMap.length === columnsOf(map) && map.shape[0] === columnsOf(map) && map.laneMap.every(({ from, to, sign }) => from === to && sign === 1);
+    const identity =
+      map.laneMap.length === columnsOf(map) &&
+      map.shape[0] === columnsOf(map) &&
+      map.laneMap.every(({ from, to, sign }) => from === to && sign === 1);
     if (identity) return operandOf(node, 0);
     const inner = asMapped(g, operandOf(node, 0));
     if (inner === undefined) return undefined;

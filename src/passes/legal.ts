@@ -27,15 +27,22 @@ export function isHostView(source: NodeSource, id: NodeId): boolean {
 
 const alwaysLegal = (): undefined => undefined;
 const floatsOnly = (node: Node, source: NodeSource): string | undefined =>
-  node.inputs.every((id) => isFloat(source.node(id).type.dtype)) ? undefined : `expected float operands, got ${node.inputs.map((id) => formatType(source.node(id).type)).join(", ")}`;
+  node.inputs.every((id) => isFloat(source.node(id).type.dtype))
+    ? undefined
+    : `expected float operands, got ${node.inputs.map((id) => formatType(source.node(id).type)).join(", ")}`;
 const lastAxisKept = (node: Node): string | undefined => {
   const axes = intsAttr(node.attrs, "axes");
-  return axes.length === 1 && axes[0] === node.type.shape.length - 1 && booleanAttr(node.attrs, "keepdims") ? undefined : "expected a reduction over the last axis, kept";
+  return axes.length === 1 && axes[0] === node.type.shape.length - 1 && booleanAttr(node.attrs, "keepdims")
+    ? undefined
+    : "expected a reduction over the last axis, kept";
 };
 const lastAxisWhole = (node: Node, source: NodeSource): string | undefined => {
   const [x] = node.inputs;
   const last = node.type.shape.length - 1;
-  const same = x === undefined || (source.node(x).type.shape[last] === node.type.shape[last] && (node.type.shape[last] === 1 || intsAttr(node.attrs, "strides")[last] === 1));
+  const same =
+    x === undefined ||
+    (source.node(x).type.shape[last] === node.type.shape[last] &&
+      (node.type.shape[last] === 1 || intsAttr(node.attrs, "strides")[last] === 1));
   return same ? undefined : "expected the last axis whole";
 };
 
@@ -44,11 +51,31 @@ export const LEGAL_OPS: Readonly<Record<string, (node: Node, source: NodeSource)
   input: alwaysLegal,
   constant: alwaysLegal,
   ...Object.fromEntries(
-    ["neg", "abs", "exp", "tanh", "rsqrt", "erf", "sigmoid", "log", "sin", "cos", "floor", "round", "sign", "relu", "not"].map((op) => [op, alwaysLegal]),
+    [
+      "neg",
+      "abs",
+      "exp",
+      "tanh",
+      "rsqrt",
+      "erf",
+      "sigmoid",
+      "log",
+      "sin",
+      "cos",
+      "floor",
+      "round",
+      "sign",
+      "relu",
+      "not",
+    ].map((op) => [op, alwaysLegal]),
   ),
-  ...Object.fromEntries(["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((op) => [op, alwaysLegal])),
+  ...Object.fromEntries(
+    ["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((op) => [op, alwaysLegal]),
+  ),
   cast: (node, source) =>
-    node.inputs.some((id) => isHostView(source, id)) || node.type.dtype === "i32" || isFloat(node.type.dtype) ? undefined : `expected a cast of an input, or to a number, got one to ${node.type.dtype}`,
+    node.inputs.some((id) => isHostView(source, id)) || node.type.dtype === "i32" || isFloat(node.type.dtype)
+      ? undefined
+      : `expected a cast of an input, or to a number, got one to ${node.type.dtype}`,
   matmul: alwaysLegal,
   reduce_sum: lastAxisKept,
   reduce_max: lastAxisKept,
@@ -56,11 +83,14 @@ export const LEGAL_OPS: Readonly<Record<string, (node: Node, source: NodeSource)
   transpose: alwaysLegal,
   expand: alwaysLegal,
   slice: lastAxisWhole,
-  concat: (node) => (numberAttr(node.attrs, "axis") === node.type.shape.length - 1 ? "expected an axis other than the last" : undefined),
+  concat: (node) =>
+    numberAttr(node.attrs, "axis") === node.type.shape.length - 1 ? "expected an axis other than the last" : undefined,
   gather: (node, source) => {
     const [data, indices] = node.inputs;
-    if (data === undefined || source.node(data).op !== "constant") return "expected a constant table: data that is computed cannot be indexed on the chip";
-    if (indices === undefined || !isHostView(source, indices)) return "expected indices that are an input: they are looked up by the host";
+    if (data === undefined || source.node(data).op !== "constant")
+      return "expected a constant table: data that is computed cannot be indexed on the chip";
+    if (indices === undefined || !isHostView(source, indices))
+      return "expected indices that are an input: they are looked up by the host";
     return numberAttr(node.attrs, "axis") === 0 ? undefined : "expected axis 0";
   },
 };
@@ -68,8 +98,15 @@ export const LEGAL_OPS: Readonly<Record<string, (node: Node, source: NodeSource)
 /** Element types that a tensor of a graph after `precision` may have: fp16, truth values, and integers that only the host reads. */
 function machineType(node: Node, source: NodeSource): string | undefined {
   const { dtype, shape } = node.type;
-  if (dtype === "f16" || dtype === "bool" || (dtype === "f32" && node.op === "constant" && shape.every((extent) => extent === 1))) return undefined;
-  return dtype === "i32" && isHostView(source, node.id) ? undefined : `expected a tensor of f16, got ${formatType(node.type)}`;
+  if (
+    dtype === "f16" ||
+    dtype === "bool" ||
+    (dtype === "f32" && node.op === "constant" && shape.every((extent) => extent === 1))
+  )
+    return undefined;
+  return dtype === "i32" && isHostView(source, node.id)
+    ? undefined
+    : `expected a tensor of f16, got ${formatType(node.type)}`;
 }
 
 export interface LegalProblem {
@@ -79,10 +116,15 @@ export interface LegalProblem {
 
 /** Everything in a graph that the machine cannot do; with `types`, also tensors that are not of a machine type. */
 export function legalProblems(graph: Graph, types: boolean): LegalProblem[] {
-  const source: NodeSource = { node: (id) => graph.nodes[id] ?? fail("LPU2012", { message: `node %${id} does not exist` }) };
+  const source: NodeSource = {
+    node: (id) => graph.nodes[id] ?? fail("LPU2012", { message: `node %${id} does not exist` }),
+  };
   return graph.nodes.flatMap((node) => {
     const row = LEGAL_OPS[node.op];
-    const reason = row === undefined ? `the chip has no '${node.op}' of computed operands` : (row(node, source) ?? (types ? machineType(node, source) : undefined));
+    const reason =
+      row === undefined
+        ? `the chip has no '${node.op}' of computed operands`
+        : (row(node, source) ?? (types ? machineType(node, source) : undefined));
     return reason === undefined ? [] : [{ node, reason }];
   });
 }
@@ -90,7 +132,11 @@ export function legalProblems(graph: Graph, types: boolean): LegalProblem[] {
 /** Raises one error that holds every problem. */
 export function requireLegal(graph: Graph, types = true): void {
   const errors = legalProblems(graph, types).map(
-    ({ node, reason }) => new CompileError("LPU2101", { message: `not supported on the chip: ${reason}`, node: `${node.origin.join(", ")} (${node.op})` }),
+    ({ node, reason }) =>
+      new CompileError("LPU2101", {
+        message: `not supported on the chip: ${reason}`,
+        node: `${node.origin.join(", ")} (${node.op})`,
+      }),
   );
   const [first, ...others] = errors;
   if (first !== undefined) throw new CompileError(first.code, first.details, others);

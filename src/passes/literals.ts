@@ -29,7 +29,8 @@ export interface LaneMapLiteral extends Literal {
   readonly laneMap: readonly LaneEntry[];
 }
 
-export const isLaneMap = (literal: Literal | undefined): literal is LaneMapLiteral => literal !== undefined && "laneMap" in literal;
+export const isLaneMap = (literal: Literal | undefined): literal is LaneMapLiteral =>
+  literal !== undefined && "laneMap" in literal;
 
 const hash = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 32);
 
@@ -42,7 +43,13 @@ export function deriveLiteral(bases: readonly Literal[], how: string, type: Tens
 
 /** The result of an operation on constants: at once if small, otherwise when it is loaded. */
 export function foldOp(op: string, attrs: Attrs, bases: readonly Literal[], type: TensorType): Literal {
-  const load = (): Tensor => evaluateNode(op, bases.map((base) => base.load()), attrs, type);
+  const load = (): Tensor =>
+    evaluateNode(
+      op,
+      bases.map((base) => base.load()),
+      attrs,
+      type,
+    );
   const elements = bases.reduce((sum, base) => sum + elementCount(base.shape), elementCount(type.shape));
   return elements <= EAGER_ELEMENTS ? literalOf(load()) : deriveLiteral(bases, `${op} ${attrsKey(attrs)}`, type, load);
 }
@@ -53,13 +60,21 @@ export const filledLiteral = (type: TensorType, value: number): Literal => {
   return deriveLiteral([], `fill ${formatType(type)} ${value}`, type, load);
 };
 
-export function laneMapLiteral(rows: number, columns: number, entries: readonly LaneEntry[], dtype: DType): LaneMapLiteral {
+export function laneMapLiteral(
+  rows: number,
+  columns: number,
+  entries: readonly LaneEntry[],
+  dtype: DType,
+): LaneMapLiteral {
   const sums = new Map<number, LaneEntry>();
   for (const { from, to, sign } of entries) {
     const place = from * columns + to;
     sums.set(place, { from, to, sign: sign + (sums.get(place)?.sign ?? 0) });
   }
-  const laneMap = [...sums.keys()].sort((a, b) => a - b).flatMap((place) => sums.get(place) ?? []).filter((entry) => entry.sign !== 0);
+  const laneMap = [...sums.keys()]
+    .sort((a, b) => a - b)
+    .flatMap((place) => sums.get(place) ?? [])
+    .filter((entry) => entry.sign !== 0);
   const type: TensorType = { dtype, shape: [rows, columns] };
   const load = (): Tensor => {
     const values = new Float32Array(rows * columns);
@@ -67,14 +82,22 @@ export function laneMapLiteral(rows: number, columns: number, entries: readonly 
     return tensorOf(dtype, type.shape, values);
   };
   const text = laneMap.map(({ from, to, sign }) => `${from}>${to}${sign === 1 ? "" : `*${sign}`}`).join(" ");
-  return { dtype, shape: type.shape, key: `lanes ${formatType(type)} ${text.length <= 80 ? text : `#${hash(text)}`}`, load, laneMap };
+  return {
+    dtype,
+    shape: type.shape,
+    key: `lanes ${formatType(type)} ${text.length <= 80 ? text : `#${hash(text)}`}`,
+    load,
+    laneMap,
+  };
 }
 
 /** x @ (A B) == (x @ A) @ B. */
 export function composeLaneMaps(a: LaneMapLiteral, b: LaneMapLiteral): LaneMapLiteral {
   const next = new Map<number, LaneEntry[]>();
   for (const entry of b.laneMap) next.set(entry.from, [...(next.get(entry.from) ?? []), entry]);
-  const entries = a.laneMap.flatMap(({ from, to, sign }) => (next.get(to) ?? []).map((second) => ({ from, to: second.to, sign: sign * second.sign })));
+  const entries = a.laneMap.flatMap(({ from, to, sign }) =>
+    (next.get(to) ?? []).map((second) => ({ from, to: second.to, sign: sign * second.sign })),
+  );
   return laneMapLiteral(a.shape[0] ?? 0, b.shape[1] ?? 0, entries, a.dtype);
 }
 
@@ -83,14 +106,22 @@ export const addLaneMaps = (a: LaneMapLiteral, b: LaneMapLiteral): LaneMapLitera
   laneMapLiteral(a.shape[0] ?? 0, a.shape[1] ?? 0, [...a.laneMap, ...b.laneMap], a.dtype);
 
 export const negateLaneMap = (a: LaneMapLiteral): LaneMapLiteral =>
-  laneMapLiteral(a.shape[0] ?? 0, a.shape[1] ?? 0, a.laneMap.map((entry) => ({ ...entry, sign: -entry.sign })), a.dtype);
+  laneMapLiteral(
+    a.shape[0] ?? 0,
+    a.shape[1] ?? 0,
+    a.laneMap.map((entry) => ({ ...entry, sign: -entry.sign })),
+    a.dtype,
+  );
 
 /** Values of a constant that is small enough to be looked at; the same array each time. */
 const seen = new WeakMap<Literal, Tensor>();
 export function smallValues(literal: Literal): Tensor | undefined {
   if (elementCount(literal.shape) > EAGER_ELEMENTS) return undefined;
   const known = seen.get(literal) ?? literal.load();
-  invariant(known.data.length === elementCount(literal.shape), `constant '${literal.key}' has as many elements as its shape`);
+  invariant(
+    known.data.length === elementCount(literal.shape),
+    `constant '${literal.key}' has as many elements as its shape`,
+  );
   seen.set(literal, known);
   return known;
 }

@@ -17,10 +17,19 @@ export interface PairMemory {
   touched: number;
 }
 
-export const pairMemory = (target: Target): PairMemory => ({ freeAt: new Int32Array(2 * target.rowsPerBank), touched: 0 });
+export const pairMemory = (target: Target): PairMemory => ({
+  freeAt: new Int32Array(2 * target.rowsPerBank),
+  touched: 0,
+});
 
 /** First row of a block that is free in all the given pairs from cycle `by` on, or -1. */
-export const findRows = (target: Target, pairs: readonly PairMemory[], rows: number, by: number, fromTop: boolean): number => {
+export const findRows = (
+  target: Target,
+  pairs: readonly PairMemory[],
+  rows: number,
+  by: number,
+  fromTop: boolean,
+): number => {
   const total = 2 * target.rowsPerBank;
   const bank = target.rowsPerBank;
   if (rows > bank) return -1;

@@ -35,13 +35,19 @@ export interface Fit {
 }
 
 /** Pairs of factors (result, operand), dim by dim; undefined where radices do not meet. */
-export const factorPairs = (full: View, fullShape: Shape, operand: View): readonly (readonly [Factor, Factor])[] | undefined => {
+export const factorPairs = (
+  full: View,
+  fullShape: Shape,
+  operand: View,
+): readonly (readonly [Factor, Factor])[] | undefined => {
   const expanded = expandView(operand, fullShape);
   const pairs: (readonly [Factor, Factor])[] = [];
   for (const [axis, factors] of full.dims.entries()) {
     const other = expanded.dims[axis] ?? [];
     const zero = other.length === 1 && other[0]?.row === 0 && other[0]?.column === 0;
-    const aligned = zero ? factors.map((f): [Factor, Factor] => [f, { extent: f.extent, row: 0, column: 0 }]) : align(factors, other);
+    const aligned = zero
+      ? factors.map((f): [Factor, Factor] => [f, { extent: f.extent, row: 0, column: 0 }])
+      : align(factors, other);
     if (aligned === undefined) return undefined;
     pairs.push(...aligned);
   }
@@ -82,7 +88,11 @@ export const fitOperand = (target: Target, full: View, fullShape: Shape, operand
 };
 
 /** Rows of the operand for result rows first .. first + count - 1, as runs. */
-export const runsOf = (fit: { readonly digits: readonly RowDigit[]; readonly row: number }, first: number, count: number): Run[] => {
+export const runsOf = (
+  fit: { readonly digits: readonly RowDigit[]; readonly row: number },
+  first: number,
+  count: number,
+): Run[] => {
   const runs: { row: number; step: number; count: number }[] = [];
   const digits = [...fit.digits].sort((a, b) => b.out - a.out);
   for (let r = first; r < first + count; r++) {

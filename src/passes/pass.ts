@@ -55,7 +55,14 @@ export interface PassOptions {
 export class PassError extends CompileError {
   readonly pass: string;
   readonly reproducer: string;
-  constructor(code: DiagnosticCode, details: Details, others: readonly CompileError[], pass: string, reproducer: string, cause: unknown) {
+  constructor(
+    code: DiagnosticCode,
+    details: Details,
+    others: readonly CompileError[],
+    pass: string,
+    reproducer: string,
+    cause: unknown,
+  ) {
     super(code, details, others);
     this.name = "PassError";
     this.pass = pass;
@@ -66,7 +73,12 @@ export class PassError extends CompileError {
 
 const NO_CLOCK = (): number => 0;
 
-export function runPasses(graph: Graph, passes: readonly Pass[], context: PassContext, options: PassOptions = {}): Graph {
+export function runPasses(
+  graph: Graph,
+  passes: readonly Pass[],
+  context: PassContext,
+  options: PassOptions = {},
+): Graph {
   const { verify = false, clock = NO_CLOCK, onPass, limit = passes.length } = options;
   let current = graph;
   for (const [index, pass] of passes.slice(0, limit).entries()) {
@@ -80,7 +92,17 @@ export function runPasses(graph: Graph, passes: readonly Pass[], context: PassCo
       return after;
     });
     const milliseconds = clock() - start;
-    onPass?.({ pass, ordinal: index + 1, of: passes.length, changed: !equalGraphs(before, current), nodes: current.nodes.length, milliseconds }, current);
+    onPass?.(
+      {
+        pass,
+        ordinal: index + 1,
+        of: passes.length,
+        changed: !equalGraphs(before, current),
+        nodes: current.nodes.length,
+        milliseconds,
+      },
+      current,
+    );
   }
   return current;
 }
@@ -108,8 +130,18 @@ function guarded(pass: Pass, graph: Graph, context: PassContext, run: () => Grap
     return run();
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    const reproducer = [`; run: opt --passes=${pass.name} --target=${context.target.name}`, printGraph(graph)].join("\n");
-    if (error instanceof CompileError) throw new PassError(error.code, error.details, error.others, pass.name, reproducer, error);
-    throw new PassError("LPU5000", { message: `pass '${pass.name}': ${error.message}` }, [], pass.name, reproducer, error);
+    const reproducer = [`; run: opt --passes=${pass.name} --target=${context.target.name}`, printGraph(graph)].join(
+      "\n",
+    );
+    if (error instanceof CompileError)
+      throw new PassError(error.code, error.details, error.others, pass.name, reproducer, error);
+    throw new PassError(
+      "LPU5000",
+      { message: `pass '${pass.name}': ${error.message}` },
+      [],
+      pass.name,
+      reproducer,
+      error,
+    );
   }
 }

@@ -25,11 +25,22 @@ export const PIPELINE: readonly Pass[] = [
 ];
 
 /** The pipeline without some passes, or only some, or up to one; names as in the list. */
-export function selectPasses(edit: { readonly skip?: readonly string[]; readonly only?: readonly string[]; readonly stopAfter?: string }): readonly Pass[] {
+export function selectPasses(edit: {
+  readonly skip?: readonly string[];
+  readonly only?: readonly string[];
+  readonly stopAfter?: string;
+}): readonly Pass[] {
   const names = PIPELINE.map(({ name }) => name);
-  for (const name of [...(edit.skip ?? []), ...(edit.only ?? []), ...(edit.stopAfter === undefined ? [] : [edit.stopAfter])]) {
-    if (!names.includes(name)) fail("LPU2102", { message: `unknown pass '${name}'`, hint: `passes are ${names.join(", ")}` });
+  for (const name of [
+    ...(edit.skip ?? []),
+    ...(edit.only ?? []),
+    ...(edit.stopAfter === undefined ? [] : [edit.stopAfter]),
+  ]) {
+    if (!names.includes(name))
+      fail("LPU2102", { message: `unknown pass '${name}'`, hint: `passes are ${names.join(", ")}` });
   }
   const end = edit.stopAfter === undefined ? names.length : names.indexOf(edit.stopAfter) + 1;
-  return PIPELINE.slice(0, end).filter(({ name }) => !(edit.skip ?? []).includes(name) && (edit.only === undefined || edit.only.includes(name)));
+  return PIPELINE.slice(0, end).filter(
+    ({ name }) => !(edit.skip ?? []).includes(name) && (edit.only === undefined || edit.only.includes(name)),
+  );
 }

@@ -28,12 +28,15 @@ export function toF16(tensor: Tensor): { readonly tensor: Tensor; readonly satur
 }
 
 /** How many finite values of a constant are beyond fp16. */
-export const saturatedValues = (literal: Literal): number => (isFloat(literal.dtype) ? toF16(literal.load()).saturated : 0);
+export const saturatedValues = (literal: Literal): number =>
+  isFloat(literal.dtype) ? toF16(literal.load()).saturated : 0;
 
 function halfLiteral(literal: Literal): Literal {
   if (isLaneMap(literal)) return laneMapLiteral(literal.shape[0] ?? 0, literal.shape[1] ?? 0, literal.laneMap, "f16");
   const load = (): Tensor => toF16(literal.load()).tensor;
-  return elementCount(literal.shape) <= SMALL ? literalOf(load()) : deriveLiteral([literal], "f16", { dtype: "f16", shape: literal.shape }, load);
+  return elementCount(literal.shape) <= SMALL
+    ? literalOf(load())
+    : deriveLiteral([literal], "f16", { dtype: "f16", shape: literal.shape }, load);
 }
 
 const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];
@@ -60,7 +63,8 @@ class Narrowing {
   constructor(graph: Graph) {
     this.graph = graph;
     this.indices = indexNodes(graph);
-    for (const node of graph.nodes) this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.convert(node)));
+    for (const node of graph.nodes)
+      this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.convert(node)));
   }
 
   private input(node: Node): NodeId {
@@ -71,19 +75,27 @@ class Narrowing {
   private convert(node: Node): NodeId {
     const { g } = this;
     if (node.op === "constant") return g.constant(this.constantOf(node));
-    if (node.op === "gather") return g.emit("gather", [this.number(node.inputs[0] ?? 0), this.map(node.inputs[1] ?? 0)], node.attrs);
+    if (node.op === "gather")
+      return g.emit("gather", [this.number(node.inputs[0] ?? 0), this.map(node.inputs[1] ?? 0)], node.attrs);
     if (this.indices[node.id] === 1) return g.emit(node.op, node.inputs.map(this.map), node.attrs);
-    if (node.op === "cast") return node.type.dtype === "bool" ? this.truth(node.inputs[0] ?? 0) : this.number(node.inputs[0] ?? 0);
+    if (node.op === "cast")
+      return node.type.dtype === "bool" ? this.truth(node.inputs[0] ?? 0) : this.number(node.inputs[0] ?? 0);
     const [first] = node.inputs;
-    if (VIEWS.includes(node.op) && first !== undefined) return g.emit(node.op, [this.isTruth(first) ? this.map(first) : this.number(first)], node.attrs);
+    if (VIEWS.includes(node.op) && first !== undefined)
+      return g.emit(node.op, [this.isTruth(first) ? this.map(first) : this.number(first)], node.attrs);
     const immediates = isElementwise(node.op) && node.op !== "select";
-    return g.emit(node.op, node.inputs.map((id) => this.operand(node, id, immediates)), node.attrs);
+    return g.emit(
+      node.op,
+      node.inputs.map((id) => this.operand(node, id, immediates)),
+      node.attrs,
+    );
   }
 
   private operand(node: Node, id: NodeId, immediates: boolean): NodeId {
     if (LOGIC.includes(node.op) || this.isTruth(id)) return this.truth(id);
     const literal = this.g.literal(this.map(id));
-    if (immediates && literal !== undefined && elementCount(literal.shape) === 1) return this.g.constant(this.immediate(id));
+    if (immediates && literal !== undefined && elementCount(literal.shape) === 1)
+      return this.g.constant(this.immediate(id));
     return this.number(id);
   }
 
@@ -139,4 +151,3 @@ export const precision: Pass = {
   requires: ["legal-ops"],
   ensures: ["legal"],
 };
-

@@ -31,7 +31,8 @@ const after = (line: Timeline, at: number): number => {
 export const fit = (line: Timeline, at: number, length: number): number => {
   const { starts, ends } = line;
   let start = at;
-  for (let i = after(line, at); i < starts.length && (starts[i] as number) < start + length; i++) start = ends[i] as number;
+  for (let i = after(line, at); i < starts.length && (starts[i] as number) < start + length; i++)
+    start = ends[i] as number;
   return start;
 };
 
@@ -122,7 +123,8 @@ export class Figure {
   }
 
   commit(): void {
-    for (let i = 0; i < this.lines.length; i++) book(this.lines[i] as Timeline, this.starts[i] as number, this.ends[i] as number);
+    for (let i = 0; i < this.lines.length; i++)
+      book(this.lines[i] as Timeline, this.starts[i] as number, this.ends[i] as number);
     this.clear();
   }
 }

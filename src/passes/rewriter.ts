@@ -103,7 +103,12 @@ export class Rewriter {
   }
 
   emit(op: string, inputs: readonly NodeId[], attrs: Attrs = {}): NodeId {
-    const type = inferType(op, inputs.map((id) => this.type(id)), attrs, this.origin);
+    const type = inferType(
+      op,
+      inputs.map((id) => this.type(id)),
+      attrs,
+      this.origin,
+    );
     const literals = inputs.flatMap((id) => this.literal(id) ?? []);
     if (inputs.length > 0 && literals.length === inputs.length) return this.constant(foldOp(op, attrs, literals, type));
     const key = nodeKey(op, inputs, attrs, type);
@@ -126,7 +131,9 @@ export class Rewriter {
     if (node.op === "input") return this.input(node, node.type);
     const literal = node.attrs["value"];
     const constant = node.op === "constant" && typeof literal === "object" && "load" in literal ? literal : undefined;
-    return this.from(node, () => (constant === undefined ? this.emit(node.op, node.inputs.map(map), node.attrs) : this.constant(constant)));
+    return this.from(node, () =>
+      constant === undefined ? this.emit(node.op, node.inputs.map(map), node.attrs) : this.constant(constant),
+    );
   }
 
   /** What `make` emits carries the origin of this node. */
@@ -185,7 +192,13 @@ export class Rewriter {
     return id;
   }
 
-  private push(op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType, origin: readonly string[]): NodeId {
+  private push(
+    op: string,
+    inputs: readonly NodeId[],
+    attrs: Attrs,
+    type: TensorType,
+    origin: readonly string[],
+  ): NodeId {
     const id = this.nodes.length;
     this.nodes.push(Object.freeze({ id, op, inputs: [...inputs], attrs, type, origin }));
     return id;
@@ -220,5 +233,8 @@ export const sameGraph = (a: Graph, b: Graph): boolean =>
   a.outputs.every((output, i) => output.node === b.outputs[i]?.node) &&
   a.nodes.every((node, id) => {
     const other = b.nodes[id];
-    return other !== undefined && nodeKey(node.op, node.inputs, node.attrs, node.type) === nodeKey(other.op, other.inputs, other.attrs, other.type);
+    return (
+      other !== undefined &&
+      nodeKey(node.op, node.inputs, node.attrs, node.type) === nodeKey(other.op, other.inputs, other.attrs, other.type)
+    );
   });

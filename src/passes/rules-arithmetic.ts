@@ -11,23 +11,72 @@ import { opRow } from "../ir/ops.js";
 import { broadcastShapes, equalShapes, isFloat } from "../ir/tensor.js";
 import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 
-export const operandOf = (node: { readonly inputs: readonly NodeId[] }, index: number): NodeId => node.inputs[index] ?? 0;
+export const operandOf = (node: { readonly inputs: readonly NodeId[] }, index: number): NodeId =>
+  node.inputs[index] ?? 0;
 const isConstant = (g: Rewriter, id: NodeId): boolean => g.literal(id) !== undefined;
 /** The operand itself, if it already has the type of the node that it is to replace. */
 const ifSameShape = (g: Rewriter, id: NodeId, node: Candidate): NodeId | undefined =>
   equalShapes(g.shape(id), node.type.shape) ? id : g.emit("expand", [id], { shape: node.type.shape });
 
-const UNARY_OPS = ["neg", "abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "tanh", "sigmoid", "erf", "sin", "cos", "floor", "ceil", "round", "sign", "relu", "not", "is_nan", "softplus", "gelu", "silu", "cast"];
-const BINARY_OPS = ["add", "sub", "mul", "div", "pow", "max", "min", "mod", "eq", "lt", "le", "gt", "ge", "and", "or", "xor"];
+const UNARY_OPS = [
+  "neg",
+  "abs",
+  "exp",
+  "log",
+  "sqrt",
+  "rsqrt",
+  "reciprocal",
+  "tanh",
+  "sigmoid",
+  "erf",
+  "sin",
+  "cos",
+  "floor",
+  "ceil",
+  "round",
+  "sign",
+  "relu",
+  "not",
+  "is_nan",
+  "softplus",
+  "gelu",
+  "silu",
+  "cast",
+];
+const BINARY_OPS = [
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "pow",
+  "max",
+  "min",
+  "mod",
+  "eq",
+  "lt",
+  "le",
+  "gt",
+  "ge",
+  "and",
+  "or",
+  "xor",
+];
 const COMMUTATIVE = ["add", "mul", "max", "min", "eq", "and", "or", "xor"];
 export const ELEMENTWISE_OPS: readonly string[] = [...UNARY_OPS, ...BINARY_OPS, "select"];
 
 /** Shape of an elementwise result if operand `index` had another shape. */
 const shapeWith = (g: Rewriter, node: Candidate, index: number, shape: Shape): Shape =>
-  broadcastShapes(node.inputs.map((id, i) => (i === index ? shape : g.shape(id))), node.op);
+  broadcastShapes(
+    node.inputs.map((id, i) => (i === index ? shape : g.shape(id))),
+    node.op,
+  );
 
 const withOperand = (g: Rewriter, node: Candidate, index: number, id: NodeId): NodeId =>
-  g.emit(node.op, node.inputs.map((old, i) => (i === index ? id : old)), node.attrs);
+  g.emit(
+    node.op,
+    node.inputs.map((old, i) => (i === index ? id : old)),
+    node.attrs,
+  );
 
 const uniformToScalar: Rule = {
   name: "uniform-to-scalar",
@@ -69,7 +118,11 @@ const sinkExpand: Rule = {
     if (first === undefined || !node.inputs.every((id) => id === first || g.shape(id).length === 0)) return undefined;
     const inner = operandOf(g.node(first), 0);
     if (elementCount(g.shape(inner)) >= elementCount(node.type.shape)) return undefined;
-    const small = g.emit(node.op, node.inputs.map((id) => (id === first ? inner : id)), node.attrs);
+    const small = g.emit(
+      node.op,
+      node.inputs.map((id) => (id === first ? inner : id)),
+      node.attrs,
+    );
     return g.from(g.node(first), () => g.emit("expand", [small], { shape: node.type.shape }));
   },
 };
@@ -140,7 +193,10 @@ const subtractConstant: Rule = {
   name: "subtract-constant",
   law: "x - c == x + (-c)",
   ops: ["sub"],
-  rewrite: (g, node) => (isConstant(g, operandOf(node, 1)) ? g.emit("add", [operandOf(node, 0), g.emit("neg", [operandOf(node, 1)])]) : undefined),
+  rewrite: (g, node) =>
+    isConstant(g, operandOf(node, 1))
+      ? g.emit("add", [operandOf(node, 0), g.emit("neg", [operandOf(node, 1)])])
+      : undefined,
 };
 
 const divideConstant: Rule = {
@@ -160,10 +216,14 @@ const multiplyReciprocal: Rule = {
   law: "x * (1 / y) == x / y",
   ops: ["mul"],
   rewrite: (g, node) => {
-    for (const [x, y] of [[operandOf(node, 0), operandOf(node, 1)], [operandOf(node, 1), operandOf(node, 0)]] as const) {
+    for (const [x, y] of [
+      [operandOf(node, 0), operandOf(node, 1)],
+      [operandOf(node, 1), operandOf(node, 0)],
+    ] as const) {
       const quotient = g.node(y);
       if (quotient.op !== "div" || g.uniform(operandOf(quotient, 0)) !== 1) continue;
-      if (!equalShapes(broadcastShapes([g.shape(x), g.shape(operandOf(quotient, 1))], "mul"), node.type.shape)) continue;
+      if (!equalShapes(broadcastShapes([g.shape(x), g.shape(operandOf(quotient, 1))], "mul"), node.type.shape))
+        continue;
       g.through(y, "div");
       return g.emit("div", [x, operandOf(quotient, 1)]);
     }
@@ -192,19 +252,25 @@ const signs: Rule = {
   ops: ["add", "sub", "mul", "div", "neg"],
   rewrite: (g, node) => {
     const [a, b] = [operandOf(node, 0), operandOf(node, node.inputs.length - 1)];
-    const negated = (id: NodeId): NodeId | undefined => (g.node(id).op === "neg" ? operandOf(g.node(id), 0) : undefined);
+    const negated = (id: NodeId): NodeId | undefined =>
+      g.node(id).op === "neg" ? operandOf(g.node(id), 0) : undefined;
     const [plainA, plainB] = [negated(a), negated(b)];
     const look = (id: NodeId): void => void g.through(id, g.node(id).op);
     if (node.op === "neg") {
       const inner = g.node(a);
-      if (inner.op === "sub" && isFloat(node.type.dtype)) return look(a), g.emit("sub", [operandOf(inner, 1), operandOf(inner, 0)]);
-      if (inner.op === "mul" && isConstant(g, operandOf(inner, 1))) return look(a), g.emit("mul", [operandOf(inner, 0), g.emit("neg", [operandOf(inner, 1)])]);
+      if (inner.op === "sub" && isFloat(node.type.dtype))
+        return look(a), g.emit("sub", [operandOf(inner, 1), operandOf(inner, 0)]);
+      if (inner.op === "mul" && isConstant(g, operandOf(inner, 1)))
+        return look(a), g.emit("mul", [operandOf(inner, 0), g.emit("neg", [operandOf(inner, 1)])]);
       return undefined;
     }
-    if (plainB !== undefined && (node.op === "add" || node.op === "sub")) return look(b), g.emit(node.op === "add" ? "sub" : "add", [a, plainB]);
+    if (plainB !== undefined && (node.op === "add" || node.op === "sub"))
+      return look(b), g.emit(node.op === "add" ? "sub" : "add", [a, plainB]);
     if (plainA !== undefined && node.op === "add") return look(a), g.emit("sub", [b, plainA]);
-    if (plainA !== undefined && node.op === "mul" && isConstant(g, b)) return look(a), g.emit("mul", [plainA, g.emit("neg", [b])]);
-    if (plainA !== undefined && plainB !== undefined && (node.op === "mul" || node.op === "div")) return look(a), look(b), g.emit(node.op, [plainA, plainB]);
+    if (plainA !== undefined && node.op === "mul" && isConstant(g, b))
+      return look(a), g.emit("mul", [plainA, g.emit("neg", [b])]);
+    if (plainA !== undefined && plainB !== undefined && (node.op === "mul" || node.op === "div"))
+      return look(a), look(b), g.emit(node.op, [plainA, plainB]);
     return undefined;
   },
 };
@@ -217,7 +283,11 @@ const chainConstants: Rule = {
     const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
     const [outer, other] = node.op === "sub" ? [b, a] : [a, b];
     const inner = g.node(outer);
-    if (!isConstant(g, other) || (inner.op !== node.op && !(node.op === "add" && inner.op === "sub") && !(node.op === "sub" && inner.op === "add"))) return undefined;
+    if (
+      !isConstant(g, other) ||
+      (inner.op !== node.op && !(node.op === "add" && inner.op === "sub") && !(node.op === "sub" && inner.op === "add"))
+    )
+      return undefined;
     if (node.op === "sub" && inner.op === "sub") return undefined;
     const index = inner.op === "sub" ? 0 : 1;
     const [x, c] = [operandOf(inner, 1 - index), operandOf(inner, index)];
@@ -248,7 +318,9 @@ const selectRules: Rule = {
 
 /** Casts after which nothing of the value is lost. */
 const widens = (from: keyof typeof DTYPES, to: keyof typeof DTYPES): boolean =>
-  from === "bool" || (isFloat(to) && from !== "f32" && DTYPES[to].bytes === 4) || (!isFloat(from) && !isFloat(to) && to === "i32" && from !== "u32");
+  from === "bool" ||
+  (isFloat(to) && from !== "f32" && DTYPES[to].bytes === 4) ||
+  (!isFloat(from) && !isFloat(to) && to === "i32" && from !== "u32");
 
 const casts: Rule = {
   name: "cast",
@@ -268,8 +340,23 @@ const casts: Rule = {
 };
 
 export const ARITHMETIC_RULES: readonly Rule[] = [
-  uniformToScalar, sinkExpand, dropExpand, constantsLast, neutral, absorbing, idempotent, involution, projection,
-  subtractConstant, divideConstant, multiplyReciprocal, divideQuotient, signs, chainConstants, selectRules, casts,
+  uniformToScalar,
+  sinkExpand,
+  dropExpand,
+  constantsLast,
+  neutral,
+  absorbing,
+  idempotent,
+  involution,
+  projection,
+  subtractConstant,
+  divideConstant,
+  multiplyReciprocal,
+  divideQuotient,
+  signs,
+  chainConstants,
+  selectRules,
+  casts,
 ];
 
 /** Whether an operation works place by place, as its row says. */

@@ -29,7 +29,8 @@ function atomsOf(shape: Shape): Atoms {
 function splitAtom(atoms: Atoms, atom: number, outer: number): readonly [number, number] {
   const [first, second] = [atoms.extents.length, atoms.extents.length + 1];
   atoms.extents.push(outer, (atoms.extents[atom] ?? 1) / outer);
-  const replace = (list: readonly number[]): number[] => list.flatMap((other) => (other === atom ? [first, second] : [other]));
+  const replace = (list: readonly number[]): number[] =>
+    list.flatMap((other) => (other === atom ? [first, second] : [other]));
   atoms.base = replace(atoms.base);
   atoms.dims = atoms.dims.map(replace);
   return [first, second];
@@ -74,7 +75,8 @@ function fewestSteps(atoms: Atoms, from: Shape): readonly Step[] {
   const place = new Map(atoms.base.map((atom, i) => [atom, i]));
   const places = order.map((atom) => place.get(atom) ?? 0);
   if (isAscending(places)) return equalShapes(from, to) ? [] : [{ reshape: to }];
-  const contiguous = (group: readonly number[]): boolean => group.every((atom, i) => i === 0 || (place.get(atom) ?? 0) === (place.get(group[i - 1] ?? 0) ?? 0) + 1);
+  const contiguous = (group: readonly number[]): boolean =>
+    group.every((atom, i) => i === 0 || (place.get(atom) ?? 0) === (place.get(group[i - 1] ?? 0) ?? 0) + 1);
   if (atoms.dims.every(contiguous)) {
     // Result axes are whole pieces of the operand: cut, then permute. Axes of extent 1 keep their place before the next one.
     const first = (axis: number): number => {
@@ -97,7 +99,11 @@ function fewestSteps(atoms: Atoms, from: Shape): readonly Step[] {
   }
   const sorted = [...pieces].sort((a, b) => a.start - b.start);
   const extent = (piece: Piece): number => product(atoms.base.slice(piece.start, piece.start + piece.length));
-  return [{ reshape: sorted.map(extent) }, { transpose: pieces.map((piece) => sorted.indexOf(piece)) }, { reshape: to }];
+  return [
+    { reshape: sorted.map(extent) },
+    { transpose: pieces.map((piece) => sorted.indexOf(piece)) },
+    { reshape: to },
+  ];
 }
 
 /** A run of atoms that are neighbours in the operand and in the result. */
@@ -110,14 +116,20 @@ function mergePieces(places: readonly number[]): Piece[] {
   const pieces: Piece[] = [];
   for (const start of places) {
     const last = pieces[pieces.length - 1];
-    if (last !== undefined && last.start + last.length === start) pieces[pieces.length - 1] = { start: last.start, length: last.length + 1 };
+    if (last !== undefined && last.start + last.length === start)
+      pieces[pieces.length - 1] = { start: last.start, length: last.length + 1 };
     else pieces.push({ start, length: 1 });
   }
   return pieces;
 }
 
 /** The permutation that takes `from` to `to`, if each axis stays whole; axes of extent 1 are matched in order. */
-function unitPermutation(from: Shape, to: Shape, atoms: Atoms, place: ReadonlyMap<number, number>): readonly number[] | undefined {
+function unitPermutation(
+  from: Shape,
+  to: Shape,
+  atoms: Atoms,
+  place: ReadonlyMap<number, number>,
+): readonly number[] | undefined {
   if (from.length !== to.length) return undefined;
   const starts: number[] = [];
   let next = 0;
@@ -185,7 +197,13 @@ const viewChain: Rule = {
     const steps = fewestSteps(atoms, g.shape(base));
     if (steps.length >= chain.length) return undefined;
     for (const id of passed) g.through(id, g.node(id).op);
-    return steps.reduce((x, step) => ("reshape" in step ? g.emit("reshape", [x], { shape: step.reshape }) : g.emit("transpose", [x], { perm: step.transpose })), base);
+    return steps.reduce(
+      (x, step) =>
+        "reshape" in step
+          ? g.emit("reshape", [x], { shape: step.reshape })
+          : g.emit("transpose", [x], { perm: step.transpose }),
+      base,
+    );
   },
 };
 
@@ -199,10 +217,15 @@ const identityView: Rule = {
       const perm = intsAttr(node.attrs, "perm");
       if (isAscending(perm)) return x;
       const moved = perm.filter((axis) => g.shape(x)[axis] !== 1);
-      return moved.every((axis, i) => i === 0 || axis > (moved[i - 1] ?? 0)) ? g.emit("reshape", [x], { shape: node.type.shape }) : undefined;
+      return moved.every((axis, i) => i === 0 || axis > (moved[i - 1] ?? 0))
+        ? g.emit("reshape", [x], { shape: node.type.shape })
+        : undefined;
     }
     if (node.inputs.length !== 1 || !equalShapes(g.shape(x), node.type.shape)) return undefined;
-    return node.op === "slice" && intsAttr(node.attrs, "strides").some((stride, axis) => stride !== 1 && (node.type.shape[axis] ?? 1) > 1) ? undefined : x;
+    return node.op === "slice" &&
+      intsAttr(node.attrs, "strides").some((stride, axis) => stride !== 1 && (node.type.shape[axis] ?? 1) > 1)
+      ? undefined
+      : x;
   },
 };
 
@@ -212,7 +235,8 @@ const expandChain: Rule = {
   ops: ["expand"],
   rewrite: (g, node) => {
     const x = operandOf(node, 0);
-    if (elementCount(node.type.shape) === elementCount(g.shape(x))) return g.emit("reshape", [x], { shape: node.type.shape });
+    if (elementCount(node.type.shape) === elementCount(g.shape(x)))
+      return g.emit("reshape", [x], { shape: node.type.shape });
     const inner = g.through(x, "expand");
     return inner === undefined ? undefined : g.emit("expand", inner.inputs, node.attrs);
   },
@@ -243,7 +267,11 @@ const sliceOfConcat: Rule = {
     const whole = g.node(operandOf(node, 0));
     if (whole.op !== "concat") return undefined;
     const axis = numberAttr(whole.attrs, "axis");
-    const [starts, sizes, strides] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "sizes"), intsAttr(node.attrs, "strides")];
+    const [starts, sizes, strides] = [
+      intsAttr(node.attrs, "starts"),
+      intsAttr(node.attrs, "sizes"),
+      intsAttr(node.attrs, "strides"),
+    ];
     const first = starts[axis] ?? 0;
     const last = first + ((sizes[axis] ?? 1) - 1) * (strides[axis] ?? 1);
     let offset = 0;
@@ -252,7 +280,11 @@ const sliceOfConcat: Rule = {
       if (Math.min(first, last) >= offset && Math.max(first, last) < offset + extent) {
         const at = offset;
         g.through(whole.id, "concat");
-        return g.emit("slice", [part], { starts: starts.map((start, i) => (i === axis ? start - at : start)), sizes, strides });
+        return g.emit("slice", [part], {
+          starts: starts.map((start, i) => (i === axis ? start - at : start)),
+          sizes,
+          strides,
+        });
       }
       offset += extent;
     }
@@ -269,8 +301,15 @@ const sliceOfExpand: Rule = {
     if (inner === undefined || elementCount(node.type.shape) === 0) return undefined;
     const x = operandOf(inner, 0);
     const lead = inner.type.shape.length - g.shape(x).length;
-    const own = (name: string, repeated: number): number[] => intsAttr(node.attrs, name).slice(lead).map((value, axis) => (g.shape(x)[axis] === 1 ? repeated : value));
-    const small = g.emit("slice", [x], { starts: own("starts", 0), sizes: own("sizes", 1), strides: own("strides", 1) });
+    const own = (name: string, repeated: number): number[] =>
+      intsAttr(node.attrs, name)
+        .slice(lead)
+        .map((value, axis) => (g.shape(x)[axis] === 1 ? repeated : value));
+    const small = g.emit("slice", [x], {
+      starts: own("starts", 0),
+      sizes: own("sizes", 1),
+      strides: own("strides", 1),
+    });
     return g.emit("expand", [small], { shape: node.type.shape });
   },
 };
@@ -284,16 +323,19 @@ const flattenConcat: Rule = {
     const parts: NodeId[] = [];
     for (const id of node.inputs) {
       const inner = g.node(id);
-      if (inner.op === "concat" && numberAttr(inner.attrs, "axis") === axis) parts.push(...(g.through(id, "concat")?.inputs ?? []));
+      if (inner.op === "concat" && numberAttr(inner.attrs, "axis") === axis)
+        parts.push(...(g.through(id, "concat")?.inputs ?? []));
       else parts.push(id);
     }
     const joined: NodeId[] = [];
     for (const id of parts.filter((part) => g.shape(part)[axis] !== 0)) {
       const last = joined[joined.length - 1];
-      if (last !== undefined && g.literal(last) !== undefined && g.literal(id) !== undefined) joined[joined.length - 1] = g.emit("concat", [last, id], { axis });
+      if (last !== undefined && g.literal(last) !== undefined && g.literal(id) !== undefined)
+        joined[joined.length - 1] = g.emit("concat", [last, id], { axis });
       else joined.push(id);
     }
-    if (joined.length === 0 || (joined.length === node.inputs.length && joined.every((id, i) => id === node.inputs[i]))) return undefined;
+    if (joined.length === 0 || (joined.length === node.inputs.length && joined.every((id, i) => id === node.inputs[i])))
+      return undefined;
     return g.emit("concat", joined, { axis });
   },
 };
@@ -315,7 +357,8 @@ const sinkTranspose: Rule = {
     if (moved === undefined) return undefined;
     const perm = intsAttr(g.node(moved).attrs, "perm");
     if (perm[perm.length - 1] === perm.length - 1 || perm.length !== node.type.shape.length) return undefined;
-    const same = (id: NodeId): boolean => g.node(id).op === "transpose" && equalShapes(intsAttr(g.node(id).attrs, "perm"), perm);
+    const same = (id: NodeId): boolean =>
+      g.node(id).op === "transpose" && equalShapes(intsAttr(g.node(id).attrs, "perm"), perm);
     if (!node.inputs.every((id) => same(id) || g.literal(id) !== undefined)) return undefined;
     const inputs = node.inputs.map((id) => (same(id) ? operandOf(g.node(id), 0) : untranspose(g, id, perm)));
     const inner = g.emit(node.op, inputs, node.attrs);
@@ -328,7 +371,11 @@ function regroupsRows(g: Rewriter, id: NodeId): boolean {
   const node = g.node(id);
   if (node.op !== "reshape") return false;
   const from = g.shape(operandOf(node, 0));
-  return from.length > 1 && node.type.shape.length > 1 && from[from.length - 1] === node.type.shape[node.type.shape.length - 1];
+  return (
+    from.length > 1 &&
+    node.type.shape.length > 1 &&
+    from[from.length - 1] === node.type.shape[node.type.shape.length - 1]
+  );
 }
 
 const sinkReshapeProduct: Rule = {
@@ -351,9 +398,17 @@ const sinkReshape: Rule = {
     const moved = node.inputs.find((id) => regroupsRows(g, id));
     if (moved === undefined || !equalShapes(g.shape(moved), node.type.shape)) return undefined;
     const from = g.shape(operandOf(g.node(moved), 0));
-    const same = (id: NodeId): boolean => regroupsRows(g, id) && equalShapes(g.shape(id), node.type.shape) && equalShapes(g.shape(operandOf(g.node(id), 0)), from);
-    if (!node.inputs.every((id) => same(id) || (g.literal(id) !== undefined && g.shape(id).length <= 1))) return undefined;
-    const inner = g.emit(node.op, node.inputs.map((id) => (same(id) ? operandOf(g.node(id), 0) : id)), node.attrs);
+    const same = (id: NodeId): boolean =>
+      regroupsRows(g, id) &&
+      equalShapes(g.shape(id), node.type.shape) &&
+      equalShapes(g.shape(operandOf(g.node(id), 0)), from);
+    if (!node.inputs.every((id) => same(id) || (g.literal(id) !== undefined && g.shape(id).length <= 1)))
+      return undefined;
+    const inner = g.emit(
+      node.op,
+      node.inputs.map((id) => (same(id) ? operandOf(g.node(id), 0) : id)),
+      node.attrs,
+    );
     return g.from(g.node(moved), () => g.emit("reshape", [inner], { shape: node.type.shape }));
   },
 };
@@ -365,17 +420,39 @@ const sliceOfReshape: Rule = {
   rewrite: (g, node) => {
     const inner = g.node(operandOf(node, 0));
     const last = node.type.shape.length - 1;
-    const [starts, sizes, strides] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "sizes"), intsAttr(node.attrs, "strides")];
-    if (!regroupsRows(g, inner.id) || !sizes.every((size, axis) => axis === last || (size === inner.type.shape[axis] && strides[axis] === 1))) return undefined;
+    const [starts, sizes, strides] = [
+      intsAttr(node.attrs, "starts"),
+      intsAttr(node.attrs, "sizes"),
+      intsAttr(node.attrs, "strides"),
+    ];
+    if (
+      !regroupsRows(g, inner.id) ||
+      !sizes.every((size, axis) => axis === last || (size === inner.type.shape[axis] && strides[axis] === 1))
+    )
+      return undefined;
     const x = operandOf(inner, 0);
     const own = g.shape(x).length - 1;
-    const along = (value: number, other: (extent: number) => number): number[] => g.shape(x).map((extent, axis) => (axis === own ? value : other(extent)));
-    const cut = g.emit("slice", [x], { starts: along(starts[last] ?? 0, () => 0), sizes: along(sizes[last] ?? 1, (extent) => extent), strides: along(strides[last] ?? 1, () => 1) });
+    const along = (value: number, other: (extent: number) => number): number[] =>
+      g.shape(x).map((extent, axis) => (axis === own ? value : other(extent)));
+    const cut = g.emit("slice", [x], {
+      starts: along(starts[last] ?? 0, () => 0),
+      sizes: along(sizes[last] ?? 1, (extent) => extent),
+      strides: along(strides[last] ?? 1, () => 1),
+    });
     return g.from(inner, () => g.emit("reshape", [cut], { shape: node.type.shape }));
   },
 };
 
 export const VIEW_RULES: readonly Rule[] = [
-  identityView, viewChain, expandChain, sliceOfSlice, sliceOfConcat, sliceOfExpand, flattenConcat, sliceOfReshape, sinkTranspose,
-  sinkReshapeProduct, sinkReshape,
+  identityView,
+  viewChain,
+  expandChain,
+  sliceOfSlice,
+  sliceOfConcat,
+  sliceOfExpand,
+  flattenConcat,
+  sliceOfReshape,
+  sinkTranspose,
+  sinkReshapeProduct,
+  sinkReshape,
 ];

@@ -10,7 +10,7 @@ import type { NodeId } from "../ir/graph.js";
 import { isFloat } from "../ir/tensor.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import type { Pass } from "./pass.js";
-import { Rewriter, type Rule, sweep } from "./rewriter.js";
+import { type Rewriter, type Rule, sweep } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
 export const SCALE = 2 ** -4;
@@ -22,7 +22,8 @@ const scaleSquares: Rule = {
   rewrite: (g, node) => {
     const square = g.node(operandOf(node, 0));
     const x = operandOf(square, 0);
-    if (square.op !== "mul" || x !== operandOf(square, 1) || !isFloat(node.type.dtype) || isScaled(g, x)) return undefined;
+    if (square.op !== "mul" || x !== operandOf(square, 1) || !isFloat(node.type.dtype) || isScaled(g, x))
+      return undefined;
     g.through(square.id, "mul");
     const number = (value: number): NodeId => g.number(value, node.type.dtype);
     const small = g.emit("mul", [x, number(SCALE)]);

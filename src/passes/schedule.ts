@@ -8,7 +8,19 @@
  */
 
 import { fail, invariant } from "../diagnostics.js";
-import type { AluOp, Argument, Leaf, Pass, PackedTile, Plan, PlanBinding, Run, Storage, Task, TaskOutput } from "../ir/plan.js";
+import type {
+  AluOp,
+  Argument,
+  Leaf,
+  Pass,
+  PackedTile,
+  Plan,
+  PlanBinding,
+  Run,
+  Storage,
+  Task,
+  TaskOutput,
+} from "../ir/plan.js";
 import type { AluFunction, Source } from "../ir/isa.js";
 import { ALU_FUNCTIONS, completionCycles } from "../ir/isa.js";
 import {
@@ -36,6 +48,13 @@ const TILE_WAYS = 4;
 const ACCUMULATOR_BLOCK = 32;
 /** Instruction counts and row counts are 16-bit; constants are placed in pieces, so that their reads spread over slices. */
 const CONSTANT_ROWS = 256;
+
+/** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
+const DUPLICATES_UP_TO = 0.91;
+
+/** A constant of at most so many rows may have so many copies in a hemisphere. */
+const SPARE_COPY_ROWS = 8;
+const SPARE_COPIES = 6;
 
 /** Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). */
 interface Copy {
@@ -88,6 +107,8 @@ interface Scheduler {
   readonly alus: readonly Timeline[];
   readonly chunks: Chunk[][][];
   readonly readers: Int32Array;
+  /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
+  readonly rivals: ReadonlyMap<string, ReadonlySet<string>>;
   readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
   readonly chains: Map<readonly AluOp[], TimedChain>;
   readonly queues: TimedInstruction[][];
@@ -98,16 +119,32 @@ interface Scheduler {
   readonly onAbort: (() => void)[];
   readonly content: { key: string; bits: Uint16Array | Uint32Array };
   cursor: number;
+  /** Rows of slice pairs that second copies of weight tiles may still take. */
+  spareRows: number;
 }
 
 export const schedule = (plan: Plan, target: Target): Program => {
   const s = newScheduler(plan, target);
+  for (const storage of plan.storages) if (storage.output) placeOutput(s, storage);
   for (const task of orderOfPlacement(plan, target)) {
     place(s, task);
     release(s, task);
   }
   return finish(s);
 };
+
+/** What the host reads lies in one piece, at rows that nothing else ever takes. */
+const placeOutput = (s: Scheduler, storage: Storage): void => {
+  for (const chunks of s.chunks[storage.id] ?? []) {
+    s.cursor++;
+    const copies = homesOf(storage).map((side) => spareCopy(s, storage, side));
+    chunks.push({ row: -1, rows: 0, ready: 0, copies });
+  }
+};
+
+/** Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across blocks. */
+const homesOf = (storage: Storage): readonly Side[] =>
+  storage.bothHemispheres ? [0, 1] : [storage.id % 2 === 0 ? 0 : 1];
 
 const newScheduler = (plan: Plan, target: Target): Scheduler => {
   const lines = (n: number): Timeline[] => Array.from({ length: n }, timeline);
@@ -126,7 +163,10 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     crossing: lines(target.streams / 2),
     array: timeline(),
     buffer: timeline(),
-    accumulators: Array.from({ length: Math.floor((target.planes * target.accumulatorRows) / ACCUMULATOR_BLOCK) }, () => 0),
+    accumulators: Array.from(
+      { length: Math.floor((target.planes * target.accumulatorRows) / ACCUMULATOR_BLOCK) },
+      () => 0,
+    ),
     sxm: lines(target.sxmQueues),
   });
   const readers = new Int32Array(plan.storages.length);
@@ -141,6 +181,7 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     alus: lines(target.alus),
     chunks,
     readers,
+    rivals: rivalsOf(plan),
     tiles: [new Map(), new Map()],
     chains: new Map(),
     queues: Array.from({ length: queueCount(target) }, () => []),
@@ -150,14 +191,27 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     onAbort: [],
     content: { key: "", bits: new Uint16Array(0) },
     cursor: 0,
+    spareRows: DUPLICATES_UP_TO * 4 * Math.floor(target.slices / 2) * target.rowsPerBank - tileRows(plan),
   };
 };
+
+/** Rows of slice pairs that the distinct weight tiles of a plan take. */
+const tileRows = (plan: Plan): number => {
+  const rows = new Map<string, number>();
+  for (const task of plan.tasks)
+    for (const { weights } of task.passes)
+      if (isTile(weights)) rows.set(weights.key, executionsOf(weights) * TILE_WAYS);
+  return [...rows.values()].reduce((sum, n) => sum + n, 0);
+};
+
+const executionsOf = (tile: PackedTile): number => Math.ceil(Math.ceil(tile.columns / 2) / TILE_WAYS);
 
 /** Rows that are there before cycle 0. What the host reads or writes lies in one piece. */
 const wholeChunks = (storage: Storage): Chunk[] => {
   const size = storage.kind === "input" ? storage.rows : CONSTANT_ROWS;
   const chunks: Chunk[] = [];
-  for (let row = 0; row < storage.rows; row += size) chunks.push({ row, rows: Math.min(size, storage.rows - row), ready: 0, copies: [] });
+  for (let row = 0; row < storage.rows; row += size)
+    chunks.push({ row, rows: Math.min(size, storage.rows - row), ready: 0, copies: [] });
   return chunks;
 };
 
@@ -171,6 +225,36 @@ const readsOf = (task: Task): Set<number> => {
   return ids;
 };
 
+const panelKey = (storage: number, panel: number): string => `${storage}/${panel}`;
+
+const rivalsOf = (plan: Plan): Map<string, Set<string>> => {
+  const rivals = new Map<string, Set<string>>();
+  for (const task of plan.tasks) {
+    const last = task.passes[task.passes.length - 1];
+    const keys = task.leaves.map((leaf) => panelKey(leaf.storage, leaf.panel));
+    if (last !== undefined) keys.push(panelKey(last.storage, last.panel));
+    for (const a of keys)
+      for (const b of keys) {
+        if (a === b) continue;
+        const known = rivals.get(a);
+        if (known === undefined) rivals.set(a, new Set([b]));
+        else known.add(b);
+      }
+  }
+  return rivals;
+};
+
+/** Pairs of slices of one hemisphere that hold a rival of a panel. */
+const rivalPairs = (s: Scheduler, storage: number, panel: number, side: Side): Set<number> => {
+  const pairs = new Set<number>();
+  for (const key of s.rivals.get(panelKey(storage, panel)) ?? []) {
+    const [id, index] = key.split("/").map(Number);
+    for (const chunk of s.chunks[id as number]?.[index as number] ?? [])
+      for (const copy of chunk.copies) if (copy.side === side) for (const pair of copy.pairs) pairs.add(pair);
+  }
+  return pairs;
+};
+
 const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in weights;
 
 /* ---------- order ---------- */
@@ -178,16 +262,20 @@ const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in wei
 /** Tasks by decreasing height among those whose producers have been placed. */
 const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
   const { tasks } = plan;
-  const producers: { row: number; end: number; task: number }[][][] = plan.storages.map((storage) => Array.from({ length: storage.panels }, () => []));
+  const producers: { row: number; end: number; task: number }[][][] = plan.storages.map((storage) =>
+    Array.from({ length: storage.panels }, () => []),
+  );
   for (const [index, task] of tasks.entries())
-    for (const output of task.outputs) producers[output.storage]?.[output.panel]?.push({ row: output.row, end: output.row + task.rows, task: index });
+    for (const output of task.outputs)
+      producers[output.storage]?.[output.panel]?.push({ row: output.row, end: output.row + task.rows, task: index });
   const dependencies = tasks.map((task) => {
     const found = new Set<number>();
     const need = (storage: number, panel: number, runs: readonly Run[]): void => {
       for (const run of runs) {
         const low = Math.min(run.row, run.row + run.step * (run.count - 1));
         const high = Math.max(run.row, run.row + run.step * (run.count - 1));
-        for (const producer of producers[storage]?.[panel] ?? []) if (producer.row <= high && producer.end > low) found.add(producer.task);
+        for (const producer of producers[storage]?.[panel] ?? [])
+          if (producer.row <= high && producer.end > low) found.add(producer.task);
       }
     };
     for (const leaf of task.leaves) need(leaf.storage, leaf.panel, leaf.runs);
@@ -210,7 +298,8 @@ const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
   }
   const waiting = dependencies.map((list) => list.length);
   const heap: number[] = [];
-  const before = (a: number, b: number): boolean => (heights[a] as number) > (heights[b] as number) || (heights[a] === heights[b] && a < b);
+  const before = (a: number, b: number): boolean =>
+    (heights[a] as number) > (heights[b] as number) || (heights[a] === heights[b] && a < b);
   const push = (index: number): void => {
     let at = heap.push(index) - 1;
     while (at > 0) {
@@ -228,7 +317,8 @@ const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
       for (let at = 0; ; ) {
         const left = 2 * at + 1;
         if (left >= heap.length) break;
-        const child = left + 1 < heap.length && before(heap[left + 1] as number, heap[left] as number) ? left + 1 : left;
+        const child =
+          left + 1 < heap.length && before(heap[left + 1] as number, heap[left] as number) ? left + 1 : left;
         if (!before(heap[child] as number, heap[at] as number)) break;
         [heap[at], heap[child]] = [heap[child] as number, heap[at] as number];
         at = child;
@@ -268,22 +358,44 @@ const slide = (s: Scheduler, from: number, trial: (at: number) => number): numbe
     s.onAbort.length = 0;
     s.onCommit.length = 0;
     s.figure.clear();
-    if (tries > 200_000) fail("LPU2001", { message: "no place in time for a task: SRAM rows or ports are exhausted", hint: "bind smaller dimensions, or choose a larger target" });
+    if (tries > 200_000)
+      fail("LPU2001", {
+        message: "no place in time for a task: SRAM rows or ports are exhausted",
+        hint: "bind smaller dimensions, or choose a larger target",
+      });
     at += delta;
   }
 };
 
 const NEVER = 1 << 28;
 
-const instruction = (s: Scheduler, queue: number, cycle: number, op: TimedInstruction["op"], fields: TimedInstruction["fields"], origin: number, count = 1, step = 0): void => {
+const instruction = (
+  s: Scheduler,
+  queue: number,
+  cycle: number,
+  op: TimedInstruction["op"],
+  fields: TimedInstruction["fields"],
+  origin: number,
+  count = 1,
+  step = 0,
+): void => {
   s.queues[queue]?.push({ cycle, op, fields, count, interval: 1, step: count === 1 ? 0 : step, tap: 0, origin });
 };
 
 /** Stream numbers: eastward first. Inward is eastward in the west. */
-const streamNumber = (target: Target, side: Side, inward: boolean, pair: number): number => 2 * pair + (inward === (side === 0) ? 0 : target.streams);
+const streamNumber = (target: Target, side: Side, inward: boolean, pair: number): number =>
+  2 * pair + (inward === (side === 0) ? 0 : target.streams);
 
 /** Lowest free group of `width` stream pairs, or minus the delay until one is free. */
-const pickStreams = (s: Scheduler, lines: readonly Timeline[], width: number, diagonal: number, length: number, fromTop: boolean, crossing?: readonly Timeline[]): number => {
+const pickStreams = (
+  s: Scheduler,
+  lines: readonly Timeline[],
+  width: number,
+  diagonal: number,
+  length: number,
+  fromTop: boolean,
+  crossing?: readonly Timeline[],
+): number => {
   let best = NEVER;
   const groups = Math.floor(lines.length / width);
   for (let g = 0; g < groups; g++) {
@@ -291,7 +403,8 @@ const pickStreams = (s: Scheduler, lines: readonly Timeline[], width: number, di
     let at = diagonal;
     for (let i = 0; i < width && at === diagonal; i++) {
       at = s.figure.fit(lines[base + i] as Timeline, diagonal, length);
-      if (crossing !== undefined && at === diagonal) at = s.figure.fit(crossing[base + i] as Timeline, diagonal, length);
+      if (crossing !== undefined && at === diagonal)
+        at = s.figure.fit(crossing[base + i] as Timeline, diagonal, length);
     }
     if (at === diagonal) {
       for (let i = 0; i < width; i++) {
@@ -358,7 +471,17 @@ const shortfall = (pieces: readonly Piece[], diagonal: number, memRead: number):
  * Tries to read pieces so that vector i passes the VXM's position (really, or as if it flew on) at diagonal + i. Inward
  * dispatch is earlier by the slice's position, outward later. Returns 0 or a delay.
  */
-const tryRead = (s: Scheduler, storage: Storage, panel: number, pieces: readonly Piece[], side: Side, inward: boolean, diagonal: number, stream: number, origin: number): number => {
+const tryRead = (
+  s: Scheduler,
+  storage: Storage,
+  panel: number,
+  pieces: readonly Piece[],
+  side: Side,
+  inward: boolean,
+  diagonal: number,
+  stream: number,
+  origin: number,
+): number => {
   for (const piece of pieces) {
     const delta = tryReadPiece(s, storage, panel, piece, side, inward, diagonal + piece.offset, stream, origin);
     if (delta !== 0) return delta;
@@ -369,7 +492,17 @@ const tryRead = (s: Scheduler, storage: Storage, panel: number, pieces: readonly
 const dispatchOf = (s: Scheduler, pair: Pair, inward: boolean, diagonal: number): number =>
   diagonal - s.target.timing.memRead + (inward ? -pair.position : pair.position);
 
-const tryReadPiece = (s: Scheduler, storage: Storage, panel: number, piece: Piece, side: Side, inward: boolean, diagonal: number, stream: number, origin: number): number => {
+const tryReadPiece = (
+  s: Scheduler,
+  storage: Storage,
+  panel: number,
+  piece: Piece,
+  side: Side,
+  inward: boolean,
+  diagonal: number,
+  stream: number,
+  origin: number,
+): number => {
   const half = s.halves[side];
   let best = NEVER;
   for (const copy of piece.chunk.copies) {
@@ -381,19 +514,31 @@ const tryReadPiece = (s: Scheduler, storage: Storage, panel: number, piece: Piec
     }
     best = Math.min(best, delta);
   }
-  if (storage.kind === "temp" || piece.chunk.copies.some((copy) => copy.side === side)) return best;
+  if (storage.kind === "temp") return best;
+  // A short constant may have several copies, so that bursts that read the same slices can still run together.
+  const copies = piece.chunk.copies.filter((copy) => copy.side === side).length;
+  if (copies > 0 && (storage.kind === "input" || storage.rows > SPARE_COPY_ROWS || copies >= SPARE_COPIES)) return best;
   return tryNewCopy(s, storage, panel, piece, side, inward, diagonal, stream, origin);
 };
 
 /** Whether the read ports of a copy are free for a piece; 0 or a delay. */
-const tryPorts = (s: Scheduler, half: Half, pairs: readonly number[], address: number, piece: Piece, inward: boolean, diagonal: number): number => {
+const tryPorts = (
+  s: Scheduler,
+  half: Half,
+  pairs: readonly number[],
+  address: number,
+  piece: Piece,
+  inward: boolean,
+  diagonal: number,
+): number => {
   const bank = address < s.target.rowsPerBank ? 0 : 1;
   for (const index of pairs) {
     const pair = half.pairs[index] as Pair;
     const cycle = dispatchOf(s, pair, inward, diagonal);
     // The VXM's own time starts after the barrier; nothing is dispatched before it.
     if (cycle < s.target.timing.barrier) return s.target.timing.barrier - cycle;
-    const early = piece.chunk.ready + (piece.row - piece.chunk.row) + Math.max(0, (piece.count - 1) * (piece.step - 1)) - cycle;
+    const early =
+      piece.chunk.ready + (piece.row - piece.chunk.row) + Math.max(0, (piece.count - 1) * (piece.step - 1)) - cycle;
     if (piece.chunk.ready > 0 && early > 0) return early;
     const port = s.figure.fit(pair.read, cycle, piece.count) - cycle;
     if (port > 0) return port;
@@ -404,7 +549,17 @@ const tryPorts = (s: Scheduler, half: Half, pairs: readonly number[], address: n
   return 0;
 };
 
-const bookRead = (s: Scheduler, half: Half, side: Side, copy: Copy, piece: Piece, inward: boolean, diagonal: number, stream: number, origin: number): void => {
+const bookRead = (
+  s: Scheduler,
+  half: Half,
+  side: Side,
+  copy: Copy,
+  piece: Piece,
+  inward: boolean,
+  diagonal: number,
+  stream: number,
+  origin: number,
+): void => {
   const bank = copy.address < s.target.rowsPerBank ? 0 : 1;
   for (const [i, index] of copy.pairs.entries()) {
     const pair = half.pairs[index] as Pair;
@@ -430,11 +585,21 @@ const bookRead = (s: Scheduler, half: Half, side: Side, copy: Copy, piece: Piece
 };
 
 /** Constants and inputs get their place at their first use in a hemisphere: where the read ports are free just then. */
-const tryNewCopy = (s: Scheduler, storage: Storage, panel: number, piece: Piece, side: Side, inward: boolean, diagonal: number, stream: number, origin: number): number => {
+const tryNewCopy = (
+  s: Scheduler,
+  storage: Storage,
+  panel: number,
+  piece: Piece,
+  side: Side,
+  inward: boolean,
+  diagonal: number,
+  stream: number,
+  origin: number,
+): number => {
   const half = s.halves[side];
   let best = NEVER;
   let room = false;
-  for (const pairs of pairChoices(s, half, storage.dtype)) {
+  for (const pairs of pairChoices(s, half, storage.dtype, rivalPairs(s, storage.id, panel, side))) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
     const address = findRows(s.target, memories, piece.chunk.rows, 0, true);
     if (address < 0) continue;
@@ -457,16 +622,19 @@ const tryNewCopy = (s: Scheduler, storage: Storage, panel: number, piece: Piece,
 };
 
 /** Pairs (f16) or couples of pairs (f32), the emptiest region first in rotation so that work spreads over the slices. */
-const pairChoices = (s: Scheduler, half: Half, dtype: "f16" | "f32"): number[][] => {
+const pairChoices = (s: Scheduler, half: Half, dtype: "f16" | "f32", rivals: ReadonlySet<number>): number[][] => {
   const n = half.pairs.length;
   const choices: number[][] = [];
   s.cursor = (s.cursor + 1) % n;
   for (let i = 0; i < n; i++) {
     const pair = (s.cursor + i * 5) % n;
     if (dtype === "f16") choices.push([pair]);
-    else if (pair % 2 === 0 && pair + 1 < n && half.pairs[pair]?.position === half.pairs[pair + 1]?.position) choices.push([pair, pair + 1]);
+    else if (pair % 2 === 0 && pair + 1 < n && half.pairs[pair]?.position === half.pairs[pair + 1]?.position)
+      choices.push([pair, pair + 1]);
   }
-  return choices;
+  // Rivals' pairs come last: with many constants in one burst there may be no others left.
+  const rank = (pairs: readonly number[]): number => (pairs.some((pair) => rivals.has(pair)) ? 1 : 0);
+  return choices.sort((a, b) => rank(a) - rank(b));
 };
 
 const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, rows: number): void => {
@@ -482,7 +650,10 @@ const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, ro
 };
 
 const outOfMemory = (s: Scheduler, name: string): never => {
-  const used = s.halves.reduce((sum, half) => sum + half.pairs.reduce((rows, pair) => rows + pair.memory.touched, 0), 0) * 2 * s.target.lanes;
+  const used =
+    s.halves.reduce((sum, half) => sum + half.pairs.reduce((rows, pair) => rows + pair.memory.touched, 0), 0) *
+    2 *
+    s.target.lanes;
   const total = 2 * s.target.slices * 2 * s.target.rowsPerBank * s.target.lanes;
   return fail("LPU2001", {
     message: `model needs more SRAM than target '${s.target.name}' has: ${mib(used)} of ${mib(total)} MiB are taken when '${name}' is placed`,
@@ -505,7 +676,13 @@ const addConstant = (s: Scheduler, storage: Storage, panel: number, chunk: Chunk
         slice: 2 * pair + plane,
         row: copy.address,
         rows: chunk.rows,
-        bytes: () => bytePlane(remember(s, `${storage.id}/${panel}`, () => content(panel)), chunk.row * lanes, chunk.rows * lanes, 2 * i + plane),
+        bytes: () =>
+          bytePlane(
+            remember(s, `${storage.id}/${panel}`, () => content(panel)),
+            chunk.row * lanes,
+            chunk.rows * lanes,
+            2 * i + plane,
+          ),
       });
 };
 
@@ -541,7 +718,8 @@ const addTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, e
           for (let row = 0; row < executions; row++) {
             const from = (row * TILE_WAYS + way) * lanes;
             const length = Math.min(lanes, bits.length - from);
-            for (let lane = 0; lane < length; lane++) bytes[row * lanes + lane] = (bits[from + lane] as number) >>> shift;
+            for (let lane = 0; lane < length; lane++)
+              bytes[row * lanes + lane] = (bits[from + lane] as number) >>> shift;
           }
           return bytes;
         },
@@ -557,13 +735,22 @@ const tryWeights = (s: Scheduler, pass: Pass, side: Side, install: number, origi
   if (covered > 0) return covered;
   const earliest = Math.max(lastEndBefore(half.buffer, install), s.target.timing.barrier);
   const { weights } = pass;
-  return isTile(weights) ? tryTile(s, weights, side, earliest, install, origin) : tryLoads(s, weights, side, earliest, install, origin);
+  return isTile(weights)
+    ? tryTile(s, weights, side, earliest, install, origin)
+    : tryLoads(s, weights, side, earliest, install, origin);
 };
 
-const tryTile = (s: Scheduler, tile: PackedTile, side: Side, earliest: number, install: number, origin: number): number => {
+const tryTile = (
+  s: Scheduler,
+  tile: PackedTile,
+  side: Side,
+  earliest: number,
+  install: number,
+  origin: number,
+): number => {
   const { timing, mxm } = s.target;
   const half = s.halves[side];
-  const executions = Math.ceil(Math.ceil(tile.columns / 2) / TILE_WAYS);
+  const executions = executionsOf(tile);
   const latest = install - timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
   const known = s.tiles[side].get(tile.key);
@@ -602,12 +789,20 @@ const tryTile = (s: Scheduler, tile: PackedTile, side: Side, earliest: number, i
 };
 
 /** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
-const newTilePlace = (s: Scheduler, tile: PackedTile, side: Side, executions: number, diagonal: number): TilePlace | undefined => {
+const newTilePlace = (
+  s: Scheduler,
+  tile: PackedTile,
+  side: Side,
+  executions: number,
+  diagonal: number,
+): TilePlace | undefined => {
   const half = s.halves[side];
   const pairs: number[] = [];
   const addresses: number[] = [];
   let room = 0;
-  const order = half.pairs.map((_, index) => index).sort((a, b) => (half.pairs[a] as Pair).memory.touched - (half.pairs[b] as Pair).memory.touched || b - a);
+  const order = half.pairs
+    .map((_, index) => index)
+    .sort((a, b) => (half.pairs[a] as Pair).memory.touched - (half.pairs[b] as Pair).memory.touched || b - a);
   for (const index of order) {
     const pair = half.pairs[index] as Pair;
     const address = findRows(s.target, [pair.memory], executions, 0, true);
@@ -615,7 +810,12 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, side: Side, executions: nu
     room++;
     const cycle = dispatchOf(s, pair, false, diagonal);
     const bank = address < s.target.rowsPerBank ? 0 : 1;
-    if (!s.figure.free(pair.read, cycle, executions) || !s.figure.free(pair.writeBank[bank], cycle, executions) || !s.figure.free(pair.issue, cycle, 1)) continue;
+    if (
+      !s.figure.free(pair.read, cycle, executions) ||
+      !s.figure.free(pair.writeBank[bank], cycle, executions) ||
+      !s.figure.free(pair.issue, cycle, 1)
+    )
+      continue;
     pairs.push(index);
     addresses.push(address);
     if (pairs.length === TILE_WAYS) return { pairs, addresses };
@@ -624,13 +824,27 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, side: Side, executions: nu
   return undefined;
 };
 
-const bookTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, isNew: boolean, executions: number, diagonal: number, start: number, install: number, stream: number, origin: number): void => {
+const bookTile = (
+  s: Scheduler,
+  tile: PackedTile,
+  side: Side,
+  place: TilePlace,
+  isNew: boolean,
+  executions: number,
+  diagonal: number,
+  start: number,
+  install: number,
+  stream: number,
+  origin: number,
+): void => {
   const half = s.halves[side];
   const hemisphere = HEMISPHERES[side] as Hemisphere;
   const base = stream + (side === 0 ? s.target.streams : 0);
   if (isNew) {
-    for (const [way, index] of place.pairs.entries()) hold(s, [(half.pairs[index] as Pair).memory], place.addresses[way] as number, executions);
+    for (const [way, index] of place.pairs.entries())
+      hold(s, [(half.pairs[index] as Pair).memory], place.addresses[way] as number, executions);
     s.onCommit.push(() => {
+      if (s.tiles[side === 0 ? 1 : 0].has(tile.key)) s.spareRows -= executions * TILE_WAYS;
       s.tiles[side].set(tile.key, place);
       addTile(s, tile, side, place, executions);
     });
@@ -644,19 +858,43 @@ const bookTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, 
     s.figure.add(pair.issue, cycle, 1);
     s.onCommit.push(() => {
       for (const plane of [0, 1])
-        instruction(s, memQueue(s.target, hemisphere, 2 * index + plane), cycle, "read", { address, stream: base + 2 * way + plane }, origin, executions, 1);
+        instruction(
+          s,
+          memQueue(s.target, hemisphere, 2 * index + plane),
+          cycle,
+          "read",
+          { address, stream: base + 2 * way + plane },
+          origin,
+          executions,
+          1,
+        );
     });
   }
   s.figure.add(half.buffer, start, install + 1 - start);
   const queue = mxmQueue(s.target, hemisphere, 0, 0);
   s.onCommit.push(() => {
-    instruction(s, queue, start, "lw", { stream: base, mode: 0, ways: TILE_WAYS, column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 }, origin, executions);
+    instruction(
+      s,
+      queue,
+      start,
+      "lw",
+      { stream: base, mode: 0, ways: TILE_WAYS, column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 },
+      origin,
+      executions,
+    );
     instruction(s, queue, install, "iw", {}, origin);
   });
 };
 
 /** Weights that are rows of storages: one column a cycle, one burst after another. */
-const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, side: Side, earliest: number, install: number, origin: number): number => {
+const tryLoads = (
+  s: Scheduler,
+  loads: Exclude<Pass["weights"], PackedTile>,
+  side: Side,
+  earliest: number,
+  install: number,
+  origin: number,
+): number => {
   const { timing, mxm } = s.target;
   const half = s.halves[side];
   const total = loads.reduce((sum, load) => sum + load.run.count, 0);
@@ -683,7 +921,17 @@ const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, sid
     let delta = streams < 0 ? 1 : 0;
     for (const burst of bursts)
       if (delta === 0)
-        delta = tryRead(s, s.plan.storages[burst.load.storage] as Storage, burst.load.panel, burst.pieces, side, false, diagonal + burst.offset, base, origin);
+        delta = tryRead(
+          s,
+          s.plan.storages[burst.load.storage] as Storage,
+          burst.load.panel,
+          burst.pieces,
+          side,
+          false,
+          diagonal + burst.offset,
+          base,
+          origin,
+        );
     if (delta === 0) {
       s.figure.add(half.buffer, start, install + 1 - start);
       const queue = mxmQueue(s.target, HEMISPHERES[side] as Hemisphere, 0, 0);
@@ -694,7 +942,15 @@ const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, sid
             queue,
             start + at,
             "lw",
-            { stream: base, mode: 1 + load.half, ways: 1, column: load.column, first: load.first, lanes: load.lanes, clear: i === 0 ? 1 : 0 },
+            {
+              stream: base,
+              mode: 1 + load.half,
+              ways: 1,
+              column: load.column,
+              first: load.first,
+              lanes: load.lanes,
+              clear: i === 0 ? 1 : 0,
+            },
             origin,
             load.run.count,
           );
@@ -710,7 +966,17 @@ const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, sid
 
 /* ---------- passes ---------- */
 
-const tryPass = (s: Scheduler, task: Task, pass: Pass, pieces: readonly Piece[], side: Side, at: number, accumulator: number, mode: 0 | 1, give: number): number => {
+const tryPass = (
+  s: Scheduler,
+  task: Task,
+  pass: Pass,
+  pieces: readonly Piece[],
+  side: Side,
+  at: number,
+  accumulator: number,
+  mode: 0 | 1,
+  give: number,
+): number => {
   const { timing, mxm } = s.target;
   const half = s.halves[side];
   const busy = s.figure.fit(half.array, at, task.rows) - at;
@@ -722,14 +988,40 @@ const tryPass = (s: Scheduler, task: Task, pass: Pass, pieces: readonly Piece[],
   const streams = pickStreams(s, half.outward, 1, diagonal, task.rows, false);
   if (streams < 0) return -streams;
   const stream = 2 * streams + (side === 0 ? s.target.streams : 0);
-  const read = tryRead(s, s.plan.storages[pass.storage] as Storage, pass.panel, pieces, side, false, diagonal, stream, task.origin);
+  const read = tryRead(
+    s,
+    s.plan.storages[pass.storage] as Storage,
+    pass.panel,
+    pieces,
+    side,
+    false,
+    diagonal,
+    stream,
+    task.origin,
+  );
   if (read !== 0) return read;
   const weights = tryWeights(s, pass, side, at - timing.mxmInstall, task.origin);
   if (weights !== 0) return weights;
   const hemisphere = HEMISPHERES[side] as Hemisphere;
   s.onCommit.push(() => {
-    instruction(s, mxmQueue(s.target, hemisphere, 0, 1), at, "abc", { stream, mode: pass.half }, task.origin, task.rows);
-    instruction(s, mxmQueue(s.target, hemisphere, 0, 2), at + timing.mxmMultiply, "acc", { row: accumulator, mode, give }, task.origin, task.rows);
+    instruction(
+      s,
+      mxmQueue(s.target, hemisphere, 0, 1),
+      at,
+      "abc",
+      { stream, mode: pass.half },
+      task.origin,
+      task.rows,
+    );
+    instruction(
+      s,
+      mxmQueue(s.target, hemisphere, 0, 2),
+      at + timing.mxmMultiply,
+      "acc",
+      { row: accumulator, mode, give },
+      task.origin,
+      task.rows,
+    );
   });
   return 0;
 };
@@ -738,7 +1030,12 @@ const tryPass = (s: Scheduler, task: Task, pass: Pass, pieces: readonly Piece[],
 
 /** ALU operations with their cycles: dispatch is at S + offset, when the MXM result (or the chain's time zero) passes the VXM at S. */
 interface TimedChain {
-  readonly ops: readonly { readonly fn: AluFunction; readonly args: readonly Argument[]; readonly offset: number; readonly chained: boolean }[];
+  readonly ops: readonly {
+    readonly fn: AluFunction;
+    readonly args: readonly Argument[];
+    readonly offset: number;
+    readonly chained: boolean;
+  }[];
   /** Operation that takes each leaf. */
   readonly takes: readonly { readonly leaf: number; readonly op: number; readonly argument: number }[];
   /** Index of each of the task's operations among `ops`. */
@@ -751,7 +1048,8 @@ const timeChain = (s: Scheduler, task: Task): TimedChain => {
   const { timing } = s.target;
   // A stream passes the VXM once: what is used twice enters through a copy.
   const uses = new Map<string, number>();
-  const keyOf = (argument: Argument): string | undefined => ("leaf" in argument ? `leaf${argument.leaf}` : "mxm" in argument ? "mxm" : undefined);
+  const keyOf = (argument: Argument): string | undefined =>
+    "leaf" in argument ? `leaf${argument.leaf}` : "mxm" in argument ? "mxm" : undefined;
   for (const op of task.ops)
     for (const argument of op.args) {
       const key = keyOf(argument);
@@ -776,26 +1074,36 @@ const timeChain = (s: Scheduler, task: Task): TimedChain => {
         return "op" in argument ? { op: argument.op + shift } : argument;
       }),
     });
-  if (ops.length > s.target.alus) fail("LPU2001", { message: `a chain of ${ops.length} operations, target '${s.target.name}' has ${s.target.alus} ALUs` });
+  if (ops.length > s.target.alus)
+    fail("LPU2001", {
+      message: `a chain of ${ops.length} operations, target '${s.target.name}' has ${s.target.alus} ALUs`,
+    });
   // What follows the MXM result is as soon as possible; what only feeds it is as late as possible.
   const depends = ops.map(() => false);
-  for (const [i, op] of ops.entries()) depends[i] = op.args.some((argument) => "mxm" in argument || ("op" in argument && depends[argument.op] === true));
+  for (const [i, op] of ops.entries())
+    depends[i] = op.args.some((argument) => "mxm" in argument || ("op" in argument && depends[argument.op] === true));
   const free = !depends.includes(true);
   const offsets = ops.map(() => timing.vxmEntry);
   for (const [i, op] of ops.entries())
     if (free || depends[i])
       for (const argument of op.args)
-        if ("op" in argument && (free || depends[argument.op])) offsets[i] = Math.max(offsets[i] as number, (offsets[argument.op] as number) + timing.vxmAlu);
+        if ("op" in argument && (free || depends[argument.op]))
+          offsets[i] = Math.max(offsets[i] as number, (offsets[argument.op] as number) + timing.vxmAlu);
   if (!free)
     for (let i = ops.length - 1; i >= 0; i--) {
       if (depends[i]) continue;
       let latest = NEVER;
       for (const [j, op] of ops.entries())
-        if (op.args.some((argument) => "op" in argument && argument.op === i)) latest = Math.min(latest, (offsets[j] as number) - timing.vxmAlu);
+        if (op.args.some((argument) => "op" in argument && argument.op === i))
+          latest = Math.min(latest, (offsets[j] as number) - timing.vxmAlu);
       offsets[i] = latest;
     }
   const used = new Set(ops.flatMap((op) => op.args.flatMap((argument) => ("op" in argument ? [argument.op] : []))));
-  const takes = ops.flatMap((op, index) => op.args.flatMap((argument, position) => ("leaf" in argument ? [{ leaf: argument.leaf, op: index, argument: position }] : [])));
+  const takes = ops.flatMap((op, index) =>
+    op.args.flatMap((argument, position) =>
+      "leaf" in argument ? [{ leaf: argument.leaf, op: index, argument: position }] : [],
+    ),
+  );
   const chain: TimedChain = {
     ops: ops.map((op, index) => ({ ...op, offset: offsets[index] as number, chained: used.has(index) })),
     takes,
@@ -866,7 +1174,15 @@ const tryChain = (s: Scheduler, task: Task, at: number, mxm: number): number => 
       fields["give2"] = given?.streams[1] ?? -1;
       fields["as"] = given?.type ?? "f32";
       const kind = ALU_FUNCTIONS[op.fn].operands;
-      instruction(s, vxmQueue(s.target, alus[index] as number), cycle, kind === 1 ? "unary" : kind === 2 ? "binary" : "ternary", fields, task.origin, task.rows);
+      instruction(
+        s,
+        vxmQueue(s.target, alus[index] as number),
+        cycle,
+        kind === 1 ? "unary" : kind === 2 ? "binary" : "ternary",
+        fields,
+        task.origin,
+        task.rows,
+      );
     }
   });
   return 0;
@@ -913,13 +1229,25 @@ const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number): number 
 
 /** Hemispheres from which all pieces can be read; where a constant has no copy yet, the less used one first. */
 const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece[]): Side[] => {
-  const has = ([0, 1] as const).filter((side) => pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)));
+  const has = ([0, 1] as const).filter((side) =>
+    pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)),
+  );
   if (has.length > 0 || storage.kind === "temp") return has;
   return s.cursor % 2 === 0 ? [0, 1] : [1, 0];
 };
 
 /** Out to the SXM, through a permutation, and back in. */
-const tryTurn = (s: Scheduler, task: Task, leaf: Leaf, storage: Storage, pieces: readonly Piece[], side: Side, diagonal: number, width: number, give: number): number => {
+const tryTurn = (
+  s: Scheduler,
+  task: Task,
+  leaf: Leaf,
+  storage: Storage,
+  pieces: readonly Piece[],
+  side: Side,
+  diagonal: number,
+  width: number,
+  give: number,
+): number => {
   const { target } = s;
   const half = s.halves[side];
   const dispatch = diagonal + target.sxm;
@@ -942,7 +1270,15 @@ const tryTurn = (s: Scheduler, task: Task, leaf: Leaf, storage: Storage, pieces:
   const delta = tryRead(s, storage, leaf.panel, pieces, side, false, diagonal, source, task.origin);
   if (delta !== 0) return delta;
   s.onCommit.push(() =>
-    instruction(s, sxmQueue(target, HEMISPHERES[side] as Hemisphere, unit), dispatch, "permute", { source, map: leaf.map ?? 0, type: storage.dtype, give }, task.origin, task.rows),
+    instruction(
+      s,
+      sxmQueue(target, HEMISPHERES[side] as Hemisphere, unit),
+      dispatch,
+      "permute",
+      { source, map: leaf.map ?? 0, type: storage.dtype, give },
+      task.origin,
+      task.rows,
+    ),
   );
   return 0;
 };
@@ -956,8 +1292,7 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
   const chunks = s.chunks[output.storage]?.[output.panel];
   invariant(chunks !== undefined, "an output's panel exists");
   const fixed = storage.output ? chunks[0] : undefined;
-  // What only the VXM reads has one home, the same for all its blocks of rows: a burst may read across blocks.
-  const sides: readonly Side[] = storage.bothHemispheres ? [0, 1] : [storage.id % 2 === 0 ? 0 : 1];
+  const sides = homesOf(storage);
   const wanted = sides.length;
   const streams: number[] = [];
   const copies: Copy[] = [];
@@ -990,20 +1325,29 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
     const shifted = copies.map((copy) => (storage.output ? { ...copy, address: copy.address + output.row } : copy));
     chunks.push({ row: output.row, rows: task.rows, ready, copies: shifted });
   });
-  if (storage.output && fixed === undefined) s.onCommit.push(() => chunks.unshift({ row: -1, rows: 0, ready: 0, copies }));
   return streams;
 };
 
-const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: Storage, side: Side, given: number, stream: number, own: Copy | undefined): Copy | number => {
+const tryWritePorts = (
+  s: Scheduler,
+  task: Task,
+  output: TaskOutput,
+  storage: Storage,
+  side: Side,
+  given: number,
+  stream: number,
+  own: Copy | undefined,
+): Copy | number => {
   const half = s.halves[side];
-  const rows = storage.output ? storage.rows : task.rows;
   let best = NEVER;
   let room = false;
-  for (const pairs of own === undefined ? pairChoices(s, half, storage.dtype) : [own.pairs]) {
+  for (const pairs of own === undefined
+    ? pairChoices(s, half, storage.dtype, rivalPairs(s, storage.id, output.panel, side))
+    : [own.pairs]) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
     const first = half.pairs[pairs[0] as number] as Pair;
     const cycle = given + first.position;
-    const address = own?.address ?? findRows(s.target, memories, rows, storage.output ? 0 : cycle, false);
+    const address = own?.address ?? findRows(s.target, memories, task.rows, cycle, false);
     if (address < 0) continue;
     room = true;
     const bank = address < s.target.rowsPerBank ? 0 : 1;
@@ -1021,7 +1365,7 @@ const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: St
       best = Math.min(best, delta);
       continue;
     }
-    if (own === undefined) hold(s, memories, address, rows);
+    if (own === undefined) hold(s, memories, address, task.rows);
     for (const [i, index] of pairs.entries()) {
       const pair = half.pairs[index] as Pair;
       s.figure.add(pair.write, cycle, task.rows);
@@ -1089,11 +1433,17 @@ const place = (s: Scheduler, task: Task): void => {
   for (let i = base; i < base + blocks; i++) half.accumulators[i] = at + timing.mxmMultiply;
 };
 
-/** The hemisphere whose array is free first, weighed against loading weights into a second one. */
+/** The hemisphere whose array is free first, weighed against loading weights into a second one, for which there must be room. */
 const chooseSide = (s: Scheduler, task: Task): Side => {
   const cost = ([0, 1] as const).map((side) => {
-    const missing = task.passes.filter((pass) => isTile(pass.weights) && !s.tiles[side].has(pass.weights.key) && s.tiles[side === 0 ? 1 : 0].has(pass.weights.key)).length;
-    return endOf(s.halves[side].array) + (missing * task.rows) / 2;
+    const missing = task.passes.flatMap(({ weights }) =>
+      isTile(weights) && !s.tiles[side].has(weights.key) && s.tiles[side === 0 ? 1 : 0].has(weights.key)
+        ? [executionsOf(weights) * TILE_WAYS]
+        : [],
+    );
+    const rows = missing.reduce((sum, n) => sum + n, 0);
+    if (rows > 0 && rows > s.spareRows) return NEVER;
+    return endOf(s.halves[side].array) + (missing.length * task.rows) / 2;
   });
   return (cost[1] as number) < (cost[0] as number) ? 1 : 0;
 };
@@ -1107,7 +1457,12 @@ const release = (s: Scheduler, task: Task): void => {
     for (const panel of s.chunks[id] ?? [])
       for (const chunk of panel)
         for (const copy of chunk.copies)
-          releaseRows(copy.pairs.map((index) => (s.halves[copy.side].pairs[index] as Pair).memory), copy.address, chunk.rows, copy.lastRead + s.target.timing.memWrite);
+          releaseRows(
+            copy.pairs.map((index) => (s.halves[copy.side].pairs[index] as Pair).memory),
+            copy.address,
+            chunk.rows,
+            copy.lastRead + s.target.timing.memWrite,
+          );
   }
 };
 
@@ -1120,7 +1475,8 @@ const finish = (s: Scheduler): Program => {
   let cycles = target.timing.barrier;
   const queues = s.queues.map((queue) => {
     const sorted = [...queue].sort((a, b) => a.cycle - b.cycle);
-    for (const { cycle, op, count, interval } of sorted) cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, op));
+    for (const { cycle, op, count, interval } of sorted)
+      cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, op));
     return sorted;
   });
   return {
@@ -1139,30 +1495,39 @@ const bind = (s: Scheduler, binding: PlanBinding): Binding => {
   if (id < 0) return { ...rest, placements: [] };
   const storage = s.plan.storages[id] as Storage;
   const panels = s.chunks[id] ?? [];
-  const used = ([0, 1] as const).filter((side) => panels.some((chunks) => chunks[0]?.copies.some((copy) => copy.side === side)));
+  const used = ([0, 1] as const).filter((side) =>
+    panels.some((chunks) => chunks[0]?.copies.some((copy) => copy.side === side)),
+  );
   const sides = used.length > 0 ? used : ([0] as const);
-  const placements = sides.map((side): Placement => ({
-    dtype: storage.dtype,
-    factors,
-    rows: storage.rows,
-    columns: storage.panels * s.target.lanes,
-    ways: 1,
-    panels: panels.map((chunks): PanelPlace => {
-      const copy = chunks[0]?.copies.find((c) => c.side === side) ?? spareCopy(s, storage, side);
-      return {
-        planes: copy.pairs.flatMap((pair) =>
-          [0, 1].map((plane) => ({ chip: 0, hemisphere: HEMISPHERES[side] as Hemisphere, slice: 2 * pair + plane, row: copy.address + firstRow })),
-        ),
-      };
+  const placements = sides.map(
+    (side): Placement => ({
+      dtype: storage.dtype,
+      factors,
+      rows: storage.rows,
+      columns: storage.panels * s.target.lanes,
+      ways: 1,
+      panels: panels.map((chunks): PanelPlace => {
+        const copy = chunks[0]?.copies.find((c) => c.side === side) ?? spareCopy(s, storage, side);
+        return {
+          planes: copy.pairs.flatMap((pair) =>
+            [0, 1].map((plane) => ({
+              chip: 0,
+              hemisphere: HEMISPHERES[side] as Hemisphere,
+              slice: 2 * pair + plane,
+              row: copy.address + firstRow,
+            })),
+          ),
+        };
+      }),
     }),
-  }));
+  );
   return { ...rest, placements };
 };
 
 /** A place for a panel of an input that nothing reads in this hemisphere. */
 const spareCopy = (s: Scheduler, storage: Storage, side: Side): Copy => {
   const half = s.halves[side];
-  for (const pairs of pairChoices(s, half, storage.dtype)) {
+  for (const pairs of pairChoices(s, half, storage.dtype, new Set())) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
     const address = findRows(s.target, memories, storage.rows, 0, true);
     if (address < 0) continue;

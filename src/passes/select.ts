@@ -11,12 +11,41 @@
 import { CompileError, fail, invariant } from "../diagnostics.js";
 import type { Graph, Literal, Node, NodeId, Shape } from "../ir/graph.js";
 import { elementCount } from "../ir/graph.js";
-import type { AluOp, Argument, Leaf, Pass, Plan, PlanBinding, Storage, StorageId, Task, WeightLoad } from "../ir/plan.js";
+import type {
+  AluOp,
+  Argument,
+  Leaf,
+  Pass,
+  Plan,
+  PlanBinding,
+  Storage,
+  StorageId,
+  Task,
+  WeightLoad,
+} from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
-import { constantContent, type LiteralReader, literalReader, scalarOf, tileContent, type TileBlock } from "./constants.js";
+import {
+  constantContent,
+  type LiteralReader,
+  literalReader,
+  scalarOf,
+  tileContent,
+  type TileBlock,
+} from "./constants.js";
 import { ALU_OF_OP, fuse, type Fusion, isElementwise, isTransparent } from "./fuse.js";
 import { factorPairs, fitOperand, type Located, type RowDigit, runsOf } from "./operand.js";
-import { expandView, extents, type Factor, naturalView, normalize, reshapeView, shapeOf, sliceView, transposeView, type View } from "./view.js";
+import {
+  expandView,
+  extents,
+  type Factor,
+  naturalView,
+  normalize,
+  reshapeView,
+  shapeOf,
+  sliceView,
+  transposeView,
+  type View,
+} from "./view.js";
 
 /** Where a matmul's result goes: a result space, and the chain that each panel and row block flows through. */
 interface Space {
@@ -117,7 +146,8 @@ const literalOf = (node: Node): Literal | undefined => {
   return node.op === "constant" && typeof value === "object" && "load" in value ? value : undefined;
 };
 
-const storedType = (node: Node): "f16" | "f32" => (node.type.dtype === "f16" || node.type.dtype === "bool" ? "f16" : "f32");
+const storedType = (node: Node): "f16" | "f32" =>
+  node.type.dtype === "f16" || node.type.dtype === "bool" ? "f16" : "f32";
 
 const spaceOf = (target: Target, view: View, shape: Shape): Space => {
   const { rows, columns } = extents(view);
@@ -140,12 +170,18 @@ const locateNew = (s: Selection, node: Node): Located => {
   if (input !== undefined) return input;
   if (node.op === "reduce_max") return lowerMax(s, node);
   if (node.op === "reduce_sum") {
-    const space = spaceOf(s.target, naturalView([...shape.slice(0, -1), s.target.lanes]), [...shape.slice(0, -1), s.target.lanes]);
+    const space = spaceOf(s.target, naturalView([...shape.slice(0, -1), s.target.lanes]), [
+      ...shape.slice(0, -1),
+      s.target.lanes,
+    ]);
     return lowerSum(s, node, space.view, space.shape);
   }
   const source = node.inputs[0];
   if (node.op === "constant") return storeConstant(s, node, naturalView(shape), shape);
-  invariant(source !== undefined && ["reshape", "transpose", "slice", "expand"].includes(node.op), `${node.op} has been lowered before its use`);
+  invariant(
+    source !== undefined && ["reshape", "transpose", "slice", "expand"].includes(node.op),
+    `${node.op} has been lowered before its use`,
+  );
   const from = locate(s, source);
   const view = viewThrough(node, from.view);
   if (view !== undefined) return { ...from, view, shape };
@@ -186,7 +222,15 @@ const boundInput = (s: Selection, node: Node): Located | undefined => {
   const space = spaceOf(s.target, view, shape);
   const dtype = storedType(node);
   const name = String(input.attrs["name"]);
-  const storage = addStorage(s, { name, dtype, rows: space.rows, panels: space.panels, kind: "input", bothHemispheres: false, output: false });
+  const storage = addStorage(s, {
+    name,
+    dtype,
+    rows: space.rows,
+    panels: space.panels,
+    kind: "input",
+    bothHemispheres: false,
+    output: false,
+  });
   const table = node.op === "gather" ? literalOf(nodeAt(s, node.inputs[0] as number)) : undefined;
   const hostShape = table === undefined ? input.type.shape : [...input.type.shape, table.shape[1] ?? 1];
   const binding: PlanBinding = {
@@ -255,7 +299,13 @@ const bindingFactors = (hostShape: Shape, elements: View, shape: Shape, stored: 
       const high = Math.min(stride * size, host.row * host.extent);
       if (high > low) {
         const scale = low / host.row;
-        factors.push({ dim, divide: low / stride, extent: high / low, row: place.row * scale, column: place.column * scale });
+        factors.push({
+          dim,
+          divide: low / stride,
+          extent: high / low,
+          row: place.row * scale,
+          column: place.column * scale,
+        });
       }
       stride *= size;
     }
@@ -269,7 +319,14 @@ const bindOutput = (s: Selection, name: string, declared: PlanBinding["declared"
   const storage = s.storages[value.storage] as Storage;
   if (value.view.column !== 0 || storage.kind !== "temp") value = relayout(s, id, value, naturalView(shape), shape);
   s.storages[value.storage] = { ...(s.storages[value.storage] as Storage), output: true };
-  return { name, declared, shape, storage: value.storage, firstRow: value.view.row, factors: bindingFactors(shape, elementView(shape), shape, value.view) };
+  return {
+    name,
+    declared,
+    shape,
+    storage: value.storage,
+    firstRow: value.view.row,
+    factors: bindingFactors(shape, elementView(shape), shape, value.view),
+  };
 };
 
 /** Inputs that nothing on the chip reads are still accepted: they are bound to nothing. */
@@ -278,7 +335,14 @@ const bindUnusedInputs = (s: Selection): void => {
     const node = nodeAt(s, id);
     const name = String(node.attrs["name"]);
     if (s.inputs.some((binding) => binding.name === name)) continue;
-    s.inputs.push({ name, declared: node.attrs["declared"] as PlanBinding["declared"], shape: node.type.shape, storage: -1, firstRow: 0, factors: [] });
+    s.inputs.push({
+      name,
+      declared: node.attrs["declared"] as PlanBinding["declared"],
+      shape: node.type.shape,
+      storage: -1,
+      firstRow: 0,
+      factors: [],
+    });
   }
   const order = new Map(s.graph.inputs.map((id, index) => [String(nodeAt(s, id).attrs["name"]), index]));
   s.inputs.sort((a, b) => (order.get(a.name) ?? 0) - (order.get(b.name) ?? 0));
@@ -295,7 +359,16 @@ const storeConstant = (s: Selection, node: Node, full: View, fullShape: Shape): 
   const known = s.copies.get(key);
   if (known !== undefined) return known;
   const { rows, panels, content, view, repeated } = layout;
-  const storage = addStorage(s, { name: node.origin[0] ?? "constant", dtype, rows, panels, kind: "constant", bothHemispheres: false, content, output: false });
+  const storage = addStorage(s, {
+    name: node.origin[0] ?? "constant",
+    dtype,
+    rows,
+    panels,
+    kind: "constant",
+    bothHemispheres: false,
+    content,
+    output: false,
+  });
   const value: Located = { storage, shape: literal.shape, view, ...(repeated === undefined ? {} : { repeated }) };
   s.copies.set(key, value);
   return value;
@@ -323,7 +396,10 @@ const chainViews = (s: Selection, fusion: Fusion, rootView: View): Map<NodeId, V
     views.set(id, view);
     if (isTransparent(node) && leadsInside(s, id, inside, fusion.main)) {
       const source = node.inputs[0] as number;
-      const back = node.op === "reshape" ? reshapeView(view, nodeAt(s, source).type.shape) : transposeView(view, inverse(ints(node, "perm")));
+      const back =
+        node.op === "reshape"
+          ? reshapeView(view, nodeAt(s, source).type.shape)
+          : transposeView(view, inverse(ints(node, "perm")));
       return back !== undefined && visit(source, back);
     }
     return true;
@@ -398,7 +474,9 @@ const viewForward = (s: Selection, fusion: Fusion, from: NodeId, view: View): Vi
   let at = from;
   let current: View | undefined = view;
   while (at !== fusion.root && current !== undefined) {
-    const next = (s.consumers[at] ?? []).find((id) => inside.has(id) || (isTransparent(nodeAt(s, id)) && reaches(s, id, inside)));
+    const next = (s.consumers[at] ?? []).find(
+      (id) => inside.has(id) || (isTransparent(nodeAt(s, id)) && reaches(s, id, inside)),
+    );
     if (next === undefined) return undefined;
     const node = nodeAt(s, next);
     const to = node.type.shape;
@@ -410,7 +488,9 @@ const viewForward = (s: Selection, fusion: Fusion, from: NodeId, view: View): Vi
 };
 
 const reaches = (s: Selection, id: NodeId, inside: ReadonlySet<NodeId>): boolean =>
-  (s.consumers[id] ?? []).some((next) => inside.has(next) || (isTransparent(nodeAt(s, next)) && reaches(s, next, inside)));
+  (s.consumers[id] ?? []).some(
+    (next) => inside.has(next) || (isTransparent(nodeAt(s, next)) && reaches(s, next, inside)),
+  );
 
 /** Layout of a chain that does not start in the MXM: that of its largest stored operand, rows made dense; else row-major. */
 const spaceOfChain = (s: Selection, fusion: Fusion): View => {
@@ -444,7 +524,9 @@ const denseRows = (target: Target, value: Located): View | undefined => {
       strides.set(f, stride);
       stride *= f.extent;
     }
-  const dims = value.view.dims.map((factors) => factors.filter((f) => f.extent > 1).map((f) => ({ ...f, row: strides.get(f) ?? 0 })));
+  const dims = value.view.dims.map((factors) =>
+    factors.filter((f) => f.extent > 1).map((f) => ({ ...f, row: strides.get(f) ?? 0 })),
+  );
   return { dims, row: 0, column: 0 };
 };
 
@@ -457,7 +539,8 @@ const chainOf = (s: Selection, fusion: Fusion, views: ReadonlyMap<NodeId, View>)
   const ops: AluOp[] = [];
   const argument = (consumer: Node, input: NodeId): Argument => {
     let source = nodeAt(s, input);
-    while (isTransparent(source) && leadsInside(s, source.id, inside, fusion.main)) source = nodeAt(s, source.inputs[0] as number);
+    while (isTransparent(source) && leadsInside(s, source.id, inside, fusion.main))
+      source = nodeAt(s, source.inputs[0] as number);
     const op = opIndex.get(source.id);
     if (op !== undefined) return { op };
     if (source.id === fusion.main) return { mxm: true };
@@ -484,11 +567,13 @@ const chainOf = (s: Selection, fusion: Fusion, views: ReadonlyMap<NodeId, View>)
   }
   return (panel, row, rows) => ({
     ops,
-    leaves: operands.map(({ value, fit }): Leaf => ({
-      storage: value.storage,
-      panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
-      runs: runsOf(fit, row, rows),
-    })),
+    leaves: operands.map(
+      ({ value, fit }): Leaf => ({
+        storage: value.storage,
+        panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
+        runs: runsOf(fit, row, rows),
+      }),
+    ),
   });
 };
 
@@ -520,7 +605,8 @@ const markBoth = (s: Selection, id: StorageId): void => {
 };
 
 /** Rows of one burst: two blocks overlap one another through a layer's latencies; accumulators bound it from above. */
-const rowBlock = (rows: number): number => (rows <= 64 ? rows : rows <= 512 ? Math.ceil(rows / Math.ceil(rows / 64)) : 256);
+const rowBlock = (rows: number): number =>
+  rows <= 64 ? rows : rows <= 512 ? Math.ceil(rows / Math.ceil(rows / 64)) : 256;
 
 /* ---------- matmul ---------- */
 
@@ -535,7 +621,10 @@ const lowerMatmulAlone = (s: Selection, node: Node): void => {
 const activations = (s: Selection, node: Node): Located => {
   const id = node.inputs[0] as number;
   const source = nodeAt(s, id);
-  const value = source.op === "constant" ? storeConstant(s, source, naturalView(source.type.shape), source.type.shape) : locate(s, id);
+  const value =
+    source.op === "constant"
+      ? storeConstant(s, source, naturalView(source.type.shape), source.type.shape)
+      : locate(s, id);
   const rank = value.shape.length;
   const k = value.view.dims[rank - 1] ?? [];
   const m = value.view.dims[rank - 2] ?? [];
@@ -560,11 +649,19 @@ const matmulSpace = (s: Selection, node: Node): Space => {
   const stride = aligned ? (n <= half ? half : Math.ceil(n / half) * half) : n;
   // Blocks of columns in order of the batch index: `perHalf` of them share a half vector.
   let blocks: View | undefined = {
-    dims: [[{ extent: groups / perHalf, row: 0, column: stride }, { extent: perHalf, row: 0, column: n }]],
+    dims: [
+      [
+        { extent: groups / perHalf, row: 0, column: stride },
+        { extent: perHalf, row: 0, column: n },
+      ],
+    ],
     row: 0,
     column: 0,
   };
-  blocks = reshapeView(blocks, shape.slice(0, -2).map((extent, axis) => (onColumns[axis] ? extent : 1)));
+  blocks = reshapeView(
+    blocks,
+    shape.slice(0, -2).map((extent, axis) => (onColumns[axis] ? extent : 1)),
+  );
   invariant(blocks !== undefined, "column blocks divide the batch dims");
   let row = shape[rank - 2] ?? 1;
   const dims: Factor[][] = shape.map((_, axis) => [...(blocks?.dims[axis] ?? [])]);
@@ -593,7 +690,14 @@ const largestDivisor = (n: number, limit: number): number => {
   return d;
 };
 
-const lowerMatmul = (s: Selection, node: Node, space: Space, storage: StorageId, chain: Chain, origin: number): void => {
+const lowerMatmul = (
+  s: Selection,
+  node: Node,
+  space: Space,
+  storage: StorageId,
+  chain: Chain,
+  origin: number,
+): void => {
   const a = activations(s, node);
   const id = node.inputs[1] as number;
   const literal = literalOf(nodeAt(s, id));
@@ -649,7 +753,10 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
   // Every batch index is a block of columns (of some rows); batch indices that share rows and columns do not exist.
   const columnsOfK = (batch: number): number[] => {
     const base = a.view.column + offsetOf(aFull.dims.slice(0, -2), batchShape, batch, "column");
-    return Array.from({ length: kExtent }, (_, k) => base + offsetOf([aFull.dims[rank - 1] ?? []], [kExtent], k, "column"));
+    return Array.from(
+      { length: kExtent },
+      (_, k) => base + offsetOf([aFull.dims[rank - 1] ?? []], [kExtent], k, "column"),
+    );
   };
   // Batch dims on rows whose weights differ have passes of their own: rows are cut into segments by them.
   const rowKey = (batch: number): number => offsetOf(space.view.dims.slice(0, -2), batchShape, batch, "row");
@@ -662,7 +769,13 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
   // Neighbouring segments with the same weights are one.
   const merged: { row: number; rows: number; batches: number[]; signature: string }[] = [];
   for (const [row, batches] of [...segments].sort((x, y) => x[0] - y[0])) {
-    const signature = JSON.stringify(batches.map((batch) => [weightKey(batch), columnsOfK(batch)[0], offsetOf(space.view.dims.slice(0, -2), batchShape, batch, "column")]));
+    const signature = JSON.stringify(
+      batches.map((batch) => [
+        weightKey(batch),
+        columnsOfK(batch)[0],
+        offsetOf(space.view.dims.slice(0, -2), batchShape, batch, "column"),
+      ]),
+    );
     const last = merged[merged.length - 1];
     if (last !== undefined && last.signature === signature && last.row + last.rows === row) last.rows += m;
     else merged.push({ row, rows: m, batches, signature });
@@ -685,7 +798,15 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
           const room = half - (at % half);
           let count = 1;
           while (count < room && k + count < kExtent && columns[k + count] === at + count) count++;
-          const block: Block = { batch, k, count, lane: at % half, n: from - first, columns: to - from, column: from - panel * lanes };
+          const block: Block = {
+            batch,
+            k,
+            count,
+            lane: at % half,
+            n: from - first,
+            columns: to - from,
+            column: from - panel * lanes,
+          };
           const key = Math.floor(at / half);
           passes.set(key, [...(passes.get(key) ?? []), block]);
           used.push(block);
@@ -700,21 +821,38 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
     for (let row = segment.row; row < segment.row + segment.rows; row += block) {
       const rows = Math.min(block, segment.row + segment.rows - row);
       for (const tile of tiles) {
-        const passes = [...tile.passes].sort((x, y) => x[0] - y[0]).map(([key, blocks]): Pass => ({
-          storage: a.storage,
-          panel: Math.floor(key / 2),
-          half: (key % 2) as 0 | 1,
-          runs: runsOf({ digits, row: a.view.row }, row, rows),
-          weights: passWeights(s, job, blocks, batchShape, n, `${segment.row}/${tile.panel}/${key}`),
-        }));
-        pushTask(s, { rows, passes, ...job.chain(tile.panel, row, rows), storage: job.storage, panel: tile.panel, row, origin: job.origin });
+        const passes = [...tile.passes]
+          .sort((x, y) => x[0] - y[0])
+          .map(
+            ([key, blocks]): Pass => ({
+              storage: a.storage,
+              panel: Math.floor(key / 2),
+              half: (key % 2) as 0 | 1,
+              runs: runsOf({ digits, row: a.view.row }, row, rows),
+              weights: passWeights(s, job, blocks, batchShape, n, `${segment.row}/${tile.panel}/${key}`),
+            }),
+          );
+        pushTask(s, {
+          rows,
+          passes,
+          ...job.chain(tile.panel, row, rows),
+          storage: job.storage,
+          panel: tile.panel,
+          row,
+          origin: job.origin,
+        });
       }
     }
   }
 };
 
 /** Offset that an index (row-major over `shape`) makes along the rows or columns of some dims. */
-const offsetOf = (dims: readonly (readonly Factor[])[], shape: Shape, index: number, along: "row" | "column"): number => {
+const offsetOf = (
+  dims: readonly (readonly Factor[])[],
+  shape: Shape,
+  index: number,
+  along: "row" | "column",
+): number => {
   let rest = index;
   let offset = 0;
   for (let axis = dims.length - 1; axis >= 0; axis--) {
@@ -748,10 +886,18 @@ const fillColumns = (passes: Map<number, Block[]>, used: readonly Block[], lanes
   const end = Math.max(...used.map((block) => block.column + block.columns));
   for (const blocks of passes.values())
     for (const block of blocks.filter((candidate) => candidate.column === first))
-      for (let column = end; column < lanes; column += block.columns) blocks.push({ ...block, column, columns: Math.min(block.columns, lanes - column) });
+      for (let column = end; column < lanes; column += block.columns)
+        blocks.push({ ...block, column, columns: Math.min(block.columns, lanes - column) });
 };
 
-const passWeights = (s: Selection, job: MatmulJob, blocks: readonly Block[], batchShape: Shape, n: number, place: string): Pass["weights"] => {
+const passWeights = (
+  s: Selection,
+  job: MatmulJob,
+  blocks: readonly Block[],
+  batchShape: Shape,
+  n: number,
+  place: string,
+): Pass["weights"] => {
   const { weights } = job;
   const batchOf = weightBatch(weights, batchShape);
   if (weights.kind === "constant") {
@@ -773,7 +919,14 @@ const passWeights = (s: Selection, job: MatmulJob, blocks: readonly Block[], bat
 };
 
 /** Loads of a stored second operand, if its rows are columns of weights with K on just the lanes that the blocks name. */
-const loadsFrom = (s: Selection, value: Located, blocks: readonly Block[], batchShape: Shape, n: number, kExtent: number): WeightLoad[] | undefined => {
+const loadsFrom = (
+  s: Selection,
+  value: Located,
+  blocks: readonly Block[],
+  batchShape: Shape,
+  n: number,
+  kExtent: number,
+): WeightLoad[] | undefined => {
   const half = halfLanes(s.target);
   const full = expandView(value.view, [...batchShape, kExtent, n]);
   const rank = batchShape.length + 2;
@@ -827,7 +980,11 @@ const movedWeights = (s: Selection, job: MatmulJob, weights: Extract<Weights, { 
     }
   }
   const full: View = {
-    dims: [...dims, (aFull.dims[outBatch.length + 1] ?? []).map((f) => ({ ...f, row: 0 })), n > 1 ? [{ extent: n, row: 1, column: 0 }] : []],
+    dims: [
+      ...dims,
+      (aFull.dims[outBatch.length + 1] ?? []).map((f) => ({ ...f, row: 0 })),
+      n > 1 ? [{ extent: n, row: 1, column: 0 }] : [],
+    ],
     row: 0,
     column: job.a.view.column,
   };
@@ -869,9 +1026,23 @@ const lowerSum = (s: Selection, node: Node, full: View, fullShape: Shape): Locat
   const view: View = { dims: [...dims.slice(0, -1), [{ extent: width, row: 0, column: 1 }]], row: 0, column };
   const space = spaceOf(s.target, view, wideShape);
   const k = a.shape[a.shape.length - 1] ?? 1;
-  const ones: Weights = { kind: "constant", key: `ones ${k}x${width}`, shape: [k, width], read: () => new Uint16Array(k * width).fill(0x3c00) };
+  const ones: Weights = {
+    kind: "constant",
+    key: `ones ${k}x${width}`,
+    shape: [k, width],
+    read: () => new Uint16Array(k * width).fill(0x3c00),
+  };
   const storage = temp(s, node, "f32", space);
-  emitMatmul(s, { a, weights: ones, space, storage, chain: COPY, origin: originOf(s, node), name: node.op, fill: true });
+  emitMatmul(s, {
+    a,
+    weights: ones,
+    space,
+    storage,
+    chain: COPY,
+    origin: originOf(s, node),
+    name: node.op,
+    fill: true,
+  });
   const value: Located = {
     storage,
     shape,
@@ -915,7 +1086,11 @@ const lowerMax = (s: Selection, node: Node): Located => {
   };
   if (!contiguous(value)) value = relayout(s, id, value, naturalView(value.shape), value.shape);
   if (n > lanes)
-    fail("LPU2202", { message: `maximum over ${n} lanes, at most ${lanes} are supported`, node: node.origin.join(" + "), hint: "bind a shorter sequence" });
+    fail("LPU2202", {
+      message: `maximum over ${n} lanes, at most ${lanes} are supported`,
+      node: node.origin.join(" + "),
+      hint: "bind a shorter sequence",
+    });
   const dense = denseRows(s.target, value);
   invariant(dense !== undefined, "the operand of a maximum is stored without repeats");
   const space = spaceOf(s.target, dense, value.shape);
@@ -925,7 +1100,8 @@ const lowerMax = (s: Selection, node: Node): Located => {
     const map = Int16Array.from({ length: lanes }, (_, lane) => lane);
     for (const start of starts) {
       if (Math.floor(start / lanes) !== panel) continue;
-      if ((start % lanes) + n > lanes) fail("LPU2202", { message: `maximum over ${n} lanes that cross a panel`, node: node.origin.join(" + ") });
+      if ((start % lanes) + n > lanes)
+        fail("LPU2202", { message: `maximum over ${n} lanes that cross a panel`, node: node.origin.join(" + ") });
       for (let i = 0; i < n; i++) map[(start % lanes) + i] = (start % lanes) + ((i + shift) % n);
     }
     return mapId(s, map);
@@ -940,9 +1116,22 @@ const lowerMax = (s: Selection, node: Node): Located => {
     for (let row = 0; row < space.rows; row += block)
       for (let panel = 0; panel < space.panels; panel++) {
         const rows = Math.min(block, space.rows - row);
-        const leaf: Leaf = { storage: from.storage, panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset, runs: runsOf(fit, row, rows) };
+        const leaf: Leaf = {
+          storage: from.storage,
+          panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
+          runs: runsOf(fit, row, rows),
+        };
         const ops: AluOp[] = [{ fn: "max", args: [{ leaf: 0 }, { leaf: 1 }] }];
-        pushTask(s, { rows, passes: [], ops, leaves: [leaf, { ...leaf, map: maps(panel, shift) }], storage, panel, row, origin: originOf(s, node) });
+        pushTask(s, {
+          rows,
+          passes: [],
+          ops,
+          leaves: [leaf, { ...leaf, map: maps(panel, shift) }],
+          storage,
+          panel,
+          row,
+          origin: originOf(s, node),
+        });
       }
     from = { storage, shape: value.shape, view: dense };
   }
@@ -958,7 +1147,8 @@ const lowerMax = (s: Selection, node: Node): Located => {
 const blockStarts = (view: View, shape: Shape): number[] => {
   let starts = [view.column];
   for (const f of view.dims.slice(0, shape.length - 1).flat())
-    if (f.column !== 0) starts = starts.flatMap((start) => Array.from({ length: f.extent }, (_, i) => start + i * f.column));
+    if (f.column !== 0)
+      starts = starts.flatMap((start) => Array.from({ length: f.extent }, (_, i) => start + i * f.column));
   return starts;
 };
 
@@ -981,7 +1171,10 @@ const relayout = (s: Selection, id: NodeId, value: Located, full: View, fullShap
   const node = nodeAt(s, id);
   const pairs = factorPairs(full, fullShape, value.view);
   if (pairs === undefined)
-    fail("LPU2201", { message: `cannot move [${value.shape.join(",")}] into the layout of [${fullShape.join(",")}]`, node: node.origin.join(" + ") });
+    fail("LPU2201", {
+      message: `cannot move [${value.shape.join(",")}] into the layout of [${fullShape.join(",")}]`,
+      node: node.origin.join(" + "),
+    });
   const key = `move ${value.storage} ${JSON.stringify(value.view)} ${JSON.stringify(full)}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known;
@@ -1018,8 +1211,29 @@ const movePlan = (
   const space = spaceOf(s.target, view, fullShape);
   const storage = temp(s, node, (s.storages[value.storage] as Storage).dtype, { ...space, rows });
   const origin = originOf(s, node);
-  if (transposes) emitTranspose(s, value, { storage, panels: space.panels, column: full.column }, rowRow, laneRow, rowLane, laneLane, strides, origin);
-  else emitSelection(s, value, { storage, panels: space.panels, column: full.column }, rowRow, laneRow, laneLane, strides, origin);
+  if (transposes)
+    emitTranspose(
+      s,
+      value,
+      { storage, panels: space.panels, column: full.column },
+      rowRow,
+      laneRow,
+      rowLane,
+      laneLane,
+      strides,
+      origin,
+    );
+  else
+    emitSelection(
+      s,
+      value,
+      { storage, panels: space.panels, column: full.column },
+      rowRow,
+      laneRow,
+      laneLane,
+      strides,
+      origin,
+    );
   const own = restrictTo(view, fullShape, value.shape);
   const repeated = laneLane.filter(([, g]) => g.column === 0).map(([f]) => ({ extent: f.extent, column: f.column }));
   return { storage, shape: value.shape, view: own, ...(repeated.length === 0 ? {} : { repeated }) };
@@ -1055,12 +1269,19 @@ interface Destination {
 }
 
 /** All index combinations of digits: places in target and source. */
-const combinations = (pairs: Pairs, target: "row" | "column", source: "row" | "column", strides?: ReadonlyMap<readonly [Factor, Factor], number>): { to: number; from: number }[] => {
+const combinations = (
+  pairs: Pairs,
+  target: "row" | "column",
+  source: "row" | "column",
+  strides?: ReadonlyMap<readonly [Factor, Factor], number>,
+): { to: number; from: number }[] => {
   let all = [{ to: 0, from: 0 }];
   for (const pair of pairs) {
     const [f, g] = pair;
     const stride = strides?.get(pair) ?? f[target];
-    all = all.flatMap(({ to, from }) => Array.from({ length: f.extent }, (_, i) => ({ to: to + i * stride, from: from + i * g[source] })));
+    all = all.flatMap(({ to, from }) =>
+      Array.from({ length: f.extent }, (_, i) => ({ to: to + i * stride, from: from + i * g[source] })),
+    );
   }
   return all;
 };
@@ -1079,7 +1300,9 @@ const emitSelection = (
   const half = halfLanes(s.target);
   const columns = combinations(laneLane, "column", "column");
   const count = rowRow.reduce((product, [f]) => product * f.extent, 1);
-  const digits = rowRow.map((pair): RowDigit => ({ extent: pair[0].extent, out: strides.get(pair) ?? 1, row: pair[1].row }));
+  const digits = rowRow.map(
+    (pair): RowDigit => ({ extent: pair[0].extent, out: strides.get(pair) ?? 1, row: pair[1].row }),
+  );
   const source = s.storages[value.storage] as Storage;
   for (const lane of combinations(laneRow, "row", "column", strides))
     for (let panel = 0; panel < to.panels; panel++) {
@@ -1088,32 +1311,51 @@ const emitSelection = (
         const at = to.column + column;
         if (Math.floor(at / lanes) !== panel) continue;
         const place = value.view.column + lane.from + from;
-        passes.set(Math.floor(place / half), [...(passes.get(Math.floor(place / half)) ?? []), [at % lanes, place % half]]);
+        passes.set(Math.floor(place / half), [
+          ...(passes.get(Math.floor(place / half)) ?? []),
+          [at % lanes, place % half],
+        ]);
       }
       if (passes.size === 0) continue;
       const block = rowBlock(count);
       for (let row = 0; row < count; row += block) {
         const rows = Math.min(block, count - row);
         const runs = runsOf({ digits, row: value.view.row }, row, rows);
-        const list = [...passes].sort((x, y) => x[0] - y[0]).map(([key, ones]): Pass => ({
-          storage: value.storage,
-          panel: Math.floor(key / 2),
-          half: (key % 2) as 0 | 1,
-          runs,
-          weights: {
-            key: `select ${JSON.stringify(ones)}`,
-            columns: Math.max(...ones.map(([column]) => column)) + 1,
-            content: () => selectionContent(s.target, ones),
-          },
-        }));
+        const list = [...passes]
+          .sort((x, y) => x[0] - y[0])
+          .map(
+            ([key, ones]): Pass => ({
+              storage: value.storage,
+              panel: Math.floor(key / 2),
+              half: (key % 2) as 0 | 1,
+              runs,
+              weights: {
+                key: `select ${JSON.stringify(ones)}`,
+                columns: Math.max(...ones.map(([column]) => column)) + 1,
+                content: () => selectionContent(s.target, ones),
+              },
+            }),
+          );
         if (source.dtype !== "f16") throw unsupportedMove(s, origin);
-        pushTask(s, { rows, passes: list, ...COPY(panel, row, rows), storage: to.storage, panel, row: lane.to + row, origin });
+        pushTask(s, {
+          rows,
+          passes: list,
+          ...COPY(panel, row, rows),
+          storage: to.storage,
+          panel,
+          row: lane.to + row,
+          origin,
+        });
       }
     }
 };
 
 const unsupportedMove = (s: Selection, origin: number): CompileError =>
-  new CompileError("LPU2201", { message: "cannot move fp32 values between lanes", node: s.origins[origin] ?? "", hint: "only fp16 values pass the MXM exactly" });
+  new CompileError("LPU2201", {
+    message: "cannot move fp32 values between lanes",
+    node: s.origins[origin] ?? "",
+    hint: "only fp16 values pass the MXM exactly",
+  });
 
 const selectionContent = (target: Target, ones: readonly (readonly [number, number])[]): Uint16Array => {
   const half = halfLanes(target);
@@ -1173,25 +1415,46 @@ const emitTranspose = (
         }
       }
       if (passes.size === 0) continue;
-      const list = [...passes].sort((x, y) => x[0] - y[0]).map(([key, pass]): Pass => ({
-        storage: identityStorage(s, depth, key % 2, pass.identity),
-        panel: 0,
-        half: (key % 2) as 0 | 1,
-        runs: [{ row: 0, step: depth > 1 ? 1 : 0, count: depth }],
-        weights: pass.loads,
-      }));
-      pushTask(s, { rows: depth, passes: list, ...COPY(panel, 0, depth), storage: to.storage, panel, row: outer.to, origin });
+      const list = [...passes]
+        .sort((x, y) => x[0] - y[0])
+        .map(
+          ([key, pass]): Pass => ({
+            storage: identityStorage(s, depth, key % 2, pass.identity),
+            panel: 0,
+            half: (key % 2) as 0 | 1,
+            runs: [{ row: 0, step: depth > 1 ? 1 : 0, count: depth }],
+            weights: pass.loads,
+          }),
+        );
+      pushTask(s, {
+        rows: depth,
+        passes: list,
+        ...COPY(panel, 0, depth),
+        storage: to.storage,
+        panel,
+        row: outer.to,
+        origin,
+      });
     }
 };
 
 /** Runs of source rows that fill neighbouring columns of a panel. */
-const columnRuns = (spread: readonly { to: number; from: number }[], base: number, panel: number, lanes: number): { column: number; row: number; step: number; count: number }[] => {
+const columnRuns = (
+  spread: readonly { to: number; from: number }[],
+  base: number,
+  panel: number,
+  lanes: number,
+): { column: number; row: number; step: number; count: number }[] => {
   const runs: { column: number; row: number; step: number; count: number }[] = [];
   for (const { to, from } of [...spread].sort((x, y) => x.to - y.to)) {
     const column = base + to - panel * lanes;
     if (column < 0 || column >= lanes) continue;
     const last = runs[runs.length - 1];
-    if (last !== undefined && column === last.column + last.count && (last.count === 1 || from === last.row + last.step * last.count)) {
+    if (
+      last !== undefined &&
+      column === last.column + last.count &&
+      (last.count === 1 || from === last.row + last.step * last.count)
+    ) {
       if (last.count === 1) last.step = from - last.row;
       last.count++;
     } else runs.push({ column, row: from, step: 0, count: 1 });
@@ -1200,7 +1463,12 @@ const columnRuns = (spread: readonly { to: number; from: number }[], base: numbe
 };
 
 /** A constant whose row i is one on the given lanes of a half and zero elsewhere. */
-const identityStorage = (s: Selection, rows: number, half: number, ones: readonly (readonly [number, number])[]): StorageId => {
+const identityStorage = (
+  s: Selection,
+  rows: number,
+  half: number,
+  ones: readonly (readonly [number, number])[],
+): StorageId => {
   const { lanes } = s.target;
   const key = `identity ${rows} ${half} ${JSON.stringify(ones.map(([row, column]) => [row, column % lanes]))}`;
   const known = s.copies.get(key);
@@ -1210,7 +1478,16 @@ const identityStorage = (s: Selection, rows: number, half: number, ones: readonl
     for (const [row, column] of ones) panel[row * lanes + (column % lanes)] = 0x3c00;
     return panel;
   };
-  const storage = addStorage(s, { name: "identity", dtype: "f16", rows, panels: 1, kind: "constant", bothHemispheres: true, content, output: false });
+  const storage = addStorage(s, {
+    name: "identity",
+    dtype: "f16",
+    rows,
+    panels: 1,
+    kind: "constant",
+    bothHemispheres: true,
+    content,
+    output: false,
+  });
   s.copies.set(key, { storage, shape: [rows, lanes], view: naturalView([rows, lanes]) });
   return storage;
 };
@@ -1229,7 +1506,12 @@ const lowerConcat = (s: Selection, node: Node): void => {
   for (const input of node.inputs) {
     const partShape = nodeAt(s, input).type.shape;
     const starts = shape.map((_, dim) => (dim === axis ? at : 0));
-    const part = sliceView(view, starts, partShape, shape.map(() => 1));
+    const part = sliceView(
+      view,
+      starts,
+      partShape,
+      shape.map(() => 1),
+    );
     invariant(part !== undefined, "a part of a row-major tensor is a view");
     const value = fitted(s, input, part, partShape);
     const fit = fitOperand(s.target, part, partShape, value);
@@ -1244,7 +1526,16 @@ const lowerConcat = (s: Selection, node: Node): void => {
             panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
             runs: runsOf(fit, row - part.row + offset, count),
           };
-          pushTask(s, { rows: count, passes: [], ops: [{ fn: "copy", args: [{ leaf: 0 }] }], leaves: [leaf], storage, panel, row: row + offset, origin: originOf(s, node) });
+          pushTask(s, {
+            rows: count,
+            passes: [],
+            ops: [{ fn: "copy", args: [{ leaf: 0 }] }],
+            leaves: [leaf],
+            storage,
+            panel,
+            row: row + offset,
+            origin: originOf(s, node),
+          });
         }
     }
     at += partShape[axis] ?? 0;

@@ -6,7 +6,7 @@
  * features is the sum of the products of its parts with rows of the weights. Weights are cut lazily.
  */
 
-import { type Graph, type Node, type NodeId } from "../ir/graph.js";
+import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import { sliceAxis } from "./decompose-gather.js";
@@ -25,7 +25,11 @@ const isConstant = (graph: Graph, id: NodeId): boolean => graph.nodes[id]?.op ==
 
 const cutsLastAxis = (graph: Graph, node: Node): boolean => {
   const [x] = node.inputs;
-  return node.op === "slice" && x !== undefined && intsAttr(node.attrs, "sizes")[lastOf(node)] !== graph.nodes[x]?.type.shape[lastOf(node)];
+  return (
+    node.op === "slice" &&
+    x !== undefined &&
+    intsAttr(node.attrs, "sizes")[lastOf(node)] !== graph.nodes[x]?.type.shape[lastOf(node)]
+  );
 };
 
 /** The one operand of an elementwise node that is computed. */
@@ -47,7 +51,10 @@ function splittable(graph: Graph): Uint8Array {
   const result = new Uint8Array(graph.nodes.length);
   for (const node of graph.nodes) {
     const operand = computedOperand(graph, node);
-    const source = node.op === "matmul" ? isConstant(graph, operandOf(node, 1)) : operand !== undefined && result[operand] === 1 && lastOf(node) === lastOf(graph.nodes[operand] ?? node);
+    const source =
+      node.op === "matmul"
+        ? isConstant(graph, operandOf(node, 1))
+        : operand !== undefined && result[operand] === 1 && lastOf(node) === lastOf(graph.nodes[operand] ?? node);
     result[node.id] = source && full[node.id] === 0 ? 1 : 0;
   }
   return result;
@@ -60,7 +67,9 @@ const splitProducts = (graph: Graph): Graph => {
   const map = (id: NodeId): NodeId => made[id] ?? 0;
   const cut = (id: NodeId, part: Cut): NodeId => {
     const extent = g.shape(id)[g.shape(id).length - 1];
-    return extent === undefined || extent === 1 ? id : sliceAxis(g, id, g.shape(id).length - 1, part.start, part.size, part.stride);
+    return extent === undefined || extent === 1
+      ? id
+      : sliceAxis(g, id, g.shape(id).length - 1, part.start, part.size, part.stride);
   };
   const cutNode = (node: Node, part: Cut): NodeId => {
     if (node.op === "matmul") return g.emit("matmul", [map(operandOf(node, 0)), cut(map(operandOf(node, 1)), part)]);
@@ -74,10 +83,19 @@ const splitProducts = (graph: Graph): Graph => {
     const source = graph.nodes[node.inputs[0] ?? 0];
     if (source !== undefined && cutsLastAxis(graph, node) && split[source.id] === 1) {
       const last = lastOf(node);
-      const [starts, sizes, strides] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "sizes"), intsAttr(node.attrs, "strides")];
+      const [starts, sizes, strides] = [
+        intsAttr(node.attrs, "starts"),
+        intsAttr(node.attrs, "sizes"),
+        intsAttr(node.attrs, "strides"),
+      ];
       const part = { start: starts[last] ?? 0, size: sizes[last] ?? 1, stride: strides[last] ?? 1 };
-      const whole = <Value>(list: readonly Value[], value: Value): Value[] => list.map((old, axis) => (axis === last ? value : old));
-      made.push(g.from(node, () => g.emit("slice", [cutNode(source, part)], { starts: whole(starts, 0), sizes, strides: whole(strides, 1) })));
+      const whole = <Value>(list: readonly Value[], value: Value): Value[] =>
+        list.map((old, axis) => (axis === last ? value : old));
+      made.push(
+        g.from(node, () =>
+          g.emit("slice", [cutNode(source, part)], { starts: whole(starts, 0), sizes, strides: whole(strides, 1) }),
+        ),
+      );
     } else made.push(g.copy(node, map));
   }
   return g.finish(graph, map);
@@ -89,7 +107,8 @@ const concatProduct: Rule = {
   ops: ["matmul"],
   rewrite: (g, node) => {
     const [a, b] = [g.node(operandOf(node, 0)), operandOf(node, 1)];
-    if (a.op !== "concat" || numberAttr(a.attrs, "axis") !== a.type.shape.length - 1 || g.literal(b) === undefined) return undefined;
+    if (a.op !== "concat" || numberAttr(a.attrs, "axis") !== a.type.shape.length - 1 || g.literal(b) === undefined)
+      return undefined;
     const rows = g.shape(b).length - 2;
     g.through(a.id, "concat");
     let offset = 0;

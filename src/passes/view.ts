@@ -73,7 +73,12 @@ export const transposeView = (view: View, perm: readonly number[]): View => ({
   dims: perm.map((axis) => view.dims[axis] ?? []),
 });
 
-export const sliceView = (view: View, starts: readonly number[], sizes: readonly number[], strides: readonly number[]): View | undefined => {
+export const sliceView = (
+  view: View,
+  starts: readonly number[],
+  sizes: readonly number[],
+  strides: readonly number[],
+): View | undefined => {
   let { row, column } = view;
   const dims: Factor[][] = [];
   for (const [axis, factors] of view.dims.entries()) {
@@ -91,7 +96,9 @@ export const sliceView = (view: View, starts: readonly number[], sizes: readonly
         rest = Math.floor(rest / f.extent);
       }
       const f = flat[0];
-      dims.push(size === 1 || f === undefined ? [] : [{ extent: size, row: f.row * stride, column: f.column * stride }]);
+      dims.push(
+        size === 1 || f === undefined ? [] : [{ extent: size, row: f.row * stride, column: f.column * stride }],
+      );
     } else {
       // Whole steps of the outer factor.
       const [outer, ...inner] = flat as [Factor, ...Factor[]];
@@ -118,7 +125,10 @@ export const expandView = (view: View, shape: Shape): View => {
 };
 
 /** Cuts two factor lists of the same total extent at common boundaries, pairwise. */
-export const align = (a: readonly Factor[], b: readonly Factor[]): readonly (readonly [Factor, Factor])[] | undefined => {
+export const align = (
+  a: readonly Factor[],
+  b: readonly Factor[],
+): readonly (readonly [Factor, Factor])[] | undefined => {
   const pairs: [Factor, Factor][] = [];
   const left = a.filter((f) => f.extent > 1).reverse();
   const right = b.filter((f) => f.extent > 1).reverse();

@@ -10,7 +10,7 @@
 import { fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
 import { roundEven } from "../ir/functions.js";
-import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
+import type { Shape, Tensor } from "../ir/graph.js";
 import { NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
 import type { Binding, HostLookup, Placement } from "../ir/program.js";
 import type { Sram } from "./sram.js";
@@ -19,7 +19,9 @@ import type { Sram } from "./sram.js";
 export function placeInput(binding: Binding, tensor: Tensor, sram: Sram): void {
   const { name, shape, declared, lookup, placements } = binding;
   if (tensor.data.length !== elementCount(shape)) {
-    fail("LPU4030", { message: `input '${name}': expected ${elementCount(shape)} elements, got ${tensor.data.length}` });
+    fail("LPU4030", {
+      message: `input '${name}': expected ${elementCount(shape)} elements, got ${tensor.data.length}`,
+    });
   }
   if (tensor.dtype !== narrowed(declared)) {
     fail("LPU4030", { message: `input '${name}': expected dtype ${narrowed(declared)}, got ${tensor.dtype}` });
@@ -65,20 +67,25 @@ function lookUp(name: string, { dtype, rows, width, bytes }: HostLookup, ids: Te
   ids.data.forEach((id, index) => {
     const row = id < 0 ? id + rows : id;
     if (!(row >= 0 && row < rows)) {
-      fail("LPU4031", { message: `input '${name}': expected an index from ${-rows} to ${rows - 1}, got ${id} in element ${index}` });
+      fail("LPU4031", {
+        message: `input '${name}': expected an index from ${-rows} to ${rows - 1}, got ${id} in element ${index}`,
+      });
     }
     target.set(table.subarray(row * rowBytes, (row + 1) * rowBytes), index * rowBytes);
   });
   return { dtype, shape: [...ids.shape, width], data };
 }
 
+const elementCount = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
 const bytesOf = (data: TensorData): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 const isNarrowFloat = (dtype: DType): dtype is NarrowFloat => Object.hasOwn(NARROW_FORMATS, dtype);
 
 /** Elements as another dtype: floats round to nearest even, integers must fit, truth values are 0 and 1. */
 function convert(name: string, { dtype, data }: Tensor, to: DType): TensorData {
   if (dtype === to) return data;
-  const wide = isNarrowFloat(dtype) ? widenFloats(dtype, data instanceof Uint8Array ? data : Uint16Array.from(data)) : data;
+  const wide = isNarrowFloat(dtype)
+    ? widenFloats(dtype, data instanceof Uint8Array ? data : Uint16Array.from(data))
+    : data;
   if (to === "f32") return Float32Array.from(wide);
   if (isNarrowFloat(to)) return narrowFloats(to, wide instanceof Float32Array ? wide : Float32Array.from(wide)).data;
   if (to === "bool") return Uint8Array.from(wide, (value) => (value === 0 ? 0 : 1));
@@ -86,13 +93,17 @@ function convert(name: string, { dtype, data }: Tensor, to: DType): TensorData {
   for (let index = 0; index < wide.length; index++) {
     const value = roundEven(wide[index] as number);
     result[index] = value;
-    if ((result[index] as number) !== value) fail("LPU4030", { message: `'${name}': element ${index} is ${value}, which ${to} cannot hold` });
+    if ((result[index] as number) !== value)
+      fail("LPU4030", { message: `'${name}': element ${index} is ${value}, which ${to} cannot hold` });
   }
   return result;
 }
 
 /** Visits the rows of every panel: for each way and byte one span of rows of a slice. */
-function eachSpan(placement: Placement, visit: (place: Placement["panels"][number]["planes"][number], rows: number) => void): void {
+function eachSpan(
+  placement: Placement,
+  visit: (place: Placement["panels"][number]["planes"][number], rows: number) => void,
+): void {
   const { bytes } = DTYPES[placement.dtype];
   for (const { planes } of placement.panels) {
     planes.forEach((place, index) => {
@@ -120,12 +131,16 @@ function byteOffsets({ dtype, factors, ways, panels }: Placement, shape: Shape, 
   shape.forEach((extent, dim) => {
     const own = factors.filter((factor) => factor.dim === dim);
     const sum = (stride: "row" | "column") =>
-      Int32Array.from({ length: extent }, (_, i) => own.reduce((total, f) => total + (Math.floor(i / f.divide) % f.extent) * f[stride], 0));
+      Int32Array.from({ length: extent }, (_, i) =>
+        own.reduce((total, f) => total + (Math.floor(i / f.divide) % f.extent) * f[stride], 0),
+      );
     rows = outerSum(rows, sum("row"));
     columns = outerSum(columns, sum("column"));
   });
   const bases = Float64Array.from(
-    panels.flatMap(({ planes }) => planes.map(({ chip, hemisphere, slice, row }) => sram.rowIndex(chip, hemisphere, slice, row) * lanes)),
+    panels.flatMap(({ planes }) =>
+      planes.map(({ chip, hemisphere, slice, row }) => sram.rowIndex(chip, hemisphere, slice, row) * lanes),
+    ),
   );
   const offsets = new Float64Array(rows.length * bytes);
   for (let element = 0; element < rows.length; element++) {

@@ -19,7 +19,18 @@ import { mxmPosition, slicePosition, sxmPosition, type Target } from "../ir/targ
 import { type FaultPlace, raise } from "./fault.js";
 import { semantics } from "./semantics.js";
 import type { Sram } from "./sram.js";
-import { broken, type ChipState, type Counters, createChip, type Execution, type Machine, type MachineProgram, numberField, streamGroup, type Vector } from "./state.js";
+import {
+  broken,
+  type ChipState,
+  type Counters,
+  createChip,
+  type Execution,
+  type Machine,
+  type MachineProgram,
+  numberField,
+  streamGroup,
+  type Vector,
+} from "./state.js";
 
 export interface LiteralResult {
   /** Of each chip: one past the last cycle in which any instruction has an effect. */
@@ -69,7 +80,9 @@ export function runLiteral(program: MachineProgram, sram: Sram): LiteralResult {
   };
   for (const chip of chips) {
     chip.notified = notifyCycle(chip);
-    chip.program.queues.forEach((instructions, queue) => addRecords(machine, agenda, chip, queue, instructions, machine.now));
+    chip.program.queues.forEach((instructions, queue) =>
+      addRecords(machine, agenda, chip, queue, instructions, machine.now),
+    );
   }
   while (agenda.size > 0) {
     stepCycle(machine, agenda);
@@ -115,7 +128,11 @@ function put({ execution, stream, vector }: Give): void {
   const register = state.registers[stream];
   const place = position + target.mxm;
   if (register === undefined || register[place] !== undefined) {
-    return broken(execution, "LPU4001", `${streamName(target, stream)} already carries a value at position ${position}`);
+    return broken(
+      execution,
+      "LPU4001",
+      `${streamName(target, stream)} already carries a value at position ${position}`,
+    );
   }
   register[place] = vector;
 }
@@ -127,7 +144,8 @@ function takeAll(takes: readonly Take[]): void {
     const vectors: Vector[] = [];
     for (let byte = 0; byte < streams; byte++) {
       const vector = state.registers[stream + byte]?.[position + target.mxm];
-      if (vector === undefined) return broken(execution, "LPU4002", `no value on ${streamName(target, stream + byte)} at position ${position}`);
+      if (vector === undefined)
+        return broken(execution, "LPU4002", `no value on ${streamName(target, stream + byte)} at position ${position}`);
       vectors.push(vector);
     }
     execution.operands.set(field, vectors);
@@ -146,7 +164,8 @@ function dispatch(machine: Machine, agenda: Map<number, Due>, execution: Executi
   const { executions } = state.counters;
   executions[instruction.op] = (executions[instruction.op] ?? 0) + 1;
   state.cycles = Math.max(state.cycles, cycle + completionCycles(machine.target, instruction.op));
-  if (arrive !== undefined) dueAt(agenda, Math.max(cycle, ...takesOf(execution).map(({ at }) => at))).arrivals.push(arrive);
+  if (arrive !== undefined)
+    dueAt(agenda, Math.max(cycle, ...takesOf(execution).map(({ at }) => at))).arrivals.push(arrive);
 }
 
 /** Puts instructions on the agenda, early enough to look ahead for the operands of ALUs. */
@@ -166,9 +185,22 @@ function addRecords(
 }
 
 /** Puts all executions of a burst on the agenda: what they take, and their dispatch. */
-function expand(machine: Machine, agenda: Map<number, Due>, chip: ChipState, queue: QueueNumber, instruction: TimedInstruction): void {
+function expand(
+  machine: Machine,
+  agenda: Map<number, Due>,
+  chip: ChipState,
+  queue: QueueNumber,
+  instruction: TimedInstruction,
+): void {
   const { target, program } = machine;
-  const at: FaultPlace = { target, chip: chip.index, queue, instruction, cycle: instruction.cycle, origins: program.origins };
+  const at: FaultPlace = {
+    target,
+    chip: chip.index,
+    queue,
+    instruction,
+    cycle: instruction.cycle,
+    origins: program.origins,
+  };
   const place = queuePlace(target, queue);
   checkRecord(at, place);
   const free = chip.free[queue] ?? 0;
@@ -193,17 +225,26 @@ function expand(machine: Machine, agenda: Map<number, Due>, chip: ChipState, que
 function checkRecord(at: FaultPlace, { unit }: QueuePlace): void {
   const { target, instruction } = at;
   const layout = layoutOf(target).byName.get(instruction.op);
-  if (layout === undefined || !issues(layout.row, unit)) return raise("LPU4008", at, `unit '${unit}' has no '${instruction.op}'`);
+  if (layout === undefined || !issues(layout.row, unit))
+    return raise("LPU4008", at, `unit '${unit}' has no '${instruction.op}'`);
   for (const field of layout.fields) {
     const value = instruction.fields[field.name];
-    const expected = OPERAND_CODECS[field.row.kind].refuse(value, field) ?? refuseLast(instruction, field);
+    const expected = OPERAND_CODECS[field.row.kind].refuse(value, field);
     if (expected !== undefined) raise("LPU4008", at, `operand '${field.name}': expected ${expected}`);
+    const last =
+      typeof value === "number" ? numberField({ instruction, index: instruction.count - 1 }, field.name) : field.min;
+    if (last < field.min || last > field.max)
+      raise("LPU4008", at, `operand '${field.name}': the last of the burst is ${last}`);
     const stream = streamOf(instruction, field.name);
     if (stream === undefined) continue;
     const { unit: width, groups } = streamGroup(target, instruction, field.name);
     const start = stream % target.streams;
     if (start % width !== 0 || start + width * groups > target.streams) {
-      raise("LPU4008", at, `operand '${field.name}': expected ${groups * width} neighbouring streams, aligned to ${width}`);
+      raise(
+        "LPU4008",
+        at,
+        `operand '${field.name}': expected ${groups * width} neighbouring streams, aligned to ${width}`,
+      );
     }
   }
   const [give, give2] = [streamOf(instruction, "give"), streamOf(instruction, "give2")];
@@ -234,7 +275,13 @@ function takesOf({ target, instruction, cycle }: Execution): (Omit<Take, "execut
   });
 }
 
-function scheduleGive(machine: Machine, agenda: Map<number, Due>, execution: Execution, field: string, vectors: readonly Vector[]): void {
+function scheduleGive(
+  machine: Machine,
+  agenda: Map<number, Due>,
+  execution: Execution,
+  field: string,
+  vectors: readonly Vector[],
+): void {
   const row: InstructionRow = ISA[execution.instruction.op];
   const latency = row.gives[field];
   invariant(latency !== undefined, `${execution.instruction.op} gives '${field}'`);
@@ -267,13 +314,18 @@ function notifyCycle({ program }: ChipState): number {
 function fetchText(machine: Machine, agenda: Map<number, Due>, execution: Execution, bytes: Uint8Array): void {
   const { target, queue, state } = execution;
   const length = (bytes[0] ?? 0) | ((bytes[1] ?? 0) << 8);
-  if (length > bytes.length - 2) broken(execution, "LPU4017", `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
+  if (length > bytes.length - 2)
+    broken(execution, "LPU4017", `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
   const text = Uint8Array.of(ISA.sync.opcode, ...bytes.subarray(2, 2 + length));
   const { instructions } = decodeQueue(target, queue, text);
   if (instructions.some(({ op }) => op === "deskew")) broken(execution, "LPU4017", "fetched text cannot hold deskew");
   const start = Math.max(state.ends[queue] ?? 0, execution.cycle + target.timing.ifetch);
   const shift = start - target.timing.barrier;
-  const fetched = instructions.map((instruction) => ({ ...instruction, cycle: instruction.cycle + shift, origin: execution.instruction.origin }));
+  const fetched = instructions.map((instruction) => ({
+    ...instruction,
+    cycle: instruction.cycle + shift,
+    origin: execution.instruction.origin,
+  }));
   addRecords(machine, agenda, state, queue, fetched, machine.now + 1);
 }
 
@@ -291,4 +343,5 @@ function dueAt(agenda: Map<number, Due>, cycle: number): Due {
   return due;
 }
 
-const streamName = (target: Target, stream: number): string => (stream < target.streams ? `e${stream}` : `w${stream - target.streams}`);
+const streamName = (target: Target, stream: number): string =>
+  stream < target.streams ? `e${stream}` : `w${stream - target.streams}`;

@@ -10,7 +10,18 @@
 
 import { f16ToF32 } from "../ir/numerics.js";
 import { writeLanes } from "./lanes.js";
-import { broken, createWeights, type Execution, type Handler, hemisphereIndex, modeWord, numberField, type Plane, type Vector, type Weights } from "./state.js";
+import {
+  broken,
+  createWeights,
+  type Execution,
+  type Handler,
+  hemisphereIndex,
+  modeWord,
+  numberField,
+  type Plane,
+  type Vector,
+  type Weights,
+} from "./state.js";
 
 export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "acc"]: Handler } = {
   lw: (x) => {
@@ -67,7 +78,8 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
       return first !== undefined && first.from <= x.cycle ? first.weights : undefined;
     });
     const weights = met[0];
-    if (weights === undefined || weights.kind !== kind || met.some((other) => other !== weights)) return broken(x, "LPU4011");
+    if (weights === undefined || weights.kind !== kind || met.some((other) => other !== weights))
+      return broken(x, "LPU4011");
     return () => {
       const sums = kind === "f16" ? multiplyF16(weights, halves(x, mode)) : multiplyI8(weights, taken(x));
       x.state.counters.macs += weights.values.length;
@@ -78,7 +90,8 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
   acc: (x) => () => {
     const plane = planeOf(x);
     const [product] = plane.products;
-    if (product === undefined || product.cycle !== x.cycle) return broken(x, "LPU4012", "no product arrives in this cycle");
+    if (product === undefined || product.cycle !== x.cycle)
+      return broken(x, "LPU4012", "no product arrives in this cycle");
     plane.products.shift();
     const { accumulatorRows } = x.target;
     const row = numberField(x, "row");
@@ -88,7 +101,8 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     const place = row % accumulatorRows;
     if (modeWord(x.instruction) === "add") {
       const old = holder?.accumulators[place];
-      if (old === undefined || old.kind !== product.kind) return broken(x, "LPU4013", `row ${row} holds no sums of this kind`);
+      if (old === undefined || old.kind !== product.kind)
+        return broken(x, "LPU4013", `row ${row} holds no sums of this kind`);
       const add = product.kind === "f16" ? Math.fround : (sum: number): number => sum | 0;
       product.sums.forEach((sum, lane) => {
         product.sums[lane] = add(sum + (old.sums[lane] ?? 0));
@@ -162,10 +176,12 @@ function fill(x: Execution, weights: Weights, column: number, value: (lane: numb
   if (column >= x.target.lanes) broken(x, "LPU4008", `expected a column below ${x.target.lanes}, got ${column}`);
   const first = numberField(x, "first");
   const end = first + numberField(x, "lanes");
-  for (let k = 0; k < weights.depth; k++) weights.values[column * weights.depth + k] = k >= first && k < end ? value(k) : 0;
+  for (let k = 0; k < weights.depth; k++)
+    weights.values[column * weights.depth + k] = k >= first && k < end ? value(k) : 0;
 }
 
-const f16At = (low: Vector | undefined, high: Vector | undefined, lane: number): number => f16ToF32((low?.[lane] ?? 0) | ((high?.[lane] ?? 0) << 8));
+const f16At = (low: Vector | undefined, high: Vector | undefined, lane: number): number =>
+  f16ToF32((low?.[lane] ?? 0) | ((high?.[lane] ?? 0) << 8));
 
 /** The half of the activation vector that meets the array. */
 function halves(x: Execution, mode: string): Float64Array {
@@ -199,5 +215,9 @@ function giveSums(x: Execution, kind: Weights["kind"], sums: Float64Array): void
   if (stream < 0) return;
   const outward = x.place.hemisphere === "W" ? stream >= x.target.streams : stream < x.target.streams;
   if (outward) broken(x, "LPU4008", "sums are given inward only");
-  x.machine.give(x, "give", writeLanes(kind === "f16" ? "f32" : "i32", { int: kind === "i8", values: sums }, x.state.lengths[x.queue] ?? 0));
+  x.machine.give(
+    x,
+    "give",
+    writeLanes(kind === "f16" ? "f32" : "i32", { int: kind === "i8", values: sums }, x.state.lengths[x.queue] ?? 0),
+  );
 }

@@ -11,7 +11,17 @@ import { aluBinary, aluTernary, aluUnary } from "../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction, isAluFunction, type Mnemonic } from "../ir/isa.js";
 import { convertLanes, floatToInt, type LaneValues, readLanes, writeLanes } from "./lanes.js";
 import { mxmSemantics } from "./semantics-mxm.js";
-import { broken, type Execution, type Handler, hemisphereIndex, numberField, type Port, type Slice, typeField, type Vector } from "./state.js";
+import {
+  broken,
+  type Execution,
+  type Handler,
+  hemisphereIndex,
+  numberField,
+  type Port,
+  type Slice,
+  typeField,
+  type Vector,
+} from "./state.js";
 
 export const semantics: { readonly [M in Mnemonic]: Handler } = {
   /** Waiting is the queue's own business: `literal.ts` knows until when it is busy. */
@@ -28,7 +38,8 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
   },
   config: (x) => {
     const length = numberField(x, "length");
-    if (length % x.target.superlane !== 0) broken(x, "LPU4008", `expected a multiple of ${x.target.superlane} lanes, got ${length}`);
+    if (length % x.target.superlane !== 0)
+      broken(x, "LPU4008", `expected a multiple of ${x.target.superlane} lanes, got ${length}`);
     x.state.lengths[x.queue] = length;
     return undefined;
   },
@@ -113,13 +124,25 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
     const map = laneMap(x, x.target.lanes, true);
     return () => {
       const other = taken(x, "b");
-      give(x, "give", taken(x, "a").map((vector, byte) => vector.map((value, lane) => (map[lane] === 0 ? value : (other[byte]?.[lane] ?? 0)))));
+      give(
+        x,
+        "give",
+        taken(x, "a").map((vector, byte) =>
+          vector.map((value, lane) => (map[lane] === 0 ? value : (other[byte]?.[lane] ?? 0))),
+        ),
+      );
     };
   },
   transpose: (x) => () => {
     const { superlane } = x.target;
     const source = taken(x, "source");
-    give(x, "give", source.map((vector, stream) => vector.map((_, lane) => source[lane % superlane]?.[lane - (lane % superlane) + stream] ?? 0)));
+    give(
+      x,
+      "give",
+      source.map((vector, stream) =>
+        vector.map((_, lane) => source[lane % superlane]?.[lane - (lane % superlane) + stream] ?? 0),
+      ),
+    );
   },
 
   deskew: () => undefined,
@@ -135,7 +158,8 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
   receive: (x) => {
     const link = numberField(x, "link");
     const first = x.state.inbox[link]?.[0];
-    if (first === undefined || first.arrival > x.cycle) return broken(x, "LPU4015", `nothing has arrived on link ${link}`);
+    if (first === undefined || first.arrival > x.cycle)
+      return broken(x, "LPU4015", `nothing has arrived on link ${link}`);
     x.state.inbox[link]?.shift();
     return () => give(x, "stream", [first.vector]);
   },
@@ -151,7 +175,13 @@ const single = (x: Execution, field: string): Vector => taken(x, field)[0] ?? ne
 /** Gives bytes; lanes beyond the vector length of the unit are zero. */
 function give(x: Execution, field: string, vectors: readonly Vector[]): void {
   const length = x.state.lengths[x.queue] ?? 0;
-  x.machine.give(x, field, length < x.target.lanes ? vectors.map((vector) => vector.map((value, lane) => (lane < length ? value : 0))) : vectors);
+  x.machine.give(
+    x,
+    field,
+    length < x.target.lanes
+      ? vectors.map((vector) => vector.map((value, lane) => (lane < length ? value : 0)))
+      : vectors,
+  );
 }
 
 function joined(vectors: readonly Vector[]): Uint8Array {
@@ -165,7 +195,8 @@ function joined(vectors: readonly Vector[]): Uint8Array {
 }
 
 const bankOf = (x: Execution, row: number): number => Math.floor(row / x.target.rowsPerBank);
-const rowIndex = (x: Execution, row: number): number => x.machine.sram.rowIndex(x.chip, x.place.hemisphere ?? "W", x.place.index, row);
+const rowIndex = (x: Execution, row: number): number =>
+  x.machine.sram.rowIndex(x.chip, x.place.hemisphere ?? "W", x.place.index, row);
 const rowBytes = (x: Execution, row: number): Uint8Array =>
   x.machine.sram.span(x.chip, x.place.hemisphere ?? "W", x.place.index, row, 1);
 
@@ -181,7 +212,8 @@ function claim(x: Execution, kind: "read" | "write", bank: number): Slice {
     broken(x, "LPU4004", "read and write of one bank in one cycle");
   }
   if (count > 1 && x.index === 0) {
-    if (port.generatorUntil >= x.cycle) broken(x, "LPU4003", `the ${kind} address generator runs until cycle ${port.generatorUntil}`);
+    if (port.generatorUntil >= x.cycle)
+      broken(x, "LPU4003", `the ${kind} address generator runs until cycle ${port.generatorUntil}`);
     port.generatorUntil = x.cycle + (count - 1) * interval;
   }
   port.cycle = x.cycle;
@@ -203,7 +235,8 @@ function eachSuperlane(x: Execution, visit: (row: number, from: number, to: numb
   const [low, high] = taken(x, "map");
   for (let from = 0; from < lanes; from += superlane) {
     const row = (low?.[from] ?? 0) | ((high?.[from] ?? 0) << 8);
-    if (row >= 2 * rowsPerBank) broken(x, "LPU4014", `expected a row below ${2 * rowsPerBank}, got ${row} in superlane ${from / superlane}`);
+    if (row >= 2 * rowsPerBank)
+      broken(x, "LPU4014", `expected a row below ${2 * rowsPerBank}, got ${row} in superlane ${from / superlane}`);
     visit(row, from, from + superlane);
   }
 }
@@ -217,7 +250,11 @@ function remember(results: Map<number, LaneValues>, cycle: number, result: LaneV
   results.set(cycle, result);
 }
 
-const LANEWISE: { readonly [F in AluFunction]: (a: number, b: number, c: number) => number } = { ...aluUnary, ...aluBinary, ...aluTernary };
+const LANEWISE: { readonly [F in AluFunction]: (a: number, b: number, c: number) => number } = {
+  ...aluUnary,
+  ...aluBinary,
+  ...aluTernary,
+};
 
 interface AluOperand {
   readonly field: string;
@@ -238,7 +275,8 @@ function compute(x: Execution, fields: readonly AluOperand[]): void {
   const results = state.results[place.index];
   if (results !== undefined) remember(results, cycle, result, target.timing.vxmAlu + target.chainDepth);
   for (const field of ["give", "give2"]) {
-    if (numberField(x, field) >= 0) x.machine.give(x, field, writeLanes(typeField(instruction, "as"), result, state.lengths[x.queue] ?? 0));
+    if (numberField(x, field) >= 0)
+      x.machine.give(x, field, writeLanes(typeField(instruction, "as"), result, state.lengths[x.queue] ?? 0));
   }
 }
 
@@ -246,7 +284,8 @@ function aluOperand(x: Execution, { field, type }: AluOperand, int: boolean): Fl
   const source = x.instruction.fields[field];
   if (typeof source !== "object") return broken(x, "LPU4008", `operand '${field}' is missing`);
   if ("stream" in source) return readLanes(typeField(x.instruction, type), taken(x, field), int);
-  if ("constant" in source) return new Float64Array(x.target.lanes).fill((int ? floatToInt : Math.fround)(source.constant));
+  if ("constant" in source)
+    return new Float64Array(x.target.lanes).fill((int ? floatToInt : Math.fround)(source.constant));
   const dispatched = x.cycle - x.target.timing.vxmAlu - source.age;
   const result = x.state.results[source.alu]?.get(dispatched);
   if (result === undefined) return broken(x, "LPU4009", `alu ${source.alu} executed nothing at cycle ${dispatched}`);
@@ -255,14 +294,19 @@ function aluOperand(x: Execution, { field, type }: AluOperand, int: boolean): Fl
 
 /** Gives, for every byte of the type, the lanes of the operand that `from` chooses; zero where it chooses none. */
 function rearrange(x: Execution, from: (lane: number) => number): void {
-  give(x, "give", taken(x, "source").map((vector) => vector.map((_, lane) => vector[from(lane)] ?? 0)));
+  give(
+    x,
+    "give",
+    taken(x, "source").map((vector) => vector.map((_, lane) => vector[from(lane)] ?? 0)),
+  );
 }
 
 /** The instruction's lane map, with one entry for each of so many lanes, checked. */
 function laneMap(x: Execution, lanes: number, flags = false): Int16Array {
   const index = numberField(x, "map");
   const map = x.state.program.maps[index];
-  if (map === undefined || map.length < lanes) return broken(x, "LPU4008", `lane map ${index} does not have ${lanes} lanes`);
+  if (map === undefined || map.length < lanes)
+    return broken(x, "LPU4008", `lane map ${index} does not have ${lanes} lanes`);
   if (!flags && map.subarray(0, lanes).some((source) => source < -1 || source >= lanes)) {
     broken(x, "LPU4008", `lane map ${index} has a source lane outside of -1 to ${lanes - 1}`);
   }

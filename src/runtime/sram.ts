@@ -50,7 +50,8 @@ export class Sram {
 }
 
 /** Bytes of SRAM of so many chips. */
-export const sramSize = (target: Target, chips: number): number => chips * 4 * target.slices * target.rowsPerBank * target.lanes;
+export const sramSize = (target: Target, chips: number): number =>
+  chips * 4 * target.slices * target.rowsPerBank * target.lanes;
 
 /** Puts the constant blocks of all chips in their places. */
 export function placeConstants(sram: Sram, chips: readonly Pick<ChipProgram, "constants">[]): void {

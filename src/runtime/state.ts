@@ -7,7 +7,14 @@
 
 import { DIAGNOSTICS, type DiagnosticCode } from "../diagnostics.js";
 import { ISA, type InstructionRow, isStreamType, type Mnemonic, STREAM_TYPES, type StreamType } from "../ir/isa.js";
-import { type ChipProgram, type Link, type Program, type QueuePlace, queueCount, type TimedInstruction } from "../ir/program.js";
+import {
+  type ChipProgram,
+  type Link,
+  type Program,
+  type QueuePlace,
+  queueCount,
+  type TimedInstruction,
+} from "../ir/program.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { type FaultPlace, raise } from "./fault.js";
 import type { LaneValues } from "./lanes.js";
@@ -31,7 +38,12 @@ export interface Plane {
   /** The last burst that streams weights past the buffer changes the array for ABCs dispatched in this time. */
   changing: { readonly from: number; readonly until: number } | undefined;
   readonly accumulators: ({ readonly kind: Weights["kind"]; readonly sums: Float64Array } | undefined)[];
-  products: { readonly cycle: number; readonly kind: Weights["kind"]; readonly sums: Float64Array; readonly execution: Execution }[];
+  products: {
+    readonly cycle: number;
+    readonly kind: Weights["kind"];
+    readonly sums: Float64Array;
+    readonly execution: Execution;
+  }[];
 }
 
 /** The ports of a slice: cycle and bank (-1: both) of the last read and write, and until when an address generator runs. */
@@ -118,7 +130,9 @@ export function createChip(program: MachineProgram, index: number): ChipState {
   return {
     index,
     program: program.chips[index] ?? { queues: [], constants: [], maps: [] },
-    registers: Array.from({ length: 2 * target.streams }, () => Array.from({ length: 2 * target.mxm + 1 }, () => undefined)),
+    registers: Array.from({ length: 2 * target.streams }, () =>
+      Array.from({ length: 2 * target.mxm + 1 }, () => undefined),
+    ),
     slices: Array.from({ length: 2 * target.slices }, () => ({
       read: never(),
       write: never(),
@@ -152,7 +166,10 @@ export function broken(execution: Execution, code: DiagnosticCode, message: stri
 export function numberField({ instruction, index }: Pick<Execution, "instruction" | "index">, name: string): number {
   const row: InstructionRow = ISA[instruction.op];
   const advances = row.fields[name]?.advances ?? 0;
-  return Number(instruction.fields[name]) + index * (typeof advances === "number" ? advances : advance(instruction, advances));
+  return (
+    Number(instruction.fields[name]) +
+    index * (typeof advances === "number" ? advances : advance(instruction, advances))
+  );
 }
 
 function advance({ fields, step, op }: TimedInstruction, by: "step" | "ways"): number {
@@ -177,7 +194,11 @@ export interface StreamGroup {
   readonly groups: number;
 }
 
-export function streamGroup(target: Target, instruction: Pick<TimedInstruction, "op" | "fields">, name: string): StreamGroup {
+export function streamGroup(
+  target: Target,
+  instruction: Pick<TimedInstruction, "op" | "fields">,
+  name: string,
+): StreamGroup {
   const one = (unit: number): StreamGroup => ({ unit, groups: 1 });
   const { op } = instruction;
   switch (op) {

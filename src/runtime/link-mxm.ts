@@ -1,0 +1,383 @@
+/**
+ * Fourth step of linking: the MXM. Which weights every activation meets, which accumulation takes every product.
+ *
+ * Each install makes a version of the array that never changes again: a version has its own memory, so loading the next one
+ * while the array computes needs no care. An ABC burst is cut where it meets another version, and paired with the ACC
+ * executions that are dispatched when its products arrive; the pieces are the matrix products to run. Streams past the
+ * buffer (iwStream) make a version that starts as a copy of the one before. The rules are those of `semantics-mxm.ts`.
+ */
+
+import { MNEMONICS } from "../ir/isa.js";
+import { queuePlace } from "../ir/program.js";
+import { halfLanes } from "../ir/target.js";
+import { addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./link-nodes.js";
+import type { Tables } from "./link-tables.js";
+import { modeWord } from "./state.js";
+
+export interface Version {
+  readonly kind: "f16" | "i8";
+  /** The version that this one started as a copy of, or -1. */
+  base: number;
+  /** LW and iwStream bursts in order, without those that a later `clear` undid. */
+  loads: number[];
+  /** Node that zeroes or copies before the loads. */
+  prepare: number;
+}
+
+/** Executions of an ACC burst and the ABC executions whose products they take. */
+export interface Piece {
+  readonly acc: number;
+  readonly first: number;
+  count: number;
+  readonly abc: number;
+  readonly abcFirst: number;
+  readonly abcStep: number;
+  readonly version: number;
+}
+
+export interface MxmLinks {
+  readonly versions: readonly Version[];
+  readonly pieces: readonly Piece[];
+  /** Version that a loading burst belongs to; -1 if what it loads is never used. */
+  readonly versionOf: ReadonlyMap<number, number>;
+}
+
+interface Install {
+  readonly from: number;
+  readonly version: number;
+}
+
+/** When an iwStream burst, dispatched at `since`, changes the array. */
+interface Change {
+  readonly since: number;
+  readonly from: number;
+  readonly until: number;
+}
+
+interface PlaneHistory {
+  buffer: number;
+  lastLoad: number;
+  installs: Install[];
+  changes: Change[];
+}
+
+export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
+  const { target, program } = tables;
+  const links: MxmLinks & { versions: Version[]; pieces: Piece[]; versionOf: Map<number, number> } = { versions: [], pieces: [], versionOf: new Map() };
+  program.chips.forEach((_, chip) => {
+    for (let hemisphere = 0; hemisphere < 2; hemisphere++) {
+      const queue = (plane: number, part: number): readonly number[] =>
+        tables.byQueue[chip]?.[2 * target.slices + target.alus + (hemisphere * target.planes + plane) * 3 + part] ?? [];
+      const planes = replayWeights(tables, links, queue);
+      const products = planes.map((_, plane) => pairProducts(tables, links, planes, plane, queue(plane, 1), queue(plane, 2)));
+      orderAccumulators(tables, nodes, links, products);
+    }
+  });
+  for (const [index, version] of links.versions.entries()) {
+    // Loads have nodes already; what multiplies depends on them through orderAccumulators' pieces.
+    version.prepare = addNode(nodes, NODE_KINDS.prepare, version.loads[0] ?? 0, 0, 1, prepareKey(tables, version), index);
+    const base = links.versions[version.base];
+    if (base !== undefined) addVersionEdges(nodes, version.prepare, base);
+    version.loads.forEach((burst, order) => {
+      const node = nodes.ofBurst[burst] as number;
+      addEdge(nodes, node, version.prepare);
+      const before = version.loads[order - 1];
+      if (before !== undefined) addEdge(nodes, node, nodes.ofBurst[before] as number);
+    });
+  }
+  for (let node = 0; node < nodes.kind.length; node++) {
+    if (nodes.kind.at(node) !== NODE_KINDS.product) continue;
+    const version = links.versions[links.pieces[nodes.detail.at(node)]?.version ?? -1];
+    if (version !== undefined) addVersionEdges(nodes, node, version);
+  }
+  return links;
+}
+
+function addVersionEdges(nodes: Nodes, node: number, version: Version): void {
+  addEdge(nodes, node, version.prepare);
+  for (const burst of version.loads) addEdge(nodes, node, nodes.ofBurst[burst] as number);
+}
+
+/** A preparation goes before the version's first load has its operands. */
+const prepareKey = (tables: Tables, { loads }: Version): number => (loads.length === 0 ? 0 : tables.cycle.at(loads[0] ?? 0));
+
+const opOf = (tables: Tables, burst: number): string => MNEMONICS[tables.op.at(burst)] ?? "";
+const kindOf = (tables: Tables, burst: number): Version["kind"] => {
+  const instruction = tables.instructions[burst];
+  return instruction !== undefined && modeWord(instruction) === "full" ? "i8" : "f16";
+};
+const planeOf = (tables: Tables, burst: number): number => queuePlace(tables.target, tables.queue.at(burst)).index;
+const endOf = (tables: Tables, burst: number): number => tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
+
+function replayWeights(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, queue: (plane: number, part: number) => readonly number[]): PlaneHistory[] {
+  const { target } = tables;
+  const planes: PlaneHistory[] = Array.from({ length: target.planes }, () => ({ buffer: -1, lastLoad: 0, installs: [], changes: [] }));
+  const bursts = planes.flatMap((_, plane) => queue(plane, 0));
+  if (planes.length > 1) bursts.sort((a, b) => tables.cycle.at(a) - tables.cycle.at(b) || a - b);
+  for (const burst of bursts) {
+    const op = opOf(tables, burst);
+    if (op === "lw") loadBuffer(tables, links, planes, burst);
+    else if (op === "iw") install(tables, links.versions, planes, burst);
+    else if (op === "iwStream") streamPastBuffer(tables, links, planes, burst);
+  }
+  return planes;
+}
+
+/** The planes that work together in an instruction of this kind. */
+function planesFor(tables: Tables, planes: readonly PlaneHistory[], burst: number, kind: Version["kind"]): readonly PlaneHistory[] {
+  const plane = planeOf(tables, burst);
+  const own = planes[plane];
+  if (kind === "i8" && own !== undefined) return [own];
+  if (plane !== 0) tables.faults.report("LPU4008", burst, tables.cycle.at(burst), "fp16 belongs to the queues of plane 0");
+  return planes;
+}
+
+function newVersion(versions: Version[], kind: Version["kind"], base: number): number {
+  return versions.push({ kind, base, loads: [], prepare: -1 }) - 1;
+}
+
+function addLoad(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, version: number, burst: number): void {
+  const record = links.versions[version];
+  if (record === undefined) return;
+  const fields = tables.instructions[burst]?.fields ?? {};
+  const { target } = tables;
+  const columns = Number(fields["column"]) + tables.count.at(burst) * columnsOf(tables, burst);
+  if (columns > target.lanes) {
+    const done = Math.floor((target.lanes - Number(fields["column"])) / columnsOf(tables, burst));
+    const cycle = tables.cycle.at(burst) + Math.max(done, 0) * tables.interval.at(burst) + target.timing.mxmWeightSkew;
+    tables.faults.report("LPU4008", burst, cycle, `expected columns below ${target.lanes}, got ${columns - 1}`);
+  }
+  if (Number(fields["clear"]) === 1) {
+    for (const undone of record.loads) links.versionOf.set(undone, -1);
+    record.loads = [];
+    record.base = -1;
+  }
+  record.loads.push(burst);
+  links.versionOf.set(burst, version);
+}
+
+/** Columns that one execution loads. */
+export function columnsOf(tables: Tables, burst: number): number {
+  const instruction = tables.instructions[burst];
+  return instruction === undefined ? 1 : Number(instruction.fields["ways"]) * (modeWord(instruction) === "packed" ? 2 : 1);
+}
+
+function loadBuffer(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, planes: readonly PlaneHistory[], burst: number): void {
+  const kind = kindOf(tables, burst);
+  const own = planesFor(tables, planes, burst, kind);
+  const [first] = own;
+  if (first === undefined) return;
+  if (own.some(({ buffer }) => buffer !== first.buffer || (buffer >= 0 && links.versions[buffer]?.kind !== kind))) {
+    tables.faults.report("LPU4010", burst, tables.cycle.at(burst), "the buffer holds weights of another kind");
+  }
+  const buffer = first.buffer >= 0 ? first.buffer : newVersion(links.versions, kind, -1);
+  for (const plane of own) {
+    plane.buffer = buffer;
+    plane.lastLoad = endOf(tables, burst);
+  }
+  addLoad(tables, links, buffer, burst);
+}
+
+function install(tables: Tables, versions: readonly Version[], planes: readonly PlaneHistory[], burst: number): void {
+  const { mxmLoad, mxmInstall } = tables.target.timing;
+  const { faults } = tables;
+  for (let index = 0; index < tables.count.at(burst); index++) {
+    const cycle = tables.cycle.at(burst) + index * tables.interval.at(burst);
+    const own = planes[planeOf(tables, burst)];
+    const buffer = own?.buffer ?? -1;
+    const version = versions[buffer];
+    if (own === undefined || version === undefined) return faults.report("LPU4010", burst, cycle, "the buffer is empty");
+    const ready = own.lastLoad + mxmLoad;
+    if (cycle < ready) faults.report("LPU4010", burst, cycle, `the buffer may be installed at cycle ${ready}`);
+    for (const plane of planesFor(tables, planes, burst, version.kind)) {
+      if ((plane.changes.at(-1)?.until ?? 0) > cycle + mxmInstall) faults.report("LPU4010", burst, cycle, "weights past the buffer are still arriving");
+      plane.buffer = -1;
+      plane.installs.push({ from: cycle + mxmInstall, version: buffer });
+    }
+  }
+}
+
+function streamPastBuffer(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, planes: readonly PlaneHistory[], burst: number): void {
+  const { mxmWeightSkew, mxmInstall } = tables.target.timing;
+  const { versions } = links;
+  const kind = kindOf(tables, burst);
+  const own = planesFor(tables, planes, burst, kind);
+  const since = tables.cycle.at(burst);
+  const from = since + mxmWeightSkew;
+  const until = endOf(tables, burst) + mxmWeightSkew + mxmInstall;
+  const latest = own[0]?.installs.at(-1)?.version ?? -1;
+  const sameKind = (plane: PlaneHistory): boolean => versions[plane.installs.at(-1)?.version ?? -1]?.kind === kind;
+  const goesOn = latest >= 0 && own.every((plane) => (plane.changes.at(-1)?.until ?? 0) >= from && sameKind(plane));
+  const version = goesOn ? latest : newVersion(versions, kind, versions[latest]?.kind === kind ? latest : -1);
+  for (const plane of own) {
+    if (goesOn) plane.installs.pop();
+    plane.changes.push({ since, from: goesOn ? (plane.changes.at(-1)?.from ?? from) : from, until });
+    plane.installs.push({ from: until, version });
+  }
+  addLoad(tables, links, version, burst);
+}
+
+/** Version that each plane's array holds for an ABC dispatched at a cycle; -1 if none or just changing. */
+function versionAt(tables: Tables, plane: PlaneHistory, burst: number, cycle: number): number {
+  const change = lastBy(plane.changes, cycle, ({ since }) => since);
+  if (change !== undefined && cycle >= change.from && cycle < change.until) {
+    tables.faults.report("LPU4011", burst, cycle, `the array is being changed until cycle ${change.until}`);
+    return -1;
+  }
+  return lastBy(plane.installs, cycle, ({ from }) => from)?.version ?? -1;
+}
+
+/** The last item whose key is at or below a cycle; keys rise. */
+function lastBy<T>(items: readonly T[], cycle: number, key: (item: T) => number): T | undefined {
+  let low = 0;
+  let high = items.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const item = items[middle];
+    if (item !== undefined && key(item) <= cycle) low = middle + 1;
+    else high = middle;
+  }
+  return items[low - 1];
+}
+
+/** Pairs products with accumulations of one plane's queues, execution by execution, and cuts them into pieces. */
+function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, planes: readonly PlaneHistory[], plane: number, abcs: readonly number[], accs: readonly number[]): number[] {
+  const { target, faults } = tables;
+  const { mxmMultiply } = target.timing;
+  const own: number[] = [];
+  const products = cursor(tables, abcs.filter((burst) => opOf(tables, burst) === "abc"), mxmMultiply);
+  const sums = cursor(tables, accs.filter((burst) => opOf(tables, burst) === "acc"), 0);
+  let piece: Piece | undefined;
+  let version = -1;
+  // The version is looked up again at each new burst, and when the next install takes effect.
+  let versionUntil = Number.NEGATIVE_INFINITY;
+  while (products.burst >= 0 || sums.burst >= 0) {
+    if (products.burst < 0 || (sums.burst >= 0 && sums.cycle < products.cycle)) {
+      faults.report("LPU4012", sums.burst, sums.cycle, "no product arrives in this cycle");
+      sums.advance();
+      continue;
+    }
+    if (sums.burst < 0 || products.cycle < sums.cycle) {
+      faults.report("LPU4012", products.burst, products.cycle, "no acc takes the product of this instruction");
+      products.advance();
+      continue;
+    }
+    const dispatch = products.cycle - mxmMultiply;
+    if (products.index === 0 || dispatch >= versionUntil) {
+      version = metVersion(tables, links, planes, products.burst, dispatch);
+      versionUntil = nextChange(planes, dispatch);
+    }
+    const last = piece === undefined ? 0 : piece.count;
+    if (
+      piece !== undefined && piece.acc === sums.burst && piece.abc === products.burst && piece.version === version &&
+      sums.index === piece.first + last && products.index === piece.abcFirst + last * piece.abcStep
+    ) {
+      piece.count++;
+    } else {
+      const abcStep = tables.interval.at(sums.burst) / tables.interval.at(products.burst);
+      piece = { acc: sums.burst, first: sums.index, count: 1, abc: products.burst, abcFirst: products.index, abcStep: Number.isInteger(abcStep) ? abcStep : 1, version };
+      own.push(links.pieces.push(piece) - 1);
+    }
+    products.advance();
+    sums.advance();
+  }
+  for (const burst of abcs) {
+    const counters = tables.counters[tables.chip.at(burst)];
+    const depth = kindOf(tables, burst) === "f16" ? halfLanes(target) : target.lanes;
+    if (counters !== undefined && opOf(tables, burst) === "abc") counters.macs += tables.count.at(burst) * depth * target.lanes;
+  }
+  void plane;
+  return own;
+}
+
+/** Goes through the executions of a queue's bursts. */
+function cursor(tables: Tables, bursts: readonly number[], delay: number): { burst: number; index: number; cycle: number; advance: () => void } {
+  let next = 0;
+  let count = 0;
+  let interval = 0;
+  const place = {
+    burst: -1, index: 0, cycle: 0,
+    advance: (): void => {
+      place.index++;
+      place.cycle += interval;
+      if (place.index >= count) open();
+    },
+  };
+  const open = (): void => {
+    place.burst = bursts[next++] ?? -1;
+    place.index = 0;
+    if (place.burst < 0) return;
+    place.cycle = tables.cycle.at(place.burst) + delay;
+    count = tables.count.at(place.burst);
+    interval = tables.interval.at(place.burst);
+  };
+  open();
+  return place;
+}
+
+function metVersion(tables: Tables, links: MxmLinks, planes: readonly PlaneHistory[], burst: number, cycle: number): number {
+  const kind = kindOf(tables, burst);
+  const met = planesFor(tables, planes, burst, kind).map((plane) => versionAt(tables, plane, burst, cycle));
+  const version = met[0] ?? -1;
+  if (links.versions[version]?.kind === kind && met.every((other) => other === version)) return version;
+  tables.faults.report("LPU4011", burst, cycle, "weights are not installed");
+  return -1;
+}
+
+/** The first cycle after this one at which another answer may hold. */
+function nextChange(planes: readonly PlaneHistory[], cycle: number): number {
+  let next = Number.POSITIVE_INFINITY;
+  for (const { installs, changes } of planes) {
+    for (let k = installs.length - 1; k >= 0; k--) {
+      const from = installs[k]?.from ?? 0;
+      if (from <= cycle) break;
+      next = Math.min(next, from);
+    }
+    // Bursts past the buffer are rare: then every execution asks again.
+    if (changes.length > 0) next = Math.min(next, cycle + 1);
+  }
+  return next;
+}
+
+/** Orders the pieces of all planes of a hemisphere by cycle over the accumulator rows that they share. */
+function orderAccumulators(tables: Tables, nodes: Nodes, links: MxmLinks, products: readonly number[][]): void {
+  const { target, faults } = tables;
+  const rows = target.accumulatorRows * target.planes;
+  const writer = new Int32Array(rows).fill(-1);
+  const kinds: (Version["kind"] | undefined)[] = Array.from({ length: rows }, () => undefined);
+  const places = products.map((own) => ({ own, next: 0, index: 0, node: -1 }));
+  for (;;) {
+    let chosen: (typeof places)[number] | undefined;
+    let cycle = Number.POSITIVE_INFINITY;
+    for (const place of places) {
+      const piece = links.pieces[place.own[place.next] ?? -1];
+      if (piece === undefined) continue;
+      const own = tables.cycle.at(piece.acc) + (piece.first + place.index) * tables.interval.at(piece.acc);
+      if (own >= cycle) continue;
+      chosen = place;
+      cycle = own;
+    }
+    if (chosen === undefined) return;
+    const number = chosen.own[chosen.next] ?? -1;
+    const piece = links.pieces[number];
+    const instruction = tables.instructions[piece?.acc ?? -1];
+    if (piece === undefined || instruction === undefined) return;
+    if (chosen.index === 0) chosen.node = addBurstNode(nodes, NODE_KINDS.product, piece.acc, piece.first, piece.count, cycle, number);
+    const kind = kindOf(tables, piece.abc);
+    const plane = planeOf(tables, piece.acc);
+    const place = Number(instruction.fields["row"]) + piece.first + chosen.index;
+    const limit = kind === "f16" ? rows : target.accumulatorRows;
+    if (place >= limit) faults.report("LPU4008", piece.acc, cycle, `expected an accumulator row below ${limit}, got ${place}`);
+    const row = kind === "f16" ? place : plane * target.accumulatorRows + place;
+    if (modeWord(instruction) === "add" && kinds[row] !== kind) faults.report("LPU4013", piece.acc, cycle, `row ${place} holds no sums of this kind`);
+    const before = writer[row] as number;
+    if (before >= 0 && before !== chosen.node && nodes.to.at(nodes.to.length - 1) !== before) addEdge(nodes, chosen.node, before);
+    writer[row] = chosen.node;
+    kinds[row] = kind;
+    chosen.index++;
+    if (chosen.index === piece.count) {
+      chosen.index = 0;
+      chosen.next++;
+    }
+  }
+}
