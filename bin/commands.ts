@@ -282,7 +282,7 @@ const TEXT_CHUNK = 1 << 18;
 /** The result for the person, and for `--json`. */
 function printBuild(result: BuildResult, terminal: Terminal): void {
   const { report, seconds, image, sha256, imageBytes, cached } = result;
-  terminal.result({ image, sha256, imageBytes, cached, seconds, ...report, sramBytes: report.sram.bytes });
+  terminal.result({ image, sha256, imageBytes, cached, ...report, sramBytes: report.sram.bytes, seconds });
   const rows = [
     ...summaryRows(report),
     ["image", `${image}  (${formatBytes(imageBytes)}, sha256 ${sha256.slice(0, 12)})`] as const,

@@ -51,10 +51,10 @@ async function main(): Promise<void> {
   const { prompt, seq } = readArguments();
   const tokenizer = await openTokenizer();
   const bytes = new Uint8Array(readFileSync(join(FOLDER, "model.onnx")));
-  const model = await build(bytes, seq);
   const start = tokenizer.encode(prompt);
   if (start.length >= seq)
     fail("LPU5008", { message: `the prompt has ${start.length} tokens, --seq ${seq} leaves no room for a story` });
+  const model = await build(bytes, seq);
   console.log(`\nWriting, one run of the program for each token (sequence ${seq}):\n`);
   const story = await write(model, tokenizer, start, seq);
   console.log("");

@@ -54,7 +54,7 @@ export function taskReporter(output: Output, colors: Colors, now: () => number):
     const parts = [title, detail, fraction === undefined ? undefined : formatShare(fraction), seconds(now())];
     const text = printable(parts.filter((part) => part !== undefined).join("  "));
     output.write(
-      `\r\x1b[K${colors.cyan(FRAMES[frame] ?? "")} ${text.slice(0, Math.max(0, (output.columns ?? 80) - 3))}`,
+      `\r\x1b[K${colors.cyan(FRAMES[frame] ?? "")} ${text.slice(0, Math.max(0, (output.columns || 80) - 3))}`,
     );
   };
   const notice = (): void => {

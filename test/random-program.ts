@@ -18,7 +18,6 @@ import {
   type StreamType,
 } from "../src/ir/isa.js";
 import {
-  memQueue,
   mxmQueue,
   type Program,
   queueCount,

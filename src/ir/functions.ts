@@ -5,7 +5,7 @@
  * operations alone (+ - * / sqrt floor, and the exponent field of a double). Each is straight-line float64 arithmetic, in a
  * written order, on the constants of FUNCTION_CONSTANTS, rounded once to fp32: the SIMD kernels repeat it operation by
  * operation and get the same bits. Invariant: operands and results of float functions are fp32 values (`fround`-ed numbers),
- * of `int` functions int32 values. NaNs are made canonical where a result is given on a stream (CANONICAL_NAN), not here.
+ * of `int` functions int32 values. NaNs are made canonical where a result is given on a stream (lanes.ts), not here.
  */
 
 import type { ALU_FUNCTIONS, AluFunction } from "./isa.js";
@@ -14,15 +14,15 @@ type FunctionsOf<N extends 1 | 2 | 3> = {
   [F in AluFunction]: (typeof ALU_FUNCTIONS)[F]["operands"] extends N ? F : never;
 }[AluFunction];
 
-export const CANONICAL_NAN = 0x7fc00000;
-
 /** Polynomials are in ascending powers, and are evaluated by Horner's rule from the last. */
 export const FUNCTION_CONSTANTS = {
   /** Arguments of exp and sigmoid are held in +-this: beyond it fp32 has only 0 and infinity. */
   expLimit: 110,
   /** tanh(x) is 1 in fp32 for x >= 9.02. */
   tanhLimit: 10,
+  // biome-ignore lint/suspicious/noApproximativeNumericConstant: the digits are the definition.
   log2e: 1.4426950408889634,
+  // biome-ignore lint/suspicious/noApproximativeNumericConstant: the digits are the definition.
   ln2: 0.6931471805599453,
   /** (e^r - 1) / r on |r| <= ln2 / 2, Taylor: the first term left out is below 3e-10 of the result. */
   expm1: [1, 0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320],

@@ -26,10 +26,6 @@ export function isHostView(source: NodeSource, id: NodeId): boolean {
 }
 
 const alwaysLegal = (): undefined => undefined;
-const floatsOnly = (node: Node, source: NodeSource): string | undefined =>
-  node.inputs.every((id) => isFloat(source.node(id).type.dtype))
-    ? undefined
-    : `expected float operands, got ${node.inputs.map((id) => formatType(source.node(id).type)).join(", ")}`;
 const lastAxisKept = (node: Node): string | undefined => {
   const axes = intsAttr(node.attrs, "axes");
   return axes.length === 1 && axes[0] === node.type.shape.length - 1 && booleanAttr(node.attrs, "keepdims")

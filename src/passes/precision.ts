@@ -7,10 +7,10 @@
  * become numbers: they are stored as fp16, exact up to 2048, and casts to floats vanish. Comparisons still give bool.
  */
 
-import { type DType, DTYPES } from "../ir/dtype.js";
+import type { DType } from "../ir/dtype.js";
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
 import { narrowFloats } from "../ir/numerics.js";
-import { isFloat, isNarrowFloat, literalOf, makeTensor, toFloats } from "../ir/tensor.js";
+import { isFloat, literalOf, makeTensor, toFloats } from "../ir/tensor.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral, numberLiteral, smallValues } from "./literals.js";
 import type { Pass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";

@@ -246,32 +246,59 @@ const divideQuotient: Rule = {
   },
 };
 
-const signs: Rule = {
-  name: "signs",
-  law: "x + (-y) == x - y; x - (-y) == x + y; (-x) * (-y) == x * y; -(x - y) == y - x; -(x * c) == x * (-c)",
-  ops: ["add", "sub", "mul", "div", "neg"],
+/** x, if the node is -x; its origins go to what is made next. */
+function negated(g: Rewriter, id: NodeId): NodeId | undefined {
+  const node = g.through(id, "neg");
+  return node === undefined ? undefined : operandOf(node, 0);
+}
+
+const negateDifference: Rule = {
+  name: "negate-difference",
+  law: "-(x - y) == y - x for floats",
+  ops: ["neg"],
   rewrite: (g, node) => {
-    const [a, b] = [operandOf(node, 0), operandOf(node, node.inputs.length - 1)];
-    const negated = (id: NodeId): NodeId | undefined =>
-      g.node(id).op === "neg" ? operandOf(g.node(id), 0) : undefined;
-    const [plainA, plainB] = [negated(a), negated(b)];
-    const look = (id: NodeId): void => void g.through(id, g.node(id).op);
-    if (node.op === "neg") {
-      const inner = g.node(a);
-      if (inner.op === "sub" && isFloat(node.type.dtype))
-        return look(a), g.emit("sub", [operandOf(inner, 1), operandOf(inner, 0)]);
-      if (inner.op === "mul" && isConstant(g, operandOf(inner, 1)))
-        return look(a), g.emit("mul", [operandOf(inner, 0), g.emit("neg", [operandOf(inner, 1)])]);
-      return undefined;
-    }
-    if (plainB !== undefined && (node.op === "add" || node.op === "sub"))
-      return look(b), g.emit(node.op === "add" ? "sub" : "add", [a, plainB]);
-    if (plainA !== undefined && node.op === "add") return look(a), g.emit("sub", [b, plainA]);
-    if (plainA !== undefined && node.op === "mul" && isConstant(g, b))
-      return look(a), g.emit("mul", [plainA, g.emit("neg", [b])]);
-    if (plainA !== undefined && plainB !== undefined && (node.op === "mul" || node.op === "div"))
-      return look(a), look(b), g.emit(node.op, [plainA, plainB]);
-    return undefined;
+    if (!isFloat(node.type.dtype)) return undefined;
+    const inner = g.through(operandOf(node, 0), "sub");
+    return inner === undefined ? undefined : g.emit("sub", [operandOf(inner, 1), operandOf(inner, 0)]);
+  },
+};
+
+const negateProduct: Rule = {
+  name: "negate-product",
+  law: "-(x * c) == (-x) * c == x * (-c)",
+  ops: ["neg", "mul"],
+  rewrite: (g, node) => {
+    const outer = operandOf(node, 0);
+    const product = node.op === "neg" ? g.node(outer) : node;
+    if (product.op !== "mul" || !isConstant(g, operandOf(product, 1))) return undefined;
+    const c = g.emit("neg", [operandOf(product, 1)]);
+    const x = node.op === "neg" ? operandOf(g.through(outer, "mul") ?? product, 0) : negated(g, outer);
+    return x === undefined ? undefined : g.emit("mul", [x, c]);
+  },
+};
+
+const addNegative: Rule = {
+  name: "add-negative",
+  law: "x + (-y) == (-y) + x == x - y; x - (-y) == x + y",
+  ops: ["add", "sub"],
+  rewrite: (g, node) => {
+    const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
+    const right = negated(g, b);
+    if (right !== undefined) return g.emit(node.op === "add" ? "sub" : "add", [a, right]);
+    const left = node.op === "add" ? negated(g, a) : undefined;
+    return left === undefined ? undefined : g.emit("sub", [b, left]);
+  },
+};
+
+const multiplyNegatives: Rule = {
+  name: "multiply-negatives",
+  law: "(-x) * (-y) == x * y; (-x) / (-y) == x / y",
+  ops: ["mul", "div"],
+  rewrite: (g, node) => {
+    const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
+    if (g.node(a).op !== "neg" || g.node(b).op !== "neg") return undefined;
+    const operands = [a, b].flatMap((id) => negated(g, id) ?? []);
+    return g.emit(node.op, operands);
   },
 };
 
@@ -353,7 +380,10 @@ export const ARITHMETIC_RULES: readonly Rule[] = [
   divideConstant,
   multiplyReciprocal,
   divideQuotient,
-  signs,
+  negateDifference,
+  negateProduct,
+  addNegative,
+  multiplyNegatives,
   chainConstants,
   selectRules,
   casts,

@@ -8,6 +8,7 @@
 
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { intsAttr, numberAttr } from "../ir/ops/attributes.js";
+import { mergeOrigins } from "../ir/rewrite.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import { sliceAxis } from "./decompose-gather.js";
 import type { Pass } from "./pass.js";
@@ -65,41 +66,51 @@ const splitProducts = (graph: Graph): Graph => {
   const split = splittable(graph);
   const made: NodeId[] = [];
   const map = (id: NodeId): NodeId => made[id] ?? 0;
-  const cut = (id: NodeId, part: Cut): NodeId => {
-    const extent = g.shape(id)[g.shape(id).length - 1];
-    return extent === undefined || extent === 1
-      ? id
-      : sliceAxis(g, id, g.shape(id).length - 1, part.start, part.size, part.stride);
-  };
-  const cutNode = (node: Node, part: Cut): NodeId => {
-    if (node.op === "matmul") return g.emit("matmul", [map(operandOf(node, 0)), cut(map(operandOf(node, 1)), part)]);
-    const inputs = node.inputs.map((id) => {
-      const source = graph.nodes[id];
-      return source === undefined || source.op === "constant" ? cut(map(id), part) : cutNode(source, part);
-    });
-    return g.emit(node.op, inputs, node.attrs);
-  };
   for (const node of graph.nodes) {
     const source = graph.nodes[node.inputs[0] ?? 0];
-    if (source !== undefined && cutsLastAxis(graph, node) && split[source.id] === 1) {
-      const last = lastOf(node);
-      const [starts, sizes, strides] = [
-        intsAttr(node.attrs, "starts"),
-        intsAttr(node.attrs, "sizes"),
-        intsAttr(node.attrs, "strides"),
-      ];
-      const part = { start: starts[last] ?? 0, size: sizes[last] ?? 1, stride: strides[last] ?? 1 };
-      const whole = <Value>(list: readonly Value[], value: Value): Value[] =>
-        list.map((old, axis) => (axis === last ? value : old));
-      made.push(
-        g.from(node, () =>
-          g.emit("slice", [cutNode(source, part)], { starts: whole(starts, 0), sizes, strides: whole(strides, 1) }),
-        ),
-      );
-    } else made.push(g.copy(node, map));
+    const cuts = source !== undefined && cutsLastAxis(graph, node) && split[source.id] === 1;
+    made.push(cuts ? splitSlice(g, graph, node, source, map) : g.copy(node, map));
   }
   return g.finish(graph, map);
 };
+
+/** The slice of the last axis goes to the weights, what it takes of the other axes stays. */
+function splitSlice(g: Rewriter, graph: Graph, slice: Node, source: Node, map: (id: NodeId) => NodeId): NodeId {
+  const last = lastOf(slice);
+  const whole = (name: string, value: number): readonly number[] =>
+    intsAttr(slice.attrs, name).map((old, axis) => (axis === last ? value : old));
+  const own = (name: string): number => intsAttr(slice.attrs, name)[last] ?? 1;
+  const part: Cut = { start: own("starts"), size: own("sizes"), stride: own("strides") };
+  const narrow = cutNode(g, graph, source, part, slice.origin, map);
+  const attrs = { starts: whole("starts", 0), sizes: slice.type.shape, strides: whole("strides", 1) };
+  return g.from(slice, () => g.emit("slice", [narrow], attrs));
+}
+
+/** Columns of a product, or of what is computed from it and constants. */
+function cutNode(
+  g: Rewriter,
+  graph: Graph,
+  node: Node,
+  part: Cut,
+  origin: readonly string[],
+  map: (id: NodeId) => NodeId,
+): NodeId {
+  const cut = (id: NodeId): NodeId => {
+    const last = g.shape(id).length - 1;
+    return last < 0 || g.shape(id)[last] === 1 ? id : sliceAxis(g, id, last, part.start, part.size, part.stride);
+  };
+  const both = { origin: mergeOrigins(node.origin, origin) };
+  if (node.op === "matmul") {
+    return g.from(both, () => g.emit("matmul", [map(operandOf(node, 0)), cut(map(operandOf(node, 1)))]));
+  }
+  const inputs = node.inputs.map((id) => {
+    const source = graph.nodes[id];
+    return source === undefined || source.op === "constant"
+      ? g.from(both, () => cut(map(id)))
+      : cutNode(g, graph, source, part, origin, map);
+  });
+  return g.from(both, () => g.emit(node.op, inputs, node.attrs));
+}
 
 const concatProduct: Rule = {
   name: "concat-product",

@@ -221,6 +221,26 @@ export const MATRIX_KERNELS = {
     },
   }),
 
+  spreadNonFinite: kernel(["flags", "a", "rows", "c", "cStride", "lanes", "fromK", "toK", "fromColumn", "toColumn"], {
+    doc: "After a product that left out zero weights: rows with an infinity or NaN make NaN of the columns where it met a zero.",
+    reference: (m, a, { halfLanes }) => {
+      if (m.u8[a.flags - 1] === 0) return;
+      for (let row = 0; row < a.rows; row++) {
+        if (m.u8[a.flags + row] === 0) continue;
+        const base = a.a / 8 + row * halfLanes;
+        let outside = false;
+        for (let k = 0; k < halfLanes; k++) {
+          const value = m.f64[base + k] as number;
+          if ((k < a.fromK || k >= a.toK) && value - value !== 0) outside = true;
+        }
+        const to = (a.c + row * a.cStride) / 4;
+        for (let column = 0; column < a.lanes; column++) {
+          if (outside || column < a.fromColumn || column >= a.toColumn) m.f32[to + column] = Number.NaN;
+        }
+      }
+    },
+  }),
+
   loadBytes: kernel(["dst", "column", "columnStep", "executions", "src", "srcStride", "first", "lanes", "width"], {
     doc: "int8 weights: one column an execution, widened to 16 bits, [column][lane]; zero outside the window.",
     reference: (m, a) => {

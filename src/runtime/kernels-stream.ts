@@ -10,7 +10,7 @@
 import { roundEven } from "../ir/functions.js";
 import type { StreamType } from "../ir/isa.js";
 import { F32_NAN_BITS, f16ToF32, f32ToF16 } from "../ir/numerics.js";
-import { kernel } from "./kernel-table.js";
+import { kernel, type MachineMemory } from "./kernel-table.js";
 import { emitHalfToFloat, INTERLEAVE_HIGH, INTERLEAVE_LOW } from "./kernels-matrix.js";
 import type { FunctionBody, Local } from "./wasm-emitter.js";
 
@@ -202,6 +202,32 @@ export const STREAM_KERNELS = {
     },
   }),
 
+  joinPairs: kernel(["dst", "lo", "loStride", "hi", "hiStride", "rows", "lanes"], {
+    doc: "Whole elements of 16 bits from two byte planes.",
+    reference: (m, a) => {
+      for (let row = 0, to = a.dst / 2; row < a.rows; row++) {
+        for (let lane = 0; lane < a.lanes; lane++) {
+          m.u16[to++] = (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+        }
+      }
+    },
+    emit: (f, a) => {
+      const [left, low, high] = [f.local("i32"), f.local("v128"), f.local("v128")];
+      lessLanes(f, a.loStride, a.lanes, 1);
+      lessLanes(f, a.hiStride, a.lanes, 1);
+      f.countdown(a.rows, 1, () => {
+        f.get(a.lanes).set(left);
+        f.countdown(left, 16, () => {
+          f.get(a.lo).memory("v128.load").set(low).get(a.hi).memory("v128.load").set(high);
+          f.get(a.dst).get(low).get(high).shuffle(INTERLEAVE_LOW).memory("v128.store");
+          f.get(a.dst).get(low).get(high).shuffle(INTERLEAVE_HIGH).memory("v128.store", 16);
+          f.advance(a.lo, 16).advance(a.hi, 16).advance(a.dst, 32);
+        });
+        f.advanceBy(a.lo, a.loStride).advanceBy(a.hi, a.hiStride);
+      });
+    },
+  }),
+
   loadAny: kernel(["dst", "type", "rows", "lanes", "laneStride", ...PLANES], {
     doc: "Elements of any type, byte by byte, lanes `laneStride` apart: floats become fp32, all others int32.",
     reference: (m, a) => {
@@ -331,6 +357,48 @@ export const STREAM_KERNELS = {
     },
   }),
 
+  markRows: kernel(["flags", "step", "rows"], {
+    doc: "Notes that rows are written, one byte a row.",
+    reference: (m, a) => {
+      for (let row = 0; row < a.rows; row++) m.u8[a.flags + row * a.step] = 1;
+    },
+  }),
+
+  gatherRows: kernel(["dst", "slice", "lo", "loStride", "hi", "hiStride", "rows", "lanes", "superlane", "limit", "flags", "fault", "burst", "first"], {
+    doc: "MEM gather: for every superlane its own row. An address at or above `limit`, or a row without flag, goes to `fault`.",
+    reference: (m, a) => {
+      for (let row = 0; row < a.rows; row++) {
+        for (let lane = 0; lane < a.lanes; lane += a.superlane) {
+          const address = (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+          const kind = address >= a.limit ? 1 : m.u8[a.flags + address] === 0 ? 2 : 0;
+          if (kind !== 0) {
+            reportAddress(m, a.fault, kind, a.burst, a.first + row, address);
+            return;
+          }
+          const from = a.slice + address * a.lanes + lane;
+          m.u8.copyWithin(a.dst + row * a.lanes + lane, from, from + a.superlane);
+        }
+      }
+    },
+  }),
+
+  scatterRows: kernel(["slice", "src", "srcStride", "lo", "loStride", "hi", "hiStride", "rows", "lanes", "superlane", "limit", "fault", "burst", "first"], {
+    doc: "MEM scatter: every superlane to its own row. An address at or above `limit` goes to `fault`.",
+    reference: (m, a) => {
+      for (let row = 0; row < a.rows; row++) {
+        for (let lane = 0; lane < a.lanes; lane += a.superlane) {
+          const address = (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+          if (address >= a.limit) {
+            reportAddress(m, a.fault, 1, a.burst, a.first + row, address);
+            return;
+          }
+          const from = a.src + row * a.srcStride + lane;
+          m.u8.copyWithin(a.slice + address * a.lanes + lane, from, from + a.superlane);
+        }
+      }
+    },
+  }),
+
   transpose: kernel(["dst", "src", "rows", "lanes", "superlane"], {
     doc: "SXM: in each superlane stream j, lane i becomes stream i, lane j; a row is `superlane` byte vectors one after another.",
     reference: (m, a) => {
@@ -349,6 +417,12 @@ export const STREAM_KERNELS = {
 
 const HALVES_LOW = [0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23];
 const HALVES_HIGH = [8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31];
+
+/** Words of a fault: 1 for an address out of range or 2 for an unwritten row, burst, execution, address. */
+function reportAddress(m: MachineMemory, fault: number, kind: number, burst: number, execution: number, address: number): void {
+  if (m.i32[fault / 4] !== 0) return;
+  m.i32.set([kind, burst, execution, address], fault / 4);
+}
 
 /** Least and greatest value of each type number. */
 const RANGES: readonly (readonly [number, number])[] = [

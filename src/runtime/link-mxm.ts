@@ -69,7 +69,7 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
       const queue = (plane: number, part: number): readonly number[] =>
         tables.byQueue[chip]?.[2 * target.slices + target.alus + (hemisphere * target.planes + plane) * 3 + part] ?? [];
       const planes = replayWeights(tables, links, queue);
-      const products = planes.map((_, plane) => pairProducts(tables, links, planes, plane, queue(plane, 1), queue(plane, 2)));
+      const products = planes.map((_, plane) => pairProducts(tables, links, planes, queue(plane, 1), queue(plane, 2)));
       orderAccumulators(tables, nodes, links, products);
     }
   });
@@ -98,8 +98,8 @@ function addVersionEdges(nodes: Nodes, node: number, version: Version): void {
   for (const burst of version.loads) addEdge(nodes, node, nodes.ofBurst[burst] as number);
 }
 
-/** A preparation goes before the version's first load has its operands. */
-const prepareKey = (tables: Tables, { loads }: Version): number => (loads.length === 0 ? 0 : tables.cycle.at(loads[0] ?? 0));
+/** A preparation goes just before the version's first load has its operands, and so after all loads of an earlier version. */
+const prepareKey = (tables: Tables, { loads }: Version): number => (loads.length === 0 ? 0 : tables.cycle.at(loads[0] ?? 0) + tables.target.timing.mxmWeightSkew);
 
 const opOf = (tables: Tables, burst: number): string => MNEMONICS[tables.op.at(burst)] ?? "";
 const kindOf = (tables: Tables, burst: number): Version["kind"] => {
@@ -228,7 +228,10 @@ function versionAt(tables: Tables, plane: PlaneHistory, burst: number, cycle: nu
 }
 
 /** The last item whose key is at or below a cycle; keys rise. */
-function lastBy<T>(items: readonly T[], cycle: number, key: (item: T) => number): T | undefined {
+const lastBy = <T>(items: readonly T[], cycle: number, key: (item: T) => number): T | undefined => items[countBy(items, cycle, key) - 1];
+
+/** How many items have keys at or below a cycle. */
+function countBy<T>(items: readonly T[], cycle: number, key: (item: T) => number): number {
   let low = 0;
   let high = items.length;
   while (low < high) {
@@ -237,11 +240,11 @@ function lastBy<T>(items: readonly T[], cycle: number, key: (item: T) => number)
     if (item !== undefined && key(item) <= cycle) low = middle + 1;
     else high = middle;
   }
-  return items[low - 1];
+  return low;
 }
 
 /** Pairs products with accumulations of one plane's queues, execution by execution, and cuts them into pieces. */
-function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, planes: readonly PlaneHistory[], plane: number, abcs: readonly number[], accs: readonly number[]): number[] {
+function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, planes: readonly PlaneHistory[], abcs: readonly number[], accs: readonly number[]): number[] {
   const { target, faults } = tables;
   const { mxmMultiply } = target.timing;
   const own: number[] = [];
@@ -286,7 +289,6 @@ function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, pla
     const depth = kindOf(tables, burst) === "f16" ? halfLanes(target) : target.lanes;
     if (counters !== undefined && opOf(tables, burst) === "abc") counters.macs += tables.count.at(burst) * depth * target.lanes;
   }
-  void plane;
   return own;
 }
 
@@ -328,11 +330,7 @@ function metVersion(tables: Tables, links: MxmLinks, planes: readonly PlaneHisto
 function nextChange(planes: readonly PlaneHistory[], cycle: number): number {
   let next = Number.POSITIVE_INFINITY;
   for (const { installs, changes } of planes) {
-    for (let k = installs.length - 1; k >= 0; k--) {
-      const from = installs[k]?.from ?? 0;
-      if (from <= cycle) break;
-      next = Math.min(next, from);
-    }
+    next = Math.min(next, installs[countBy(installs, cycle, ({ from }) => from)]?.from ?? next);
     // Bursts past the buffer are rare: then every execution asks again.
     if (changes.length > 0) next = Math.min(next, cycle + 1);
   }

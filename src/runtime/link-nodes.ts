@@ -4,7 +4,8 @@
  * A node is a range of executions that will be one block operation: a burst, a part of a product burst that meets one version
  * of the weights, the copying of one segment of an operand that comes in several, or the preparing of a version. An edge says
  * that a node uses, or may overwrite, what another leaves. Every execution of a node has a key, the cycle by which it has all
- * of its operands: an execution only ever depends on ones with lower keys (a copy on equal ones too), so keys order what blocks cannot.
+ * of its operands: an execution only ever depends on ones with lower keys (or on copies and
+ * preparations with equal ones), so keys order what blocks cannot.
  */
 
 import { IntList, type Tables } from "./link-tables.js";

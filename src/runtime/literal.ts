@@ -10,7 +10,6 @@
 
 import { issues, layoutOf, nextDispatch } from "../codegen/layout.js";
 import { decodeQueue } from "../codegen/decode.js";
-import { refuseLast } from "../codegen/layout.js";
 import { OPERAND_CODECS } from "../codegen/operands.js";
 import { invariant } from "../diagnostics.js";
 import { completionCycles, ISA, type InstructionRow } from "../ir/isa.js";
@@ -80,9 +79,9 @@ export function runLiteral(program: MachineProgram, sram: Sram): LiteralResult {
   };
   for (const chip of chips) {
     chip.notified = notifyCycle(chip);
-    chip.program.queues.forEach((instructions, queue) =>
-      addRecords(machine, agenda, chip, queue, instructions, machine.now),
-    );
+    chip.program.queues.forEach((instructions, queue) => {
+      addRecords(machine, agenda, chip, queue, instructions, machine.now);
+    });
   }
   while (agenda.size > 0) {
     stepCycle(machine, agenda);
@@ -128,11 +127,7 @@ function put({ execution, stream, vector }: Give): void {
   const register = state.registers[stream];
   const place = position + target.mxm;
   if (register === undefined || register[place] !== undefined) {
-    return broken(
-      execution,
-      "LPU4001",
-      `${streamName(target, stream)} already carries a value at position ${position}`,
-    );
+    broken(execution, "LPU4001", `${streamName(target, stream)} already carries a value at position ${position}`);
   }
   register[place] = vector;
 }
@@ -145,7 +140,7 @@ function takeAll(takes: readonly Take[]): void {
     for (let byte = 0; byte < streams; byte++) {
       const vector = state.registers[stream + byte]?.[position + target.mxm];
       if (vector === undefined)
-        return broken(execution, "LPU4002", `no value on ${streamName(target, stream + byte)} at position ${position}`);
+        broken(execution, "LPU4002", `no value on ${streamName(target, stream + byte)} at position ${position}`);
       vectors.push(vector);
     }
     execution.operands.set(field, vectors);
@@ -226,7 +221,7 @@ function checkRecord(at: FaultPlace, { unit }: QueuePlace): void {
   const { target, instruction } = at;
   const layout = layoutOf(target).byName.get(instruction.op);
   if (layout === undefined || !issues(layout.row, unit))
-    return raise("LPU4008", at, `unit '${unit}' has no '${instruction.op}'`);
+    raise("LPU4008", at, `unit '${unit}' has no '${instruction.op}'`);
   for (const field of layout.fields) {
     const value = instruction.fields[field.name];
     const expected = OPERAND_CODECS[field.row.kind].refuse(value, field);

@@ -264,7 +264,7 @@ interface AluOperand {
 function compute(x: Execution, fields: readonly AluOperand[]): void {
   const { instruction, state, cycle, place, target } = x;
   const name = String(instruction.fields["function"]);
-  if (!isAluFunction(name)) return broken(x, "LPU4008", `no ALU function '${name}'`);
+  if (!isAluFunction(name)) broken(x, "LPU4008", `no ALU function '${name}'`);
   const { int } = ALU_FUNCTIONS[name];
   const operands = fields.map((operand) => aluOperand(x, operand, int));
   const result: LaneValues = { int, values: new Float64Array(target.lanes) };

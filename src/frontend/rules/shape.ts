@@ -245,7 +245,7 @@ function trilu(c: RuleContext): NodeId {
   return op(c, "trilu", [operand(c, 0)], { upper: flag(c, "upper", true), k });
 }
 
-/** values[1] at the index, values[0] elsewhere; an index below 0 counts from the end. */
+/** values[1] at the index, values[0] elsewhere; an index below 0 counts from the end, one out of range is nowhere. */
 function oneHot(c: RuleContext): NodeId {
   const indices = cast(c, operand(c, 0), "i32");
   const depth = numberOf(c, operand(c, 1), "depth");
@@ -258,7 +258,7 @@ function oneHot(c: RuleContext): NodeId {
     op(c, "add", [indices, scalar(c, "i32", depth)]),
     indices,
   );
-  const last = op(c, "one_hot", [wrapped], { depth });
+  const last = op(c, "eq", [reshape(c, wrapped, [...shapeOf(c, indices), 1]), list(c, iota(depth))]);
   const hot = transpose(
     c,
     last,
@@ -351,7 +351,7 @@ export const SHAPE: readonly Rule[] = [
   { op: "Constant", doc: "A constant, in any of the forms of its attributes.", build: constant },
   { op: "Pad", doc: "The operation pad; negative pads are a slice.", build: pad },
   { op: "Trilu", doc: "The operation trilu.", build: trilu },
-  { op: "OneHot", doc: "The operation one_hot, and a selection of the two values.", build: oneHot },
+  { op: "OneHot", doc: "A comparison with all places, and a selection of the two values.", build: oneHot },
   { op: "EyeLike", doc: "A constant with ones on a diagonal.", build: eyeLike },
   { op: "DepthToSpace", doc: "A reshape, a transpose and a reshape.", build: (c) => blocks(c, true) },
   { op: "SpaceToDepth", doc: "A reshape, a transpose and a reshape.", build: (c) => blocks(c, false) },
