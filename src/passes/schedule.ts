@@ -20,6 +20,7 @@ import type {
   Storage,
   Task,
   TaskOutput,
+  WeightLoad,
 } from "../ir/plan.js";
 import type { AluFunction, Source } from "../ir/isa.js";
 import { ALU_FUNCTIONS, completionCycles } from "../ir/isa.js";
@@ -44,6 +45,8 @@ const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 type Side = 0 | 1;
 /** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
 const TILE_WAYS = 4;
+/** Columns of computed weights that load in one cycle. */
+const LOAD_WAYS = 4;
 /** Accumulator rows are handed out in blocks of this many. */
 const ACCUMULATOR_BLOCK = 32;
 /** Instruction counts and row counts are 16-bit; constants are placed in pieces, so that their reads spread over slices. */
@@ -56,10 +59,14 @@ const DUPLICATES_UP_TO = 0.91;
 const SPARE_COPY_ROWS = 8;
 const SPARE_COPIES = 6;
 
-/** Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). */
+/**
+ * Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). What is loaded
+ * as weights is interleaved: row i of the block in pair i % ways at row floor(i / ways), so that several columns load at once.
+ */
 interface Copy {
   readonly side: Side;
   readonly pairs: readonly number[];
+  readonly ways: number;
   readonly address: number;
   lastRead: number;
 }
@@ -109,6 +116,8 @@ interface Scheduler {
   readonly readers: Int32Array;
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Storages whose rows are weights of some pass. */
+  readonly interleaved: ReadonlySet<number>;
   readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
   readonly chains: Map<readonly AluOp[], TimedChain>;
   readonly queues: TimedInstruction[][];
@@ -182,6 +191,9 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     chunks,
     readers,
     rivals: rivalsOf(plan),
+    interleaved: new Set(
+      plan.tasks.flatMap((task) => task.passes.flatMap(({ weights }) => (isTile(weights) ? [] : weights.map((load) => load.storage).filter((id) => plan.storages[id]?.dtype === "f16" && !plan.storages[id]?.output)))),
+    ),
     tiles: [new Map(), new Map()],
     chains: new Map(),
     queues: Array.from({ length: queueCount(target) }, () => []),
@@ -378,8 +390,10 @@ const instruction = (
   origin: number,
   count = 1,
   step = 0,
+  interval = 1,
 ): void => {
-  s.queues[queue]?.push({ cycle, op, fields, count, interval: 1, step: count === 1 ? 0 : step, tap: 0, origin });
+  const burst = count === 1 ? { interval: 1, step: 0 } : { interval, step };
+  s.queues[queue]?.push({ cycle, op, fields, count, ...burst, tap: 0, origin });
 };
 
 /** Stream numbers: eastward first. Inward is eastward in the west. */
@@ -507,9 +521,10 @@ const tryReadPiece = (
   let best = NEVER;
   for (const copy of piece.chunk.copies) {
     if (copy.side !== side) continue;
-    const delta = tryPorts(s, half, copy.pairs, copy.address, piece, inward, diagonal);
+    const bursts = burstsOf(copy, piece);
+    const delta = tryPorts(s, half, bursts, piece, inward, diagonal);
     if (delta === 0) {
-      bookRead(s, half, side, copy, piece, inward, diagonal, stream, origin);
+      bookRead(s, half, side, copy, bursts, inward, diagonal, stream, origin);
       return 0;
     }
     best = Math.min(best, delta);
@@ -521,64 +536,75 @@ const tryReadPiece = (
   return tryNewCopy(s, storage, panel, piece, side, inward, diagonal, stream, origin);
 };
 
-/** Whether the read ports of a copy are free for a piece; 0 or a delay. */
-const tryPorts = (
-  s: Scheduler,
-  half: Half,
-  pairs: readonly number[],
-  address: number,
-  piece: Piece,
-  inward: boolean,
-  diagonal: number,
-): number => {
-  const bank = address < s.target.rowsPerBank ? 0 : 1;
-  for (const index of pairs) {
-    const pair = half.pairs[index] as Pair;
-    const cycle = dispatchOf(s, pair, inward, diagonal);
-    // The VXM's own time starts after the barrier; nothing is dispatched before it.
+/** One burst of one slice pair: `delay` cycles after the first vector, every `interval` cycles. */
+interface PairBurst {
+  readonly pair: number;
+  readonly address: number;
+  readonly delay: number;
+  readonly count: number;
+  readonly interval: number;
+  readonly step: number;
+  /** Stream pairs above the first. */
+  readonly stream: number;
+}
+
+type Place = Pick<Copy, "pairs" | "ways" | "address">;
+
+/** The bursts that read a piece vector after vector. */
+const burstsOf = ({ pairs, ways, address }: Place, piece: Piece): PairBurst[] => {
+  const first = piece.row - piece.chunk.row;
+  const { count, step } = piece;
+  if (ways === 1) return pairs.map((pair, stream) => ({ pair, address: address + first, delay: 0, count, interval: 1, step, stream }));
+  const at = (i: number): Pick<PairBurst, "pair" | "address"> => ({ pair: pairs[i % ways] as number, address: address + Math.floor(i / ways) });
+  if (step % ways === 0) return [{ ...at(first), delay: 0, count, interval: 1, step: step / ways, stream: 0 }];
+  if (step === 1)
+    return Array.from({ length: Math.min(ways, count) }, (_, j) => ({ ...at(first + j), delay: j, count: Math.ceil((count - j) / ways), interval: ways, step: 1, stream: 0 }));
+  return Array.from({ length: count }, (_, j) => ({ ...at(first + j * step), delay: j, count: 1, interval: 1, step: 0, stream: 0 }));
+};
+
+const spanOf = (burst: PairBurst): number => (burst.count - 1) * burst.interval + 1;
+
+/** Whether the read ports are free for bursts whose first vector is on `diagonal`; 0 or a delay. */
+const tryPorts = (s: Scheduler, half: Half, bursts: readonly PairBurst[], piece: Piece, inward: boolean, diagonal: number): number => {
+  for (const burst of bursts) {
+    const pair = half.pairs[burst.pair] as Pair;
+    const bank = burst.address < s.target.rowsPerBank ? 0 : 1;
+    const cycle = dispatchOf(s, pair, inward, diagonal) + burst.delay;
+    // Nothing is dispatched before the barrier.
     if (cycle < s.target.timing.barrier) return s.target.timing.barrier - cycle;
-    const early =
-      piece.chunk.ready + (piece.row - piece.chunk.row) + Math.max(0, (piece.count - 1) * (piece.step - 1)) - cycle;
+    const early = piece.chunk.ready + (piece.row - piece.chunk.row) + Math.max(0, (piece.count - 1) * (piece.step - 1)) - (cycle - burst.delay);
     if (piece.chunk.ready > 0 && early > 0) return early;
-    const port = s.figure.fit(pair.read, cycle, piece.count) - cycle;
+    const span = spanOf(burst);
+    const port = s.figure.fit(pair.read, cycle, span) - cycle;
     if (port > 0) return port;
-    const conflict = s.figure.fit(pair.writeBank[bank], cycle, piece.count) - cycle;
+    const conflict = s.figure.fit(pair.writeBank[bank], cycle, span) - cycle;
     if (conflict > 0) return conflict;
     if (!s.figure.free(pair.issue, cycle, 1)) return 1;
   }
   return 0;
 };
 
-const bookRead = (
-  s: Scheduler,
-  half: Half,
-  side: Side,
-  copy: Copy,
-  piece: Piece,
-  inward: boolean,
-  diagonal: number,
-  stream: number,
-  origin: number,
-): void => {
-  const bank = copy.address < s.target.rowsPerBank ? 0 : 1;
-  for (const [i, index] of copy.pairs.entries()) {
-    const pair = half.pairs[index] as Pair;
-    const cycle = dispatchOf(s, pair, inward, diagonal);
-    s.figure.add(pair.read, cycle, piece.count);
-    s.figure.add(pair.readBank[bank], cycle, piece.count);
+const bookRead = (s: Scheduler, half: Half, side: Side, copy: Copy, bursts: readonly PairBurst[], inward: boolean, diagonal: number, stream: number, origin: number): void => {
+  for (const burst of bursts) {
+    const pair = half.pairs[burst.pair] as Pair;
+    const cycle = dispatchOf(s, pair, inward, diagonal) + burst.delay;
+    const span = spanOf(burst);
+    s.figure.add(pair.read, cycle, span);
+    s.figure.add(pair.readBank[burst.address < s.target.rowsPerBank ? 0 : 1], cycle, span);
     s.figure.add(pair.issue, cycle, 1);
     s.onCommit.push(() => {
-      copy.lastRead = Math.max(copy.lastRead, cycle + piece.count);
+      copy.lastRead = Math.max(copy.lastRead, cycle + span);
       for (const plane of [0, 1])
         instruction(
           s,
-          memQueue(s.target, HEMISPHERES[side] as Hemisphere, 2 * index + plane),
+          memQueue(s.target, HEMISPHERES[side] as Hemisphere, 2 * burst.pair + plane),
           cycle,
           "read",
-          { address: copy.address + piece.row - piece.chunk.row, stream: stream + 2 * i + plane },
+          { address: burst.address, stream: stream + 2 * burst.stream + plane },
           origin,
-          piece.count,
-          piece.step,
+          burst.count,
+          burst.step,
+          burst.interval,
         );
     });
   }
@@ -604,17 +630,18 @@ const tryNewCopy = (
     const address = findRows(s.target, memories, piece.chunk.rows, 0, true);
     if (address < 0) continue;
     room = true;
-    const delta = tryPorts(s, half, pairs, address, piece, inward, diagonal);
+    const bursts = burstsOf({ pairs, ways: 1, address }, piece);
+    const delta = tryPorts(s, half, bursts, piece, inward, diagonal);
     if (delta !== 0) {
       best = Math.min(best, delta);
       continue;
     }
-    const copy: Copy = { side, pairs, address, lastRead: 0 };
+    const copy: Copy = { side, pairs, ways: 1, address, lastRead: 0 };
     hold(s, memories, address, piece.chunk.rows);
     piece.chunk.copies.push(copy);
     s.onAbort.push(() => piece.chunk.copies.splice(piece.chunk.copies.indexOf(copy), 1));
     if (storage.kind === "constant") s.onCommit.push(() => addConstant(s, storage, panel, piece.chunk, copy));
-    bookRead(s, half, side, copy, piece, inward, diagonal, stream, origin);
+    bookRead(s, half, side, copy, bursts, inward, diagonal, stream, origin);
     return 0;
   }
   if (!room) outOfMemory(s, storage.name);
@@ -886,29 +913,18 @@ const bookTile = (
   });
 };
 
-/** Weights that are rows of storages: one column a cycle, one burst after another. */
-const tryLoads = (
-  s: Scheduler,
-  loads: Exclude<Pass["weights"], PackedTile>,
-  side: Side,
-  earliest: number,
-  install: number,
-  origin: number,
-): number => {
+/** Weights that are rows of storages, one burst after another: one column a cycle, or as many as the rows are interleaved. */
+const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, side: Side, earliest: number, install: number, origin: number): number => {
   const { timing, mxm } = s.target;
   const half = s.halves[side];
-  const total = loads.reduce((sum, load) => sum + load.run.count, 0);
-  let offset = 0;
-  const bursts = loads.map((load) => {
-    const pieces = piecesOf(s, load.storage, load.panel, [load.run]);
-    const burst = { load, pieces, offset };
-    offset += load.run.count;
-    return burst;
-  });
+  const bursts = loadBursts(s, loads, side);
+  const total = bursts.reduce((sum, burst) => sum + burst.executions, 0);
+  const width = Math.max(...bursts.map((burst) => burst.ways));
   let first = earliest;
   for (const burst of bursts) {
     const diagonal = earliest + burst.offset + timing.mxmWeightSkew - mxm;
-    first = Math.max(first, earliest + shortfall(burst.pieces, diagonal, timing.memRead));
+    const late = burst.piece.chunk.ready + (burst.piece.row - burst.piece.chunk.row) + (burst.piece.count - burst.executions) - (diagonal - timing.memRead);
+    if (burst.piece.chunk.ready > 0) first = Math.max(first, earliest + late);
   }
   const latest = install - timing.mxmLoad - total + 1;
   if (latest < first) return first - latest;
@@ -916,44 +932,16 @@ const tryLoads = (
     const mark = s.figure.size;
     const commits = s.onCommit.length;
     const diagonal = start + timing.mxmWeightSkew - mxm;
-    const streams = pickStreams(s, half.outward, 1, diagonal, total, true);
-    const base = 2 * streams + (side === 0 ? s.target.streams : 0);
+    const streams = pickStreams(s, half.outward, width, diagonal, total, true);
+    const base = streamNumber(s.target, side, false, streams);
     let delta = streams < 0 ? 1 : 0;
-    for (const burst of bursts)
-      if (delta === 0)
-        delta = tryRead(
-          s,
-          s.plan.storages[burst.load.storage] as Storage,
-          burst.load.panel,
-          burst.pieces,
-          side,
-          false,
-          diagonal + burst.offset,
-          base,
-          origin,
-        );
+    for (const burst of bursts) if (delta === 0) delta = tryLoadRead(s, burst, side, diagonal + burst.offset, base, origin);
     if (delta === 0) {
       s.figure.add(half.buffer, start, install + 1 - start);
       const queue = mxmQueue(s.target, HEMISPHERES[side] as Hemisphere, 0, 0);
       s.onCommit.push(() => {
-        for (const [i, { load, offset: at }] of bursts.entries())
-          instruction(
-            s,
-            queue,
-            start + at,
-            "lw",
-            {
-              stream: base,
-              mode: 1 + load.half,
-              ways: 1,
-              column: load.column,
-              first: load.first,
-              lanes: load.lanes,
-              clear: i === 0 ? 1 : 0,
-            },
-            origin,
-            load.run.count,
-          );
+        for (const [i, { load, offset, ways, executions, column }] of bursts.entries())
+          instruction(s, queue, start + offset, "lw", { stream: base, mode: 1 + load.half, ways, column, first: load.first, lanes: load.lanes, clear: i === 0 ? 1 : 0 }, origin, executions);
         instruction(s, queue, install, "iw", {}, origin);
       });
       return 0;
@@ -962,6 +950,60 @@ const tryLoads = (
     s.onCommit.length = commits;
   }
   return 4;
+};
+
+interface LoadBurst {
+  readonly load: WeightLoad;
+  readonly piece: Piece;
+  readonly column: number;
+  readonly ways: number;
+  readonly executions: number;
+  /** Cycles after the first load. */
+  readonly offset: number;
+}
+
+const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], side: Side): LoadBurst[] => {
+  const bursts: LoadBurst[] = [];
+  let offset = 0;
+  for (const load of loads)
+    for (const piece of piecesOf(s, load.storage, load.panel, [load.run])) {
+      const { ways = 1 } = piece.chunk.copies.find((copy) => copy.side === side) ?? {};
+      // Whole turns of the interleaving load together, what is left over one by one.
+      const wide = piece.step === 1 && ways > 1 && (piece.row - piece.chunk.row) % ways === 0 ? piece.count - (piece.count % ways) : 0;
+      const parts = [
+        { skip: 0, count: wide, together: ways },
+        { skip: wide, count: piece.count - wide, together: 1 },
+      ];
+      for (const { skip, count, together } of parts) {
+        if (count === 0) continue;
+        const executions = count / together;
+        const part = { ...piece, row: piece.row + skip * piece.step, step: count === 1 ? 0 : piece.step, count };
+        bursts.push({ load, piece: part, column: load.column + piece.offset + skip, ways: together, executions, offset });
+        offset += executions;
+      }
+    }
+  return bursts;
+};
+
+const tryLoadRead = (s: Scheduler, { load, piece, ways, executions }: LoadBurst, side: Side, diagonal: number, stream: number, origin: number): number => {
+  const storage = s.plan.storages[load.storage] as Storage;
+  if (ways === 1) return tryReadPiece(s, storage, load.panel, piece, side, false, diagonal, stream, origin);
+  const half = s.halves[side];
+  let best = NEVER;
+  for (const copy of piece.chunk.copies) {
+    if (copy.side !== side) continue;
+    const address = copy.address + (piece.row - piece.chunk.row) / ways;
+    const bursts = copy.pairs.map((pair, way): PairBurst => ({ pair, address, delay: 0, count: executions, interval: 1, step: 1, stream: way }));
+    // Four rows a cycle are read while one a cycle was written: the last row is the one to wait for.
+    const waited = { ...piece, step: 0, row: piece.row + piece.count - executions };
+    const delta = tryPorts(s, half, bursts, waited, false, diagonal);
+    if (delta === 0) {
+      bookRead(s, half, side, copy, bursts, false, diagonal, stream, origin);
+      return 0;
+    }
+    best = Math.min(best, delta);
+  }
+  return best;
 };
 
 /* ---------- passes ---------- */
@@ -1328,68 +1370,71 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
   return streams;
 };
 
-const tryWritePorts = (
-  s: Scheduler,
-  task: Task,
-  output: TaskOutput,
-  storage: Storage,
-  side: Side,
-  given: number,
-  stream: number,
-  own: Copy | undefined,
-): Copy | number => {
+const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: Storage, side: Side, given: number, stream: number, own: Copy | undefined): Copy | number => {
   const half = s.halves[side];
   let best = NEVER;
   let room = false;
-  for (const pairs of own === undefined
-    ? pairChoices(s, half, storage.dtype, rivalPairs(s, storage.id, output.panel, side))
-    : [own.pairs]) {
+  const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
+  const rivals = own === undefined ? rivalPairs(s, storage.id, output.panel, side) : new Set<number>();
+  const choices = own === undefined ? pairChoices(s, half, storage.dtype, rivals) : [own.pairs];
+  const rows = Math.ceil(task.rows / ways);
+  for (const pairs of ways === 1 ? choices : waysOf(half, choices, ways)) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
-    const first = half.pairs[pairs[0] as number] as Pair;
-    const cycle = given + first.position;
-    const address = own?.address ?? findRows(s.target, memories, task.rows, cycle, false);
+    // Rows must be free from the first cycle in which any of the slices is written.
+    const cycle = given + Math.min(...pairs.map((index) => (half.pairs[index] as Pair).position));
+    const address = own?.address ?? findRows(s.target, memories, rows, cycle, false);
     if (address < 0) continue;
     room = true;
-    const bank = address < s.target.rowsPerBank ? 0 : 1;
+    const start = storage.output ? address + output.row : address;
+    const piece: Piece = { chunk: { row: 0, rows: task.rows, ready: 0, copies: [] }, offset: 0, row: 0, step: 1, count: task.rows };
+    const bursts = burstsOf({ pairs, ways, address: start }, piece);
+    const bank = start < s.target.rowsPerBank ? 0 : 1;
     let delta = 0;
-    for (const index of pairs) {
-      const pair = half.pairs[index] as Pair;
-      delta = Math.max(
-        delta,
-        s.figure.fit(pair.write, cycle, task.rows) - cycle,
-        s.figure.fit(pair.readBank[bank], cycle, task.rows) - cycle,
-        s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
-      );
+    for (const burst of bursts) {
+      const pair = half.pairs[burst.pair] as Pair;
+      const at = given + pair.position + burst.delay;
+      const span = spanOf(burst);
+      delta = Math.max(delta, s.figure.fit(pair.write, at, span) - at, s.figure.fit(pair.readBank[bank], at, span) - at, s.figure.free(pair.issue, at, 1) ? 0 : 1);
     }
     if (delta > 0) {
       best = Math.min(best, delta);
       continue;
     }
-    if (own === undefined) hold(s, memories, address, task.rows);
-    for (const [i, index] of pairs.entries()) {
-      const pair = half.pairs[index] as Pair;
-      s.figure.add(pair.write, cycle, task.rows);
-      s.figure.add(pair.writeBank[bank], cycle, task.rows);
-      s.figure.add(pair.issue, cycle, 1);
-      const start = storage.output ? address + output.row : address;
+    if (own === undefined) hold(s, memories, address, rows);
+    for (const burst of bursts) {
+      const pair = half.pairs[burst.pair] as Pair;
+      const at = given + pair.position + burst.delay;
+      const span = spanOf(burst);
+      s.figure.add(pair.write, at, span);
+      s.figure.add(pair.writeBank[bank], at, span);
+      s.figure.add(pair.issue, at, 1);
       s.onCommit.push(() => {
         for (const plane of [0, 1])
           instruction(
             s,
-            memQueue(s.target, HEMISPHERES[side] as Hemisphere, 2 * index + plane),
-            cycle,
+            memQueue(s.target, HEMISPHERES[side] as Hemisphere, 2 * burst.pair + plane),
+            at,
             "write",
-            { address: start, stream: stream + 2 * i + plane },
+            { address: burst.address, stream: stream + 2 * burst.stream + plane },
             task.origin,
-            task.rows,
+            burst.count,
             1,
+            burst.interval,
           );
       });
     }
-    return { side, pairs, address, lastRead: cycle + task.rows };
+    return { side, pairs, ways, address, lastRead: cycle + task.rows };
   }
   if (!room) return 64;
   return best;
+};
+
+/** Groups of `ways` different pairs, in the order of the choices. */
+const waysOf = (half: Half, choices: readonly (readonly number[])[], ways: number): number[][] => {
+  const flat = choices.flat();
+  const groups: number[][] = [];
+  for (let i = 0; i < flat.length; i += 2) groups.push(Array.from({ length: ways }, (_, way) => flat[(i + way) % flat.length] as number));
+  return half.pairs.length < ways ? [] : groups;
 };
 
 /* ---------- tasks ---------- */
@@ -1532,7 +1577,7 @@ const spareCopy = (s: Scheduler, storage: Storage, side: Side): Copy => {
     const address = findRows(s.target, memories, storage.rows, 0, true);
     if (address < 0) continue;
     holdRows(memories, address, storage.rows);
-    return { side, pairs, address, lastRead: 0 };
+    return { side, pairs, ways: 1, address, lastRead: 0 };
   }
   return outOfMemory(s, storage.name);
 };
