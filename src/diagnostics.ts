@@ -55,6 +55,58 @@ export const DIAGNOSTICS = {
     doc: "A tensor is rearranged in a way that neither addresses nor lane movements express.",
   },
   LPU2202: { title: "vector too long", doc: "An operation over lanes needs more lanes than a vector has." },
+  LPU2210: {
+    title: "schedule: queue is busy",
+    doc: "A queue of a finished schedule would dispatch before the barrier, out of order, or while it is still busy.",
+  },
+  LPU2211: {
+    title: "schedule: operand is not possible",
+    doc: "An instruction of a finished schedule does not belong to its unit, or has an operand outside of its range.",
+  },
+  LPU2212: {
+    title: "schedule: SRAM port is busy",
+    doc: "A finished schedule uses a port, a bank or an address generator of a slice twice in one cycle.",
+  },
+  LPU2213: {
+    title: "schedule: row holds nothing yet",
+    doc: "A finished schedule reads a row of SRAM that was never written, or while a write to it is on its way.",
+  },
+  LPU2214: {
+    title: "schedule: rows are placed wrongly",
+    doc: "Constants and inputs of a finished schedule share rows, a constant is overwritten, or an output is never written.",
+  },
+  LPU2215: {
+    title: "schedule: streams collide",
+    doc: "Two values of a finished schedule meet on one stream register.",
+  },
+  LPU2216: {
+    title: "schedule: nothing on the stream",
+    doc: "An operand of a finished schedule is taken where no value flies by.",
+  },
+  LPU2217: {
+    title: "schedule: no result to chain",
+    doc: "An ALU operand of a finished schedule names an ALU that executes nothing at that age.",
+  },
+  LPU2218: {
+    title: "schedule: weights are not ready",
+    doc: "A finished schedule installs weights from an empty or unfinished buffer, or multiplies before they are installed.",
+  },
+  LPU2219: {
+    title: "schedule: product and accumulation do not meet",
+    doc: "A finished schedule has an ACC where no product arrives, or a product that no ACC takes.",
+  },
+  LPU2220: {
+    title: "schedule: accumulation is broken",
+    doc: "A finished schedule adds to a row of partial sums that was not set, or sets one whose sums were not given yet.",
+  },
+  LPU2221: {
+    title: "schedule: link has no vector",
+    doc: "A finished schedule sends two vectors on one link at once, or receives one that has not arrived.",
+  },
+  LPU2222: {
+    title: "schedule: cycles are predicted wrongly",
+    doc: "The cycle count of a finished schedule is not the cycle of its last effect.",
+  },
   LPU2001: {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",

@@ -45,6 +45,8 @@ const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 type Side = 0 | 1;
 /** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
 const TILE_WAYS = 4;
+/** Cycles for which an array may wait for a task with a longer way to go. */
+const READY_SLACK = 32;
 /** Columns of computed weights that load in one cycle. */
 const LOAD_WAYS = 4;
 /** Accumulator rows are handed out in blocks of this many. */
@@ -53,7 +55,7 @@ const ACCUMULATOR_BLOCK = 32;
 const CONSTANT_ROWS = 256;
 
 /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
-const DUPLICATES_UP_TO = 0.91;
+const DUPLICATES_UP_TO = 0.88;
 
 /** A constant of at most so many rows may have so many copies in a hemisphere. */
 const SPARE_COPY_ROWS = 8;
@@ -134,20 +136,99 @@ interface Scheduler {
 
 export const schedule = (plan: Plan, target: Target): Program => {
   const s = newScheduler(plan, target);
-  for (const storage of plan.storages) if (storage.output) placeOutput(s, storage);
-  for (const task of orderOfPlacement(plan, target)) {
+  for (const storage of plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
+  const { heights, consumers, waiting } = dependencies(plan, target);
+  // Tasks whose producers are placed: those without an MXM pass go to their place at once, the others compete for the arrays.
+  const chains: number[] = [];
+  const passes: Waiting[] = [];
+  const ready = (index: number): void => {
+    const task = plan.tasks[index] as Task;
+    if (task.passes.length === 0) chains.push(index);
+    else passes.push({ index, task, height: heights[index] as number, ready: readyCycle(s, task) });
+  };
+  for (const [index, count] of waiting.entries()) if (count === 0) ready(index);
+  let placed = 0;
+  for (;;) {
+    const index = chains.length > 0 ? takeHighest(chains, heights) : passes.length > 0 ? takeEarliest(s, passes) : -1;
+    if (index < 0) break;
+    const task = plan.tasks[index] as Task;
     place(s, task);
     release(s, task);
+    placed++;
+    for (const next of consumers[index] ?? []) {
+      waiting[next] = (waiting[next] as number) - 1;
+      if (waiting[next] === 0) ready(next);
+    }
   }
+  invariant(placed === plan.tasks.length, "tasks form no cycle");
   return finish(s);
 };
 
-/** What the host reads lies in one piece, at rows that nothing else ever takes. */
-const placeOutput = (s: Scheduler, storage: Storage): void => {
+interface Waiting {
+  readonly index: number;
+  readonly task: Task;
+  readonly height: number;
+  /** First cycle in which its first pass could start, by its operands. */
+  readonly ready: number;
+}
+
+const takeHighest = (chains: number[], heights: Float64Array): number => {
+  let best = 0;
+  for (let i = 1; i < chains.length; i++) {
+    const a = chains[i] as number;
+    const b = chains[best] as number;
+    if ((heights[a] as number) > (heights[b] as number) || (heights[a] === heights[b] && a < b)) best = i;
+  }
+  return chains.splice(best, 1)[0] as number;
+};
+
+/**
+ * The task to give to an array next: among those that could start about as early as any (an array must not idle for the sake
+ * of one that is not ready), the one with the longest way to the end of the program.
+ */
+const takeEarliest = (s: Scheduler, passes: Waiting[]): number => {
+  const free = Math.min(endOf(s.halves[0].array), endOf(s.halves[1].array));
+  let first = NEVER;
+  for (const { ready } of passes) first = Math.min(first, Math.max(ready, free));
+  let best = -1;
+  for (const [i, waiting] of passes.entries()) {
+    if (Math.max(waiting.ready, free) > first + READY_SLACK) continue;
+    const other = passes[best];
+    if (other === undefined || waiting.height > other.height || (waiting.height === other.height && waiting.index < other.index)) best = i;
+  }
+  return (passes.splice(best, 1)[0] as Waiting).index;
+};
+
+/** First cycle in which the first pass of a task could start: its activations, computed weights and chain operands are there. */
+const readyCycle = (s: Scheduler, task: Task): number => {
+  const { timing, mxm } = s.target;
+  const arrives = timing.mxmMultiply + timing.mxmAccumulate + mxm;
+  let cycle = timing.barrier;
+  const need = (storage: number, panel: number, runs: readonly Run[], lead: number): void => {
+    for (const { chunk, offset, row, count, step } of piecesOf(s, storage, panel, runs))
+      if (chunk.ready > 0) cycle = Math.max(cycle, chunk.ready + (row - chunk.row) + Math.max(0, (count - 1) * (step - 1)) - offset + lead);
+  };
+  for (const [index, pass] of task.passes.entries()) {
+    const lead = mxm - timing.mxmActivationSkew - index * task.rows;
+    need(pass.storage, pass.panel, pass.runs, lead);
+    if (isTile(pass.weights)) continue;
+    let loaded = 0;
+    for (const load of [...pass.weights].reverse()) {
+      loaded += load.run.count / LOAD_WAYS;
+      need(load.storage, load.panel, [load.run], mxm - timing.mxmWeightSkew + timing.mxmInstall + loaded - index * task.rows);
+    }
+  }
+  for (const leaf of task.leaves) need(leaf.storage, leaf.panel, leaf.runs, -arrives - (task.passes.length - 1) * task.rows);
+  return cycle;
+};
+
+/** What the host writes or reads lies in one piece, at rows that nothing else ever takes. */
+const placeEdge = (s: Scheduler, storage: Storage): void => {
   for (const chunks of s.chunks[storage.id] ?? []) {
     s.cursor++;
     const copies = homesOf(storage).map((side) => spareCopy(s, storage, side));
-    chunks.push({ row: -1, rows: 0, ready: 0, copies });
+    if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
+    else chunks[0]?.copies.push(...copies);
   }
 };
 
@@ -271,8 +352,8 @@ const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in wei
 
 /* ---------- order ---------- */
 
-/** Tasks by decreasing height among those whose producers have been placed. */
-const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
+/** Who waits for whom, and how many cycles lie, at the least, between the start of each task and the end of the program. */
+const dependencies = (plan: Plan, target: Target): { heights: Float64Array; consumers: number[][]; waiting: number[] } => {
   const { tasks } = plan;
   const producers: { row: number; end: number; task: number }[][][] = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, () => []),
@@ -280,7 +361,7 @@ const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
   for (const [index, task] of tasks.entries())
     for (const output of task.outputs)
       producers[output.storage]?.[output.panel]?.push({ row: output.row, end: output.row + task.rows, task: index });
-  const dependencies = tasks.map((task) => {
+  const producersOf = tasks.map((task) => {
     const found = new Set<number>();
     const need = (storage: number, panel: number, runs: readonly Run[]): void => {
       for (const run of runs) {
@@ -299,7 +380,7 @@ const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
   });
   const heights = new Float64Array(tasks.length);
   const consumers: number[][] = tasks.map(() => []);
-  for (const [index, list] of dependencies.entries()) for (const from of list) consumers[from]?.push(index);
+  for (const [index, list] of producersOf.entries()) for (const from of list) consumers[from]?.push(index);
   const latency = 2 * target.mxm + target.timing.mxmMultiply + target.timing.mxmAccumulate + 8 * target.timing.vxmAlu;
   for (let index = tasks.length - 1; index >= 0; index--) {
     const task = tasks[index] as Task;
@@ -308,48 +389,7 @@ const orderOfPlacement = (plan: Plan, target: Target): Task[] => {
     for (const next of consumers[index] ?? []) height = Math.max(height, heights[next] as number);
     heights[index] = height + length;
   }
-  const waiting = dependencies.map((list) => list.length);
-  const heap: number[] = [];
-  const before = (a: number, b: number): boolean =>
-    (heights[a] as number) > (heights[b] as number) || (heights[a] === heights[b] && a < b);
-  const push = (index: number): void => {
-    let at = heap.push(index) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!before(heap[at] as number, heap[parent] as number)) break;
-      [heap[at], heap[parent]] = [heap[parent] as number, heap[at] as number];
-      at = parent;
-    }
-  };
-  const pop = (): number => {
-    const top = heap[0] as number;
-    const last = heap.pop() as number;
-    if (heap.length > 0) {
-      heap[0] = last;
-      for (let at = 0; ; ) {
-        const left = 2 * at + 1;
-        if (left >= heap.length) break;
-        const child =
-          left + 1 < heap.length && before(heap[left + 1] as number, heap[left] as number) ? left + 1 : left;
-        if (!before(heap[child] as number, heap[at] as number)) break;
-        [heap[at], heap[child]] = [heap[child] as number, heap[at] as number];
-        at = child;
-      }
-    }
-    return top;
-  };
-  for (const [index, count] of waiting.entries()) if (count === 0) push(index);
-  const order: Task[] = [];
-  while (heap.length > 0) {
-    const index = pop();
-    order.push(tasks[index] as Task);
-    for (const next of consumers[index] ?? []) {
-      waiting[next] = (waiting[next] as number) - 1;
-      if (waiting[next] === 0) push(next);
-    }
-  }
-  invariant(order.length === tasks.length, "tasks form no cycle");
-  return order;
+  return { heights, consumers, waiting: producersOf.map((list) => list.length) };
 };
 
 /* ---------- trials ---------- */
@@ -1423,7 +1463,8 @@ const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: St
           );
       });
     }
-    return { side, pairs, ways, address, lastRead: cycle + task.rows };
+    const last = Math.max(...pairs.map((index) => (half.pairs[index] as Pair).position));
+    return { side, pairs, ways, address, lastRead: given + last + task.rows };
   }
   if (!room) return 64;
   return best;
@@ -1505,7 +1546,7 @@ const release = (s: Scheduler, task: Task): void => {
           releaseRows(
             copy.pairs.map((index) => (s.halves[copy.side].pairs[index] as Pair).memory),
             copy.address,
-            chunk.rows,
+            Math.ceil(chunk.rows / copy.ways),
             copy.lastRead + s.target.timing.memWrite,
           );
   }

@@ -33,6 +33,8 @@ export interface Links {
   readonly memory: MemoryLinks;
   readonly mxm: MxmLinks;
   readonly wires: ReadonlyMap<number, readonly WireSegment[]>;
+  /** Rows that hold constants or inputs when the program starts. */
+  readonly initial: Uint8Array;
 }
 
 /** Executions of a Receive burst and the Send executions whose vectors they get. */
@@ -41,6 +43,13 @@ export interface WireSegment {
   readonly count: number;
   readonly send: number;
   readonly vector: number;
+}
+
+/** Bytes that are there before a run; `changes`: a run changes them, so they are put back before each. */
+export interface FixedBytes {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly changes: boolean;
 }
 
 interface Buffer {
@@ -66,7 +75,7 @@ export class Layout {
   readonly words = new IntList();
   /** Calls after which the fault words are to be looked at. */
   readonly checks = new IntList();
-  readonly data: { readonly address: number; readonly bytes: Uint8Array }[] = [];
+  readonly data: FixedBytes[] = [];
   readonly dataStart: number;
   /** Place of the item that is being emitted, in the order. */
   position = 0;
@@ -146,9 +155,15 @@ export class Layout {
     invariant(buffer !== undefined, "a buffer for every value");
     if (this.planning) {
       buffer.first = Math.min(buffer.first, this.position);
-      buffer.last = this.position;
+      buffer.last = Math.max(buffer.last, this.position);
     }
     return buffer;
+  }
+
+  /** A read that is used where it lies needs no buffer. */
+  private forget(burst: number): void {
+    const buffer = this.buffers[this.ofGive[this.links.tables.giveFirst.at(burst)] as number];
+    if (buffer !== undefined) buffer.last = -1;
   }
 
   /** Row of a slice, by the MEM queue of a burst, at one of its executions. */
@@ -256,13 +271,13 @@ export class Layout {
   }
 
   /** Bytes that stay, known by name; made at first use. */
-  fixed(name: string, make: () => Uint8Array): number {
+  fixed(name: string, make: () => Uint8Array, changes = false): number {
     const known = this.known.get(name);
     if (known !== undefined) return known;
     invariant(this.planning, "data is found while planning");
     const bytes = make();
     const address = this.dataEnd;
-    this.data.push({ address, bytes });
+    this.data.push({ address, bytes, changes });
     this.dataEnd += align(bytes.length);
     this.known.set(name, address);
     return address;
@@ -304,10 +319,10 @@ export class Layout {
     }
     for (let item = 0; item < order.node.length; item++) {
       const burst = nodes.burst.at(order.node.at(item));
-      if (this.isRead(burst) && this.isCopied(burst) && nodes.ofBurst[burst] === order.node.at(item)) {
-        this.position = item;
-        this.givePlace(burst, 0);
-      }
+      if (!this.isRead(burst) || nodes.ofBurst[burst] !== order.node.at(item)) continue;
+      this.position = item;
+      if (this.isCopied(burst)) this.givePlace(burst, 0);
+      else this.forget(burst);
     }
     const arena = this.dataEnd;
     this.arenaBytes = placeBuffers(this.buffers.filter((buffer) => buffer.last >= 0), arena, order.node.length);

@@ -1,0 +1,47 @@
+/**
+ * What is known about a finished schedule: how busy the matrix arrays are, and what they wait for.
+ *
+ * The checker finds these facts while it proves that a program is legal, and reports show them. An array is busy in a cycle
+ * in which an ABC is dispatched for it; every other cycle of the program lies in a gap, and a gap belongs to the ONNX node
+ * whose pass ends it.
+ */
+
+import type { Hemisphere } from "./target.js";
+
+export interface Gap {
+  readonly from: number;
+  readonly cycles: number;
+  /** ONNX node of the pass that ends the gap; empty for the time after the last pass. */
+  readonly origin: string;
+}
+
+/** Gaps of at most so many cycles (and more than the class before). */
+export interface GapClass {
+  readonly atMost: number;
+  readonly gaps: number;
+  readonly cycles: number;
+}
+
+/** All waiting for the passes of one ONNX node. */
+export interface Wait {
+  readonly origin: string;
+  readonly gaps: number;
+  readonly cycles: number;
+}
+
+export interface ArrayFacts {
+  readonly chip: number;
+  readonly hemisphere: Hemisphere;
+  readonly busy: number;
+  readonly idle: number;
+  readonly classes: readonly GapClass[];
+  /** The longest gaps, longest first. */
+  readonly longest: readonly Gap[];
+  /** The nodes that the array waits for most, most first. */
+  readonly waits: readonly Wait[];
+}
+
+export interface ScheduleFacts {
+  /** Two of each chip: W, then E. */
+  readonly arrays: readonly ArrayFacts[];
+}
