@@ -15,7 +15,6 @@ import { formatSeconds } from "../src/report/units.js";
 import { STAGES, type StageEvent } from "../src/stages.js";
 import type { JobContext } from "./jobs.js";
 import { clock } from "./terminal.js";
-import type { TaskEvent } from "./stages.js";
 
 export interface BuildRequest {
   readonly model: string;
@@ -108,10 +107,8 @@ function passListener(
 
 const writeText = (path: string, text: string): void => void writeAtomically(path, [new TextEncoder().encode(text)]);
 
-/** Stages as tasks; `prefix` goes before the title. */
-export function stageTasks(
-  context: { readonly task: (event: TaskEvent) => void },
-  prefix = "",
-): (event: StageEvent) => void {
-  return ({ stage, ...event }) => context.task({ ...event, title: `${prefix}${STAGES[stage].title}`, at: clock() });
-}
+/** Stages as tasks. */
+const stageTasks =
+  (context: JobContext<never>) =>
+  ({ stage, ...event }: StageEvent): void =>
+    context.task({ ...event, title: STAGES[stage].title, at: clock() });

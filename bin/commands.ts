@@ -20,7 +20,7 @@ import { printCheck } from "./check-report.js";
 import { runJob } from "./jobs.js";
 import { printable } from "./problems.js";
 import { EXIT, type Terminal } from "./terminal.js";
-import { printCase, printTotals } from "./verify-report.js";
+import { caseLabels, printCase, printTotals } from "./verify-report.js";
 
 /** Runs a command's work with a terminal and keeps its exit status; main.ts has the one there is. */
 export type Execute = (json: boolean, work: (terminal: Terminal) => Promise<number>) => Promise<void>;
@@ -88,7 +88,7 @@ const buildCommand = row({
       tasks: terminal.tasks,
       writes: [dirname(resolve(image)), ...(cacheFolder === undefined ? [] : [cacheFolder])],
     });
-    if (result.cached) terminal.note("found in the cache (--rebuild builds again)");
+    if (result.cached) terminal.note("- found in the cache (--rebuild builds again)");
     printBuild(result, terminal);
     return EXIT.ok;
   },
@@ -148,11 +148,11 @@ const verify = command({
     if (!(tolerance >= 0))
       throw new CompileError("LPU5008", { message: "--tolerance: expected a number of at least 0" });
     const cases = findCases(args.cases);
-    const width = Math.max(...cases.map((folder) => folder.length));
+    const label = caseLabels(cases);
     const request = { cases, target: parseTarget(args.target), tolerance };
     const result = await runJob("verify", request, {
       tasks: terminal.tasks,
-      part: (part) => printCase(part, width, terminal),
+      part: (part) => printCase(part, label(part.folder), terminal),
     });
     printTotals(result, terminal);
     terminal.result(result);

@@ -18,7 +18,8 @@ export interface Output {
 
 export interface TaskEvent {
   readonly title: string;
-  readonly status: "start" | "progress" | "done" | "failed";
+  /** `gone` ends a task without a line: its result is shown otherwise. */
+  readonly status: "start" | "progress" | "done" | "failed" | "gone";
   readonly detail?: string;
   readonly fraction?: number;
   /** Milliseconds on the clock of all events. */
@@ -74,6 +75,11 @@ export function taskReporter(output: Output, colors: Colors, now: () => number):
   };
   const end = (event: TaskEvent): void => {
     stop();
+    if (event.status === "gone") {
+      if (output.isTTY === true) output.write("\r\x1b[K");
+      current = undefined;
+      return;
+    }
     const mark = event.status === "done" ? colors.green("✔") : colors.red("✖");
     const detail = event.detail === undefined ? "" : ` ${colors.dim(`(${printable(event.detail)})`)}`;
     output.write(

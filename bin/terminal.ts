@@ -17,7 +17,7 @@ export interface Terminal {
   readonly tasks: TaskReporter;
   /** A line for a person; with `--json` it goes nowhere. */
   print(line: string): void;
-  /** A line about the way, not the result. */
+  /** A line about the way, not the result: beside the tasks. */
   note(line: string): void;
   /** The one object of `--json`. */
   result(value: object): void;
@@ -37,7 +37,7 @@ export function openTerminal(json: boolean): Terminal {
     print: (line) => {
       if (!json) process.stdout.write(`${line}\n`);
     },
-    note: (line) => void shown.write(`${colors.dim(line)}\n`),
+    note: (line) => void shown.write(`${line}\n`),
     result: (value) => {
       if (json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
     },

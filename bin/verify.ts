@@ -19,10 +19,11 @@ import type { TargetName } from "../src/ir/target.js";
 import { equalShapes, formatShape, toNumbers } from "../src/ir/tensor.js";
 import { formatError } from "../src/report/units.js";
 import { type LoadedModel, loadImage } from "../src/runtime/run.js";
-import { stageTasks } from "./build.js";
+import { STAGES } from "../src/stages.js";
 import { type CaseResult, type CaseStatus, type OutputError, STATUSES, type VerifyResult } from "./cases.js";
 import type { JobContext } from "./jobs.js";
 import { type Problem, problemsOf } from "./problems.js";
+import { clock } from "./terminal.js";
 
 export interface VerifyRequest {
   /** Folders that hold a model.onnx. */
@@ -34,7 +35,12 @@ export interface VerifyRequest {
 export async function verifyJob(request: VerifyRequest, context: JobContext<CaseResult>): Promise<VerifyResult> {
   const cases: CaseResult[] = [];
   for (const folder of request.cases) {
-    const result = await verifyCase(folder, request, context);
+    const title = basename(folder);
+    context.task({ title, status: "start", at: clock() });
+    const result = await verifyCase(folder, request, (step) =>
+      context.task({ title: `${title}: ${step}`, status: "progress", at: clock() }),
+    );
+    context.task({ title, status: "gone", at: clock() });
     context.part(result);
     cases.push(result);
   }
@@ -44,6 +50,9 @@ export async function verifyJob(request: VerifyRequest, context: JobContext<Case
   return { cases, totals: { passed: 0, failed: 0, unsupported: 0, error: 0, ...totals } };
 }
 
+/** Says what is being done for the case that is at work. */
+type Announce = (step: string) => void;
+
 interface CaseFacts {
   cycles: number | null;
   predictedCycles: number | null;
@@ -52,11 +61,7 @@ interface CaseFacts {
   readonly outputs: Map<string, OutputError>;
 }
 
-async function verifyCase(
-  folder: string,
-  request: VerifyRequest,
-  context: JobContext<CaseResult>,
-): Promise<CaseResult> {
+async function verifyCase(folder: string, request: VerifyRequest, announce: Announce): Promise<CaseResult> {
   const name = basename(folder);
   const facts: CaseFacts = {
     cycles: null,
@@ -77,7 +82,7 @@ async function verifyCase(
   try {
     const model = openModel(join(folder, "model.onnx"));
     try {
-      const failures = await runDataSets(folder, model, request, context, facts);
+      const failures = await runDataSets(folder, model, request, announce, facts);
       return failures.length === 0 ? finish("passed", "", []) : finish("failed", failures.join("; "), []);
     } finally {
       model.close();
@@ -109,7 +114,7 @@ async function runDataSets(
   folder: string,
   model: OpenModel,
   request: VerifyRequest,
-  context: JobContext<CaseResult>,
+  announce: Announce,
   facts: CaseFacts,
 ): Promise<string[]> {
   const inputNames = inputsOf(model);
@@ -120,9 +125,10 @@ async function runDataSets(
     const shapes = Object.fromEntries(Object.entries(inputs).map(([input, tensor]) => [input, tensor.shape]));
     const signature = JSON.stringify(shapes);
     if (built?.shapes !== signature)
-      built = { shapes: signature, loaded: await build(model, shapes, request, context, facts, basename(folder)) };
+      built = { shapes: signature, loaded: await build(model, shapes, request, announce, facts) };
     const { loaded } = built;
-    const { outputs, cycles } = await loaded.run(bindInputs(loaded.inputs, inputs));
+    announce("Running");
+    const { outputs, cycles } = loaded.run(bindInputs(loaded.inputs, inputs));
     facts.cycles = cycles;
     facts.predictedCycles = loaded.predictedCycles;
     if (cycles !== loaded.predictedCycles)
@@ -140,13 +146,17 @@ async function build(
   model: OpenModel,
   shapes: Readonly<Record<string, Shape>>,
   request: VerifyRequest,
-  context: JobContext<CaseResult>,
+  announce: Announce,
   facts: CaseFacts,
-  name: string,
 ): Promise<LoadedModel> {
-  const compiled = compile(model.source, { target: request.target, shapes, onStage: stageTasks(context, `${name}: `) });
+  const compiled = compile(model.source, {
+    target: request.target,
+    shapes,
+    onStage: ({ stage }) => announce(STAGES[stage].title),
+  });
   facts.mxmUtilization = compiled.report.mxmUtilization;
   facts.hostWork = compiled.report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`);
+  announce("Loading image");
   return loadImage(joinChunks(compiled.image()));
 }
 

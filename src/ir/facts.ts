@@ -15,9 +15,9 @@ export interface Gap {
   readonly origin: string;
 }
 
-/** Gaps of at most so many cycles (and more than the class before). */
+/** Gaps of at least so many cycles, and fewer than the next class. */
 export interface GapClass {
-  readonly atMost: number;
+  readonly atLeast: number;
   readonly gaps: number;
   readonly cycles: number;
 }

@@ -270,7 +270,7 @@ const checkLost = ({ chip, target }: Replay, { products, taken }: Plane, cycle: 
 };
 
 /** Classes of gaps by length, and how many gaps and nodes are listed. */
-const GAP_CLASSES = [3, 15, 63, 255, Number.POSITIVE_INFINITY] as const;
+const GAP_CLASSES = [1, 4, 16, 64, 256] as const;
 const LISTED = 10;
 
 /** When an array works, and the gaps between. */
@@ -306,9 +306,10 @@ class Activity {
       hemisphere,
       busy: this.busy,
       idle: gaps.reduce((sum, gap) => sum + gap.cycles, 0),
-      classes: GAP_CLASSES.map((atMost, at) => {
-        const own = gaps.filter((gap) => gap.cycles <= atMost && gap.cycles > (GAP_CLASSES[at - 1] ?? 0));
-        return { atMost, gaps: own.length, cycles: own.reduce((sum, gap) => sum + gap.cycles, 0) };
+      classes: GAP_CLASSES.map((atLeast, at) => {
+        const end = GAP_CLASSES[at + 1] ?? Number.POSITIVE_INFINITY;
+        const own = gaps.filter((gap) => gap.cycles >= atLeast && gap.cycles < end);
+        return { atLeast, gaps: own.length, cycles: own.reduce((sum, gap) => sum + gap.cycles, 0) };
       }),
       longest: longestFirst(gaps),
       waits: longestFirst([...waits].map(([origin, wait]) => ({ origin, ...wait }))),

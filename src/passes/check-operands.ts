@@ -79,7 +79,7 @@ export const checkOperands = (chip: CheckedChip): void => {
       for (const field of ranges.get(spec.op) ?? []) checkField(chip, burst, spec, field);
       for (const { field } of spec.takes) checkStreams(chip, burst, field);
       for (const { field } of spec.gives) checkStreams(chip, burst, field);
-      checkOwnRules(chip, burst);
+      OWN_RULES[spec.op]?.(chip, burst);
     }
   }
 };
@@ -223,66 +223,66 @@ const checkStreams = (chip: CheckedChip, burst: Burst, field: string): void => {
     );
 };
 
-const checkOwnRules = (chip: CheckedChip, burst: Burst): void => {
-  const { target } = chip;
-  const { place, instruction } = burst;
-  const { op, fields, count } = instruction;
-  switch (op) {
-    case "unary":
-    case "binary":
-    case "ternary": {
-      const [give, give2] = [Number(fields["give"]), Number(fields["give2"])];
-      if (give >= 0 && give2 >= 0 && isWestward(target, give) === isWestward(target, give2))
-        refuse(chip, burst, "operand 'give2': expected a stream of the other direction");
-      return;
-    }
-    case "lw":
-    case "iwStream": {
-      const end = Number(fields["column"]) + count * columnsOf(instruction);
-      if (columnsOf(instruction) < 1 || end > target.lanes)
-        refuse(
-          chip,
-          burst,
-          `expected at least one column an execution and columns below ${target.lanes}, found ${end - 1} as the last`,
-        );
-      return checkPlane(chip, burst);
-    }
-    case "abc":
-      return checkPlane(chip, burst);
-    case "acc": {
-      const give = Number(fields["give"]);
-      if (give >= 0 && isWestward(target, give) !== (place.hemisphere === "E"))
-        refuse(chip, burst, "operand 'give': expected an inward stream");
-      return;
-    }
-    case "config":
-      if (Number(fields["length"]) % target.superlane !== 0)
-        refuse(chip, burst, `expected a multiple of ${target.superlane} lanes, found ${Number(fields["length"])}`);
-      return;
-    case "permute":
-    case "select":
-      return checkMap(chip, burst, target.lanes, op === "select");
-    case "distribute":
-      return checkMap(chip, burst, target.superlane, false);
-    default:
-      return;
-  }
+type Rule = (chip: CheckedChip, burst: Burst) => void;
+
+const checkDirections: Rule = (chip, burst) => {
+  const [give, give2] = [Number(burst.instruction.fields["give"]), Number(burst.instruction.fields["give2"])];
+  if (give >= 0 && give2 >= 0 && isWestward(chip.target, give) === isWestward(chip.target, give2))
+    refuse(chip, burst, "operand 'give2': expected a stream of the other direction");
 };
 
-const checkPlane = (chip: CheckedChip, burst: Burst): void => {
+const checkPlane: Rule = (chip, burst) => {
   if (burst.place.index !== 0 && !isInt8(burst.instruction))
     refuse(chip, burst, `expected fp16 in the queues of plane 0, found plane ${burst.place.index}`);
 };
 
-const checkMap = (chip: CheckedChip, burst: Burst, lanes: number, flags: boolean): void => {
-  const index = Number(burst.instruction.fields["map"]);
-  const map = chip.chip.maps[index];
-  if (map === undefined || map.length < lanes)
-    refuse(chip, burst, `expected a lane map of ${lanes} lanes, found ${map?.length ?? "none"}`);
-  if (flags) return;
-  for (let lane = 0; lane < lanes; lane++)
-    if (!within(map[lane] as number, -1, lanes - 1))
-      refuse(chip, burst, `lane map ${index}: expected source lanes from -1 to ${lanes - 1}, found ${map[lane]}`);
+const checkColumns: Rule = (chip, burst) => {
+  const columns = columnsOf(burst.instruction);
+  const end = Number(burst.instruction.fields["column"]) + burst.instruction.count * columns;
+  if (columns < 1 || end > chip.target.lanes)
+    refuse(chip, burst, `expected columns below ${chip.target.lanes} at every execution, found ${end - 1} as the last`);
+  checkPlane(chip, burst);
+};
+
+const checkInward: Rule = (chip, burst) => {
+  const give = Number(burst.instruction.fields["give"]);
+  if (give >= 0 && isWestward(chip.target, give) !== (burst.place.hemisphere === "E"))
+    refuse(chip, burst, "operand 'give': expected an inward stream");
+};
+
+const checkLength: Rule = (chip, burst) => {
+  const length = Number(burst.instruction.fields["length"]);
+  if (length % chip.target.superlane !== 0)
+    refuse(chip, burst, `expected a multiple of ${chip.target.superlane} lanes, found ${length}`);
+};
+
+/** Lane maps with as many entries as `lanes` says: source lanes, or (`flags`) any numbers. */
+const checkMap =
+  (lanes: (target: Target) => number, flags: boolean): Rule =>
+  (chip, burst) => {
+    const index = Number(burst.instruction.fields["map"]);
+    const needed = lanes(chip.target);
+    const map = chip.chip.maps[index];
+    if (map === undefined || map.length < needed)
+      refuse(chip, burst, `lane map ${index}: expected ${needed} lanes, found ${map?.length ?? "none"}`);
+    const wrong = map.subarray(0, needed).find((source) => !within(source, -1, needed - 1));
+    if (wrong !== undefined && !flags)
+      refuse(chip, burst, `lane map ${index}: expected source lanes from -1 to ${needed - 1}, found ${wrong}`);
+  };
+
+/** Rules that only one instruction has. */
+const OWN_RULES: Readonly<Partial<Record<Mnemonic, Rule>>> = {
+  unary: checkDirections,
+  binary: checkDirections,
+  ternary: checkDirections,
+  lw: checkColumns,
+  iwStream: checkColumns,
+  abc: checkPlane,
+  acc: checkInward,
+  config: checkLength,
+  permute: checkMap(({ lanes }) => lanes, false),
+  select: checkMap(({ lanes }) => lanes, true),
+  distribute: checkMap(({ superlane }) => superlane, false),
 };
 
 const within = (value: number, least: number, greatest: number): boolean =>

@@ -43,7 +43,7 @@ export const checkStreams = (chip: CheckedChip): void => {
 };
 
 const collect = (chip: CheckedChip): Flows => {
-  const { target, specs, queues } = chip;
+  const { specs, queues } = chip;
   const flows: Flows = { gives: [], takes: [] };
   for (const queue of queues)
     for (const burst of queue) {

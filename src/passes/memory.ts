@@ -6,6 +6,7 @@
  * after their last read. Constants fill from the top row down, temporaries from row 0 up. No block of rows crosses a bank.
  */
 
+import { invariant } from "../diagnostics.js";
 import type { Target } from "../ir/target.js";
 
 const HELD = 0x7fffffff;
@@ -22,26 +23,31 @@ export const pairMemory = (target: Target): PairMemory => ({
   touched: 0,
 });
 
+/** Where a block of rows is looked for: constants from the top row down; temporaries from row 0 of a bank up. */
+export type Region = "top" | 0 | 1;
+
 /** First row of a block that is free in all the given pairs from cycle `by` on, or -1. */
-export const findRows = (
-  target: Target,
-  pairs: readonly PairMemory[],
-  rows: number,
-  by: number,
-  fromTop: boolean,
-): number => {
-  const total = 2 * target.rowsPerBank;
+export const findRows = (target: Target, pairs: readonly PairMemory[], rows: number, by: number, region: Region): number => {
   const bank = target.rowsPerBank;
   if (rows > bank) return -1;
-  let row = fromTop ? total - rows : 0;
-  while (row >= 0 && row + rows <= total) {
-    if (Math.floor(row / bank) !== Math.floor((row + rows - 1) / bank)) {
-      row = fromTop ? bank - rows : bank;
-      continue;
-    }
-    const blocker = lastBlocker(pairs, row, rows, by, fromTop);
+  if (region === "top") {
+    const high = findDown(pairs, rows, by, bank, 2 * bank);
+    return high >= 0 ? high : findDown(pairs, rows, by, 0, bank);
+  }
+  const end = (region + 1) * bank;
+  for (let row = region * bank; row + rows <= end; ) {
+    const blocker = lastBlocker(pairs, row, rows, by, false);
     if (blocker < 0) return row;
-    row = fromTop ? blocker - rows : blocker + 1;
+    row = blocker + 1;
+  }
+  return -1;
+};
+
+const findDown = (pairs: readonly PairMemory[], rows: number, by: number, start: number, end: number): number => {
+  for (let row = end - rows; row >= start; ) {
+    const blocker = lastBlocker(pairs, row, rows, by, true);
+    if (blocker < 0) return row;
+    row = blocker - rows;
   }
   return -1;
 };
@@ -63,5 +69,9 @@ export const holdRows = (pairs: readonly PairMemory[], row: number, rows: number
 };
 
 export const releaseRows = (pairs: readonly PairMemory[], row: number, rows: number, at: number): void => {
+  invariant(
+    pairs.every(({ freeAt }) => freeAt[row] === HELD && freeAt[row + rows - 1] === HELD),
+    "rows that are released were held",
+  );
   for (const pair of pairs) pair.freeAt.fill(at, row, row + rows);
 };

@@ -665,9 +665,9 @@ const tryNewCopy = (
   const half = s.halves[side];
   let best = NEVER;
   let room = false;
-  for (const pairs of pairChoices(s, half, storage.dtype, rivalPairs(s, storage.id, panel, side))) {
+  for (const pairs of pairChoices(s, half, storage, rivalPairs(s, storage.id, panel, side))) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
-    const address = findRows(s.target, memories, piece.chunk.rows, 0, true);
+    const address = findRows(s.target, memories, piece.chunk.rows, 0, "top");
     if (address < 0) continue;
     room = true;
     const bursts = burstsOf({ pairs, ways: 1, address }, piece);
@@ -688,14 +688,14 @@ const tryNewCopy = (
   return best;
 };
 
-/** Pairs (f16) or couples of pairs (f32), the emptiest region first in rotation so that work spreads over the slices. */
-const pairChoices = (s: Scheduler, half: Half, dtype: "f16" | "f32", rivals: ReadonlySet<number>): number[][] => {
+/** Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; unfit ones last. */
+const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): number[][] => {
   const n = half.pairs.length;
   const choices: number[][] = [];
   s.cursor = (s.cursor + 1) % n;
   for (let i = 0; i < n; i++) {
     const pair = (s.cursor + i * 5) % n;
-    if (dtype === "f16") choices.push([pair]);
+    if (storage.dtype === "f16") choices.push([pair]);
     else if (pair % 2 === 0 && pair + 1 < n && half.pairs[pair]?.position === half.pairs[pair + 1]?.position)
       choices.push([pair, pair + 1]);
   }
@@ -703,6 +703,10 @@ const pairChoices = (s: Scheduler, half: Half, dtype: "f16" | "f32", rivals: Rea
   const rank = (pairs: readonly number[]): number => (pairs.some((pair) => rivals.has(pair)) ? 1 : 0);
   return choices.sort((a, b) => rank(a) - rank(b));
 };
+
+/** Pairs of one hemisphere in which rows of a panel lie. */
+const pairsOf = (s: Scheduler, storage: number, panel: number, side: Side): number[] =>
+  (s.chunks[storage]?.[panel] ?? []).flatMap((chunk) => chunk.copies.flatMap((copy) => (copy.side === side ? copy.pairs : [])));
 
 const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, rows: number): void => {
   const saved = memories.map((memory) => memory.freeAt.slice(address, address + rows));
@@ -795,21 +799,29 @@ const addTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, e
 
 /* ---------- weights ---------- */
 
+/** A pass and the one that, most likely, computes while its weights load: neither's activations should lie with the weights. */
+const neighbours = (task: Task, pass: Pass): Pass[] => {
+  const index = task.passes.indexOf(pass);
+  const before = task.passes[index === 0 ? task.passes.length - 1 : index - 1];
+  return before === undefined ? [pass] : [pass, before];
+};
+
 /** Loads the weights of a pass as late as possible before the IW at `install`. Returns 0 or a delay. */
-const tryWeights = (s: Scheduler, pass: Pass, side: Side, install: number, origin: number): number => {
+const tryWeights = (s: Scheduler, task: Task, pass: Pass, side: Side, install: number, origin: number): number => {
   const half = s.halves[side];
   const covered = s.figure.fit(half.buffer, install, 1) - install;
   if (covered > 0) return covered;
   const earliest = Math.max(lastEndBefore(half.buffer, install), s.target.timing.barrier);
   const { weights } = pass;
   return isTile(weights)
-    ? tryTile(s, weights, side, earliest, install, origin)
+    ? tryTile(s, weights, neighbours(task, pass), side, earliest, install, origin)
     : tryLoads(s, weights, side, earliest, install, origin);
 };
 
 const tryTile = (
   s: Scheduler,
   tile: PackedTile,
+  panels: readonly Pass[],
   side: Side,
   earliest: number,
   install: number,
@@ -825,7 +837,7 @@ const tryTile = (
     const diagonal = start + timing.mxmWeightSkew - mxm;
     const mark = s.figure.size;
     const streams = pickStreams(s, half.outward, TILE_WAYS, diagonal, executions, true);
-    const place = streams < 0 ? undefined : (known ?? newTilePlace(s, tile, side, executions, diagonal));
+    const place = streams < 0 ? undefined : (known ?? newTilePlace(s, tile, panels, side, executions, diagonal));
     if (place !== undefined) {
       let worst = 0;
       for (const [way, index] of place.pairs.entries()) {
@@ -859,6 +871,7 @@ const tryTile = (
 const newTilePlace = (
   s: Scheduler,
   tile: PackedTile,
+  panels: readonly Pass[],
   side: Side,
   executions: number,
   diagonal: number,
@@ -867,12 +880,18 @@ const newTilePlace = (
   const pairs: number[] = [];
   const addresses: number[] = [];
   let room = 0;
+  const busy = new Set(panels.flatMap((pass) => pairsOf(s, pass.storage, pass.panel, side)));
   const order = half.pairs
     .map((_, index) => index)
-    .sort((a, b) => (half.pairs[a] as Pair).memory.touched - (half.pairs[b] as Pair).memory.touched || b - a);
+    .sort(
+      (a, b) =>
+        Number(busy.has(a)) - Number(busy.has(b)) ||
+        (half.pairs[a] as Pair).memory.touched - (half.pairs[b] as Pair).memory.touched ||
+        b - a,
+    );
   for (const index of order) {
     const pair = half.pairs[index] as Pair;
-    const address = findRows(s.target, [pair.memory], executions, 0, true);
+    const address = findRows(s.target, [pair.memory], executions, 0, "top");
     if (address < 0) continue;
     room++;
     const cycle = dispatchOf(s, pair, false, diagonal);
@@ -1082,7 +1101,7 @@ const tryPass = (
     task.origin,
   );
   if (read !== 0) return read;
-  const weights = tryWeights(s, pass, side, at - timing.mxmInstall, task.origin);
+  const weights = tryWeights(s, task, pass, side, at - timing.mxmInstall, task.origin);
   if (weights !== 0) return weights;
   const hemisphere = HEMISPHERES[side] as Hemisphere;
   s.onCommit.push(() => {
@@ -1416,13 +1435,18 @@ const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: St
   let room = false;
   const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
   const rivals = own === undefined ? rivalPairs(s, storage.id, output.panel, side) : new Set<number>();
-  const choices = own === undefined ? pairChoices(s, half, storage.dtype, rivals) : [own.pairs];
+  const choices = own === undefined ? pairChoices(s, half, storage, rivals) : [own.pairs];
   const rows = Math.ceil(task.rows / ways);
-  for (const pairs of ways === 1 ? choices : waysOf(half, choices, ways)) {
+  // All blocks of rows of a panel go to one pair, in turn to its two banks: one is written while another is read.
+  const earlier = own === undefined && ways === 1 ? s.chunks[storage.id]?.[output.panel] ?? [] : [];
+  const before = earlier[earlier.length - 1]?.copies.find((copy) => copy.side === side)?.pairs;
+  const regions = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
+  const groups = ways === 1 ? (before === undefined ? choices : [before, ...choices]) : waysOf(half, choices, ways);
+  for (const [pairs, region] of groups.flatMap((group) => regions.map((region) => [group, region] as const))) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
     // Rows must be free from the first cycle in which any of the slices is written.
     const cycle = given + Math.min(...pairs.map((index) => (half.pairs[index] as Pair).position));
-    const address = own?.address ?? findRows(s.target, memories, rows, cycle, false);
+    const address = own?.address ?? findRows(s.target, memories, rows, cycle, region);
     if (address < 0) continue;
     room = true;
     const start = storage.output ? address + output.row : address;
@@ -1613,9 +1637,9 @@ const bind = (s: Scheduler, binding: PlanBinding): Binding => {
 /** A place for a panel of an input that nothing reads in this hemisphere. */
 const spareCopy = (s: Scheduler, storage: Storage, side: Side): Copy => {
   const half = s.halves[side];
-  for (const pairs of pairChoices(s, half, storage.dtype, new Set())) {
+  for (const pairs of pairChoices(s, half, storage, new Set())) {
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
-    const address = findRows(s.target, memories, storage.rows, 0, true);
+    const address = findRows(s.target, memories, storage.rows, 0, "top");
     if (address < 0) continue;
     holdRows(memories, address, storage.rows);
     return { side, pairs, ways: 1, address, lastRead: 0 };

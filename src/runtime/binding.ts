@@ -114,6 +114,13 @@ function eachSpan(
   }
 }
 
+/** Marks the rows that placing an input will write, for a linker that must know them before there is an input. */
+export function markInput({ placements }: Binding, sram: Sram): void {
+  for (const placement of placements) {
+    eachSpan(placement, ({ chip, hemisphere, slice, row }, rows) => sram.markWritten(chip, hemisphere, slice, row, rows));
+  }
+}
+
 /** Fills all rows of the placement with zero. */
 function clear(placement: Placement, sram: Sram): void {
   eachSpan(placement, ({ chip, hemisphere, slice, row }, rows) => {

@@ -28,7 +28,8 @@ interface StreamTypeRow {
 const saturating =
   (least: number, greatest: number) =>
   (value: number): number =>
-    Number.isNaN(value) ? 0 : Math.min(Math.max(roundEven(value), least), greatest);
+    // Adding 0 makes 0 of -0, which no integer is.
+    Number.isNaN(value) ? 0 : Math.min(Math.max(roundEven(value), least), greatest) + 0;
 const modulo = (value: number): number => value;
 const truth = (value: number): number => (value === 0 ? 0 : 1);
 

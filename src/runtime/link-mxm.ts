@@ -261,6 +261,7 @@ function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, pla
       continue;
     }
     if (sums.burst < 0 || products.cycle < sums.cycle) {
+      metVersion(tables, links, planes, products.burst, products.cycle - mxmMultiply);
       faults.report("LPU4012", products.burst, products.cycle, "no acc takes the product of this instruction");
       products.advance();
       continue;

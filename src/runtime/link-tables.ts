@@ -13,7 +13,7 @@ import { completionCycles, ISA, type InstructionRow, MNEMONICS, type Mnemonic, t
 import { isWestward, type QueuePlace, queuePlace, type TimedInstruction } from "../ir/program.js";
 import { mxmPosition, slicePosition, sxmPosition, type Target } from "../ir/target.js";
 import { raise } from "./fault.js";
-import { type Counters, type MachineProgram, streamGroup, typeField } from "./state.js";
+import { type Counters, type MachineProgram, numberField, streamGroup, typeField } from "./state.js";
 
 /** A growing array of int32. */
 export class IntList {
@@ -81,13 +81,13 @@ export const OP_NUMBERS: Readonly<Record<Mnemonic, number>> = Object.fromEntries
 ) as Record<Mnemonic, number>;
 
 /** Order in which the literal machine would meet faults of one cycle. */
-const RANKS: Partial<Record<DiagnosticCode, number>> = { LPU4007: 0, LPU4008: 0, LPU4001: 1, LPU4002: 2 };
+const RANKS: Partial<Record<DiagnosticCode, number>> = { LPU4007: 0, LPU4001: 1, LPU4002: 2 };
+const EARLY = 0;
 
 export class FaultLog {
   private earliest: { code: DiagnosticCode; burst: number; cycle: number; message: string; rank: number } | undefined;
 
-  report(code: DiagnosticCode, burst: number, cycle: number, message: string): void {
-    const rank = RANKS[code] ?? 3;
+  report(code: DiagnosticCode, burst: number, cycle: number, message: string, rank: number = RANKS[code] ?? 3): void {
     const known = this.earliest;
     if (known !== undefined && (known.cycle < cycle || (known.cycle === cycle && known.rank <= rank))) return;
     this.earliest = { code, burst, cycle, message, rank };
@@ -190,7 +190,11 @@ function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: nu
     }
     if (base < count) add(base, count - base, length);
     const burst = tables.instructions.length - 1;
-    if (!issues(spec.row, place.unit)) faults.report("LPU4008", burst, early, `unit '${place.unit}' has no '${op}'`);
+    if (!issues(spec.row, place.unit)) faults.report("LPU4008", burst, early, `unit '${place.unit}' has no '${op}'`, EARLY);
+    if (op === "lw" || op === "iwStream") {
+      const last = numberField({ instruction, index: count - 1 }, "column");
+      if (last >= target.lanes) faults.report("LPU4008", burst, early, `operand 'column': the last of the burst is ${last}`, EARLY);
+    }
     if (layout.own && op !== "nop" && op !== "sync" && op !== "notify") faults.report("LPU4008", burst, cycle, `'${op}' is part of a burst and cannot stand alone`);
     if (cycle < free) faults.report("LPU4007", burst, early, `the queue may dispatch again at cycle ${free}`);
     if (op === "notify" && cycle !== notified) faults.report("LPU4016", burst, cycle, "the chip has notified before");
@@ -250,7 +254,7 @@ function addBurst(tables: Tables, spec: OpSpec, chip: number, queue: number, pos
     gives.pushAll(burst, RAW_SLOT, 0, NO_STREAM, cycle, 0, 0);
     const [give, give2] = [Number(fields["give"]), Number(fields["give2"])];
     if (give >= 0 && give2 >= 0 && isWestward(target, give) === isWestward(target, give2)) {
-      tables.faults.report("LPU4008", burst, instruction.cycle - target.timing.vxmEntry, "operand 'give2': expected a stream of the other direction");
+      tables.faults.report("LPU4008", burst, instruction.cycle - target.timing.vxmEntry, "operand 'give2': expected a stream of the other direction", EARLY);
     }
   }
   return burst;
@@ -264,7 +268,7 @@ function checkStreams(tables: Tables, burst: number, instruction: TimedInstructi
   const start = stream % target.streams;
   if (start % unit !== 0 || start + unit * groups > target.streams) {
     const message = `operand '${field}': expected ${groups * unit} neighbouring streams, aligned to ${unit}`;
-    tables.faults.report("LPU4008", burst, instruction.cycle - target.timing.vxmEntry, message);
+    tables.faults.report("LPU4008", burst, instruction.cycle - target.timing.vxmEntry, message, EARLY);
     return 0;
   }
   return unit * groups;
