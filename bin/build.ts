@@ -90,15 +90,18 @@ function passListener(
 ): Pick<CompileOptions, "onPass" | "clock" | "verify"> {
   const { dumpFolder } = shown;
   if (dumpFolder !== undefined) makeFolder(dumpFolder);
+  // Not the record's ordinal: the compiler runs the pipeline in two parts.
+  let dumped = 0;
   return {
     clock,
     verify: shown.verify,
     onPass: (record, graph) => {
-      const { pass, ordinal, milliseconds } = record;
+      const { pass, milliseconds } = record;
+      dumped++;
       if (shown.printAfter.includes(pass.name)) context.note(`${passBanner(record)}\n${printGraph(graph)}`);
       if (shown.time) context.note(`${pass.name.padEnd(24)}${formatSeconds(milliseconds / 1000)}`);
       if (dumpFolder !== undefined) {
-        const file = `${String(ordinal).padStart(2, "0")}-${pass.name}.tir`;
+        const file = `${String(dumped).padStart(2, "0")}-${pass.name}.tir`;
         writeText(join(dumpFolder, file), `${passBanner(record)}\n${printGraph(graph)}`);
       }
     },

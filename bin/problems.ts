@@ -76,15 +76,19 @@ export function renderProblems(problems: readonly Problem[], colors: Colors): st
 }
 
 function renderProblem(problem: Problem, colors: Colors): string {
-  const line = (label: string, text: string): string => `  ${colors.dim(label.padEnd(5))}  ${printable(text)}`;
+  const line = (label: string, text: string): string => `  ${colors.dim(label.padEnd(5))}  ${shown(text)}`;
   return [
-    `${colors.red(colors.bold(`error ${problem.code}`))}: ${printable(problem.message)}`,
+    `${colors.red(colors.bold(`error ${problem.code}`))}: ${shown(problem.message)}`,
     ...(problem.node === undefined ? [] : [line("node", problem.node)]),
     ...(problem.at === undefined ? [] : [line("at", problem.at)]),
     ...(problem.notes ?? []).map((note) => line("note", note)),
     ...(problem.hint === undefined ? [] : [line("hint", problem.hint)]),
   ].join("\n");
 }
+
+/** What a message quotes from a file may be as long as the file. */
+const shown = (text: string): string => printable(text.length > LONGEST ? `${text.slice(0, LONGEST)}...` : text);
+const LONGEST = 1000;
 
 /** Names come from files that anyone may have written: control characters must not reach the terminal. */
 export const printable = (text: string): string =>

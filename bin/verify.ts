@@ -107,6 +107,9 @@ const UNSUPPORTED_CODES: ReadonlySet<string> = new Set([
   "LPU1010",
   "LPU1011",
   "LPU1013",
+  "LPU2101",
+  "LPU2201",
+  "LPU2202",
 ]);
 const isUnsupported = (problem: Problem): boolean => UNSUPPORTED_CODES.has(problem.code);
 

@@ -22,10 +22,12 @@ export function checkRecord({ chips, links, entries }: ProgramRecord, target: Ta
   });
   for (const { name, inputs, outputs, cycles } of entries) {
     if (cycles.length !== chips) refuse(`expected cycles of ${chips} chips, got ${cycles.length}`, `entry '${name}'`);
-    for (const { name: bound, shape, placements } of [...inputs, ...outputs]) {
+    for (const { name: bound, shape, placements, lookup } of [...inputs, ...outputs]) {
+      // Rows of a lookup table have one dimension more than the ids that choose them.
+      const dims = shape.length + (lookup === undefined || lookup === null ? 0 : 1);
       for (const { dtype, factors, rows, ways, panels } of placements) {
         const at = `entry '${name}', binding '${bound}'`;
-        if (factors.some(({ dim }) => dim >= shape.length)) refuse(`expected dimensions below ${shape.length}`, at);
+        if (factors.some(({ dim }) => dim >= dims)) refuse(`expected dimensions below ${dims}`, at);
         const last = 2 * target.rowsPerBank - Math.ceil(rows / ways);
         for (const { planes } of panels) {
           const expected = ways * DTYPES[dtype].bytes;

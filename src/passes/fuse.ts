@@ -1,8 +1,8 @@
 /**
  * Fusion: which elementwise operations run as one chain through the VXM.
  *
- * A root is an elementwise node whose value must be stored; every other elementwise node belongs to exactly one root's
- * chain and never touches memory. Reshapes and transposes inside a chain are transparent: they rename elements but do not
+ * A root is an elementwise node whose value must be stored; every other elementwise node belongs to a root's chain (a
+ * cheap one to several) and never touches memory. Reshapes and transposes inside a chain are transparent: they rename elements but do not
  * move them. A chain may start on the result of one matmul (its `main`), straight from the MXM.
  */
 
@@ -55,14 +55,44 @@ export const strip = (graph: Graph, id: NodeId): Node => {
   return node;
 };
 
-export const fuse = (graph: Graph, limit: number): ReadonlyMap<NodeId, Fusion> => {
-  const forced = new Set<NodeId>();
+/** `stored`: nodes that must be roots, because no chain could hold them. */
+export const fuse = (graph: Graph, limit: number, stored: ReadonlySet<NodeId> = new Set()): ReadonlyMap<NodeId, Fusion> => {
+  const forced = new Set<NodeId>(stored);
   for (;;) {
     const fusions = fuseOnce(graph, forced);
     const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
     if (cut.length === 0) return assignMains(graph, fusions);
     for (const id of cut) forced.add(id);
   }
+};
+
+/**
+ * Nodes that cost so little that every chain that needs them computes them anew: that saves a store, a read and their
+ * latency. Nothing that starts on a matmul's result is among them.
+ */
+const RECOMPUTED_OPERATIONS = 3;
+
+const cheapNodes = (graph: Graph, outside: readonly boolean[], consumers: readonly (readonly NodeId[])[]): boolean[] => {
+  const cost: number[] = [];
+  for (const node of graph.nodes) {
+    if (!isElementwise(node)) continue;
+    let sum = 1;
+    for (const input of node.inputs) {
+      const source = strip(graph, input);
+      if (source.op === "matmul") sum = Number.POSITIVE_INFINITY;
+      else if (isElementwise(source) && !outside[source.id]) sum += cost[source.id] ?? 0;
+    }
+    cost[node.id] = sum;
+  }
+  // A value that is broadcast would have to be moved for every chain: it is stored once instead.
+  const size = (id: NodeId): number => elementCount((graph.nodes[id] as Node).type.shape);
+  const wholeUses = (id: NodeId): boolean =>
+    (consumers[id] ?? []).every((next) => size(next) === size(id) && (!isTransparent(graph.nodes[next] as Node) || wholeUses(next)));
+  return graph.nodes.map(
+    (node) =>
+      (cost[node.id] ?? Number.POSITIVE_INFINITY) <= RECOMPUTED_OPERATIONS &&
+      wholeUses(node.id),
+  );
 };
 
 /** Where the value of a node goes: to chains (their roots), or out of the VXM. */
@@ -74,23 +104,24 @@ interface Uses {
 const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[]; isRoot: boolean[] } => {
   const consumers: NodeId[][] = graph.nodes.map(() => []);
   for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
-  const outputs = new Set(graph.outputs.map((output) => output.node));
+  const outside: boolean[] = graph.nodes.map(() => false);
+  for (const output of graph.outputs) outside[output.node] = true;
+  for (const node of [...graph.nodes].reverse())
+    for (const id of consumers[node.id] ?? []) {
+      const consumer = graph.nodes[id] as Node;
+      if (!isElementwise(consumer) && (!isTransparent(consumer) || outside[id])) outside[node.id] = true;
+    }
+  const cheap = cheapNodes(graph, outside, consumers);
   const uses: Uses[] = [];
   const isRoot: boolean[] = [];
   for (const node of [...graph.nodes].reverse()) {
     const roots = new Set<NodeId>();
-    let outside = outputs.has(node.id);
-    for (const id of consumers[node.id] ?? []) {
-      const consumer = graph.nodes[id] as Node;
-      const further = uses[id] as Uses;
-      if (isElementwise(consumer)) for (const root of isRoot[id] ? [id] : further.roots) roots.add(root);
-      else if (isTransparent(consumer)) {
-        for (const root of further.roots) roots.add(root);
-        outside ||= further.outside;
-      } else outside = true;
-    }
-    uses[node.id] = { roots, outside };
-    isRoot[node.id] = isElementwise(node) && (outside || roots.size !== 1 || forced.has(node.id));
+    for (const id of consumers[node.id] ?? [])
+      for (const root of isRoot[id] ? [id] : (uses[id] as Uses).roots) roots.add(root);
+    uses[node.id] = { roots, outside: outside[node.id] === true };
+    isRoot[node.id] =
+      isElementwise(node) &&
+      (outside[node.id] === true || roots.size === 0 || (roots.size > 1 && !cheap[node.id]) || forced.has(node.id));
   }
   return { uses, isRoot };
 };
@@ -101,8 +132,7 @@ const fuseOnce = (graph: Graph, forced: ReadonlySet<NodeId>): Map<NodeId, { root
   for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
   for (const node of graph.nodes) {
     if (!isElementwise(node)) continue;
-    const root = isRoot[node.id] ? node.id : [...(uses[node.id] as Uses).roots][0];
-    if (root !== undefined) fusions.get(root)?.nodes.push(node.id);
+    for (const root of isRoot[node.id] ? [node.id] : (uses[node.id] as Uses).roots) fusions.get(root)?.nodes.push(node.id);
   }
   return fusions;
 };

@@ -74,12 +74,31 @@ interface Selection {
   readonly located: Map<NodeId, Located>;
   /** Copies of a tensor in other layouts, by node and layout. */
   readonly copies: Map<string, Located>;
+  /** Nodes that must be stored for their chain to have a layout. */
+  readonly refused: NodeId[];
 }
 
 export const select = (graph: Graph, target: Target): Plan => {
+  // A chain whose parts want different layouts is cut, and selection starts anew.
+  for (const stored = new Set<NodeId>(); ; ) {
+    const result = selectWith(graph, target, stored);
+    if ("plan" in result) return result.plan;
+    invariant(
+      result.refused.some((id) => !stored.has(id)),
+      "a refused chain is cut further each time",
+    );
+    for (const id of result.refused) stored.add(id);
+  }
+};
+
+const selectWith = (
+  graph: Graph,
+  target: Target,
+  stored: ReadonlySet<NodeId>,
+): { readonly plan: Plan } | { readonly refused: readonly NodeId[] } => {
   const consumers: NodeId[][] = graph.nodes.map(() => []);
   for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
-  const fusions = fuse(graph, target.alus - 3);
+  const fusions = fuse(graph, target.alus - 3, stored);
   const s: Selection = {
     graph,
     target,
@@ -96,16 +115,18 @@ export const select = (graph: Graph, target: Target): Plan => {
     originIds: new Map(),
     located: new Map(),
     copies: new Map(),
+    refused: [],
   };
   for (const node of graph.nodes) {
     if (node.op === "matmul" && !s.mains.has(node.id)) lowerMatmulAlone(s, node);
     else if (isElementwise(node) && fusions.has(node.id)) lowerFusion(s, fusions.get(node.id) as Fusion);
     else if (node.op === "concat") lowerConcat(s, node);
+    if (s.refused.length > 0) return { refused: s.refused };
   }
   const outputs = graph.outputs.map((output): PlanBinding => bindOutput(s, output.name, output.declared, output.node));
   bindUnusedInputs(s);
   const { storages, tasks, maps, inputs, origins } = s;
-  return { name: graph.name, storages, tasks, maps, inputs, outputs, origins, macs: usefulMacs(graph) };
+  return { plan: { name: graph.name, storages, tasks, maps, inputs, outputs, origins, macs: usefulMacs(graph) } };
 };
 
 /* ---------- storages, origins, values ---------- */
@@ -385,35 +406,46 @@ const fitted = (s: Selection, id: NodeId, full: View, fullShape: Shape): Located
 
 /* ---------- chains ---------- */
 
-/** Views of every node of a fusion in its result space, from the root backwards; undefined where a reshape does not divide. */
-const chainViews = (s: Selection, fusion: Fusion, rootView: View): Map<NodeId, View> | undefined => {
+/** Where a node of a chain is computed: for every element of `shape`, to which its own shape broadcasts, at `view`. */
+interface Point {
+  readonly view: View;
+  readonly shape: Shape;
+}
+
+/** Places of every node of a fusion in its result space, from the root backwards; undefined where a reshape does not divide. */
+const chainViews = (s: Selection, fusion: Fusion, rootView: View): Map<NodeId, Point> | undefined => {
   const inside = new Set(fusion.nodes);
-  const views = new Map<NodeId, View>([[fusion.root, rootView]]);
-  const visit = (id: NodeId, view: View): boolean => {
+  const points = new Map<NodeId, Point>([[fusion.root, { view: rootView, shape: nodeAt(s, fusion.root).type.shape }]]);
+  const visit = (id: NodeId, point: Point): boolean => {
     const node = nodeAt(s, id);
-    const known = views.get(id);
-    if (known !== undefined && id !== fusion.root && JSON.stringify(known) !== JSON.stringify(view)) return false;
-    views.set(id, view);
-    if (isTransparent(node) && leadsInside(s, id, inside, fusion.main)) {
-      const source = node.inputs[0] as number;
-      const back =
-        node.op === "reshape"
-          ? reshapeView(view, nodeAt(s, source).type.shape)
-          : transposeView(view, inverse(ints(node, "perm")));
-      return back !== undefined && visit(source, back);
-    }
-    return true;
+    const known = points.get(id);
+    if (known !== undefined && JSON.stringify(known) !== JSON.stringify(point)) return false;
+    points.set(id, point);
+    if (!isTransparent(node) || !leadsInside(s, id, inside, fusion.main)) return true;
+    const source = nodeAt(s, node.inputs[0] as number);
+    const back = pointBehind(node, source.type.shape, point);
+    return back !== undefined && visit(source.id, back);
   };
   for (const id of [...fusion.nodes].reverse()) {
-    const node = nodeAt(s, id);
-    const view = views.get(id);
-    if (view === undefined) return undefined;
-    for (const input of node.inputs) {
-      if (!inside.has(input) && !leadsInside(s, input, inside, fusion.main)) continue;
-      if (!visit(input, restrict(view, nodeAt(s, input).type.shape))) return undefined;
-    }
+    const point = points.get(id);
+    if (point === undefined) return undefined;
+    for (const input of nodeAt(s, id).inputs)
+      if (leadsInside(s, input, inside, fusion.main) && !visit(input, point)) return undefined;
   }
-  return views;
+  return points;
+};
+
+/** The place of the operand of a reshape or transpose, given the place of its result. */
+const pointBehind = (node: Node, shape: Shape, { view, shape: full }: Point): Point | undefined => {
+  if (elementCount(full) === elementCount(node.type.shape)) {
+    const exact = reshapeView(view, node.type.shape);
+    const back =
+      exact === undefined ? undefined : node.op === "reshape" ? reshapeView(exact, shape) : transposeView(exact, inverse(ints(node, "perm")));
+    return back === undefined ? undefined : { view: back, shape };
+  }
+  // A broadcast value: only dims of extent 1 may come and go in front.
+  const bare = (extents: Shape): string => extents.slice(Math.max(0, extents.findIndex((extent) => extent !== 1))).join();
+  return node.op === "reshape" && bare(shape) === bare(node.type.shape) ? { view, shape: full } : undefined;
 };
 
 const leadsInside = (s: Selection, id: NodeId, inside: ReadonlySet<NodeId>, main: NodeId | undefined): boolean => {
@@ -430,14 +462,9 @@ const inverse = (perm: readonly number[]): number[] => {
   return result;
 };
 
-/** The view of an operand that broadcasts into a result: dims of extent 1 stay where they are. */
-const restrict = (view: View, shape: Shape): View => {
-  const missing = view.dims.length - shape.length;
-  return { ...view, dims: shape.map((extent, axis) => (extent === 1 ? [] : (view.dims[axis + missing] ?? []))) };
-};
-
 const lowerFusion = (s: Selection, fusion: Fusion): void => {
   const root = nodeAt(s, fusion.root);
+  if (isFolded(s, fusion)) return;
   if (fusion.main !== undefined) {
     const main = nodeAt(s, fusion.main);
     const space = matmulSpace(s, main);
@@ -452,12 +479,21 @@ const lowerFusion = (s: Selection, fusion: Fusion): void => {
     }
     lowerMatmulAlone(s, main);
   }
+  storeChain(s, fusion);
+};
+
+/** A chain that reads and writes memory. */
+const storeChain = (s: Selection, fusion: Fusion): void => {
+  const root = nodeAt(s, fusion.root);
   const alone: Fusion = { root: fusion.root, nodes: fusion.nodes };
   const rootView = spaceOfChain(s, alone);
-  const views = chainViews(s, alone, rootView);
-  invariant(views !== undefined, `chain of ${root.origin.join(" + ")} has one layout`);
+  const points = chainViews(s, alone, rootView);
+  if (points === undefined) {
+    s.refused.push(...fusion.nodes.filter((id) => id !== fusion.root));
+    return;
+  }
   const space = spaceOf(s.target, rootView, root.type.shape);
-  const chain = chainOf(s, alone, views);
+  const chain = chainOf(s, alone, points);
   const storage = temp(s, root, storedType(root), space);
   const block = rowBlock(space.rows);
   for (let row = 0; row < space.rows; row += block)
@@ -531,7 +567,7 @@ const denseRows = (target: Target, value: Located): View | undefined => {
 };
 
 /** Builds, once for all panels and rows, the ALU operations of a chain; operands are moved into place if they must be. */
-const chainOf = (s: Selection, fusion: Fusion, views: ReadonlyMap<NodeId, View>): Chain => {
+const chainOf = (s: Selection, fusion: Fusion, points: ReadonlyMap<NodeId, Point>): Chain => {
   const inside = new Set(fusion.nodes);
   const opIndex = new Map<NodeId, number>();
   const operands: { value: Located; fit: NonNullable<ReturnType<typeof fitOperand>> }[] = [];
@@ -546,10 +582,10 @@ const chainOf = (s: Selection, fusion: Fusion, views: ReadonlyMap<NodeId, View>)
     if (source.id === fusion.main) return { mxm: true };
     const literal = literalOf(source);
     if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(s.reader, literal) };
-    const full = views.get(consumer.id);
-    invariant(full !== undefined, "every node of a chain has a view");
-    const value = fitted(s, input, full, consumer.type.shape);
-    const fit = fitOperand(s.target, full, consumer.type.shape, value);
+    const point = points.get(consumer.id);
+    invariant(point !== undefined, "every node of a chain has a place");
+    const value = fitted(s, input, point.view, point.shape);
+    const fit = fitOperand(s.target, point.view, point.shape, value);
     invariant(fit !== undefined, `operand ${source.origin.join(" + ")} fits after it was moved`);
     const key = JSON.stringify([value.storage, fit]);
     const known = operandIndex.get(key);
@@ -993,12 +1029,133 @@ const movedWeights = (s: Selection, job: MatmulJob, weights: Extract<Weights, { 
 
 /* ---------- reductions over lanes ---------- */
 
+/** A chain whose only reader is a sum over more lanes than a vector has: it is computed panel by panel while these are added. */
+const isFolded = (s: Selection, fusion: Fusion): boolean => {
+  const readers = s.consumers[fusion.root] ?? [];
+  const root = nodeAt(s, fusion.root);
+  const width = root.type.shape[root.type.shape.length - 1] ?? 1;
+  return (
+    fusion.main === undefined &&
+    readers.length === 1 &&
+    nodeAt(s, readers[0] as number).op === "reduce_sum" &&
+    width > s.target.lanes &&
+    !s.graph.outputs.some((output) => output.node === fusion.root)
+  );
+};
+
+/**
+ * The operand of a sum over more lanes than a vector has, its panels added into one. What computes the operand runs in the
+ * same chain if the ALUs suffice; lanes beyond the last column count as zero.
+ */
+const foldedPanels = (s: Selection, node: Node): Located | undefined => {
+  const { lanes } = s.target;
+  const id = node.inputs[0] as number;
+  const shape = nodeAt(s, id).type.shape;
+  const width = shape[shape.length - 1] ?? 1;
+  if (width <= lanes) return undefined;
+  const fusion = s.fusions.get(id);
+  const folds = fusion !== undefined && isFolded(s, fusion);
+  const view = folds ? spaceOfChain(s, fusion) : denseRows(s.target, locate(s, id));
+  const last = normalize(view?.dims[shape.length - 1] ?? []);
+  const whole = view !== undefined && last.length === 1 && last[0]?.column === 1 && view.dims.slice(0, -1).flat().every((f) => f.column === 0);
+  if (!whole) return folds ? materialise(s, fusion) : undefined;
+  const views = folds ? chainViews(s, fusion, view) : undefined;
+  const value = folds ? undefined : locate(s, id);
+  const space = spaceOf(s.target, view, shape);
+  const fit = value === undefined ? undefined : fitOperand(s.target, view, shape, value);
+  const chain: Chain | undefined =
+    folds && views !== undefined
+      ? chainOf(s, fusion, views)
+      : value !== undefined && fit !== undefined
+        ? (panel, row, rows) => ({
+            ops: [],
+            leaves: [{ storage: value.storage, panel: panel + fit.panelOffset, runs: runsOf(fit, row, rows) }],
+          })
+        : undefined;
+  const sum = chain === undefined ? undefined : panelSum(s, chain, space.panels, width);
+  if (sum === undefined) return folds && fusion !== undefined ? materialise(s, fusion) : undefined;
+  const folded: Space = { ...space, panels: 1 };
+  const storage = temp(s, node, "f16", folded);
+  const block = rowBlock(space.rows);
+  for (let row = 0; row < space.rows; row += block) {
+    const rows = Math.min(block, space.rows - row);
+    pushTask(s, { rows, passes: [], ...sum(0, row, rows), storage, panel: 0, row, origin: originOf(s, node) });
+  }
+  const dims = [...view.dims.slice(0, -1), [{ extent: lanes, row: 0, column: 1 }]];
+  return { storage, shape: [...shape.slice(0, -1), lanes], view: { dims, row: 0, column: 0 } };
+};
+
+/** One chain that computes all panels and adds them; undefined if it needs more ALUs than there are. */
+const panelSum = (s: Selection, chain: Chain, panels: number, width: number): Chain | undefined => {
+  const { lanes } = s.target;
+  const single = chain(0, 0, 1);
+  const masked = width % lanes !== 0;
+  const shared = single.leaves.length > 1 ? 1 : 0;
+  if (panels * single.ops.length + panels - 1 + (masked ? 1 : 0) + shared > s.target.alus) return undefined;
+  const mask = masked ? maskStorage(s, width % lanes) : -1;
+  const ops: AluOp[] = [];
+  const results: Argument[] = [];
+  const order: { panel: number; leaf: number }[] = [];
+  const keys = new Map<string, number>();
+  for (let panel = 0; panel < panels; panel++) {
+    const { ops: own, leaves } = chain(panel, 0, 1);
+    const at = leaves.map((leaf, index) => {
+      const key = JSON.stringify([leaf.storage, leaf.panel]);
+      const known = keys.get(key);
+      if (known !== undefined) return known;
+      keys.set(key, order.length);
+      order.push({ panel, leaf: index });
+      return order.length - 1;
+    });
+    const base = ops.length;
+    for (const op of own)
+      ops.push({
+        fn: op.fn,
+        args: op.args.map((argument): Argument =>
+          "op" in argument ? { op: argument.op + base } : "leaf" in argument ? { leaf: at[argument.leaf] as number } : argument,
+        ),
+      });
+    results.push(own.length === 0 ? { leaf: at[0] as number } : { op: ops.length - 1 });
+  }
+  if (masked) {
+    const value = results[panels - 1] as Argument;
+    results[panels - 1] = { op: ops.length };
+    ops.push({ fn: "select", args: [{ leaf: order.length }, value, { constant: 0 }] });
+  }
+  for (const [panel, result] of results.entries())
+    if (panel > 0) ops.push({ fn: "add", args: [panel === 1 ? (results[0] as Argument) : { op: ops.length - 1 }, result] });
+  return (_, row, rows) => {
+    const byPanel = Array.from({ length: panels }, (__, panel) => chain(panel, row, rows).leaves);
+    const leaves = order.map(({ panel, leaf }) => byPanel[panel]?.[leaf] as Leaf);
+    if (masked) leaves.push({ storage: mask, panel: 0, runs: [{ row: 0, step: 0, count: rows }] });
+    return { ops, leaves };
+  };
+};
+
+/** A constant row: one on the first lanes, zero on the others. */
+const maskStorage = (s: Selection, count: number): StorageId => {
+  const { lanes } = s.target;
+  const key = `mask ${count}`;
+  const known = s.copies.get(key);
+  if (known !== undefined) return known.storage;
+  const content = (): Uint16Array => new Uint16Array(lanes).fill(0x3c00, 0, count);
+  const storage = addStorage(s, { name: "mask", dtype: "f16", rows: 1, panels: 1, kind: "constant", bothHemispheres: false, content, output: false });
+  s.copies.set(key, { storage, shape: [1, lanes], view: naturalView([1, lanes]) });
+  return storage;
+};
+
+/** Stores the root of a chain after all, when it cannot be folded. */
+const materialise = (s: Selection, fusion: Fusion): undefined => {
+  if (!s.located.has(fusion.root)) storeChain(s, fusion);
+};
+
 /** Sum over the last axis as a matmul by ones: every sum stands on all the lanes on which `full` wants to read it. */
 const lowerSum = (s: Selection, node: Node, full: View, fullShape: Shape): Located => {
   const id = node.inputs[0] as number;
   const shape = node.type.shape;
-  const source = locate(s, id);
-  const a = activationsOf(s, id, source);
+  const folded = s.copies.get(`folded ${id}`) ?? foldedPanels(s, node);
+  if (folded !== undefined) s.copies.set(`folded ${id}`, folded);
+  const a = folded ?? activationsOf(s, id, locate(s, id));
   const rank = shape.length;
   const aligned = expandView(restrictTo(full, fullShape, shape), shape);
   const onColumns = a.view.dims.slice(0, -2).some((factors) => factors.some((f) => f.column !== 0));

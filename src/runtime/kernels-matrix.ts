@@ -14,9 +14,6 @@ import type { FunctionBody, Local } from "./wasm-emitter.js";
 
 export const PANEL = 4;
 const ROWS = 4;
-const UNROLL = 4;
-/** k ranges given to `multiply` are multiples of this. */
-export const K_UNIT = UNROLL;
 const { fround } = Math;
 
 /** Bytes a, b of two vectors to 16-bit elements, lower eight lanes. */
@@ -160,7 +157,7 @@ export const MATRIX_KERNELS = {
   }),
 
   multiply: kernel(["a", "w", "c", "rows", "panels", "count", "panelStep", "cStride", "add"], {
-    doc: "Product of activation rows and weight panels over `count` values of k (a multiple of 4), set into or added to fp32 rows.",
+    doc: "Product of activation rows and weight panels over `count` values of k, set into or added to fp32 rows.",
     reference: (m, a, { halfLanes }) => {
       for (let panel = 0; panel < a.panels; panel++) {
         for (let row = 0; row < a.rows; row++) {
@@ -183,21 +180,22 @@ export const MATRIX_KERNELS = {
       const block = (rows: number): void => {
         for (const [low, high] of sums.slice(0, rows)) f.constantI32(0).set(low).constantI32(0).set(high);
         f.get(row).set(from).get(a.w).set(weights).get(a.count).set(end);
-        f.countdown(end, UNROLL, () => {
-          for (let k = 0; k < UNROLL; k++) {
-            f.get(weights).memory("v128.load", k * 32).set(w0).get(weights).memory("v128.load", k * 32 + 16).set(w1);
-            sums.slice(0, rows).forEach(([low, high], index) => {
-              f.get(from).memory("v128.load64_splat", index * rowBytes + k * 8).set(value);
-              if (fma) {
-                f.get(value).get(w0).get(low).op("f64x2.relaxed_madd").set(low);
-                f.get(value).get(w1).get(high).op("f64x2.relaxed_madd").set(high);
-              } else {
-                f.get(value).get(w0).op("f64x2.mul").get(low).op("f64x2.add").set(low);
-                f.get(value).get(w1).op("f64x2.mul").get(high).op("f64x2.add").set(high);
-              }
-            });
-          }
-          f.advance(from, UNROLL * 8).advance(weights, UNROLL * 32);
+        // One k a turn: unrolled further, V8 runs out of registers and the loop takes twice as long.
+        f.countdown(end, 1, () => {
+          f.get(weights).memory("v128.load").set(w0).get(weights).memory("v128.load", 16).set(w1);
+          sums.slice(0, rows).forEach(([low, high], index) => {
+            f.get(from)
+              .memory("v128.load64_splat", index * rowBytes)
+              .set(value);
+            if (fma) {
+              f.get(value).get(w0).get(low).op("f64x2.relaxed_madd").set(low);
+              f.get(value).get(w1).get(high).op("f64x2.relaxed_madd").set(high);
+            } else {
+              f.get(value).get(w0).op("f64x2.mul").get(low).op("f64x2.add").set(low);
+              f.get(value).get(w1).op("f64x2.mul").get(high).op("f64x2.add").set(high);
+            }
+          });
+          f.advance(from, 8).advance(weights, 32);
         });
         for (const [low, high] of sums.slice(0, rows)) {
           f.get(low).op("f32x4.demote_f64x2_zero").get(high).op("f32x4.demote_f64x2_zero").shuffle(LOW_PAIRS).set(value);

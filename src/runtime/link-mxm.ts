@@ -257,13 +257,13 @@ function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, pla
   while (products.burst >= 0 || sums.burst >= 0) {
     if (products.burst < 0 || (sums.burst >= 0 && sums.cycle < products.cycle)) {
       faults.report("LPU4012", sums.burst, sums.cycle, "no product arrives in this cycle");
-      sums.advance();
+      sums.advance(1);
       continue;
     }
     if (sums.burst < 0 || products.cycle < sums.cycle) {
       metVersion(tables, links, planes, products.burst, products.cycle - mxmMultiply);
       faults.report("LPU4012", products.burst, products.cycle, "no acc takes the product of this instruction");
-      products.advance();
+      products.advance(1);
       continue;
     }
     const dispatch = products.cycle - mxmMultiply;
@@ -271,19 +271,37 @@ function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, pla
       version = metVersion(tables, links, planes, products.burst, dispatch);
       versionUntil = nextChange(planes, dispatch);
     }
+    // As many executions as stay in step and meet the same version.
+    const pace = tables.interval.at(products.burst);
+    let together = 1;
+    if (pace === tables.interval.at(sums.burst)) {
+      together = Math.min(products.left(), sums.left(), Math.ceil((versionUntil - dispatch) / pace));
+    }
+    const abcStep = tables.interval.at(sums.burst) / pace;
     const last = piece === undefined ? 0 : piece.count;
     if (
-      piece !== undefined && piece.acc === sums.burst && piece.abc === products.burst && piece.version === version &&
-      sums.index === piece.first + last && products.index === piece.abcFirst + last * piece.abcStep
+      piece !== undefined &&
+      piece.acc === sums.burst &&
+      piece.abc === products.burst &&
+      piece.version === version &&
+      sums.index === piece.first + last &&
+      products.index === piece.abcFirst + last * piece.abcStep
     ) {
-      piece.count++;
+      piece.count += together;
     } else {
-      const abcStep = tables.interval.at(sums.burst) / tables.interval.at(products.burst);
-      piece = { acc: sums.burst, first: sums.index, count: 1, abc: products.burst, abcFirst: products.index, abcStep: Number.isInteger(abcStep) ? abcStep : 1, version };
+      piece = {
+        acc: sums.burst,
+        first: sums.index,
+        count: together,
+        abc: products.burst,
+        abcFirst: products.index,
+        abcStep: Number.isInteger(abcStep) ? abcStep : 1,
+        version,
+      };
       own.push(links.pieces.push(piece) - 1);
     }
-    products.advance();
-    sums.advance();
+    products.advance(together);
+    sums.advance(together);
   }
   for (const burst of abcs) {
     const counters = tables.counters[tables.chip.at(burst)];
@@ -293,16 +311,27 @@ function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, pla
   return own;
 }
 
-/** Goes through the executions of a queue's bursts. */
-function cursor(tables: Tables, bursts: readonly number[], delay: number): { burst: number; index: number; cycle: number; advance: () => void } {
+/** Goes through the executions of a queue's bursts; `burst` is -1 at the end. */
+interface Cursor {
+  burst: number;
+  index: number;
+  cycle: number;
+  readonly left: () => number;
+  readonly advance: (executions: number) => void;
+}
+
+function cursor(tables: Tables, bursts: readonly number[], delay: number): Cursor {
   let next = 0;
   let count = 0;
   let interval = 0;
-  const place = {
-    burst: -1, index: 0, cycle: 0,
-    advance: (): void => {
-      place.index++;
-      place.cycle += interval;
+  const place: Cursor = {
+    burst: -1,
+    index: 0,
+    cycle: 0,
+    left: () => count - place.index,
+    advance: (executions) => {
+      place.index += executions;
+      place.cycle += executions * interval;
       if (place.index >= count) open();
     },
   };
@@ -340,43 +369,67 @@ function nextChange(planes: readonly PlaneHistory[], cycle: number): number {
 
 /** Orders the pieces of all planes of a hemisphere by cycle over the accumulator rows that they share. */
 function orderAccumulators(tables: Tables, nodes: Nodes, links: MxmLinks, products: readonly number[][]): void {
-  const { target, faults } = tables;
-  const rows = target.accumulatorRows * target.planes;
-  const writer = new Int32Array(rows).fill(-1);
-  const kinds: (Version["kind"] | undefined)[] = Array.from({ length: rows }, () => undefined);
-  const places = products.map((own) => ({ own, next: 0, index: 0, node: -1 }));
+  const rows = tables.target.accumulatorRows * tables.target.planes;
+  const state: SumRows = { writer: new Int32Array(rows).fill(-1), kinds: Array.from({ length: rows }, () => undefined) };
+  const places = products.map((own): PiecePlace => ({ own, next: 0, index: 0, node: -1 }));
+  const cycleOf = ({ own, next, index }: PiecePlace): number => {
+    const piece = links.pieces[own[next] ?? -1];
+    if (piece === undefined) return Number.POSITIVE_INFINITY;
+    return tables.cycle.at(piece.acc) + (piece.first + index) * tables.interval.at(piece.acc);
+  };
   for (;;) {
-    let chosen: (typeof places)[number] | undefined;
-    let cycle = Number.POSITIVE_INFINITY;
-    for (const place of places) {
-      const piece = links.pieces[place.own[place.next] ?? -1];
-      if (piece === undefined) continue;
-      const own = tables.cycle.at(piece.acc) + (piece.first + place.index) * tables.interval.at(piece.acc);
-      if (own >= cycle) continue;
-      chosen = place;
-      cycle = own;
-    }
-    if (chosen === undefined) return;
-    const number = chosen.own[chosen.next] ?? -1;
-    const piece = links.pieces[number];
-    const instruction = tables.instructions[piece?.acc ?? -1];
-    if (piece === undefined || instruction === undefined) return;
-    if (chosen.index === 0) chosen.node = addBurstNode(nodes, NODE_KINDS.product, piece.acc, piece.first, piece.count, cycle, number);
-    const kind = kindOf(tables, piece.abc);
-    const plane = planeOf(tables, piece.acc);
-    const place = Number(instruction.fields["row"]) + piece.first + chosen.index;
-    const limit = kind === "f16" ? rows : target.accumulatorRows;
-    if (place >= limit) faults.report("LPU4008", piece.acc, cycle, `expected an accumulator row below ${limit}, got ${place}`);
-    const row = kind === "f16" ? place : plane * target.accumulatorRows + place;
-    if (modeWord(instruction) === "add" && kinds[row] !== kind) faults.report("LPU4013", piece.acc, cycle, `row ${place} holds no sums of this kind`);
-    const before = writer[row] as number;
-    if (before >= 0 && before !== chosen.node && nodes.to.at(nodes.to.length - 1) !== before) addEdge(nodes, chosen.node, before);
-    writer[row] = chosen.node;
-    kinds[row] = kind;
-    chosen.index++;
-    if (chosen.index === piece.count) {
-      chosen.index = 0;
-      chosen.next++;
-    }
+    const [chosen, other] = [...places].sort((a, b) => cycleOf(a) - cycleOf(b));
+    if (chosen === undefined || cycleOf(chosen) === Number.POSITIVE_INFINITY) return;
+    accumulate(tables, nodes, links, state, chosen, other === undefined ? Number.POSITIVE_INFINITY : cycleOf(other));
   }
+}
+
+/** What each accumulator row holds, and the node that has set it. */
+interface SumRows {
+  readonly writer: Int32Array;
+  readonly kinds: (Version["kind"] | undefined)[];
+}
+
+/** How far the pieces of one plane have gone. */
+interface PiecePlace {
+  readonly own: readonly number[];
+  next: number;
+  index: number;
+  node: number;
+}
+
+/** Executes a piece up to a cycle: at least one execution, at most to its end. */
+function accumulate(tables: Tables, nodes: Nodes, links: MxmLinks, { writer, kinds }: SumRows, place: PiecePlace, until: number): void {
+  const { target, faults } = tables;
+  const number = place.own[place.next] ?? -1;
+  const piece = links.pieces[number];
+  const instruction = tables.instructions[piece?.acc ?? -1];
+  if (piece === undefined || instruction === undefined) return;
+  const { acc, abc, first, count } = piece;
+  const interval = tables.interval.at(acc);
+  let cycle = tables.cycle.at(acc) + (first + place.index) * interval;
+  if (place.index === 0) place.node = addBurstNode(nodes, NODE_KINDS.product, acc, first, count, cycle, number);
+  const kind = kindOf(tables, abc);
+  const base = kind === "f16" ? 0 : planeOf(tables, acc) * target.accumulatorRows;
+  const limit = kind === "f16" ? target.accumulatorRows * target.planes : target.accumulatorRows;
+  const adds = modeWord(instruction) === "add";
+  const start = Number(instruction.fields["row"]) + first;
+  let last = -1;
+  do {
+    const row = start + place.index;
+    if (row >= limit) faults.report("LPU4008", acc, cycle, `expected an accumulator row below ${limit}, got ${row}`);
+    if (adds && kinds[base + row] !== kind) faults.report("LPU4013", acc, cycle, `row ${row} holds no sums of this kind`);
+    const before = writer[base + row] as number;
+    if (before >= 0 && before !== place.node && before !== last) {
+      addEdge(nodes, place.node, before);
+      last = before;
+    }
+    writer[base + row] = place.node;
+    kinds[base + row] = kind;
+    place.index++;
+    cycle += interval;
+  } while (place.index < count && cycle < until);
+  if (place.index < count) return;
+  place.index = 0;
+  place.next++;
 }

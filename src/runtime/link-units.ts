@@ -10,7 +10,7 @@ import { ALU_FUNCTIONS, ISA, type InstructionRow, isAluFunction, MNEMONICS, type
 import { halfLanes } from "../ir/target.js";
 import { aluKernelName } from "./kernels-alu.js";
 import { floatToInt } from "./lanes.js";
-import { K_UNIT, PANEL } from "./kernels-matrix.js";
+import { PANEL } from "./kernels-matrix.js";
 import { TYPE_NUMBERS } from "./kernels-stream.js";
 import type { Layout, Place } from "./link-layout.js";
 import { columnsOf, type Piece, type Version } from "./link-mxm.js";
@@ -385,8 +385,8 @@ function extentOf(layout: Layout, version: Version): Extent {
     const column = number(layout, burst, "column");
     const columns = tables.count.at(burst) * columnsOf(tables, burst);
     loaded.fill(1, column, column + columns);
-    fromK = Math.min(fromK, Math.floor(first / K_UNIT) * K_UNIT);
-    toK = Math.max(toK, Math.ceil((first + lanes) / K_UNIT) * K_UNIT);
+    fromK = Math.min(fromK, first);
+    toK = Math.max(toK, first + lanes);
     low = Math.min(low, column);
     high = Math.max(high, column + columns);
   }
