@@ -84,14 +84,20 @@ const cheapNodes = (graph: Graph, outside: readonly boolean[], consumers: readon
     }
     cost[node.id] = sum;
   }
-  // A value that is broadcast would have to be moved for every chain: it is stored once instead.
+  // A value that is broadcast would have to be moved for every chain: it is stored once instead. But what is made of sums
+  // alone stands on all lanes already.
+  const onAllLanes = (id: NodeId): boolean => {
+    const node = strip(graph, id);
+    if (node.op === "constant") return size(node.id) === 1;
+    return node.op === "reduce_sum" || (isElementwise(node) && !outside[node.id] && node.inputs.every(onAllLanes));
+  };
   const size = (id: NodeId): number => elementCount((graph.nodes[id] as Node).type.shape);
   const wholeUses = (id: NodeId): boolean =>
     (consumers[id] ?? []).every((next) => size(next) === size(id) && (!isTransparent(graph.nodes[next] as Node) || wholeUses(next)));
   return graph.nodes.map(
     (node) =>
       (cost[node.id] ?? Number.POSITIVE_INFINITY) <= RECOMPUTED_OPERATIONS &&
-      wholeUses(node.id),
+      (wholeUses(node.id) || onAllLanes(node.id)),
   );
 };
 

@@ -161,7 +161,7 @@ function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number
   const rows = 2 * target.rowsPerBank;
   const last = row + (count - 1) * step;
   if (row !== -1 && !(row >= 0 && row < rows && last >= 0 && last < rows)) {
-    faults.report("LPU4008", burst, cycle - target.timing.vxmEntry, `operand 'address': expected 0 to ${rows - 1} at every execution`);
+    faults.reportRecord("LPU4008", burst, cycle, `operand 'address': expected 0 to ${rows - 1} at every execution`);
     return { burst, op, node: nodes.ofBurst[burst] as number, count: 1, interval: 1, step: 0, row: 0, cycle, index: 0 };
   }
   if (base === 0 && (instruction?.count ?? 1) > 1) {

@@ -8,7 +8,7 @@
  */
 
 import { MNEMONICS } from "../ir/isa.js";
-import { queuePlace } from "../ir/program.js";
+import { isWestward, queuePlace } from "../ir/program.js";
 import { halfLanes } from "../ir/target.js";
 import { addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./link-nodes.js";
 import type { Tables } from "./link-tables.js";
@@ -413,6 +413,9 @@ function accumulate(tables: Tables, nodes: Nodes, links: MxmLinks, { writer, kin
   const base = kind === "f16" ? 0 : planeOf(tables, acc) * target.accumulatorRows;
   const limit = kind === "f16" ? target.accumulatorRows * target.planes : target.accumulatorRows;
   const adds = modeWord(instruction) === "add";
+  const give = Number(instruction.fields["give"]);
+  const west = queuePlace(target, tables.queue.at(acc)).hemisphere === "W";
+  if (give >= 0 && west === isWestward(target, give)) faults.report("LPU4008", acc, cycle, "sums are given inward only");
   const start = Number(instruction.fields["row"]) + first;
   let last = -1;
   do {

@@ -80,17 +80,29 @@ export const OP_NUMBERS: Readonly<Record<Mnemonic, number>> = Object.fromEntries
   MNEMONICS.map((name, index) => [name, index]),
 ) as Record<Mnemonic, number>;
 
-/** Order in which the literal machine would meet faults of one cycle. */
-const RANKS: Partial<Record<DiagnosticCode, number>> = { LPU4007: 0, LPU4001: 1, LPU4002: 2 };
-const EARLY = 0;
+/** Order in which the literal machine would meet faults of one cycle; all others come after these. */
+const RANKS: Partial<Record<DiagnosticCode, number>> = { LPU4001: 1, LPU4002: 2 };
+/** Faults of a record itself, which a machine meets when it looks ahead for operands, `vxmEntry` cycles before dispatch. */
+const RECORD = 0;
 
 export class FaultLog {
-  private earliest: { code: DiagnosticCode; burst: number; cycle: number; message: string; rank: number } | undefined;
+  private readonly lookAhead: number;
+  private earliest: { code: DiagnosticCode; burst: number; cycle: number; message: string; met: number; rank: number } | undefined;
+
+  constructor({ timing }: Target) {
+    this.lookAhead = timing.vxmEntry;
+  }
 
   report(code: DiagnosticCode, burst: number, cycle: number, message: string, rank: number = RANKS[code] ?? 3): void {
+    const met = rank === RECORD ? cycle - this.lookAhead : cycle;
     const known = this.earliest;
-    if (known !== undefined && (known.cycle < cycle || (known.cycle === cycle && known.rank <= rank))) return;
-    this.earliest = { code, burst, cycle, message, rank };
+    if (known !== undefined && (known.met < met || (known.met === met && known.rank <= rank))) return;
+    this.earliest = { code, burst, cycle, message, met, rank };
+  }
+
+  /** A fault of the instruction record of a burst. */
+  reportRecord(code: DiagnosticCode, burst: number, cycle: number, message: string): void {
+    this.report(code, burst, cycle, message, RECORD);
   }
 
   raiseEarliest(tables: Tables): void {
@@ -124,7 +136,7 @@ export function buildTables(program: MachineProgram): Tables {
   const specs = new Map<Mnemonic, OpSpec>(MNEMONICS.map((op) => [op, specOf(target, op)]));
   const list = (): IntList => new IntList();
   const tables: Tables = {
-    program, target, faults: new FaultLog(), instructions: [],
+    program, target, faults: new FaultLog(target), instructions: [],
     op: list(), chip: list(), queue: list(), cycle: list(), count: list(), interval: list(), base: list(), length: list(),
     takes: list(), gives: list(), takeFirst: list(), giveFirst: list(),
     byQueue: program.chips.map(({ queues }) => queues.map(() => [])),
@@ -175,8 +187,8 @@ function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: nu
     const spec = specs.get(op);
     const layout = layouts.get(op);
     if (spec === undefined || layout === undefined) continue;
-    const early = cycle - target.timing.vxmEntry;
     if (op === "config") length = Number(instruction.fields["length"]);
+    const outOfStep = op === "config" && length % target.superlane !== 0;
     const add = (base: number, executed: number, vectorLength: number): void => {
       own.push(addBurst(tables, spec, chip, queue, position, instruction, base, executed, vectorLength));
     };
@@ -190,13 +202,14 @@ function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: nu
     }
     if (base < count) add(base, count - base, length);
     const burst = tables.instructions.length - 1;
-    if (!issues(spec.row, place.unit)) faults.report("LPU4008", burst, early, `unit '${place.unit}' has no '${op}'`, EARLY);
+    if (!issues(spec.row, place.unit)) faults.reportRecord("LPU4008", burst, cycle, `unit '${place.unit}' has no '${op}'`);
     if (op === "lw" || op === "iwStream") {
       const last = numberField({ instruction, index: count - 1 }, "column");
-      if (last >= target.lanes) faults.report("LPU4008", burst, early, `operand 'column': the last of the burst is ${last}`, EARLY);
+      if (last >= target.lanes) faults.reportRecord("LPU4008", burst, cycle, `operand 'column': the last of the burst is ${last}`);
     }
     if (layout.own && op !== "nop" && op !== "sync" && op !== "notify") faults.report("LPU4008", burst, cycle, `'${op}' is part of a burst and cannot stand alone`);
-    if (cycle < free) faults.report("LPU4007", burst, early, `the queue may dispatch again at cycle ${free}`);
+    if (outOfStep) faults.report("LPU4008", burst, cycle, `expected a multiple of ${target.superlane} lanes, got ${length}`);
+    if (cycle < free) faults.reportRecord("LPU4007", burst, cycle, `the queue may dispatch again at cycle ${free}`);
     if (op === "notify" && cycle !== notified) faults.report("LPU4016", burst, cycle, "the chip has notified before");
     if (op === "sync" && !(cycle <= notified + target.timing.barrier)) faults.report("LPU4016", burst, cycle, "no notify releases this sync");
     free =
@@ -254,7 +267,7 @@ function addBurst(tables: Tables, spec: OpSpec, chip: number, queue: number, pos
     gives.pushAll(burst, RAW_SLOT, 0, NO_STREAM, cycle, 0, 0);
     const [give, give2] = [Number(fields["give"]), Number(fields["give2"])];
     if (give >= 0 && give2 >= 0 && isWestward(target, give) === isWestward(target, give2)) {
-      tables.faults.report("LPU4008", burst, instruction.cycle - target.timing.vxmEntry, "operand 'give2': expected a stream of the other direction", EARLY);
+      tables.faults.reportRecord("LPU4008", burst, instruction.cycle, "operand 'give2': expected a stream of the other direction");
     }
   }
   return burst;
@@ -268,7 +281,7 @@ function checkStreams(tables: Tables, burst: number, instruction: TimedInstructi
   const start = stream % target.streams;
   if (start % unit !== 0 || start + unit * groups > target.streams) {
     const message = `operand '${field}': expected ${groups * unit} neighbouring streams, aligned to ${unit}`;
-    tables.faults.report("LPU4008", burst, instruction.cycle - target.timing.vxmEntry, message, EARLY);
+    tables.faults.reportRecord("LPU4008", burst, instruction.cycle, message);
     return 0;
   }
   return unit * groups;
