@@ -32,20 +32,21 @@ const machine = (program: Program): string => verdict(() => runLiteral(program, 
 const STRICTER = ["LPU2211", "LPU2214", "LPU2220"];
 
 describe("random machine programs", () => {
-  const seeds = Array.from({ length: 120 }, (_, index) => index + 1);
+  const seeds = Array.from({ length: 80 }, (_, index) => index + 1);
+  const programs = new Map(seeds.map((seed) => [seed, randomProgram(seed)]));
 
   test("legal ones are accepted, but for sums that are never given", () => {
-    const refused = seeds.map((seed) => `${seed}: ${check(randomProgram(seed))}`);
+    const refused = [...programs].map(([seed, program]) => `${seed}: ${check(program)}`);
     expect(refused.filter((line) => !/: (ok|LPU2220)$/.test(line))).toEqual([]);
-    expect(refused.filter((line) => line.endsWith("ok")).length).toBeGreaterThan(100);
+    expect(refused.filter((line) => line.endsWith("ok")).length).toBeGreaterThan(70);
   });
 
   test("changed ones are refused just where the machine finds a fault", () => {
     const wrong: string[] = [];
     let broken = 0;
-    for (const seed of seeds) {
+    for (const [seed, program] of programs) {
       for (let change = 0; change < 4; change++) {
-        const changed = mutate(randomProgram(seed), seed * 100 + change);
+        const changed = mutate(program, seed * 100 + change);
         const [own, definition] = [check(changed), machine(changed)];
         if (own !== "ok") broken++;
         if (own === "ok" ? definition !== "ok" : definition === "ok" && !STRICTER.includes(own))
@@ -53,7 +54,7 @@ describe("random machine programs", () => {
       }
     }
     expect(wrong).toEqual([]);
-    expect(broken).toBeGreaterThan(200);
+    expect(broken).toBeGreaterThan(150);
   });
 });
 

@@ -1,12 +1,14 @@
 /**
- * Golden files: input and expected output in one file, so that a change shows cause and effect in one diff.
+ * Golden files: expected text that is committed, rewritten by `npm run bless`, and compared exactly.
  *
- * The first line says what is run, `; run: opt --passes=canonicalize`; comments that say why follow; then the input, and
- * below `; expect:` the output, each line as a comment. BLESS=1 (`npm run bless`) writes the output instead of comparing.
+ * A file starts with a line that says what is run, `; run: opt --passes=canonicalize`; comments that say why follow. A file
+ * with input holds it next, and below `; expect:` the output, each line as a comment, so that a change shows cause and effect
+ * in one diff; a file without input holds the output as it is. BLESS=1 writes the output instead of comparing.
  */
 
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { expect } from "@jest/globals";
+import { unifiedDiff } from "./unified-diff.js";
 
 const ROOT = new URL("../../test/golden/", import.meta.url);
 const MARK = "; expect:";
@@ -26,20 +28,16 @@ export function goldenFiles(folder: string, ending: string): string[] {
 export function check(path: string, run: (command: string, input: string) => string): void {
   const file = new URL(path, ROOT);
   const text = readFileSync(file, "utf8");
-  const [input = "", ...rest] = text.split(`${MARK}\n`);
+  const [input = ""] = text.split(`${MARK}\n`);
   const command = /^; run: (.*)$/m.exec(input)?.[1] ?? "";
   const output = run(command, input).trimEnd();
-  const actual = output
-    .split("\n")
-    .map((line) => (line === "" ? ";" : `; ${line}`))
-    .join("\n");
+  const lines = hasInput(input) ? output.split("\n").map((line) => (line === "" ? ";" : `; ${line}`)) : [output];
+  const actual = `${input.trimEnd()}\n\n${MARK}\n${lines.join("\n")}\n`;
   if (process.env["BLESS"] === "1") {
-    writeFileSync(file, `${input.trimEnd()}\n\n${MARK}\n${actual}\n`);
+    if (actual !== text) writeFileSync(file, actual);
     return;
   }
-  expect({ file: path, bless: "npm run bless", output: actual }).toEqual({
-    file: path,
-    bless: "npm run bless",
-    output: rest.join("").trimEnd(),
-  });
+  expect(unifiedDiff(text, actual, `test/golden/${path}`, "what comes out now; if it is right: npm run bless")).toBe("");
 }
+
+const hasInput = (input: string): boolean => input.split("\n").some((line) => line !== "" && !line.startsWith(";"));

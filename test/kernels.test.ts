@@ -27,21 +27,62 @@ interface Case {
 
 const rowsOf = { rows: 5, lanes: LANES };
 const CASES: Readonly<Record<string, readonly Case[]>> = {
-  widenRows: [{ content: "bytes", result: "f64", values: { dst: OUT, lo: DATA, loStride: LANES, hi: DATA + 0x1000, hiStride: 3 * LANES, rows: 5, flags: OUT + 0x8001 } }],
+  widenRows: [
+    {
+      content: "bytes",
+      result: "f64",
+      values: {
+        dst: OUT,
+        lo: DATA,
+        loStride: LANES,
+        hi: DATA + 0x1000,
+        hiStride: 3 * LANES,
+        rows: 5,
+        flags: OUT + 0x8001,
+      },
+    },
+  ],
   loadPanels: [8, HALF].map((lanes) => ({
     content: "bytes",
     result: "f64",
     values: {
-      dst: OUT, dstStep: HALF * 32, executions: 3, lanes,
-      lo0: DATA, lo1: DATA + HALF, lo2: DATA + 512, lo3: DATA + 700, loStride0: LANES, loStride1: LANES, loStride2: 0, loStride3: -LANES,
-      hi0: DATA + 999, hi1: DATA + 1024, hi2: DATA + 2048, hi3: DATA + 3000, hiStride0: LANES, hiStride1: 64, hiStride2: LANES, hiStride3: LANES,
+      dst: OUT,
+      dstStep: HALF * 32,
+      executions: 3,
+      lanes,
+      lo0: DATA,
+      lo1: DATA + HALF,
+      lo2: DATA + 512,
+      lo3: DATA + 700,
+      loStride0: LANES,
+      loStride1: LANES,
+      loStride2: 0,
+      loStride3: -LANES,
+      hi0: DATA + 999,
+      hi1: DATA + 1024,
+      hi2: DATA + 2048,
+      hi3: DATA + 3000,
+      hiStride0: LANES,
+      hiStride1: 64,
+      hiStride2: LANES,
+      hiStride3: LANES,
     },
   })),
   multiply: [0, 1].flatMap((add) =>
     [1, 3, 4, 9].map((rows) => ({
       content: "half64",
       result: "f32",
-      values: { a: DATA, w: DATA + 0x4000, c: OUT, rows, panels: 3, count: HALF - 4, panelStep: HALF * 32, cStride: LANES * 4, add },
+      values: {
+        a: DATA,
+        w: DATA + 0x4000,
+        c: OUT,
+        rows,
+        panels: 3,
+        count: HALF - 4,
+        panelStep: HALF * 32,
+        cStride: LANES * 4,
+        add,
+      },
     })),
   ),
   multiplyBytes: [0, 1].map((add) => ({
@@ -49,22 +90,47 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
     result: "bytes",
     values: { a: DATA, aStride: 48, w: DATA + 0x4000, c: OUT, rows: 3, columns: 8, width: LANES, cStride: 64, add },
   })),
-  copyRows: [{ content: "bytes", result: "bytes", values: { dst: OUT, dstStride: 40, src: DATA, srcStride: -32, rows: 4, bytes: 32 } }],
-  fillRows: [{ content: "bytes", result: "bytes", values: { dst: OUT, stride: 40, rows: 4, bytes: 32 } }],
-  extractPlane: [2, 4].flatMap((laneStride) =>
-    [0, 1, 3].filter((byte) => byte < laneStride).map((byte) => ({
+  copyRows: [
+    {
       content: "bytes",
       result: "bytes",
-      values: { dst: OUT, dstStride: LANES, src: DATA + byte, srcStride: LANES * laneStride, laneStride, ...rowsOf },
-    })),
+      values: { dst: OUT, dstStride: 40, src: DATA, srcStride: -32, rows: 4, bytes: 32 },
+    },
+  ],
+  fillRows: [{ content: "bytes", result: "bytes", values: { dst: OUT, stride: 40, rows: 4, bytes: 32 } }],
+  extractPlane: [2, 4].flatMap((laneStride) =>
+    [0, 1, 3]
+      .filter((byte) => byte < laneStride)
+      .map((byte) => ({
+        content: "bytes",
+        result: "bytes",
+        values: { dst: OUT, dstStride: LANES, src: DATA + byte, srcStride: LANES * laneStride, laneStride, ...rowsOf },
+      })),
   ),
-  loadHalfPlanes: [{ content: "bytes", result: "f32", values: { dst: OUT, lo: DATA, loStride: LANES, hi: DATA + 777, hiStride: 2 * LANES, ...rowsOf } }],
+  loadHalfPlanes: [
+    {
+      content: "bytes",
+      result: "f32",
+      values: { dst: OUT, lo: DATA, loStride: LANES, hi: DATA + 777, hiStride: 2 * LANES, ...rowsOf },
+    },
+  ],
   loadHalf: [{ content: "bytes", result: "f32", values: { dst: OUT, src: DATA, srcStride: 4 * LANES, ...rowsOf } }],
   loadWordPlanes: [
     {
       content: "bytes",
       result: "bytes",
-      values: { dst: OUT, b0: DATA, b0Stride: LANES, b1: DATA + 512, b1Stride: 64, b2: DATA + 1000, b2Stride: 0, b3: DATA + 3000, b3Stride: -32, ...rowsOf },
+      values: {
+        dst: OUT,
+        b0: DATA,
+        b0Stride: LANES,
+        b1: DATA + 512,
+        b1Stride: 64,
+        b2: DATA + 1000,
+        b2Stride: 0,
+        b3: DATA + 3000,
+        b3Stride: -32,
+        ...rowsOf,
+      },
     },
   ],
   intToFloat: [{ content: "bytes", result: "f32", values: { dst: OUT, src: DATA, srcStride: 8 * LANES, ...rowsOf } }],
@@ -76,11 +142,42 @@ function caseOf(name: string): readonly Case[] {
   const known = CASES[name];
   if (known !== undefined) return known;
   const int = name.endsWith("Int") || name === "alu.addSat" || name === "alu.andBits";
-  const values = { dst: OUT, a: DATA, aStride: LANES * 4, b: DATA + 0x2000, bStride: 0, c: DATA + 0x1ff0, cStride: 256, ...rowsOf };
+  const values = {
+    dst: OUT,
+    a: DATA,
+    aStride: LANES * 4,
+    b: DATA + 0x2000,
+    bStride: 0,
+    c: DATA + 0x1ff0,
+    cStride: 256,
+    ...rowsOf,
+  };
   return [{ content: int ? "bytes" : "f32", result: int ? "bytes" : "f32", values }];
 }
 
-const HARD = [0, 1, 0.5, 2, 65504, 65519.9, 65520, 6e-5, 2 ** -14, 2 ** -24, 2 ** -25, 2 ** -25 * 1.0001, 3e38, 1e-45, 88.7, 103.9, 110, 9.02, 3.92, 2049, 2051].flatMap((x) => [x, -x]);
+const HARD = [
+  0,
+  1,
+  0.5,
+  2,
+  65504,
+  65519.9,
+  65520,
+  6e-5,
+  2 ** -14,
+  2 ** -24,
+  2 ** -25,
+  2 ** -25 * 1.0001,
+  3e38,
+  1e-45,
+  88.7,
+  103.9,
+  110,
+  9.02,
+  3.92,
+  2049,
+  2051,
+].flatMap((x) => [x, -x]);
 
 function fill(memory: MachineMemory, content: Content, bits: readonly number[]): void {
   const words = new Uint32Array(memory.wasm.buffer);
@@ -89,11 +186,14 @@ function fill(memory: MachineMemory, content: Content, bits: readonly number[]):
   for (let i = 0; i < (OUT - DATA) / 4; i++) {
     const random = next(i) ^ (next(i + 1) >>> 15);
     words[DATA / 4 + i] = random;
-    if (content === "f32" && i % 3 !== 0) memory.f32[DATA / 4 + i] = i % 3 === 1 ? (HARD[(random >>> 3) % HARD.length] ?? 0) : ((random >>> 8) / 2 ** 24 - 0.5) * 2 ** (random % 12);
+    if (content === "f32" && i % 3 !== 0)
+      memory.f32[DATA / 4 + i] =
+        i % 3 === 1 ? (HARD[(random >>> 3) % HARD.length] ?? 0) : ((random >>> 8) / 2 ** 24 - 0.5) * 2 ** (random % 12);
   }
   if (content === "half64") {
     // Mostly finite, so that the order of the sum shows.
-    for (let i = 0; i < (OUT - DATA) / 8; i++) memory.f64[DATA / 8 + i] = f16ToF32(next(i) % (i % 61 === 0 ? 0x10000 : 0x7c00));
+    for (let i = 0; i < (OUT - DATA) / 8; i++)
+      memory.f64[DATA / 8 + i] = f16ToF32(next(i) % (i % 61 === 0 ? 0x10000 : 0x7c00));
     for (let i = 0; i < 1024; i++) memory.f32[OUT / 4 + i] = ((next(i) >>> 8) / 2 ** 24) * 100;
   }
 }
@@ -120,7 +220,10 @@ describe("kernels", () => {
         fc.assert(
           fc.property(fc.array(fc.integer(), { minLength: 4, maxLength: 40 }), (bits) => {
             for (const { content, result: type, values } of caseOf(name)) {
-              for (const [m, bound] of [[plain, reference[index]], [memory, emitted[index]]] as const) {
+              for (const [m, bound] of [
+                [plain, reference[index]],
+                [memory, emitted[index]],
+              ] as const) {
                 fill(m, content, bits);
                 row.arguments.forEach((argument, at) => {
                   m.i32[16 + at] = values[argument] ?? Number.NaN;

@@ -30,9 +30,17 @@ function outcome(run: () => { cycles: readonly number[]; counters: readonly obje
     const { cycles, counters, sram } = run();
     const rows: string[] = [];
     sram.written.forEach((written, row) => {
-      if (written === 1) rows.push(`${row}:${Buffer.from(sram.bytes.subarray(row * sram.target.lanes, (row + 1) * sram.target.lanes)).toString("hex")}`);
+      if (written === 1)
+        rows.push(
+          `${row}:${Buffer.from(sram.bytes.subarray(row * sram.target.lanes, (row + 1) * sram.target.lanes)).toString("hex")}`,
+        );
     });
-    const counted = counters.map((counter) => Object.entries(counter).map(([name, value]) => [name, typeof value === "object" ? Object.entries(value).sort() : value]));
+    const counted = counters.map((counter) =>
+      Object.entries(counter).map(([name, value]) => [
+        name,
+        typeof value === "object" ? Object.entries(value).sort() : value,
+      ]),
+    );
     return { fault: "none", cycle: 0, state: `${JSON.stringify({ cycles, counted })}\n${rows.join("\n")}`, sram };
   } catch (error) {
     if (error instanceof MachineFault) return { fault: error.code, cycle: error.cycle, state: "", sram: undefined };
@@ -65,12 +73,14 @@ function linked(program: MachineProgram, prepare: Prepare, engine: Engine, runs 
 /** Both machines agree; what SRAM holds then. */
 function agree(program: MachineProgram, prepare: Prepare = nothing, which: readonly Engine[] = engines): Sram {
   const literal = literally(program, prepare);
-  for (const engine of which) expect(linked(program, prepare, engine)).toMatchObject({ fault: literal.fault, state: literal.state });
+  for (const engine of which)
+    expect(linked(program, prepare, engine)).toMatchObject({ fault: literal.fault, state: literal.state });
   expect(literal.fault).toBe("none");
   return literal.sram ?? new Sram(program.target, program.chips.length);
 }
 
-const agreeText = (lines: string, prepare: Prepare = nothing, options: ProgramOptions = {}): Sram => agree(programOf(lines, options), prepare);
+const agreeText = (lines: string, prepare: Prepare = nothing, options: ProgramOptions = {}): Sram =>
+  agree(programOf(lines, options), prepare);
 
 const ramp = (start: number, step = 1): number[] => Array.from({ length: lanes }, (_, lane) => start + step * lane);
 
@@ -78,7 +88,8 @@ describe("random programs", () => {
   const targets: readonly Target[] = [tiny, { ...tiny, timing: TARGETS["unit-latency"].timing }];
   for (const target of targets) {
     test(`both machines agree (vxmAlu ${target.timing.vxmAlu})`, () => {
-      for (let seed = 1; seed <= 40; seed++) agree(randomProgram(seed, { target }), nothing, seed % 8 === 0 ? engines : [bestEngine()]);
+      for (let seed = 1; seed <= 40; seed++)
+        agree(randomProgram(seed, { target }), nothing, seed % 8 === 0 ? engines : [bestEngine()]);
     });
   }
 
@@ -94,7 +105,12 @@ describe("random programs", () => {
     for (let seed = 1; seed <= 150; seed++) {
       const program = mutate(randomProgram(seed), seed);
       const [a, b] = [literally(program, nothing), linked(program, nothing, bestEngine())];
-      expect({ seed, fault: b.fault, cycle: b.cycle, state: b.state }).toEqual({ seed, fault: a.fault, cycle: a.cycle, state: a.state });
+      expect({ seed, fault: b.fault, cycle: b.cycle, state: b.state }).toEqual({
+        seed,
+        fault: a.fault,
+        cycle: a.cycle,
+        state: a.state,
+      });
     }
   });
 });
@@ -109,9 +125,11 @@ describe("linking", () => {
   });
 
   test("a burst is one operation, however long", () => {
-    const lines = (count: number): string => `mem.w0 40 read 0 e0 x${count} +1\nvxm.0 46 unary neg e0 i8 e4 as=i8 x${count}\nmem.e0 50 write 0 e4 x${count} +1`;
+    const lines = (count: number): string =>
+      `mem.w0 40 read 0 e0 x${count} +1\nvxm.0 46 unary neg e0 i8 e4 as=i8 x${count}\nmem.e0 50 write 0 e4 x${count} +1`;
     const operations = (count: number): number =>
-      createMachine(programOf(lines(count)), { placeInputs: (sram) => sram.markWritten(0, "W", 0, 0, count) }).linked.operations;
+      createMachine(programOf(lines(count)), { placeInputs: (sram) => sram.markWritten(0, "W", 0, 0, count) }).linked
+        .operations;
     expect(operations(100)).toBe(operations(2));
   });
 
@@ -209,7 +227,13 @@ describe("products", () => {
   };
   const sums = (sram: Sram, row: number): number[] => getF32(sram, `e8:${row}`);
 
-  for (const [columns, first, kept] of [[1, 0, half], [4, 0, half], [9, 2, 3], [8, 3, 5], [5, 0, 1]] as const) {
+  for (const [columns, first, kept] of [
+    [1, 0, half],
+    [4, 0, half],
+    [9, 2, 3],
+    [8, 3, 5],
+    [5, 0, 1],
+  ] as const) {
     test(`${columns} columns, lanes ${first} to ${first + kept - 1}`, () => {
       const sram = agreeText(program(columns, first, kept), (sram) => {
         weights(sram);
@@ -225,7 +249,12 @@ describe("products", () => {
   test("infinities meet the zeros that were never loaded", () => {
     const sram = agreeText(program(4, 2, 3), (sram) => {
       weights(sram);
-      for (let row = 0; row < 4; row++) setF16(sram, `e4:${100 + row}`, ramp(1).map((value, k) => (k === row * 2 ? Number.POSITIVE_INFINITY : value)));
+      for (let row = 0; row < 4; row++)
+        setF16(
+          sram,
+          `e4:${100 + row}`,
+          ramp(1).map((value, k) => (k === row * 2 ? Number.POSITIVE_INFINITY : value)),
+        );
     });
     // Row 0 has its infinity at k = 0, outside of the window; row 1 at k = 2, within.
     expect(sums(sram, 0).every(Number.isNaN)).toBe(true);
@@ -239,8 +268,16 @@ describe("what only a run can tell", () => {
   const address =
     (row: number): Prepare =>
     (sram) => {
-      setRow(sram, "w4:1", ramp(0, 0).map(() => row & 255));
-      setRow(sram, "w5:1", ramp(0, 0).map(() => row >> 8));
+      setRow(
+        sram,
+        "w4:1",
+        ramp(0, 0).map(() => row & 255),
+      );
+      setRow(
+        sram,
+        "w5:1",
+        ramp(0, 0).map(() => row >> 8),
+      );
       setRow(sram, "w0:7", ramp(70));
       setRow(sram, "w8:0", ramp(9));
     };
@@ -249,7 +286,10 @@ describe("what only a run can tell", () => {
     expect(getRow(agreeText(`${gather("gather e1 e2")}\nmem.e0 46 write 0 e1`, address(7)), "e0:0")).toEqual(ramp(70));
   });
 
-  for (const [row, fault] of [[8, "LPU4005"], [5000, "LPU4014"]] as const) {
+  for (const [row, fault] of [
+    [8, "LPU4005"],
+    [5000, "LPU4014"],
+  ] as const) {
     test(`a gather of row ${row} is ${fault}`, () => {
       const program = programOf(gather("gather e1 e2"));
       const [a, b] = [literally(program, address(row)), linked(program, address(row), bestEngine())];
@@ -263,7 +303,13 @@ test("text that is fetched from constant rows runs", () => {
   const base = programOf("mem.w0 48 read 0 e0\nmem.w1 48 read 0 e1\nvxm.0 50 ifetch e0");
   const text = Uint8Array.of(2, 0, 0x05, 8 | (1 << 5));
   const row = (bytes: Uint8Array) => () => Uint8Array.from({ length: lanes }, (_, lane) => bytes[lane] ?? 0);
-  const constants = [text, Uint8Array.of()].map((bytes, slice) => ({ hemisphere: "W" as const, slice, row: 0, rows: 1, bytes: row(bytes) }));
+  const constants = [text, Uint8Array.of()].map((bytes, slice) => ({
+    hemisphere: "W" as const,
+    slice,
+    row: 0,
+    rows: 1,
+    bytes: row(bytes),
+  }));
   const [chip] = base.chips;
   const program = { ...base, chips: [{ queues: chip?.queues ?? [], maps: [], constants }] };
   agree(program);
@@ -289,9 +335,14 @@ test("conversions and chains of every kind agree", () => {
   const width = { f16: 2, f32: 4, i32: 4, i16: 2, u16: 2, i8: 1, u8: 1, bool: 1 } as const;
   for (const from of types) {
     for (const to of types) {
-      const reads = Array.from({ length: width[from] }, (_, byte) => `mem.w${byte} 40 read 0 e${4 + byte} x4 +1`).join("\n");
+      const reads = Array.from({ length: width[from] }, (_, byte) => `mem.w${byte} 40 read 0 e${4 + byte} x4 +1`).join(
+        "\n",
+      );
       const writes = (slice: number, cycle: number, stream: number): string =>
-        Array.from({ length: width[to] }, (_, byte) => `mem.e${slice + byte} ${cycle} write 8 e${stream + byte} x4 +1`).join("\n");
+        Array.from(
+          { length: width[to] },
+          (_, byte) => `mem.e${slice + byte} ${cycle} write 8 e${stream + byte} x4 +1`,
+        ).join("\n");
       agreeText(
         `${reads}
          vxm.0 46 unary copy e4 ${from} e8 as=${to} x4
@@ -301,7 +352,13 @@ test("conversions and chains of every kind agree", () => {
         (sram) => {
           for (let row = 0; row < 4; row++) {
             if (from === "f32") setF32(sram, `w0:${row}`, ramp(row * 1000 - 300.5, 97.25));
-            else for (let byte = 0; byte < width[from]; byte++) setRow(sram, `w${byte}:${row}`, ramp(row * 67 + byte * 31, 29).map((value) => value & 255));
+            else
+              for (let byte = 0; byte < width[from]; byte++)
+                setRow(
+                  sram,
+                  `w${byte}:${row}`,
+                  ramp(row * 67 + byte * 31, 29).map((value) => value & 255),
+                );
           }
         },
       );

@@ -45,8 +45,10 @@ const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 type Side = 0 | 1;
 /** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
 const TILE_WAYS = 4;
+/** How far, in cycles of the way to the end, the last block of rows may stay behind the first. */
+const STAGGER = 0;
 /** Cycles for which an array may wait for a task with a longer way to go. */
-const READY_SLACK = 32;
+const READY_SLACK = 16;
 /** Columns of computed weights that load in one cycle. */
 const LOAD_WAYS = 4;
 /** Accumulator rows are handed out in blocks of this many. */
@@ -55,7 +57,7 @@ const ACCUMULATOR_BLOCK = 32;
 const CONSTANT_ROWS = 256;
 
 /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
-const DUPLICATES_UP_TO = 0.88;
+const DUPLICATES_UP_TO = 0.92;
 
 /** A constant of at most so many rows may have so many copies in a hemisphere. */
 const SPARE_COPY_ROWS = 8;
@@ -118,6 +120,8 @@ interface Scheduler {
   readonly readers: Int32Array;
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Temporaries whose rows are activations of some pass: two copies in each hemisphere. */
+  readonly feeders: ReadonlySet<number>;
   /** Storages whose rows are weights of some pass. */
   readonly interleaved: ReadonlySet<number>;
   readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
@@ -272,6 +276,7 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     chunks,
     readers,
     rivals: rivalsOf(plan),
+    feeders: feedersOf(plan),
     interleaved: new Set(
       plan.tasks.flatMap((task) => task.passes.flatMap(({ weights }) => (isTile(weights) ? [] : weights.map((load) => load.storage).filter((id) => plan.storages[id]?.dtype === "f16" && !plan.storages[id]?.output)))),
     ),
@@ -286,6 +291,14 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     cursor: 0,
     spareRows: DUPLICATES_UP_TO * 4 * Math.floor(target.slices / 2) * target.rowsPerBank - tileRows(plan),
   };
+};
+
+const feedersOf = (plan: Plan): Set<number> => {
+  const feeders = new Set(plan.tasks.flatMap((task) => task.passes.map((pass) => pass.storage)));
+  for (const { passes } of plan.tasks)
+    for (const { weights } of passes) if (!isTile(weights)) for (const load of weights) feeders.delete(load.storage);
+  for (const storage of plan.storages) if (storage.kind !== "temp" || storage.output) feeders.delete(storage.id);
+  return feeders;
 };
 
 /** Rows of slice pairs that the distinct weight tiles of a plan take. */
@@ -389,6 +402,12 @@ const dependencies = (plan: Plan, target: Target): { heights: Float64Array; cons
     for (const next of consumers[index] ?? []) height = Math.max(height, heights[next] as number);
     heights[index] = height + length;
   }
+  // Later blocks of rows stay behind on purpose: their work fills the latencies of the blocks before them.
+  for (const [index, task] of tasks.entries()) {
+    const output = task.outputs[0];
+    const rows = output === undefined ? 1 : (plan.storages[output.storage]?.rows ?? 1);
+    heights[index] = (heights[index] as number) - (STAGGER * (output?.row ?? 0)) / rows;
+  }
   return { heights, consumers, waiting: producersOf.map((list) => list.length) };
 };
 
@@ -431,9 +450,10 @@ const instruction = (
   count = 1,
   step = 0,
   interval = 1,
+  tap = 0,
 ): void => {
   const burst = count === 1 ? { interval: 1, step: 0 } : { interval, step };
-  s.queues[queue]?.push({ cycle, op, fields, count, ...burst, tap: 0, origin });
+  s.queues[queue]?.push({ cycle, op, fields, count, ...burst, tap, origin });
 };
 
 /** Stream numbers: eastward first. Inward is eastward in the west. */
@@ -1409,15 +1429,23 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
       continue;
     }
     const own = fixed?.copies.find((copy) => copy.side === side);
-    const copy = tryWritePorts(s, task, output, storage, side, given, streamNumber(s.target, side, false, base), own);
-    if (typeof copy === "number") {
-      best = Math.min(best, copy);
+    const stream = streamNumber(s.target, side, false, base);
+    const written = tryWritePorts(s, task, output, storage, side, given, stream, own, undefined);
+    if (typeof written === "number") {
+      best = Math.min(best, written);
       s.figure.truncate(mark);
       continue;
     }
-    streams.push(streamNumber(s.target, side, false, base));
-    copies.push(copy);
-    latest = Math.max(latest, given + Math.max(...copy.pairs.map((index) => (half.pairs[index] as Pair).position)));
+    // The vector flies past all slices of the hemisphere: a second one may keep it too, so that passes have a choice.
+    const second = s.feeders.has(storage.id) ? tryWritePorts(s, task, output, storage, side, given, stream, undefined, written) : 0;
+    const both = typeof second === "number" ? [written] : [written, second];
+    const outermost = Math.max(...both.map(({ last }) => last));
+    for (const { copy, last, flight } of both) {
+      flight.tap = last < outermost ? 1 : 0;
+      copies.push(copy);
+    }
+    streams.push(stream);
+    latest = Math.max(latest, given + outermost);
   }
   if (streams.length < wanted) return best;
   const ready = latest + s.target.timing.memWrite;
@@ -1429,7 +1457,25 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
   return streams;
 };
 
-const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: Storage, side: Side, given: number, stream: number, own: Copy | undefined): Copy | number => {
+/** A copy that is being written: the position of its last slice, and whether the vectors fly on behind it. */
+interface Written {
+  readonly copy: Copy;
+  readonly last: number;
+  readonly flight: { tap: number };
+}
+
+/** `own`: the place that the storage has already. `other`: a copy of the same rows in this hemisphere, to be avoided. */
+const tryWritePorts = (
+  s: Scheduler,
+  task: Task,
+  output: TaskOutput,
+  storage: Storage,
+  side: Side,
+  given: number,
+  stream: number,
+  own: Copy | undefined,
+  other: Written | undefined,
+): Written | number => {
   const half = s.halves[side];
   let best = NEVER;
   let room = false;
@@ -1439,10 +1485,12 @@ const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: St
   const rows = Math.ceil(task.rows / ways);
   // All blocks of rows of a panel go to one pair, in turn to its two banks: one is written while another is read.
   const earlier = own === undefined && ways === 1 ? s.chunks[storage.id]?.[output.panel] ?? [] : [];
-  const before = earlier[earlier.length - 1]?.copies.find((copy) => copy.side === side)?.pairs;
+  const before = earlier[earlier.length - 1]?.copies.filter((copy) => copy.side === side)[other === undefined ? 0 : 1]?.pairs;
+  const flight = { tap: 0 };
   const regions = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = ways === 1 ? (before === undefined ? choices : [before, ...choices]) : waysOf(half, choices, ways);
   for (const [pairs, region] of groups.flatMap((group) => regions.map((region) => [group, region] as const))) {
+    if (other?.copy.pairs.some((pair) => pairs.includes(pair))) continue;
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
     // Rows must be free from the first cycle in which any of the slices is written.
     const cycle = given + Math.min(...pairs.map((index) => (half.pairs[index] as Pair).position));
@@ -1484,11 +1532,12 @@ const tryWritePorts = (s: Scheduler, task: Task, output: TaskOutput, storage: St
             burst.count,
             1,
             burst.interval,
+            flight.tap,
           );
       });
     }
     const last = Math.max(...pairs.map((index) => (half.pairs[index] as Pair).position));
-    return { side, pairs, ways, address, lastRead: given + last + task.rows };
+    return { copy: { side, pairs, ways, address, lastRead: given + last + task.rows }, last, flight };
   }
   if (!room) return 64;
   return best;

@@ -853,7 +853,7 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
       if (job.fill) fillColumns(passes, used, lanes);
       tiles.push({ panel, passes });
     }
-    const block = job.weights.kind === "stored" && segment.rows <= 256 ? segment.rows : rowBlock(segment.rows);
+    const block = blockOf(s, job, segment.rows);
     for (let row = segment.row; row < segment.row + segment.rows; row += block) {
       const rows = Math.min(block, segment.row + segment.rows - row);
       for (const tile of tiles) {
@@ -880,6 +880,17 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
       }
     }
   }
+};
+
+/**
+ * Rows of a pass. Computed weights load four columns a cycle at the most: where that takes longer than a short block of rows
+ * computes, blocks are as long as the accumulators allow.
+ */
+const blockOf = (s: Selection, job: MatmulJob, rows: number): number => {
+  const block = rowBlock(rows);
+  if (job.weights.kind === "constant" || rows > 256) return block;
+  const columns = Math.min(s.target.lanes, job.space.shape[job.space.shape.length - 1] ?? 1) * (job.space.panels > 1 ? 2 : 1);
+  return columns / 4 > block / 2 ? rows : block;
 };
 
 /** Offset that an index (row-major over `shape`) makes along the rows or columns of some dims. */

@@ -33,7 +33,9 @@ export interface EmitOptions {
 export interface KernelRow {
   readonly arguments: readonly string[];
   readonly reference: (memory: MachineMemory, values: Readonly<Record<string, number>>, options: EmitOptions) => void;
-  readonly emit: ((body: FunctionBody, locals: Readonly<Record<string, Local>>, options: EmitOptions) => void) | undefined;
+  readonly emit:
+    | ((body: FunctionBody, locals: Readonly<Record<string, Local>>, options: EmitOptions) => void)
+    | undefined;
   readonly doc: string;
 }
 

@@ -52,8 +52,13 @@ function splitExponent(f: FunctionBody, x: Local, n: Local, r: Local): void {
 }
 
 const power2 = (f: FunctionBody, n: Local): FunctionBody =>
-  f.get(n).ops("i32x4.trunc_sat_f64x2_s_zero", "i64x2.extend_low_i32x4_s")
-    .constant(new Uint8Array(BigInt64Array.of(1023n, 1023n).buffer)).op("i64x2.add").i32(52).op("i64x2.shl");
+  f
+    .get(n)
+    .ops("i32x4.trunc_sat_f64x2_s_zero", "i64x2.extend_low_i32x4_s")
+    .constant(new Uint8Array(BigInt64Array.of(1023n, 1023n).buffer))
+    .op("i64x2.add")
+    .i32(52)
+    .op("i64x2.shl");
 
 /** e^x of `x`, which is changed. */
 function exp64(f: FunctionBody, x: Local): FunctionBody {
@@ -98,7 +103,14 @@ const UNARY: Partial<Record<AluFunction, EmitUnary>> = {
     clamp(f, x, C.tanhLimit).op("f64x2.mul").set(x);
     splitExponent(f, x, n, r);
     power2(f, n).set(scale).get(r);
-    horner(f, C.expm1, r).op("f64x2.mul").get(scale).op("f64x2.mul").get(scale).constantF64(1).ops("f64x2.sub", "f64x2.add").set(x);
+    horner(f, C.expm1, r)
+      .op("f64x2.mul")
+      .get(scale)
+      .op("f64x2.mul")
+      .get(scale)
+      .constantF64(1)
+      .ops("f64x2.sub", "f64x2.add")
+      .set(x);
     f.get(x).get(x).constantF64(2).ops("f64x2.add", "f64x2.div");
   }),
   rsqrt: wide((f, x) => f.constantF64(1).get(x).ops("f64x2.sqrt", "f64x2.div")),
@@ -138,7 +150,14 @@ const BINARY: Partial<Record<AluFunction, EmitBinary>> = {
   addSat: (f, a, b, sum) => {
     f.get(a).get(b).op("i32x4.add").set(sum);
     f.get(a).i32(31).op("i32x4.shr_s").constantI32(0x7fffffff).op("v128.xor").get(sum);
-    f.get(a).get(sum).op("v128.xor").get(a).get(b).ops("v128.xor", "v128.andnot").i32(31).ops("i32x4.shr_s", "v128.bitselect");
+    f.get(a)
+      .get(sum)
+      .op("v128.xor")
+      .get(a)
+      .get(b)
+      .ops("v128.xor", "v128.andnot")
+      .i32(31)
+      .ops("i32x4.shr_s", "v128.bitselect");
   },
 };
 
@@ -156,16 +175,18 @@ function unaryKernel(name: keyof typeof aluUnary): KernelRow {
         for (let lane = 0; lane < x.lanes; lane++) m.f32[to++] = apply(m.f32[a + lane] as number);
       }
     },
-    ...(emit === undefined ? {} : {
-      emit: (f, x) => {
-        const [a, left] = [f.local("v128"), f.local("i32")];
-        byRows(f, x.rows, x.lanes, left, [[x.a, x.aStride]], () => {
-          f.get(x.a).memory("v128.load").set(a).get(x.dst);
-          emit(f, a);
-          f.memory("v128.store").advance(x.dst, 16);
-        });
-      },
-    }),
+    ...(emit === undefined
+      ? {}
+      : {
+          emit: (f, x) => {
+            const [a, left] = [f.local("v128"), f.local("i32")];
+            byRows(f, x.rows, x.lanes, left, [[x.a, x.aStride]], () => {
+              f.get(x.a).memory("v128.load").set(a).get(x.dst);
+              emit(f, a);
+              f.memory("v128.store").advance(x.dst, 16);
+            });
+          },
+        }),
   });
 }
 
@@ -180,24 +201,44 @@ function binaryKernel(name: keyof typeof aluBinary): KernelRow {
       for (let row = 0, to = x.dst / 4; row < x.rows; row++) {
         const a = (x.a + row * x.aStride) / 4;
         const b = (x.b + row * x.bStride) / 4;
-        for (let lane = 0; lane < x.lanes; lane++) data[to++] = apply(data[a + lane] as number, data[b + lane] as number);
+        for (let lane = 0; lane < x.lanes; lane++)
+          data[to++] = apply(data[a + lane] as number, data[b + lane] as number);
       }
     },
-    ...(emit === undefined ? {} : {
-      emit: (f, x) => {
-        const [a, b, scratch, left] = [f.local("v128"), f.local("v128"), f.local("v128"), f.local("i32")];
-        byRows(f, x.rows, x.lanes, left, [[x.a, x.aStride], [x.b, x.bStride]], () => {
-          f.get(x.a).memory("v128.load").set(a).get(x.b).memory("v128.load").set(b).get(x.dst);
-          emit(f, a, b, scratch);
-          f.memory("v128.store").advance(x.dst, 16);
-        });
-      },
-    }),
+    ...(emit === undefined
+      ? {}
+      : {
+          emit: (f, x) => {
+            const [a, b, scratch, left] = [f.local("v128"), f.local("v128"), f.local("v128"), f.local("i32")];
+            byRows(
+              f,
+              x.rows,
+              x.lanes,
+              left,
+              [
+                [x.a, x.aStride],
+                [x.b, x.bStride],
+              ],
+              () => {
+                f.get(x.a).memory("v128.load").set(a).get(x.b).memory("v128.load").set(b).get(x.dst);
+                emit(f, a, b, scratch);
+                f.memory("v128.store").advance(x.dst, 16);
+              },
+            );
+          },
+        }),
   });
 }
 
 /** Runs `body` for each group of four lanes of each row; it advances the result's pointer, this the operands'. */
-function byRows(f: FunctionBody, rows: Local, lanes: Local, left: Local, operands: readonly (readonly [Local, Local])[], body: () => void): void {
+function byRows(
+  f: FunctionBody,
+  rows: Local,
+  lanes: Local,
+  left: Local,
+  operands: readonly (readonly [Local, Local])[],
+  body: () => void,
+): void {
   for (const [, stride] of operands) f.get(stride).get(lanes).i32(2).ops("i32.shl", "i32.sub").set(stride);
   f.countdown(rows, 1, () => {
     f.get(lanes).set(left);
@@ -221,10 +262,21 @@ const ternaryKernel = kernel(["dst", "a", "aStride", "b", "bStride", "c", "cStri
   },
   emit: (f, x) => {
     const [a, left] = [f.local("v128"), f.local("i32")];
-    byRows(f, x.rows, x.lanes, left, [[x.a, x.aStride], [x.b, x.bStride], [x.c, x.cStride]], () => {
-      f.get(x.a).memory("v128.load").set(a).get(x.dst).get(x.b).memory("v128.load").get(x.c).memory("v128.load");
-      isTrue(f, a).op("v128.bitselect").memory("v128.store").advance(x.dst, 16);
-    });
+    byRows(
+      f,
+      x.rows,
+      x.lanes,
+      left,
+      [
+        [x.a, x.aStride],
+        [x.b, x.bStride],
+        [x.c, x.cStride],
+      ],
+      () => {
+        f.get(x.a).memory("v128.load").set(a).get(x.dst).get(x.b).memory("v128.load").get(x.c).memory("v128.load");
+        isTrue(f, a).op("v128.bitselect").memory("v128.store").advance(x.dst, 16);
+      },
+    );
   },
 });
 
@@ -237,4 +289,6 @@ function aluKernel(name: AluFunction): KernelRow {
 const names = Object.keys(ALU_FUNCTIONS).filter((name): name is AluFunction => name in ALU_FUNCTIONS);
 
 export const aluKernelName = (name: AluFunction): string => `alu.${name}`;
-export const ALU_KERNELS: Readonly<Record<string, KernelRow>> = Object.fromEntries(names.map((name) => [aluKernelName(name), aluKernel(name)]));
+export const ALU_KERNELS: Readonly<Record<string, KernelRow>> = Object.fromEntries(
+  names.map((name) => [aluKernelName(name), aluKernel(name)]),
+);

@@ -30,7 +30,11 @@ const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
  */
 export function emitHalfToFloat(f: FunctionBody, bits: Local, magnitude: Local): FunctionBody {
   f.get(bits).i32(13).op("i32x4.shl").constantI32(0x0fffe000).op("v128.and").set(magnitude);
-  f.get(magnitude).constantI32(0x38800000).op("i32x4.add").constantF32(2 ** -14).op("f32x4.sub");
+  f.get(magnitude)
+    .constantI32(0x38800000)
+    .op("i32x4.add")
+    .constantF32(2 ** -14)
+    .op("f32x4.sub");
   f.get(magnitude).constantI32(0x38000000).op("i32x4.add");
   f.get(magnitude).constantI32(0x0f7fffff).op("i32x4.gt_s").constantI32(0x38000000).ops("v128.and", "i32x4.add");
   f.get(magnitude).constantI32(0x00800000).ops("i32x4.lt_s", "v128.bitselect");
@@ -55,7 +59,13 @@ export const MATRIX_KERNELS = {
     },
     emit: (f, a, { halfLanes }) => {
       const counter = f.local("i32");
-      const [half, bits, magnitude, value, bad] = [f.local("v128"), f.local("v128"), f.local("v128"), f.local("v128"), f.local("v128")];
+      const [half, bits, magnitude, value, bad] = [
+        f.local("v128"),
+        f.local("v128"),
+        f.local("v128"),
+        f.local("v128"),
+        f.local("v128"),
+      ];
       const flag = f.local("i32");
       f.get(a.loStride).i32(halfLanes).op("i32.sub").set(a.loStride);
       f.get(a.hiStride).i32(halfLanes).op("i32.sub").set(a.hiStride);
@@ -65,12 +75,30 @@ export const MATRIX_KERNELS = {
         f.constantI32(0).set(bad).i32(halfLanes).set(counter);
         f.countdown(counter, 8, () => {
           f.get(a.lo).memory("v128.load64_zero").get(a.hi).memory("v128.load64_zero").shuffle(INTERLEAVE_LOW).set(half);
-          f.get(half).constantI32(0x7fff7fff).op("v128.and").constantI32(0x7bff7bff).op("i16x8.gt_u").get(bad).op("v128.or").set(bad);
-          for (const [part, extend] of [[0, "i32x4.extend_low_i16x8_s"], [1, "i32x4.extend_high_i16x8_s"]] as const) {
+          f.get(half)
+            .constantI32(0x7fff7fff)
+            .op("v128.and")
+            .constantI32(0x7bff7bff)
+            .op("i16x8.gt_u")
+            .get(bad)
+            .op("v128.or")
+            .set(bad);
+          for (const [part, extend] of [
+            [0, "i32x4.extend_low_i16x8_s"],
+            [1, "i32x4.extend_high_i16x8_s"],
+          ] as const) {
             f.get(half).op(extend).set(bits);
             emitHalfToFloat(f, bits, magnitude).set(value);
-            f.get(a.dst).get(value).op("f64x2.promote_low_f32x4").memory("v128.store", part * 32);
-            f.get(a.dst).get(value).get(value).shuffle(HIGH_TWICE).op("f64x2.promote_low_f32x4").memory("v128.store", part * 32 + 16);
+            f.get(a.dst)
+              .get(value)
+              .op("f64x2.promote_low_f32x4")
+              .memory("v128.store", part * 32);
+            f.get(a.dst)
+              .get(value)
+              .get(value)
+              .shuffle(HIGH_TWICE)
+              .op("f64x2.promote_low_f32x4")
+              .memory("v128.store", part * 32 + 16);
           }
           f.advance(a.lo, 8).advance(a.hi, 8).advance(a.dst, 64);
         });
@@ -82,7 +110,28 @@ export const MATRIX_KERNELS = {
   }),
 
   loadPanels: kernel(
-    ["dst", "dstStep", "executions", "lanes", "lo0", "lo1", "lo2", "lo3", "loStride0", "loStride1", "loStride2", "loStride3", "hi0", "hi1", "hi2", "hi3", "hiStride0", "hiStride1", "hiStride2", "hiStride3"],
+    [
+      "dst",
+      "dstStep",
+      "executions",
+      "lanes",
+      "lo0",
+      "lo1",
+      "lo2",
+      "lo3",
+      "loStride0",
+      "loStride1",
+      "loStride2",
+      "loStride3",
+      "hi0",
+      "hi1",
+      "hi2",
+      "hi3",
+      "hiStride0",
+      "hiStride1",
+      "hiStride2",
+      "hiStride3",
+    ],
     {
       doc: "Weights: four fp16 columns (`lanes` values, a multiple of 8, along lanes of byte planes) become one panel, for each execution.",
       reference: (m, a) => {
@@ -95,7 +144,11 @@ export const MATRIX_KERNELS = {
         for (let execution = 0; execution < a.executions; execution++) {
           columns.forEach(([lo, loStride, hi, hiStride], column) => {
             for (let k = 0; k < a.lanes; k++) {
-              m.f64[(a.dst + execution * a.dstStep) / 8 + k * PANEL + column] = halfAt(m.u8, lo + execution * loStride + k, hi + execution * hiStride + k);
+              m.f64[(a.dst + execution * a.dstStep) / 8 + k * PANEL + column] = halfAt(
+                m.u8,
+                lo + execution * loStride + k,
+                hi + execution * hiStride + k,
+              );
             }
           });
         }
@@ -103,10 +156,38 @@ export const MATRIX_KERNELS = {
       emit: (f, a) => {
         const [counter, to] = [f.local("i32"), f.local("i32")];
         const columns = [
-          { lo: a.lo0, loStride: a.loStride0, hi: a.hi0, hiStride: a.hiStride0, half: f.local("v128"), value: f.local("v128") },
-          { lo: a.lo1, loStride: a.loStride1, hi: a.hi1, hiStride: a.hiStride1, half: f.local("v128"), value: f.local("v128") },
-          { lo: a.lo2, loStride: a.loStride2, hi: a.hi2, hiStride: a.hiStride2, half: f.local("v128"), value: f.local("v128") },
-          { lo: a.lo3, loStride: a.loStride3, hi: a.hi3, hiStride: a.hiStride3, half: f.local("v128"), value: f.local("v128") },
+          {
+            lo: a.lo0,
+            loStride: a.loStride0,
+            hi: a.hi0,
+            hiStride: a.hiStride0,
+            half: f.local("v128"),
+            value: f.local("v128"),
+          },
+          {
+            lo: a.lo1,
+            loStride: a.loStride1,
+            hi: a.hi1,
+            hiStride: a.hiStride1,
+            half: f.local("v128"),
+            value: f.local("v128"),
+          },
+          {
+            lo: a.lo2,
+            loStride: a.loStride2,
+            hi: a.hi2,
+            hiStride: a.hiStride2,
+            half: f.local("v128"),
+            value: f.local("v128"),
+          },
+          {
+            lo: a.lo3,
+            loStride: a.loStride3,
+            hi: a.hi3,
+            hiStride: a.hiStride3,
+            half: f.local("v128"),
+            value: f.local("v128"),
+          },
         ] as const;
         const [bits, magnitude, pair] = [f.local("v128"), f.local("v128"), f.local("v128")];
         for (const { loStride, hiStride } of columns) {
@@ -120,16 +201,33 @@ export const MATRIX_KERNELS = {
               f.get(lo).memory("v128.load64_zero").get(hi).memory("v128.load64_zero").shuffle(INTERLEAVE_LOW).set(half);
               f.advance(lo, 8).advance(hi, 8);
             }
-            for (const [part, extend] of [[0, "i32x4.extend_low_i16x8_s"], [1, "i32x4.extend_high_i16x8_s"]] as const) {
+            for (const [part, extend] of [
+              [0, "i32x4.extend_low_i16x8_s"],
+              [1, "i32x4.extend_high_i16x8_s"],
+            ] as const) {
               for (const { half, value } of columns) {
                 f.get(half).op(extend).set(bits);
                 emitHalfToFloat(f, bits, magnitude).set(value);
               }
-              for (const [left, right, at] of [[columns[0], columns[1], 0], [columns[2], columns[3], 16]] as const) {
-                for (const [words, k] of [[WORDS_LOW, 0], [WORDS_HIGH, 2]] as const) {
+              for (const [left, right, at] of [
+                [columns[0], columns[1], 0],
+                [columns[2], columns[3], 16],
+              ] as const) {
+                for (const [words, k] of [
+                  [WORDS_LOW, 0],
+                  [WORDS_HIGH, 2],
+                ] as const) {
                   f.get(left.value).get(right.value).shuffle(words).set(pair);
-                  f.get(to).get(pair).op("f64x2.promote_low_f32x4").memory("v128.store", (part * 4 + k) * 32 + at);
-                  f.get(to).get(pair).get(pair).shuffle(HIGH_TWICE).op("f64x2.promote_low_f32x4").memory("v128.store", (part * 4 + k + 1) * 32 + at);
+                  f.get(to)
+                    .get(pair)
+                    .op("f64x2.promote_low_f32x4")
+                    .memory("v128.store", (part * 4 + k) * 32 + at);
+                  f.get(to)
+                    .get(pair)
+                    .get(pair)
+                    .shuffle(HIGH_TWICE)
+                    .op("f64x2.promote_low_f32x4")
+                    .memory("v128.store", (part * 4 + k + 1) * 32 + at);
                 }
               }
             }
@@ -142,19 +240,38 @@ export const MATRIX_KERNELS = {
     },
   ),
 
-  loadColumns: kernel(["dst", "panelStep", "column", "columnStep", "executions", "lo", "loStride", "hi", "hiStride", "first", "lanes", "from", "to"], {
-    doc: "Weights, the general case: one fp16 column an execution, any window of lanes; zero from `from` to `to` outside the window.",
-    reference: (m, a) => {
-      for (let execution = 0; execution < a.executions; execution++) {
-        const column = a.column + execution * a.columnStep;
-        const base = (a.dst + Math.floor(column / PANEL) * a.panelStep) / 8 + (column % PANEL);
-        for (let k = a.from; k < a.to; k++) {
-          const kept = k >= a.first && k < a.first + a.lanes;
-          m.f64[base + k * PANEL] = kept ? halfAt(m.u8, a.lo + execution * a.loStride + k, a.hi + execution * a.hiStride + k) : 0;
+  loadColumns: kernel(
+    [
+      "dst",
+      "panelStep",
+      "column",
+      "columnStep",
+      "executions",
+      "lo",
+      "loStride",
+      "hi",
+      "hiStride",
+      "first",
+      "lanes",
+      "from",
+      "to",
+    ],
+    {
+      doc: "Weights, the general case: one fp16 column an execution, any window of lanes; zero from `from` to `to` outside the window.",
+      reference: (m, a) => {
+        for (let execution = 0; execution < a.executions; execution++) {
+          const column = a.column + execution * a.columnStep;
+          const base = (a.dst + Math.floor(column / PANEL) * a.panelStep) / 8 + (column % PANEL);
+          for (let k = a.from; k < a.to; k++) {
+            const kept = k >= a.first && k < a.first + a.lanes;
+            m.f64[base + k * PANEL] = kept
+              ? halfAt(m.u8, a.lo + execution * a.loStride + k, a.hi + execution * a.hiStride + k)
+              : 0;
+          }
         }
-      }
+      },
     },
-  }),
+  ),
 
   multiply: kernel(["a", "w", "c", "rows", "panels", "count", "panelStep", "cStride", "add"], {
     doc: "Product of activation rows and weight panels over `count` values of k, set into or added to fp32 rows.",
@@ -164,7 +281,9 @@ export const MATRIX_KERNELS = {
           for (let column = 0; column < PANEL; column++) {
             let sum = 0;
             for (let k = 0; k < a.count; k++) {
-              sum += (m.f64[a.a / 8 + row * halfLanes + k] as number) * (m.f64[(a.w + panel * a.panelStep) / 8 + k * PANEL + column] as number);
+              sum +=
+                (m.f64[a.a / 8 + row * halfLanes + k] as number) *
+                (m.f64[(a.w + panel * a.panelStep) / 8 + k * PANEL + column] as number);
             }
             const at = (a.c + row * a.cStride) / 4 + panel * PANEL + column;
             m.f32[at] = a.add === 0 ? sum : (m.f32[at] as number) + fround(sum);
@@ -174,7 +293,14 @@ export const MATRIX_KERNELS = {
     },
     emit: (f, a, { fma, halfLanes }) => {
       const rowBytes = halfLanes * 8;
-      const [from, to, row, weights, end, left] = [f.local("i32"), f.local("i32"), f.local("i32"), f.local("i32"), f.local("i32"), f.local("i32")];
+      const [from, to, row, weights, end, left] = [
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+      ];
       const sums = Array.from({ length: ROWS }, () => [f.local("v128"), f.local("v128")] as const);
       const [w0, w1, value] = [f.local("v128"), f.local("v128"), f.local("v128")];
       const block = (rows: number): void => {
@@ -198,7 +324,12 @@ export const MATRIX_KERNELS = {
           f.advance(from, 8).advance(weights, 32);
         });
         for (const [low, high] of sums.slice(0, rows)) {
-          f.get(low).op("f32x4.demote_f64x2_zero").get(high).op("f32x4.demote_f64x2_zero").shuffle(LOW_PAIRS).set(value);
+          f.get(low)
+            .op("f32x4.demote_f64x2_zero")
+            .get(high)
+            .op("f32x4.demote_f64x2_zero")
+            .shuffle(LOW_PAIRS)
+            .set(value);
           f.get(a.add).when(() => f.get(to).memory("v128.load").get(value).op("f32x4.add").set(value));
           f.get(to).get(value).memory("v128.store").advanceBy(to, a.cStride);
         }
@@ -245,7 +376,8 @@ export const MATRIX_KERNELS = {
       for (let execution = 0; execution < a.executions; execution++) {
         const base = a.dst / 2 + (a.column + execution * a.columnStep) * a.width;
         for (let k = 0; k < a.width; k++) {
-          m.i16[base + k] = k >= a.first && k < a.first + a.lanes ? (m.i8[a.src + execution * a.srcStride + k] as number) : 0;
+          m.i16[base + k] =
+            k >= a.first && k < a.first + a.lanes ? (m.i8[a.src + execution * a.srcStride + k] as number) : 0;
         }
       }
     },
@@ -257,14 +389,21 @@ export const MATRIX_KERNELS = {
       for (let row = 0; row < a.rows; row++) {
         for (let column = 0; column < a.columns; column++) {
           let sum = 0;
-          for (let k = 0; k < a.width; k++) sum += (m.i8[a.a + row * a.aStride + k] as number) * (m.i16[a.w / 2 + column * a.width + k] as number);
+          for (let k = 0; k < a.width; k++)
+            sum += (m.i8[a.a + row * a.aStride + k] as number) * (m.i16[a.w / 2 + column * a.width + k] as number);
           const at = (a.c + row * a.cStride) / 4 + column;
           m.i32[at] = a.add === 0 ? sum : (m.i32[at] as number) + sum;
         }
       }
     },
     emit: (f, a) => {
-      const [from, to, weights, left, next] = [f.local("i32"), f.local("i32"), f.local("i32"), f.local("i32"), f.local("i32")];
+      const [from, to, weights, left, next] = [
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+        f.local("i32"),
+      ];
       const [counter, rowBytes] = [f.local("i32"), f.local("i32")];
       const sums = Array.from({ length: PANEL }, () => f.local("v128"));
       const [bytes, low, high] = [f.local("v128"), f.local("v128"), f.local("v128")];
@@ -280,19 +419,40 @@ export const MATRIX_KERNELS = {
             f.get(weights).set(next);
             for (const sum of sums) {
               f.get(next).memory("v128.load").get(low).op("i32x4.dot_i16x8_s");
-              f.get(next).memory("v128.load", 16).get(high).op("i32x4.dot_i16x8_s").op("i32x4.add").get(sum).op("i32x4.add").set(sum);
+              f.get(next)
+                .memory("v128.load", 16)
+                .get(high)
+                .op("i32x4.dot_i16x8_s")
+                .op("i32x4.add")
+                .get(sum)
+                .op("i32x4.add")
+                .set(sum);
               f.advanceBy(next, rowBytes);
             }
             f.advance(from, 16).advance(weights, 32);
           });
           const [s0 = 0, s1 = 0, s2 = 0, s3 = 0] = sums;
-          for (const [left, right, into] of [[s0, s1, low], [s2, s3, high]] as const) {
-            f.get(left).get(right).shuffle(WORDS_LOW).get(left).get(right).shuffle(WORDS_HIGH).op("i32x4.add").set(into);
+          for (const [left, right, into] of [
+            [s0, s1, low],
+            [s2, s3, high],
+          ] as const) {
+            f.get(left)
+              .get(right)
+              .shuffle(WORDS_LOW)
+              .get(left)
+              .get(right)
+              .shuffle(WORDS_HIGH)
+              .op("i32x4.add")
+              .set(into);
           }
           f.get(low).get(high).shuffle(LOW_PAIRS).get(low).get(high).shuffle(HIGH_PAIRS).op("i32x4.add").set(bytes);
           f.get(a.add).when(() => f.get(to).memory("v128.load").get(bytes).op("i32x4.add").set(bytes));
           f.get(to).get(bytes).memory("v128.store").advance(to, 16);
-          f.get(weights).get(rowBytes).i32(PANEL - 1).ops("i32.mul", "i32.add").set(weights);
+          f.get(weights)
+            .get(rowBytes)
+            .i32(PANEL - 1)
+            .ops("i32.mul", "i32.add")
+            .set(weights);
         });
         f.advanceBy(a.a, a.aStride).advanceBy(a.c, a.cStride);
       });
@@ -302,4 +462,5 @@ export const MATRIX_KERNELS = {
 
 const HIGH_PAIRS = [8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31];
 
-const halfAt = (bytes: Uint8Array, lo: number, hi: number): number => f16ToF32((bytes[lo] as number) | ((bytes[hi] as number) << 8));
+const halfAt = (bytes: Uint8Array, lo: number, hi: number): number =>
+  f16ToF32((bytes[lo] as number) | ((bytes[hi] as number) << 8));

@@ -15,7 +15,16 @@ import { emitHalfToFloat, INTERLEAVE_HIGH, INTERLEAVE_LOW } from "./kernels-matr
 import type { FunctionBody, Local } from "./wasm-emitter.js";
 
 /** Stream types by number, as kernels are given them. */
-export const TYPE_NUMBERS: Readonly<Record<StreamType, number>> = { f16: 0, f32: 1, i32: 2, i16: 3, u16: 4, i8: 5, u8: 6, bool: 7 };
+export const TYPE_NUMBERS: Readonly<Record<StreamType, number>> = {
+  f16: 0,
+  f32: 1,
+  i32: 2,
+  i16: 3,
+  u16: 4,
+  i8: 5,
+  u8: 6,
+  bool: 7,
+};
 
 const EVEN_BYTES = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
 const FOURTH_BYTES = [0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28];
@@ -31,7 +40,14 @@ function emitFloatToHalf(f: FunctionBody, value: Local, magnitude: Local): Funct
   f.constantI32(0x7e00);
   // Subnormals: adding 0.5 rounds to the fp16 grid. Normals: half a unit less one, plus the lowest kept bit, then shift.
   f.get(magnitude).constantF32(0.5).op("f32x4.add").constantI32(0x3f000000).op("i32x4.sub");
-  f.get(magnitude).constantI32(0x38000000 - 0xfff).op("i32x4.sub").get(magnitude).i32(13).op("i32x4.shr_u").constantI32(1).op("v128.and");
+  f.get(magnitude)
+    .constantI32(0x38000000 - 0xfff)
+    .op("i32x4.sub")
+    .get(magnitude)
+    .i32(13)
+    .op("i32x4.shr_u")
+    .constantI32(1)
+    .op("v128.and");
   f.op("i32x4.add").i32(13).op("i32x4.shr_s").constantI32(0x7c00).op("i32x4.min_s");
   f.get(magnitude).constantI32(0x38800000).ops("i32x4.lt_s", "v128.bitselect");
   f.get(value).i32(16).op("i32x4.shr_u").constantI32(0x8000).ops("v128.and", "v128.or");
@@ -99,17 +115,20 @@ export const STREAM_KERNELS = {
       f.countdown(a.rows, 1, () => {
         f.get(a.src).set(from).get(a.dst).set(to).get(a.lanes).set(left);
         f.countdown(left, 16, () => {
-          f.get(a.laneStride).i32(2).op("i32.gt_s").when(
-            () => {
-              f.get(from).memory("v128.load").get(from).memory("v128.load", 16).shuffle(FOURTH_BYTES);
-              f.get(from).memory("v128.load", 32).get(from).memory("v128.load", 48).shuffle(FOURTH_BYTES);
-              f.shuffle(LOW_PAIRS).set(joined).advance(from, 64);
-            },
-            () => {
-              f.get(from).memory("v128.load").get(from).memory("v128.load", 16).shuffle(EVEN_BYTES).set(joined);
-              f.advance(from, 32);
-            },
-          );
+          f.get(a.laneStride)
+            .i32(2)
+            .op("i32.gt_s")
+            .when(
+              () => {
+                f.get(from).memory("v128.load").get(from).memory("v128.load", 16).shuffle(FOURTH_BYTES);
+                f.get(from).memory("v128.load", 32).get(from).memory("v128.load", 48).shuffle(FOURTH_BYTES);
+                f.shuffle(LOW_PAIRS).set(joined).advance(from, 64);
+              },
+              () => {
+                f.get(from).memory("v128.load").get(from).memory("v128.load", 16).shuffle(EVEN_BYTES).set(joined);
+                f.advance(from, 32);
+              },
+            );
           f.get(to).get(joined).memory("v128.store").advance(to, 16);
         });
         f.advanceBy(a.dst, a.dstStride).advanceBy(a.src, a.srcStride);
@@ -122,7 +141,9 @@ export const STREAM_KERNELS = {
     reference: (m, a) => {
       for (let row = 0, to = a.dst / 4; row < a.rows; row++) {
         for (let lane = 0; lane < a.lanes; lane++) {
-          m.f32[to++] = readHalf((m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8));
+          m.f32[to++] = readHalf(
+            (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8),
+          );
         }
       }
     },
@@ -150,7 +171,8 @@ export const STREAM_KERNELS = {
     doc: "Whole fp16 elements to fp32.",
     reference: (m, a) => {
       for (let row = 0, to = a.dst / 4; row < a.rows; row++) {
-        for (let lane = 0; lane < a.lanes; lane++) m.f32[to++] = readHalf(m.u16[(a.src + row * a.srcStride) / 2 + lane] as number);
+        for (let lane = 0; lane < a.lanes; lane++)
+          m.f32[to++] = readHalf(m.u16[(a.src + row * a.srcStride) / 2 + lane] as number);
       }
     },
     emit: (f, a) => {
@@ -174,12 +196,21 @@ export const STREAM_KERNELS = {
       for (let row = 0, to = a.dst / 4; row < a.rows; row++) {
         for (let lane = 0; lane < a.lanes; lane++) {
           const at = (plane: number, stride: number): number => m.u8[plane + row * stride + lane] as number;
-          m.i32[to++] = at(a.b0, a.b0Stride) | (at(a.b1, a.b1Stride) << 8) | (at(a.b2, a.b2Stride) << 16) | (at(a.b3, a.b3Stride) << 24);
+          m.i32[to++] =
+            at(a.b0, a.b0Stride) |
+            (at(a.b1, a.b1Stride) << 8) |
+            (at(a.b2, a.b2Stride) << 16) |
+            (at(a.b3, a.b3Stride) << 24);
         }
       }
     },
     emit: (f, a) => {
-      const planes = [[a.b0, a.b0Stride], [a.b1, a.b1Stride], [a.b2, a.b2Stride], [a.b3, a.b3Stride]] as const;
+      const planes = [
+        [a.b0, a.b0Stride],
+        [a.b1, a.b1Stride],
+        [a.b2, a.b2Stride],
+        [a.b3, a.b3Stride],
+      ] as const;
       const values = planes.map(() => f.local("v128"));
       const [left, low, high] = [f.local("i32"), f.local("v128"), f.local("v128")];
       for (const [, stride] of planes) lessLanes(f, stride, a.lanes, 1);
@@ -187,13 +218,24 @@ export const STREAM_KERNELS = {
         f.get(a.lanes).set(left);
         f.countdown(left, 16, () => {
           planes.forEach(([plane], index) => {
-            f.get(plane).memory("v128.load").set(values[index] ?? 0).advance(plane, 16);
+            f.get(plane)
+              .memory("v128.load")
+              .set(values[index] ?? 0)
+              .advance(plane, 16);
           });
           const [v0 = 0, v1 = 0, v2 = 0, v3 = 0] = values;
           [INTERLEAVE_LOW, INTERLEAVE_HIGH].forEach((pattern, part) => {
             f.get(v0).get(v1).shuffle(pattern).set(low).get(v2).get(v3).shuffle(pattern).set(high);
-            f.get(a.dst).get(low).get(high).shuffle(HALVES_LOW).memory("v128.store", part * 32);
-            f.get(a.dst).get(low).get(high).shuffle(HALVES_HIGH).memory("v128.store", part * 32 + 16);
+            f.get(a.dst)
+              .get(low)
+              .get(high)
+              .shuffle(HALVES_LOW)
+              .memory("v128.store", part * 32);
+            f.get(a.dst)
+              .get(low)
+              .get(high)
+              .shuffle(HALVES_HIGH)
+              .memory("v128.store", part * 32 + 16);
           });
           f.advance(a.dst, 64);
         });
@@ -207,7 +249,8 @@ export const STREAM_KERNELS = {
     reference: (m, a) => {
       for (let row = 0, to = a.dst / 2; row < a.rows; row++) {
         for (let lane = 0; lane < a.lanes; lane++) {
-          m.u16[to++] = (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+          m.u16[to++] =
+            (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
         }
       }
     },
@@ -233,10 +276,12 @@ export const STREAM_KERNELS = {
     reference: (m, a) => {
       for (let row = 0, to = a.dst / 4; row < a.rows; row++) {
         for (let lane = 0; lane < a.lanes; lane++, to++) {
-          const at = (plane: number, stride: number): number => m.u8[plane + row * stride + lane * a.laneStride] as number;
+          const at = (plane: number, stride: number): number =>
+            m.u8[plane + row * stride + lane * a.laneStride] as number;
           const low = at(a.b0, a.b0Stride);
           const pair = a.type < 5 ? low | (at(a.b1, a.b1Stride) << 8) : low;
-          const word = a.type === 1 || a.type === 2 ? pair | (at(a.b2, a.b2Stride) << 16) | (at(a.b3, a.b3Stride) << 24) : pair;
+          const word =
+            a.type === 1 || a.type === 2 ? pair | (at(a.b2, a.b2Stride) << 16) | (at(a.b3, a.b3Stride) << 24) : pair;
           if (a.type === 0) m.f32[to] = readHalf(word);
           else if (a.type === 3) m.i32[to] = (word << 16) >> 16;
           else if (a.type === 5) m.i32[to] = (word << 24) >> 24;
@@ -251,7 +296,8 @@ export const STREAM_KERNELS = {
     doc: "int32 rows to fp32, nearest even.",
     reference: (m, a) => {
       for (let row = 0, to = a.dst / 4; row < a.rows; row++) {
-        for (let lane = 0; lane < a.lanes; lane++) m.f32[to++] = m.i32[(a.src + row * a.srcStride) / 4 + lane] as number;
+        for (let lane = 0; lane < a.lanes; lane++)
+          m.f32[to++] = m.i32[(a.src + row * a.srcStride) / 4 + lane] as number;
       }
     },
     emit: (f, a) => {
@@ -272,7 +318,8 @@ export const STREAM_KERNELS = {
     doc: "fp32 rows to int32: nearest even, saturating, NaN gives 0.",
     reference: (m, a) => {
       for (let row = 0, to = a.dst / 4; row < a.rows; row++) {
-        for (let lane = 0; lane < a.lanes; lane++) m.i32[to++] = saturate(m.f32[(a.src + row * a.srcStride) / 4 + lane] as number, -0x80000000, 0x7fffffff);
+        for (let lane = 0; lane < a.lanes; lane++)
+          m.i32[to++] = saturate(m.f32[(a.src + row * a.srcStride) / 4 + lane] as number, -0x80000000, 0x7fffffff);
       }
     },
   }),
@@ -307,7 +354,12 @@ export const STREAM_KERNELS = {
       const value = f.local("v128");
       f.countdown(a.count, 4, () => {
         f.get(a.src).memory("v128.load").set(value).get(a.dst).constantI32(F32_NAN_BITS).get(value);
-        f.get(value).get(value).ops("f32x4.ne", "v128.bitselect").memory("v128.store").advance(a.dst, 16).advance(a.src, 16);
+        f.get(value)
+          .get(value)
+          .ops("f32x4.ne", "v128.bitselect")
+          .memory("v128.store")
+          .advance(a.dst, 16)
+          .advance(a.src, 16);
       });
     },
   }),
@@ -364,40 +416,80 @@ export const STREAM_KERNELS = {
     },
   }),
 
-  gatherRows: kernel(["dst", "slice", "lo", "loStride", "hi", "hiStride", "rows", "lanes", "superlane", "limit", "flags", "fault", "burst", "first"], {
-    doc: "MEM gather: for every superlane its own row. An address at or above `limit`, or a row without flag, goes to `fault`.",
-    reference: (m, a) => {
-      for (let row = 0; row < a.rows; row++) {
-        for (let lane = 0; lane < a.lanes; lane += a.superlane) {
-          const address = (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
-          const kind = address >= a.limit ? 1 : m.u8[a.flags + address] === 0 ? 2 : 0;
-          if (kind !== 0) {
-            reportAddress(m, a.fault, kind, a.burst, a.first + row, address);
-            return;
+  gatherRows: kernel(
+    [
+      "dst",
+      "slice",
+      "lo",
+      "loStride",
+      "hi",
+      "hiStride",
+      "rows",
+      "lanes",
+      "superlane",
+      "limit",
+      "flags",
+      "fault",
+      "burst",
+      "first",
+    ],
+    {
+      doc: "MEM gather: for every superlane its own row. An address at or above `limit`, or a row without flag, goes to `fault`.",
+      reference: (m, a) => {
+        for (let row = 0; row < a.rows; row++) {
+          for (let lane = 0; lane < a.lanes; lane += a.superlane) {
+            const address =
+              (m.u8[a.lo + row * a.loStride + lane] as number) |
+              ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+            const kind = address >= a.limit ? 1 : m.u8[a.flags + address] === 0 ? 2 : 0;
+            if (kind !== 0) {
+              reportAddress(m, a.fault, kind, a.burst, a.first + row, address);
+              return;
+            }
+            const from = a.slice + address * a.lanes + lane;
+            m.u8.copyWithin(a.dst + row * a.lanes + lane, from, from + a.superlane);
           }
-          const from = a.slice + address * a.lanes + lane;
-          m.u8.copyWithin(a.dst + row * a.lanes + lane, from, from + a.superlane);
         }
-      }
+      },
     },
-  }),
+  ),
 
-  scatterRows: kernel(["slice", "src", "srcStride", "lo", "loStride", "hi", "hiStride", "rows", "lanes", "superlane", "limit", "fault", "burst", "first"], {
-    doc: "MEM scatter: every superlane to its own row. An address at or above `limit` goes to `fault`.",
-    reference: (m, a) => {
-      for (let row = 0; row < a.rows; row++) {
-        for (let lane = 0; lane < a.lanes; lane += a.superlane) {
-          const address = (m.u8[a.lo + row * a.loStride + lane] as number) | ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
-          if (address >= a.limit) {
-            reportAddress(m, a.fault, 1, a.burst, a.first + row, address);
-            return;
+  scatterRows: kernel(
+    [
+      "slice",
+      "src",
+      "srcStride",
+      "lo",
+      "loStride",
+      "hi",
+      "hiStride",
+      "rows",
+      "lanes",
+      "superlane",
+      "limit",
+      "fault",
+      "burst",
+      "first",
+    ],
+    {
+      doc: "MEM scatter: every superlane to its own row. An address at or above `limit` goes to `fault`.",
+      reference: (m, a) => {
+        for (let row = 0; row < a.rows; row++) {
+          for (let lane = 0; lane < a.lanes; lane += a.superlane) {
+            const address =
+              (m.u8[a.lo + row * a.loStride + lane] as number) |
+              ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+            if (address >= a.limit) {
+              reportAddress(m, a.fault, 1, a.burst, a.first + row, address);
+              return;
+            }
+            const from = a.src + row * a.srcStride + lane;
+            m.u8.copyWithin(a.slice + address * a.lanes + lane, from, from + a.superlane);
           }
-          const from = a.src + row * a.srcStride + lane;
-          m.u8.copyWithin(a.slice + address * a.lanes + lane, from, from + a.superlane);
         }
-      }
+      },
     },
-  }),
+  ),
 
   transpose: kernel(["dst", "src", "rows", "lanes", "superlane"], {
     doc: "SXM: in each superlane stream j, lane i becomes stream i, lane j; a row is `superlane` byte vectors one after another.",
@@ -407,7 +499,9 @@ export const STREAM_KERNELS = {
         for (let stream = 0; stream < a.superlane; stream++) {
           for (let lane = 0; lane < a.lanes; lane++) {
             const within = lane % a.superlane;
-            m.u8[a.dst + base + stream * a.lanes + lane] = m.u8[a.src + base + within * a.lanes + lane - within + stream] as number;
+            m.u8[a.dst + base + stream * a.lanes + lane] = m.u8[
+              a.src + base + within * a.lanes + lane - within + stream
+            ] as number;
           }
         }
       }
@@ -419,7 +513,14 @@ const HALVES_LOW = [0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23];
 const HALVES_HIGH = [8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31];
 
 /** Words of a fault: 1 for an address out of range or 2 for an unwritten row, burst, execution, address. */
-function reportAddress(m: MachineMemory, fault: number, kind: number, burst: number, execution: number, address: number): void {
+function reportAddress(
+  m: MachineMemory,
+  fault: number,
+  kind: number,
+  burst: number,
+  execution: number,
+  address: number,
+): void {
   if (m.i32[fault / 4] !== 0) return;
   m.i32.set([kind, burst, execution, address], fault / 4);
 }

@@ -7,7 +7,7 @@
  */
 
 import { setFlagsFromString } from "node:v8";
-import { type EmitOptions, type KernelRow, type MachineMemory } from "./kernel-table.js";
+import type { EmitOptions, KernelRow, MachineMemory } from "./kernel-table.js";
 import { ALU_KERNELS } from "./kernels-alu.js";
 import { MATRIX_KERNELS } from "./kernels-matrix.js";
 import { STREAM_KERNELS } from "./kernels-stream.js";
@@ -46,7 +46,8 @@ function probe(fma: boolean): Uint8Array<ArrayBuffer> {
 /** Functions in the order of KERNEL_NAMES. */
 export function bindKernels(memory: MachineMemory, engine: Engine, halfLanes: number): readonly BoundKernel[] {
   const options: EmitOptions = { fma: engine === "fma", halfLanes };
-  const emitted = engine === "plain" || halfLanes % 8 !== 0 ? new Map<string, BoundKernel>() : instantiate(memory, options);
+  const emitted =
+    engine === "plain" || halfLanes % 8 !== 0 ? new Map<string, BoundKernel>() : instantiate(memory, options);
   return KERNEL_NAMES.map((name) => emitted.get(name) ?? bindReference(KERNELS[name] as KernelRow, memory, options));
 }
 
@@ -58,7 +59,10 @@ function instantiate(memory: MachineMemory, options: EmitOptions): Map<string, B
     row.arguments.forEach((argument, index) => {
       const local = body.local("i32");
       locals[argument] = local;
-      body.get(0).memory("i32.load", index * 4).set(local);
+      body
+        .get(0)
+        .memory("i32.load", index * 4)
+        .set(local);
     });
     row.emit(body, locals, options);
     return [{ name, body }];

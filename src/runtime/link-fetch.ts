@@ -32,7 +32,11 @@ export function expandFetches(program: MachineProgram, match: (program: MachineP
 }
 
 /** The program with all text that is known now; undefined if there is no more. */
-function fetchOnce(program: MachineProgram, { tables, matches }: Matched, done: Set<string>): MachineProgram | undefined {
+function fetchOnce(
+  program: MachineProgram,
+  { tables, matches }: Matched,
+  done: Set<string>,
+): MachineProgram | undefined {
   const { target } = program;
   const fetches: { chip: number; queue: number; burst: number; index: number; cycle: number }[] = [];
   for (let burst = 0; burst < tables.instructions.length; burst++) {
@@ -54,9 +58,11 @@ function fetchOnce(program: MachineProgram, { tables, matches }: Matched, done: 
     done.add(name);
     const start = Math.max(queueEnd(target, instructions), cycle + target.timing.ifetch);
     const fetched = decodeQueue(target, queue, text).instructions;
-    if (fetched.some(({ op }) => op === "deskew")) raiseAt(tables, "LPU4017", burst, cycle, "fetched text cannot hold deskew");
+    if (fetched.some(({ op }) => op === "deskew"))
+      raiseAt(tables, "LPU4017", burst, cycle, "fetched text cannot hold deskew");
     const { origin } = tables.instructions[burst] ?? { origin: 0 };
-    for (const instruction of fetched) instructions.push({ ...instruction, cycle: instruction.cycle + start - target.timing.barrier, origin });
+    for (const instruction of fetched)
+      instructions.push({ ...instruction, cycle: instruction.cycle + start - target.timing.barrier, origin });
     grown ||= fetched.length > 0;
   }
   return grown ? { ...program, chips } : undefined;
@@ -66,28 +72,45 @@ function fetchOnce(program: MachineProgram, { tables, matches }: Matched, done: 
 function queueEnd(target: Target, instructions: readonly TimedInstruction[]): number {
   return instructions.reduce((end, { op, cycle, count, interval, fields }) => {
     const layout = layoutOf(target).byName.get(op);
-    const free = op === "nop" ? cycle + Math.max(Number(fields["cycles"]), 1) : layout === undefined ? cycle + 1 : nextDispatch(layout, cycle, count, interval);
+    const free =
+      op === "nop"
+        ? cycle + Math.max(Number(fields["cycles"]), 1)
+        : layout === undefined
+          ? cycle + 1
+          : nextDispatch(layout, cycle, count, interval);
     return Math.max(end, free);
   }, 0);
 }
 
 /** Text of one execution, with the Sync that the decoder expects; undefined while its source is not known. */
-function fetchedText(program: MachineProgram, { tables, matches }: Matched, burst: number, index: number): Uint8Array | undefined {
+function fetchedText(
+  program: MachineProgram,
+  { tables, matches }: Matched,
+  burst: number,
+  index: number,
+): Uint8Array | undefined {
   const first = tables.takeFirst.at(burst);
   const cycle = tables.cycle.at(burst) + index * tables.interval.at(burst);
   const bytes: number[] = [];
   for (let entry = first; entry < tables.takeFirst.at(burst + 1); entry++) {
     const vector = constantVector(program, { tables, matches }, entry, index);
     if (vector === "unknown") return undefined;
-    if (vector === "data") return raiseAt(tables, "LPU4017", burst, cycle, "expected program text from rows that are constant");
+    if (vector === "data")
+      return raiseAt(tables, "LPU4017", burst, cycle, "expected program text from rows that are constant");
     bytes.push(...vector);
   }
   const length = (bytes[0] ?? 0) | ((bytes[1] ?? 0) << 8);
-  if (length > bytes.length - 2) raiseAt(tables, "LPU4017", burst, cycle, `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
+  if (length > bytes.length - 2)
+    raiseAt(tables, "LPU4017", burst, cycle, `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
   return Uint8Array.of(ISA.sync.opcode, ...bytes.slice(2, 2 + length));
 }
 
-function constantVector(program: MachineProgram, { tables, matches }: Matched, entry: number, index: number): Uint8Array | "unknown" | "data" {
+function constantVector(
+  program: MachineProgram,
+  { tables, matches }: Matched,
+  entry: number,
+  index: number,
+): Uint8Array | "unknown" | "data" {
   const first = matches.first[entry] as number;
   for (let segment = first; segment < first + (matches.count[entry] as number); segment++) {
     const at = segment * SEGMENT_SIZE;
@@ -105,14 +128,21 @@ function constantVector(program: MachineProgram, { tables, matches }: Matched, e
 }
 
 /** Bytes of a row that is constant from beginning to end. */
-function constantRow({ target, chips }: MachineProgram, chip: number, queue: number, row: number): Uint8Array | undefined {
+function constantRow(
+  { target, chips }: MachineProgram,
+  chip: number,
+  queue: number,
+  row: number,
+): Uint8Array | undefined {
   const { hemisphere, index } = queuePlace(target, queue);
   const changed = chips[chip]?.queues[queue]?.some(({ op, fields, count, step }) => {
     if (op === "scatter") return true;
     if (op !== "write") return false;
     return Array.from({ length: count }, (_, i) => Number(fields["address"]) + i * step).includes(row);
   });
-  const block = chips[chip]?.constants.find((one) => one.hemisphere === hemisphere && one.slice === index && row >= one.row && row < one.row + one.rows);
+  const block = chips[chip]?.constants.find(
+    (one) => one.hemisphere === hemisphere && one.slice === index && row >= one.row && row < one.row + one.rows,
+  );
   if (changed === true || block === undefined) return undefined;
   const from = (row - block.row) * target.lanes;
   return block.bytes().subarray(from, from + target.lanes);

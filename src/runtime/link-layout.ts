@@ -126,7 +126,8 @@ export class Layout {
     const stride = this.lanes * (width === 0 ? end - first : width);
     let streams = -1;
     for (let entry = first; entry < end; entry++) {
-      if (tables.gives.at(entry * ENTRY_SIZE + ENTRY.slot) === RAW_SLOT) this.ofGive[entry] = this.addBuffer(count, this.lanes * 4);
+      if (tables.gives.at(entry * ENTRY_SIZE + ENTRY.slot) === RAW_SLOT)
+        this.ofGive[entry] = this.addBuffer(count, this.lanes * 4);
       else this.ofGive[entry] = streams = streams < 0 ? this.addBuffer(count, stride) : streams;
     }
   }
@@ -138,11 +139,15 @@ export class Layout {
     if (instruction === undefined || op === "transpose") return 0;
     if (op === "read" || op === "gather" || op === "receive") return 1;
     if (op === "acc") return 4;
-    return STREAM_TYPES[elementType(instruction, op === "unary" || op === "binary" || op === "ternary" ? "as" : "type")];
+    return STREAM_TYPES[
+      elementType(instruction, op === "unary" || op === "binary" || op === "ternary" ? "as" : "type")
+    ];
   }
 
   private addBuffer(count: number, stride: number): number {
-    return this.buffers.push({ bytes: count * stride, stride, first: Number.POSITIVE_INFINITY, last: -1, address: 0 }) - 1;
+    return (
+      this.buffers.push({ bytes: count * stride, stride, first: Number.POSITIVE_INFINITY, last: -1, address: 0 }) - 1
+    );
   }
 
   private isRead(burst: number): boolean {
@@ -224,7 +229,11 @@ export class Layout {
     const byte = tables.gives.at(give * ENTRY_SIZE + ENTRY.byte);
     const width = this.widths[burst] as number;
     const place = this.givePlace(burst, index);
-    return { address: place.address + byte * (width === 0 ? this.lanes : 1), stride: place.stride * step, laneStride: Math.max(width, 1) };
+    return {
+      address: place.address + byte * (width === 0 ? this.lanes : 1),
+      stride: place.stride * step,
+      laneStride: Math.max(width, 1),
+    };
   }
 
   /** One stream of an operand (or a chained one), from execution `index` of its burst on. */
@@ -233,7 +242,11 @@ export class Layout {
     if (isWhole(tables, matches, entry)) {
       const at = (matches.first[entry] as number) * SEGMENT_SIZE;
       const step = matches.segments.at(at + SEGMENT.step);
-      return this.entryPlace(matches.segments.at(at + SEGMENT.give), matches.segments.at(at + SEGMENT.vector) + index * step, step);
+      return this.entryPlace(
+        matches.segments.at(at + SEGMENT.give),
+        matches.segments.at(at + SEGMENT.vector) + index * step,
+        step,
+      );
     }
     const chained = tables.takes.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM;
     let known = this.ofTake.get(entry);
@@ -315,7 +328,8 @@ export class Layout {
     for (let item = order.node.length - 1; item >= 0; item--) firstOf[order.node.at(item)] = item;
     for (let at = 0; at < memory.overwrites.length; at += 2) {
       const reader = nodes.burst.at(memory.overwrites.at(at + 1));
-      if (this.isRead(reader) && (firstOf[memory.overwrites.at(at)] as number) <= (this.lastUse[reader] as number)) this.copied[reader] = 1;
+      if (this.isRead(reader) && (firstOf[memory.overwrites.at(at)] as number) <= (this.lastUse[reader] as number))
+        this.copied[reader] = 1;
     }
     for (let item = 0; item < order.node.length; item++) {
       const burst = nodes.burst.at(order.node.at(item));
@@ -325,7 +339,11 @@ export class Layout {
       else this.forget(burst);
     }
     const arena = this.dataEnd;
-    this.arenaBytes = placeBuffers(this.buffers.filter((buffer) => buffer.last >= 0), arena, order.node.length);
+    this.arenaBytes = placeBuffers(
+      this.buffers.filter((buffer) => buffer.last >= 0),
+      arena,
+      order.node.length,
+    );
     this.scratchStart = arena + this.arenaBytes;
     this.planning = false;
   }

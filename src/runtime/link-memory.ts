@@ -41,7 +41,9 @@ export function linkMemory(tables: Tables, nodes: Nodes, initial: Uint8Array): M
       const bursts = (tables.byQueue[chip]?.[slice] ?? []).filter((burst) => memoryOp(tables, burst) !== undefined);
       if (bursts.length === 0) continue;
       const index = chip * 2 * target.slices + slice;
-      const tracked = bursts.some((burst) => memoryOp(tables, burst) === "gather" || memoryOp(tables, burst) === "scatter");
+      const tracked = bursts.some(
+        (burst) => memoryOp(tables, burst) === "gather" || memoryOp(tables, burst) === "scatter",
+      );
       if (tracked) {
         links.tracked.add(index);
         orderTracked(tables, nodes, bursts);
@@ -59,7 +61,8 @@ function memoryOp(tables: Tables, burst: number): MemoryOp | undefined {
   return op === "read" || op === "write" || op === "gather" || op === "scatter" ? op : undefined;
 }
 
-const lastCycle = (tables: Tables, burst: number): number => tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
+const lastCycle = (tables: Tables, burst: number): number =>
+  tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
 
 function orderTracked(tables: Tables, nodes: Nodes, bursts: readonly number[]): void {
   bursts.forEach((burst, index) => {
@@ -125,7 +128,14 @@ interface Run {
 }
 
 /** Executes the bursts of a slice in the order of cycles. */
-function replaySlice(tables: Tables, nodes: Nodes, links: MemoryLinks, state: SliceState, bursts: readonly number[], firstRow: number): void {
+function replaySlice(
+  tables: Tables,
+  nodes: Nodes,
+  links: MemoryLinks,
+  state: SliceState,
+  bursts: readonly number[],
+  firstRow: number,
+): void {
   state.reset();
   const noWrites = bursts.every((burst) => memoryOp(tables, burst) === "read");
   let running: Run[] = [];
@@ -167,23 +177,49 @@ function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number
   if (base === 0 && (instruction?.count ?? 1) > 1) {
     const reads = op === "read" || op === "gather";
     const until = reads ? state.readUntil : state.writeUntil;
-    if (until >= cycle) faults.report("LPU4003", burst, cycle, `the ${reads ? "read" : "write"} address generator runs until cycle ${until}`);
+    if (until >= cycle)
+      faults.report(
+        "LPU4003",
+        burst,
+        cycle,
+        `the ${reads ? "read" : "write"} address generator runs until cycle ${until}`,
+      );
     const end = cycle + ((instruction?.count ?? 1) - 1) * tables.interval.at(burst);
     if (reads) state.readUntil = end;
     else state.writeUntil = end;
   }
-  return { burst, op, node: nodes.ofBurst[burst] as number, count, interval: tables.interval.at(burst), step, row, cycle, index: 0 };
+  return {
+    burst,
+    op,
+    node: nodes.ofBurst[burst] as number,
+    count,
+    interval: tables.interval.at(burst),
+    step,
+    row,
+    cycle,
+    index: 0,
+  };
 }
 
-function step(tables: Tables, nodes: Nodes, links: MemoryLinks, state: SliceState, run: Run, firstRow: number, noWrites: boolean): void {
+function step(
+  tables: Tables,
+  nodes: Nodes,
+  links: MemoryLinks,
+  state: SliceState,
+  run: Run,
+  firstRow: number,
+  noWrites: boolean,
+): void {
   const { target, faults } = tables;
   const { burst, op, row, cycle, node } = run;
   const { memWrite } = target.timing;
   const bank = row < 0 ? -1 : row < target.rowsPerBank ? 0 : 1;
-  const fault = (code: Parameters<typeof faults.report>[0], message: string): void => faults.report(code, burst, cycle, message);
+  const fault = (code: Parameters<typeof faults.report>[0], message: string): void =>
+    faults.report(code, burst, cycle, message);
   if (op === "read" || op === "gather") {
     if (state.readCycle === cycle) fault("LPU4003", "the slice already has a read in this cycle");
-    if (state.writePort === cycle && (bank < 0 || state.writeBank < 0 || bank === state.writeBank)) fault("LPU4004", "read and write of one bank in one cycle");
+    if (state.writePort === cycle && (bank < 0 || state.writeBank < 0 || bank === state.writeBank))
+      fault("LPU4004", "read and write of one bank in one cycle");
     state.readCycle = cycle;
     state.readBank = bank;
     if (op === "gather") {
@@ -204,7 +240,8 @@ function step(tables: Tables, nodes: Nodes, links: MemoryLinks, state: SliceStat
     }
   } else {
     if (state.writePort === cycle) fault("LPU4003", "the slice already has a write in this cycle");
-    if (state.readCycle === cycle && (bank < 0 || state.readBank < 0 || bank === state.readBank)) fault("LPU4004", "read and write of one bank in one cycle");
+    if (state.readCycle === cycle && (bank < 0 || state.readBank < 0 || bank === state.readBank))
+      fault("LPU4004", "read and write of one bank in one cycle");
     state.writePort = cycle;
     state.writeBank = bank;
     if (op === "scatter") {

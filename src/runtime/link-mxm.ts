@@ -63,7 +63,11 @@ interface PlaneHistory {
 
 export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
   const { target, program } = tables;
-  const links: MxmLinks & { versions: Version[]; pieces: Piece[]; versionOf: Map<number, number> } = { versions: [], pieces: [], versionOf: new Map() };
+  const links: MxmLinks & { versions: Version[]; pieces: Piece[]; versionOf: Map<number, number> } = {
+    versions: [],
+    pieces: [],
+    versionOf: new Map(),
+  };
   program.chips.forEach((_, chip) => {
     for (let hemisphere = 0; hemisphere < 2; hemisphere++) {
       const queue = (plane: number, part: number): readonly number[] =>
@@ -75,7 +79,15 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
   });
   for (const [index, version] of links.versions.entries()) {
     // Loads have nodes already; what multiplies depends on them through orderAccumulators' pieces.
-    version.prepare = addNode(nodes, NODE_KINDS.prepare, version.loads[0] ?? 0, 0, 1, prepareKey(tables, version), index);
+    version.prepare = addNode(
+      nodes,
+      NODE_KINDS.prepare,
+      version.loads[0] ?? 0,
+      0,
+      1,
+      prepareKey(tables, version),
+      index,
+    );
     const base = links.versions[version.base];
     if (base !== undefined) addVersionEdges(nodes, version.prepare, base);
     version.loads.forEach((burst, order) => {
@@ -99,7 +111,8 @@ function addVersionEdges(nodes: Nodes, node: number, version: Version): void {
 }
 
 /** A preparation goes just before the version's first load has its operands, and so after all loads of an earlier version. */
-const prepareKey = (tables: Tables, { loads }: Version): number => (loads.length === 0 ? 0 : tables.cycle.at(loads[0] ?? 0) + tables.target.timing.mxmWeightSkew);
+const prepareKey = (tables: Tables, { loads }: Version): number =>
+  loads.length === 0 ? 0 : tables.cycle.at(loads[0] ?? 0) + tables.target.timing.mxmWeightSkew;
 
 const opOf = (tables: Tables, burst: number): string => MNEMONICS[tables.op.at(burst)] ?? "";
 const kindOf = (tables: Tables, burst: number): Version["kind"] => {
@@ -107,11 +120,21 @@ const kindOf = (tables: Tables, burst: number): Version["kind"] => {
   return instruction !== undefined && modeWord(instruction) === "full" ? "i8" : "f16";
 };
 const planeOf = (tables: Tables, burst: number): number => queuePlace(tables.target, tables.queue.at(burst)).index;
-const endOf = (tables: Tables, burst: number): number => tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
+const endOf = (tables: Tables, burst: number): number =>
+  tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
 
-function replayWeights(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, queue: (plane: number, part: number) => readonly number[]): PlaneHistory[] {
+function replayWeights(
+  tables: Tables,
+  links: { versions: Version[]; versionOf: Map<number, number> },
+  queue: (plane: number, part: number) => readonly number[],
+): PlaneHistory[] {
   const { target } = tables;
-  const planes: PlaneHistory[] = Array.from({ length: target.planes }, () => ({ buffer: -1, lastLoad: 0, installs: [], changes: [] }));
+  const planes: PlaneHistory[] = Array.from({ length: target.planes }, () => ({
+    buffer: -1,
+    lastLoad: 0,
+    installs: [],
+    changes: [],
+  }));
   const bursts = planes.flatMap((_, plane) => queue(plane, 0));
   if (planes.length > 1) bursts.sort((a, b) => tables.cycle.at(a) - tables.cycle.at(b) || a - b);
   for (const burst of bursts) {
@@ -124,11 +147,17 @@ function replayWeights(tables: Tables, links: { versions: Version[]; versionOf: 
 }
 
 /** The planes that work together in an instruction of this kind. */
-function planesFor(tables: Tables, planes: readonly PlaneHistory[], burst: number, kind: Version["kind"]): readonly PlaneHistory[] {
+function planesFor(
+  tables: Tables,
+  planes: readonly PlaneHistory[],
+  burst: number,
+  kind: Version["kind"],
+): readonly PlaneHistory[] {
   const plane = planeOf(tables, burst);
   const own = planes[plane];
   if (kind === "i8" && own !== undefined) return [own];
-  if (plane !== 0) tables.faults.report("LPU4008", burst, tables.cycle.at(burst), "fp16 belongs to the queues of plane 0");
+  if (plane !== 0)
+    tables.faults.report("LPU4008", burst, tables.cycle.at(burst), "fp16 belongs to the queues of plane 0");
   return planes;
 }
 
@@ -136,7 +165,12 @@ function newVersion(versions: Version[], kind: Version["kind"], base: number): n
   return versions.push({ kind, base, loads: [], prepare: -1 }) - 1;
 }
 
-function addLoad(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, version: number, burst: number): void {
+function addLoad(
+  tables: Tables,
+  links: { versions: Version[]; versionOf: Map<number, number> },
+  version: number,
+  burst: number,
+): void {
   const record = links.versions[version];
   if (record === undefined) return;
   const fields = tables.instructions[burst]?.fields ?? {};
@@ -159,10 +193,17 @@ function addLoad(tables: Tables, links: { versions: Version[]; versionOf: Map<nu
 /** Columns that one execution loads. */
 export function columnsOf(tables: Tables, burst: number): number {
   const instruction = tables.instructions[burst];
-  return instruction === undefined ? 1 : Number(instruction.fields["ways"]) * (modeWord(instruction) === "packed" ? 2 : 1);
+  return instruction === undefined
+    ? 1
+    : Number(instruction.fields["ways"]) * (modeWord(instruction) === "packed" ? 2 : 1);
 }
 
-function loadBuffer(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, planes: readonly PlaneHistory[], burst: number): void {
+function loadBuffer(
+  tables: Tables,
+  links: { versions: Version[]; versionOf: Map<number, number> },
+  planes: readonly PlaneHistory[],
+  burst: number,
+): void {
   const kind = kindOf(tables, burst);
   const own = planesFor(tables, planes, burst, kind);
   const [first] = own;
@@ -186,18 +227,25 @@ function install(tables: Tables, versions: readonly Version[], planes: readonly 
     const own = planes[planeOf(tables, burst)];
     const buffer = own?.buffer ?? -1;
     const version = versions[buffer];
-    if (own === undefined || version === undefined) return faults.report("LPU4010", burst, cycle, "the buffer is empty");
+    if (own === undefined || version === undefined)
+      return faults.report("LPU4010", burst, cycle, "the buffer is empty");
     const ready = own.lastLoad + mxmLoad;
     if (cycle < ready) faults.report("LPU4010", burst, cycle, `the buffer may be installed at cycle ${ready}`);
     for (const plane of planesFor(tables, planes, burst, version.kind)) {
-      if ((plane.changes.at(-1)?.until ?? 0) > cycle + mxmInstall) faults.report("LPU4010", burst, cycle, "weights past the buffer are still arriving");
+      if ((plane.changes.at(-1)?.until ?? 0) > cycle + mxmInstall)
+        faults.report("LPU4010", burst, cycle, "weights past the buffer are still arriving");
       plane.buffer = -1;
       plane.installs.push({ from: cycle + mxmInstall, version: buffer });
     }
   }
 }
 
-function streamPastBuffer(tables: Tables, links: { versions: Version[]; versionOf: Map<number, number> }, planes: readonly PlaneHistory[], burst: number): void {
+function streamPastBuffer(
+  tables: Tables,
+  links: { versions: Version[]; versionOf: Map<number, number> },
+  planes: readonly PlaneHistory[],
+  burst: number,
+): void {
   const { mxmWeightSkew, mxmInstall } = tables.target.timing;
   const { versions } = links;
   const kind = kindOf(tables, burst);
@@ -228,7 +276,8 @@ function versionAt(tables: Tables, plane: PlaneHistory, burst: number, cycle: nu
 }
 
 /** The last item whose key is at or below a cycle; keys rise. */
-const lastBy = <T>(items: readonly T[], cycle: number, key: (item: T) => number): T | undefined => items[countBy(items, cycle, key) - 1];
+const lastBy = <T>(items: readonly T[], cycle: number, key: (item: T) => number): T | undefined =>
+  items[countBy(items, cycle, key) - 1];
 
 /** How many items have keys at or below a cycle. */
 function countBy<T>(items: readonly T[], cycle: number, key: (item: T) => number): number {
@@ -244,12 +293,26 @@ function countBy<T>(items: readonly T[], cycle: number, key: (item: T) => number
 }
 
 /** Pairs products with accumulations of one plane's queues, execution by execution, and cuts them into pieces. */
-function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, planes: readonly PlaneHistory[], abcs: readonly number[], accs: readonly number[]): number[] {
+function pairProducts(
+  tables: Tables,
+  links: MxmLinks & { pieces: Piece[] },
+  planes: readonly PlaneHistory[],
+  abcs: readonly number[],
+  accs: readonly number[],
+): number[] {
   const { target, faults } = tables;
   const { mxmMultiply } = target.timing;
   const own: number[] = [];
-  const products = cursor(tables, abcs.filter((burst) => opOf(tables, burst) === "abc"), mxmMultiply);
-  const sums = cursor(tables, accs.filter((burst) => opOf(tables, burst) === "acc"), 0);
+  const products = cursor(
+    tables,
+    abcs.filter((burst) => opOf(tables, burst) === "abc"),
+    mxmMultiply,
+  );
+  const sums = cursor(
+    tables,
+    accs.filter((burst) => opOf(tables, burst) === "acc"),
+    0,
+  );
   let piece: Piece | undefined;
   let version = -1;
   // The version is looked up again at each new burst, and when the next install takes effect.
@@ -306,7 +369,8 @@ function pairProducts(tables: Tables, links: MxmLinks & { pieces: Piece[] }, pla
   for (const burst of abcs) {
     const counters = tables.counters[tables.chip.at(burst)];
     const depth = kindOf(tables, burst) === "f16" ? halfLanes(target) : target.lanes;
-    if (counters !== undefined && opOf(tables, burst) === "abc") counters.macs += tables.count.at(burst) * depth * target.lanes;
+    if (counters !== undefined && opOf(tables, burst) === "abc")
+      counters.macs += tables.count.at(burst) * depth * target.lanes;
   }
   return own;
 }
@@ -347,7 +411,13 @@ function cursor(tables: Tables, bursts: readonly number[], delay: number): Curso
   return place;
 }
 
-function metVersion(tables: Tables, links: MxmLinks, planes: readonly PlaneHistory[], burst: number, cycle: number): number {
+function metVersion(
+  tables: Tables,
+  links: MxmLinks,
+  planes: readonly PlaneHistory[],
+  burst: number,
+  cycle: number,
+): number {
   const kind = kindOf(tables, burst);
   const met = planesFor(tables, planes, burst, kind).map((plane) => versionAt(tables, plane, burst, cycle));
   const version = met[0] ?? -1;
@@ -370,7 +440,10 @@ function nextChange(planes: readonly PlaneHistory[], cycle: number): number {
 /** Orders the pieces of all planes of a hemisphere by cycle over the accumulator rows that they share. */
 function orderAccumulators(tables: Tables, nodes: Nodes, links: MxmLinks, products: readonly number[][]): void {
   const rows = tables.target.accumulatorRows * tables.target.planes;
-  const state: SumRows = { writer: new Int32Array(rows).fill(-1), kinds: Array.from({ length: rows }, () => undefined) };
+  const state: SumRows = {
+    writer: new Int32Array(rows).fill(-1),
+    kinds: Array.from({ length: rows }, () => undefined),
+  };
   const places = products.map((own): PiecePlace => ({ own, next: 0, index: 0, node: -1 }));
   const cycleOf = ({ own, next, index }: PiecePlace): number => {
     const piece = links.pieces[own[next] ?? -1];
@@ -399,7 +472,14 @@ interface PiecePlace {
 }
 
 /** Executes a piece up to a cycle: at least one execution, at most to its end. */
-function accumulate(tables: Tables, nodes: Nodes, links: MxmLinks, { writer, kinds }: SumRows, place: PiecePlace, until: number): void {
+function accumulate(
+  tables: Tables,
+  nodes: Nodes,
+  links: MxmLinks,
+  { writer, kinds }: SumRows,
+  place: PiecePlace,
+  until: number,
+): void {
   const { target, faults } = tables;
   const number = place.own[place.next] ?? -1;
   const piece = links.pieces[number];
@@ -415,13 +495,15 @@ function accumulate(tables: Tables, nodes: Nodes, links: MxmLinks, { writer, kin
   const adds = modeWord(instruction) === "add";
   const give = Number(instruction.fields["give"]);
   const west = queuePlace(target, tables.queue.at(acc)).hemisphere === "W";
-  if (give >= 0 && west === isWestward(target, give)) faults.report("LPU4008", acc, cycle, "sums are given inward only");
+  if (give >= 0 && west === isWestward(target, give))
+    faults.report("LPU4008", acc, cycle, "sums are given inward only");
   const start = Number(instruction.fields["row"]) + first;
   let last = -1;
   do {
     const row = start + place.index;
     if (row >= limit) faults.report("LPU4008", acc, cycle, `expected an accumulator row below ${limit}, got ${row}`);
-    if (adds && kinds[base + row] !== kind) faults.report("LPU4013", acc, cycle, `row ${row} holds no sums of this kind`);
+    if (adds && kinds[base + row] !== kind)
+      faults.report("LPU4013", acc, cycle, `row ${row} holds no sums of this kind`);
     const before = writer[base + row] as number;
     if (before >= 0 && before !== place.node && before !== last) {
       addEdge(nodes, place.node, before);

@@ -34,13 +34,28 @@ export function createNodes(tables: Tables): Nodes {
   const list = (): IntList => new IntList();
   const bursts = tables.instructions.length;
   return {
-    kind: list(), burst: list(), first: list(), count: list(), key: list(), detail: list(),
-    ofBurst: new Int32Array(bursts).fill(-1), countOfBurst: new Int32Array(bursts),
-    from: list(), to: list(),
+    kind: list(),
+    burst: list(),
+    first: list(),
+    count: list(),
+    key: list(),
+    detail: list(),
+    ofBurst: new Int32Array(bursts).fill(-1),
+    countOfBurst: new Int32Array(bursts),
+    from: list(),
+    to: list(),
   };
 }
 
-export function addNode(nodes: Nodes, kind: number, burst: number, first: number, count: number, key: number, detail: number): number {
+export function addNode(
+  nodes: Nodes,
+  kind: number,
+  burst: number,
+  first: number,
+  count: number,
+  key: number,
+  detail: number,
+): number {
   nodes.kind.push(kind);
   nodes.burst.push(burst);
   nodes.first.push(first);
@@ -50,7 +65,15 @@ export function addNode(nodes: Nodes, kind: number, burst: number, first: number
 }
 
 /** A node that stands for the burst in the eyes of its consumers. */
-export function addBurstNode(nodes: Nodes, kind: number, burst: number, first: number, count: number, key: number, detail: number): number {
+export function addBurstNode(
+  nodes: Nodes,
+  kind: number,
+  burst: number,
+  first: number,
+  count: number,
+  key: number,
+  detail: number,
+): number {
   const node = addNode(nodes, kind, burst, first, count, key, detail);
   if (nodes.ofBurst[burst] === -1) nodes.ofBurst[burst] = node;
   nodes.countOfBurst[burst] = (nodes.countOfBurst[burst] as number) + 1;

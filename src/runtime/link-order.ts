@@ -20,7 +20,21 @@ export interface Order {
 }
 
 /** Instructions that only act through others: an ABC through the product, an IW through the version, ICU ones on time. */
-const WITHOUT_NODE: ReadonlySet<string> = new Set(["nop", "sync", "notify", "config", "repeat", "countdown", "step", "iterations", "ifetch", "iw", "abc", "acc", "deskew"]);
+const WITHOUT_NODE: ReadonlySet<string> = new Set([
+  "nop",
+  "sync",
+  "notify",
+  "config",
+  "repeat",
+  "countdown",
+  "step",
+  "iterations",
+  "ifetch",
+  "iw",
+  "abc",
+  "acc",
+  "deskew",
+]);
 
 /** Nodes of all bursts but those of products, which `linkMxm` makes. */
 export function addBurstNodes(tables: Tables, nodes: Nodes): void {
@@ -153,7 +167,14 @@ function byKey(nodes: Nodes): Int32Array {
   return Int32Array.from(keys, (key) => key - Math.floor(key / 2 ** 24) * 2 ** 24);
 }
 
-function emit(tables: Tables, nodes: Nodes, order: Order, members: Int32Array, start: Int32Array, targets: Int32Array): void {
+function emit(
+  tables: Tables,
+  nodes: Nodes,
+  order: Order,
+  members: Int32Array,
+  start: Int32Array,
+  targets: Int32Array,
+): void {
   const [only = 0] = members;
   if (members.length === 1 && !dependsOnItself(only, start, targets)) {
     push(order, only, 0, nodes.count.at(only));
@@ -164,7 +185,8 @@ function emit(tables: Tables, nodes: Nodes, order: Order, members: Int32Array, s
     const interval = tables.interval.at(nodes.burst.at(node));
     const kind = nodes.kind.at(node);
     const late = kind === NODE_KINDS.copy || kind === NODE_KINDS.prepare ? 0 : 1;
-    for (let k = 0; k < nodes.count.at(node); k++) executions.push({ node, index: k, key: nodes.key.at(node) + k * interval, late });
+    for (let k = 0; k < nodes.count.at(node); k++)
+      executions.push({ node, index: k, key: nodes.key.at(node) + k * interval, late });
   }
   executions.sort((a, b) => a.key - b.key || a.late - b.late || a.node - b.node);
   for (const { node, index } of executions) push(order, node, index, 1);
@@ -172,7 +194,8 @@ function emit(tables: Tables, nodes: Nodes, order: Order, members: Int32Array, s
 
 /** An ALU burst may chain its own earlier results. */
 function dependsOnItself(node: number, start: Int32Array, targets: Int32Array): boolean {
-  for (let edge = start[node] as number; edge < (start[node + 1] as number); edge++) if (targets[edge] === node) return true;
+  for (let edge = start[node] as number; edge < (start[node + 1] as number); edge++)
+    if (targets[edge] === node) return true;
   return false;
 }
 

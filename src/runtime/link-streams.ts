@@ -80,7 +80,14 @@ class Diagonals {
   }
 }
 
-function replayStream(tables: Tables, matches: Matches, table: Diagonals, stream: number, gives: Sorted, takes: Sorted): void {
+function replayStream(
+  tables: Tables,
+  matches: Matches,
+  table: Diagonals,
+  stream: number,
+  gives: Sorted,
+  takes: Sorted,
+): void {
   const { target, count, interval, faults } = tables;
   const positions = positionsOf(target);
   const bins = stream * positions;
@@ -117,7 +124,12 @@ function replayStream(tables: Tables, matches: Matches, table: Diagonals, stream
       for (let j = 0; j < total; j++, at += step) {
         if ((give[at] as number) >= 0) {
           const cycle = tables.gives.at(entry * ENTRY_SIZE + ENTRY.cycle) + j * step;
-          faults.report("LPU4001", burst, cycle, `${name} already carries a value at position ${tables.gives.at(entry * ENTRY_SIZE + ENTRY.position)}`);
+          faults.report(
+            "LPU4001",
+            burst,
+            cycle,
+            `${name} already carries a value at position ${tables.gives.at(entry * ENTRY_SIZE + ENTRY.position)}`,
+          );
         }
         give[at] = entry;
         vector[at] = j;
@@ -140,7 +152,14 @@ function replayStream(tables: Tables, matches: Matches, table: Diagonals, stream
 }
 
 /** Splits what a TAKE entry finds on its diagonals into segments. */
-function takeBurst(tables: Tables, matches: Matches, { give, vector }: Diagonals, entry: number, start: number, name: string): void {
+function takeBurst(
+  tables: Tables,
+  matches: Matches,
+  { give, vector }: Diagonals,
+  entry: number,
+  start: number,
+  name: string,
+): void {
   const burst = tables.takes.at(entry * ENTRY_SIZE);
   const total = tables.count.at(burst);
   const pace = tables.interval.at(burst);
@@ -151,7 +170,12 @@ function takeBurst(tables: Tables, matches: Matches, { give, vector }: Diagonals
     const from = give[at] as number;
     if (from < 0) {
       const cycle = tables.takes.at(entry * ENTRY_SIZE + ENTRY.cycle) + i * pace;
-      tables.faults.report("LPU4002", burst, cycle, `no value on ${name} at position ${tables.takes.at(entry * ENTRY_SIZE + ENTRY.position)}`);
+      tables.faults.report(
+        "LPU4002",
+        burst,
+        cycle,
+        `no value on ${name} at position ${tables.takes.at(entry * ENTRY_SIZE + ENTRY.position)}`,
+      );
       i++;
       continue;
     }
@@ -184,7 +208,14 @@ function matchChains(tables: Tables, matches: Matches): void {
   }
 }
 
-function matchChain(tables: Tables, matches: Matches, entry: number, burst: number, alu: number, producers: readonly number[]): void {
+function matchChain(
+  tables: Tables,
+  matches: Matches,
+  entry: number,
+  burst: number,
+  alu: number,
+  producers: readonly number[],
+): void {
   const { segments } = matches;
   const firstSegment = segments.length / SEGMENT_SIZE;
   const start = tables.takes.at(entry * ENTRY_SIZE + ENTRY.cycle);
@@ -198,12 +229,19 @@ function matchChain(tables: Tables, matches: Matches, entry: number, burst: numb
     const vector = distance / step;
     const raw = producer < 0 ? -1 : rawGive(tables, producer);
     if (raw < 0 || !Number.isInteger(vector) || vector >= tables.count.at(producer)) {
-      tables.faults.report("LPU4009", burst, tables.cycle.at(burst) + i * pace, `alu ${alu} executed nothing at cycle ${cycle}`);
+      tables.faults.report(
+        "LPU4009",
+        burst,
+        tables.cycle.at(burst) + i * pace,
+        `alu ${alu} executed nothing at cycle ${cycle}`,
+      );
       i++;
       continue;
     }
     const stride = pace / step;
-    const n = Number.isInteger(stride) ? Math.min(total - i, Math.floor((tables.count.at(producer) - 1 - vector) / stride) + 1) : 1;
+    const n = Number.isInteger(stride)
+      ? Math.min(total - i, Math.floor((tables.count.at(producer) - 1 - vector) / stride) + 1)
+      : 1;
     segments.pushAll(i, n, raw, vector, Number.isInteger(stride) ? stride : 1);
     i += n;
   }
@@ -226,7 +264,11 @@ function lastStarted(tables: Tables, bursts: readonly number[], cycle: number): 
 /** GIVE entry of an ALU burst's results: its last one. */
 function rawGive(tables: Tables, burst: number): number {
   const entry = tables.giveFirst.at(burst + 1) - 1;
-  return entry >= 0 && tables.gives.at(entry * ENTRY_SIZE) === burst && tables.gives.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM ? entry : -1;
+  return entry >= 0 &&
+    tables.gives.at(entry * ENTRY_SIZE) === burst &&
+    tables.gives.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM
+    ? entry
+    : -1;
 }
 
 function streamName(target: Target, stream: number): string {

@@ -9,7 +9,15 @@
 
 import { issues, layoutOf, nextDispatch } from "../codegen/layout.js";
 import type { DiagnosticCode } from "../diagnostics.js";
-import { completionCycles, ISA, type InstructionRow, MNEMONICS, type Mnemonic, type Source, type StreamType } from "../ir/isa.js";
+import {
+  completionCycles,
+  ISA,
+  type InstructionRow,
+  MNEMONICS,
+  type Mnemonic,
+  type Source,
+  type StreamType,
+} from "../ir/isa.js";
 import { isWestward, type QueuePlace, queuePlace, type TimedInstruction } from "../ir/program.js";
 import { mxmPosition, slicePosition, sxmPosition, type Target } from "../ir/target.js";
 import { raise } from "./fault.js";
@@ -87,7 +95,9 @@ const RECORD = 0;
 
 export class FaultLog {
   private readonly lookAhead: number;
-  private earliest: { code: DiagnosticCode; burst: number; cycle: number; message: string; met: number; rank: number } | undefined;
+  private earliest:
+    | { code: DiagnosticCode; burst: number; cycle: number; message: string; met: number; rank: number }
+    | undefined;
 
   constructor({ timing }: Target) {
     this.lookAhead = timing.vxmEntry;
@@ -115,7 +125,18 @@ export class FaultLog {
 export function raiseAt(tables: Tables, code: DiagnosticCode, burst: number, cycle: number, message: string): never {
   const { target, program } = tables;
   const instruction = tables.instructions[burst] as TimedInstruction;
-  return raise(code, { target, chip: tables.chip.at(burst), queue: tables.queue.at(burst), instruction, cycle, origins: program.origins }, message);
+  return raise(
+    code,
+    {
+      target,
+      chip: tables.chip.at(burst),
+      queue: tables.queue.at(burst),
+      instruction,
+      cycle,
+      origins: program.origins,
+    },
+    message,
+  );
 }
 
 interface TakeSpec {
@@ -136,9 +157,22 @@ export function buildTables(program: MachineProgram): Tables {
   const specs = new Map<Mnemonic, OpSpec>(MNEMONICS.map((op) => [op, specOf(target, op)]));
   const list = (): IntList => new IntList();
   const tables: Tables = {
-    program, target, faults: new FaultLog(target), instructions: [],
-    op: list(), chip: list(), queue: list(), cycle: list(), count: list(), interval: list(), base: list(), length: list(),
-    takes: list(), gives: list(), takeFirst: list(), giveFirst: list(),
+    program,
+    target,
+    faults: new FaultLog(target),
+    instructions: [],
+    op: list(),
+    chip: list(),
+    queue: list(),
+    cycle: list(),
+    count: list(),
+    interval: list(),
+    base: list(),
+    length: list(),
+    takes: list(),
+    gives: list(),
+    takeFirst: list(),
+    giveFirst: list(),
     byQueue: program.chips.map(({ queues }) => queues.map(() => [])),
     cycles: program.chips.map(() => 0),
     counters: program.chips.map(() => ({ executions: {}, macs: 0 })),
@@ -156,8 +190,16 @@ function specOf(target: Target, op: Mnemonic): OpSpec {
   const row: InstructionRow = ISA[op];
   return {
     row,
-    takes: Object.entries(row.takes).map(([field, { skew, sign = 1 }], slot) => ({ field, slot, skew: sign * (skew === 0 ? 0 : target.timing[skew]) })),
-    gives: Object.entries(row.gives).map(([field, latency], slot) => ({ field, slot, latency: target.timing[latency] })),
+    takes: Object.entries(row.takes).map(([field, { skew, sign = 1 }], slot) => ({
+      field,
+      slot,
+      skew: sign * (skew === 0 ? 0 : target.timing[skew]),
+    })),
+    gives: Object.entries(row.gives).map(([field, latency], slot) => ({
+      field,
+      slot,
+      latency: target.timing[latency],
+    })),
     alu: op === "unary" || op === "binary" || op === "ternary",
     completion: completionCycles(target, op),
   };
@@ -171,14 +213,23 @@ function notifyCycle(queues: readonly (readonly TimedInstruction[])[]): number {
   return first;
 }
 
-function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: number, queue: number, instructions: readonly TimedInstruction[], notified: number): void {
+function addQueue(
+  tables: Tables,
+  specs: ReadonlyMap<Mnemonic, OpSpec>,
+  chip: number,
+  queue: number,
+  instructions: readonly TimedInstruction[],
+  notified: number,
+): void {
   if (instructions.length === 0) return;
   const { target, faults } = tables;
   const place = queuePlace(target, queue);
   const position = positionOf(target, place);
   const layouts = layoutOf(target).byName;
   const executions = tables.counters[chip]?.executions ?? {};
-  const lengths = instructions.filter(({ op }) => op === "config").map(({ cycle, fields }) => ({ cycle, length: Number(fields["length"]) }));
+  const lengths = instructions
+    .filter(({ op }) => op === "config")
+    .map(({ cycle, fields }) => ({ cycle, length: Number(fields["length"]) }));
   const own = tables.byQueue[chip]?.[queue] ?? [];
   let free = 0;
   let length = target.lanes;
@@ -192,7 +243,10 @@ function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: nu
     const add = (base: number, executed: number, vectorLength: number): void => {
       own.push(addBurst(tables, spec, chip, queue, position, instruction, base, executed, vectorLength));
     };
-    const inside = layout.generator && count > 1 ? lengths.filter((change) => change.cycle > cycle && change.cycle <= cycle + (count - 1) * interval) : [];
+    const inside =
+      layout.generator && count > 1
+        ? lengths.filter((change) => change.cycle > cycle && change.cycle <= cycle + (count - 1) * interval)
+        : [];
     let base = 0;
     for (const change of inside) {
       const until = Math.ceil((change.cycle - cycle) / interval);
@@ -202,16 +256,21 @@ function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: nu
     }
     if (base < count) add(base, count - base, length);
     const burst = tables.instructions.length - 1;
-    if (!issues(spec.row, place.unit)) faults.reportRecord("LPU4008", burst, cycle, `unit '${place.unit}' has no '${op}'`);
+    if (!issues(spec.row, place.unit))
+      faults.reportRecord("LPU4008", burst, cycle, `unit '${place.unit}' has no '${op}'`);
     if (op === "lw" || op === "iwStream") {
       const last = numberField({ instruction, index: count - 1 }, "column");
-      if (last >= target.lanes) faults.reportRecord("LPU4008", burst, cycle, `operand 'column': the last of the burst is ${last}`);
+      if (last >= target.lanes)
+        faults.reportRecord("LPU4008", burst, cycle, `operand 'column': the last of the burst is ${last}`);
     }
-    if (layout.own && op !== "nop" && op !== "sync" && op !== "notify") faults.report("LPU4008", burst, cycle, `'${op}' is part of a burst and cannot stand alone`);
-    if (outOfStep) faults.report("LPU4008", burst, cycle, `expected a multiple of ${target.superlane} lanes, got ${length}`);
+    if (layout.own && op !== "nop" && op !== "sync" && op !== "notify")
+      faults.report("LPU4008", burst, cycle, `'${op}' is part of a burst and cannot stand alone`);
+    if (outOfStep)
+      faults.report("LPU4008", burst, cycle, `expected a multiple of ${target.superlane} lanes, got ${length}`);
     if (cycle < free) faults.reportRecord("LPU4007", burst, cycle, `the queue may dispatch again at cycle ${free}`);
     if (op === "notify" && cycle !== notified) faults.report("LPU4016", burst, cycle, "the chip has notified before");
-    if (op === "sync" && !(cycle <= notified + target.timing.barrier)) faults.report("LPU4016", burst, cycle, "no notify releases this sync");
+    if (op === "sync" && !(cycle <= notified + target.timing.barrier))
+      faults.report("LPU4016", burst, cycle, "no notify releases this sync");
     free =
       op === "nop"
         ? cycle + Math.max(Number(instruction.fields["cycles"]), 1)
@@ -220,11 +279,22 @@ function addQueue(tables: Tables, specs: ReadonlyMap<Mnemonic, OpSpec>, chip: nu
           : nextDispatch(layout, cycle, count, interval);
     executions[op] = (executions[op] ?? 0) + count;
     tables.cycles[chip] = Math.max(tables.cycles[chip] ?? 0, cycle + (count - 1) * interval + spec.completion);
-    if (inside.length > 0) length = [...lengths].reverse().find((change) => change.cycle <= cycle)?.length ?? target.lanes;
+    if (inside.length > 0)
+      length = [...lengths].reverse().find((change) => change.cycle <= cycle)?.length ?? target.lanes;
   }
 }
 
-function addBurst(tables: Tables, spec: OpSpec, chip: number, queue: number, position: number, instruction: TimedInstruction, base: number, count: number, length: number): number {
+function addBurst(
+  tables: Tables,
+  spec: OpSpec,
+  chip: number,
+  queue: number,
+  position: number,
+  instruction: TimedInstruction,
+  base: number,
+  count: number,
+  length: number,
+): number {
   const { target, takes, gives } = tables;
   const { op, fields, interval, tap } = instruction;
   const burst = tables.instructions.length;
@@ -255,26 +325,39 @@ function addBurst(tables: Tables, spec: OpSpec, chip: number, queue: number, pos
       tapped = value.tap ? 1 : 0;
     }
     const bytes = checkStreams(tables, burst, instruction, field, stream);
-    for (let byte = 0; byte < bytes; byte++) takes.pushAll(burst, slot, byte, streams + stream + byte, cycle + skew, position, tapped);
+    for (let byte = 0; byte < bytes; byte++)
+      takes.pushAll(burst, slot, byte, streams + stream + byte, cycle + skew, position, tapped);
   }
   for (const { field, latency, slot } of spec.gives) {
     const stream = Number(fields[field]);
     if (stream < 0) continue;
     const bytes = checkStreams(tables, burst, instruction, field, stream);
-    for (let byte = 0; byte < bytes; byte++) gives.pushAll(burst, slot, byte, streams + stream + byte, cycle + latency, position, 0);
+    for (let byte = 0; byte < bytes; byte++)
+      gives.pushAll(burst, slot, byte, streams + stream + byte, cycle + latency, position, 0);
   }
   if (spec.alu) {
     gives.pushAll(burst, RAW_SLOT, 0, NO_STREAM, cycle, 0, 0);
     const [give, give2] = [Number(fields["give"]), Number(fields["give2"])];
     if (give >= 0 && give2 >= 0 && isWestward(target, give) === isWestward(target, give2)) {
-      tables.faults.reportRecord("LPU4008", burst, instruction.cycle, "operand 'give2': expected a stream of the other direction");
+      tables.faults.reportRecord(
+        "LPU4008",
+        burst,
+        instruction.cycle,
+        "operand 'give2': expected a stream of the other direction",
+      );
     }
   }
   return burst;
 }
 
 /** Streams of an operand, after checking that they are neighbours within one direction. */
-function checkStreams(tables: Tables, burst: number, instruction: TimedInstruction, field: string, stream: number): number {
+function checkStreams(
+  tables: Tables,
+  burst: number,
+  instruction: TimedInstruction,
+  field: string,
+  stream: number,
+): number {
   if (instruction.op === "read" || instruction.op === "write") return 1;
   const { target } = tables;
   const { unit, groups } = streamGroup(target, instruction, field);

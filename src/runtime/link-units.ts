@@ -6,7 +6,16 @@
  * accumulators and the SXM), and are brought into the form that the kernel wants; results are left whole.
  */
 
-import { ALU_FUNCTIONS, ISA, type InstructionRow, isAluFunction, MNEMONICS, type Mnemonic, STREAM_TYPES, type StreamType } from "../ir/isa.js";
+import {
+  ALU_FUNCTIONS,
+  ISA,
+  type InstructionRow,
+  isAluFunction,
+  MNEMONICS,
+  type Mnemonic,
+  STREAM_TYPES,
+  type StreamType,
+} from "../ir/isa.js";
 import { halfLanes } from "../ir/target.js";
 import { aluKernelName } from "./kernels-alu.js";
 import { floatToInt } from "./lanes.js";
@@ -25,7 +34,15 @@ type Emit = (layout: Layout, burst: number, first: number, count: number) => voi
 const nothing: Emit = () => undefined;
 
 const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
-  nop: nothing, ifetch: nothing, sync: nothing, notify: nothing, config: nothing, repeat: nothing, countdown: nothing, step: nothing, iterations: nothing,
+  nop: nothing,
+  ifetch: nothing,
+  sync: nothing,
+  notify: nothing,
+  config: nothing,
+  repeat: nothing,
+  countdown: nothing,
+  step: nothing,
+  iterations: nothing,
   read: (layout, burst, first, count) => {
     if (!layout.isCopied(burst)) return;
     const to = layout.givePlace(burst, first);
@@ -42,8 +59,21 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
     const [low, high] = mapPlanes(layout, burst, 0, first, count);
     const { tables } = layout.links;
     layout.call(
-      "gatherRows", to.address, layout.sliceAddress(burst), low.address, low.stride, high.address, high.stride, count, layout.lanes,
-      tables.target.superlane, layout.rows, flagsOf(layout, burst), layout.dataStart, burst, first,
+      "gatherRows",
+      to.address,
+      layout.sliceAddress(burst),
+      low.address,
+      low.stride,
+      high.address,
+      high.stride,
+      count,
+      layout.lanes,
+      tables.target.superlane,
+      layout.rows,
+      flagsOf(layout, burst),
+      layout.dataStart,
+      burst,
+      first,
     );
     layout.checkFaults();
     mask(layout, burst, to, count);
@@ -52,8 +82,21 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
     const source = plane(layout, takes(layout, burst, 0), first, count);
     const [low, high] = mapPlanes(layout, burst, 1, first, count);
     layout.call(
-      "scatterRows", layout.sliceAddress(burst), source.address, source.stride, low.address, low.stride, high.address, high.stride, count, layout.lanes,
-      layout.links.tables.target.superlane, layout.rows, layout.dataStart, burst, first,
+      "scatterRows",
+      layout.sliceAddress(burst),
+      source.address,
+      source.stride,
+      low.address,
+      low.stride,
+      high.address,
+      high.stride,
+      count,
+      layout.lanes,
+      layout.links.tables.target.superlane,
+      layout.rows,
+      layout.dataStart,
+      burst,
+      first,
     );
     layout.checkFaults();
   },
@@ -68,7 +111,9 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   shift: (layout, burst, first, count) => {
     const { lanes } = layout;
     const by = number(layout, burst, "lanes");
-    moveLanes(layout, burst, first, count, [{ to: Math.max(by, 0), from: Math.max(-by, 0), length: lanes - Math.abs(by) }]);
+    moveLanes(layout, burst, first, count, [
+      { to: Math.max(by, 0), from: Math.max(-by, 0), length: lanes - Math.abs(by) },
+    ]);
   },
   rotate: (layout, burst, first, count) => {
     const { lanes } = layout;
@@ -78,7 +123,8 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       { to: 0, from: lanes - by, length: by },
     ]);
   },
-  permute: (layout, burst, first, count) => rearrange(layout, burst, first, count, "permute", (map, lane) => map[lane] ?? -1),
+  permute: (layout, burst, first, count) =>
+    rearrange(layout, burst, first, count, "permute", (map, lane) => map[lane] ?? -1),
   distribute: (layout, burst, first, count) => {
     const { superlane } = layout.links.tables.target;
     rearrange(layout, burst, first, count, "distribute", (map, lane) => {
@@ -88,9 +134,23 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   },
   select: (layout, burst, first, count) => {
     const width = widthOf(layout, burst);
-    const [a, b] = [wholeOperand(layout, burst, 0, width, first, count), wholeOperand(layout, burst, 1, width, first, count)];
+    const [a, b] = [
+      wholeOperand(layout, burst, 0, width, first, count),
+      wholeOperand(layout, burst, 1, width, first, count),
+    ];
     const to = layout.givePlace(burst, first);
-    layout.call("choose", to.address, a.address, a.stride, b.address, b.stride, count, layout.lanes, width, laneMap(layout, burst, "select", (map, lane) => map[lane] ?? 0));
+    layout.call(
+      "choose",
+      to.address,
+      a.address,
+      a.stride,
+      b.address,
+      b.stride,
+      count,
+      layout.lanes,
+      width,
+      laneMap(layout, burst, "select", (map, lane) => map[lane] ?? 0),
+    );
     mask(layout, burst, to, count);
   },
   transpose: (layout, burst, first, count) => {
@@ -98,7 +158,12 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
     const bytes = superlane * layout.lanes;
     const source = layout.scratch(count * bytes);
     for (let stream = 0; stream < superlane; stream++) {
-      copyPlane(layout, { address: source + stream * layout.lanes, stride: bytes, laneStride: 1 }, layout.takePlace(takes(layout, burst, 0) + stream, first), count);
+      copyPlane(
+        layout,
+        { address: source + stream * layout.lanes, stride: bytes, laneStride: 1 },
+        layout.takePlace(takes(layout, burst, 0) + stream, first),
+        count,
+      );
     }
     const to = layout.givePlace(burst, first);
     layout.call("transpose", to.address, source, count, layout.lanes, superlane);
@@ -114,7 +179,12 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       const from = Math.max(first, segment.first);
       const until = Math.min(first + count, segment.first + segment.count);
       if (from >= until) continue;
-      copyPlane(layout, layout.givePlace(burst, from), wirePlace(layout, segment.send, segment.vector + from - segment.first), until - from);
+      copyPlane(
+        layout,
+        layout.givePlace(burst, from),
+        wirePlace(layout, segment.send, segment.vector + from - segment.first),
+        until - from,
+      );
     }
     mask(layout, burst, to, count);
   },
@@ -137,12 +207,14 @@ export function emitItem(layout: Layout, node: number, first: number, count: num
     const entry = entryOf(layout, burst, detail);
     const to = layout.takePlace(entry, nodes.first.at(node) + first);
     const from = layout.segmentPlace(detail, first);
-    if (tables.takes.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM) convertRows(layout, to.address, from, count, isInt(tables, producerOf(layout, detail)), isInt(tables, burst));
+    if (tables.takes.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM)
+      convertRows(layout, to.address, from, count, isInt(tables, producerOf(layout, detail)), isInt(tables, burst));
     else copyPlane(layout, to, from, count);
   }
 }
 
-const fieldsOf = (layout: Layout, burst: number): Readonly<Record<string, unknown>> => layout.links.tables.instructions[burst]?.fields ?? {};
+const fieldsOf = (layout: Layout, burst: number): Readonly<Record<string, unknown>> =>
+  layout.links.tables.instructions[burst]?.fields ?? {};
 const number = (layout: Layout, burst: number, field: string): number => Number(fieldsOf(layout, burst)[field]);
 const widthOf = (layout: Layout, burst: number): number => STREAM_TYPES[typeOf(layout.links.tables, burst, "type")];
 
@@ -169,7 +241,11 @@ function takes(layout: Layout, burst: number, slot: number): number {
 function entryOf(layout: Layout, burst: number, segment: number): number {
   const { tables, matches } = layout.links;
   let entry = tables.takeFirst.at(burst);
-  while (segment < (matches.first[entry] as number) || segment >= (matches.first[entry] as number) + (matches.count[entry] as number)) entry++;
+  while (
+    segment < (matches.first[entry] as number) ||
+    segment >= (matches.first[entry] as number) + (matches.count[entry] as number)
+  )
+    entry++;
   return entry;
 }
 
@@ -179,8 +255,10 @@ function producerOf(layout: Layout, segment: number): number {
 }
 
 function copyPlane(layout: Layout, to: Place, from: Place, count: number): void {
-  if (from.laneStride === 1) layout.call("copyRows", to.address, to.stride, from.address, from.stride, count, layout.lanes);
-  else layout.call("extractPlane", to.address, to.stride, from.address, from.stride, from.laneStride, count, layout.lanes);
+  if (from.laneStride === 1)
+    layout.call("copyRows", to.address, to.stride, from.address, from.stride, count, layout.lanes);
+  else
+    layout.call("extractPlane", to.address, to.stride, from.address, from.stride, from.laneStride, count, layout.lanes);
 }
 
 /** One stream of an operand with lanes side by side. */
@@ -202,14 +280,19 @@ function mask(layout: Layout, burst: number, to: Place, count: number): void {
   const length = layout.links.tables.length.at(burst);
   const rest = layout.lanes - length;
   if (rest <= 0) return;
-  if (to.laneStride === 0) layout.call("fillRows", to.address + length, layout.lanes, (count * to.stride) / layout.lanes, rest);
+  if (to.laneStride === 0)
+    layout.call("fillRows", to.address + length, layout.lanes, (count * to.stride) / layout.lanes, rest);
   else layout.call("fillRows", to.address + length * to.laneStride, to.stride, count, rest * to.laneStride);
 }
 
 /** Flags of the rows of a slice with a Gather. */
 function flagsOf(layout: Layout, burst: number): number {
   const slice = layout.sliceNumber(burst);
-  return layout.fixed(`flags ${slice}`, () => layout.links.initial.slice(slice * layout.rows, (slice + 1) * layout.rows), true);
+  return layout.fixed(
+    `flags ${slice}`,
+    () => layout.links.initial.slice(slice * layout.rows, (slice + 1) * layout.rows),
+    true,
+  );
 }
 
 function markWritten(layout: Layout, burst: number, to: Place, count: number): void {
@@ -231,8 +314,14 @@ function wholeOperand(layout: Layout, burst: number, slot: number, width: number
   const streams = Array.from({ length: width }, (_, byte) => layout.takePlace(entry + byte, first));
   const [low] = streams;
   if (low !== undefined && areElements(streams, width)) return low;
-  const planes = streams.map((place, byte) => (place.laneStride === 1 ? place : plane(layout, entry + byte, first, count)));
-  const own: Place = { address: layout.scratch(count * layout.lanes * width), stride: layout.lanes * width, laneStride: width };
+  const planes = streams.map((place, byte) =>
+    place.laneStride === 1 ? place : plane(layout, entry + byte, first, count),
+  );
+  const own: Place = {
+    address: layout.scratch(count * layout.lanes * width),
+    stride: layout.lanes * width,
+    laneStride: width,
+  };
   const arguments_ = planes.flatMap(({ address, stride }) => [address, stride]);
   layout.call(width === 2 ? "joinPairs" : "loadWordPlanes", own.address, ...arguments_, count, layout.lanes);
   return own;
@@ -240,7 +329,13 @@ function wholeOperand(layout: Layout, burst: number, slot: number, width: number
 
 function areElements(streams: readonly Place[], width: number): boolean {
   const [low] = streams;
-  return low !== undefined && streams.every(({ address, stride, laneStride }, byte) => laneStride === width && address === low.address + byte && stride === low.stride);
+  return (
+    low !== undefined &&
+    streams.every(
+      ({ address, stride, laneStride }, byte) =>
+        laneStride === width && address === low.address + byte && stride === low.stride,
+    )
+  );
 }
 
 function isInt(tables: Tables, burst: number): boolean {
@@ -250,23 +345,36 @@ function isInt(tables: Tables, burst: number): boolean {
 
 /** Rows of 32-bit numbers of one kind as rows of the other, one after another at `to`. */
 function convertRows(layout: Layout, to: number, from: Place, count: number, fromInt: boolean, toInt: boolean): void {
-  if (fromInt === toInt) layout.call("copyRows", to, layout.lanes * 4, from.address, from.stride, count, layout.lanes * 4);
+  if (fromInt === toInt)
+    layout.call("copyRows", to, layout.lanes * 4, from.address, from.stride, count, layout.lanes * 4);
   else layout.call(toInt ? "floatToInt" : "intToFloat", to, from.address, from.stride, count, layout.lanes);
 }
 
 const rowBytes = (layout: Layout): number => layout.lanes * 4;
 
 /** An ALU operand as rows of fp32 or int32. */
-function aluOperand(layout: Layout, burst: number, slot: number, field: string, typeField: string, int: boolean, first: number, count: number): Place {
+function aluOperand(
+  layout: Layout,
+  burst: number,
+  slot: number,
+  field: string,
+  typeField: string,
+  int: boolean,
+  first: number,
+  count: number,
+): Place {
   const { tables } = layout.links;
   const value = fieldsOf(layout, burst)[field];
-  if (typeof value === "object" && value !== null && "constant" in value) return constantRow(layout, Number(value.constant), int);
+  if (typeof value === "object" && value !== null && "constant" in value)
+    return constantRow(layout, Number(value.constant), int);
   const entry = takes(layout, burst, slot);
   if (tables.takes.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM) {
     const place = layout.takePlace(entry, first);
     const { matches } = layout.links;
     // Operands put together from several bursts were converted on the way.
-    const producerInt = isWhole(tables, matches, entry) ? isInt(tables, producerOf(layout, matches.first[entry] as number)) : int;
+    const producerInt = isWhole(tables, matches, entry)
+      ? isInt(tables, producerOf(layout, matches.first[entry] as number))
+      : int;
     return producerInt === int ? place : converted(layout, place, count, producerInt, int);
   }
   const type = typeOf(tables, burst, typeField);
@@ -278,7 +386,8 @@ function aluOperand(layout: Layout, burst: number, slot: number, field: string, 
   if (low !== undefined && width === 4 && areElements(streams, 4)) words = low;
   else {
     words = { address: layout.scratch(count * rowBytes(layout)), stride: rowBytes(layout), laneStride: 4 };
-    if (low !== undefined && type === "f16" && areElements(streams, 2)) layout.call("loadHalf", words.address, low.address, low.stride, count, layout.lanes);
+    if (low !== undefined && type === "f16" && areElements(streams, 2))
+      layout.call("loadHalf", words.address, low.address, low.stride, count, layout.lanes);
     else {
       const planes = Array.from({ length: width }, (_, byte) => plane(layout, entry + byte, first, count));
       const places = planes.flatMap(({ address, stride }) => [address, stride]);
@@ -302,7 +411,11 @@ function converted(layout: Layout, from: Place, count: number, fromInt: boolean,
 function constantRow(layout: Layout, value: number, int: boolean): Place {
   const words = int ? Int32Array.of(floatToInt(value)) : new Int32Array(Float32Array.of(value).buffer);
   const [bits = 0] = words;
-  return { address: layout.fixedWords(`constant ${bits}`, () => new Int32Array(layout.lanes).fill(bits)), stride: 0, laneStride: 4 };
+  return {
+    address: layout.fixedWords(`constant ${bits}`, () => new Int32Array(layout.lanes).fill(bits)),
+    stride: 0,
+    laneStride: 4,
+  };
 }
 
 function compute(layout: Layout, burst: number, first: number, count: number, types: readonly string[]): void {
@@ -310,9 +423,17 @@ function compute(layout: Layout, burst: number, first: number, count: number, ty
   const name = String(fieldsOf(layout, burst)["function"]);
   if (!isAluFunction(name)) return;
   const { int } = ALU_FUNCTIONS[name];
-  const operands = types.map((type, slot) => aluOperand(layout, burst, slot, "abc"[slot] ?? "a", type, int, first, count));
+  const operands = types.map((type, slot) =>
+    aluOperand(layout, burst, slot, "abc"[slot] ?? "a", type, int, first, count),
+  );
   const result = layout.rawPlace(burst, first);
-  layout.call(aluKernelName(name), result.address, ...operands.flatMap(({ address, stride }) => [address, stride]), count, layout.lanes);
+  layout.call(
+    aluKernelName(name),
+    result.address,
+    ...operands.flatMap(({ address, stride }) => [address, stride]),
+    count,
+    layout.lanes,
+  );
   if (!layout.givesStreams(burst)) return;
   const to = layout.givePlace(burst, first);
   store(layout, to.address, result.address, typeOf(tables, burst, "as"), int, count);
@@ -332,14 +453,29 @@ function store(layout: Layout, to: number, from: number, type: StreamType, int: 
 }
 
 /** SXM: runs of lanes move together; lanes to which none moves become zero. */
-function moveLanes(layout: Layout, burst: number, first: number, count: number, runs: readonly { readonly to: number; readonly from: number; readonly length: number }[]): void {
+function moveLanes(
+  layout: Layout,
+  burst: number,
+  first: number,
+  count: number,
+  runs: readonly { readonly to: number; readonly from: number; readonly length: number }[],
+): void {
   const width = widthOf(layout, burst);
   const source = wholeOperand(layout, burst, 0, width, first, count);
   const place = layout.givePlace(burst, first);
   const moved = runs.reduce((sum, { length }) => sum + Math.max(length, 0), 0);
   if (moved < layout.lanes) layout.call("fillRows", place.address, place.stride, count, place.stride);
   for (const { to, from, length } of runs) {
-    if (length > 0) layout.call("copyRows", place.address + to * width, place.stride, source.address + from * width, source.stride, count, length * width);
+    if (length > 0)
+      layout.call(
+        "copyRows",
+        place.address + to * width,
+        place.stride,
+        source.address + from * width,
+        source.stride,
+        count,
+        length * width,
+      );
   }
   mask(layout, burst, place, count);
 }
@@ -354,11 +490,27 @@ function laneMap(layout: Layout, burst: number, op: string, lane: (map: Int16Arr
   });
 }
 
-function rearrange(layout: Layout, burst: number, first: number, count: number, op: string, lane: (map: Int16Array, lane: number) => number): void {
+function rearrange(
+  layout: Layout,
+  burst: number,
+  first: number,
+  count: number,
+  op: string,
+  lane: (map: Int16Array, lane: number) => number,
+): void {
   const width = widthOf(layout, burst);
   const source = wholeOperand(layout, burst, 0, width, first, count);
   const to = layout.givePlace(burst, first);
-  layout.call("rearrange", to.address, source.address, source.stride, count, layout.lanes, width, laneMap(layout, burst, op, lane));
+  layout.call(
+    "rearrange",
+    to.address,
+    source.address,
+    source.stride,
+    count,
+    layout.lanes,
+    width,
+    laneMap(layout, burst, op, lane),
+  );
   mask(layout, burst, to, count);
 }
 
@@ -408,7 +560,10 @@ const panelBytes = (layout: Layout): number => halfLanes(layout.links.tables.tar
 function versionAddress(layout: Layout, index: number): number {
   const version = layout.links.mxm.versions[index];
   const { lanes } = layout;
-  return layout.versionAddress(index, version?.kind === "i8" ? lanes * lanes * 2 : (lanes / PANEL) * panelBytes(layout));
+  return layout.versionAddress(
+    index,
+    version?.kind === "i8" ? lanes * lanes * 2 : (lanes / PANEL) * panelBytes(layout),
+  );
 }
 
 /** Zeroes what loads will not fill; copies the array that this one started from. */
@@ -430,7 +585,15 @@ function prepare(layout: Layout, index: number): void {
   if (base === undefined) return;
   const from = extentOf(layout, base);
   const offset = from.fromPanel * panel + from.fromK * PANEL * 8;
-  layout.call("copyRows", address + offset, panel, versionAddress(layout, version.base) + offset, panel, from.toPanel - from.fromPanel, (from.toK - from.fromK) * PANEL * 8);
+  layout.call(
+    "copyRows",
+    address + offset,
+    panel,
+    versionAddress(layout, version.base) + offset,
+    panel,
+    from.toPanel - from.fromPanel,
+    (from.toK - from.fromK) * PANEL * 8,
+  );
 }
 
 /** Where one weight column of an execution comes from. */
@@ -453,7 +616,18 @@ function load(layout: Layout, burst: number, first: number, count: number): void
     const window = windowOf(layout, burst, lanes);
     for (let way = 0; way < ways; way++) {
       const { address, stride } = plane(layout, entry + way, first, count);
-      layout.call("loadBytes", versionAddress(layout, index), column + way, ways, count, address, stride, window.first, window.lanes, lanes);
+      layout.call(
+        "loadBytes",
+        versionAddress(layout, index),
+        column + way,
+        ways,
+        count,
+        address,
+        stride,
+        window.first,
+        window.lanes,
+        lanes,
+      );
     }
     return;
   }
@@ -474,19 +648,49 @@ function load(layout: Layout, burst: number, first: number, count: number): void
   const rounded = Math.ceil(window.lanes / 8) * 8;
   const fits = column % PANEL === 0 && Number.isInteger(together) && window.first + rounded <= half;
   const steps = fits ? Math.floor(count / together) : 0;
-  if (steps > 0) loadPanels(layout, columns, together, steps, address + (column / PANEL) * panelBytes(layout), window, rounded, extent);
+  if (steps > 0)
+    loadPanels(
+      layout,
+      columns,
+      together,
+      steps,
+      address + (column / PANEL) * panelBytes(layout),
+      window,
+      rounded,
+      extent,
+    );
   const done = steps * together;
   if (done === count) return;
   columns.forEach(({ low, high, offset }, way) => {
     layout.call(
-      "loadColumns", address, panelBytes(layout), column + done * columns.length + way, columns.length, count - done,
-      low.address + done * low.stride + offset, low.stride, high.address + done * high.stride + offset, high.stride,
-      window.first, window.lanes, extent.fromK, extent.toK,
+      "loadColumns",
+      address,
+      panelBytes(layout),
+      column + done * columns.length + way,
+      columns.length,
+      count - done,
+      low.address + done * low.stride + offset,
+      low.stride,
+      high.address + done * high.stride + offset,
+      high.stride,
+      window.first,
+      window.lanes,
+      extent.fromK,
+      extent.toK,
     );
   });
 }
 
-function loadPanels(layout: Layout, columns: readonly Column[], together: number, steps: number, address: number, window: { first: number; lanes: number }, rounded: number, extent: Extent): void {
+function loadPanels(
+  layout: Layout,
+  columns: readonly Column[],
+  together: number,
+  steps: number,
+  address: number,
+  window: { first: number; lanes: number },
+  rounded: number,
+  extent: Extent,
+): void {
   const panel = panelBytes(layout);
   const perStep = Math.max(columns.length / PANEL, 1);
   const panels = steps * perStep;
@@ -497,11 +701,23 @@ function loadPanels(layout: Layout, columns: readonly Column[], together: number
         const { low, high, offset } = columns[inStep % columns.length] as Column;
         const execution = Math.floor(inStep / columns.length);
         const lane = offset + window.first;
-        return { lo: low.address + execution * low.stride + lane, hi: high.address + execution * high.stride + lane, loStride: low.stride * together, hiStride: high.stride * together };
+        return {
+          lo: low.address + execution * low.stride + lane,
+          hi: high.address + execution * high.stride + lane,
+          loStride: low.stride * together,
+          hiStride: high.stride * together,
+        };
       });
       layout.call(
-        "loadPanels", address + group * panel + window.first * PANEL * 8, perStep * panel, steps, rounded,
-        ...four.map(({ lo }) => lo), ...four.map(({ loStride }) => loStride), ...four.map(({ hi }) => hi), ...four.map(({ hiStride }) => hiStride),
+        "loadPanels",
+        address + group * panel + window.first * PANEL * 8,
+        perStep * panel,
+        steps,
+        rounded,
+        ...four.map(({ lo }) => lo),
+        ...four.map(({ loStride }) => loStride),
+        ...four.map(({ hi }) => hi),
+        ...four.map(({ hiStride }) => hiStride),
       );
     }
   }
@@ -523,7 +739,10 @@ function multiply(layout: Layout, piece: Piece, first: number, count: number): v
   const chip = tables.chip.at(acc);
   const plane0 = Math.floor((tables.queue.at(acc) - 2 * target.slices - target.alus) / 3);
   const hemisphere = Math.floor(plane0 / target.planes);
-  const sums = layout.fixed(`accumulators ${chip} ${hemisphere}`, () => new Uint8Array(target.planes * target.accumulatorRows * lanes * 4));
+  const sums = layout.fixed(
+    `accumulators ${chip} ${hemisphere}`,
+    () => new Uint8Array(target.planes * target.accumulatorRows * lanes * 4),
+  );
   const index = piece.first + first;
   const ownRow = number(layout, acc, "row") + index;
   const row = version.kind === "i8" ? (plane0 % target.planes) * target.accumulatorRows + ownRow : ownRow;
@@ -535,10 +754,31 @@ function multiply(layout: Layout, piece: Piece, first: number, count: number): v
   const weights = versionAddress(layout, piece.version);
   const low = plane(layout, entry, from, vectors);
   if (version.kind === "i8") {
-    layout.call("multiplyBytes", low.address, low.stride * piece.abcStep, weights, to, count, lanes, lanes, lanes * 4, add);
+    layout.call(
+      "multiplyBytes",
+      low.address,
+      low.stride * piece.abcStep,
+      weights,
+      to,
+      count,
+      lanes,
+      lanes,
+      lanes * 4,
+      add,
+    );
   } else {
     const high = plane(layout, entry + 1, from, vectors);
-    multiplyHalves(layout, version, { ...low, stride: low.stride * piece.abcStep }, { ...high, stride: high.stride * piece.abcStep }, wordOf(tables, abc), weights, to, count, add);
+    multiplyHalves(
+      layout,
+      version,
+      { ...low, stride: low.stride * piece.abcStep },
+      { ...high, stride: high.stride * piece.abcStep },
+      wordOf(tables, abc),
+      weights,
+      to,
+      count,
+      add,
+    );
   }
   if (!layout.givesStreams(acc)) return;
   const given = layout.givePlace(acc, index);
@@ -547,7 +787,17 @@ function multiply(layout: Layout, piece: Piece, first: number, count: number): v
   mask(layout, acc, given, count);
 }
 
-function multiplyHalves(layout: Layout, version: Version, low: Place, high: Place, mode: string, weights: number, to: number, count: number, add: number): void {
+function multiplyHalves(
+  layout: Layout,
+  version: Version,
+  low: Place,
+  high: Place,
+  mode: string,
+  weights: number,
+  to: number,
+  count: number,
+  add: number,
+): void {
   const { lanes } = layout;
   const half = halfLanes(layout.links.tables.target);
   const { fromK, toK, fromPanel, toPanel } = extentOf(layout, version);
@@ -559,11 +809,23 @@ function multiplyHalves(layout: Layout, version: Version, low: Place, high: Plac
   const [fromColumn, toColumn] = [fromPanel * PANEL, toPanel * PANEL];
   const whole = fromK === 0 && toK === half && fromColumn === 0 && toColumn === lanes;
   if (toK > fromK) {
-    layout.call("multiply", rows + fromK * 8, weights + fromPanel * panel + fromK * PANEL * 8, to + fromColumn * 4, count, toPanel - fromPanel, toK - fromK, panel, lanes * 4, add);
+    layout.call(
+      "multiply",
+      rows + fromK * 8,
+      weights + fromPanel * panel + fromK * PANEL * 8,
+      to + fromColumn * 4,
+      count,
+      toPanel - fromPanel,
+      toK - fromK,
+      panel,
+      lanes * 4,
+      add,
+    );
   } else if (add === 0) layout.call("fillRows", to + fromColumn * 4, lanes * 4, count, (toColumn - fromColumn) * 4);
   if (whole) return;
   if (add === 0 && fromColumn > 0) layout.call("fillRows", to, lanes * 4, count, fromColumn * 4);
-  if (add === 0 && toColumn < lanes) layout.call("fillRows", to + toColumn * 4, lanes * 4, count, (lanes - toColumn) * 4);
+  if (add === 0 && toColumn < lanes)
+    layout.call("fillRows", to + toColumn * 4, lanes * 4, count, (lanes - toColumn) * 4);
   layout.call("spreadNonFinite", flags, rows, count, to, lanes * 4, lanes, fromK, toK, fromColumn, toColumn);
 }
 
@@ -579,9 +841,15 @@ export function checkMaps(tables: Tables): void {
     const index = Number(instruction.fields[row.fields["map"] === undefined ? "" : "map"]);
     const map = program.chips[tables.chip.at(burst)]?.maps[index];
     const cycle = tables.cycle.at(burst);
-    if (map === undefined || map.length < lanes) tables.faults.report("LPU4008", burst, cycle, `lane map ${index} does not have ${lanes} lanes`);
+    if (map === undefined || map.length < lanes)
+      tables.faults.report("LPU4008", burst, cycle, `lane map ${index} does not have ${lanes} lanes`);
     else if (op !== "select" && map.subarray(0, lanes).some((source) => source < -1 || source >= lanes)) {
-      tables.faults.report("LPU4008", burst, cycle, `lane map ${index} has a source lane outside of -1 to ${lanes - 1}`);
+      tables.faults.report(
+        "LPU4008",
+        burst,
+        cycle,
+        `lane map ${index} has a source lane outside of -1 to ${lanes - 1}`,
+      );
     }
   }
 }

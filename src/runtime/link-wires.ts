@@ -20,7 +20,9 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
   const { program, target, faults } = tables;
   const sends = new Map<string, Passage[]>();
   const receives = new Map<string, Passage[]>();
-  const wires = new Map(program.links.map(({ fromChip, fromLink, toChip, toLink }) => [`${fromChip}:${fromLink}`, `${toChip}:${toLink}`]));
+  const wires = new Map(
+    program.links.map(({ fromChip, fromLink, toChip, toLink }) => [`${fromChip}:${fromLink}`, `${toChip}:${toLink}`]),
+  );
   for (let burst = 0; burst < tables.instructions.length; burst++) {
     const op = MNEMONICS[tables.op.at(burst)];
     if (op !== "send" && op !== "receive") continue;
@@ -33,12 +35,14 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
     const table = op === "send" ? sends : receives;
     const list = table.get(name) ?? [];
     table.set(name, list);
-    for (let index = 0; index < tables.count.at(burst); index++) list.push({ burst, index, cycle: tables.cycle.at(burst) + index * tables.interval.at(burst) });
+    for (let index = 0; index < tables.count.at(burst); index++)
+      list.push({ burst, index, cycle: tables.cycle.at(burst) + index * tables.interval.at(burst) });
   }
   for (const list of [...sends.values(), ...receives.values()]) list.sort((a, b) => a.cycle - b.cycle);
   for (const list of sends.values()) {
     list.forEach(({ burst, cycle }, index) => {
-      if (list[index - 1]?.cycle === cycle) faults.report("LPU4015", burst, cycle, "the link already sends in this cycle");
+      if (list[index - 1]?.cycle === cycle)
+        faults.report("LPU4015", burst, cycle, "the link already sends in this cycle");
     });
   }
   const segments = new Map<number, { first: number; count: number; send: number; vector: number }[]>();
@@ -55,7 +59,13 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
       const own = segments.get(burst) ?? [];
       segments.set(burst, own);
       const last = own.at(-1);
-      if (last !== undefined && last.send === send.burst && last.first + last.count === index && last.vector + last.count === send.index) last.count++;
+      if (
+        last !== undefined &&
+        last.send === send.burst &&
+        last.first + last.count === index &&
+        last.vector + last.count === send.index
+      )
+        last.count++;
       else own.push({ first: index, count: 1, send: send.burst, vector: send.index });
     });
   }

@@ -36,7 +36,10 @@ export interface MachineOptions {
   readonly placeInputs?: (sram: Sram) => void;
 }
 
-export function createMachine(program: MachineProgram, { engine = bestEngine(), placeInputs }: MachineOptions = {}): Machine {
+export function createMachine(
+  program: MachineProgram,
+  { engine = bestEngine(), placeInputs }: MachineOptions = {},
+): Machine {
   const { target, chips } = program;
   const initial = initialRows(program, placeInputs);
   const linked = link(program, initial);

@@ -44,7 +44,8 @@ export interface LoadedModel {
 export type LoadOptions = Pick<MachineOptions, "engine">;
 
 /** `bytes` must stay as they are: constants and lookup tables are views of them. */
-export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedModel => loadProgram(readImage(bytes), options);
+export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedModel =>
+  loadProgram(readImage(bytes), options);
 
 export function loadProgram(program: Program, options: LoadOptions = {}): LoadedModel {
   const [entry] = program.entries;
@@ -63,7 +64,9 @@ export function loadProgram(program: Program, options: LoadOptions = {}): Loaded
       placeInput(binding, tensor, machine.sram);
     }
     const { cycles, counters } = machine.execute();
-    const outputs = Object.fromEntries(entry.outputs.map((binding) => [binding.name, fetchOutput(binding, machine.sram)]));
+    const outputs = Object.fromEntries(
+      entry.outputs.map((binding) => [binding.name, fetchOutput(binding, machine.sram)]),
+    );
     return { outputs, cycles: Math.max(0, ...cycles), cyclesByChip: cycles, counters };
   };
   return {

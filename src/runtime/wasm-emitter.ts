@@ -14,32 +14,106 @@ const SIMD = 0xfd0000;
 const BULK = 0xfc0000;
 
 export const OPCODES = {
-  "i32.add": 0x6a, "i32.sub": 0x6b, "i32.mul": 0x6c, "i32.and": 0x71, "i32.or": 0x72, "i32.shl": 0x74, "i32.shr_s": 0x75, "i32.shr_u": 0x76,
-  "i32.eqz": 0x45, "i32.lt_s": 0x48, "i32.lt_u": 0x49, "i32.gt_s": 0x4a, "i32.ge_s": 0x4e,
-  "v128.not": SIMD + 77, "v128.and": SIMD + 78, "v128.andnot": SIMD + 79, "v128.or": SIMD + 80, "v128.xor": SIMD + 81,
-  "v128.bitselect": SIMD + 82, "v128.any_true": SIMD + 83,
-  "i16x8.splat": SIMD + 16, "i32x4.splat": SIMD + 17, "f64x2.splat": SIMD + 20, "i32x4.extract_lane0": SIMD + 27,
-  "i16x8.gt_u": SIMD + 50, "i16x8.narrow_i32x4_u": SIMD + 134, "i16x8.extend_low_i8x16_s": SIMD + 135, "i16x8.extend_high_i8x16_s": SIMD + 136,
-  "i32x4.eq": SIMD + 55, "i32x4.lt_s": SIMD + 57, "i32x4.gt_s": SIMD + 59, "i32x4.extend_low_i16x8_s": SIMD + 167, "i32x4.extend_high_i16x8_s": SIMD + 168,
-  "i32x4.extend_low_i16x8_u": SIMD + 169, "i32x4.extend_high_i16x8_u": SIMD + 170,
-  "i32x4.shl": SIMD + 171, "i32x4.shr_s": SIMD + 172, "i32x4.shr_u": SIMD + 173, "i32x4.add": SIMD + 174, "i32x4.sub": SIMD + 177, "i32x4.mul": SIMD + 181,
-  "i32x4.min_s": SIMD + 182, "i32x4.max_s": SIMD + 184, "i32x4.min_u": SIMD + 183, "i32x4.dot_i16x8_s": SIMD + 186,
-  "i64x2.shl": SIMD + 203, "i64x2.add": SIMD + 206, "i64x2.extend_low_i32x4_s": SIMD + 199, "i64x2.extend_high_i32x4_s": SIMD + 200,
-  "f32x4.floor": SIMD + 104, "f32x4.nearest": SIMD + 106, "f32x4.eq": SIMD + 65, "f32x4.ne": SIMD + 66, "f32x4.lt": SIMD + 67, "f32x4.gt": SIMD + 68,
-  "f32x4.le": SIMD + 69, "f32x4.abs": SIMD + 224, "f32x4.neg": SIMD + 225, "f32x4.add": SIMD + 228, "f32x4.sub": SIMD + 229, "f32x4.mul": SIMD + 230,
-  "f32x4.div": SIMD + 231, "f32x4.min": SIMD + 232, "f32x4.max": SIMD + 233, "f32x4.convert_i32x4_s": SIMD + 250,
-  "f64x2.floor": SIMD + 117, "f64x2.eq": SIMD + 71, "f64x2.lt": SIMD + 73, "f64x2.gt": SIMD + 74, "f64x2.ge": SIMD + 76, "f64x2.neg": SIMD + 237, "f64x2.sqrt": SIMD + 239,
-  "f64x2.add": SIMD + 240, "f64x2.sub": SIMD + 241, "f64x2.mul": SIMD + 242, "f64x2.div": SIMD + 243, "f64x2.min": SIMD + 244, "f64x2.max": SIMD + 245,
-  "f64x2.relaxed_madd": SIMD + 0x107, "f32x4.demote_f64x2_zero": SIMD + 94, "f64x2.promote_low_f32x4": SIMD + 95,
-  "f64x2.convert_low_i32x4_s": SIMD + 254, "i32x4.trunc_sat_f64x2_s_zero": SIMD + 252,
+  "i32.add": 0x6a,
+  "i32.sub": 0x6b,
+  "i32.mul": 0x6c,
+  "i32.and": 0x71,
+  "i32.or": 0x72,
+  "i32.shl": 0x74,
+  "i32.shr_s": 0x75,
+  "i32.shr_u": 0x76,
+  "i32.eqz": 0x45,
+  "i32.lt_s": 0x48,
+  "i32.lt_u": 0x49,
+  "i32.gt_s": 0x4a,
+  "i32.ge_s": 0x4e,
+  "v128.not": SIMD + 77,
+  "v128.and": SIMD + 78,
+  "v128.andnot": SIMD + 79,
+  "v128.or": SIMD + 80,
+  "v128.xor": SIMD + 81,
+  "v128.bitselect": SIMD + 82,
+  "v128.any_true": SIMD + 83,
+  "i16x8.splat": SIMD + 16,
+  "i32x4.splat": SIMD + 17,
+  "f64x2.splat": SIMD + 20,
+  "i32x4.extract_lane0": SIMD + 27,
+  "i16x8.gt_u": SIMD + 50,
+  "i16x8.narrow_i32x4_u": SIMD + 134,
+  "i16x8.extend_low_i8x16_s": SIMD + 135,
+  "i16x8.extend_high_i8x16_s": SIMD + 136,
+  "i32x4.eq": SIMD + 55,
+  "i32x4.lt_s": SIMD + 57,
+  "i32x4.gt_s": SIMD + 59,
+  "i32x4.extend_low_i16x8_s": SIMD + 167,
+  "i32x4.extend_high_i16x8_s": SIMD + 168,
+  "i32x4.extend_low_i16x8_u": SIMD + 169,
+  "i32x4.extend_high_i16x8_u": SIMD + 170,
+  "i32x4.shl": SIMD + 171,
+  "i32x4.shr_s": SIMD + 172,
+  "i32x4.shr_u": SIMD + 173,
+  "i32x4.add": SIMD + 174,
+  "i32x4.sub": SIMD + 177,
+  "i32x4.mul": SIMD + 181,
+  "i32x4.min_s": SIMD + 182,
+  "i32x4.max_s": SIMD + 184,
+  "i32x4.min_u": SIMD + 183,
+  "i32x4.dot_i16x8_s": SIMD + 186,
+  "i64x2.shl": SIMD + 203,
+  "i64x2.add": SIMD + 206,
+  "i64x2.extend_low_i32x4_s": SIMD + 199,
+  "i64x2.extend_high_i32x4_s": SIMD + 200,
+  "f32x4.floor": SIMD + 104,
+  "f32x4.nearest": SIMD + 106,
+  "f32x4.eq": SIMD + 65,
+  "f32x4.ne": SIMD + 66,
+  "f32x4.lt": SIMD + 67,
+  "f32x4.gt": SIMD + 68,
+  "f32x4.le": SIMD + 69,
+  "f32x4.abs": SIMD + 224,
+  "f32x4.neg": SIMD + 225,
+  "f32x4.add": SIMD + 228,
+  "f32x4.sub": SIMD + 229,
+  "f32x4.mul": SIMD + 230,
+  "f32x4.div": SIMD + 231,
+  "f32x4.min": SIMD + 232,
+  "f32x4.max": SIMD + 233,
+  "f32x4.convert_i32x4_s": SIMD + 250,
+  "f64x2.floor": SIMD + 117,
+  "f64x2.eq": SIMD + 71,
+  "f64x2.lt": SIMD + 73,
+  "f64x2.gt": SIMD + 74,
+  "f64x2.ge": SIMD + 76,
+  "f64x2.neg": SIMD + 237,
+  "f64x2.sqrt": SIMD + 239,
+  "f64x2.add": SIMD + 240,
+  "f64x2.sub": SIMD + 241,
+  "f64x2.mul": SIMD + 242,
+  "f64x2.div": SIMD + 243,
+  "f64x2.min": SIMD + 244,
+  "f64x2.max": SIMD + 245,
+  "f64x2.relaxed_madd": SIMD + 0x107,
+  "f32x4.demote_f64x2_zero": SIMD + 94,
+  "f64x2.promote_low_f32x4": SIMD + 95,
+  "f64x2.convert_low_i32x4_s": SIMD + 254,
+  "i32x4.trunc_sat_f64x2_s_zero": SIMD + 252,
 } as const satisfies Record<string, number>;
 export type Opcode = keyof typeof OPCODES;
 
 /** Memory instructions, with the alignment that their immediate states. */
 const MEMORY_OPCODES = {
-  "i32.load": [0x28, 2], "i32.load8_u": [0x2d, 0], "i32.store": [0x36, 2], "i32.store8": [0x3a, 0], "f64.load": [0x2b, 3], "f64.store": [0x39, 3],
-  "v128.load": [SIMD, 0], "v128.store": [SIMD + 11, 0], "v128.load32_splat": [SIMD + 9, 0], "v128.load64_splat": [SIMD + 10, 0],
-  "v128.load32_zero": [SIMD + 92, 0], "v128.load64_zero": [SIMD + 93, 0],
+  "i32.load": [0x28, 2],
+  "i32.load8_u": [0x2d, 0],
+  "i32.store": [0x36, 2],
+  "i32.store8": [0x3a, 0],
+  "f64.load": [0x2b, 3],
+  "f64.store": [0x39, 3],
+  "v128.load": [SIMD, 0],
+  "v128.store": [SIMD + 11, 0],
+  "v128.load32_splat": [SIMD + 9, 0],
+  "v128.load64_splat": [SIMD + 10, 0],
+  "v128.load32_zero": [SIMD + 92, 0],
+  "v128.load64_zero": [SIMD + 93, 0],
 } as const satisfies Record<string, readonly [number, number]>;
 export type MemoryOpcode = keyof typeof MEMORY_OPCODES;
 const LANE_STORES = { "v128.store32_lane": [SIMD + 90, 2], "v128.store64_lane": [SIMD + 91, 3] } as const;
@@ -105,7 +179,9 @@ export class FunctionBody {
   }
   /** Moves `length` bytes: destination, source and length are on the stack. */
   copyBytes(): this {
-    return this.opcode(BULK + 10).byte(0).byte(0);
+    return this.opcode(BULK + 10)
+      .byte(0)
+      .byte(0);
   }
   /** Destination, value and length are on the stack. */
   fillBytes(): this {
@@ -177,7 +253,10 @@ export function assembleModule(functions: readonly NamedFunction[]): Uint8Array<
   section(out, 1, [1, 0x60, 1, VALUE_TYPES.i32, 0]);
   section(out, 2, [1, ...text("env"), ...text("memory"), 2, 0, 1]);
   section(out, 3, [...unsigned(functions.length), ...functions.map(() => 0)]);
-  section(out, 7, [...unsigned(functions.length), ...functions.flatMap(({ name }, index) => [...text(name), 0, ...unsigned(index)])]);
+  section(out, 7, [
+    ...unsigned(functions.length),
+    ...functions.flatMap(({ name }, index) => [...text(name), 0, ...unsigned(index)]),
+  ]);
   const bodies = unsigned(functions.length);
   for (const { body } of functions) {
     const code = [...unsigned(body.locals.length), ...body.locals.flatMap((type) => [1, VALUE_TYPES[type]])];

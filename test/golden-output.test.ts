@@ -1,0 +1,70 @@
+/**
+ * Outputs of the committed models bit for bit, listings small enough to read, and what is said about bad input: all with
+ * committed expectations. Inputs are seeded with integer arithmetic only, so every host must give the same files.
+ */
+
+import { afterAll, describe, expect, test } from "@jest/globals";
+import { renderProblems } from "../bin/problems.js";
+import { joinChunks } from "../src/build.js";
+import { listing } from "../src/codegen/disassemble.js";
+import { hashOf } from "../src/files.js";
+import type { Tensor } from "../src/ir/graph.js";
+import { parseGraph } from "../src/ir/parse.js";
+import { TARGETS } from "../src/ir/target.js";
+import { formatShape } from "../src/ir/tensor.js";
+import { loadImage } from "../src/runtime/run.js";
+import { BAD_INPUTS, problemsOfBadInput, removeBadFiles } from "./bad-inputs.js";
+import { COMMITTED, compileCommitted } from "./committed.js";
+import { programOf } from "./compiled.js";
+import { check, goldenFiles } from "./golden.js";
+
+const FIRST_ELEMENTS = 8;
+const HASH_DIGITS = 16;
+
+function outputLines(name: string, { dtype, shape, data }: Tensor): string[] {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const hex = Array.from({ length: Math.min(FIRST_ELEMENTS, data.length) }, (_, index) =>
+    Buffer.from(bytes.slice(index * data.BYTES_PER_ELEMENT, (index + 1) * data.BYTES_PER_ELEMENT).reverse()).toString(
+      "hex",
+    ),
+  );
+  return [`  ${name} ${dtype}${formatShape(shape)} sha256 ${hashOf([bytes]).slice(0, HASH_DIGITS)}`, `    ${hex.join(" ")}`];
+}
+
+test("outputs of the committed models", () => {
+  check("outputs.txt", () =>
+    COMMITTED.flatMap((model) => {
+      const loaded = loadImage(joinChunks(compileCommitted(model, "lpu-v1").image()));
+      const { outputs } = loaded.run(model.inputs());
+      return [model.name, ...Object.entries(outputs).flatMap(([name, tensor]) => outputLines(name, tensor))];
+    }).join("\n"),
+  );
+});
+
+describe("listings", () => {
+  test.each(goldenFiles("listing", ".tir"))("%s", (path) =>
+    check(path, (_, input) =>
+      [...listing(programOf(parseGraph(input), TARGETS.tiny), { data: false })].join("\n"),
+    ),
+  );
+});
+
+describe("bad input", () => {
+  afterAll(removeBadFiles);
+  const plain = { red: String, green: String, yellow: String, cyan: String, dim: String, bold: String };
+
+  test("what is said about it", () => {
+    check("errors.txt", () =>
+      Object.keys(BAD_INPUTS)
+        .map((name) => `${name}\n${renderProblems(problemsOfBadInput(name), plain).replace(/^/gm, "  ")}`)
+        .join("\n\n"),
+    );
+  });
+
+  test("is never an internal error", () => {
+    const internal = Object.keys(BAD_INPUTS).filter((name) =>
+      problemsOfBadInput(name).some(({ code }) => code === "LPU5000"),
+    );
+    expect(internal).toEqual([]);
+  });
+});

@@ -1,0 +1,237 @@
+/**
+ * Scheduling: what the small models and random graphs compile to is legal, takes the cycles that were predicted, and gives
+ * the evaluator's values; the interval sets and the row allocator below it do what a plain table would.
+ */
+
+import { describe, expect, test } from "@jest/globals";
+import fc from "fast-check";
+import { CompileError } from "../src/diagnostics.js";
+import { importModel } from "../src/frontend/import.js";
+import { evaluate } from "../src/ir/evaluate.js";
+import { TARGETS, type TargetName } from "../src/ir/target.js";
+import { checkSchedule } from "../src/passes/check-schedule.js";
+import { findRows, holdRows, pairMemory, releaseRows } from "../src/passes/memory.js";
+import {
+  book,
+  endOf,
+  Figure,
+  fit,
+  fitBefore,
+  lastEndBefore,
+  type Timeline,
+  timeline,
+} from "../src/passes/resources.js";
+import {
+  compileSmall,
+  distance,
+  programOf,
+  runOnLiteral,
+  type SmallName,
+  smallInputs,
+  smallSource,
+} from "./compiled.js";
+import { RandomGraph } from "./random-graph.js";
+import { seeded } from "./random-program.js";
+
+const SMALL_NAMES: readonly SmallName[] = ["bert", "gpt2", "llama", "vit"];
+const TARGET_NAMES: readonly TargetName[] = ["lpu-v1", "tiny", "unit-latency"];
+/** What a target cannot hold, and why. */
+const REFUSED: Readonly<Record<string, string>> = { "vit tiny": "LPU2202: maximum over 17 lanes" };
+
+describe("small models", () => {
+  const cases = SMALL_NAMES.flatMap((name) => TARGET_NAMES.map((target) => [name, target] as const));
+
+  test.each(cases)("%s on %s: legal, as predicted, and the evaluator's values", (name, target) => {
+    const refused = REFUSED[`${name} ${target}`];
+    if (refused !== undefined) {
+      expect(() => compileSmall(name, target)).toThrow(refused);
+      return;
+    }
+    const { program } = compileSmall(name, target);
+    const facts = checkSchedule(program);
+    expect(facts.arrays.every(({ busy }) => busy > 0)).toBe(true);
+    const inputs = smallInputs(name);
+    const { outputs, cycles } = runOnLiteral(program, inputs);
+    expect(cycles).toEqual(program.entries[0]?.cycles);
+    const want = evaluate(importModel(smallSource(name), { bind: {} }), inputs);
+    expect(outputs.length).toBe(want.length);
+    for (const [index, tensor] of want.entries()) expect(distance(outputs[index], tensor)).toBeLessThan(5e-3);
+  });
+
+  test("the same model gives the same program", () => {
+    const [one, two] = [compileSmall("llama", "lpu-v1"), compileSmall("llama", "lpu-v1")];
+    expect(one.program.chips[0]?.queues).toEqual(two.program.chips[0]?.queues);
+    expect(one.program.entries).toEqual(two.program.entries);
+  });
+});
+
+/** Functions with steps: a last bit of fp16 may decide on which side of one a value lies. */
+const STEPPED = new Set(["floor", "ceil", "round", "sign", "lt", "select"]);
+
+describe("random graphs", () => {
+  test.each<[TargetName, number, number]>([
+    ["tiny", 1, 120],
+    ["lpu-v1", 201, 20],
+    ["unit-latency", 301, 20],
+  ])("%s: legal, as predicted, and the evaluator's values", (name, first, count) => {
+    const problems: string[] = [];
+    for (let seed = first; seed < first + count; seed++) {
+      const problem = problemOf(seed, name);
+      if (problem !== undefined) problems.push(`seed ${seed}: ${problem}`);
+    }
+    expect(problems).toEqual([]);
+  });
+});
+
+/** What is wrong with a compiled random graph; a graph that the target refuses with a reason is fine. */
+function problemOf(seed: number, name: TargetName): string | undefined {
+  const random = new RandomGraph(seeded(seed), 6);
+  const graph = random.builder.finish();
+  try {
+    const program = programOf(graph, TARGETS[name]);
+    checkSchedule(program);
+    const { outputs, cycles } = runOnLiteral(program, random.inputs);
+    if (cycles.join() !== program.entries[0]?.cycles.join())
+      return `ran for ${cycles.join()} cycles, predicted ${program.entries[0]?.cycles.join()}`;
+    if (graph.nodes.some(({ op }) => STEPPED.has(op))) return undefined;
+    for (const [index, want] of evaluate(graph, random.inputs).entries()) {
+      const apart = distance(outputs[index], want);
+      if (!(apart <= 5e-3)) return `output ${index} is ${apart.toExponential(2)} off`;
+    }
+    return undefined;
+  } catch (error) {
+    if (error instanceof CompileError && /^LPU(2001|2101|2201|2202)$/.test(error.code)) return undefined;
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** The same timeline as a table of cycles, for cycles from 0 to 99. */
+const SPAN = 100;
+const bookings = fc.array(fc.tuple(fc.nat(SPAN - 12), fc.integer({ min: 1, max: 12 })), { maxLength: 20 });
+
+function booked(list: readonly (readonly [number, number])[]): { line: Timeline; busy: boolean[] } {
+  const line = timeline();
+  const busy = Array.from({ length: SPAN }, () => false);
+  for (const [start, length] of list) {
+    if (busy.slice(start, start + length).includes(true)) continue;
+    book(line, start, start + length);
+    busy.fill(true, start, start + length);
+  }
+  return { line, busy };
+}
+
+const isFree = (busy: readonly boolean[], start: number, length: number): boolean =>
+  !busy.slice(Math.max(start, 0), Math.max(start + length, 0)).includes(true);
+
+describe("resources", () => {
+  const request = fc.tuple(fc.nat(SPAN - 1), fc.integer({ min: 1, max: 15 }));
+
+  test("a timeline keeps disjoint intervals in order, and neighbours that touch are one", () => {
+    fc.assert(
+      fc.property(bookings, (list) => {
+        const { line, busy } = booked(list);
+        const edges = line.starts.flatMap((start, index) => [start, line.ends[index] ?? start]);
+        expect(edges).toEqual([...new Set(edges)].sort((a, b) => a - b));
+        const own = busy.map((_, cycle) =>
+          line.starts.some((start, i) => cycle >= start && cycle < (line.ends[i] ?? 0)),
+        );
+        expect(own).toEqual(busy);
+        expect(endOf(line)).toBe(busy.lastIndexOf(true) + 1);
+      }),
+    );
+  });
+
+  test("fit is the earliest start from a cycle on", () => {
+    fc.assert(
+      fc.property(bookings, request, (list, [at, length]) => {
+        const { line, busy } = booked(list);
+        let want = at;
+        while (!isFree(busy, want, length)) want++;
+        expect(fit(line, at, length)).toBe(want);
+      }),
+    );
+  });
+
+  test("fitBefore is the latest start up to a cycle", () => {
+    fc.assert(
+      fc.property(bookings, request, (list, [at, length]) => {
+        const { line, busy } = booked(list);
+        let want = at;
+        while (!isFree(busy, want, length)) want--;
+        expect(fitBefore(line, at, length)).toBe(want);
+      }),
+    );
+  });
+
+  test("lastEndBefore is where the last interval that begins before a cycle ends", () => {
+    fc.assert(
+      fc.property(bookings, fc.nat(SPAN), (list, at) => {
+        const { line } = booked(list);
+        const begun = line.ends.filter((_, index) => (line.starts[index] ?? at) < at);
+        expect(lastEndBefore(line, at)).toBe(begun.at(-1) ?? 0);
+      }),
+    );
+  });
+
+  test("a figure fits around what it holds itself, and books it as a whole", () => {
+    fc.assert(
+      fc.property(bookings, fc.array(request, { minLength: 1, maxLength: 8 }), (list, requests) => {
+        const { line, busy } = booked(list);
+        const [wide, other] = [[...busy, ...busy.map(() => false), ...busy.map(() => false)], timeline()];
+        const figure = new Figure();
+        for (const [at, length] of requests) {
+          let want = at;
+          while (!isFree(wide, want, length)) want++;
+          expect(figure.fit(line, at, length)).toBe(want);
+          expect(figure.free(line, at, length)).toBe(want === at);
+          expect(figure.fit(other, at, length)).toBe(at);
+          figure.add(line, want, length);
+          wide.fill(true, want, want + length);
+        }
+        figure.commit();
+        expect(figure.size).toBe(0);
+        const own = wide.map((_, cycle) =>
+          line.starts.some((start, i) => cycle >= start && cycle < (line.ends[i] ?? 0)),
+        );
+        expect(own).toEqual(wide);
+        expect(other.starts).toEqual([]);
+      }),
+    );
+  });
+});
+
+describe("rows of SRAM", () => {
+  const target = { ...TARGETS.tiny, rowsPerBank: 12 };
+  const step = fc.record({
+    rows: fc.integer({ min: 1, max: 13 }),
+    by: fc.nat(30),
+    region: fc.constantFrom("top" as const, 0 as const, 1 as const),
+    release: fc.boolean(),
+    at: fc.nat(30),
+  });
+
+  test("a block is the first one that is free in every pair and within one bank", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 20 }), (steps) => {
+        const pairs = [pairMemory(target), pairMemory(target)];
+        const freeAt = Array.from({ length: 24 }, () => 0);
+        for (const { rows, by, region, release, at } of steps) {
+          const found = findRows(target, pairs, rows, by, region);
+          const starts = Array.from({ length: 25 - rows }, (_, row) => row).filter(
+            (row) =>
+              Math.floor(row / 12) === Math.floor((row + rows - 1) / 12) &&
+              (region === "top" || Math.floor(row / 12) === region) &&
+              freeAt.slice(row, row + rows).every((cycle) => cycle <= by),
+          );
+          expect(found).toBe((region === "top" ? starts.at(-1) : starts[0]) ?? -1);
+          if (found < 0) continue;
+          holdRows(pairs, found, rows);
+          freeAt.fill(Number.POSITIVE_INFINITY, found, found + rows);
+          if (!release) continue;
+          releaseRows(pairs, found, rows, at);
+          freeAt.fill(at, found, found + rows);
+        }
+      }),
+    );
+  });
+});
