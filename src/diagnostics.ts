@@ -97,7 +97,7 @@ export const DIAGNOSTICS = {
   },
   LPU2220: {
     title: "schedule: accumulation is broken",
-    doc: "A finished schedule adds to a row of partial sums that was not set, or sets one whose sums were not given yet.",
+    doc: "A finished schedule adds to a row of partial sums that was not set.",
   },
   LPU2221: {
     title: "schedule: link has no vector",
@@ -106,6 +106,10 @@ export const DIAGNOSTICS = {
   LPU2222: {
     title: "schedule: cycles are predicted wrongly",
     doc: "The cycle count of a finished schedule is not the cycle of its last effect.",
+  },
+  LPU2223: {
+    title: "schedule: work is lost",
+    doc: "A finished schedule sets partial sums again that were never given, or clears weights that were never installed.",
   },
   LPU2001: {
     title: "model does not fit in SRAM",

@@ -5,6 +5,7 @@
 
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { joinChunks } from "../src/build.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { evaluate } from "../src/ir/evaluate.js";
@@ -15,7 +16,7 @@ import {
   book,
   endOf,
   Figure,
-  fit,
+  fit as fitFrom,
   fitBefore,
   lastEndBefore,
   type Timeline,
@@ -60,8 +61,7 @@ describe("small models", () => {
 
   test("the same model gives the same program", () => {
     const [one, two] = [compileSmall("llama", "lpu-v1"), compileSmall("llama", "lpu-v1")];
-    expect(one.program.chips[0]?.queues).toEqual(two.program.chips[0]?.queues);
-    expect(one.program.entries).toEqual(two.program.entries);
+    expect(Buffer.compare(joinChunks(one.image()), joinChunks(two.image()))).toBe(0);
   });
 });
 
@@ -71,8 +71,8 @@ const STEPPED = new Set(["floor", "ceil", "round", "sign", "lt", "select"]);
 describe("random graphs", () => {
   test.each<[TargetName, number, number]>([
     ["tiny", 1, 120],
-    ["lpu-v1", 201, 20],
-    ["unit-latency", 301, 20],
+    ["lpu-v1", 201, 8],
+    ["unit-latency", 301, 8],
   ])("%s: legal, as predicted, and the evaluator's values", (name, first, count) => {
     const problems: string[] = [];
     for (let seed = first; seed < first + count; seed++) {
@@ -147,7 +147,7 @@ describe("resources", () => {
         const { line, busy } = booked(list);
         let want = at;
         while (!isFree(busy, want, length)) want++;
-        expect(fit(line, at, length)).toBe(want);
+        expect(fitFrom(line, at, length)).toBe(want);
       }),
     );
   });

@@ -3,9 +3,9 @@
  *
  * The six queues of a hemisphere are replayed together, execution by execution, with what the planes hold: a weight buffer
  * and when its last load was, the installs of the array and from when activations meet each, products on their way, and the
- * rows of partial sums. In fp16 the planes are one pair, driven by the queues of plane 0. A row that is set again before its
- * sums were given is refused, although the machine would do it: two accumulations were given the same row. The replay also
- * notes when the array works and what it waits for.
+ * rows of partial sums. In fp16 the planes are one pair, driven by the queues of plane 0. Sums that are never given and weights
+ * that are never installed are refused, although the machine would do it: two accumulations were given one row, or an
+ * install is missing. The replay also notes when the array works and what it waits for.
  */
 
 import { invariant } from "../diagnostics.js";
@@ -19,6 +19,7 @@ type Kind = "f16" | "i8";
 /** Weights in a buffer or an array; which ones they are is all that matters. */
 interface Weights {
   readonly kind: Kind;
+  readonly loadedBy: Burst;
   lastLoad: number;
 }
 
@@ -89,6 +90,7 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
     advance(first, burst);
   }
   for (const plane of replay.planes) checkLost(replay, plane, Number.POSITIVE_INFINITY);
+  checkEnd(replay);
   return replay.activity.facts(chip, hemisphere);
 };
 
@@ -113,7 +115,7 @@ const planeOf = ({ planes }: Replay, { place }: Burst): Plane => {
 const planesOf = (replay: Replay, burst: Burst, kind: Kind): readonly Plane[] =>
   kind === "i8" ? [planeOf(replay, burst)] : replay.planes;
 
-const loadBuffer: Step = (replay, burst, cycle) => {
+const loadBuffer: Step = (replay, burst, cycle, index) => {
   const kind = kindOf(burst);
   const planes = planesOf(replay, burst, kind);
   const [first] = planes;
@@ -126,7 +128,15 @@ const loadBuffer: Step = (replay, burst, cycle) => {
         cycle,
         `expected a weight buffer for ${kind}, found one that holds other weights`,
       );
-  const buffer = first?.buffer ?? { kind, lastLoad: cycle };
+  if (first?.buffer !== undefined && index === 0 && Number(burst.instruction.fields["clear"]) === 1)
+    raise(
+      replay.chip,
+      "LPU2223",
+      burst,
+      cycle,
+      `expected an empty buffer, found weights that are never installed: ${brief(replay.chip, first.buffer.loadedBy)}`,
+    );
+  const buffer = first?.buffer ?? { kind, loadedBy: burst, lastLoad: cycle };
   for (const plane of planes) plane.buffer = buffer;
   buffer.lastLoad = cycle;
 };
@@ -165,7 +175,7 @@ const loadArray: Step = (replay, burst, cycle, index) => {
   const until = from + (burst.last - cycle) + mxmInstall;
   const latest = planes[0]?.installs.at(-1)?.weights;
   const goesOn = latest?.kind === kind && planes.every(({ changing }) => (changing?.until ?? 0) > from);
-  const weights = goesOn ? latest : { kind, lastLoad: cycle };
+  const weights = goesOn ? latest : { kind, loadedBy: burst, lastLoad: cycle };
   for (const plane of planes) {
     if (goesOn) plane.installs.pop();
     plane.changing = { from: goesOn ? (plane.changing?.from ?? from) : from, until };
@@ -239,10 +249,10 @@ const accumulate: Step = (replay, burst, cycle, index) => {
   } else if (before?.open !== undefined)
     raise(
       chip,
-      "LPU2220",
+      "LPU2223",
       burst,
       cycle,
-      `expected row ${row} to be free, found sums that were not given yet: ${brief(chip, before.open)}`,
+      `expected row ${row} to be free, found sums that are never given: ${brief(chip, before.open)}`,
     );
   rows[place] = { kind, open: Number(fields["give"]) >= 0 ? undefined : (before?.open ?? burst) };
 };
@@ -267,6 +277,16 @@ const checkLost = ({ chip, target }: Replay, { products, taken }: Plane, cycle: 
     dispatched,
     `expected an acc at cycle ${product.cycle}, found none for this product`,
   );
+};
+
+/** Nothing is left over when the program has ended. */
+const checkEnd = ({ chip, planes, rows }: Replay): void => {
+  for (const { buffer } of planes)
+    if (buffer !== undefined)
+      raise(chip, "LPU2223", buffer.loadedBy, buffer.lastLoad, "expected an install of these weights, found none");
+  for (const sums of rows)
+    if (sums?.open !== undefined)
+      raise(chip, "LPU2223", sums.open, sums.open.last, "expected sums to be given, found that they never are");
 };
 
 /** Classes of gaps by length, and how many gaps and nodes are listed. */

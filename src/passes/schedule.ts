@@ -57,7 +57,7 @@ const ACCUMULATOR_BLOCK = 32;
 const CONSTANT_ROWS = 256;
 
 /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
-const DUPLICATES_UP_TO = 0.92;
+const DUPLICATES_UP_TO = 0.88;
 
 /** A constant of at most so many rows may have so many copies in a hemisphere. */
 const SPARE_COPY_ROWS = 8;
@@ -120,7 +120,7 @@ interface Scheduler {
   readonly readers: Int32Array;
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlySet<string>>;
-  /** Temporaries whose rows are activations of some pass: two copies in each hemisphere. */
+  /** Temporaries whose rows are activations or weights of some pass: two copies in each hemisphere. */
   readonly feeders: ReadonlySet<number>;
   /** Storages whose rows are weights of some pass. */
   readonly interleaved: ReadonlySet<number>;
@@ -296,7 +296,7 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
 const feedersOf = (plan: Plan): Set<number> => {
   const feeders = new Set(plan.tasks.flatMap((task) => task.passes.map((pass) => pass.storage)));
   for (const { passes } of plan.tasks)
-    for (const { weights } of passes) if (!isTile(weights)) for (const load of weights) feeders.delete(load.storage);
+    for (const { weights } of passes) if (!isTile(weights)) for (const load of weights) feeders.add(load.storage);
   for (const storage of plan.storages) if (storage.kind !== "temp" || storage.output) feeders.delete(storage.id);
   return feeders;
 };
@@ -460,20 +460,26 @@ const instruction = (
 const streamNumber = (target: Target, side: Side, inward: boolean, pair: number): number =>
   2 * pair + (inward === (side === 0) ? 0 : target.streams);
 
-/** Lowest free group of `width` stream pairs, or minus the delay until one is free. */
+/**
+ * Lowest free group of `width` stream pairs, or minus the delay until one is free. The top of the outward streams belongs to
+ * weights alone: chains that all become ready at once would otherwise fill the streams and starve the arrays.
+ */
+type StreamUse = "inward" | "outward" | "weights";
+
 const pickStreams = (
   s: Scheduler,
   lines: readonly Timeline[],
   width: number,
   diagonal: number,
   length: number,
-  fromTop: boolean,
+  use: StreamUse,
   crossing?: readonly Timeline[],
 ): number => {
   let best = NEVER;
-  const groups = Math.floor(lines.length / width);
-  for (let g = 0; g < groups; g++) {
-    const base = (fromTop ? groups - 1 - g : g) * width;
+  const first = use === "weights" ? (lines.length - TILE_WAYS) / width : 0;
+  const groups = Math.floor((use === "outward" ? lines.length - TILE_WAYS : lines.length) / width);
+  for (let g = first; g < groups; g++) {
+    const base = g * width;
     let at = diagonal;
     for (let i = 0; i < width && at === diagonal; i++) {
       at = s.figure.fit(lines[base + i] as Timeline, diagonal, length);
@@ -856,7 +862,7 @@ const tryTile = (
   for (let start = latest, tries = 0; start >= earliest && tries < 40; tries++) {
     const diagonal = start + timing.mxmWeightSkew - mxm;
     const mark = s.figure.size;
-    const streams = pickStreams(s, half.outward, TILE_WAYS, diagonal, executions, true);
+    const streams = pickStreams(s, half.outward, TILE_WAYS, diagonal, executions, "weights");
     const place = streams < 0 ? undefined : (known ?? newTilePlace(s, tile, panels, side, executions, diagonal));
     if (place !== undefined) {
       let worst = 0;
@@ -1011,7 +1017,7 @@ const tryLoads = (s: Scheduler, loads: Exclude<Pass["weights"], PackedTile>, sid
     const mark = s.figure.size;
     const commits = s.onCommit.length;
     const diagonal = start + timing.mxmWeightSkew - mxm;
-    const streams = pickStreams(s, half.outward, width, diagonal, total, true);
+    const streams = pickStreams(s, half.outward, width, diagonal, total, "weights");
     const base = streamNumber(s.target, side, false, streams);
     let delta = streams < 0 ? 1 : 0;
     for (const burst of bursts) if (delta === 0) delta = tryLoadRead(s, burst, side, diagonal + burst.offset, base, origin);
@@ -1106,7 +1112,7 @@ const tryPass = (
   const late = shortfall(pieces, diagonal + 1, timing.memRead);
   if (late > 0) return late;
   s.figure.add(half.array, at, task.rows);
-  const streams = pickStreams(s, half.outward, 1, diagonal, task.rows, false);
+  const streams = pickStreams(s, half.outward, 1, diagonal, task.rows, "outward");
   if (streams < 0) return -streams;
   const stream = 2 * streams + (side === 0 ? s.target.streams : 0);
   const read = tryRead(
@@ -1325,7 +1331,7 @@ const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number): number 
     const mark = s.figure.size;
     const commits = s.onCommit.length;
     const aborts = s.onAbort.length;
-    const streams = pickStreams(s, half.inward, width, arrival, task.rows, false, half.crossing);
+    const streams = pickStreams(s, half.inward, width, arrival, task.rows, "inward", half.crossing);
     if (streams < 0) {
       best = Math.min(best, -streams);
       continue;
@@ -1385,7 +1391,7 @@ const tryTurn = (
   }
   if (unit < 0) return best;
   s.figure.add(half.sxm[unit] as Timeline, dispatch, task.rows);
-  const streams = pickStreams(s, half.outward, width, diagonal, task.rows, false);
+  const streams = pickStreams(s, half.outward, width, diagonal, task.rows, "outward");
   if (streams < 0) return -streams;
   const source = streamNumber(target, side, false, streams);
   const delta = tryRead(s, storage, leaf.panel, pieces, side, false, diagonal, source, task.origin);
@@ -1423,7 +1429,7 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
     if (streams.length === wanted) break;
     const half = s.halves[side];
     const mark = s.figure.size;
-    const base = pickStreams(s, half.outward, width, given, task.rows, false, s.halves[side === 0 ? 1 : 0].crossing);
+    const base = pickStreams(s, half.outward, width, given, task.rows, "outward", s.halves[side === 0 ? 1 : 0].crossing);
     if (base < 0) {
       best = Math.min(best, -base);
       continue;
@@ -1581,7 +1587,7 @@ const place = (s: Scheduler, task: Task): void => {
     const mode = index === 0 ? 0 : 1;
     at = slide(s, at, (start) => {
       if (!last) return tryPass(s, task, pass, pieces, side, start, row, mode, -1);
-      const streams = pickStreams(s, half.inward, 2, start + arrives, task.rows, true, half.crossing);
+      const streams = pickStreams(s, half.inward, 2, start + arrives, task.rows, "inward", half.crossing);
       if (streams < 0) return -streams;
       const give = streamNumber(s.target, side, true, streams);
       const delta = tryPass(s, task, pass, pieces, side, start, row, mode, give);

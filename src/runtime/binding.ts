@@ -117,7 +117,9 @@ function eachSpan(
 /** Marks the rows that placing an input will write, for a linker that must know them before there is an input. */
 export function markInput({ placements }: Binding, sram: Sram): void {
   for (const placement of placements) {
-    eachSpan(placement, ({ chip, hemisphere, slice, row }, rows) => sram.markWritten(chip, hemisphere, slice, row, rows));
+    eachSpan(placement, ({ chip, hemisphere, slice, row }, rows) =>
+      sram.markWritten(chip, hemisphere, slice, row, rows),
+    );
   }
 }
 

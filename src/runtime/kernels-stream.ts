@@ -347,7 +347,7 @@ export const STREAM_KERNELS = {
     reference: (m, a) => {
       for (let i = 0; i < a.count; i++) {
         const value = m.f32[a.src / 4 + i] as number;
-        m.i32[a.dst / 4 + i] = value === value ? (m.i32[a.src / 4 + i] as number) : F32_NAN_BITS;
+        m.i32[a.dst / 4 + i] = Number.isNaN(value) ? F32_NAN_BITS : (m.i32[a.src / 4 + i] as number);
       }
     },
     emit: (f, a) => {
@@ -538,5 +538,5 @@ const RANGES: readonly (readonly [number, number])[] = [
 ];
 
 function saturate(value: number, least: number, greatest: number): number {
-  return value === value ? Math.min(Math.max(roundEven(value), least), greatest) : 0;
+  return Number.isNaN(value) ? 0 : Math.min(Math.max(roundEven(value), least), greatest);
 }

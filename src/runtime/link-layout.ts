@@ -216,14 +216,14 @@ export class Layout {
     const { tables } = this.links;
     const burst = tables.gives.at(give * ENTRY_SIZE);
     if (tables.gives.at(give * ENTRY_SIZE + ENTRY.slot) === RAW_SLOT) {
-      const place = this.rawPlace(burst, index);
-      return { ...place, stride: place.stride * step };
+      const { address, stride } = this.rawPlace(burst, index);
+      return { address, stride: stride * step, laneStride: 4 };
     }
     if (this.isRead(burst)) {
       if (this.planning) this.lastUse[burst] = this.position;
       if (!this.planning && !this.isCopied(burst)) {
-        const place = this.rowPlace(burst, index);
-        return { ...place, stride: place.stride * step };
+        const { address, stride } = this.rowPlace(burst, index);
+        return { address, stride: stride * step, laneStride: 1 };
       }
     }
     const byte = tables.gives.at(give * ENTRY_SIZE + ENTRY.byte);

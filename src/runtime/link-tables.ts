@@ -179,7 +179,7 @@ export function buildTables(program: MachineProgram): Tables {
   };
   program.chips.forEach(({ queues }, chip) => {
     const notified = notifyCycle(queues);
-    queues.forEach((instructions, queue) => addQueue(tables, specs, chip, queue, instructions, notified));
+    for (const [queue, instructions] of queues.entries()) addQueue(tables, specs, chip, queue, instructions, notified);
   });
   tables.takeFirst.push(tables.takes.length / ENTRY_SIZE);
   tables.giveFirst.push(tables.gives.length / ENTRY_SIZE);

@@ -1,0 +1,279 @@
+/**
+ * Bad input of every kind as one table: a sentence that says what is wrong, and what a user does with it. Each must end in
+ * a coded error; test/golden/errors.txt holds what is said. Models are as small as they can be and the machine is tiny.
+ */
+
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import protobuf from "protobufjs/minimal.js";
+import { parseBinds } from "../bin/arguments.js";
+import { findCases } from "../bin/cases.js";
+import { type Problem, problemsOf } from "../bin/problems.js";
+import { modelBytes, type OnnxModel, type OnnxNode, writeModel } from "../models/onnx-writer.js";
+import { floatTensor, int64Tensor } from "../models/weights.js";
+import { joinChunks } from "../src/build.js";
+import { assemble } from "../src/codegen/assemble.js";
+import { disassemble } from "../src/codegen/disassemble.js";
+import { type CompileOptions, compile } from "../src/compile.js";
+import { bindInputs, type InputValue } from "../src/edge.js";
+import { openModel, readTensorFile, readWhole } from "../src/files.js";
+import { bytesSource } from "../src/frontend/source.js";
+import { parseGraph } from "../src/ir/parse.js";
+import { tensorOf } from "../src/ir/tensor.js";
+import { selectPasses } from "../src/passes/pipeline.js";
+import { loadImage } from "../src/runtime/run.js";
+
+let folder: string | undefined;
+/** A path in a folder that lasts as long as the tests. */
+const temporary = (name: string): string => {
+  folder ??= mkdtempSync(join(tmpdir(), "metronome-bad-"));
+  return join(folder, name);
+};
+export const removeBadFiles = (): void => {
+  if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  folder = undefined;
+};
+
+/** What a user is told, without the name of the temporary folder. */
+export function problemsOfBadInput(name: string): readonly Problem[] {
+  try {
+    BAD_INPUTS[name]?.();
+    return [];
+  } catch (error) {
+    const text = JSON.stringify(problemsOf(error)).replaceAll(folder ?? "\0", "folder");
+    // The boundary: these are the records that were just written.
+    return JSON.parse(text) as Problem[];
+  }
+}
+
+const node = (
+  op: string,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  attributes: OnnxNode["attributes"] = {},
+): OnnxNode => ({ op, name: `/${op}`, inputs, outputs, attributes });
+const floats = (name: string, ...dims: number[]) => ({ name, type: "float32" as const, dims });
+const model = (parts: Partial<OnnxModel>): OnnxModel => ({
+  name: "m",
+  opset: 18,
+  nodes: [],
+  inputs: [floats("x", 2, 8)],
+  outputs: [floats("y", 2, 8)],
+  initializers: [],
+  ...parts,
+});
+const weights = (name: string, ...dims: number[]) =>
+  floatTensor(name, dims, new Float32Array(dims.reduce((a, b) => a * b, 1)).fill(0.5));
+
+const layer = model({
+  nodes: [node("MatMul", ["x", "w"], ["p"]), node("Add", ["p", "b"], ["y"])],
+  initializers: [weights("w", 8, 8), weights("b", 8)],
+});
+const embedding = model({
+  nodes: [node("Gather", ["table", "ids"], ["e"]), node("MatMul", ["e", "w"], ["y"])],
+  inputs: [{ name: "ids", type: "int64", dims: [2] }],
+  initializers: [weights("table", 5, 8), weights("w", 8, 8)],
+});
+
+const build = (bytes: Uint8Array, options: CompileOptions = {}): Uint8Array =>
+  joinChunks(compile(bytesSource("m", bytes), { target: "tiny", ...options }).image());
+const buildModel = (parts: OnnxModel, options: CompileOptions = {}): Uint8Array => build(modelBytes(parts), options);
+const buildFile = (path: string): Uint8Array => joinChunks(compile(openModel(path).source, { target: "tiny" }).image());
+const run = (image: Uint8Array, inputs: Readonly<Record<string, InputValue>>): unknown => {
+  const loaded = loadImage(image);
+  return loaded.run(bindInputs(loaded.inputs, inputs));
+};
+const x = tensorOf("f32", [2, 8], new Float32Array(16).fill(1));
+
+/** The layer with its weights in a file beside it; the name of the file is then replaced by one of the same length. */
+function externalModel(name: string, location = "layer.onnx.data"): string {
+  mkdirSync(temporary(name), { recursive: true });
+  const path = temporary(join(name, "layer.onnx"));
+  writeModel(layer, path, 0);
+  const bytes = Buffer.from(readWhole(path, "model"));
+  for (let at = bytes.indexOf("layer.onnx.data"); at >= 0; at = bytes.indexOf("layer.onnx.data", at + 1))
+    bytes.write(location, at, "latin1");
+  writeFileSync(path, bytes);
+  return path;
+}
+
+/** Protobuf by hand: a message of length-delimited fields, for what our writer refuses to write. */
+const message = (...fields: (readonly [number: number, contents: Uint8Array | string])[]): Uint8Array =>
+  fields
+    .reduce(
+      (writer, [number, contents]) =>
+        writer.uint32(number * 8 + 2).bytes(typeof contents === "string" ? Buffer.from(contents) : contents),
+      new protobuf.Writer(),
+    )
+    .finish();
+const GRAPH = 7;
+
+/** A graph in an attribute of a node of a graph in an attribute ... */
+function nestedModel(depth: number): Uint8Array {
+  let graph = message([2, "inner"]);
+  for (let level = 0; level < depth; level++)
+    graph = message([1, message([4, "If"], [5, message([1, "then_branch"], [6, graph])])]);
+  return message([GRAPH, graph]);
+}
+
+/** A model whose one tensor says that it has `dims`. */
+function tensorModel(dims: readonly number[]): Uint8Array {
+  const tensor = new protobuf.Writer();
+  for (const extent of dims) tensor.uint32(8).int64(extent);
+  tensor.uint32(16).int32(1).uint32(66).string("w").uint32(74).bytes(new Uint8Array(64));
+  const opset = new protobuf.Writer().uint32(16).int64(18).finish();
+  const abs = message([1, "w"], [2, "y"], [4, "Abs"]);
+  return message([GRAPH, message([1, abs], [5, tensor.finish()], [12, message([1, "y"])])], [8, opset]);
+}
+
+const lengthened = (bytes: Uint8Array): Uint8Array => {
+  const copy = bytes.slice();
+  copy[Buffer.from(copy).indexOf("\u0006MatMul")] = 127;
+  return copy;
+};
+
+let builtLayer: Uint8Array | undefined;
+const layerImage = (): Uint8Array => (builtLayer ??= buildModel(layer));
+const changedByte = (offset: number): Uint8Array => {
+  const bytes = layerImage().slice();
+  bytes[offset] = (bytes[offset] ?? 0) ^ 1;
+  return bytes;
+};
+/** The layer's listing with some text replaced; it is assembled again, so all checksums are right. */
+const editedListing = (pattern: RegExp, replacement: string): Uint8Array =>
+  assemble(disassemble(layerImage()).replace(pattern, replacement), "layer.lst");
+
+const listingOf =
+  (...lines: string[]) =>
+  (): unknown =>
+    assemble(['.program "p"', ".target tiny", ...lines].join("\n"), "p.lst");
+
+export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
+  // Models
+  "a model that is an empty file": () => build(new Uint8Array(0)),
+  "a model that is text": () => build(new TextEncoder().encode("import torch\n")),
+  "a model cut in the middle": () => build(modelBytes(layer).subarray(0, 200)),
+  "a length that goes beyond its message": () => build(lengthened(modelBytes(layer))),
+  "graphs nested a thousand deep": () => build(nestedModel(1000)),
+  "a tensor that claims 2^40 elements": () => build(tensorModel([2 ** 20, 2 ** 20])),
+  "a tensor with more elements than a number can count": () => build(tensorModel([2 ** 50, 2 ** 50, 2 ** 50])),
+  "a tensor with a negative extent": () => build(tensorModel([-4, -4])),
+  "an operator set that is too old": () => buildModel({ ...layer, opset: 6 }),
+  "an operator set that is too new": () => buildModel({ ...layer, opset: 99 }),
+  "operators that do not exist": () =>
+    buildModel(
+      model({ nodes: [node("Matmul", ["x", "x"], ["a"]), node("Frobnicate", ["x"], ["b"]), node("Add", ["a", "b"], ["y"])] }),
+    ),
+  "a form of an operator that is not supported": () =>
+    buildModel(model({ nodes: [node("Pad", ["x"], ["y"], { mode: "wrap", pads: [0, 0, 0, 0] })] })),
+  "operands that do not fit": () =>
+    buildModel(model({ nodes: [node("MatMul", ["x", "w"], ["y"])], initializers: [weights("w", 4, 8)] })),
+  "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),
+  "a value that is never made": () => buildModel(model({ nodes: [node("Add", ["x", "nothing"], ["y"])] })),
+  "a value that is made of itself": () =>
+    buildModel(model({ nodes: [node("Add", ["x", "b"], ["a"]), node("Abs", ["a"], ["b"]), node("Abs", ["b"], ["y"])] })),
+  "a value that is made twice": () => buildModel(model({ nodes: [node("Abs", ["x"], ["y"]), node("Neg", ["x"], ["y"])] })),
+  "a shape that depends on data": () =>
+    buildModel(
+      model({ nodes: [node("Reshape", ["x", "s"], ["y"])], inputs: [floats("x", 2, 8), { name: "s", type: "int64", dims: [2] }] }),
+    ),
+  "an integer that 32 bits do not hold": () =>
+    buildModel(
+      model({ nodes: [node("Add", ["i", "c"], ["y"])], inputs: [{ name: "i", type: "int64", dims: [1] }], initializers: [int64Tensor("c", [1], [2n ** 40n])] }),
+    ),
+
+  // Bindings
+  "dimensions left unbound": () => buildFile("models/storyteller/model.onnx"),
+  "a binding of a dimension that the model does not have": () => buildModel(layer, { bind: { batch: 2 } }),
+  "a shape that contradicts the model": () => buildModel(layer, { shapes: { x: [2, 9] } }),
+  "a shape for an input that the model does not have": () => buildModel(layer, { shapes: { z: [2, 8] } }),
+  "bindings that are no bindings": () => parseBinds(["seq", "batch=0", "a=1,b=x"]),
+
+  // Files
+  "a model that is not there": () => buildFile(temporary("none.onnx")),
+  "a model that is a folder": () => {
+    mkdirSync(temporary("folder.onnx"), { recursive: true });
+    buildFile(temporary("folder.onnx"));
+  },
+  "external data that is not there": () => {
+    const path = externalModel("missing");
+    rmSync(`${path}.data`);
+    buildFile(path);
+  },
+  "external data that is too short": () => {
+    const path = externalModel("short");
+    writeFileSync(`${path}.data`, new Uint8Array(100));
+    buildFile(path);
+  },
+  "external data above the model's folder": () => buildFile(externalModel("above", "../../etc/hosts")),
+  "external data at an absolute path": () => buildFile(externalModel("absolute", "/etc/ssh/secret")),
+  "external data that is a link out of the model's folder": () => {
+    const path = externalModel("link");
+    rmSync(`${path}.data`);
+    writeFileSync(temporary("elsewhere"), new Uint8Array(4096));
+    symlinkSync(temporary("elsewhere"), `${path}.data`);
+    buildFile(path);
+  },
+  "a tensor file that is not one": () => {
+    writeFileSync(temporary("x.npy"), "0 1 2 3");
+    readTensorFile(temporary("x.npy"));
+  },
+  "a tensor file of an unknown kind": () => readTensorFile(temporary("x.csv")),
+  "a folder without cases": () => {
+    mkdirSync(temporary("cases/one"), { recursive: true });
+    findCases([temporary("cases")]);
+  },
+
+  // What the chip cannot do
+  "a model that does not fit in SRAM": () =>
+    buildModel(
+      model({ nodes: [node("MatMul", ["x", "w"], ["y"])], inputs: [floats("x", 2, 1200)], outputs: [floats("y", 2, 1200)], initializers: [weights("w", 1200, 1200)] }),
+    ),
+  "a maximum over more lanes than there are": () =>
+    buildModel(
+      model({ nodes: [node("Softmax", ["x"], ["y"], { axis: -1 })], inputs: [floats("x", 2, 40)], outputs: [floats("y", 2, 40)] }),
+    ),
+  "a pass that is not in the pipeline": () => selectPasses({ skip: ["optimise"] }),
+  "a graph text that does not parse": () => parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0 : f32[2]\n}\n", { file: "g.tir" }),
+  "a graph text with a wrong type": () =>
+    parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0) : f32[3]\n  return %1\n}\n", { file: "g.tir" }),
+
+  // Inputs of a run
+  "inputs with wrong names": () => run(layerImage(), { X: x }),
+  "an input of a wrong shape": () => run(layerImage(), { x: tensorOf("f32", [8, 2], x.data) }),
+  "an input of a wrong dtype": () => run(layerImage(), { x: tensorOf("i32", [2, 8], new Int32Array(16)) }),
+  "an input with too few numbers": () => run(layerImage(), { x: [1, 2, 3] }),
+  "an index outside of its table": () => run(buildModel(embedding), { ids: [0, 5] }),
+  "an integer that does not fit the machine": () => run(buildModel(embedding), { ids: BigInt64Array.of(0n, 2n ** 40n) }),
+
+  // Images
+  "an image that is something else": () => loadImage(new TextEncoder().encode("PK\u0003\u0004 and so on, for long enough to have a header")),
+  "an image that is empty": () => loadImage(new Uint8Array(0)),
+  "an image cut in the middle": () => loadImage(layerImage().subarray(0, 5000)),
+  "an image with a changed header": () => loadImage(changedByte(13)),
+  "an image with a changed target": () => loadImage(changedByte(80)),
+  "an image with a changed weight": () => loadImage(changedByte(4096 * 2 + 5)),
+  "an image of another version": () => loadImage(changedByte(8)),
+  "an image with one instruction less": () => run(editedListing(/^.*\babc\b.*\n/m, ""), { x }),
+  "an image with one instruction a cycle later": () =>
+    run(editedListing(/^( +)(\d+)( +acc\b)/m, "$1999$3"), { x }),
+
+  // Listings
+  "a listing without a target": () => assemble('.program "p"\nmem.w0:\n  35 read address=0 stream=e0\n', "p.lst"),
+  "a listing for an unknown machine": () => assemble(".target lpu-v9\n", "p.lst"),
+  "a directive that does not exist": listingOf(".frequency 900"),
+  "a queue that does not exist": listingOf("mem.w99:", "  35 read address=0 stream=e0"),
+  "an instruction that does not exist": listingOf("mem.w0:", "  35 reed address=0 stream=e0"),
+  "an instruction of another unit": listingOf("mem.w0:", "  35 abc stream=e0 mode=low"),
+  "an operand that is missing": listingOf("mem.w0:", "  35 read address=0"),
+  "an operand too many": listingOf("mem.w0:", "  35 read address=0 stream=e0 stream=e1"),
+  "an address outside of the slice": listingOf("mem.w0:", "  35 read address=4096 stream=e0"),
+  "a stream that does not exist": listingOf("mem.w0:", "  35 read address=0 stream=e32"),
+  "a cycle before the barrier": listingOf("mem.w0:", "  3 read address=0 stream=e0"),
+  "instructions out of order": listingOf("mem.w0:", "  40 read address=0 stream=e0", "  39 read address=1 stream=e0"),
+  "an instruction in no queue": listingOf("  35 read address=0 stream=e0"),
+  "a line that is no instruction": listingOf("mem.w0:", "  read address=0 stream=e0"),
+  "a string that does not end": listingOf('.origin "fc (MatMul)'),
+  "a constant of the wrong length": listingOf(".constant mem.w0 row=0 rows=2 base64 AAAA"),
+};

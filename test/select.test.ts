@@ -1,0 +1,227 @@
+/**
+ * Selection: plans of models and random graphs are well formed (what a task reads was written, weights fill each column once),
+ * and operands are found where a result needs them.
+ */
+
+import { describe, expect, test } from "@jest/globals";
+import fc from "fast-check";
+import { CompileError } from "../src/diagnostics.js";
+import { importModel } from "../src/frontend/import.js";
+import { ALU_FUNCTIONS } from "../src/ir/isa.js";
+import type { Plan, Run, Storage, Task } from "../src/ir/plan.js";
+import { halfLanes, TARGETS, type Target, type TargetName } from "../src/ir/target.js";
+import { fitOperand, type Located, type RowDigit, runsOf } from "../src/passes/operand.js";
+import type { Factor, View } from "../src/passes/view.js";
+import { planOf, type SmallName, smallSource } from "./compiled.js";
+import { allIndices, placeOf } from "./places.js";
+import { RandomGraph } from "./random-graph.js";
+import { seeded } from "./random-program.js";
+
+const rowsOf = (runs: readonly Run[]): number[] =>
+  runs.flatMap(({ row, step, count }) => Array.from({ length: count }, (_, i) => row + i * step));
+
+/** Everything in a plan that no scheduler could make good. */
+function planProblems(plan: Plan, target: Target): string[] {
+  const problems: string[] = [];
+  const written = plan.storages.map(({ rows, panels, kind }) =>
+    Array.from({ length: panels }, () => Array.from({ length: rows }, () => kind !== "temp")),
+  );
+  const storageOf = (id: number): Storage | undefined => plan.storages[id];
+  for (const [index, task] of plan.tasks.entries()) {
+    const say = (message: string): void => void problems.push(`task ${index}: ${message}`);
+    const reads = (what: string, id: number, panel: number, runs: readonly Run[], count: number): void => {
+      const rows = rowsOf(runs);
+      if (rows.length !== count) say(`${what} reads ${rows.length} vectors, needs ${count}`);
+      const missing = rows.find((row) => written[id]?.[panel]?.[row] !== true);
+      if (missing !== undefined)
+        say(
+          `${what} reads row ${missing} of panel ${panel} of storage ${id} (${storageOf(id)?.name}), which nothing wrote`,
+        );
+    };
+    for (const pass of task.passes) {
+      reads("a pass", pass.storage, pass.panel, pass.runs, task.rows);
+      if (storageOf(pass.storage)?.dtype !== "f16") say("activations are not fp16");
+      if ("key" in pass.weights) continue;
+      const columns = new Set<number>();
+      for (const load of pass.weights) {
+        reads("a load", load.storage, load.panel, [load.run], load.run.count);
+        if (storageOf(load.storage)?.dtype !== "f16") say("weights are not fp16");
+        if (load.first + load.lanes > halfLanes(target))
+          say(`lanes ${load.first} to ${load.first + load.lanes - 1} of a half`);
+        for (let column = load.column; column < load.column + load.run.count; column++) {
+          if (columns.has(column) || column >= target.lanes) say(`column ${column} is loaded twice or does not exist`);
+          columns.add(column);
+        }
+      }
+    }
+    for (const leaf of task.leaves) reads("a leaf", leaf.storage, leaf.panel, leaf.runs, task.rows);
+    problems.push(...chainProblems(task, plan).map((problem) => `task ${index}: ${problem}`));
+    for (const { storage, panel, row } of task.outputs) {
+      const rows = written[storage]?.[panel];
+      if (rows === undefined || storageOf(storage)?.kind !== "temp" || row + task.rows > rows.length) {
+        say(`writes rows ${row} to ${row + task.rows - 1} of storage ${storage}, which has ${rows?.length ?? 0}`);
+        continue;
+      }
+      if (rows.slice(row, row + task.rows).includes(true)) say(`writes rows of storage ${storage} again`);
+      rows.fill(true, row, row + task.rows);
+    }
+  }
+  for (const { name, storage } of plan.outputs)
+    if (written[storage]?.some((rows) => rows.includes(false))) problems.push(`output '${name}' is not written whole`);
+  return problems;
+}
+
+function chainProblems({ ops, leaves, passes, outputs }: Task, plan: Plan): string[] {
+  const problems: string[] = [];
+  for (const [index, { fn, args }] of ops.entries()) {
+    if (args.length !== ALU_FUNCTIONS[fn].operands) problems.push(`${fn} of ${args.length} operands`);
+    for (const argument of args) {
+      if ("op" in argument && !(argument.op >= 0 && argument.op < index))
+        problems.push(`operation ${index} takes ${argument.op}`);
+      if ("leaf" in argument && leaves[argument.leaf] === undefined) problems.push(`no leaf ${argument.leaf}`);
+      if ("mxm" in argument && passes.length === 0) problems.push("takes a product without passes");
+    }
+  }
+  if (outputs.some(({ op }) => ops[op] === undefined)) problems.push("an output of no operation");
+  if (outputs.length === 0) problems.push("writes nothing");
+  for (const { map } of leaves) if (map !== undefined && plan.maps[map] === undefined) problems.push(`no map ${map}`);
+  return problems;
+}
+
+const REASONS = /^LPU(2001|2101|2201|2202)$/;
+
+describe("plans", () => {
+  const models: readonly SmallName[] = ["bert", "gpt2", "llama", "vit"];
+
+  test.each(models)("%s", (name) => {
+    const plan = planOf(importModel(smallSource(name), { bind: {} }), TARGETS["lpu-v1"]);
+    expect(planProblems(plan, TARGETS["lpu-v1"])).toEqual([]);
+    expect(plan.tasks.length).toBeGreaterThan(20);
+  });
+
+  test.each<[TargetName, number, number]>([
+    ["tiny", 1, 400],
+    ["lpu-v1", 401, 100],
+  ])("random graphs on %s", (target, first, count) => {
+    const problems: string[] = [];
+    for (let seed = first; seed < first + count; seed++) {
+      try {
+        const graph = new RandomGraph(seeded(seed), 7).builder.finish();
+        problems.push(
+          ...planProblems(planOf(graph, TARGETS[target]), TARGETS[target]).map((one) => `seed ${seed}: ${one}`),
+        );
+      } catch (error) {
+        if (error instanceof CompileError && REASONS.test(error.code)) continue;
+        problems.push(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+    expect(problems).toEqual([]);
+  });
+});
+
+describe("operands", () => {
+  const digits = fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: -3, max: 9 })), { maxLength: 4 });
+
+  test("runs list the operand's row of every result row", () => {
+    fc.assert(
+      fc.property(digits, fc.nat(20), fc.nat(), fc.nat(), (list, row, a, b) => {
+        let out = 1;
+        const own = list.map(([extent, move]): RowDigit => {
+          const digit = { extent, out, row: move };
+          out *= extent;
+          return digit;
+        });
+        const first = a % out;
+        const count = 1 + (b % (out - first));
+        const runs = runsOf({ digits: own.reverse(), row }, first, count);
+        const want = Array.from({ length: count }, (_, i) =>
+          own.reduce((sum, digit) => sum + (Math.floor((first + i) / digit.out) % digit.extent) * digit.row, row),
+        );
+        expect(rowsOf(runs)).toEqual(want);
+        expect(runs.every((run) => run.count >= 1 && (run.count > 1 || run.step === 0))).toBe(true);
+      }),
+    );
+  });
+
+  /** What becomes of a dim: rows or lanes of the result; and in the operand the same, repeated, absent, or moved elsewhere. */
+  const dim = fc.record({
+    extent: fc.integer({ min: 1, max: 4 }),
+    lane: fc.boolean(),
+    operand: fc.constantFrom("same", "same", "same", "unit", "moved"),
+  });
+
+  test("an operand fits only where each of its elements is read in its place", () => {
+    let fits = 0;
+    const target = TARGETS.tiny;
+    fc.assert(
+      fc.property(
+        fc.array(dim, { minLength: 1, maxLength: 4 }),
+        fc.nat(2),
+        fc.nat(2),
+        fc.boolean(),
+        (dims, panel, shift, everywhere) => {
+          const result = layout(
+            dims.map(({ extent, lane }) => ({ extent, lane })),
+            0,
+            panel * target.lanes,
+          );
+          const own = layout(
+            dims.map(({ extent, lane, operand }) => ({
+              extent: operand === "unit" ? 1 : extent,
+              lane: operand === "moved" ? !lane : lane,
+            })),
+            shift,
+            shift === 1 ? 3 : shift * target.lanes,
+            result,
+          );
+          const shape = dims.map(({ extent, operand }) => (operand === "unit" ? 1 : extent));
+          const onLanes = own.dims.some((factors) => factors.some((f) => f.column !== 0));
+          const located: Located = {
+            storage: 0,
+            shape,
+            view: own,
+            ...(everywhere && !onLanes ? { repeated: "all" } : {}),
+          };
+          const full = dims.map(({ extent }) => extent);
+          const fit = fitOperand(target, result, full, located);
+          if (fit === undefined) return;
+          fits++;
+          for (const index of allIndices(full)) {
+            const place = placeOf(result, index);
+            const want = placeOf(
+              own,
+              index.map((at, axis) => (shape[axis] === 1 ? 0 : at)),
+            );
+            expect(rowsOf(runsOf(fit, place.row, 1))).toEqual([want.row]);
+            const lane = place.column % target.lanes;
+            const at = fit.fixedPanel ? fit.panelOffset : Math.floor(place.column / target.lanes) + fit.panelOffset;
+            if (located.repeated === "all") expect(at).toBe(Math.floor(want.column / target.lanes));
+            else expect(at * target.lanes + lane).toBe(want.column);
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
+    expect(fits).toBeGreaterThan(50);
+  });
+});
+
+/** Dense rows in row-major order; lanes as `like` has them, or dense. */
+function layout(
+  dims: readonly { readonly extent: number; readonly lane: boolean }[],
+  row: number,
+  column: number,
+  like?: View,
+): View {
+  let [nextRow, nextColumn] = [1, 1];
+  const factors: Factor[][] = dims.map(() => []);
+  for (let axis = dims.length - 1; axis >= 0; axis--) {
+    const { extent = 1, lane = false } = dims[axis] ?? {};
+    if (extent === 1) continue;
+    const known = like?.dims[axis]?.[0]?.column ?? 0;
+    factors[axis] = [{ extent, row: lane ? 0 : nextRow, column: lane ? (known === 0 ? nextColumn : known) : 0 }];
+    if (lane) nextColumn *= extent;
+    else nextRow *= extent;
+  }
+  return { dims: factors, row, column };
+}
