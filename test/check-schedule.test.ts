@@ -38,7 +38,7 @@ describe("random machine programs", () => {
   test("legal ones are accepted, but for sums that are never given", () => {
     const refused = [...programs].map(([seed, program]) => `${seed}: ${check(program)}`);
     expect(refused.filter((line) => !/: (ok|LPU2223)$/.test(line))).toEqual([]);
-    expect(refused.filter((line) => line.endsWith("ok")).length).toBeGreaterThan(70);
+    expect(refused.filter((line) => line.endsWith("ok")).length).toBeGreaterThan(40);
   });
 
   test("changed ones are refused just where the machine finds a fault", () => {
