@@ -63,8 +63,7 @@ export function randomGraphVerdict(graph: Graph, inputs: Tensors, target: Target
 function disagreement(got: Tensor, want: Tensor): string {
   const [a, b] = [toNumbers(got), toNumbers(want)];
   if (a.length !== b.length) return `expected ${b.length} elements, got ${a.length}`;
-  const finite = b.filter(Number.isFinite);
-  const bound = CLOSE * finite.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+  const bound = CLOSE * Math.max(1, ...Array.from(b, Math.abs).filter(Number.isFinite));
   const far = [...b.keys()].filter((at) => {
     const [x, y] = [a[at] ?? Number.NaN, b[at] ?? Number.NaN];
     return !Object.is(x, y) && !(Math.abs(x - y) <= bound);

@@ -7,7 +7,7 @@
  * while the array still computes the pass before. Legality is not argued here: check-schedule.ts derives it anew.
  */
 
-import { fail, invariant } from "../diagnostics.js";
+import { CompileError, fail, invariant } from "../diagnostics.js";
 import type {
   AluOp,
   Argument,
@@ -45,8 +45,6 @@ const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 type Side = 0 | 1;
 /** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
 const TILE_WAYS = 4;
-/** How far, in cycles of the way to the end, the last block of rows may stay behind the first. */
-const STAGGER = 0;
 /** Cycles for which an array may wait for a task with a longer way to go. */
 const READY_SLACK = 16;
 /** Columns of computed weights that load in one cycle. */
@@ -55,9 +53,6 @@ const LOAD_WAYS = 4;
 const ACCUMULATOR_BLOCK = 32;
 /** Instruction counts and row counts are 16-bit; constants are placed in pieces, so that their reads spread over slices. */
 const CONSTANT_ROWS = 256;
-
-/** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
-const DUPLICATES_UP_TO = 0.88;
 
 /** A constant of at most so many rows may have so many copies in a hemisphere. */
 const SPARE_COPY_ROWS = 8;
@@ -138,10 +133,57 @@ interface Scheduler {
   spareRows: number;
 }
 
+/**
+ * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
+ * runs, so all are tried and the shortest program is kept.
+ */
+interface Strategy {
+  /** How far, in cycles of the way to the end, the last block of rows may stay behind the first. */
+  readonly stagger: number;
+  /** What leads to weights within so many cycles does not stay behind. */
+  readonly nearWeights: number;
+  /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
+  readonly duplicates: number;
+}
+
+const STRATEGIES: readonly Strategy[] = [
+  { stagger: 2000, nearWeights: 3000, duplicates: 0.88 },
+  { stagger: 0, nearWeights: 0, duplicates: 0.88 },
+  { stagger: 1000, nearWeights: 2000, duplicates: 0.86 },
+];
+/** When nothing else fits: no constant is in both hemispheres. */
+const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0 };
+
 export const schedule = (plan: Plan, target: Target): Program => {
-  const s = newScheduler(plan, target);
+  let best: Program | undefined;
+  let refused: CompileError | undefined;
+  for (const strategy of STRATEGIES) {
+    const result = attempt(plan, target, strategy);
+    if (result instanceof CompileError) refused = result;
+    else if (best === undefined || cyclesOf(result) < cyclesOf(best)) best = result;
+  }
+  if (best !== undefined) return best;
+  const last = attempt(plan, target, FRUGAL);
+  if (last instanceof CompileError) throw refused ?? last;
+  return last;
+};
+
+const cyclesOf = (program: Program): number => program.entries[0]?.cycles[0] ?? 0;
+
+/** One schedule, or why there is none by this strategy. */
+const attempt = (plan: Plan, target: Target, strategy: Strategy): Program | CompileError => {
+  try {
+    return scheduleBy(plan, target, strategy);
+  } catch (error) {
+    if (error instanceof CompileError) return error;
+    throw error;
+  }
+};
+
+const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
+  const s = newScheduler(plan, target, strategy);
   for (const storage of plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
-  const { heights, consumers, waiting } = dependencies(plan, target);
+  const { heights, consumers, waiting } = dependencies(plan, target, strategy);
   // Tasks whose producers are placed: those without an MXM pass go to their place at once, the others compete for the arrays.
   const chains: number[] = [];
   const passes: Waiting[] = [];
@@ -240,7 +282,7 @@ const placeEdge = (s: Scheduler, storage: Storage): void => {
 const homesOf = (storage: Storage): readonly Side[] =>
   storage.bothHemispheres ? [0, 1] : [storage.id % 2 === 0 ? 0 : 1];
 
-const newScheduler = (plan: Plan, target: Target): Scheduler => {
+const newScheduler = (plan: Plan, target: Target, strategy: Strategy): Scheduler => {
   const lines = (n: number): Timeline[] => Array.from({ length: n }, timeline);
   const half = (): Half => ({
     pairs: Array.from({ length: Math.floor(target.slices / 2) }, (_, pair) => ({
@@ -277,9 +319,7 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     readers,
     rivals: rivalsOf(plan),
     feeders: feedersOf(plan),
-    interleaved: new Set(
-      plan.tasks.flatMap((task) => task.passes.flatMap(({ weights }) => (isTile(weights) ? [] : weights.map((load) => load.storage).filter((id) => plan.storages[id]?.dtype === "f16" && !plan.storages[id]?.output)))),
-    ),
+    interleaved: interleavedIn(plan),
     tiles: [new Map(), new Map()],
     chains: new Map(),
     queues: Array.from({ length: queueCount(target) }, () => []),
@@ -289,9 +329,17 @@ const newScheduler = (plan: Plan, target: Target): Scheduler => {
     onAbort: [],
     content: { key: "", bits: new Uint16Array(0) },
     cursor: 0,
-    spareRows: DUPLICATES_UP_TO * 4 * Math.floor(target.slices / 2) * target.rowsPerBank - tileRows(plan),
+    spareRows: strategy.duplicates * 4 * Math.floor(target.slices / 2) * target.rowsPerBank - tileRows(plan),
   };
 };
+
+/** Storages whose rows some pass loads as weights. */
+const interleavedIn = (plan: Plan): Set<number> =>
+  new Set(
+    plan.tasks.flatMap(({ passes }) =>
+      passes.flatMap(({ weights }) => (isTile(weights) ? [] : weights.map((load) => load.storage))),
+    ).filter((id) => plan.storages[id]?.dtype === "f16" && !plan.storages[id]?.output),
+  );
 
 const feedersOf = (plan: Plan): Set<number> => {
   const feeders = new Set(plan.tasks.flatMap((task) => task.passes.map((pass) => pass.storage)));
@@ -366,7 +414,7 @@ const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in wei
 /* ---------- order ---------- */
 
 /** Who waits for whom, and how many cycles lie, at the least, between the start of each task and the end of the program. */
-const dependencies = (plan: Plan, target: Target): { heights: Float64Array; consumers: number[][]; waiting: number[] } => {
+const dependencies = (plan: Plan, target: Target, strategy: Strategy): { heights: Float64Array; consumers: number[][]; waiting: number[] } => {
   const { tasks } = plan;
   const producers: { row: number; end: number; task: number }[][][] = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, () => []),
@@ -402,11 +450,21 @@ const dependencies = (plan: Plan, target: Target): { heights: Float64Array; cons
     for (const next of consumers[index] ?? []) height = Math.max(height, heights[next] as number);
     heights[index] = height + length;
   }
-  // Later blocks of rows stay behind on purpose: their work fills the latencies of the blocks before them.
+  // Later blocks of rows stay behind on purpose, so that their work fills the latencies of the blocks before them; but not
+  // what all blocks will soon wait for: rows that become weights.
+  const loaded = interleavedIn(plan);
+  const toWeights = new Float64Array(tasks.length).fill(NEVER);
+  for (let index = tasks.length - 1; index >= 0; index--) {
+    const task = tasks[index] as Task;
+    let distance = task.outputs.some((output) => loaded.has(output.storage)) ? 0 : NEVER;
+    for (const next of consumers[index] ?? [])
+      distance = Math.min(distance, (toWeights[next] as number) + (heights[index] as number) - (heights[next] as number));
+    toWeights[index] = distance;
+  }
   for (const [index, task] of tasks.entries()) {
     const output = task.outputs[0];
     const rows = output === undefined ? 1 : (plan.storages[output.storage]?.rows ?? 1);
-    heights[index] = (heights[index] as number) - (STAGGER * (output?.row ?? 0)) / rows;
+    if ((toWeights[index] as number) > strategy.nearWeights) heights[index] = (heights[index] as number) - (strategy.stagger * (output?.row ?? 0)) / rows;
   }
   return { heights, consumers, waiting: producersOf.map((list) => list.length) };
 };
@@ -429,7 +487,7 @@ const slide = (s: Scheduler, from: number, trial: (at: number) => number): numbe
     s.onAbort.length = 0;
     s.onCommit.length = 0;
     s.figure.clear();
-    if (tries > 200_000)
+    if (tries > 20_000)
       fail("LPU2001", {
         message: "no place in time for a task: SRAM rows or ports are exhausted",
         hint: "bind smaller dimensions, or choose a larger target",
@@ -1445,11 +1503,13 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
     // The vector flies past all slices of the hemisphere: a second one may keep it too, so that passes have a choice.
     const second = s.feeders.has(storage.id) ? tryWritePorts(s, task, output, storage, side, given, stream, undefined, written) : 0;
     const both = typeof second === "number" ? [written] : [written, second];
-    const outermost = Math.max(...both.map(({ last }) => last));
-    for (const { copy, last, flight } of both) {
-      flight.tap = last < outermost ? 1 : 0;
+    for (const { copy, flight } of both) {
+      // Each vector flies on behind a slice if the other copy's slice for it lies further out.
+      for (const [way, position] of flight.positions.entries())
+        flight.taps[way] = both.some((other) => (other.flight.positions[way] ?? 0) > position) ? 1 : 0;
       copies.push(copy);
     }
+    const outermost = Math.max(...both.flatMap(({ flight }) => flight.positions));
     streams.push(stream);
     latest = Math.max(latest, given + outermost);
   }
@@ -1463,11 +1523,10 @@ const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): 
   return streams;
 };
 
-/** A copy that is being written: the position of its last slice, and whether the vectors fly on behind it. */
+/** A copy that is being written: for each of its slice pairs the position, and whether vectors fly on behind it. */
 interface Written {
   readonly copy: Copy;
-  readonly last: number;
-  readonly flight: { tap: number };
+  readonly flight: { readonly positions: readonly number[]; readonly taps: number[] };
 }
 
 /** `own`: the place that the storage has already. `other`: a copy of the same rows in this hemisphere, to be avoided. */
@@ -1491,8 +1550,8 @@ const tryWritePorts = (
   const rows = Math.ceil(task.rows / ways);
   // All blocks of rows of a panel go to one pair, in turn to its two banks: one is written while another is read.
   const earlier = own === undefined && ways === 1 ? s.chunks[storage.id]?.[output.panel] ?? [] : [];
-  const before = earlier[earlier.length - 1]?.copies.filter((copy) => copy.side === side)[other === undefined ? 0 : 1]?.pairs;
-  const flight = { tap: 0 };
+  const last = earlier[earlier.length - 1]?.copies.filter((copy) => copy.side === side)[other === undefined ? 0 : 1]?.pairs;
+  const before = last?.some((pair) => rivals.has(pair)) ? undefined : last;
   const regions = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = ways === 1 ? (before === undefined ? choices : [before, ...choices]) : waysOf(half, choices, ways);
   for (const [pairs, region] of groups.flatMap((group) => regions.map((region) => [group, region] as const))) {
@@ -1519,6 +1578,7 @@ const tryWritePorts = (
       continue;
     }
     if (own === undefined) hold(s, memories, address, rows);
+    const flight = { positions: pairs.map((index) => (half.pairs[index] as Pair).position), taps: pairs.map(() => 0) };
     for (const burst of bursts) {
       const pair = half.pairs[burst.pair] as Pair;
       const at = given + pair.position + burst.delay;
@@ -1538,12 +1598,11 @@ const tryWritePorts = (
             burst.count,
             1,
             burst.interval,
-            flight.tap,
+            flight.taps[pairs.indexOf(burst.pair)],
           );
       });
     }
-    const last = Math.max(...pairs.map((index) => (half.pairs[index] as Pair).position));
-    return { copy: { side, pairs, ways, address, lastRead: given + last + task.rows }, last, flight };
+    return { copy: { side, pairs, ways, address, lastRead: given + Math.max(...flight.positions) + task.rows }, flight };
   }
   if (!room) return 64;
   return best;
