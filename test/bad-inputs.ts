@@ -163,7 +163,9 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an operator set that is too new": () => buildModel({ ...layer, opset: 99 }),
   "operators that do not exist": () =>
     buildModel(
-      model({ nodes: [node("Matmul", ["x", "x"], ["a"]), node("Frobnicate", ["x"], ["b"]), node("Add", ["a", "b"], ["y"])] }),
+      model({
+        nodes: [node("Matmul", ["x", "x"], ["a"]), node("Frobnicate", ["x"], ["b"]), node("Add", ["a", "b"], ["y"])],
+      }),
     ),
   "a form of an operator that is not supported": () =>
     buildModel(model({ nodes: [node("Pad", ["x"], ["y"], { mode: "wrap", pads: [0, 0, 0, 0] })] })),
@@ -172,15 +174,25 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),
   "a value that is never made": () => buildModel(model({ nodes: [node("Add", ["x", "nothing"], ["y"])] })),
   "a value that is made of itself": () =>
-    buildModel(model({ nodes: [node("Add", ["x", "b"], ["a"]), node("Abs", ["a"], ["b"]), node("Abs", ["b"], ["y"])] })),
-  "a value that is made twice": () => buildModel(model({ nodes: [node("Abs", ["x"], ["y"]), node("Neg", ["x"], ["y"])] })),
+    buildModel(
+      model({ nodes: [node("Add", ["x", "b"], ["a"]), node("Abs", ["a"], ["b"]), node("Abs", ["b"], ["y"])] }),
+    ),
+  "a value that is made twice": () =>
+    buildModel(model({ nodes: [node("Abs", ["x"], ["y"]), node("Neg", ["x"], ["y"])] })),
   "a shape that depends on data": () =>
     buildModel(
-      model({ nodes: [node("Reshape", ["x", "s"], ["y"])], inputs: [floats("x", 2, 8), { name: "s", type: "int64", dims: [2] }] }),
+      model({
+        nodes: [node("Reshape", ["x", "s"], ["y"])],
+        inputs: [floats("x", 2, 8), { name: "s", type: "int64", dims: [2] }],
+      }),
     ),
   "an integer that 32 bits do not hold": () =>
     buildModel(
-      model({ nodes: [node("Add", ["i", "c"], ["y"])], inputs: [{ name: "i", type: "int64", dims: [1] }], initializers: [int64Tensor("c", [1], [2n ** 40n])] }),
+      model({
+        nodes: [node("Add", ["i", "c"], ["y"])],
+        inputs: [{ name: "i", type: "int64", dims: [1] }],
+        initializers: [int64Tensor("c", [1], [2n ** 40n])],
+      }),
     ),
 
   // Bindings
@@ -228,14 +240,24 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   // What the chip cannot do
   "a model that does not fit in SRAM": () =>
     buildModel(
-      model({ nodes: [node("MatMul", ["x", "w"], ["y"])], inputs: [floats("x", 2, 1200)], outputs: [floats("y", 2, 1200)], initializers: [weights("w", 1200, 1200)] }),
+      model({
+        nodes: [node("MatMul", ["x", "w"], ["y"])],
+        inputs: [floats("x", 2, 1200)],
+        outputs: [floats("y", 2, 1200)],
+        initializers: [weights("w", 1200, 1200)],
+      }),
     ),
   "a maximum over more lanes than there are": () =>
     buildModel(
-      model({ nodes: [node("Softmax", ["x"], ["y"], { axis: -1 })], inputs: [floats("x", 2, 40)], outputs: [floats("y", 2, 40)] }),
+      model({
+        nodes: [node("Softmax", ["x"], ["y"], { axis: -1 })],
+        inputs: [floats("x", 2, 40)],
+        outputs: [floats("y", 2, 40)],
+      }),
     ),
   "a pass that is not in the pipeline": () => selectPasses({ skip: ["optimise"] }),
-  "a graph text that does not parse": () => parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0 : f32[2]\n}\n", { file: "g.tir" }),
+  "a graph text that does not parse": () =>
+    parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0 : f32[2]\n}\n", { file: "g.tir" }),
   "a graph text with a wrong type": () =>
     parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0) : f32[3]\n  return %1\n}\n", { file: "g.tir" }),
 
@@ -245,10 +267,12 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an input of a wrong dtype": () => run(layerImage(), { x: tensorOf("i32", [2, 8], new Int32Array(16)) }),
   "an input with too few numbers": () => run(layerImage(), { x: [1, 2, 3] }),
   "an index outside of its table": () => run(buildModel(embedding), { ids: [0, 5] }),
-  "an integer that does not fit the machine": () => run(buildModel(embedding), { ids: BigInt64Array.of(0n, 2n ** 40n) }),
+  "an integer that does not fit the machine": () =>
+    run(buildModel(embedding), { ids: BigInt64Array.of(0n, 2n ** 40n) }),
 
   // Images
-  "an image that is something else": () => loadImage(new TextEncoder().encode("PK\u0003\u0004 and so on, for long enough to have a header")),
+  "an image that is something else": () =>
+    loadImage(new TextEncoder().encode("PK\u0003\u0004 and so on, for long enough to have a header")),
   "an image that is empty": () => loadImage(new Uint8Array(0)),
   "an image cut in the middle": () => loadImage(layerImage().subarray(0, 5000)),
   "an image with a changed header": () => loadImage(changedByte(13)),
@@ -256,8 +280,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an image with a changed weight": () => loadImage(changedByte(4096 * 2 + 5)),
   "an image of another version": () => loadImage(changedByte(8)),
   "an image with one instruction less": () => run(editedListing(/^.*\babc\b.*\n/m, ""), { x }),
-  "an image with one instruction a cycle later": () =>
-    run(editedListing(/^( +)(\d+)( +acc\b)/m, "$1999$3"), { x }),
+  "an image with one instruction a cycle later": () => run(editedListing(/^( +)(\d+)( +acc\b)/m, "$1999$3"), { x }),
 
   // Listings
   "a listing without a target": () => assemble('.program "p"\nmem.w0:\n  35 read address=0 stream=e0\n', "p.lst"),

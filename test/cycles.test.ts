@@ -23,8 +23,7 @@ const COLUMNS: readonly ((cell: Cell) => string)[] = [
   (bytes) => String(bytes).padStart(10),
   String,
 ];
-const line = (...cells: Cell[]): string =>
-  COLUMNS.map((format, index) => format(cells[index] ?? "")).join(" ");
+const line = (...cells: Cell[]): string => COLUMNS.map((format, index) => format(cells[index] ?? "")).join(" ");
 
 test("cycles.txt", () => {
   check("cycles.txt", () => {

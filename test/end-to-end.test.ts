@@ -90,7 +90,11 @@ if (!present) console.log("skipped: fixtures not present");
       const { outputs, cycles } = loaded.run(inputs);
       expect([cycles, compiled.report.cycles]).toEqual([loaded.predictedCycles, loaded.predictedCycles]);
 
-      const wanted = readTensors(name, "output", loaded.outputs.map((spec) => spec.name));
+      const wanted = readTensors(
+        name,
+        "output",
+        loaded.outputs.map((spec) => spec.name),
+      );
       expect(Object.keys(wanted).length).toBeGreaterThan(0);
       for (const [output, tensor] of Object.entries(wanted)) {
         const error = distance(outputs[output], tensor);
@@ -129,7 +133,9 @@ describe("committed models", () => {
 /** Some change of one instruction; undefined where the kind of change does not apply. */
 const CHANGES: Readonly<Record<string, (instruction: TimedInstruction) => TimedInstruction | undefined>> = {
   "another row": ({ fields, ...rest }) =>
-    typeof fields["address"] === "number" ? { ...rest, fields: { ...fields, address: fields["address"] ^ 1 } } : undefined,
+    typeof fields["address"] === "number"
+      ? { ...rest, fields: { ...fields, address: fields["address"] ^ 1 } }
+      : undefined,
   "another stream": ({ fields, ...rest }) =>
     typeof fields["stream"] === "number" ? { ...rest, fields: { ...fields, stream: fields["stream"] ^ 4 } } : undefined,
   "another function": ({ fields, ...rest }) =>
@@ -147,7 +153,13 @@ const LAYER = `graph @layer(%0 "x": f32[3,4]) {
 
 describe("a changed instruction", () => {
   const program = programOf(parseGraph(LAYER), TARGETS.tiny);
-  const inputs = { x: tensorOf("f32", [3, 4], Array.from({ length: 12 }, (_, i) => (i - 5) / 8)) };
+  const inputs = {
+    x: tensorOf(
+      "f32",
+      [3, 4],
+      Array.from({ length: 12 }, (_, i) => (i - 5) / 8),
+    ),
+  };
   const outcome = (changed: Program): string => {
     try {
       return JSON.stringify(Object.values(loadImage(writeImage(changed)).run(inputs).outputs));

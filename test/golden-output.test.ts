@@ -28,7 +28,10 @@ function outputLines(name: string, { dtype, shape, data }: Tensor): string[] {
       "hex",
     ),
   );
-  return [`  ${name} ${dtype}${formatShape(shape)} sha256 ${hashOf([bytes]).slice(0, HASH_DIGITS)}`, `    ${hex.join(" ")}`];
+  return [
+    `  ${name} ${dtype}${formatShape(shape)} sha256 ${hashOf([bytes]).slice(0, HASH_DIGITS)}`,
+    `    ${hex.join(" ")}`,
+  ];
 }
 
 test("outputs of the committed models", () => {
@@ -43,9 +46,7 @@ test("outputs of the committed models", () => {
 
 describe("listings", () => {
   test.each(goldenFiles("listing", ".tir"))("%s", (path) =>
-    check(path, (_, input) =>
-      [...listing(programOf(parseGraph(input), TARGETS.tiny), { data: false })].join("\n"),
-    ),
+    check(path, (_, input) => [...listing(programOf(parseGraph(input), TARGETS.tiny), { data: false })].join("\n")),
   );
 });
 

@@ -37,7 +37,9 @@ export function check(path: string, run: (command: string, input: string) => str
     if (actual !== text) writeFileSync(file, actual);
     return;
   }
-  expect(unifiedDiff(text, actual, `test/golden/${path}`, "what comes out now; if it is right: npm run bless")).toBe("");
+  expect(unifiedDiff(text, actual, `test/golden/${path}`, "what comes out now; if it is right: npm run bless")).toBe(
+    "",
+  );
 }
 
 const hasInput = (input: string): boolean => input.split("\n").some((line) => line !== "" && !line.startsWith(";"));

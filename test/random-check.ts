@@ -81,6 +81,13 @@ const fitted = (graph: Graph, inputs: Tensors): Tensors =>
       const name = node === undefined ? "" : stringAttr(node.attrs, "name");
       const given = inputs[name];
       if (node === undefined || given === undefined) return [];
-      return [[name, isFloat(node.type.dtype) || given.dtype !== node.type.dtype ? applyOp("cast", [given], { to: node.type.dtype }) : given]];
+      return [
+        [
+          name,
+          isFloat(node.type.dtype) || given.dtype !== node.type.dtype
+            ? applyOp("cast", [given], { to: node.type.dtype })
+            : given,
+        ],
+      ];
     }),
   );

@@ -26,7 +26,6 @@ import type { AluFunction, Source } from "../ir/isa.js";
 import { ALU_FUNCTIONS, completionCycles } from "../ir/isa.js";
 import {
   type Binding,
-  type ConstantBlock,
   memQueue,
   mxmQueue,
   type PanelPlace,
@@ -38,6 +37,7 @@ import {
   vxmQueue,
 } from "../ir/program.js";
 import { halfLanes, type Hemisphere, type Target } from "../ir/target.js";
+import { type ConstantBlocks, constantBlocks } from "./constant-blocks.js";
 import { findRows, holdRows, type PairMemory, pairMemory, releaseRows } from "./memory.js";
 import { endOf, Figure, fitBefore, lastEndBefore, type Timeline, timeline } from "./resources.js";
 
@@ -122,12 +122,11 @@ interface Scheduler {
   readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
   readonly chains: Map<readonly AluOp[], TimedChain>;
   readonly queues: TimedInstruction[][];
-  readonly constants: ConstantBlock[];
+  readonly constants: ConstantBlocks;
   readonly figure: Figure;
   /** What to do if the figure is booked, and what to undo if it is not. */
   readonly onCommit: (() => void)[];
   readonly onAbort: (() => void)[];
-  readonly content: { key: string; bits: Uint16Array | Uint32Array };
   cursor: number;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
@@ -323,11 +322,10 @@ const newScheduler = (plan: Plan, target: Target, strategy: Strategy): Scheduler
     tiles: [new Map(), new Map()],
     chains: new Map(),
     queues: Array.from({ length: queueCount(target) }, () => []),
-    constants: [],
+    constants: constantBlocks(target),
     figure: new Figure(),
     onCommit: [],
     onAbort: [],
-    content: { key: "", bits: new Uint16Array(0) },
     cursor: 0,
     spareRows: strategy.duplicates * 4 * Math.floor(target.slices / 2) * target.rowsPerBank - tileRows(plan),
   };
@@ -764,7 +762,7 @@ const tryNewCopy = (
     hold(s, memories, address, piece.chunk.rows);
     piece.chunk.copies.push(copy);
     s.onAbort.push(() => piece.chunk.copies.splice(piece.chunk.copies.indexOf(copy), 1));
-    if (storage.kind === "constant") s.onCommit.push(() => addConstant(s, storage, panel, piece.chunk, copy));
+    if (storage.kind === "constant") s.onCommit.push(() => s.constants.addRows(storage, panel, piece.chunk, HEMISPHERES[side] as Hemisphere, copy));
     bookRead(s, half, side, copy, bursts, inward, diagonal, stream, origin);
     return 0;
   }
@@ -817,69 +815,6 @@ const outOfMemory = (s: Scheduler, name: string): never => {
 };
 
 const mib = (bytes: number): string => (bytes / 1024 / 1024).toFixed(1);
-
-/* ---------- constants ---------- */
-
-const addConstant = (s: Scheduler, storage: Storage, panel: number, chunk: Chunk, copy: Copy): void => {
-  const { lanes } = s.target;
-  const { content } = storage;
-  invariant(content !== undefined, "a constant has contents");
-  for (const [i, pair] of copy.pairs.entries())
-    for (const plane of [0, 1])
-      s.constants.push({
-        hemisphere: HEMISPHERES[copy.side] as Hemisphere,
-        slice: 2 * pair + plane,
-        row: copy.address,
-        rows: chunk.rows,
-        bytes: () =>
-          bytePlane(
-            remember(s, `${storage.id}/${panel}`, () => content(panel)),
-            chunk.row * lanes,
-            chunk.rows * lanes,
-            2 * i + plane,
-          ),
-      });
-};
-
-const remember = (s: Scheduler, key: string, make: () => Uint16Array | Uint32Array): Uint16Array | Uint32Array => {
-  if (s.content.key !== key) {
-    s.content.bits = make();
-    s.content.key = key;
-  }
-  return s.content.bits;
-};
-
-const bytePlane = (bits: Uint16Array | Uint32Array, from: number, count: number, byte: number): Uint8Array => {
-  const plane = new Uint8Array(count);
-  const shift = 8 * byte;
-  for (let i = 0; i < count; i++) plane[i] = (bits[from + i] as number) >>> shift;
-  return plane;
-};
-
-/** Tile vector j (columns 2j and 2j + 1) lies in pair j % TILE_WAYS at row floor(j / TILE_WAYS). */
-const addTile = (s: Scheduler, tile: PackedTile, side: Side, place: TilePlace, executions: number): void => {
-  const { lanes } = s.target;
-  for (const [way, pair] of place.pairs.entries())
-    for (const plane of [0, 1])
-      s.constants.push({
-        hemisphere: HEMISPHERES[side] as Hemisphere,
-        slice: 2 * pair + plane,
-        row: place.addresses[way] as number,
-        rows: executions,
-        bytes: () => {
-          const bits = remember(s, tile.key, tile.content);
-          const bytes = new Uint8Array(executions * lanes);
-          const shift = 8 * plane;
-          for (let row = 0; row < executions; row++) {
-            const from = (row * TILE_WAYS + way) * lanes;
-            const length = Math.min(lanes, bits.length - from);
-            for (let lane = 0; lane < length; lane++)
-              bytes[row * lanes + lane] = (bits[from + lane] as number) >>> shift;
-          }
-          return bytes;
-        },
-      });
-};
 
 /* ---------- weights ---------- */
 
@@ -1016,7 +951,7 @@ const bookTile = (
     s.onCommit.push(() => {
       if (s.tiles[side === 0 ? 1 : 0].has(tile.key)) s.spareRows -= executions * TILE_WAYS;
       s.tiles[side].set(tile.key, place);
-      addTile(s, tile, side, place, executions);
+      s.constants.addTile(tile, hemisphere, place, executions, TILE_WAYS);
     });
   }
   for (const [way, index] of place.pairs.entries()) {
@@ -1706,7 +1641,7 @@ const finish = (s: Scheduler): Program => {
   return {
     target,
     name: plan.name,
-    chips: [{ queues, constants: s.constants, maps: plan.maps }],
+    chips: [{ queues, constants: s.constants.finish(), maps: plan.maps }],
     links: [],
     entries: [{ name: "main", inputs, outputs, cycles: [cycles] }],
     origins: plan.origins,
