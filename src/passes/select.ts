@@ -399,8 +399,7 @@ const storeConstant = (s: Selection, node: Node, full: View, fullShape: Shape): 
 const fitted = (s: Selection, id: NodeId, full: View, fullShape: Shape): Located => {
   const node = nodeAt(s, id);
   if (node.op === "constant") return storeConstant(s, node, full, fullShape);
-  if (node.op === "reduce_sum" && !s.located.has(id)) return lowerSum(s, node, full, fullShape);
-  const value = locate(s, id);
+  const value = node.op === "reduce_sum" && !s.located.has(id) ? lowerSum(s, node, full, fullShape) : locate(s, id);
   return fitOperand(s.target, full, fullShape, value) !== undefined ? value : relayout(s, id, value, full, fullShape);
 };
 
@@ -549,10 +548,10 @@ const spaceOfChain = (s: Selection, fusion: Fusion): View => {
 };
 
 /** The same columns, rows renumbered densely in row-major order; undefined if elements share a place. */
-const denseRows = (target: Target, value: Located): View | undefined => {
+const denseRows = (target: Target, value: Located, expanded: "refused" | "kept" = "refused"): View | undefined => {
   if (value.repeated !== undefined || value.view.column % target.lanes !== 0) return undefined;
   const flat = value.view.dims.flat().filter((f) => f.extent > 1);
-  if (flat.some((f) => f.row === 0 && f.column === 0)) return undefined;
+  if (expanded === "refused" && flat.some((f) => f.row === 0 && f.column === 0)) return undefined;
   let stride = 1;
   const strides = new Map<Factor, number>();
   for (const f of [...flat].reverse())
@@ -644,6 +643,27 @@ const markBoth = (s: Selection, id: StorageId): void => {
 const rowBlock = (rows: number): number =>
   rows <= 64 ? rows : rows <= 512 ? Math.ceil(rows / Math.ceil(rows / 64)) : 256;
 
+/** The same tensor in fp16, as the MXM takes it: sums are stored in fp32. */
+const asHalf = (s: Selection, id: NodeId, value: Located): Located => {
+  const storage = s.storages[value.storage] as Storage;
+  if (storage.dtype === "f16") return value;
+  const key = `half ${value.storage}`;
+  const known = s.copies.get(key);
+  if (known !== undefined) return { ...value, storage: known.storage };
+  const node = nodeAt(s, id);
+  const copy = temp(s, node, "f16", { view: value.view, shape: value.shape, rows: storage.rows, panels: storage.panels });
+  s.copies.set(key, { ...value, storage: copy });
+  const block = rowBlock(storage.rows);
+  for (let row = 0; row < storage.rows; row += block)
+    for (let panel = 0; panel < storage.panels; panel++) {
+      const rows = Math.min(block, storage.rows - row);
+      const leaf: Leaf = { storage: value.storage, panel, runs: [{ row, step: rows > 1 ? 1 : 0, count: rows }] };
+      const ops: AluOp[] = [{ fn: "copy", args: [{ leaf: 0 }] }];
+      pushTask(s, { rows, passes: [], ops, leaves: [leaf], storage: copy, panel, row, origin: originOf(s, node) });
+    }
+  return { ...value, storage: copy };
+};
+
 /* ---------- matmul ---------- */
 
 const lowerMatmulAlone = (s: Selection, node: Node): void => {
@@ -660,7 +680,7 @@ const activations = (s: Selection, node: Node): Located => {
   const value =
     source.op === "constant"
       ? storeConstant(s, source, naturalView(source.type.shape), source.type.shape)
-      : locate(s, id);
+      : asHalf(s, id, locate(s, id));
   const rank = value.shape.length;
   const k = value.view.dims[rank - 1] ?? [];
   const m = value.view.dims[rank - 2] ?? [];
@@ -739,7 +759,7 @@ const lowerMatmul = (
   const literal = literalOf(nodeAt(s, id));
   const weights: Weights =
     literal === undefined
-      ? { kind: "stored", value: locate(s, id), move: (full, shape) => relayout(s, id, locate(s, id), full, shape) }
+      ? { kind: "stored", value: asHalf(s, id, locate(s, id)), move: (full, shape) => relayout(s, id, locate(s, id), full, shape) }
       : { kind: "constant", key: literal.key, read: () => s.reader.halfs(literal), shape: literal.shape };
   emitMatmul(s, { a, weights, space, storage, chain, origin, name: node.origin[0] ?? "matmul", fill: false });
 };
@@ -843,7 +863,7 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
             columns: to - from,
             column: from - panel * lanes,
           };
-          const key = Math.floor(at / half);
+          const key = passKey(passes, Math.floor(at / half), (other) => job.weights.kind === "stored" && other.column === block.column);
           passes.set(key, [...(passes.get(key) ?? []), block]);
           used.push(block);
           k += count;
@@ -862,8 +882,7 @@ const emitMatmul = (s: Selection, job: MatmulJob): void => {
           .map(
             ([key, blocks]): Pass => ({
               storage: a.storage,
-              panel: Math.floor(key / 2),
-              half: (key % 2) as 0 | 1,
+              ...halfOf(key),
               runs: runsOf({ digits, row: a.view.row }, row, rows),
               weights: passWeights(s, job, blocks, batchShape, n, `${segment.row}/${tile.panel}/${key}`),
             }),
@@ -891,6 +910,21 @@ const blockOf = (s: Selection, job: MatmulJob, rows: number): number => {
   if (job.weights.kind === "constant" || rows > 256) return block;
   const columns = Math.min(s.target.lanes, job.space.shape[job.space.shape.length - 1] ?? 1) * (job.space.panels > 1 ? 2 : 1);
   return columns / 4 > block / 2 ? rows : block;
+};
+
+/**
+ * Key of the pass of a half-vector: its number, and a turn. Loading a column of computed weights replaces it whole, so two
+ * blocks of one column need two turns.
+ */
+const TURNS = 1024;
+const passKey = <T>(passes: ReadonlyMap<number, readonly T[]>, half: number, clashes: (block: T) => boolean): number => {
+  let key = half * TURNS;
+  while (passes.get(key)?.some(clashes)) key++;
+  return key;
+};
+const halfOf = (key: number): { panel: number; half: 0 | 1 } => {
+  const half = Math.floor(key / TURNS);
+  return { panel: Math.floor(half / 2), half: half % 2 === 0 ? 0 : 1 };
 };
 
 /** Offset that an index (row-major over `shape`) makes along the rows or columns of some dims. */
@@ -1167,6 +1201,17 @@ const lowerSum = (s: Selection, node: Node, full: View, fullShape: Shape): Locat
   const folded = s.copies.get(`folded ${id}`) ?? foldedPanels(s, node);
   if (folded !== undefined) s.copies.set(`folded ${id}`, folded);
   const a = folded ?? activationsOf(s, id, locate(s, id));
+  if (shape.length === 1) {
+    // A vector is a matrix of one row.
+    const lifted = { ...a, shape: [1, ...a.shape], view: { ...a.view, dims: [[], ...a.view.dims] } };
+    const sum = sumOver(s, node, lifted, [1, 1], full, fullShape);
+    return { ...sum, shape, view: { ...sum.view, dims: sum.view.dims.slice(1) } };
+  }
+  return sumOver(s, node, a, shape, full, fullShape);
+};
+
+/** `shape` is that of the result; the last axis of `a` is summed. */
+const sumOver = (s: Selection, node: Node, a: Located, shape: Shape, full: View, fullShape: Shape): Located => {
   const rank = shape.length;
   const aligned = expandView(restrictTo(full, fullShape, shape), shape);
   const onColumns = a.view.dims.slice(0, -2).some((factors) => factors.some((f) => f.column !== 0));
@@ -1233,7 +1278,8 @@ const lastColumns = (full: View): Factor | undefined => {
   return factors.length === 1 && only !== undefined && only.column === 1 ? only : undefined;
 };
 
-const activationsOf = (s: Selection, id: NodeId, value: Located): Located => {
+const activationsOf = (s: Selection, id: NodeId, stored: Located): Located => {
+  const value = asHalf(s, id, stored);
   const rank = value.shape.length;
   const k = value.view.dims[rank - 1] ?? [];
   const pure = value.view.dims.every((factors) => factors.every((f) => f.row === 0 || f.column === 0));
@@ -1252,15 +1298,16 @@ const lowerMax = (s: Selection, node: Node): Located => {
     const last = normalize(v.view.dims[v.view.dims.length - 1] ?? []);
     return n === 1 || (last.length === 1 && last[0]?.column === 1);
   };
-  if (!contiguous(value)) value = relayout(s, id, value, naturalView(value.shape), value.shape);
+  if (!contiguous(value) || denseRows(s.target, value, "kept") === undefined)
+    value = relayout(s, id, value, naturalView(value.shape), value.shape);
   if (n > lanes)
     fail("LPU2202", {
       message: `maximum over ${n} lanes, at most ${lanes} are supported`,
       node: node.origin.join(" + "),
       hint: "bind a shorter sequence",
     });
-  const dense = denseRows(s.target, value);
-  invariant(dense !== undefined, "the operand of a maximum is stored without repeats");
+  const dense = denseRows(s.target, value, "kept");
+  invariant(dense !== undefined, "the operand of a maximum starts at a panel");
   const space = spaceOf(s.target, dense, value.shape);
   const starts = blockStarts(dense, value.shape);
   const dtype = (s.storages[value.storage] as Storage).dtype;
@@ -1335,9 +1382,14 @@ const mapId = (s: Selection, map: Int16Array): number => {
  * A copy of a tensor in another layout. Lanes that stay lanes move by a selection matrix; rows that become lanes by a
  * matmul of the identity with the tensor as weights. Broadcast lanes are filled.
  */
-const relayout = (s: Selection, id: NodeId, value: Located, full: View, fullShape: Shape): Located => {
+const relayout = (s: Selection, id: NodeId, stored: Located, full: View, fullShape: Shape): Located => {
   const node = nodeAt(s, id);
+  const value = asHalf(s, id, stored);
   const pairs = factorPairs(full, fullShape, value.view);
+  const plain = plainView(full, fullShape);
+  // Radices that do not meet may both meet those of the plain layout.
+  if (pairs === undefined && JSON.stringify(plain) !== JSON.stringify(full) && factorPairs(plain, fullShape, value.view) !== undefined)
+    return relayout(s, id, relayout(s, id, value, plain, fullShape), full, fullShape);
   if (pairs === undefined)
     fail("LPU2201", {
       message: `cannot move [${value.shape.join(",")}] into the layout of [${fullShape.join(",")}]`,
@@ -1349,6 +1401,25 @@ const relayout = (s: Selection, id: NodeId, value: Located, full: View, fullShap
   const plan = movePlan(s, node, value, full, fullShape, pairs);
   s.copies.set(key, plan);
   return plan;
+};
+
+/** The same dims on lanes and on rows, each as one factor, packed densely. */
+const plainView = (full: View, shape: Shape): View => {
+  let row = 1;
+  let column = 1;
+  const dims: Factor[][] = shape.map(() => []);
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    const extent = shape[axis] ?? 1;
+    if (extent === 1) continue;
+    if ((full.dims[axis] ?? []).some((f) => f.column !== 0)) {
+      dims[axis] = [{ extent, row: 0, column }];
+      column *= extent;
+    } else {
+      dims[axis] = [{ extent, row, column: 0 }];
+      row *= extent;
+    }
+  }
+  return { dims, row: 0, column: 0 };
 };
 
 const movePlan = (
@@ -1403,7 +1474,10 @@ const movePlan = (
       origin,
     );
   const own = restrictTo(view, fullShape, value.shape);
-  const repeated = laneLane.filter(([, g]) => g.column === 0).map(([f]) => ({ extent: f.extent, column: f.column }));
+  const missing = fullShape.length - value.shape.length;
+  const repeated = view.dims.flatMap((factors, axis) =>
+    (value.shape[axis - missing] ?? 1) === 1 ? factors.filter((f) => f.column !== 0 && f.extent > 1) : [],
+  );
   return { storage, shape: value.shape, view: own, ...(repeated.length === 0 ? {} : { repeated }) };
 };
 
@@ -1471,7 +1545,6 @@ const emitSelection = (
   const digits = rowRow.map(
     (pair): RowDigit => ({ extent: pair[0].extent, out: strides.get(pair) ?? 1, row: pair[1].row }),
   );
-  const source = s.storages[value.storage] as Storage;
   for (const lane of combinations(laneRow, "row", "column", strides))
     for (let panel = 0; panel < to.panels; panel++) {
       const passes = new Map<number, [number, number][]>();
@@ -1479,10 +1552,8 @@ const emitSelection = (
         const at = to.column + column;
         if (Math.floor(at / lanes) !== panel) continue;
         const place = value.view.column + lane.from + from;
-        passes.set(Math.floor(place / half), [
-          ...(passes.get(Math.floor(place / half)) ?? []),
-          [at % lanes, place % half],
-        ]);
+        const key = Math.floor(place / half) * TURNS;
+        passes.set(key, [...(passes.get(key) ?? []), [at % lanes, place % half]]);
       }
       if (passes.size === 0) continue;
       const block = rowBlock(count);
@@ -1494,8 +1565,7 @@ const emitSelection = (
           .map(
             ([key, ones]): Pass => ({
               storage: value.storage,
-              panel: Math.floor(key / 2),
-              half: (key % 2) as 0 | 1,
+              ...halfOf(key),
               runs,
               weights: {
                 key: `select ${JSON.stringify(ones)}`,
@@ -1504,7 +1574,6 @@ const emitSelection = (
               },
             }),
           );
-        if (source.dtype !== "f16") throw unsupportedMove(s, origin);
         pushTask(s, {
           rows,
           passes: list,
@@ -1517,13 +1586,6 @@ const emitSelection = (
       }
     }
 };
-
-const unsupportedMove = (s: Selection, origin: number): CompileError =>
-  new CompileError("LPU2201", {
-    message: "cannot move fp32 values between lanes",
-    node: s.origins[origin] ?? "",
-    hint: "only fp16 values pass the MXM exactly",
-  });
 
 const selectionContent = (target: Target, ones: readonly (readonly [number, number])[]): Uint16Array => {
   const half = halfLanes(target);
@@ -1560,16 +1622,19 @@ const emitTranspose = (
           const at = places[i] as number;
           let count = 1;
           while (i + count < depth && places[i + count] === at + count && (at + count) % half !== 0) count++;
-          const key = Math.floor(at / half);
+          const number = Math.floor(at / half);
+          const runs = columnRuns(spread, to.column + group.to, panel, lanes);
+          let key = number * TURNS;
+          while (passes.get(key)?.loads.some((load) => runs.some((run) => run.column === load.column))) key++;
           const pass = passes.get(key) ?? { loads: [], identity: [] };
           let any = false;
-          for (const load of columnRuns(spread, to.column + group.to, panel, lanes)) {
+          for (const load of runs) {
             any = true;
             pass.loads.push({
               storage: value.storage,
               panel: Math.floor(at / lanes),
               run: { row: value.view.row + outer.from + load.row, step: load.step, count: load.count },
-              half: (key % 2) as 0 | 1,
+              half: number % 2 === 0 ? 0 : 1,
               first: at % half,
               lanes: count,
               column: load.column,
@@ -1587,9 +1652,9 @@ const emitTranspose = (
         .sort((x, y) => x[0] - y[0])
         .map(
           ([key, pass]): Pass => ({
-            storage: identityStorage(s, depth, key % 2, pass.identity),
+            storage: identityStorage(s, depth, halfOf(key).half, pass.identity),
             panel: 0,
-            half: (key % 2) as 0 | 1,
+            half: halfOf(key).half,
             runs: [{ row: 0, step: depth > 1 ? 1 : 0, count: depth }],
             weights: pass.loads,
           }),
