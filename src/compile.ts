@@ -17,6 +17,7 @@ import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
+import { checkSchedule } from "./passes/check-schedule.js";
 import { type PassRecord, runPasses } from "./passes/pass.js";
 import { PIPELINE } from "./passes/pipeline.js";
 import { precision } from "./passes/precision.js";
@@ -68,6 +69,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
 const compilePlan = (plan: Plan, options: CompileOptions): Program => {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const program = schedule(plan, target);
+  checkSchedule(program);
   return options.name === undefined ? program : { ...program, name: options.name };
 };
 

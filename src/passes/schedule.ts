@@ -385,6 +385,9 @@ const rivalsOf = (plan: Plan): Map<string, Set<string>> => {
     const last = task.passes[task.passes.length - 1];
     const keys = task.leaves.map((leaf) => panelKey(leaf.storage, leaf.panel));
     if (last !== undefined) keys.push(panelKey(last.storage, last.panel));
+    // What has its place from the start is written while the operands are still read.
+    for (const output of task.outputs)
+      if (plan.storages[output.storage]?.output) keys.push(panelKey(output.storage, output.panel));
     for (const a of keys)
       for (const b of keys) {
         if (a === b) continue;
