@@ -17,17 +17,19 @@ import { compile } from "../src/compile.js";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
 import { narrowDtype } from "../src/edge.js";
 import { bytesSource } from "../src/frontend/source.js";
-import type { Tensor } from "../src/ir/graph.js";
-import { elementCount } from "../src/ir/graph.js";
+import { elementCount, type Graph, type Literal, type Tensor } from "../src/ir/graph.js";
+import { isLiteral, stringAttr } from "../src/ir/ops/attributes.js";
+import { parseGraph } from "../src/ir/parse.js";
 import { printGraph } from "../src/ir/print.js";
 import { chipCycles } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
-import { tensorOf } from "../src/ir/tensor.js";
+import { isFloat, tensorOf } from "../src/ir/tensor.js";
 import { loadImage } from "../src/runtime/run.js";
 import { mutateBytes, mutateImage, mutateModel, mutateText, oneOf } from "./mutate.js";
 import { randomGraphVerdict } from "./random-check.js";
 import { RandomGraph } from "./random-graph.js";
 import { randomProgram, seeded } from "./random-program.js";
+import { shrinkGraph } from "./shrink-graph.js";
 
 export type Files = Readonly<Record<string, Uint8Array>>;
 
@@ -38,6 +40,8 @@ interface FuzzKind {
   readonly run: (files: Files, seed: number) => string;
   /** Whether a coded error is a finding. */
   readonly blames: (error: CompileError | MachineFault) => boolean;
+  /** Smaller files that fail in the same way. */
+  readonly shrink?: (seed: number) => Files;
 }
 
 /** Larger models only take longer. */
@@ -145,7 +149,7 @@ function randomImage(seed: number): Uint8Array {
 const text = (bytes: Uint8Array | undefined): string => new TextDecoder().decode(bytes);
 const encoded = (content: string): Uint8Array => new TextEncoder().encode(content);
 
-export const FUZZ_KINDS = {
+const KINDS = {
   model: {
     doc: "Damaged models are compiled; what compiles is run, in exactly the predicted cycles.",
     make: (seed) => {
@@ -187,23 +191,63 @@ export const FUZZ_KINDS = {
   },
   graph: {
     doc: "Random graphs are compiled and run on both machines against evaluation.",
-    make: (seed) => ({ "graph.tir": encoded(printGraph(randomGraphOf(seed).builder.finish())) }),
-    run: (_, seed) => {
-      const { builder, inputs } = randomGraphOf(seed);
-      const verdict = randomGraphVerdict(builder.finish(), inputs, TARGETS.tiny);
+    make: (seed) => ({ "graph.tir": encoded(printGraph(randomGraphOf(seed))) }),
+    run: (files, seed) => {
+      const constants = constantsOf(randomGraphOf(seed));
+      const verdict = verdictOf(parseGraph(text(files["graph.tir"]), { constants }));
       if (verdict !== "ok" && !verdict.startsWith("refused")) throw new Error(verdict);
       return verdict;
     },
     blames: () => true,
+    shrink: (seed) => {
+      const given = messageOf(seed, randomGraphOf(seed));
+      return {
+        "shrunk.tir": encoded(
+          printGraph(shrinkGraph(randomGraphOf(seed), (graph) => messageOf(seed, graph) === given)),
+        ),
+      };
+    },
   },
 } as const satisfies Record<string, FuzzKind>;
 
-export type FuzzKindName = keyof typeof FUZZ_KINDS;
+export type FuzzKindName = keyof typeof KINDS;
+export const FUZZ_KINDS: Readonly<Record<FuzzKindName, FuzzKind>> = KINDS;
 
 const LONGEST_GRAPH = 6;
-function randomGraphOf(seed: number): RandomGraph {
+function randomGraphOf(seed: number): Graph {
   const random = seeded(seed);
-  return new RandomGraph((below) => (below < 1 ? 0 : random(below)), 1 + random(LONGEST_GRAPH));
+  return new RandomGraph((below) => (below < 1 ? 0 : random(below)), 1 + random(LONGEST_GRAPH)).builder.finish();
+}
+
+const verdictOf = (graph: Graph): string => randomGraphVerdict(graph, inputsFor(graph), TARGETS.tiny);
+
+/** Multiples of a sixteenth from -2 to 2 for every input. */
+function inputsFor(graph: Graph): Record<string, Tensor> {
+  const inputs = graph.inputs.flatMap((id) => graph.nodes[id] ?? []);
+  return Object.fromEntries(
+    inputs.map(({ attrs, type }, place): [string, Tensor] => {
+      const random = seeded(place);
+      const values = Array.from({ length: elementCount(type.shape) }, () =>
+        isFloat(type.dtype) ? (random(65) - 32) / 16 : random(2),
+      );
+      return [stringAttr(attrs, "name"), tensorOf(type.dtype, type.shape, values)];
+    }),
+  );
+}
+
+/** Literals by their keys: large ones are not written out in the text of a graph. */
+const constantsOf = (graph: Graph): Map<string, Literal> =>
+  new Map(
+    graph.nodes.flatMap(({ op, attrs }): [string, Literal][] => {
+      const value = op === "constant" ? attrs["value"] : undefined;
+      return value !== undefined && isLiteral(value) ? [[value.key, value]] : [];
+    }),
+  );
+
+/** What is wrong with a graph, without its numbers; empty if nothing is. */
+function messageOf(seed: number, graph: Graph): string {
+  const { finding, text } = runCase("graph", seed, { "graph.tir": encoded(printGraph(graph)) });
+  return finding ? (text.split("\n", 1)[0] ?? "").replace(/'[^']*'|-?\d+(\.\d+)?(e[+-]?\d+)?/g, "") : "";
 }
 
 /** What a case comes to: whether it is a finding, and what to say. */

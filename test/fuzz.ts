@@ -37,9 +37,21 @@ interface Case {
   readonly seed: number;
 }
 
+/** What the child is asked for: to run a case, or to write smaller files that fail like it. */
+interface Request extends Case {
+  readonly shrink: boolean;
+}
+
+const folderOf = ({ kind, seed }: Case): string => join(options.out, `${kind}-${seed}`);
+
 /** In the child: cases in, outcomes out. */
 function serve(): void {
-  process.on("message", ({ kind, seed }: Case) => process.send?.(runCase(kind, seed)));
+  process.on("message", ({ kind, seed, shrink }: Request) => {
+    if (!shrink) return process.send?.(runCase(kind, seed));
+    for (const [name, bytes] of Object.entries(FUZZ_KINDS[kind].shrink?.(seed) ?? {}))
+      writeFileSync(join(folderOf({ kind, seed }), name), bytes);
+    return process.send?.({ finding: false, text: "shrunk" });
+  });
 }
 
 function runOne(seed: number): void {
@@ -61,9 +73,9 @@ async function fuzz(): Promise<void> {
   let cases = 0;
   for (let seed = Number(options.seed); Date.now() < end; seed++) {
     for (const kind of kinds) {
-      const outcome = await ask(child, { kind, seed });
+      const outcome = await ask(child, { kind, seed, shrink: false });
       cases++;
-      if (child.exitCode !== null || child.signalCode !== null || !child.connected) child = startChild();
+      if (isGone(child)) child = startChild();
       if (!outcome.finding) {
         const word = `${kind}: ${outcome.text.replace(/:.*/s, "")}`;
         outcomes.set(word, (outcomes.get(word) ?? 0) + 1);
@@ -71,8 +83,13 @@ async function fuzz(): Promise<void> {
       }
       const key = `${kind}: ${signature(outcome.text)}`;
       const known = findings.get(key);
-      if (known !== undefined) known.count++;
-      else findings.set(key, { first: save({ kind, seed }, outcome.text), count: 1 });
+      if (known !== undefined) {
+        known.count++;
+        continue;
+      }
+      findings.set(key, { first: save({ kind, seed }, outcome.text), count: 1 });
+      await ask(child, { kind, seed, shrink: true });
+      if (isGone(child)) child = startChild();
     }
   }
   child.kill("SIGKILL");
@@ -83,13 +100,16 @@ async function fuzz(): Promise<void> {
 }
 
 const startChild = (): ChildProcess =>
-  fork(fileURLToPath(import.meta.url), ["--child"], {
+  fork(fileURLToPath(import.meta.url), ["--child", "--out", options.out], {
     execArgv: [`--max-old-space-size=${HEAP_MEGABYTES}`, "--stack-trace-limit=30"],
     stdio: ["ignore", "ignore", "ignore", "ipc"],
   });
 
+const isGone = (child: ChildProcess): boolean =>
+  child.exitCode !== null || child.signalCode !== null || !child.connected;
+
 /** An outcome, or the finding that there is none: the child is then gone. */
-function ask(child: ChildProcess, given: Case): Promise<Outcome> {
+function ask(child: ChildProcess, given: Request): Promise<Outcome> {
   return new Promise((resolve) => {
     const finish = (outcome: Outcome): void => {
       clearTimeout(timer);
@@ -126,7 +146,7 @@ function signature(trace: string): string {
 
 /** Writes the files of a case and what came of it; returns the folder. */
 function save({ kind, seed }: Case, trace: string): string {
-  const folder = join(options.out, `${kind}-${seed}`);
+  const folder = folderOf({ kind, seed });
   mkdirSync(join(folder, "files"), { recursive: true });
   for (const [name, bytes] of Object.entries(FUZZ_KINDS[kind].make(seed)))
     writeFileSync(join(folder, "files", name), bytes);

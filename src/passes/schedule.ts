@@ -95,6 +95,9 @@ interface Pair {
 
 interface Half {
   readonly pairs: readonly Pair[];
+  /** Where an fp16 panel may lie, and where an fp32 one may: in two pairs of one position. */
+  readonly singles: readonly (readonly number[])[];
+  readonly couples: readonly (readonly number[])[];
   /** Streams, two and two: inward (towards the VXM) and outward. */
   readonly inward: readonly Timeline[];
   readonly outward: readonly Timeline[];
@@ -150,13 +153,16 @@ const STRATEGIES: readonly Strategy[] = [
   { stagger: 0, nearWeights: 0, duplicates: 0.88 },
   { stagger: 1000, nearWeights: 2000, duplicates: 0.86 },
 ];
+/** Long programs are scheduled fewer times: about so many tasks are placed in all. */
+const TASKS_IN_ALL = 8_000;
 /** When nothing else fits: no constant is in both hemispheres. */
 const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0 };
 
 export const schedule = (plan: Plan, target: Target): Program => {
   let best: Program | undefined;
   let refused: CompileError | undefined;
-  for (const strategy of STRATEGIES) {
+  const affordable = Math.max(1, Math.min(STRATEGIES.length, Math.floor(TASKS_IN_ALL / plan.tasks.length)));
+  for (const strategy of STRATEGIES.slice(0, affordable)) {
     const result = attempt(plan, target, strategy);
     if (result instanceof CompileError) refused = result;
     else if (best === undefined || cyclesOf(result) < cyclesOf(best)) best = result;
@@ -283,9 +289,17 @@ const homesOf = (storage: Storage): readonly Side[] =>
 
 const newScheduler = (plan: Plan, target: Target, strategy: Strategy): Scheduler => {
   const lines = (n: number): Timeline[] => Array.from({ length: n }, timeline);
+  const pairCount = Math.floor(target.slices / 2);
+  const positionOf = (pair: number): number => 1 + Math.floor((2 * pair) / target.slicesPerHop);
+  const singles = Array.from({ length: pairCount }, (_, pair) => [pair]);
+  const couples = singles
+    .map(([pair = 0]) => [pair, pair + 1] as const)
+    .filter(([a, b]) => a % 2 === 0 && b < pairCount && positionOf(a) === positionOf(b));
   const half = (): Half => ({
-    pairs: Array.from({ length: Math.floor(target.slices / 2) }, (_, pair) => ({
-      position: 1 + Math.floor((2 * pair) / target.slicesPerHop),
+    singles,
+    couples,
+    pairs: Array.from({ length: pairCount }, (_, pair) => ({
+      position: positionOf(pair),
       read: timeline(),
       write: timeline(),
       readBank: [timeline(), timeline()],
@@ -773,20 +787,20 @@ const tryNewCopy = (
   return best;
 };
 
-/** Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; unfit ones last. */
-const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): number[][] => {
-  const n = half.pairs.length;
-  const choices: number[][] = [];
-  s.cursor = (s.cursor + 1) % n;
+/** Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; those that hold a rival last. */
+const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): (readonly number[])[] => {
+  const places = storage.dtype === "f16" ? half.singles : half.couples;
+  const n = places.length;
+  s.cursor = (s.cursor + 1) % half.pairs.length;
+  const choices: (readonly number[])[] = [];
+  const last: (readonly number[])[] = [];
   for (let i = 0; i < n; i++) {
-    const pair = (s.cursor + i * 5) % n;
-    if (storage.dtype === "f16") choices.push([pair]);
-    else if (pair % 2 === 0 && pair + 1 < n && half.pairs[pair]?.position === half.pairs[pair + 1]?.position)
-      choices.push([pair, pair + 1]);
+    const place = places[(s.cursor + i * 5) % n] as readonly number[];
+    // With many constants in one burst there may be no others left.
+    if (rivals.size > 0 && place.some((pair) => rivals.has(pair))) last.push(place);
+    else choices.push(place);
   }
-  // Rivals' pairs come last: with many constants in one burst there may be no others left.
-  const rank = (pairs: readonly number[]): number => (pairs.some((pair) => rivals.has(pair)) ? 1 : 0);
-  return choices.sort((a, b) => rank(a) - rank(b));
+  return last.length === 0 ? choices : [...choices, ...last];
 };
 
 /** Pairs of one hemisphere in which rows of a panel lie. */
@@ -1492,7 +1506,9 @@ const tryWritePorts = (
   const before = last?.some((pair) => rivals.has(pair)) ? undefined : last;
   const regions = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = ways === 1 ? (before === undefined ? choices : [before, ...choices]) : waysOf(half, choices, ways);
-  for (const [pairs, region] of groups.flatMap((group) => regions.map((region) => [group, region] as const))) {
+  for (let choice = 0; choice < 2 * groups.length; choice++) {
+    const pairs = groups[choice >> 1] as readonly number[];
+    const region = regions[choice & 1] as 0 | 1;
     if (other?.copy.pairs.some((pair) => pairs.includes(pair))) continue;
     const memories = pairs.map((index) => (half.pairs[index] as Pair).memory);
     // Rows must be free from the first cycle in which any of the slices is written.
