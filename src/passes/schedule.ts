@@ -1502,7 +1502,9 @@ const tryWritePorts = (
   const rows = Math.ceil(task.rows / ways);
   // All blocks of rows of a panel go to one pair, in turn to its two banks: one is written while another is read.
   const earlier = own === undefined && ways === 1 ? s.chunks[storage.id]?.[output.panel] ?? [] : [];
-  const last = earlier[earlier.length - 1]?.copies.filter((copy) => copy.side === side)[other === undefined ? 0 : 1]?.pairs;
+  const last = earlier[earlier.length - 1]?.copies.filter((copy) => copy.side === side && copy.ways === ways)[
+    other === undefined ? 0 : 1
+  ]?.pairs;
   const before = last?.some((pair) => rivals.has(pair)) ? undefined : last;
   const regions = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = ways === 1 ? (before === undefined ? choices : [before, ...choices]) : waysOf(half, choices, ways);
