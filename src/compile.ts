@@ -11,6 +11,7 @@
 
 import { imageChunks } from "./codegen/image.js";
 import { measureText } from "./codegen/measure.js";
+import { CompileError } from "./diagnostics.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
 import type { Graph, Shape } from "./ir/graph.js";
@@ -18,7 +19,7 @@ import type { Plan } from "./ir/plan.js";
 import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check-schedule.js";
-import { type PassRecord, runPasses } from "./passes/pass.js";
+import { checkProperties, type PassRecord, runPasses } from "./passes/pass.js";
 import { PIPELINE } from "./passes/pipeline.js";
 import { precision } from "./passes/precision.js";
 import { schedule } from "./passes/schedule.js";
@@ -57,13 +58,44 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     ...(options.onPass && { onPass: options.onPass }),
   };
   const split = PIPELINE.indexOf(precision);
-  const imported = stage("receive", () => importModel(source, { bind: options.bind ?? {}, shapes: options.shapes }));
+  let nodes = 0;
+  const onNodes = (count: number): void => {
+    nodes = count;
+  };
+  const bind = { bind: options.bind ?? {}, shapes: options.shapes, onNodes };
+  const received = stage("receive", () => attempt(() => importModel(source, bind)));
+  const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
+  const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);
   const primitive = stage("optimize", () => runPasses(imported, PIPELINE.slice(0, split), { target }, passes));
-  stage("check", () => primitive, `${imported.nodes.length} nodes`);
+  stage("check", () => checkProperties(primitive, ["legal-ops"]), supported);
   const legal = stage("precision", () => runPasses(primitive, PIPELINE.slice(split), { target }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target), options));
   const text = stage("assemble", () => measureText(program));
   return { program, report: reportProgram(program, text), image: () => imageChunks(program) };
+};
+
+/** Nodes that the frontend has no rule for are a matter of the stage that checks them, not of receiving the file. */
+const UNSUPPORTED: ReadonlySet<string> = new Set([
+  "LPU1002",
+  "LPU1003",
+  "LPU1009",
+  "LPU1010",
+  "LPU1011",
+  "LPU1012",
+  "LPU1013",
+]);
+
+const attempt = (run: () => Graph): { readonly graph: Graph } | { readonly error: CompileError } => {
+  try {
+    return { graph: run() };
+  } catch (error) {
+    if (error instanceof CompileError && UNSUPPORTED.has(error.code)) return { error };
+    throw error;
+  }
+};
+
+const raise = (error: CompileError): never => {
+  throw error;
 };
 
 const compilePlan = (plan: Plan, options: CompileOptions): Program => {
@@ -76,14 +108,15 @@ const compilePlan = (plan: Plan, options: CompileOptions): Program => {
 /** Runs a step between `start` and `done`, or `failed`. */
 const announcer =
   (onStage: OnStage | undefined) =>
-  <T>(stage: StageName, run: () => T, detail?: string): T => {
+  <T>(stage: StageName, run: () => T, detail?: (problems: number) => string): T => {
     onStage?.({ stage, status: "start" });
     try {
       const result = run();
-      onStage?.({ stage, status: "done", ...(detail === undefined ? {} : { detail }) });
+      onStage?.({ stage, status: "done", ...(detail === undefined ? {} : { detail: detail(0) }) });
       return result;
     } catch (error) {
-      onStage?.({ stage, status: "failed" });
+      const problems = error instanceof CompileError ? 1 + error.others.length : 1;
+      onStage?.({ stage, status: "failed", ...(detail === undefined ? {} : { detail: detail(problems) }) });
       throw error;
     }
   };

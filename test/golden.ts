@@ -7,7 +7,6 @@
  */
 
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { expect } from "@jest/globals";
 import { unifiedDiff } from "./unified-diff.js";
 
 const ROOT = new URL("../../test/golden/", import.meta.url);
@@ -37,9 +36,8 @@ export function check(path: string, run: (command: string, input: string) => str
     if (actual !== text) writeFileSync(file, actual);
     return;
   }
-  expect(unifiedDiff(text, actual, `test/golden/${path}`, "what comes out now; if it is right: npm run bless")).toBe(
-    "",
-  );
+  const difference = unifiedDiff(text, actual, `test/golden/${path}`, "what comes out now");
+  if (difference !== "") throw new Error(`if this is right: npm run bless\n${difference}`);
 }
 
 const hasInput = (input: string): boolean => input.split("\n").some((line) => line !== "" && !line.startsWith(";"));

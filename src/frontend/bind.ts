@@ -12,6 +12,8 @@ import { formatShape } from "../ir/tensor.js";
 import { int64ToNumber, type ValueInfoProto } from "./schema.js";
 
 export interface ImportOptions {
+  /** Told how many nodes the main graph has, before any is imported. */
+  readonly onNodes?: ((count: number) => void) | undefined;
   /** Sizes of named dimensions. */
   readonly bind: Readonly<Record<string, number>>;
   /** Shapes of inputs, by name; their named dimensions are bound by them. */
