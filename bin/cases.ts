@@ -65,5 +65,7 @@ function casesInside(folder: string): string[] {
   });
 }
 
+/** A plain file beside the folders is none, and asking inside of it would be an error. */
 const isCase = (folder: string): boolean =>
+  statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true &&
   statSync(join(folder, "model.onnx"), { throwIfNoEntry: false })?.isFile() === true;

@@ -53,9 +53,9 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
   const facts = [FORMAT, compilerVersion(), options.name, options.target, sorted(options.bind), sorted(options.shapes)];
   const hash = createHash("sha256").update(JSON.stringify(facts));
-  const step = 1 << 22;
-  for (let offset = 0; offset < source.size; offset += step)
-    hash.update(source.read(offset, Math.min(step, source.size - offset)));
+  const buffer = new Uint8Array(1 << 20);
+  for (let offset = 0; offset < source.size; offset += buffer.length)
+    hash.update(source.read(offset, Math.min(buffer.length, source.size - offset), buffer));
   return hash.digest("hex");
 }
 

@@ -9,6 +9,7 @@
  *   imageChunks     Program -> image       the only thing that the runtime is ever given
  */
 
+import { encodeProgram } from "./codegen/encode.js";
 import { imageChunks } from "./codegen/image.js";
 import { measureText } from "./codegen/measure.js";
 import { CompileError } from "./diagnostics.js";
@@ -70,8 +71,9 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   stage("check", () => checkProperties(primitive, ["legal-ops"]), supported);
   const legal = stage("precision", () => runPasses(primitive, PIPELINE.slice(split), { target }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target), options));
-  const text = stage("assemble", () => measureText(program));
-  return { program, report: reportProgram(program, text), image: () => imageChunks(program) };
+  const texts = stage("assemble", () => encodeProgram(program));
+  const report = reportProgram(program, measureText(program, texts));
+  return { program, report, image: () => imageChunks(program, texts) };
 };
 
 /** Nodes that the frontend has no rule for are a matter of the stage that checks them, not of receiving the file. */

@@ -272,6 +272,14 @@ export const DIAGNOSTICS = {
     title: "index out of range",
     doc: "An input that chooses rows of a table has a value outside of the table.",
   },
+  LPU4033: {
+    title: "output not written",
+    doc: "A row of an output was never written by the program.",
+  },
+  LPU4032: {
+    title: "prediction not met",
+    doc: "The program took another number of cycles than the image predicts; the image is damaged or its maker is wrong.",
+  },
 } as const satisfies Record<string, { readonly title: string; readonly doc: string }>;
 
 export type DiagnosticCode = keyof typeof DIAGNOSTICS;

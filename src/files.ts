@@ -44,7 +44,8 @@ export interface OpenModel {
 export interface OpenFile {
   readonly path: string;
   readonly size: number;
-  readonly read: (offset: number, length: number) => Uint8Array;
+  /** Into memory of its own, or that of `into`, which is at least as long. */
+  readonly read: (offset: number, length: number, into?: Uint8Array) => Uint8Array;
   readonly close: () => void;
 }
 
@@ -76,8 +77,9 @@ export function openFile(path: string, what: string): OpenFile {
       message: `${what} '${path}': expected a file, found ${status.isDirectory() ? "a folder" : "something else"}`,
     });
   const descriptor = attempt("LPU5001", refused, () => openSync(path, "r"));
-  const read = (offset: number, length: number): Uint8Array => {
-    const bytes = new Uint8Array(length);
+  const read = (offset: number, length: number, into?: Uint8Array): Uint8Array => {
+    // All of it is filled below or the read fails, so it need not be zeros first.
+    const bytes = into?.subarray(0, length) ?? new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
     for (let done = 0; done < length; ) {
       const count = attempt("LPU5001", refused, () => readSync(descriptor, bytes, done, length - done, offset + done));
       if (count === 0)
@@ -256,11 +258,11 @@ function externalFiles(modelPath: string, used: Map<string, OpenFile>): External
   };
   return {
     size: (location) => open(location)?.size,
-    read: (location, offset, length) => {
+    read: (location, offset, length, into) => {
       const file = open(location);
       if (file === undefined)
         return fail("LPU5001", { message: `external data '${location}' cannot be read: no such file` });
-      return file.read(offset, length);
+      return file.read(offset, length, into);
     },
   };
 }

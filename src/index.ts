@@ -41,8 +41,9 @@ export interface LpuitOptions extends CompileOptions {
 }
 
 export interface RunResult {
+  /** By name, row-major, in the declared dtypes, narrowed: int64 as i32, fp64 as f32. */
   readonly outputs: Readonly<Record<string, Tensor>>;
-  /** What the machine counted; equal to `predictedCycles` or the run would have failed. */
+  /** What the machine counted. `predictedCycles` is the compiler's figure from the image; every compiled program has both equal. */
   readonly cycles: number;
   readonly predictedCycles: number;
 }

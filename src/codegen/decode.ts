@@ -21,13 +21,13 @@ import {
 } from "./layout.js";
 import { OPERAND_CODECS } from "./operands.js";
 
-/** Prefixes of the address generator in the order in which they must stand, and what their absence means. */
-const PREFIXES: readonly (readonly [op: Mnemonic, absent: number])[] = [
-  ["iterations", 1],
-  ["countdown", 1],
-  ["step", 0],
-];
+/** Prefixes of the address generator in the order in which they must stand: one for each number of a burst. */
+const PREFIXES: readonly Mnemonic[] = ["iterations", "countdown", "step"];
 const NOP_MAX = 65535;
+
+/** Count, interval and step of one execution. */
+type Burst = readonly [count: number, interval: number, step: number];
+const ONCE: Burst = [1, 1, 0];
 
 export interface DecodedQueue {
   readonly instructions: TimedInstruction[];
@@ -51,12 +51,11 @@ export function decodeQueue(
   while (!input.bits.atEnd) {
     clock += input.gap();
     const start = input.bits.offset;
-    const { layout, burst } = input.prefixes();
+    const { layout, burst: generated } = input.prefixes();
     const { fields, tap } = input.operands(layout);
     const bytes = input.bits.offset - start;
     if (bytes > target.dispatchBytes) input.refuse(`expected at most ${target.dispatchBytes} bytes, got ${bytes}`);
-    const [count = 1, interval = 1] = layout.generator ? burst : input.repeat(layout);
-    const [, , step = 0] = burst;
+    const [count, interval, step] = layout.generator ? generated : input.repeat(layout);
     const origin = origins[instructions.length] ?? 0;
     const instruction = { cycle: clock, op: layout.op, fields, count, interval, step, tap, origin };
     for (const field of layout.fields) {
@@ -125,17 +124,19 @@ class TextReader {
   }
 
   /** The instruction that the prefixes belong to, and its count, interval and step as they say. */
-  prefixes(): { readonly layout: InstructionLayout; readonly burst: readonly number[] } {
-    const burst = PREFIXES.map(([, absent]) => absent);
+  prefixes(): { readonly layout: InstructionLayout; readonly burst: Burst } {
+    const burst: [number, number, number] = [...ONCE];
     let layout = this.opcode();
-    for (const [index, [op, absent]] of PREFIXES.entries()) {
-      if (layout.op !== op) continue;
-      const [value = absent] = this.numbers(layout);
-      if (value === absent || (value === 0 && op !== "step")) this.refuse(`expected ${op} only if it says something`);
+    for (let index = 0; layout.own && index < PREFIXES.length; index++) {
+      const { op } = layout;
+      if (op !== PREFIXES[index]) continue;
+      const [value = 0] = this.numbers(layout);
+      if (value === ONCE[index] || (value === 0 && op !== "step"))
+        this.refuse(`expected ${op} only if it says something`);
       burst[index] = value;
       layout = this.opcode();
     }
-    const [count = 1, interval = 1, step = 0] = burst;
+    const [count, interval, step] = burst;
     const fits = count > 1 ? layout.generator && (step === 0 || layout.steps) : interval === 1 && step === 0;
     if (layout.own || !fits) this.refuse(`expected an instruction that fits what is before it, got '${layout.op}'`);
     return { layout, burst };
@@ -160,11 +161,11 @@ class TextReader {
   }
 
   /** Count and interval of a burst that is not a loop of the address generator. */
-  repeat({ op }: InstructionLayout): readonly number[] {
-    if (op === "deskew" || this.bits.peek() !== this.repeater) return [1, 1];
+  repeat({ op }: InstructionLayout): Burst {
+    if (op === "deskew" || this.bits.peek() !== this.repeater) return ONCE;
     const [more = 0, interval = 0] = this.numbers(this.opcode());
     if (more === 0 || interval === 0) this.refuse("expected repeat with a count and an interval above 0");
-    return [more + 1, interval];
+    return [more + 1, interval, 0];
   }
 }
 

@@ -10,7 +10,14 @@
 
 import { type DiagnosticCode, fail } from "../diagnostics.js";
 import type { Mnemonic } from "../ir/isa.js";
-import { type ChipProgram, type QueueNumber, queueName, type TimedInstruction, unitOfQueue } from "../ir/program.js";
+import {
+  type ChipProgram,
+  type Program,
+  type QueueNumber,
+  queueName,
+  type TimedInstruction,
+  unitOfQueue,
+} from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import { BitWriter } from "./bits.js";
 import { type InstructionLayout, issues, layoutOf, nextDispatch, OPCODE_BITS, refuseLast } from "./layout.js";
@@ -63,6 +70,12 @@ export function encodeQueue(
   }
   return bits.finish();
 }
+
+/** The texts of all queues, by chip. */
+export type ProgramTexts = readonly (readonly Uint8Array[])[];
+
+export const encodeProgram = ({ target, chips }: Program): ProgramTexts =>
+  chips.map((chip) => encodeChip(target, chip));
 
 /** The texts of all queues of a chip; the first queue that has instructions releases the barrier. */
 export function encodeChip(target: Target, chip: ChipProgram): readonly Uint8Array[] {

@@ -22,7 +22,7 @@ import {
 } from "../ir/program.js";
 import { type Hemisphere, TARGETS, type Target } from "../ir/target.js";
 import { decodeOrigins, decodeQueue } from "./decode.js";
-import { encodeChip, encodeOrigins } from "./encode.js";
+import { encodeChip, encodeOrigins, type ProgramTexts } from "./encode.js";
 import { checkOrigins, checkQueues, checkRecord } from "./image-checks.js";
 import {
   type BindingRecord,
@@ -65,10 +65,11 @@ export function writeImage(program: Program): Uint8Array {
   return bytes;
 }
 
-/** The image piece by piece, for files that should not be in memory whole. */
-export const imageChunks = (program: Program): Iterable<Uint8Array> => containerChunks(imageSources(program));
+/** The image piece by piece, for files that should not be in memory whole; `texts` may be given if they are known. */
+export const imageChunks = (program: Program, texts?: ProgramTexts): Iterable<Uint8Array> =>
+  containerChunks(imageSources(program, texts));
 
-function imageSources(program: Program): readonly SectionSource[] {
+function imageSources(program: Program, texts?: ProgramTexts): readonly SectionSource[] {
   const { target, chips } = program;
   const tables = new LookupTables();
   const record = programRecord(program, tables);
@@ -80,7 +81,7 @@ function imageSources(program: Program): readonly SectionSource[] {
     json("target", targetReader(target, "target")),
     json("program", programReader(record, "program")),
     json("origins", originsReader(program.origins, "origins")),
-    ...chips.flatMap((chip, index) => chipSources(target, chip, index)),
+    ...chips.flatMap((chip, index) => chipSources(target, chip, index, texts?.[index])),
     { name: "lookups", chip: 0, length: tables.length, chunks: () => tables.chunks() },
   ];
 }
@@ -92,10 +93,15 @@ const inMemory = (name: SectionName, chip: number, bytes: Uint8Array): SectionSo
   chunks: () => [bytes],
 });
 
-function chipSources(target: Target, chip: ChipProgram, index: number): readonly SectionSource[] {
+function chipSources(
+  target: Target,
+  chip: ChipProgram,
+  index: number,
+  texts?: readonly Uint8Array[],
+): readonly SectionSource[] {
   checkQueues(target, chip, (message) => fail("LPU3021", { message, at: `chip ${index}` }));
   return [
-    inMemory("text", index, withLengths(encodeChip(target, chip))),
+    inMemory("text", index, withLengths(texts ?? encodeChip(target, chip))),
     inMemory("debug", index, withLengths(chip.queues.map(encodeOrigins))),
     inMemory("maps", index, encodeMaps(chip.maps)),
     inMemory("blocks", index, encodeBlocks(chip.constants)),
@@ -108,12 +114,20 @@ function chipSources(target: Target, chip: ChipProgram, index: number): readonly
   ];
 }
 
+/** Blocks that are neighbours in one buffer go out as one chunk. */
 function* constantChunks(target: Target, blocks: readonly ConstantBlock[]): Generator<Uint8Array> {
+  let chunk: Uint8Array = new Uint8Array(0);
   for (const { rows, bytes } of blocks) {
-    const chunk = bytes();
-    invariant(chunk.length === rows * target.lanes, `a block of ${rows} rows has ${chunk.length} bytes`);
-    yield chunk;
+    const block = bytes();
+    invariant(block.length === rows * target.lanes, `a block of ${rows} rows has ${block.length} bytes`);
+    if (block.buffer === chunk.buffer && block.byteOffset === chunk.byteOffset + chunk.length) {
+      chunk = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length + block.length);
+    } else {
+      yield chunk;
+      chunk = block;
+    }
   }
+  yield chunk;
 }
 
 /** Lookup tables, each once: entry points that use the same table share it. */

@@ -3,14 +3,14 @@
  */
 
 import type { Program } from "../ir/program.js";
-import { encodeChip } from "./encode.js";
+import type { ProgramTexts } from "./encode.js";
 
 export interface TextSize {
   readonly instructions: number;
   readonly bytes: number;
 }
 
-export const measureText = ({ target, chips }: Program): TextSize => ({
+export const measureText = ({ chips }: Program, texts: ProgramTexts): TextSize => ({
   instructions: chips.reduce((sum, chip) => sum + chip.queues.reduce((n, queue) => n + queue.length, 0), 0),
-  bytes: chips.reduce((sum, chip) => sum + encodeChip(target, chip).reduce((n, text) => n + text.length, 0), 0),
+  bytes: texts.reduce((sum, queues) => sum + queues.reduce((n, text) => n + text.length, 0), 0),
 });

@@ -21,15 +21,15 @@ import {
 export interface ExternalFiles {
   /** Bytes in the file, or undefined where there is no such file. `location` is relative to the model's folder and stays in it. */
   readonly size: (location: string) => number | undefined;
-  readonly read: (location: string, offset: number, length: number) => Uint8Array;
+  readonly read: (location: string, offset: number, length: number, into?: Uint8Array) => Uint8Array;
 }
 
 export interface ModelSource {
   /** As in messages and as the name of a graph that has none; without folders. */
   readonly name: string;
   readonly size: number;
-  /** `length` bytes from `offset`; both are within `size`. May be a view. */
-  readonly read: (offset: number, length: number) => Uint8Array;
+  /** `length` bytes from `offset`; both are within `size`. May be a view, also of `into`, which is at least as long. */
+  readonly read: (offset: number, length: number, into?: Uint8Array) => Uint8Array;
   readonly external?: ExternalFiles;
 }
 

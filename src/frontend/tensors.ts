@@ -104,34 +104,51 @@ function wantBytes({ what, shape, type, bytes }: Description, given: number): vo
 export function literalOfRecord(record: TensorRecord, source: ModelSource): Literal {
   const description = describe(record.proto);
   const { type, shape, count } = description;
-  const [place, load] = locate(record, source, description);
+  const { place, load, read: readPart } = locate(record, source, description);
   const read = (): Tensor => ({ dtype: type.dtype, shape, data: load() });
   if (count > SMALL && place !== undefined) {
     // Typed fields cannot be measured without decoding them.
     if (record.whole !== undefined) load();
-    return { dtype: type.dtype, shape, key: `${place}:${type.name}${formatShape(shape)}`, load: read };
+    const literal = { dtype: type.dtype, shape, key: `${place}:${type.name}${formatShape(shape)}`, load: read };
+    return readPart === undefined || type.edge !== type.dtype || type.bits < 8 || type.dtype === "bool"
+      ? literal
+      : { ...literal, pieces: () => piecesOf(description, readPart) };
   }
   const tensor = read();
   return { dtype: type.dtype, shape, key: contentKey(tensor), load: () => tensor };
 }
 
-/** Where the data is (undefined: already in memory) and how to load it. */
-function locate(
-  { proto, raw, whole }: TensorRecord,
-  source: ModelSource,
-  description: Description,
-): readonly [string | undefined, () => TensorData] {
+/** Part of the raw data of a tensor, by offset and length in it. */
+type ReadPart = (offset: number, length: number, into?: Uint8Array) => Uint8Array;
+
+interface Located {
+  /** Undefined: already in memory. */
+  readonly place?: string;
+  readonly load: () => TensorData;
+  readonly read?: ReadPart;
+}
+
+const rawAt = (place: string, description: Description, read: ReadPart): Located => ({
+  place,
+  load: () => fromRaw(read(0, description.bytes), description),
+  read,
+});
+
+/** Where the data is and how to load it. */
+function locate({ proto, raw, whole }: TensorRecord, source: ModelSource, description: Description): Located {
   if (proto.dataLocation === EXTERNAL) return locateExternal(proto, source, description);
   if (raw !== undefined) {
     wantBytes(description, raw.length);
-    return [`file@${raw.offset}`, () => fromRaw(source.read(raw.offset, raw.length), description)];
+    return rawAt(`file@${raw.offset}`, description, (offset, length, into) =>
+      source.read(raw.offset + offset, length, into),
+    );
   }
   if (whole !== undefined) {
     const decode = (): TensorProto =>
       decodeMessage("TensorProto", source.read(whole.offset, whole.length), `offset ${whole.offset}`);
-    return [`file@${whole.offset}`, () => fromFields(decode(), description)];
+    return { place: `file@${whole.offset}`, load: () => fromFields(decode(), description) };
   }
-  return [undefined, () => fromProto(proto, description)];
+  return { load: () => fromProto(proto, description) };
 }
 
 function fromProto(proto: TensorProto, description: Description): TensorData {
@@ -140,11 +157,7 @@ function fromProto(proto: TensorProto, description: Description): TensorData {
   return fromRaw(proto.rawData, description);
 }
 
-function locateExternal(
-  proto: TensorProto,
-  source: ModelSource,
-  description: Description,
-): readonly [string, () => TensorData] {
+function locateExternal(proto: TensorProto, source: ModelSource, description: Description): Located {
   const { what, bytes } = description;
   const entry = (key: string): string | undefined => proto.externalData.find((pair) => pair.key === key)?.value;
   const location = safeLocation(entry("location") ?? "", what);
@@ -164,7 +177,9 @@ function locateExternal(
       hint: "the data file may be truncated, or of another model",
     });
   }
-  return [`${location}@${offset}`, () => fromRaw(external.read(location, offset, bytes), description)];
+  return rawAt(`${location}@${offset}`, description, (from, length, into) =>
+    external.read(location, offset + from, length, into),
+  );
 }
 
 function wholeNumber(text: string, what: string): number {
@@ -186,6 +201,17 @@ function safeLocation(location: string, what: string): string {
         : `${what} is kept in '${location}', which may lie outside of the model's folder`,
     hint: "external data must be named by a relative path without '..'",
   });
+}
+
+/** Small enough to stay in a processor's cache until it is used. */
+const PIECE = 1 << 19;
+
+function* piecesOf(description: Description, read: ReadPart): Generator<TensorData> {
+  const memory = new Uint8Array(PIECE);
+  for (let offset = 0; offset < description.bytes; offset += PIECE) {
+    const bytes = Math.min(PIECE, description.bytes - offset);
+    yield fromRaw(read(offset, bytes, memory), { ...description, bytes, count: (8 * bytes) / description.type.bits });
+  }
 }
 
 /** Bytes as elements: a view where they are aligned, else a copy. */

@@ -27,6 +27,8 @@ export interface Tensor extends TensorType {
 export interface Literal extends TensorType {
   readonly key: string;
   readonly load: () => Tensor;
+  /** The data of `load` in order, for those who need not have it whole; a piece is good until the next one. */
+  readonly pieces?: () => Iterable<TensorData>;
 }
 
 export type AttrValue = number | string | boolean | readonly number[] | Literal;

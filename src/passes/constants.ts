@@ -5,7 +5,8 @@
  * tiles of one matrix are written together, and no second copy of the weights ever exists.
  */
 
-import type { Literal, Shape } from "../ir/graph.js";
+import type { TensorData } from "../ir/dtype.js";
+import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { encodeF16 } from "../ir/numerics.js";
 import { toFloats } from "../ir/tensor.js";
 import { halfLanes, type Target } from "../ir/target.js";
@@ -24,13 +25,28 @@ export const literalReader = (): LiteralReader => {
   return {
     halfs: (literal) => {
       if (literal.key === key) return halfs;
-      const tensor = literal.load();
-      halfs = tensor.dtype === "f16" && tensor.data instanceof Uint16Array ? tensor.data : encodeF16(toFloats(tensor));
+      halfs =
+        literal.dtype === "f16" && literal.pieces !== undefined
+          ? joined(literal, literal.pieces())
+          : halfsOf(literal.load());
       key = literal.key;
       return halfs;
     },
     floats: (literal) => toFloats(literal.load()),
   };
+};
+
+const halfsOf = (tensor: Tensor): Uint16Array =>
+  tensor.dtype === "f16" && tensor.data instanceof Uint16Array ? tensor.data : encodeF16(toFloats(tensor));
+
+const joined = (literal: Literal, pieces: Iterable<TensorData>): Uint16Array => {
+  const whole = new Uint16Array(elementCount(literal.shape));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 };
 
 /** The value of a constant of one element, as an ALU's immediate. */
@@ -57,16 +73,52 @@ export const tileContent = (
   const half = halfLanes(target);
   const columns = Math.max(...blocks.map((block) => block.column + block.columns));
   const tile = new Uint16Array(columns * half);
-  for (const { offset, k, count, lane, n, columns: taken, column } of blocks)
-    for (let i = 0; i < count; i++) {
-      const from = offset + (k + i) * width + n;
-      let to = column * half + lane + i;
-      for (let j = 0; j < taken; j++) {
-        tile[to] = matrix[from + j] as number;
-        to += half;
-      }
-    }
+  for (const { offset, k, count, lane, n, columns: taken, column } of blocks) {
+    const turn = { from: offset + k * width + n, width, count, to: column * half + lane, half, columns: taken };
+    if (Object.values(turn).every((value) => value % 2 === 0) && matrix.byteOffset % 4 === 0)
+      turnPairs(matrix, tile, turn);
+    else turnElements(matrix, tile, turn);
+  }
   return tile;
+};
+
+/** Rows `count`, `width` elements apart, become columns, `half` elements apart. */
+interface Turn {
+  readonly from: number;
+  readonly width: number;
+  readonly count: number;
+  readonly to: number;
+  readonly half: number;
+  readonly columns: number;
+}
+
+const turnElements = (
+  matrix: Uint16Array,
+  tile: Uint16Array,
+  { from, width, count, to, half, columns }: Turn,
+): void => {
+  for (let i = 0; i < count; i++) {
+    const source = from + i * width;
+    for (let j = 0; j < columns; j++) tile[to + i + j * half] = matrix[source + j] as number;
+  }
+};
+
+/** The same where everything is even: squares of two by two elements, as two words each. */
+const turnPairs = (matrix: Uint16Array, tile: Uint16Array, { from, width, count, to, half, columns }: Turn): void => {
+  const read = new Uint32Array(matrix.buffer, matrix.byteOffset, matrix.length >> 1);
+  const written = new Uint32Array(tile.buffer);
+  for (let i = 0; i < count; i += 2) {
+    const first = (from + i * width) >> 1;
+    const second = first + (width >> 1);
+    let place = (to + i) >> 1;
+    for (let j = 0; j < columns >> 1; j++) {
+      const one = read[first + j] as number;
+      const two = read[second + j] as number;
+      written[place] = (one & 0xffff) | (two << 16);
+      written[place + (half >> 1)] = (one >>> 16) | (two & 0xffff0000);
+      place += half;
+    }
+  }
 };
 
 export interface ConstantLayout {

@@ -7,7 +7,7 @@
  * become numbers: they are stored as fp16, exact up to 2048, and casts to floats vanish. Comparisons still give bool.
  */
 
-import type { DType } from "../ir/dtype.js";
+import type { DType, TensorData } from "../ir/dtype.js";
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
 import { narrowFloats } from "../ir/numerics.js";
 import { isFloat, literalOf, makeTensor, toFloats } from "../ir/tensor.js";
@@ -20,10 +20,11 @@ export const LARGEST_F16 = 65504;
 /** Constants of at most so many elements are converted at once. */
 const SMALL = 4096;
 
-/** Narrows a tensor of numbers to fp16 with saturation. */
-export function toF16(tensor: Tensor): { readonly tensor: Tensor; readonly saturated: number } {
+/** Narrows a tensor of numbers to fp16 with saturation; `memory` may be given for the result. */
+export function toF16(tensor: Tensor, memory?: Uint16Array): { readonly tensor: Tensor; readonly saturated: number } {
   const values = toFloats(tensor);
-  const { data, saturated } = narrowFloats("f16", values, new Uint16Array(values.length), true);
+  const out = memory?.subarray(0, values.length) ?? new Uint16Array(values.length);
+  const { data, saturated } = narrowFloats("f16", values, out, true);
   return { tensor: makeTensor("f16", tensor.shape, data), saturated };
 }
 
@@ -34,9 +35,18 @@ export const saturatedValues = (literal: Literal): number =>
 function halfLiteral(literal: Literal): Literal {
   if (isLaneMap(literal)) return laneMapLiteral(literal.shape[0] ?? 0, literal.shape[1] ?? 0, literal.laneMap, "f16");
   const load = (): Tensor => toF16(literal.load()).tensor;
-  return elementCount(literal.shape) <= SMALL
-    ? literalOf(load())
-    : deriveLiteral([literal], "f16", { dtype: "f16", shape: literal.shape }, load);
+  if (elementCount(literal.shape) <= SMALL) return literalOf(load());
+  const derived = deriveLiteral([literal], "f16", { dtype: "f16", shape: literal.shape }, load);
+  const { dtype, pieces } = literal;
+  return pieces === undefined ? derived : { ...derived, pieces: () => halfPieces(dtype, pieces()) };
+}
+
+function* halfPieces(dtype: DType, pieces: Iterable<TensorData>): Generator<TensorData> {
+  let memory: Uint16Array | undefined;
+  for (const data of pieces) {
+    if (memory === undefined || memory.length < data.length) memory = new Uint16Array(data.length);
+    yield toF16({ dtype, shape: [data.length], data }, memory).tensor.data;
+  }
 }
 
 const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];

@@ -3,11 +3,11 @@
  *
  * Loading decodes the image, links it and places its constants; a run places the inputs, executes and fetches the outputs, and
  * can be repeated. `predictedCycles` is what the compiler wrote into the image; `cycles` is counted by the machine from the
- * instructions that it executes. The two are kept apart here, and compared by whoever wants to know.
+ * instructions of the program. A run in which the two differ is an error (LPU4032).
  */
 
 import { readImage } from "../codegen/image.js";
-import { fail, invariant } from "../diagnostics.js";
+import { fail } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Shape, Tensor } from "../ir/graph.js";
 import type { Binding, Program } from "../ir/program.js";
@@ -49,7 +49,7 @@ export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedM
 
 export function loadProgram(program: Program, options: LoadOptions = {}): LoadedModel {
   const [entry] = program.entries;
-  invariant(entry !== undefined, "a program has an entry point");
+  if (entry === undefined) fail("LPU3035", { message: "expected an entry point, found none", hint: "add an .entry to the listing" });
   const machine = createMachine(program, {
     ...options,
     placeInputs: (marks) => {
@@ -64,6 +64,12 @@ export function loadProgram(program: Program, options: LoadOptions = {}): Loaded
       placeInput(binding, tensor, machine.sram);
     }
     const { cycles, counters } = machine.execute();
+    for (const [chip, predicted] of entry.cycles.entries())
+      if (cycles[chip] !== predicted)
+        fail("LPU4032", {
+          message: `expected ${predicted} cycles on chip ${chip}, ran ${cycles[chip]}`,
+          hint: "build the image again; if it stays so, report it",
+        });
     const outputs = Object.fromEntries(
       entry.outputs.map((binding) => [binding.name, fetchOutput(binding, machine.sram)]),
     );
