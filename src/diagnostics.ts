@@ -115,6 +115,10 @@ export const DIAGNOSTICS = {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",
   },
+  LPU2002: {
+    title: "no place in time",
+    doc: "An operation needs more ports, streams or units in one cycle than the target has, whenever it is placed.",
+  },
   LPU2003: { title: "integer out of range", doc: "A 64-bit integer does not fit in the 32 bits that it narrows to." },
   LPU2010: {
     title: "operands do not fit the operation",

@@ -337,6 +337,33 @@ describe("weights stay where they are", () => {
     expect(result?.data[0]).toBe(size / 2);
     expect(most).toBe(4 * size * size);
   });
+
+  test("the pieces of a weight, in memory that is used again, are the whole of it", () => {
+    const length = 200_001;
+    const values = Float32Array.from({ length }, (_, i) => (i % 1000) / 8 - 40);
+    const bytes = model({
+      nodes: [node("Add", ["x", "w"], ["y"])],
+      inputs: [floats("x", length)],
+      outputs: [floats("y")],
+      initializers: [{ name: "w", type: "float32", dims: [length], chunks: () => [new Uint8Array(values.buffer)] }],
+    });
+    const reads = new Set<unknown>();
+    const read: ModelSource["read"] = (offset, count, into = new Uint8Array(count)) => {
+      const part = into.subarray(0, count);
+      part.set(bytes.subarray(offset, offset + count));
+      if (count > 100_000) reads.add(part.buffer);
+      return part;
+    };
+    const graph = importModel({ name: "m", size: bytes.length, read }, { bind: {} });
+    const literal = graph.nodes.find(({ op }) => op === "constant")?.attrs["value"];
+    const pieces = typeof literal === "object" && "pieces" in literal ? (literal.pieces?.() ?? []) : [];
+    reads.clear();
+    const whole: number[] = [];
+    for (const piece of pieces) for (const value of piece) whole.push(value);
+    expect(reads.size).toBe(1);
+    expect(whole.length).toBe(length);
+    expect(whole.every((value, i) => value === values[i])).toBe(true);
+  });
 });
 
 describe("errors", () => {

@@ -1,11 +1,12 @@
 /**
  * Fusion: which elementwise operations run as one chain through the VXM.
  *
- * A root is an elementwise node whose value must be stored; every other elementwise node belongs to a root's chain (a
- * cheap one to several) and never touches memory. Reshapes and transposes inside a chain are transparent: they rename elements but do not
- * move them. A chain may start on the result of one matmul (its `main`), straight from the MXM.
+ * A root is an elementwise node whose value must be stored; every other elementwise node belongs to a root's chain (a cheap
+ * one to several) and never touches memory. Reshapes and transposes inside a chain are transparent: they rename elements but
+ * do not move them. A chain may start on the result of one matmul (its `main`), straight from the MXM.
  */
 
+import { invariant } from "../diagnostics.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { elementCount } from "../ir/graph.js";
 import type { ALU_FUNCTIONS } from "../ir/isa.js";
@@ -48,15 +49,25 @@ export interface Fusion {
 export const isElementwise = (node: Node): boolean => ALU_OF_OP[node.op] !== undefined;
 export const isTransparent = (node: Node): boolean => node.op === "reshape" || node.op === "transpose";
 
+const nodeAt = (graph: Graph, id: NodeId | undefined): Node => {
+  const node = id === undefined ? undefined : graph.nodes[id];
+  invariant(node !== undefined, `node ${id} is in the graph`);
+  return node;
+};
+
 /** The node that a chain of reshapes and transposes starts from. */
-export const strip = (graph: Graph, id: NodeId): Node => {
-  let node = graph.nodes[id] as Node;
-  while (isTransparent(node)) node = graph.nodes[node.inputs[0] as number] as Node;
+const strip = (graph: Graph, id: NodeId): Node => {
+  let node = nodeAt(graph, id);
+  while (isTransparent(node)) node = nodeAt(graph, node.inputs[0]);
   return node;
 };
 
 /** `stored`: nodes that must be roots, because no chain could hold them. */
-export const fuse = (graph: Graph, limit: number, stored: ReadonlySet<NodeId> = new Set()): ReadonlyMap<NodeId, Fusion> => {
+export const fuse = (
+  graph: Graph,
+  limit: number,
+  stored: ReadonlySet<NodeId> = new Set(),
+): ReadonlyMap<NodeId, Fusion> => {
   const forced = new Set<NodeId>(stored);
   for (;;) {
     const fusions = fuseOnce(graph, forced);
@@ -72,7 +83,11 @@ export const fuse = (graph: Graph, limit: number, stored: ReadonlySet<NodeId> = 
  */
 const RECOMPUTED_OPERATIONS = 3;
 
-const cheapNodes = (graph: Graph, outside: readonly boolean[], consumers: readonly (readonly NodeId[])[]): boolean[] => {
+const cheapNodes = (
+  graph: Graph,
+  outside: readonly boolean[],
+  consumers: readonly (readonly NodeId[])[],
+): boolean[] => {
   const cost: number[] = [];
   for (const node of graph.nodes) {
     if (!isElementwise(node)) continue;
@@ -91,9 +106,11 @@ const cheapNodes = (graph: Graph, outside: readonly boolean[], consumers: readon
     if (node.op === "constant") return size(node.id) === 1;
     return node.op === "reduce_sum" || (isElementwise(node) && !outside[node.id] && node.inputs.every(onAllLanes));
   };
-  const size = (id: NodeId): number => elementCount((graph.nodes[id] as Node).type.shape);
+  const size = (id: NodeId): number => elementCount(nodeAt(graph, id).type.shape);
   const wholeUses = (id: NodeId): boolean =>
-    (consumers[id] ?? []).every((next) => size(next) === size(id) && (!isTransparent(graph.nodes[next] as Node) || wholeUses(next)));
+    (consumers[id] ?? []).every(
+      (next) => size(next) === size(id) && (!isTransparent(nodeAt(graph, next)) || wholeUses(next)),
+    );
   return graph.nodes.map(
     (node) =>
       (cost[node.id] ?? Number.POSITIVE_INFINITY) <= RECOMPUTED_OPERATIONS &&
@@ -107,6 +124,8 @@ interface Uses {
   readonly outside: boolean;
 }
 
+const NO_USES: Uses = { roots: new Set(), outside: false };
+
 const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[]; isRoot: boolean[] } => {
   const consumers: NodeId[][] = graph.nodes.map(() => []);
   for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
@@ -114,7 +133,7 @@ const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[];
   for (const output of graph.outputs) outside[output.node] = true;
   for (const node of [...graph.nodes].reverse())
     for (const id of consumers[node.id] ?? []) {
-      const consumer = graph.nodes[id] as Node;
+      const consumer = nodeAt(graph, id);
       if (!isElementwise(consumer) && (!isTransparent(consumer) || outside[id])) outside[node.id] = true;
     }
   const cheap = cheapNodes(graph, outside, consumers);
@@ -123,7 +142,7 @@ const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[];
   for (const node of [...graph.nodes].reverse()) {
     const roots = new Set<NodeId>();
     for (const id of consumers[node.id] ?? [])
-      for (const root of isRoot[id] ? [id] : (uses[id] as Uses).roots) roots.add(root);
+      for (const root of isRoot[id] ? [id] : (uses[id] ?? NO_USES).roots) roots.add(root);
     uses[node.id] = { roots, outside: outside[node.id] === true };
     isRoot[node.id] =
       isElementwise(node) &&
@@ -138,7 +157,8 @@ const fuseOnce = (graph: Graph, forced: ReadonlySet<NodeId>): Map<NodeId, { root
   for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
   for (const node of graph.nodes) {
     if (!isElementwise(node)) continue;
-    for (const root of isRoot[node.id] ? [node.id] : (uses[node.id] as Uses).roots) fusions.get(root)?.nodes.push(node.id);
+    for (const root of isRoot[node.id] ? [node.id] : (uses[node.id] ?? NO_USES).roots)
+      fusions.get(root)?.nodes.push(node.id);
   }
   return fusions;
 };
@@ -152,7 +172,7 @@ const cutTooLong = (graph: Graph, fusion: Fusion, limit: number): NodeId[] => {
     const reached = new Set<NodeId>([id]);
     const stack = [id];
     for (let at = stack.pop(); at !== undefined; at = stack.pop())
-      for (const input of (graph.nodes[at] as Node).inputs) {
+      for (const input of nodeAt(graph, at).inputs) {
         const source = strip(graph, input).id;
         if (inside.has(source) && !reached.has(source)) {
           reached.add(source);
@@ -174,13 +194,13 @@ const assignMains = (
   const { uses } = usesOfNodes(graph, new Set());
   const result = new Map<NodeId, Fusion>();
   for (const [root, fusion] of fusions) {
-    const count = elementCount((graph.nodes[root] as Node).type.shape);
+    const count = elementCount(nodeAt(graph, root).type.shape);
     const inside = new Set(fusion.nodes);
     const mains = new Set<NodeId>();
     for (const id of fusion.nodes)
-      for (const input of (graph.nodes[id] as Node).inputs) {
+      for (const input of nodeAt(graph, id).inputs) {
         const source = strip(graph, input);
-        const all = uses[source.id] as Uses;
+        const all = uses[source.id] ?? NO_USES;
         const own = !all.outside && consumersInside(graph, source.id, inside);
         if (source.op === "matmul" && own && elementCount(source.type.shape) === count) mains.add(source.id);
       }

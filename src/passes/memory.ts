@@ -27,7 +27,13 @@ export const pairMemory = (target: Target): PairMemory => ({
 export type Region = "top" | 0 | 1;
 
 /** First row of a block that is free in all the given pairs from cycle `by` on, or -1. */
-export const findRows = (target: Target, pairs: readonly PairMemory[], rows: number, by: number, region: Region): number => {
+export const findRows = (
+  target: Target,
+  pairs: readonly PairMemory[],
+  rows: number,
+  by: number,
+  region: Region,
+): number => {
   const bank = target.rowsPerBank;
   if (rows > bank) return -1;
   if (region === "top") {

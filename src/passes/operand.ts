@@ -6,15 +6,13 @@
  */
 
 import type { Shape } from "../ir/graph.js";
-import type { Run, StorageId } from "../ir/plan.js";
+import type { Leaf, Run, StorageId } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
-import { align, expandView, type Factor, type View } from "./view.js";
+import { align, expandView, type Factor, type Layout, type View } from "./view.js";
 
 /** A tensor that has a storage: `view` says where each element lies. */
-export interface Located {
+export interface Located extends Layout {
   readonly storage: StorageId;
-  readonly shape: Shape;
-  readonly view: View;
   /** Lanes on which a value is repeated beyond its own: on all of them, or along these columns. */
   readonly repeated?: "all" | readonly { readonly extent: number; readonly column: number }[];
 }
@@ -29,19 +27,18 @@ export interface RowDigit {
 export interface Fit {
   readonly digits: readonly RowDigit[];
   readonly row: number;
-  /** Panel of the operand = panel of the result + this; or always `panel` where it is repeated on all lanes. */
+  /** Panel of the operand = panel of the result + this; or always this panel where it is repeated on all lanes. */
   readonly panelOffset: number;
   readonly fixedPanel: boolean;
 }
 
-/** Pairs of factors (result, operand), dim by dim; undefined where radices do not meet. */
-export const factorPairs = (
-  full: View,
-  fullShape: Shape,
-  operand: View,
-): readonly (readonly [Factor, Factor])[] | undefined => {
+/** One digit of an index: the strides that it has in two layouts, first the result's. */
+export type FactorPair = readonly [Factor, Factor];
+
+/** Digits of a result's index, dim by dim, with the strides that an operand has for them; undefined where radices do not meet. */
+export const factorPairs = (full: View, fullShape: Shape, operand: View): readonly FactorPair[] | undefined => {
   const expanded = expandView(operand, fullShape);
-  const pairs: (readonly [Factor, Factor])[] = [];
+  const pairs: FactorPair[] = [];
   for (const [axis, factors] of full.dims.entries()) {
     const other = expanded.dims[axis] ?? [];
     const zero = other.length === 1 && other[0]?.row === 0 && other[0]?.column === 0;
@@ -54,6 +51,7 @@ export const factorPairs = (
   return pairs;
 };
 
+/** How an operand is read along with a result laid out as `full`; undefined if it does not lie on the result's lanes. */
 export const fitOperand = (target: Target, full: View, fullShape: Shape, operand: Located): Fit | undefined => {
   const pairs = factorPairs(full, fullShape, operand.view);
   if (pairs === undefined) return undefined;
@@ -86,6 +84,13 @@ export const fitOperand = (target: Target, full: View, fullShape: Shape, operand
     fixedPanel: splat,
   };
 };
+
+/** Vectors of an operand for rows `row` .. `row + rows - 1` of one panel of the result. */
+export const leafOf = (value: Located, fit: Fit, panel: number, row: number, rows: number): Leaf => ({
+  storage: value.storage,
+  panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
+  runs: runsOf(fit, row, rows),
+});
 
 /** Rows of the operand for result rows first .. first + count - 1, as runs. */
 export const runsOf = (

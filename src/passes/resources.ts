@@ -10,7 +10,12 @@ export interface Timeline {
   readonly ends: number[];
 }
 
+/** A cycle that no program reaches, and a delay that no trial survives. */
+export const NEVER = 1 << 28;
+
 export const timeline = (): Timeline => ({ starts: [], ends: [] });
+
+export const timelines = (count: number): Timeline[] => Array.from({ length: count }, timeline);
 
 /** Index of the first interval that ends after `at`. */
 const after = (line: Timeline, at: number): number => {
@@ -28,7 +33,7 @@ const after = (line: Timeline, at: number): number => {
 };
 
 /** Earliest start >= at with [start, start + length) free. */
-export const fit = (line: Timeline, at: number, length: number): number => {
+export const fitFrom = (line: Timeline, at: number, length: number): number => {
   const { starts, ends } = line;
   let start = at;
   for (let i = after(line, at); i < starts.length && (starts[i] as number) < start + length; i++)
@@ -101,12 +106,12 @@ export class Figure {
     this.ends.length = size;
   }
 
-  /** As `fit`, also against what the figure holds already. */
+  /** As `fitFrom`, also against what the figure holds already. */
   fit(line: Timeline, at: number, length: number): number {
-    let start = fit(line, at, length);
+    let start = fitFrom(line, at, length);
     for (let i = 0; i < this.lines.length; i++)
       if (this.lines[i] === line && (this.starts[i] as number) < start + length && (this.ends[i] as number) > start) {
-        start = fit(line, this.ends[i] as number, length);
+        start = fitFrom(line, this.ends[i] as number, length);
         i = -1;
       }
     return start;

@@ -21,6 +21,12 @@ export interface View {
   readonly column: number;
 }
 
+/** Where the elements of a shape lie, or are to lie; what has a storage besides is a Located (operand.ts). */
+export interface Layout {
+  readonly view: View;
+  readonly shape: Shape;
+}
+
 export const shapeOf = (view: View): number[] => view.dims.map((factors) => factors.reduce((n, f) => n * f.extent, 1));
 
 /** Merges neighbours that step as one, drops extents of 1. */
@@ -159,6 +165,36 @@ export const naturalView = (shape: Shape): View => {
   const last = shape[shape.length - 1];
   if (last !== undefined && last > 1) dims[shape.length - 1] = [{ extent: last, row: 0, column: 1 }];
   return { dims, row: 0, column: 0 };
+};
+
+export const naturalLayout = (shape: Shape): Layout => ({ view: naturalView(shape), shape });
+
+/** Element numbers of a row-major tensor, in the `row` field. */
+export const elementView = (shape: Shape): View => {
+  let stride = 1;
+  const dims: Factor[][] = shape.map(() => []);
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    const extent = shape[axis] ?? 1;
+    dims[axis] = extent > 1 ? [{ extent, row: stride, column: 0 }] : [];
+    stride *= extent;
+  }
+  return { dims, row: 0, column: 0 };
+};
+
+/** How far an index (row-major over `shape`) moves the row or the column, by the factors of some dims. */
+export const offsetAt = (dims: View["dims"], shape: Shape, index: number, along: "row" | "column"): number => {
+  let rest = index;
+  let offset = 0;
+  for (let axis = dims.length - 1; axis >= 0; axis--) {
+    const extent = shape[axis] ?? 1;
+    let digits = rest % extent;
+    rest = Math.floor(rest / extent);
+    for (const f of [...(dims[axis] ?? [])].reverse()) {
+      offset += (digits % f.extent) * f[along];
+      digits = Math.floor(digits / f.extent);
+    }
+  }
+  return offset;
 };
 
 /** One past the largest row and column that the view touches. */

@@ -1,0 +1,50 @@
+/**
+ * The edge to the host: where inputs and outputs lie. Each lies in one piece, at rows that nothing else ever takes, and is
+ * placed before any task; a Binding tells the host where.
+ */
+
+import type { PlanBinding, Storage } from "../ir/plan.js";
+import type { Binding, PanelPlace, Placement } from "../ir/program.js";
+import type { Half } from "./schedule-machine.js";
+import { spareCopy } from "./schedule-place.js";
+import { type Chunk, type Copy, homesOf, type Scheduler, storageOf } from "./schedule-state.js";
+
+export const placeEdge = (s: Scheduler, storage: Storage): void => {
+  for (const chunks of s.chunks[storage.id] ?? []) {
+    s.cursor++;
+    const copies = homesOf(storage).map((side) => spareCopy(s, storage, s.halves[side]));
+    // An output has no rows yet, only a place for them.
+    if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
+    else chunks[0]?.copies.push(...copies);
+  }
+};
+
+export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
+  const { storage: id, factors, firstRow, ...rest } = binding;
+  // What no one reads has no place.
+  if (id < 0) return { ...rest, placements: [] };
+  const storage = storageOf(s, id);
+  const panels = s.chunks[id] ?? [];
+  const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
+  const placements = (used.length > 0 ? used : s.halves.slice(0, 1)).map(
+    (half): Placement => ({
+      dtype: storage.dtype,
+      factors,
+      rows: storage.rows,
+      columns: storage.panels * s.target.lanes,
+      ways: 1,
+      panels: panels.map((chunks) => panelPlace(copyIn(chunks, half) ?? spareCopy(s, storage, half), half, firstRow)),
+    }),
+  );
+  return { ...rest, placements };
+};
+
+/** The place of a panel in one hemisphere; what lies in one piece has it in its first chunk. */
+const copyIn = (chunks: readonly Chunk[], { side }: Half): Copy | undefined =>
+  chunks[0]?.copies.find((copy) => copy.side === side);
+
+const panelPlace = ({ pairs, address }: Copy, { hemisphere }: Half, firstRow: number): PanelPlace => ({
+  planes: pairs.flatMap((pair) =>
+    [0, 1].map((byte) => ({ chip: 0, hemisphere, slice: 2 * pair + byte, row: address + firstRow })),
+  ),
+});

@@ -1,0 +1,164 @@
+/**
+ * Bursts and ports: which bursts of which slice pairs read rows one after another, whether their ports are free, and what
+ * is booked and dispatched for them.
+ *
+ * A flight is vectors on their way past the VXM's position, one a cycle from `diagonal` on, really or as if they flew on.
+ * What flies inward is dispatched the slice's position before that, what flies outward as much after it.
+ */
+
+import { invariant } from "../diagnostics.js";
+import type { Run } from "../ir/plan.js";
+import { memQueue } from "../ir/program.js";
+import { NEVER } from "./resources.js";
+import { bankOf, type Half, type Pair, pairAt } from "./schedule-machine.js";
+import type { Chunk, Copy, Scheduler } from "./schedule-state.js";
+import { emit } from "./schedule-trial.js";
+
+/** Vectors that one chunk of a panel gives to a burst. */
+export interface Piece {
+  readonly chunk: Chunk;
+  /** Vectors of the burst before this piece. */
+  readonly offset: number;
+  /** Row of the panel of the first vector. */
+  readonly row: number;
+  readonly step: number;
+  readonly count: number;
+}
+
+/** One burst of one slice pair. */
+export interface PairBurst {
+  readonly pair: number;
+  readonly address: number;
+  /** Cycles after the first vector of the flight. */
+  readonly delay: number;
+  readonly count: number;
+  /** Cycles from one vector to the next. */
+  readonly interval: number;
+  readonly step: number;
+  /** Stream pairs above the first of the flight. */
+  readonly stream: number;
+}
+
+export interface Flight {
+  readonly half: Half;
+  readonly inward: boolean;
+  /** Cycle in which the first vector passes the VXM's position. */
+  readonly diagonal: number;
+  /** First stream. */
+  readonly stream: number;
+  /** Index into Plan.origins. */
+  readonly origin: number;
+}
+
+/** The same flight some cycles later. */
+export const later = (flight: Flight, cycles: number): Flight =>
+  cycles === 0 ? flight : { ...flight, diagonal: flight.diagonal + cycles };
+
+/** The bursts that read or write rows of a block vector after vector; `run` counts rows from the start of the block. */
+export const burstsOf = ({ pairs, ways, address }: Pick<Copy, "pairs" | "ways" | "address">, run: Run): PairBurst[] => {
+  const { row, step, count } = run;
+  if (ways === 1)
+    return pairs.map((pair, stream) => ({ pair, address: address + row, delay: 0, count, interval: 1, step, stream }));
+  const at = (i: number): Pick<PairBurst, "pair" | "address" | "stream"> => {
+    const pair = pairs[i % ways];
+    invariant(pair !== undefined, "there are as many pairs as ways");
+    return { pair, address: address + Math.floor(i / ways), stream: 0 };
+  };
+  if (step % ways === 0) return [{ ...at(row), delay: 0, count, interval: 1, step: step / ways }];
+  if (step === 1)
+    return Array.from({ length: Math.min(ways, count) }, (_, way) => ({
+      ...at(row + way),
+      delay: way,
+      count: Math.ceil((count - way) / ways),
+      interval: ways,
+      step: 1,
+    }));
+  return Array.from({ length: count }, (_, i) => ({ ...at(row + i * step), delay: i, count: 1, interval: 1, step: 0 }));
+};
+
+/** Cycles from the first vector of a burst to its last, both counted. */
+export const spanOf = (burst: PairBurst): number => (burst.count - 1) * burst.interval + 1;
+
+/** First cycle in which the first vector of a piece may be read, so that all are ready when their turn comes. */
+export const readyOf = ({ chunk, row, step, count }: Piece): number =>
+  chunk.ready === 0 ? -NEVER : chunk.ready + (row - chunk.row) + Math.max(0, (count - 1) * (step - 1));
+
+/** Cycle in which the first vector of a flight must be dispatched from a pair. */
+export const dispatchOf = (
+  s: Scheduler,
+  { position }: Pair,
+  { inward, diagonal }: Pick<Flight, "inward" | "diagonal">,
+): number => diagonal - s.target.timing.memRead + (inward ? -position : position);
+
+/** 0 if the read ports are free for all bursts and their rows are ready, or a delay. */
+export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: Piece, flight: Flight): number => {
+  for (const burst of bursts) {
+    const pair = pairAt(flight.half, burst.pair);
+    const dispatch = dispatchOf(s, pair, flight);
+    const cycle = dispatch + burst.delay;
+    // Nothing is dispatched before the barrier.
+    if (cycle < s.target.timing.barrier) return s.target.timing.barrier - cycle;
+    const early = readyOf(piece) - dispatch;
+    if (early > 0) return early;
+    const span = spanOf(burst);
+    const port = s.figure.fit(pair.read, cycle, span) - cycle;
+    if (port > 0) return port;
+    const conflict = s.figure.fit(pair.writeBank[bankOf(s.target, burst.address)], cycle, span) - cycle;
+    if (conflict > 0) return conflict;
+    if (!s.figure.free(pair.issue, cycle, 1)) return 1;
+  }
+  return 0;
+};
+
+/** Books the ports of a pair for a burst that reads from `cycle` on, and dispatches it if the trial is booked. */
+export const bookRead = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight): void => {
+  const pair = pairAt(flight.half, burst.pair);
+  const span = spanOf(burst);
+  s.figure.add(pair.read, cycle, span);
+  s.figure.add(pair.readBank[bankOf(s.target, burst.address)], cycle, span);
+  s.figure.add(pair.issue, cycle, 1);
+  s.onCommit.push(() => emitMemory(s, "read", burst, cycle, flight));
+};
+
+export const bookWrite = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, tap: () => number): void => {
+  const pair = pairAt(flight.half, burst.pair);
+  const span = spanOf(burst);
+  s.figure.add(pair.write, cycle, span);
+  s.figure.add(pair.writeBank[bankOf(s.target, burst.address)], cycle, span);
+  s.figure.add(pair.issue, cycle, 1);
+  s.onCommit.push(() => emitMemory(s, "write", burst, cycle, flight, tap()));
+};
+
+/** Both slices of a pair do the same, each with one byte of the elements and one stream of the pair of streams. */
+const emitMemory = (
+  s: Scheduler,
+  op: "read" | "write",
+  burst: PairBurst,
+  cycle: number,
+  flight: Flight,
+  tap = 0,
+): void => {
+  const { address, count, step, interval } = burst;
+  const { half, stream, origin } = flight;
+  for (const byte of [0, 1])
+    emit(s, memQueue(s.target, half.hemisphere, 2 * burst.pair + byte), cycle, {
+      op,
+      fields: { address, stream: stream + 2 * burst.stream + byte },
+      origin,
+      count,
+      step,
+      interval,
+      tap,
+    });
+};
+
+/** Books all bursts of a flight that read a copy. */
+export const bookCopy = (s: Scheduler, copy: Copy, bursts: readonly PairBurst[], flight: Flight): void => {
+  for (const burst of bursts) {
+    const cycle = dispatchOf(s, pairAt(flight.half, burst.pair), flight) + burst.delay;
+    bookRead(s, burst, cycle, flight);
+    s.onCommit.push(() => {
+      copy.lastRead = Math.max(copy.lastRead, cycle + spanOf(burst));
+    });
+  }
+};

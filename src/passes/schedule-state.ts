@@ -1,0 +1,142 @@
+/**
+ * The state of one scheduling: what lies where, what is booked, and what was dispatched so far.
+ *
+ * A Scheduler is the one mutable value of this pass. Trials change it through the figure, `onCommit` and `onAbort` alone
+ * (schedule-trial.ts), so that a trial that does not fit leaves nothing behind.
+ */
+
+import { invariant } from "../diagnostics.js";
+import type { AluOp, Plan, Storage, StorageId } from "../ir/plan.js";
+import { queueCount, type TimedInstruction } from "../ir/program.js";
+import type { Target } from "../ir/target.js";
+import { type ConstantBlocks, constantBlocks } from "./constant-blocks.js";
+import { Figure, type Timeline, timelines } from "./resources.js";
+import type { TimedChain } from "./schedule-chain-timing.js";
+import { type Half, newHalf, type PairGroup, type Side } from "./schedule-machine.js";
+import { distinctTiles, type PanelRef, type PlanFacts, planFacts, rowsOfTile } from "./schedule-plan.js";
+
+/** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
+export const CONSTANT_ROWS = 256;
+
+/**
+ * Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). What is loaded
+ * as weights is interleaved: row i of the block in pair i % ways at row floor(i / ways), so that several columns load at once.
+ */
+export interface Copy {
+  readonly side: Side;
+  readonly pairs: PairGroup;
+  readonly ways: number;
+  readonly address: number;
+  /** One past the last cycle in which it is read (or written). */
+  lastRead: number;
+}
+
+/** Rows [row, row + rows) of a panel, written by one burst. */
+export interface Chunk {
+  readonly row: number;
+  readonly rows: number;
+  /** First cycle in which a Read of `row` may be dispatched; row + i is ready i cycles later. 0: there before the program. */
+  readonly ready: number;
+  readonly copies: Copy[];
+}
+
+/** Where a weight tile lies: one address in each of its pairs. */
+export interface TilePlace {
+  readonly pairs: PairGroup;
+  readonly addresses: readonly number[];
+}
+
+/**
+ * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
+ * runs, so all are tried and the shortest program is kept.
+ */
+export interface Strategy {
+  /** How far, in cycles of the way to the end, the last block of rows may stay behind the first. */
+  readonly stagger: number;
+  /** What leads to weights within so many cycles does not stay behind. */
+  readonly nearWeights: number;
+  /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
+  readonly duplicates: number;
+}
+
+export interface Scheduler extends PlanFacts {
+  readonly plan: Plan;
+  readonly target: Target;
+  readonly halves: readonly [Half, Half];
+  readonly alus: readonly Timeline[];
+  /** By storage and panel. */
+  readonly chunks: readonly (readonly Chunk[][])[];
+  /** By hemisphere and key. */
+  readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
+  /** Chains that were timed before: tasks that differ in their rows alone share their operations. */
+  readonly chains: Map<readonly AluOp[], TimedChain>;
+  readonly queues: TimedInstruction[][];
+  readonly constants: ConstantBlocks;
+  readonly figure: Figure;
+  /** What to do if the figure is booked, and what to undo if it is not. */
+  readonly onCommit: (() => void)[];
+  readonly onAbort: (() => void)[];
+  /** Turns with every choice, so that work spreads over slices and hemispheres. */
+  cursor: number;
+  /** Rows of slice pairs that second copies of weight tiles may still take. */
+  spareRows: number;
+  /** The storage for whose rows the present trial found no room, if it did not. */
+  starved: Storage | undefined;
+}
+
+export const newScheduler = (plan: Plan, target: Target, strategy: Strategy): Scheduler => {
+  const pairRows = 4 * Math.floor(target.slices / 2) * target.rowsPerBank;
+  const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0);
+  return {
+    ...planFacts(plan),
+    plan,
+    target,
+    halves: [newHalf(target, 0), newHalf(target, 1)],
+    alus: timelines(target.alus),
+    chunks: plan.storages.map((storage) => Array.from({ length: storage.panels }, () => firstChunks(storage))),
+    tiles: [new Map(), new Map()],
+    chains: new Map(),
+    queues: Array.from({ length: queueCount(target) }, () => []),
+    constants: constantBlocks(target),
+    figure: new Figure(),
+    onCommit: [],
+    onAbort: [],
+    cursor: 0,
+    spareRows: strategy.duplicates * pairRows - tileRows,
+    starved: undefined,
+  };
+};
+
+/** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
+const firstChunks = (storage: Storage): Chunk[] => {
+  if (storage.kind === "temp") return [];
+  const size = storage.kind === "input" ? storage.rows : CONSTANT_ROWS;
+  const chunks: Chunk[] = [];
+  for (let row = 0; row < storage.rows; row += size)
+    chunks.push({ row, rows: Math.min(size, storage.rows - row), ready: 0, copies: [] });
+  return chunks;
+};
+
+export const storageOf = (s: Scheduler, id: StorageId): Storage => {
+  const storage = s.plan.storages[id];
+  invariant(storage !== undefined, "a storage exists");
+  return storage;
+};
+
+export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] => {
+  const chunks = s.chunks[storage]?.[panel];
+  invariant(chunks !== undefined, "a panel of a storage exists");
+  return chunks;
+};
+
+export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
+
+/** Pairs (of slices, of streams) that a vector of this storage takes: one slice, one stream for each byte of an element. */
+export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => (dtype === "f16" ? 1 : 2);
+
+/** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
+export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
+
+/** Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across blocks. */
+export const homesOf = ({ id, bothHemispheres }: Pick<Storage, "id" | "bothHemispheres">): readonly Side[] =>
+  bothHemispheres ? [0, 1] : [id % 2 === 0 ? 0 : 1];

@@ -1,0 +1,178 @@
+/**
+ * The maximum rule: rotate-and-max over the lanes of each group, in the layout of the operand.
+ *
+ * After a step with window w, every lane holds the maximum of the w lanes from its own on, around the group; windows double
+ * until they cover the group, so that the maximum stands on every lane of it. Values that fill more than a panel are folded
+ * first, panel by panel; then all lanes of one panel are the group. Lanes beyond the last column hold anything and must not
+ * win: where they would, the panel is read through a permutation that puts a value there.
+ */
+
+import { invariant } from "../diagnostics.js";
+import type { Node } from "../ir/graph.js";
+import type { AluOp, Leaf } from "../ir/plan.js";
+import type { Target } from "../ir/target.js";
+import { fitOperand, leafOf, type Located } from "./operand.js";
+import { denseRows } from "./select-chain.js";
+import { relayout } from "./select-move.js";
+import { locate } from "./select-value.js";
+import {
+  addTemp,
+  type Chain,
+  mapId,
+  operandId,
+  originOf,
+  pushChain,
+  rowRun,
+  type Selection,
+  spaceOf,
+  storageAt,
+} from "./selection.js";
+import { naturalLayout, normalize, type View } from "./view.js";
+
+/** Panels that one task folds into one. */
+const FOLDED_PANELS = 4;
+
+export const lowerMax = (s: Selection, node: Node): Located => {
+  const value = candidates(s, node);
+  const { shape } = node.type;
+  const n = widthOf(value);
+  if (n <= s.target.lanes) {
+    const view = denseView(s, value);
+    const { storage } = rotateAndMax(s, node, value, view, n);
+    return { storage, shape, view: withoutLast(view), repeated: [{ extent: n, column: 1 }] };
+  }
+  const folded = foldPanels(s, node, value);
+  const { storage } = rotateAndMax(s, node, folded, folded.view, s.target.lanes);
+  return { storage, shape, view: withoutLast(folded.view), repeated: "all" };
+};
+
+const widthOf = ({ shape }: Located): number => shape[shape.length - 1] ?? 1;
+const withoutLast = (view: View): View => ({ ...view, dims: [...view.dims.slice(0, -1), []] });
+
+/**
+ * The operand, with the values of each maximum on neighbouring lanes of one panel, or on panels of their own. If it has to be
+ * moved for that, whoever reads it along with the maximum is better off with the copy, too.
+ */
+const candidates = (s: Selection, node: Node): Located => {
+  const id = operandId(node, 0);
+  const value = locate(s, id);
+  if (staysOnPanels(s.target, value)) return value;
+  const moved = relayout(s, id, value, naturalLayout(value.shape));
+  s.located.set(id, moved);
+  return moved;
+};
+
+const staysOnPanels = (target: Target, value: Located): boolean => {
+  const view = denseRows(target, value, "kept");
+  if (view === undefined) return false;
+  const n = widthOf(value);
+  const last = normalize(view.dims[view.dims.length - 1] ?? []);
+  if (n > 1 && (last.length !== 1 || last[0]?.column !== 1)) return false;
+  const starts = groupStarts(view);
+  return n > target.lanes ? starts.length === 1 : starts.every((start) => (start % target.lanes) + n <= target.lanes);
+};
+
+const denseView = (s: Selection, value: Located): View => {
+  const view = denseRows(s.target, value, "kept");
+  invariant(view !== undefined, "the operand of a maximum starts at a panel");
+  return view;
+};
+
+/** First physical column of every group of lanes that a view's last dim makes. */
+const groupStarts = (view: View): number[] => {
+  let starts = [view.column];
+  for (const f of view.dims.slice(0, -1).flat())
+    if (f.column !== 0)
+      starts = starts.flatMap((start) => Array.from({ length: f.extent }, (_, i) => start + i * f.column));
+  return starts;
+};
+
+/* ---------- within a panel ---------- */
+
+/** The maximum of every group of n lanes, on all of them; rows as `view` has them. */
+const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: number): Located => {
+  const space = spaceOf(s.target, { view, shape: value.shape });
+  const { dtype } = storageAt(s, value.storage);
+  const starts = groupStarts(view);
+  let from: Located = value;
+  for (let window = 1; window < n; window *= 2) {
+    const shift = Math.min(window, n - window);
+    const fit = fitOperand(s.target, view, value.shape, from);
+    invariant(fit !== undefined, "steps of a maximum share a layout");
+    const storage = addTemp(s, node, dtype, space);
+    const source = from;
+    const step: Chain = (panel, row, rows) => {
+      const leaf = leafOf(source, fit, panel, row, rows);
+      const map = mapId(s, rotation(s.target, starts, panel, n, shift));
+      return { ops: [{ fn: "max", args: [{ leaf: 0 }, { leaf: 1 }] }], leaves: [leaf, { ...leaf, map }] };
+    };
+    pushChain(s, space, step, storage, originOf(s, node));
+    from = { storage, shape: value.shape, view };
+  }
+  return from;
+};
+
+/** Every group of n lanes of a panel rotated by `shift`; other lanes stay. */
+const rotation = (target: Target, starts: readonly number[], panel: number, n: number, shift: number): Int16Array => {
+  const { lanes } = target;
+  const map = Int16Array.from({ length: lanes }, (_, lane) => lane);
+  for (const start of starts.filter((column) => Math.floor(column / lanes) === panel))
+    for (let i = 0; i < n; i++) map[(start % lanes) + i] = (start % lanes) + ((i + shift) % n);
+  return map;
+};
+
+/* ---------- across panels ---------- */
+
+/** Elementwise maximum of the panels of a value, on one panel of which every lane counts; [.., N] becomes [.., lanes]. */
+const foldPanels = (s: Selection, node: Node, value: Located): Located => {
+  const { lanes } = s.target;
+  const view = denseView(s, value);
+  const panels = Math.ceil(widthOf(value) / lanes);
+  const { rows } = spaceOf(s.target, { view, shape: value.shape });
+  const { dtype } = storageAt(s, value.storage);
+  let from: Panels = { panels, leaf: candidateLeaves(s, value, view, panels) };
+  for (;;) {
+    // Of one size, or nearly: no task is left with a single panel if it can be helped.
+    const space = { rows, panels: Math.ceil(from.panels / FOLDED_PANELS) };
+    const storage = addTemp(s, node, dtype, space);
+    pushChain(s, space, maxOfPanels(from, Math.ceil(from.panels / space.panels)), storage, originOf(s, node));
+    if (space.panels === 1) {
+      const dims = [...view.dims.slice(0, -1), [{ extent: lanes, row: 0, column: 1 }]];
+      return { storage, shape: [...value.shape.slice(0, -1), lanes], view: { dims, row: 0, column: 0 } };
+    }
+    from = { panels: space.panels, leaf: (panel, row, count) => ({ storage, panel, runs: [rowRun(row, count)] }) };
+  }
+};
+
+/** Panels that are still to be folded. */
+interface Panels {
+  readonly panels: number;
+  readonly leaf: (panel: number, row: number, rows: number) => Leaf;
+}
+
+/** Panels of the operand, without the lanes of the last one that no value has. */
+const candidateLeaves = (s: Selection, value: Located, view: View, panels: number): Panels["leaf"] => {
+  const beyond = widthOf(value) % s.target.lanes;
+  const fit = fitOperand(s.target, view, value.shape, value);
+  invariant(fit !== undefined, "rows of a maximum may be renumbered");
+  return (panel, row, rows) => {
+    const leaf = leafOf(value, fit, panel, row, rows);
+    if (beyond === 0 || panel < panels - 1) return leaf;
+    // Lanes from `beyond` on repeat the last value.
+    const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => Math.min(lane, beyond - 1));
+    return { ...leaf, map: mapId(s, map) };
+  };
+};
+
+/** A chain whose panel i is the maximum of panels i * size .. (i + 1) * size - 1. */
+const maxOfPanels =
+  ({ panels, leaf }: Panels, size: number): Chain =>
+  (group, row, rows) => {
+    const members = Array.from({ length: Math.min(size, panels - group * size) }, (_, i) => group * size + i);
+    const leaves = members.map((panel) => leaf(panel, row, rows));
+    if (leaves.length === 1) return { ops: [{ fn: "copy", args: [{ leaf: 0 }] }], leaves };
+    const ops = members
+      .slice(1)
+      .map((_, i): AluOp => ({ fn: "max", args: [i === 0 ? { leaf: 0 } : { op: i - 1 }, { leaf: i + 1 }] }));
+    return { ops, leaves };
+  };

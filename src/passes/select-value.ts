@@ -1,0 +1,105 @@
+/**
+ * Values: where the result of a node lies, and how it comes to lie where a reader needs it.
+ *
+ * Views of a stored tensor are the same storage seen otherwise; only where strides cannot tell, the tensor is first copied
+ * into row-major order. Constants have no storage of their own: each reader gets one in the layout that it needs. Nodes that
+ * compute something are lowered by the driver in topological order, but reductions on demand, when the reader's layout is
+ * known.
+ */
+
+import { fail, invariant } from "../diagnostics.js";
+import type { Node, NodeId } from "../ir/graph.js";
+import { constantContent } from "./constants.js";
+import { fitOperand, type Located } from "./operand.js";
+import { boundInput, viewThrough } from "./select-edge.js";
+import { asHalf, relayout } from "./select-move.js";
+import { addStorage, literalOf, nodeAt, operandId, originText, type Selection, storedType } from "./selection.js";
+import { type Layout, naturalLayout } from "./view.js";
+
+/** The value of a node as it lies in some storage. */
+export const locate = (s: Selection, id: NodeId): Located => {
+  const known = s.located.get(id);
+  if (known !== undefined) return known;
+  const value = locateNew(s, nodeAt(s, id));
+  s.located.set(id, value);
+  return value;
+};
+
+const locateNew = (s: Selection, node: Node): Located => {
+  const input = boundInput(s, node);
+  if (input !== undefined) return input;
+  const { shape } = node.type;
+  if (node.op === "reduce_max") return s.reductions.reduce_max(s, node, naturalLayout(shape));
+  // A sum that is read by itself stands on all lanes.
+  if (node.op === "reduce_sum")
+    return s.reductions.reduce_sum(s, node, naturalLayout([...shape.slice(0, -1), s.target.lanes]));
+  if (node.op === "constant") return storeConstant(s, node, naturalLayout(shape));
+  return locateView(s, node);
+};
+
+const locateView = (s: Selection, node: Node): Located => {
+  invariant(
+    ["reshape", "transpose", "slice", "expand"].includes(node.op),
+    `${node.op} has been lowered before its use`,
+  );
+  const { shape } = node.type;
+  const source = operandId(node, 0);
+  const from = locate(s, source);
+  const view = viewThrough(node, from.view);
+  if (view !== undefined) return { ...from, view, shape };
+  // Strides cannot tell where the elements lie: bring the source into row-major order first.
+  const dense = relayout(s, source, from, naturalLayout(from.shape));
+  const again = viewThrough(node, dense.view);
+  if (again === undefined)
+    fail("LPU2201", {
+      message: `cannot lay out ${node.op} [${from.shape.join(",")}] -> [${shape.join(",")}]`,
+      node: originText(node),
+      hint: "a reshape that mixes lanes and rows in this way is not supported yet",
+    });
+  return { ...dense, view: again, shape };
+};
+
+/** A constant, stored so that it can be read along with a result laid out as `full`. */
+const storeConstant = (s: Selection, node: Node, full: Layout): Located => {
+  const literal = literalOf(node);
+  invariant(literal !== undefined, "a constant has a value");
+  const dtype = storedType(node);
+  const layout = constantContent(s.target, s.reader, literal, dtype, full.view, full.shape);
+  const key = `constant ${literal.key} ${dtype} ${layout.key}`;
+  const known = s.copies.get(key);
+  if (known !== undefined) return known;
+  const { rows, panels, content, view, repeated } = layout;
+  const storage = addStorage(s, {
+    name: node.origin[0] ?? "constant",
+    dtype,
+    rows,
+    panels,
+    kind: "constant",
+    bothHemispheres: false,
+    content,
+    output: false,
+  });
+  const value: Located = { storage, shape: literal.shape, view, ...(repeated === undefined ? {} : { repeated }) };
+  s.copies.set(key, value);
+  return value;
+};
+
+/** A value, lying so that it can be read along with a result laid out as `full`; moved if need be. */
+export const fitted = (s: Selection, id: NodeId, full: Layout): Located => {
+  const node = nodeAt(s, id);
+  if (node.op === "constant") return storeConstant(s, node, full);
+  const onDemand = node.op === "reduce_sum" && !s.located.has(id);
+  const value = onDemand ? s.reductions.reduce_sum(s, node, full) : locate(s, id);
+  const fits = fitOperand(s.target, full.view, full.shape, value) !== undefined;
+  return fits ? value : relayout(s, id, value, full);
+};
+
+/** A value [.., M, K] as activations: fp16, K on columns, M on rows, batch dims on either. */
+export const activations = (s: Selection, id: NodeId, stored: Located): Located => {
+  const value = asHalf(s, id, stored);
+  const { dims } = value.view;
+  const [k, m] = [dims[dims.length - 1] ?? [], dims[dims.length - 2] ?? []];
+  const pure = dims.every((factors) => factors.every((f) => f.row === 0 || f.column === 0));
+  if (pure && k.every((f) => f.column !== 0) && m.every((f) => f.column === 0)) return value;
+  return relayout(s, id, value, naturalLayout(value.shape));
+};

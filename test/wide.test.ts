@@ -1,0 +1,101 @@
+/**
+ * What is wider than a vector or longer than the accumulators: maxima over many lanes, groups that cross a panel, rows that
+ * become lanes by the hundred. Compiled, run on the linked machine, and compared with the evaluator.
+ */
+
+import { expect, test } from "@jest/globals";
+import { writeImage } from "../src/codegen/image.js";
+import { evaluate } from "../src/ir/evaluate.js";
+import { GraphBuilder } from "../src/ir/builder.js";
+import type { Graph, NodeId, Tensor } from "../src/ir/graph.js";
+import { TARGETS, type TargetName } from "../src/ir/target.js";
+import { tensorOf } from "../src/ir/tensor.js";
+import { checkSchedule } from "../src/passes/check-schedule.js";
+import { loadImage } from "../src/runtime/run.js";
+import { distance, planOf, programOf } from "./compiled.js";
+import { seeded } from "./random-program.js";
+
+const TOLERANCE = 5e-3;
+
+/** Multiples of 1/16 between -2 and 0, so that a lane that holds zero would win every maximum. */
+function negatives(shape: readonly number[]): Tensor {
+  const pick = seeded(7);
+  const count = shape.reduce((product, extent) => product * extent, 1);
+  return tensorOf(
+    "f32",
+    shape,
+    Array.from({ length: count }, () => -(1 + pick(32)) / 16),
+  );
+}
+
+function expectAsEvaluated(graph: Graph, x: Tensor, name: TargetName): void {
+  const program = programOf(graph, TARGETS[name]);
+  checkSchedule(program);
+  const loaded = loadImage(writeImage(program));
+  const { outputs, cycles } = loaded.run({ x });
+  expect(cycles).toBe(loaded.predictedCycles);
+  const [want] = evaluate(graph, { x });
+  expect(want).toBeDefined();
+  if (want !== undefined) expect(distance(Object.values(outputs)[0], want)).toBeLessThanOrEqual(TOLERANCE);
+}
+
+type Build = (builder: GraphBuilder, x: NodeId) => NodeId;
+
+function graphOf(shape: readonly number[], build: Build): Graph {
+  const builder = new GraphBuilder("wide");
+  const x = builder.input("x", { dtype: "f32", shape });
+  builder.output("y", build(builder, x));
+  return builder.finish();
+}
+
+const softmax = (builder: GraphBuilder, x: NodeId): NodeId =>
+  builder.add("softmax", [x], { axis: builder.type(x).shape.length - 1 }, ["softmax"]);
+const computed = (builder: GraphBuilder, x: NodeId): NodeId => builder.add("sin", [x], {}, ["sin"]);
+
+test.each<[TargetName, readonly number[]]>([
+  ["lpu-v1", [3, 400]],
+  ["lpu-v1", [2, 640]],
+  ["tiny", [3, 17]],
+  ["tiny", [5, 40]],
+  ["tiny", [2, 48]],
+  ["tiny", [70, 20]],
+  ["tiny", [2, 100]],
+])("softmax on %s of %j: lanes beyond the last column never win", (name, shape) => {
+  for (const of of [(_: GraphBuilder, x: NodeId) => x, computed])
+    expectAsEvaluated(
+      graphOf(shape, (builder, x) => softmax(builder, of(builder, x))),
+      negatives(shape),
+      name,
+    );
+});
+
+/** Scores of attention: heads lie side by side on columns, in groups that are wider than a panel or cross one. */
+test.each([12, 17, 20])("softmax on tiny over %i columns of each of three heads", (length) => {
+  const shape = [length, 12];
+  const scores = graphOf(shape, (builder, x) => {
+    const split = (id: NodeId): NodeId => {
+      const heads = builder.add("reshape", [id], { shape: [length, 3, 4] }, ["heads"]);
+      return builder.add("transpose", [heads], { perm: [1, 0, 2] }, ["heads"]);
+    };
+    const keys = builder.add("transpose", [split(computed(builder, x))], { perm: [0, 2, 1] }, ["keys"]);
+    const queries = split(builder.add("tanh", [x], {}, ["tanh"]));
+    return softmax(builder, builder.add("matmul", [queries, keys], {}, ["scores"]));
+  });
+  expectAsEvaluated(scores, negatives(shape), "tiny");
+});
+
+test("a transposition of more rows than the accumulators hold is cut", () => {
+  const shape = [5, 300];
+  const graph = graphOf(shape, (builder, x) => {
+    const turned = builder.add("transpose", [computed(builder, x)], { perm: [1, 0] }, ["turned"]);
+    return softmax(builder, turned);
+  });
+  const target = TARGETS.tiny;
+  const most = Math.max(
+    ...planOf(graph, target)
+      .tasks.filter(({ passes }) => passes.length > 0)
+      .map(({ rows }) => rows),
+  );
+  expect(most).toBeLessThanOrEqual(target.planes * target.accumulatorRows);
+  expectAsEvaluated(graph, negatives(shape), "tiny");
+});
