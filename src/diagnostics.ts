@@ -54,7 +54,6 @@ export const DIAGNOSTICS = {
     title: "layout cannot be expressed",
     doc: "A tensor is rearranged in a way that neither addresses nor lane movements express.",
   },
-  LPU2202: { title: "vector too long", doc: "An operation over lanes needs more lanes than a vector has." },
   LPU2210: {
     title: "schedule: queue is busy",
     doc: "A queue of a finished schedule would dispatch before the barrier, out of order, or while it is still busy.",

@@ -288,14 +288,6 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
         initializers: [weights("w", 1200, 1200)],
       }),
     ),
-  "a maximum over more lanes than there are": () =>
-    buildModel(
-      model({
-        nodes: [node("Softmax", ["x"], ["y"], { axis: -1 })],
-        inputs: [floats("x", 2, 40)],
-        outputs: [floats("y", 2, 40)],
-      }),
-    ),
   "a pass that is not in the pipeline": () => selectPasses({ skip: ["optimise"] }),
   "a graph text that does not parse": () =>
     parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0 : f32[2]\n}\n", { file: "g.tir" }),

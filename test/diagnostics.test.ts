@@ -6,11 +6,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
 import { DIAGNOSTICS } from "../src/diagnostics.js";
+import { elementCount } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { TARGETS } from "../src/ir/target.js";
 import { checkSchedule } from "../src/passes/check-schedule.js";
 import { type Rule, rewriteGraph } from "../src/passes/rewriter.js";
-import { verdict } from "./compiled.js";
+import { loadProgram } from "../src/runtime/run.js";
+import { compileSmall, verdict } from "./compiled.js";
 import { programOf, runText, setRow } from "./machine-text.js";
 
 const TESTS = new URL("../../test/", import.meta.url);
@@ -49,6 +51,22 @@ describe("provoked here", () => {
     });
     const graph = parseGraph("graph @main(%0: f32[2]) {\n  %1 = abs(%0) : f32[2]\n  return %1\n}\n");
     expect(verdict(() => rewriteGraph(graph, [swap("abs", "neg"), swap("neg", "abs")]))).toMatch(/^LPU2014: /);
+  });
+
+  test("LPU4032: an image that predicts another number of cycles", () => {
+    const { program } = compileSmall("bert", "lpu-v1");
+    const [entry] = program.entries;
+    const wrong = {
+      ...program,
+      entries: [{ ...entry, cycles: [1], name: "main", inputs: entry?.inputs ?? [], outputs: entry?.outputs ?? [] }],
+    };
+    const inputs = Object.fromEntries(
+      wrong.entries[0]?.inputs.map(({ name, shape }) => {
+        const data = new Int32Array(elementCount(shape)).fill(1);
+        return [name, { dtype: "i32" as const, shape, data }];
+      }) ?? [],
+    );
+    expect(verdict(() => loadProgram(wrong).run(inputs))).toMatch(/^LPU4032: expected 1 cycles/);
   });
 
   test("LPU2221: a vector that nobody sent", () => {

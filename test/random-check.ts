@@ -23,7 +23,7 @@ import { legalGraph, runOnLiteral } from "./compiled.js";
 type Tensors = Readonly<Record<string, Tensor>>;
 
 /** What the machine may honestly refuse: no room, no form of it on the chip, too many lanes. */
-const REFUSALS: readonly string[] = ["LPU2001", "LPU2002", "LPU2101", "LPU2201", "LPU2202"];
+const REFUSALS: readonly string[] = ["LPU2001", "LPU2002", "LPU2101", "LPU2201"];
 /** Of the greatest element, or of one. */
 const CLOSE = 0.01;
 /** Share of elements that may be on the other side of a step. */

@@ -6,13 +6,13 @@
 import type { PlanBinding, Storage } from "../ir/plan.js";
 import type { Binding, PanelPlace, Placement } from "../ir/program.js";
 import type { Half } from "./schedule-machine.js";
-import { spareCopy } from "./schedule-place.js";
+import { lastingCopy } from "./schedule-place.js";
 import { type Chunk, type Copy, homesOf, type Scheduler, storageOf } from "./schedule-state.js";
 
 export const placeEdge = (s: Scheduler, storage: Storage): void => {
-  for (const chunks of s.chunks[storage.id] ?? []) {
+  for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries()) {
     s.cursor++;
-    const copies = homesOf(storage).map((side) => spareCopy(s, storage, s.halves[side]));
+    const copies = homesOf(storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]));
     // An output has no rows yet, only a place for them.
     if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
     else chunks[0]?.copies.push(...copies);
@@ -30,10 +30,12 @@ export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
     (half): Placement => ({
       dtype: storage.dtype,
       factors,
-      rows: storage.rows,
+      rows: storage.rows - firstRow,
       columns: storage.panels * s.target.lanes,
       ways: 1,
-      panels: panels.map((chunks) => panelPlace(copyIn(chunks, half) ?? spareCopy(s, storage, half), half, firstRow)),
+      panels: panels.map((chunks, panel) =>
+        panelPlace(copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half), half, firstRow),
+      ),
     }),
   );
   return { ...rest, placements };

@@ -59,9 +59,10 @@ export const hold = (s: Scheduler, memories: readonly PairMemory[], address: num
   });
 };
 
-/** A place for all rows of a storage that is there before the program, whatever is read or written together with it. */
-export const spareCopy = (s: Scheduler, storage: Storage, half: Half): Copy => {
-  for (const pairs of pairChoices(s, half, storage, new Set())) {
+/** A place for all rows of a panel, that nothing else ever takes. */
+export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half: Half): Copy => {
+  const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
+  for (const pairs of pairChoices(s, half, storage, rivals)) {
     const memories = memoriesOf(half, pairs);
     const address = findRows(s.target, memories, storage.rows, 0, "top");
     if (address < 0) continue;

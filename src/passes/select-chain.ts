@@ -14,8 +14,10 @@ import type { Target } from "../ir/target.js";
 import { scalarOf } from "./constants.js";
 import { ALU_OF_OP, type Fusion, isTransparent } from "./fuse.js";
 import { type Fit, fitOperand, leafOf, type Located } from "./operand.js";
+import { ONE_F16 } from "./select-digits.js";
 import { fitted, locate } from "./select-value.js";
 import {
+  addStorage,
   addTemp,
   type Chain,
   literalOf,
@@ -27,7 +29,7 @@ import {
   spaceOf,
   storedType,
 } from "./selection.js";
-import { type Factor, type Layout, naturalView, reshapeView, transposeView, type View } from "./view.js";
+import { type Factor, type Layout, naturalLayout, naturalView, reshapeView, transposeView, type View } from "./view.js";
 
 /** For each node of a chain, the layout in which it is computed: that of a shape to which its own shape broadcasts. */
 export type ChainLayouts = ReadonlyMap<NodeId, Layout>;
@@ -221,10 +223,81 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts): Ch
     opIndex.set(id, ops.length);
     ops.push({ fn, args: node.inputs.map((input) => argument(id, input)) });
   }
-  return (panel, row, rows) => ({
+  const leaves: Chain = (panel, row, rows) => ({
     ops,
     leaves: operands.map(({ value, fit }) => leafOf(value, fit, panel, row, rows)),
   });
+  const layout = layouts.get(fusion.root);
+  return layout !== undefined && mayDiverge(ops, operands) ? withoutPadding(s, leaves, layout) : leaves;
+};
+
+/** Functions that make an infinity or a NaN of a zero; the operand that must not be one. */
+const DIVERGES_AT_ZERO: Readonly<Record<string, number>> = { div: 1, rsqrt: 0, log: 0 };
+
+/**
+ * Lanes that no column uses hold zeros. A chain that divides by them would store infinities there, which the MXM would
+ * multiply by zero weights. Values that are repeated over the lanes of their block are never such zeros.
+ */
+const mayDiverge = (ops: readonly AluOp[], operands: readonly Operand[]): boolean => {
+  const padded: boolean[] = [];
+  const isPadded = (argument: Argument | undefined): boolean => {
+    if (argument === undefined || "constant" in argument) return false;
+    if ("op" in argument) return padded[argument.op] === true;
+    return "mxm" in argument || operands[argument.leaf]?.value.repeated === undefined;
+  };
+  let diverges = false;
+  for (const { fn, args } of ops) {
+    const at = DIVERGES_AT_ZERO[fn];
+    diverges ||= at !== undefined && isPadded(args[at]);
+    padded.push(args.some(isPadded));
+  }
+  return diverges;
+};
+
+/** The same chain, with zeros on the lanes that no column of the layout uses. */
+const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout): Chain => {
+  const { lanes } = s.target;
+  const { panels } = spaceOf(s.target, { view, shape });
+  const columns = columnsOf(view);
+  if (columns.length === panels * lanes) return chain;
+  const key = `columns ${JSON.stringify(columns)}`;
+  const mask =
+    s.copies.get(key)?.storage ??
+    addStorage(s, {
+      name: "mask",
+      dtype: "f16",
+      rows: 1,
+      panels,
+      kind: "constant",
+      bothHemispheres: false,
+      content: (panel) => {
+        const bits = new Uint16Array(lanes);
+        for (const column of columns) if (Math.floor(column / lanes) === panel) bits[column % lanes] = ONE_F16;
+        return bits;
+      },
+      output: false,
+    });
+  s.copies.set(key, { storage: mask, ...naturalLayout([1, lanes]) });
+  // One array of operations for all bursts: their timing is worked out once.
+  const first = chain(0, 0, 1);
+  const last: AluOp = {
+    fn: "select",
+    args: [{ leaf: first.leaves.length }, { op: first.ops.length - 1 }, { constant: 0 }],
+  };
+  const ops = [...first.ops, last];
+  return (panel, row, rows) => ({
+    ops,
+    leaves: [...chain(panel, row, rows).leaves, { storage: mask, panel, runs: [{ row: 0, step: 0, count: rows }] }],
+  });
+};
+
+/** Physical columns that a view uses, in order. */
+const columnsOf = (view: View): number[] => {
+  let columns = [view.column];
+  for (const f of view.dims.flat())
+    if (f.column !== 0 && f.extent > 1)
+      columns = columns.flatMap((column) => Array.from({ length: f.extent }, (_, i) => column + i * f.column));
+  return columns.sort((a, b) => a - b);
 };
 
 /** The value of a node, with how it is read along with a result laid out as told. */

@@ -47,7 +47,10 @@ export function fetchOutput(binding: Binding, sram: Sram): Tensor {
   for (let i = 0; i < offsets.length; i++) {
     const offset = offsets[i] as number;
     if (sram.written[Math.floor(offset / sram.target.lanes)] !== 1)
-      fail("LPU4033", { message: `output '${name}' was not written whole`, hint: "the program is incomplete: build it again" });
+      fail("LPU4033", {
+        message: `output '${name}' was not written whole`,
+        hint: "the program is incomplete: build it again",
+      });
     elements[i] = sram.bytes[offset] as number;
   }
   return { dtype, shape, data: convert(name, { dtype: placement.dtype, shape, data }, dtype) };

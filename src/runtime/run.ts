@@ -49,7 +49,8 @@ export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedM
 
 export function loadProgram(program: Program, options: LoadOptions = {}): LoadedModel {
   const [entry] = program.entries;
-  if (entry === undefined) fail("LPU3035", { message: "expected an entry point, found none", hint: "add an .entry to the listing" });
+  if (entry === undefined)
+    fail("LPU3035", { message: "expected an entry point, found none", hint: "add an .entry to the listing" });
   const machine = createMachine(program, {
     ...options,
     placeInputs: (marks) => {
