@@ -24,10 +24,11 @@ export const tryChain = (s: Scheduler, task: Task, at: number, mxm: number): num
   const delay = tryAlus(s, chain, task, at, alus);
   if (delay !== 0) return delay;
   const taken: number[] = [];
+  const outbound: Outbound[] = [];
   for (const take of chain.takes) {
     const leaf = task.leaves[take.leaf];
     invariant(leaf !== undefined, "a chain takes leaves of its task");
-    const stream = tryLeaf(s, task, leaf, at + offsetOf(chain, take.op) - s.target.timing.vxmEntry);
+    const stream = tryLeaf(s, task, leaf, at + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
     if (stream < 0) return -stream;
     taken.push(stream);
   }
@@ -93,8 +94,16 @@ const pickLine = (
 
 /* ---------- operands ---------- */
 
+/** Rows on their way out to the SXM: further permutations of the same rows at the same cycle take them from the same stream. */
+interface Outbound {
+  readonly side: Side;
+  readonly diagonal: number;
+  readonly stream: number;
+  readonly leaf: Leaf;
+}
+
 /** Brings a leaf's rows to the VXM at `arrival`. Returns its stream, or minus a delay. */
-const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number): number => {
+const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number, outbound: Outbound[]): number => {
   const storage = storageOf(s, leaf.storage);
   const pieces = piecesOf(s, leaf, leaf.runs);
   let best = NEVER;
@@ -116,7 +125,7 @@ const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number): number 
     const delay =
       leaf.map === undefined
         ? tryRead(s, leaf, pieces, flight)
-        : tryTurn(s, task, { leaf, map: leaf.map, storage, pieces }, flight);
+        : tryTurn(s, task, { leaf, map: leaf.map, storage, pieces }, flight, outbound);
     if (delay === 0) return stream;
     best = Math.min(best, delay);
     rollback(s, mark);
@@ -142,7 +151,8 @@ interface Turn {
 }
 
 /** Out to the SXM, through a permutation, and back in as `back`. Returns 0 or a delay. */
-const tryTurn = (s: Scheduler, task: Task, { leaf, map, storage, pieces }: Turn, back: Flight): number => {
+const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: Outbound[]): number => {
+  const { leaf, map, storage, pieces } = turn;
   const { target } = s;
   const { half } = back;
   const diagonal = back.diagonal - 2 * target.sxm - target.timing.sxmPermute;
@@ -150,10 +160,15 @@ const tryTurn = (s: Scheduler, task: Task, { leaf, map, storage, pieces }: Turn,
   if (dispatch < target.timing.barrier) return target.timing.barrier - dispatch;
   const unit = pickLine(s, half.sxm, dispatch, task.rows);
   if (unit < 0) return -unit;
-  const source = pickStreams(s, { half, use: "outward", width: widthOf(storage), diagonal, length: task.rows });
+  const shared = outbound.find((other) => other.side === half.side && other.diagonal === diagonal && sameRows(other.leaf, leaf));
+  const source =
+    shared?.stream ?? pickStreams(s, { half, use: "outward", width: widthOf(storage), diagonal, length: task.rows });
   if (source < 0) return -source;
-  const delay = tryRead(s, leaf, pieces, { ...back, inward: false, diagonal, stream: source });
-  if (delay !== 0) return delay;
+  if (shared === undefined) {
+    const delay = tryRead(s, leaf, pieces, { ...back, inward: false, diagonal, stream: source });
+    if (delay !== 0) return delay;
+    outbound.push({ side: half.side, diagonal, stream: source, leaf });
+  }
   s.onCommit.push(() =>
     emit(s, sxmQueue(target, half.hemisphere, unit), dispatch, {
       op: "permute",
@@ -164,6 +179,9 @@ const tryTurn = (s: Scheduler, task: Task, { leaf, map, storage, pieces }: Turn,
   );
   return 0;
 };
+
+/** Leaves of one task that read the same rows of the same panel. */
+const sameRows = (a: Leaf, b: Leaf): boolean => a.storage === b.storage && a.panel === b.panel && JSON.stringify(a.runs) === JSON.stringify(b.runs);
 
 /* ---------- instructions ---------- */
 

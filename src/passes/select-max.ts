@@ -1,15 +1,15 @@
 /**
  * The maximum rule: rotate-and-max over the lanes of each group, in the layout of the operand.
  *
- * After a step with window w, every lane holds the maximum of the w lanes from its own on, around the group; windows double
- * until they cover the group, so that the maximum stands on every lane of it. Values that fill more than a panel are folded
+ * After a step with window w, every lane holds the maximum of the w lanes from its own on, around the group; windows grow
+ * fourfold until they cover the group, so that the maximum stands on every lane of it. Values that fill more than a panel are folded
  * first, panel by panel; then all lanes of one panel are the group. Lanes beyond the last column hold anything and must not
  * win: where they would, the panel is read through a permutation that puts a value there.
  */
 
 import { invariant } from "../diagnostics.js";
 import type { Node } from "../ir/graph.js";
-import type { AluOp, Leaf } from "../ir/plan.js";
+import type { AluOp, Argument, Leaf } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { fitOperand, leafOf, type Located } from "./operand.js";
 import { denseRows } from "./select-chain.js";
@@ -28,6 +28,17 @@ import {
   storageAt,
 } from "./selection.js";
 import { naturalLayout, normalize, type View } from "./view.js";
+
+/** Rotations of one step, in windows: four windows become one. All of them turn at the SXM in the same cycles. */
+const ROTATIONS = [1, 2, 3];
+
+const maxOf = (...args: Argument[]): AluOp => ({ fn: "max", args });
+/** The maximum of leaf 0 and so many rotated leaves; rotated ones first, since they arrive together. */
+const MAXIMA: Readonly<Record<number, AluOp[]>> = {
+  1: [maxOf({ leaf: 0 }, { leaf: 1 })],
+  2: [maxOf({ leaf: 1 }, { leaf: 2 }), maxOf({ leaf: 0 }, { op: 0 })],
+  3: [maxOf({ leaf: 1 }, { leaf: 2 }), maxOf({ leaf: 0 }, { leaf: 3 }), maxOf({ op: 0 }, { op: 1 })],
+};
 
 /** Panels that one task folds into one. */
 const FOLDED_PANELS = 4;
@@ -95,19 +106,22 @@ const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: n
   const { dtype } = storageAt(s, value.storage);
   const starts = groupStarts(view);
   let from: Located = value;
-  for (let window = 1; window < n; window *= 2) {
-    const shift = Math.min(window, n - window);
+  for (let window = 1; window < n; ) {
     const fit = fitOperand(s.target, view, value.shape, from);
     invariant(fit !== undefined, "steps of a maximum share a layout");
     const storage = addTemp(s, node, dtype, space);
     const source = from;
+    const width = window;
+    const shifts = ROTATIONS.map((k) => k * width).filter((shift) => shift < n).map((shift) => Math.min(shift, n - width));
+    const ops = MAXIMA[shifts.length] ?? [];
     const step: Chain = (panel, row, rows) => {
       const leaf = leafOf(source, fit, panel, row, rows);
-      const map = mapId(s, rotation(s.target, starts, panel, n, shift));
-      return { ops: [{ fn: "max", args: [{ leaf: 0 }, { leaf: 1 }] }], leaves: [leaf, { ...leaf, map }] };
+      const rotated = shifts.map((shift) => ({ ...leaf, map: mapId(s, rotation(s.target, starts, panel, n, shift)) }));
+      return { ops, leaves: [leaf, ...rotated] };
     };
     pushChain(s, space, step, storage, originOf(s, node));
     from = { storage, shape: value.shape, view };
+    window = Math.min(n, width * (shifts.length + 1));
   }
   return from;
 };
