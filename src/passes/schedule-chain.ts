@@ -160,7 +160,9 @@ const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: O
   if (dispatch < target.timing.barrier) return target.timing.barrier - dispatch;
   const unit = pickLine(s, half.sxm, dispatch, task.rows);
   if (unit < 0) return -unit;
-  const shared = outbound.find((other) => other.side === half.side && other.diagonal === diagonal && sameRows(other.leaf, leaf));
+  const shared = outbound.find(
+    (other) => other.side === half.side && other.diagonal === diagonal && sameRows(other.leaf, leaf),
+  );
   const source =
     shared?.stream ?? pickStreams(s, { half, use: "outward", width: widthOf(storage), diagonal, length: task.rows });
   if (source < 0) return -source;
@@ -181,7 +183,8 @@ const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: O
 };
 
 /** Leaves of one task that read the same rows of the same panel. */
-const sameRows = (a: Leaf, b: Leaf): boolean => a.storage === b.storage && a.panel === b.panel && JSON.stringify(a.runs) === JSON.stringify(b.runs);
+const sameRows = (a: Leaf, b: Leaf): boolean =>
+  a.storage === b.storage && a.panel === b.panel && JSON.stringify(a.runs) === JSON.stringify(b.runs);
 
 /* ---------- instructions ---------- */
 

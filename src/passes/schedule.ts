@@ -31,29 +31,33 @@ import { checkRoom } from "./schedule-room.js";
 import { type Copy, newScheduler, type Scheduler, type Strategy, storageOf } from "./schedule-state.js";
 
 const STRATEGIES: readonly Strategy[] = [
-  { stagger: 2000, nearWeights: 3000, duplicates: 0.88 },
+  { stagger: 2000, nearWeights: 2000, duplicates: 0.88 },
+  { stagger: 1000, nearWeights: 3000, duplicates: 0.88 },
   { stagger: 0, nearWeights: 0, duplicates: 0.88 },
-  { stagger: 1000, nearWeights: 2000, duplicates: 0.86 },
+  // When nothing else fits: no constant is in both hemispheres.
+  { stagger: 0, nearWeights: 0, duplicates: 0 },
 ];
 /** Long programs are scheduled fewer times: about so many tasks are placed in all. */
-const TASKS_IN_ALL = 8_000;
-/** When nothing else fits: no constant is in both hemispheres. */
-const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0 };
+const TASKS_IN_ALL = 4_000;
 
 export const schedule = (plan: Plan, target: Target): Program => {
   checkRoom(plan, target);
-  let best: Program | undefined;
-  let refused: CompileError | undefined;
-  const affordable = Math.max(1, Math.min(STRATEGIES.length, Math.floor(TASKS_IN_ALL / plan.tasks.length)));
-  for (const strategy of STRATEGIES.slice(0, affordable)) {
+  const lastResort = STRATEGIES.length - 1;
+  const wanted = Math.max(1, Math.min(lastResort, Math.floor(TASKS_IN_ALL / plan.tasks.length)));
+  const programs: Program[] = [];
+  const refusals: CompileError[] = [];
+  for (const [index, strategy] of STRATEGIES.entries()) {
+    if (programs.length === wanted || (index === lastResort && programs.length > 0)) break;
     const result = attempt(plan, target, strategy);
-    if (result instanceof CompileError) refused = result;
-    else if (best === undefined || cyclesOf(result) < cyclesOf(best)) best = result;
+    if (result instanceof CompileError) refusals.push(result);
+    else programs.push(result);
   }
-  if (best !== undefined) return best;
-  const last = attempt(plan, target, FRUGAL);
-  if (last instanceof CompileError) throw refused ?? last;
-  return last;
+  const [first, ...others] = programs;
+  if (first !== undefined) return others.reduce((best, next) => (cyclesOf(next) < cyclesOf(best) ? next : best), first);
+  // The last refusal is that of the most frugal strategy.
+  const last = refusals[refusals.length - 1];
+  invariant(last !== undefined, "a plan has a program, or a reason why not");
+  throw last;
 };
 
 const cyclesOf = (program: Program): number => program.entries[0]?.cycles[0] ?? 0;

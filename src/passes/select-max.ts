@@ -112,7 +112,9 @@ const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: n
     const storage = addTemp(s, node, dtype, space);
     const source = from;
     const width = window;
-    const shifts = ROTATIONS.map((k) => k * width).filter((shift) => shift < n).map((shift) => Math.min(shift, n - width));
+    const shifts = ROTATIONS.map((k) => k * width)
+      .filter((shift) => shift < n)
+      .map((shift) => Math.min(shift, n - width));
     const ops = MAXIMA[shifts.length] ?? [];
     const step: Chain = (panel, row, rows) => {
       const leaf = leafOf(source, fit, panel, row, rows);
