@@ -127,8 +127,7 @@ interface Uses {
 const NO_USES: Uses = { roots: new Set(), outside: false };
 
 const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[]; isRoot: boolean[] } => {
-  const consumers: NodeId[][] = graph.nodes.map(() => []);
-  for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
+  const consumers = consumersOf(graph);
   const outside: boolean[] = graph.nodes.map(() => false);
   for (const output of graph.outputs) outside[output.node] = true;
   for (const node of [...graph.nodes].reverse())
@@ -192,6 +191,7 @@ const assignMains = (
   fusions: ReadonlyMap<NodeId, { root: NodeId; nodes: readonly NodeId[] }>,
 ): Map<NodeId, Fusion> => {
   const { uses } = usesOfNodes(graph, new Set());
+  const consumers = consumersOf(graph);
   const result = new Map<NodeId, Fusion>();
   for (const [root, fusion] of fusions) {
     const count = elementCount(nodeAt(graph, root).type.shape);
@@ -201,8 +201,8 @@ const assignMains = (
       for (const input of nodeAt(graph, id).inputs) {
         const source = strip(graph, input);
         const all = uses[source.id] ?? NO_USES;
-        const own = !all.outside && consumersInside(graph, source.id, inside);
-        if (source.op === "matmul" && own && elementCount(source.type.shape) === count) mains.add(source.id);
+        if (source.op !== "matmul" || all.outside || elementCount(source.type.shape) !== count) continue;
+        if (consumersInside(graph, consumers, source.id, inside)) mains.add(source.id);
       }
     const main = [...mains].sort((a, b) => b - a)[0];
     result.set(root, main === undefined ? fusion : { ...fusion, main });
@@ -210,10 +210,20 @@ const assignMains = (
   return result;
 };
 
-const consumersInside = (graph: Graph, id: NodeId, inside: ReadonlySet<NodeId>): boolean =>
-  graph.nodes.every(
-    (node) =>
-      !node.inputs.includes(id) ||
-      inside.has(node.id) ||
-      (isTransparent(node) && consumersInside(graph, node.id, inside)),
+const consumersOf = (graph: Graph): NodeId[][] => {
+  const consumers: NodeId[][] = graph.nodes.map(() => []);
+  for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
+  return consumers;
+};
+
+/** Whether all that takes a value, through views, belongs to one chain. */
+const consumersInside = (
+  graph: Graph,
+  consumers: readonly (readonly NodeId[])[],
+  id: NodeId,
+  inside: ReadonlySet<NodeId>,
+): boolean =>
+  (consumers[id] ?? []).every(
+    (next) =>
+      inside.has(next) || (isTransparent(nodeAt(graph, next)) && consumersInside(graph, consumers, next, inside)),
   );
