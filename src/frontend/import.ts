@@ -181,6 +181,13 @@ function importGraph(
     );
   }
   importBody(importer, model.graph, scope, frame);
+  const names = model.graph.outputs.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined)
+    fail("LPU1008", {
+      message: `expected one output of each name, got '${twice}' again`,
+      hint: "export the model again",
+    });
   const outputs = model.graph.outputs.map(({ name, type }) => {
     const node = lookUp(importer, scope, name, `output '${name}'`);
     return node === undefined

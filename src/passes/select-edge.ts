@@ -140,7 +140,9 @@ export const bindOutput = (
   stored: Located,
 ): PlanBinding => {
   const { shape } = stored;
-  const asItLies = stored.view.column === 0 && storageAt(s, stored.storage).kind === "temp";
+  // The host reads forwards from the first column; what is stored backwards, or elsewhere, is copied first.
+  const forwards = stored.view.dims.flat().every((f) => f.row >= 0 && f.column >= 0);
+  const asItLies = forwards && stored.view.column === 0 && storageAt(s, stored.storage).kind === "temp";
   const value = asItLies ? stored : relayout(s, output.node, stored, naturalLayout(shape));
   s.storages[value.storage] = { ...storageAt(s, value.storage), output: true };
   return {
