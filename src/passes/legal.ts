@@ -10,6 +10,7 @@ import { CompileError, fail } from "../diagnostics.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { formatType, isFloat } from "../ir/tensor.js";
+import { ALU_OF_OP } from "./fuse.js";
 
 interface NodeSource {
   node(id: NodeId): Node;
@@ -46,28 +47,7 @@ const lastAxisWhole = (node: Node, source: NodeSource): string | undefined => {
 export const LEGAL_OPS: Readonly<Record<string, (node: Node, source: NodeSource) => string | undefined>> = {
   input: alwaysLegal,
   constant: alwaysLegal,
-  ...Object.fromEntries(
-    [
-      "neg",
-      "abs",
-      "exp",
-      "tanh",
-      "rsqrt",
-      "erf",
-      "sigmoid",
-      "log",
-      "sin",
-      "cos",
-      "floor",
-      "round",
-      "sign",
-      "relu",
-      "not",
-    ].map((op) => [op, alwaysLegal]),
-  ),
-  ...Object.fromEntries(
-    ["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((op) => [op, alwaysLegal]),
-  ),
+  ...Object.fromEntries(Object.keys(ALU_OF_OP).map((op) => [op, alwaysLegal])),
   cast: (node, source) =>
     node.inputs.some((id) => isHostView(source, id)) || node.type.dtype === "i32" || isFloat(node.type.dtype)
       ? undefined
