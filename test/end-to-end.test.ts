@@ -18,6 +18,7 @@ import { type Program, queueName, type TimedInstruction } from "../src/ir/progra
 import { TARGETS } from "../src/ir/target.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { loadImage } from "../src/runtime/run.js";
+import { EXPORTS, FIXTURES } from "./exports.js";
 import { COMMITTED, compileCommitted } from "./committed.js";
 import { distance, programOf, runOnLiteral } from "./compiled.js";
 import { randomGraphVerdict } from "./random-check.js";
@@ -26,18 +27,6 @@ import { seeded } from "./random-program.js";
 
 /** Of the machine's fp16 program to the exporter's fp32 outputs. */
 const TOLERANCE = 5e-3;
-const FIXTURES = new URL("../../../shared/fixtures/transformers/", import.meta.url);
-const EXPORTS = [
-  "hf-bert",
-  "hf-bert-ts",
-  "hf-gpt2-ts",
-  "hf-gpt2-dynamo",
-  "hf-llama-prefill",
-  "stories260K-prefill",
-  "bert-toy-optimized",
-  "hf-vit",
-  "hf-whisper-encoder",
-];
 /** Those that also run on the literal machine, which takes seconds for each. */
 const ON_BOTH = ["hf-vit", "hf-gpt2-dynamo"];
 

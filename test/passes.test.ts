@@ -23,6 +23,7 @@ import { legalProblems } from "../src/passes/legal.js";
 import { PassError, passBanner, runPasses } from "../src/passes/pass.js";
 import { PIPELINE, selectPasses } from "../src/passes/pipeline.js";
 import { saturatedValues } from "../src/passes/precision.js";
+import { EXPORTS, FIXTURES } from "./exports.js";
 import { check, goldenFiles } from "./golden.js";
 import { RandomGraph } from "./random-graph.js";
 
@@ -172,21 +173,9 @@ describe("random graphs", () => {
   });
 });
 
-const FIXTURES = new URL("../../../shared/fixtures/transformers/", import.meta.url);
 const STORYTELLER = ["../../models/storyteller/model.onnx", "../../../shared/models/storyteller/model.onnx"]
   .map((path) => new URL(path, import.meta.url))
   .find((url) => existsSync(url));
-const EXPORTS = [
-  "hf-bert",
-  "hf-bert-ts",
-  "hf-gpt2-ts",
-  "hf-gpt2-dynamo",
-  "hf-llama-prefill",
-  "stories260K-prefill",
-  "bert-toy-optimized",
-  "hf-vit",
-  "hf-whisper-encoder",
-];
 
 function caseInputs(folder: URL): Inputs {
   const files = readdirSync(folder).filter((name) => name.startsWith("input_"));

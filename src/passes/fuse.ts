@@ -210,7 +210,8 @@ const assignMains = (
   return result;
 };
 
-const consumersOf = (graph: Graph): NodeId[][] => {
+/** For each node, those that take its value. */
+export const consumersOf = (graph: Graph): NodeId[][] => {
   const consumers: NodeId[][] = graph.nodes.map(() => []);
   for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
   return consumers;

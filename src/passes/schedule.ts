@@ -17,9 +17,8 @@
  */
 
 import { CompileError, invariant } from "../diagnostics.js";
-import { completionCycles } from "../ir/isa.js";
 import type { Plan, Task } from "../ir/plan.js";
-import type { Program } from "../ir/program.js";
+import { chipCycles, type Program } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import { releaseRows } from "./memory.js";
 import { bind, placeEdge } from "./schedule-edge.js";
@@ -126,19 +125,13 @@ const finish = (s: Scheduler): Program => {
   const { plan, target } = s;
   const inputs = plan.inputs.map((binding) => bind(s, binding));
   const outputs = plan.outputs.map((binding) => bind(s, binding));
-  let cycles = target.timing.barrier;
-  const queues = s.queues.map((queue) => {
-    const sorted = [...queue].sort((a, b) => a.cycle - b.cycle);
-    for (const { cycle, op, count, interval } of sorted)
-      cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, op));
-    return sorted;
-  });
+  const queues = s.queues.map((queue) => [...queue].sort((a, b) => a.cycle - b.cycle));
   return {
     target,
     name: plan.name,
     chips: [{ queues, constants: s.constants.finish(), maps: plan.maps }],
     links: [],
-    entries: [{ name: "main", inputs, outputs, cycles: [cycles] }],
+    entries: [{ name: "main", inputs, outputs, cycles: [chipCycles(target, queues)] }],
     origins: plan.origins,
     macs: plan.macs,
   };

@@ -13,7 +13,7 @@ import { elementCount, type Graph, type Node, type NodeId } from "../ir/graph.js
 import type { Plan } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { literalReader } from "./constants.js";
-import { fuse, type Fusion } from "./fuse.js";
+import { consumersOf, fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./select-chain.js";
 import { lowerConcat } from "./select-concat.js";
 import { allInputs, bindOutput } from "./select-edge.js";
@@ -47,14 +47,12 @@ export const select = (graph: Graph, target: Target): Plan => {
 };
 
 const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>): Selection => {
-  const consumers: NodeId[][] = graph.nodes.map(() => []);
-  for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
   return {
     graph,
     target,
     reader: literalReader(),
     fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
-    consumers,
+    consumers: consumersOf(graph),
     reductions: REDUCTIONS,
     storages: [],
     tasks: [],
