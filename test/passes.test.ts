@@ -23,6 +23,7 @@ import { legalProblems } from "../src/passes/legal.js";
 import { PassError, passBanner, runPasses } from "../src/passes/pass.js";
 import { PIPELINE, selectPasses } from "../src/passes/pipeline.js";
 import { saturatedValues } from "../src/passes/precision.js";
+import { rewriteGraph } from "../src/passes/rewriter.js";
 import { EXPORTS, FIXTURES } from "./exports.js";
 import { check, goldenFiles } from "./golden.js";
 import { RandomGraph } from "./random-graph.js";
@@ -147,6 +148,19 @@ describe("random graphs", () => {
         expectSmall(exact, 1e-4, 0);
       }),
       { numRuns: 150 },
+    );
+  });
+
+  test("are rewritten in one sweep: a second one finds nothing to do", () => {
+    fc.assert(
+      fc.property(choices, fc.integer({ min: 1, max: 8 }), (list, steps) => {
+        const { graph } = graphOf(list, steps);
+        for (const rules of [CANONICAL_RULES, [...DECOMPOSE_RULES, ...CANONICAL_RULES]]) {
+          const once = rewriteGraph(graph, rules);
+          expect(printGraph(rewriteGraph(once, rules))).toBe(printGraph(once));
+        }
+      }),
+      { numRuns: 300 },
     );
   });
 

@@ -14,7 +14,7 @@ import type { Graph } from "../src/ir/graph.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check-schedule.js";
-import { findRows, holdRows, pairMemory, releaseRows } from "../src/passes/memory.js";
+import { findRows, findUnused, holdRows, pairMemory, releaseRows } from "../src/passes/memory.js";
 import {
   book,
   endOf,
@@ -280,7 +280,9 @@ describe("resources", () => {
           figure.add(line, want, length);
           wide.fill(true, want, want + length);
         }
-        figure.commit();
+        const log = new Figure();
+        figure.commit(log);
+        expect(log.size).toBe(requests.length);
         expect(figure.size).toBe(0);
         const own = wide.map((_, cycle) =>
           line.starts.some((start, i) => cycle >= start && cycle < (line.ends[i] ?? 0)),
@@ -296,32 +298,47 @@ describe("rows of SRAM", () => {
   const target = { ...TARGETS.tiny, rowsPerBank: 12 };
   const step = fc.record({
     rows: fc.integer({ min: 1, max: 13 }),
+    blocks: fc.integer({ min: 1, max: 3 }),
     by: fc.nat(30),
-    region: fc.constantFrom("top" as const, 0 as const, 1 as const),
+    bank: fc.constantFrom(0 as const, 1 as const, undefined),
     release: fc.boolean(),
     at: fc.nat(30),
   });
 
-  test("a block is the first one that is free in every pair and within one bank", () => {
+  /** Starts of blocks of rows that are free in one bank of 12 rows from cycle `by` on. */
+  const startsIn = (bank: number, rows: number, by: number, freeAt: readonly number[]): number[] =>
+    Array.from({ length: 13 - rows }, (_, row) => 12 * bank + row).filter((row) =>
+      freeAt.slice(row, row + rows).every((cycle) => cycle <= by),
+    );
+
+  /** Blocks that do not overlap, from the top row of a bank down. */
+  const highest = (bank: number, rows: number, blocks: number, freeAt: readonly number[]): number[] => {
+    const found: number[] = [];
+    for (const start of startsIn(bank, rows, 0, freeAt).reverse())
+      if (found.length < blocks && start + rows <= (found.at(-1) ?? 24)) found.push(start);
+    return found.length === blocks ? found : [];
+  };
+
+  test("temporaries take the lowest free rows of a bank, constants the highest unused ones of one bank", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 20 }), (steps) => {
         const pairs = [pairMemory(target), pairMemory(target)];
         const freeAt = Array.from({ length: 24 }, () => 0);
-        for (const { rows, by, region, release, at } of steps) {
-          const found = findRows(target, pairs, rows, by, region);
-          const starts = Array.from({ length: 25 - rows }, (_, row) => row).filter(
-            (row) =>
-              Math.floor(row / 12) === Math.floor((row + rows - 1) / 12) &&
-              (region === "top" || Math.floor(row / 12) === region) &&
-              freeAt.slice(row, row + rows).every((cycle) => cycle <= by),
-          );
-          expect(found).toBe((region === "top" ? starts.at(-1) : starts[0]) ?? -1);
-          if (found < 0) continue;
-          holdRows(pairs, found, rows);
-          freeAt.fill(Number.POSITIVE_INFINITY, found, found + rows);
-          if (!release) continue;
-          releaseRows(pairs, found, rows, at);
-          freeAt.fill(at, found, found + rows);
+        for (const { rows, blocks, by, bank, release, at } of steps) {
+          const low = bank === undefined ? -1 : findRows(target, pairs, rows, by, bank);
+          const found = bank === undefined ? findUnused(target, pairs, rows, blocks) : [low].filter((row) => row >= 0);
+          if (bank !== undefined) expect(low).toBe(startsIn(bank, rows, by, freeAt)[0] ?? -1);
+          else {
+            const upper = highest(1, rows, blocks, freeAt);
+            expect(found).toEqual(upper.length > 0 ? upper : highest(0, rows, blocks, freeAt));
+          }
+          for (const row of found) {
+            holdRows(pairs, row, rows);
+            freeAt.fill(Number.POSITIVE_INFINITY, row, row + rows);
+            if (!release || bank === undefined) continue;
+            releaseRows(pairs, row, rows, at);
+            freeAt.fill(at, row, row + rows);
+          }
         }
       }),
     );

@@ -69,7 +69,8 @@ export interface ModelRecord {
   readonly graph: GraphRecord;
 }
 
-const WINDOW = 1 << 20;
+/** Bytes read at once: enough for many small fields, and little to waste before the weights that are skipped. */
+const WINDOW = 1 << 15;
 const LENGTH_DELIMITED = 2;
 const FIELD = {
   model: { graph: 7 },

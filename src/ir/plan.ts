@@ -61,6 +61,8 @@ export interface Pass {
   readonly weights: PackedTile | readonly WeightLoad[];
 }
 
+export const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in weights;
+
 export interface Leaf {
   readonly storage: StorageId;
   readonly panel: number;

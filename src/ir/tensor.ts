@@ -102,19 +102,19 @@ export function broadcastStrides(operand: Shape, result: Shape): number[] {
 
 /** The common shape of operands under numpy's broadcasting, or a CompileError that names them. */
 export function broadcastShapes(shapes: readonly Shape[], what: string): Shape {
+  const [first = []] = shapes;
+  if (shapes.every((shape) => equalShapes(shape, first))) return first;
   const rank = Math.max(0, ...shapes.map((shape) => shape.length));
-  return Array.from({ length: rank }, (_, axis) => {
-    let extent = 1;
-    for (const shape of shapes) {
-      const own = shape[axis - (rank - shape.length)] ?? 1;
-      if (own === 1 || own === extent) continue;
-      if (extent !== 1) {
+  const common = new Array<number>(rank).fill(1);
+  for (const shape of shapes)
+    for (const [axis, own] of shape.entries()) {
+      const at = axis + rank - shape.length;
+      if (own === 1 || own === common[at]) continue;
+      if (common[at] !== 1)
         fail("LPU2010", {
           message: `${what}: expected shapes that broadcast, got ${shapes.map(formatShape).join(" and ")}`,
         });
-      }
-      extent = own;
+      common[at] = own;
     }
-    return extent;
-  });
+  return common;
 }

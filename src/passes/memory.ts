@@ -23,25 +23,16 @@ export const pairMemory = (target: Target): PairMemory => ({
   touched: 0,
 });
 
-/** Where a block of rows is looked for: constants from the top row down; temporaries from row 0 of a bank up. */
-export type Region = "top" | 0 | 1;
-
-/** First row of a block that is free in all the given pairs from cycle `by` on, or -1. */
+/** For temporaries: the lowest rows of a bank that are free in all the given pairs from cycle `by` on; the first of them, or -1. */
 export const findRows = (
   target: Target,
   pairs: readonly PairMemory[],
   rows: number,
   by: number,
-  region: Region,
+  bank: 0 | 1,
 ): number => {
-  const bank = target.rowsPerBank;
-  if (rows > bank) return -1;
-  if (region === "top") {
-    const high = findDown(pairs, rows, by, bank, 2 * bank);
-    return high >= 0 ? high : findDown(pairs, rows, by, 0, bank);
-  }
-  const end = (region + 1) * bank;
-  for (let row = region * bank; row + rows <= end; ) {
+  const end = (bank + 1) * target.rowsPerBank;
+  for (let row = bank * target.rowsPerBank; row + rows <= end; ) {
     const blocker = lastBlocker(pairs, row, rows, by, false);
     if (blocker < 0) return row;
     row = blocker + 1;
@@ -49,13 +40,19 @@ export const findRows = (
   return -1;
 };
 
-const findDown = (pairs: readonly PairMemory[], rows: number, by: number, start: number, end: number): number => {
-  for (let row = end - rows; row >= start; ) {
-    const blocker = lastBlocker(pairs, row, rows, by, true);
-    if (blocker < 0) return row;
-    row = blocker - rows;
+/** For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of each, or none. */
+export const findUnused = (target: Target, pairs: readonly PairMemory[], rows: number, blocks: number): number[] => {
+  for (let bank = 1; bank >= 0; bank--) {
+    const start = bank * target.rowsPerBank;
+    const found: number[] = [];
+    for (let row = start + target.rowsPerBank - rows; row >= start; ) {
+      const blocker = lastBlocker(pairs, row, rows, 0, true);
+      if (blocker < 0) found.push(row);
+      if (found.length === blocks) return found;
+      row = (blocker < 0 ? row : blocker) - rows;
+    }
   }
-  return -1;
+  return [];
 };
 
 /** A row that is not free; the one that lets the search skip furthest. */

@@ -127,9 +127,14 @@ export class Figure {
     this.ends.push(start + length);
   }
 
-  commit(): void {
-    for (let i = 0; i < this.lines.length; i++)
+  /** Books all intervals, and adds them to a list of what was booked. */
+  commit({ lines, starts, ends }: Pick<Figure, "lines" | "starts" | "ends">): void {
+    for (let i = 0; i < this.lines.length; i++) {
       book(this.lines[i] as Timeline, this.starts[i] as number, this.ends[i] as number);
+      lines.push(this.lines[i] as Timeline);
+      starts.push(this.starts[i] as number);
+      ends.push(this.ends[i] as number);
+    }
     this.clear();
   }
 }

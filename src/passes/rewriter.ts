@@ -3,7 +3,7 @@
  *
  * What a rule emits is rewritten in the same way, so operands are always in normal form when a rule looks at them. Equal
  * nodes are made once; operations on constants are folded. Order is that of the graph and of the rule list, hence
- * deterministic; rules that feed each other without end are found by depth and by the number of sweeps (LPU2014). A node
+ * deterministic; rules that feed each other without end are found by depth (LPU2014). A node
  * that a rule makes carries the origins of the node that it replaces and of every node that the rule looked through.
  */
 
@@ -35,7 +35,6 @@ export interface Rule {
 }
 
 const MAX_DEPTH = 100;
-const MAX_SWEEPS = 12;
 
 export class Rewriter {
   private readonly nodes: Node[] = [];
@@ -109,13 +108,19 @@ export class Rewriter {
       attrs,
       this.origin,
     );
-    const literals = inputs.flatMap((id) => this.literal(id) ?? []);
-    if (inputs.length > 0 && literals.length === inputs.length) return this.constant(foldOp(op, attrs, literals, type));
+    return this.make(op, inputs, attrs, type);
+  }
+
+  private make(op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {
+    if (inputs.length > 0 && inputs.every((id) => this.node(id).op === "constant")) {
+      const literals = inputs.flatMap((id) => this.literal(id) ?? []);
+      return this.constant(foldOp(op, attrs, literals, type));
+    }
     const key = nodeKey(op, inputs, attrs, type);
     const known = this.made.get(key);
     if (known !== undefined) return this.shared(known);
     const result = this.replaced.get(key) ?? this.rewritten({ op, inputs, attrs, type, origin: this.origin });
-    if (result === undefined) return this.intern(op, inputs, attrs, type);
+    if (result === undefined) return this.add(key, op, inputs, attrs, type);
     this.replaced.set(key, result);
     return result;
   }
@@ -126,13 +131,15 @@ export class Rewriter {
     return id;
   }
 
-  /** A node of the old graph on new operands, rewritten. */
+  /** A node of the old graph on new operands, rewritten. These have the types of the old ones, and so it keeps its own. */
   copy(node: Node, map: (old: NodeId) => NodeId): NodeId {
     if (node.op === "input") return this.input(node, node.type);
     const literal = node.attrs["value"];
     const constant = node.op === "constant" && typeof literal === "object" && "load" in literal ? literal : undefined;
     return this.from(node, () =>
-      constant === undefined ? this.emit(node.op, node.inputs.map(map), node.attrs) : this.constant(constant),
+      constant === undefined
+        ? this.make(node.op, node.inputs.map(map), node.attrs, node.type)
+        : this.constant(constant),
     );
   }
 
@@ -177,7 +184,10 @@ export class Rewriter {
   private intern(op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {
     const key = nodeKey(op, inputs, attrs, type);
     const known = this.made.get(key);
-    if (known !== undefined) return this.shared(known);
+    return known === undefined ? this.add(key, op, inputs, attrs, type) : this.shared(known);
+  }
+
+  private add(key: string, op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {
     const id = this.push(op, inputs, attrs, type, this.origin);
     this.made.set(key, id);
     return id;
@@ -205,36 +215,14 @@ export class Rewriter {
   }
 }
 
-/** One sweep of the rules over a graph. */
-export function sweep(graph: Graph, rules: readonly Rule[]): Graph {
+/**
+ * The graph with the rules applied wherever they apply. One sweep is enough: what a rule looks at has been rewritten before,
+ * and what it makes is rewritten at once.
+ */
+export function rewriteGraph(graph: Graph, rules: readonly Rule[]): Graph {
   const g = new Rewriter(rules);
   const made: NodeId[] = [];
   const map = (id: NodeId): NodeId => made[id] ?? 0;
-  for (const node of graph.nodes) {
-    made.push(g.copy(node, map));
-  }
+  for (const node of graph.nodes) made.push(g.copy(node, map));
   return g.finish(graph, map);
 }
-
-/** Sweeps until nothing changes. */
-export function rewriteGraph(graph: Graph, rules: readonly Rule[]): Graph {
-  let current = graph;
-  for (let count = 0; count < MAX_SWEEPS; count += 1) {
-    const next = sweep(current, rules);
-    if (sameGraph(current, next)) return next;
-    current = next;
-  }
-  return fail("LPU2014", { message: `rewrite rules still change the graph after ${MAX_SWEEPS} sweeps` });
-}
-
-/** Whether two graphs have the same nodes; origins do not count. */
-export const sameGraph = (a: Graph, b: Graph): boolean =>
-  a.nodes.length === b.nodes.length &&
-  a.outputs.every((output, i) => output.node === b.outputs[i]?.node) &&
-  a.nodes.every((node, id) => {
-    const other = b.nodes[id];
-    return (
-      other !== undefined &&
-      nodeKey(node.op, node.inputs, node.attrs, node.type) === nodeKey(other.op, other.inputs, other.attrs, other.type)
-    );
-  });

@@ -10,7 +10,7 @@ import type { NodeId } from "../ir/graph.js";
 import { isFloat } from "../ir/tensor.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import type { Pass } from "./pass.js";
-import { type Rewriter, type Rule, sweep } from "./rewriter.js";
+import { type Rewriter, type Rule, rewriteGraph } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
 export const SCALE = 2 ** -4;
@@ -41,5 +41,5 @@ function isScaled(g: Rewriter, x: NodeId): boolean {
 export const scaleSquaresPass: Pass = {
   name: "scale-squares",
   doc: "Forms sums of squares at a reduced scale, so that squares do not overflow fp16.",
-  run: (graph) => sweep(graph, [scaleSquares, ...CANONICAL_RULES]),
+  run: (graph) => rewriteGraph(graph, [scaleSquares, ...CANONICAL_RULES]),
 };

@@ -11,8 +11,8 @@ import { type Chunk, type Copy, homesOf, type Scheduler, storageOf } from "./sch
 
 export const placeEdge = (s: Scheduler, storage: Storage): void => {
   for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries()) {
-    s.cursor++;
-    const copies = homesOf(storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]));
+    s.cursor = storage.id + panel;
+    const copies = homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]));
     // An output has no rows yet, only a place for them.
     if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
     else chunks[0]?.copies.push(...copies);

@@ -105,7 +105,7 @@ const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadB
     const bursts = wideBursts(copy, piece, executions);
     const delay = tryPorts(s, bursts, waited, flight);
     if (delay === 0) {
-      bookCopy(s, copy, bursts, flight);
+      bookCopy(s, { storage: load.storage, panel: load.panel }, piece, copy, bursts, flight);
       return 0;
     }
     best = Math.min(best, delay);

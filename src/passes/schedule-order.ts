@@ -5,10 +5,10 @@
  * for the arrays: an array must not idle for the sake of a task that is not ready, however high.
  */
 
-import type { Plan, Run, Task } from "../ir/plan.js";
+import { isTile, type Plan, type Run, type Task } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { endOf, NEVER } from "./resources.js";
-import { interleavedIn, isTile, type PanelRef } from "./schedule-plan.js";
+import { interleavedIn, type PanelRef, taskAt } from "./schedule-plan.js";
 import { readyOf } from "./schedule-ports.js";
 import { piecesOf } from "./schedule-read.js";
 import type { Scheduler, Strategy } from "./schedule-state.js";
@@ -20,22 +20,89 @@ const LOADED_TOGETHER = 4;
 /** ALU operations of a chain, one after another, as heights count them. */
 const CHAIN_LENGTH = 8;
 
+/** What follows from a plan alone about the order of its tasks. */
 export interface Order {
-  /** By task: cycles, at the least, from its start to the end of the program; less what it is to stay behind. */
-  readonly heights: Float64Array;
   /** By task: those that read what it writes. */
   readonly consumers: readonly (readonly number[])[];
-  /** By task: producers that have no place yet. */
-  readonly waiting: number[];
+  /** By task: how many write what it reads. */
+  readonly producers: readonly number[];
+  /** By task: cycles, at the least, from its start to the end of the program. */
+  readonly lengths: Float64Array;
+  /** By task: cycles, at the least, from its start until something that follows from it is loaded as weights. */
+  readonly toWeights: Float64Array;
 }
 
-export const orderTasks = (plan: Plan, target: Target, strategy: Strategy): Order => {
+export const orderOf = (plan: Plan, target: Target): Order => {
   const producers = producersOf(plan);
   const consumers: number[][] = plan.tasks.map(() => []);
   for (const [index, list] of producers.entries()) for (const from of list) consumers[from]?.push(index);
-  const lengths = heightsOf(plan, target, consumers);
-  const heights = staggered(plan, strategy, lengths, distancesToWeights(plan, consumers, lengths));
-  return { heights, consumers, waiting: producers.map((list) => list.length) };
+  const lengths = lengthsOf(plan, target, consumers);
+  const toWeights = distancesToWeights(plan, consumers, lengths);
+  return { consumers, producers: producers.map((list) => list.length), lengths, toWeights };
+};
+
+/** Tasks that have no place yet. */
+export interface Agenda {
+  /** By task: how far it is from the end of the program, in cycles; less what it is to stay behind. */
+  readonly heights: Float64Array;
+  readonly consumers: Order["consumers"];
+  /** By task: producers that have no place yet; PLACED if it has one itself. */
+  readonly waiting: number[];
+  /** Tasks that wait for no one: those without a pass, and those with. */
+  readonly chains: number[];
+  readonly passes: Waiting[];
+}
+
+/** A task with passes whose producers have their places. */
+interface Waiting {
+  readonly index: number;
+  /** First cycle in which its first pass could start, by its operands. */
+  readonly ready: number;
+}
+
+const PLACED = -1;
+
+export const newAgenda = (s: Scheduler, order: Order): Agenda => {
+  const { plan, strategy } = s;
+  const { consumers, producers } = order;
+  const waiting = [...producers];
+  const agenda: Agenda = { heights: staggered(plan, strategy, order), consumers, waiting, chains: [], passes: [] };
+  for (const index of plan.tasks.keys()) if (waiting[index] === 0) addReady(s, agenda, index);
+  return agenda;
+};
+
+const addReady = (s: Scheduler, { chains, passes }: Agenda, index: number): void => {
+  const task = taskAt(s.plan, index);
+  if (task.passes.length === 0) chains.push(index);
+  else passes.push({ index, ready: readyCycle(s, task) });
+};
+
+/** Whether all that a task reads has its place, and it has none itself. */
+export const isNext = ({ waiting }: Agenda, index: number): boolean => waiting[index] === 0;
+
+/** Takes a task that has its place off the agenda; those that waited for it alone are next. */
+export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void => {
+  const { chains, passes, waiting, consumers } = agenda;
+  const chain = chains.indexOf(index);
+  if (chain >= 0) chains.splice(chain, 1);
+  else
+    passes.splice(
+      passes.findIndex((task) => task.index === index),
+      1,
+    );
+  waiting[index] = PLACED;
+  for (const next of consumers[index] ?? []) {
+    const left = (waiting[next] ?? 0) - 1;
+    waiting[next] = left;
+    if (left === 0) addReady(s, agenda, next);
+  }
+};
+
+/** The task that goes to its place next; undefined if all have theirs. */
+export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
+  if (agenda.chains.length > 0)
+    return agenda.chains.reduce((best, task) => (isHigher(agenda, task, best) ? task : best));
+  return earliest(s, agenda);
 };
 
 /* ---------- dependencies ---------- */
@@ -75,7 +142,7 @@ const forEachRun = (task: Task, visit: (panel: PanelRef, run: Run) => void): voi
 
 /* ---------- heights ---------- */
 
-const heightsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"]): Float64Array => {
+const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"]): Float64Array => {
   const { timing, mxm } = target;
   const latency = 2 * mxm + timing.mxmMultiply + timing.mxmAccumulate + CHAIN_LENGTH * timing.vxmAlu;
   const heights = new Float64Array(tasks.length);
@@ -88,7 +155,6 @@ const heightsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"
   return heights;
 };
 
-/** Cycles, at the least, from the start of each task until something that follows from it is loaded as weights. */
 const distancesToWeights = (plan: Plan, consumers: Order["consumers"], heights: Float64Array): Float64Array => {
   const loaded = interleavedIn(plan);
   const distances = new Float64Array(plan.tasks.length).fill(NEVER);
@@ -105,8 +171,8 @@ const distancesToWeights = (plan: Plan, consumers: Order["consumers"], heights: 
  * Later blocks of rows stay behind on purpose, so that their work fills the latencies of the blocks before them; but not
  * what all blocks will soon wait for: rows that become weights.
  */
-const staggered = (plan: Plan, strategy: Strategy, heights: Float64Array, toWeights: Float64Array): Float64Array =>
-  heights.map((height, index) => {
+const staggered = (plan: Plan, strategy: Strategy, { lengths, toWeights }: Order): Float64Array =>
+  lengths.map((height, index) => {
     const output = plan.tasks[index]?.outputs[0];
     if (output === undefined || (toWeights[index] ?? 0) <= strategy.nearWeights) return height;
     return height - (strategy.stagger * output.row) / (plan.storages[output.storage]?.rows ?? 1);
@@ -114,43 +180,26 @@ const staggered = (plan: Plan, strategy: Strategy, heights: Float64Array, toWeig
 
 /* ---------- the next task ---------- */
 
-/** A task with passes whose producers have their places. */
-export interface Waiting {
-  readonly index: number;
-  readonly height: number;
-  /** First cycle in which its first pass could start, by its operands. */
-  readonly ready: number;
-}
-
-/** Takes the highest of some tasks out of the list; by number if there are several. */
-export const takeHighest = (tasks: number[], heights: Float64Array): number | undefined => {
-  let best = 0;
-  for (let i = 1; i < tasks.length; i++) if (isHigher(heights, tasks[i] ?? 0, tasks[best] ?? 0)) best = i;
-  return tasks.splice(best, 1)[0];
-};
-
-const isHigher = (heights: Float64Array, a: number, b: number): boolean => {
+/** By number if two are as high. */
+const isHigher = ({ heights }: Agenda, a: number, b: number): boolean => {
   const [high, low] = [heights[a] ?? 0, heights[b] ?? 0];
   return high > low || (high === low && a < b);
 };
 
-/** Takes the highest of the tasks that could start about as early as any. */
-export const takeEarliest = (s: Scheduler, tasks: Waiting[]): number | undefined => {
+/** The highest of the tasks with passes that could start about as early as any. */
+const earliest = (s: Scheduler, agenda: Agenda): number | undefined => {
   const free = Math.min(endOf(s.halves[0].array), endOf(s.halves[1].array));
   let first = NEVER;
-  for (const { ready } of tasks) first = Math.min(first, Math.max(ready, free));
-  let best = -1;
-  for (const [i, task] of tasks.entries()) {
-    if (Math.max(task.ready, free) > first + READY_SLACK) continue;
-    const other = tasks[best];
-    if (other === undefined || task.height > other.height || (task.height === other.height && task.index < other.index))
-      best = i;
-  }
-  return best < 0 ? undefined : tasks.splice(best, 1)[0]?.index;
+  for (const { ready } of agenda.passes) first = Math.min(first, Math.max(ready, free));
+  let best: number | undefined;
+  for (const { index, ready } of agenda.passes)
+    if (Math.max(ready, free) <= first + READY_SLACK && (best === undefined || isHigher(agenda, index, best)))
+      best = index;
+  return best;
 };
 
 /** First cycle in which the first pass of a task could start: its activations, computed weights and chain operands are there. */
-export const readyCycle = (s: Scheduler, task: Task): number => {
+const readyCycle = (s: Scheduler, task: Task): number => {
   const { timing, mxm } = s.target;
   let cycle = timing.barrier;
   /** `lead`: cycles from the dispatch of the first row, at position 0, to the start of the first pass. */

@@ -6,27 +6,36 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import type { Pass, Task } from "../ir/plan.js";
+import { isTile, type Pass, type Task } from "../ir/plan.js";
 import { mxmQueue } from "../ir/program.js";
+import { positionIn } from "./repeats.js";
 import { endOf, NEVER } from "./resources.js";
 import { tryChain } from "./schedule-chain.js";
 import { ACCUMULATOR_BLOCK, type Half } from "./schedule-machine.js";
-import { isTile, rowsOfTile } from "./schedule-plan.js";
+import { newPlaced, type Placed } from "./schedule-placed.js";
+import { rowsOfTile, taskAt } from "./schedule-plan.js";
 import type { Flight, Piece } from "./schedule-ports.js";
 import { piecesOf, tryRead, waitFor } from "./schedule-read.js";
+import { tilesAlike } from "./schedule-repeat.js";
 import { otherHalf, type Scheduler } from "./schedule-state.js";
 import { emit, pickStreams, slide } from "./schedule-trial.js";
 import { tryWeights } from "./schedule-weights.js";
 
-export const placeTask = (s: Scheduler, task: Task): void => {
+/** `model`: a placement of the same task in an earlier instance of a repeat, whose choices are made again. */
+export const placeTask = (s: Scheduler, index: number, model: Placed | undefined): void => {
+  const task = taskAt(s.plan, index);
   const { timing } = s.target;
-  s.cursor++;
+  s.placed = newPlaced(index);
+  s.searched++;
+  s.model = model;
+  s.turn = positionIn(s.repeat, index)?.slot ?? index;
   if (task.passes.length === 0) {
     slide(s, task, timing.barrier, (at) => tryChain(s, task, at, -1));
     return;
   }
   const half = chooseHalf(s, task);
   const sums = chooseAccumulators(half, task);
+  let first = Number.POSITIVE_INFINITY;
   let at = Math.max(timing.barrier + timing.mxmInstall, sums.free - timing.mxmMultiply);
   for (const [index, pass] of task.passes.entries()) {
     const pieces = piecesOf(s, pass, pass.runs);
@@ -40,14 +49,19 @@ export const placeTask = (s: Scheduler, task: Task): void => {
     };
     const last = index === task.passes.length - 1;
     at = slide(s, task, at, (start) => (last ? tryLastPass(s, placed, start) : tryPass(s, placed, start, -1)));
+    first = Math.min(first, at);
     at += task.rows;
   }
-  for (let i = 0; i < sums.blocks; i++) half.accumulators[sums.block + i] = at + timing.mxmMultiply;
+  const until = at + timing.mxmMultiply;
+  for (let i = 0; i < sums.blocks; i++) half.accumulators[sums.block + i] = until;
+  s.placed.sums.push({ half, block: sums.block, blocks: sums.blocks, from: first + timing.mxmMultiply, until });
 };
 
 /** The hemisphere whose array is free first, weighed against loading weights into a second one, for which there must be room. */
 const chooseHalf = (s: Scheduler, task: Task): Half => {
   const [west, east] = s.halves;
+  const model = s.model?.sums[0]?.half;
+  if (model !== undefined) return model;
   return costOf(s, task, east) < costOf(s, task, west) ? east : west;
 };
 
@@ -56,9 +70,9 @@ const costOf = (s: Scheduler, task: Task, half: Half): number => {
   const other = s.tiles[otherHalf(s, half).side];
   let rows = 0;
   let missing = 0;
-  for (const { weights } of task.passes)
+  for (const [pass, { weights }] of task.passes.entries())
     if (isTile(weights) && !s.tiles[half.side].has(weights.key) && other.has(weights.key)) {
-      rows += rowsOfTile(weights);
+      rows += rowsOfTile(weights) * tilesAlike(s, weights, pass).length;
       missing++;
     }
   if (rows > 0 && rows > s.spareRows) return NEVER;

@@ -6,7 +6,7 @@
  */
 
 import type { Storage } from "../ir/plan.js";
-import { findRows, holdRows, type PairMemory } from "./memory.js";
+import { findUnused, holdRows, type PairMemory } from "./memory.js";
 import { type Half, memoriesOf, type PairGroup } from "./schedule-machine.js";
 import { type PanelRef, panelKey } from "./schedule-plan.js";
 import { chunksOf, type Copy, type Scheduler, sliceRowsOf } from "./schedule-state.js";
@@ -64,8 +64,8 @@ export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half:
   const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
   for (const pairs of pairChoices(s, half, storage, rivals)) {
     const memories = memoriesOf(half, pairs);
-    const address = findRows(s.target, memories, storage.rows, 0, "top");
-    if (address < 0) continue;
+    const [address] = findUnused(s.target, memories, storage.rows, 1);
+    if (address === undefined) continue;
     holdRows(memories, address, storage.rows);
     return { side: half.side, pairs, ways: 1, address, lastRead: 0 };
   }

@@ -3,7 +3,9 @@
  * one burst, which rows become weights. No time and no addresses: the same for every strategy.
  */
 
-import type { PackedTile, Pass, Plan, StorageId, Task } from "../ir/plan.js";
+import { invariant } from "../diagnostics.js";
+import { isTile, type PackedTile, type Pass, type Plan, type StorageId, type Task } from "../ir/plan.js";
+import { findRepeat, type Repeat } from "./repeats.js";
 
 /** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
 export const TILE_WAYS = 4;
@@ -23,16 +25,23 @@ export interface PlanFacts {
   readonly feeders: ReadonlySet<StorageId>;
   /** Storages whose rows are weights of some pass, and so lie interleaved. */
   readonly interleaved: ReadonlySet<StorageId>;
+  /** Tasks that are the same again and again. */
+  readonly repeat: Repeat | undefined;
+  /** Rows of slice pairs that one copy of each weight tile takes. */
+  readonly tileRows: number;
 }
 
-export const planFacts = (plan: Plan): PlanFacts => ({
-  readers: readersOf(plan),
-  rivals: rivalsOf(plan),
-  feeders: feedersOf(plan),
-  interleaved: interleavedIn(plan),
-});
-
-export const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in weights;
+export const planFacts = (plan: Plan): PlanFacts => {
+  const readers = readersOf(plan);
+  return {
+    readers,
+    rivals: rivalsOf(plan),
+    feeders: feedersOf(plan),
+    interleaved: interleavedIn(plan),
+    repeat: findRepeat(plan, readers),
+    tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0),
+  };
+};
 
 export const panelKey = ({ storage, panel }: PanelRef): string => `${storage}/${panel}`;
 
@@ -41,6 +50,12 @@ export const executionsOf = (tile: PackedTile): number => Math.ceil(Math.ceil(ti
 
 /** Rows of slice pairs that a copy of a tile takes. */
 export const rowsOfTile = (tile: PackedTile): number => executionsOf(tile) * TILE_WAYS;
+
+export const taskAt = ({ tasks }: Plan, index: number): Task => {
+  const task = tasks[index];
+  invariant(task !== undefined, "a task exists");
+  return task;
+};
 
 /** The tiles of a plan by key, each with the origin of the first task that multiplies by it. */
 export const distinctTiles = (plan: Plan): Map<string, { readonly tile: PackedTile; readonly origin: number }> => {

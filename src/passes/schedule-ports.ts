@@ -11,7 +11,9 @@ import type { Run } from "../ir/plan.js";
 import { memQueue } from "../ir/program.js";
 import { NEVER } from "./resources.js";
 import { bankOf, type Half, type Pair, pairAt } from "./schedule-machine.js";
-import type { Chunk, Copy, Scheduler } from "./schedule-state.js";
+import type { PanelRef } from "./schedule-plan.js";
+import type { Source } from "./schedule-placed.js";
+import { type Chunk, chunksOf, type Copy, type Scheduler } from "./schedule-state.js";
 import { emit } from "./schedule-trial.js";
 
 /** Vectors that one chunk of a panel gives to a burst. */
@@ -111,13 +113,13 @@ export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: Piec
 };
 
 /** Books the ports of a pair for a burst that reads from `cycle` on, and dispatches it if the trial is booked. */
-export const bookRead = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight): void => {
+export const bookRead = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, source: Source): void => {
   const pair = pairAt(flight.half, burst.pair);
   const span = spanOf(burst);
   s.figure.add(pair.read, cycle, span);
   s.figure.add(pair.readBank[bankOf(s.target, burst.address)], cycle, span);
   s.figure.add(pair.issue, cycle, 1);
-  s.onCommit.push(() => emitMemory(s, "read", burst, cycle, flight));
+  s.onCommit.push(() => emitMemory(s, "read", burst, cycle, flight, 0, source));
 };
 
 export const bookWrite = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, tap: () => number): void => {
@@ -136,29 +138,38 @@ const emitMemory = (
   burst: PairBurst,
   cycle: number,
   flight: Flight,
-  tap = 0,
+  tap: number,
+  source?: Source,
 ): void => {
   const { address, count, step, interval } = burst;
   const { half, stream, origin } = flight;
   for (const byte of [0, 1])
-    emit(s, memQueue(s.target, half.hemisphere, 2 * burst.pair + byte), cycle, {
-      op,
-      fields: { address, stream: stream + 2 * burst.stream + byte },
-      origin,
-      count,
-      step,
-      interval,
-      tap,
-    });
+    emit(
+      s,
+      memQueue(s.target, half.hemisphere, 2 * burst.pair + byte),
+      cycle,
+      { op, fields: { address, stream: stream + 2 * burst.stream + byte }, origin, count, step, interval, tap },
+      source,
+    );
 };
 
 /** Books all bursts of a flight that read a copy. */
-export const bookCopy = (s: Scheduler, copy: Copy, bursts: readonly PairBurst[], flight: Flight): void => {
+export const bookCopy = (
+  s: Scheduler,
+  panel: PanelRef,
+  { chunk }: Piece,
+  copy: Copy,
+  bursts: readonly PairBurst[],
+  flight: Flight,
+): void => {
+  const source = { ...panel, chunk: chunksOf(s, panel).indexOf(chunk), copy: chunk.copies.indexOf(copy) };
   for (const burst of bursts) {
     const cycle = dispatchOf(s, pairAt(flight.half, burst.pair), flight) + burst.delay;
-    bookRead(s, burst, cycle, flight);
+    bookRead(s, burst, cycle, flight, source);
     s.onCommit.push(() => {
-      copy.lastRead = Math.max(copy.lastRead, cycle + spanOf(burst));
+      const until = cycle + spanOf(burst);
+      copy.lastRead = Math.max(copy.lastRead, until);
+      s.placed.reads.push({ source, until });
     });
   }
 };

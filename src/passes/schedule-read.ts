@@ -7,13 +7,14 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import type { Run, Storage } from "../ir/plan.js";
-import { findRows } from "./memory.js";
+import type { Run, Storage, StorageId } from "../ir/plan.js";
+import { findUnused } from "./memory.js";
 import { NEVER } from "./resources.js";
 import { memoriesOf } from "./schedule-machine.js";
 import { hold, pairChoices, rivalPairs } from "./schedule-place.js";
 import type { PanelRef } from "./schedule-plan.js";
 import { bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "./schedule-ports.js";
+import { storagesAlike } from "./schedule-repeat.js";
 import { noRoom } from "./schedule-room.js";
 import { chunksOf, type Copy, type Scheduler, sliceRowsOf, storageOf } from "./schedule-state.js";
 
@@ -77,7 +78,7 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
     const bursts = burstsOf(copy, run);
     const delay = tryPorts(s, bursts, piece, flight);
     if (delay === 0) {
-      bookCopy(s, copy, bursts, flight);
+      bookCopy(s, panel, piece, copy, bursts, flight);
       return 0;
     }
     best = Math.min(best, delay);
@@ -97,18 +98,20 @@ const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight)
   const { chunk } = piece;
   const storage = storageOf(s, panel.storage);
   const run = { row: piece.row - chunk.row, step: piece.step, count: piece.count };
+  const alike = storagesAlike(s, storage.id);
   let best = NEVER;
   let room = false;
   for (const pairs of pairChoices(s, half, storage, rivalPairs(s, panel, half))) {
-    const address = findRows(s.target, memoriesOf(half, pairs), chunk.rows, 0, "top");
-    if (address < 0) continue;
+    const addresses = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, alike.length);
+    const [address] = addresses;
+    if (address === undefined) continue;
     room = true;
     const copy: Copy = { side: half.side, pairs, ways: 1, address, lastRead: 0 };
     const bursts = burstsOf(copy, run);
     const delay = tryPorts(s, bursts, piece, flight);
     if (delay === 0) {
-      addCopy(s, panel, piece, copy, flight);
-      bookCopy(s, copy, bursts, flight);
+      addCopy(s, panel, piece, copy, alike, addresses);
+      bookCopy(s, panel, piece, copy, bursts, flight);
       return 0;
     }
     best = Math.min(best, delay);
@@ -116,17 +119,24 @@ const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight)
   return room ? best : noRoom(s, storage.name, sliceRowsOf(storage, chunk.rows));
 };
 
+/** Places rows of a constant, and those of its counterparts right behind them. */
 const addCopy = (
   s: Scheduler,
-  { storage: id, panel }: PanelRef,
+  { panel, storage: own }: PanelRef,
   { chunk }: Piece,
   copy: Copy,
-  { half }: Flight,
+  alike: readonly StorageId[],
+  addresses: readonly number[],
 ): void => {
-  const storage = storageOf(s, id);
-  hold(s, memoriesOf(half, copy.pairs), copy.address, chunk.rows);
-  chunk.copies.push(copy);
-  s.onAbort.push(() => chunk.copies.splice(chunk.copies.indexOf(copy), 1));
-  if (storage.kind === "constant")
-    s.onCommit.push(() => s.constants.addRows(storage, panel, chunk, half.hemisphere, copy));
+  const { row, rows } = chunk;
+  const half = s.halves[copy.side];
+  for (const address of addresses) hold(s, memoriesOf(half, copy.pairs), address, rows);
+  for (const [later, id] of alike.entries()) {
+    const storage = storageOf(s, id);
+    const place = later === 0 ? copy : { ...copy, address: addresses[later] ?? -1 };
+    const copies = chunksOf(s, { storage: id, panel }).find((other) => other.row === row)?.copies;
+    invariant(copies !== undefined && (id === own || storage.rows >= row + rows), "counterparts have the same chunks");
+    copies.push(place);
+    s.onAbort.push(() => copies.splice(copies.indexOf(place), 1));
+  }
 };

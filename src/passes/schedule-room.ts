@@ -7,10 +7,10 @@
  */
 
 import { fail } from "../diagnostics.js";
-import type { Plan, Run, Storage } from "../ir/plan.js";
+import { isTile, type Plan, type Run, type Storage } from "../ir/plan.js";
 import { sramBytes, type Target } from "../ir/target.js";
-import { distinctTiles, isTile, rowsOfTile } from "./schedule-plan.js";
-import { CONSTANT_ROWS, homesOf, type Scheduler, sliceRowsOf } from "./schedule-state.js";
+import { distinctTiles, rowsOfTile } from "./schedule-plan.js";
+import { CONSTANT_ROWS, type Scheduler, sliceRowsOf } from "./schedule-state.js";
 
 const LARGEST = 3;
 
@@ -41,7 +41,9 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
   const constants = constantRows(plan);
   for (const storage of plan.storages) {
     const edge = storage.kind === "input" || storage.output;
-    const rows = edge ? storage.rows * storage.panels * homesOf(storage).length : (constants.get(storage.id) ?? 0);
+    const rows = edge
+      ? storage.rows * storage.panels * (storage.bothHemispheres ? 2 : 1)
+      : (constants.get(storage.id) ?? 0);
     add(nameOf(plan, storage), sliceRowsOf(storage, rows));
   }
   return parts;

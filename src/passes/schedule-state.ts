@@ -9,11 +9,12 @@ import { invariant } from "../diagnostics.js";
 import type { AluOp, Plan, Storage, StorageId } from "../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
-import { type ConstantBlocks, constantBlocks } from "./constant-blocks.js";
+import { storageSlot } from "./repeats.js";
 import { Figure, type Timeline, timelines } from "./resources.js";
+import { newPlaced, type Placed } from "./schedule-placed.js";
 import type { TimedChain } from "./schedule-chain-timing.js";
 import { type Half, newHalf, type PairGroup, type Side } from "./schedule-machine.js";
-import { distinctTiles, type PanelRef, type PlanFacts, planFacts, rowsOfTile } from "./schedule-plan.js";
+import type { PanelRef, PlanFacts } from "./schedule-plan.js";
 
 /** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
 export const CONSTANT_ROWS = 256;
@@ -57,11 +58,14 @@ export interface Strategy {
   readonly nearWeights: number;
   /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
   readonly duplicates: number;
+  /** The instance of a repeat whose choices all later ones repeat; NEVER if none. */
+  readonly model: number;
 }
 
 export interface Scheduler extends PlanFacts {
   readonly plan: Plan;
   readonly target: Target;
+  readonly strategy: Strategy;
   readonly halves: readonly [Half, Half];
   readonly alus: readonly Timeline[];
   /** By storage and panel. */
@@ -70,39 +74,49 @@ export interface Scheduler extends PlanFacts {
   readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
   /** Chains that were timed before: tasks that differ in their rows alone share their operations. */
   readonly chains: Map<readonly AluOp[], TimedChain>;
+  /** What placing the present task has changed so far. */
+  placed: Placed;
+  /** Placed of the same task in an earlier instance, whose choices are made again. */
+  model: Placed | undefined;
   readonly queues: TimedInstruction[][];
-  readonly constants: ConstantBlocks;
   readonly figure: Figure;
   /** What to do if the figure is booked, and what to undo if it is not. */
   readonly onCommit: (() => void)[];
   readonly onAbort: (() => void)[];
-  /** Turns with every choice, so that work spreads over slices and hemispheres. */
+  /** Where choices begin, so that work spreads over slices and hemispheres: it turns with every choice of a trial, from `turn` on. */
   cursor: number;
+  turn: number;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
+  /** Tasks for which a place was searched, and not taken from another instance. */
+  searched: number;
   /** The storage for whose rows the present trial found no room, if it did not. */
   starved: Storage | undefined;
 }
 
-export const newScheduler = (plan: Plan, target: Target, strategy: Strategy): Scheduler => {
+export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): Scheduler => {
   const pairRows = 4 * Math.floor(target.slices / 2) * target.rowsPerBank;
-  const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0);
   return {
-    ...planFacts(plan),
+    ...facts,
+    readers: facts.readers.slice(),
     plan,
     target,
+    strategy,
     halves: [newHalf(target, 0), newHalf(target, 1)],
     alus: timelines(target.alus),
     chunks: plan.storages.map((storage) => Array.from({ length: storage.panels }, () => firstChunks(storage))),
     tiles: [new Map(), new Map()],
     chains: new Map(),
+    placed: newPlaced(-1),
+    model: undefined,
     queues: Array.from({ length: queueCount(target) }, () => []),
-    constants: constantBlocks(target),
     figure: new Figure(),
     onCommit: [],
     onAbort: [],
     cursor: 0,
-    spareRows: strategy.duplicates * pairRows - tileRows,
+    turn: 0,
+    spareRows: strategy.duplicates * pairRows - facts.tileRows,
+    searched: 0,
     starved: undefined,
   };
 };
@@ -138,5 +152,5 @@ export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => (dtype ===
 export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
 
 /** Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across blocks. */
-export const homesOf = ({ id, bothHemispheres }: Pick<Storage, "id" | "bothHemispheres">): readonly Side[] =>
-  bothHemispheres ? [0, 1] : [id % 2 === 0 ? 0 : 1];
+export const homesOf = (s: Scheduler, { id, bothHemispheres }: Storage): readonly Side[] =>
+  bothHemispheres ? [0, 1] : [storageSlot(s.repeat, id) % 2 === 0 ? 0 : 1];

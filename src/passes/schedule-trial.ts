@@ -11,18 +11,23 @@ import type { Task } from "../ir/plan.js";
 import type { TimedInstruction } from "../ir/program.js";
 import { NEVER, type Timeline } from "./resources.js";
 import { type Half, lineAt, streamNumber } from "./schedule-machine.js";
+import type { Source } from "./schedule-placed.js";
 import { noRoom } from "./schedule-room.js";
 import { TILE_WAYS } from "./schedule-plan.js";
 import { otherHalf, type Scheduler, sliceRowsOf } from "./schedule-state.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;
+/** It is worth so many trials to do as the model did: then all that follows can, too. */
+const MODEL_TRIES = 64;
 
 /** Repeats a trial, later and later, until it fits, and books it there. */
 export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number) => number): number => {
   let at = from;
   for (let tries = 0; tries < TRIES && at < NEVER; tries++) {
     s.starved = undefined;
+    s.cursor = s.turn;
+    if (tries === MODEL_TRIES) s.model = undefined;
     const delay = trial(at);
     if (delay === 0) {
       commit(s);
@@ -64,8 +69,8 @@ export const rollback = ({ figure, onCommit, onAbort }: Scheduler, mark: Mark): 
   figure.truncate(mark.figure);
 };
 
-const commit = ({ figure, onCommit, onAbort }: Scheduler): void => {
-  figure.commit();
+const commit = ({ figure, onCommit, onAbort, placed }: Scheduler): void => {
+  figure.commit(placed);
   for (const action of onCommit) action();
   onCommit.length = 0;
   onAbort.length = 0;
@@ -85,10 +90,12 @@ export interface Dispatch {
   readonly tap?: number;
 }
 
-export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispatch): void => {
+export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispatch, source?: Source): void => {
   const { op, fields, origin, count = 1, step = 0, interval = 1, tap = 0 } = dispatch;
   const burst = count === 1 ? { interval: 1, step: 0 } : { interval, step };
-  s.queues[queue]?.push({ cycle, op, fields, count, ...burst, tap, origin });
+  const instruction = { cycle, op, fields, count, ...burst, tap, origin };
+  s.queues[queue]?.push(instruction);
+  s.placed.dispatched.push({ queue, instruction, source });
 };
 
 /**

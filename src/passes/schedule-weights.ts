@@ -6,16 +6,18 @@
  * Weights that are computed are schedule-loads.ts.
  */
 
+import { invariant } from "../diagnostics.js";
 import { halfLanes } from "../ir/target.js";
-import type { PackedTile, Pass, Task } from "../ir/plan.js";
+import { isTile, type PackedTile, type Pass, type Task } from "../ir/plan.js";
 import { mxmQueue } from "../ir/program.js";
-import { findRows } from "./memory.js";
+import { findUnused } from "./memory.js";
 import { fitBefore, lastEndBefore, NEVER } from "./resources.js";
 import { type Load, tryLoads } from "./schedule-loads.js";
 import { bankOf, memoriesOf, pairAt } from "./schedule-machine.js";
 import { hold, pairsOf } from "./schedule-place.js";
-import { executionsOf, isTile, rowsOfTile, TILE_WAYS } from "./schedule-plan.js";
+import { executionsOf, rowsOfTile, TILE_WAYS } from "./schedule-plan.js";
 import { bookRead, dispatchOf, type Flight } from "./schedule-ports.js";
+import { tilesAlike } from "./schedule-repeat.js";
 import { noRoom } from "./schedule-room.js";
 import { otherHalf, type Scheduler, type TilePlace } from "./schedule-state.js";
 import { emit, markOf, pickStreams, rollback } from "./schedule-trial.js";
@@ -31,7 +33,8 @@ export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): nu
   const earliest = Math.max(lastEndBefore(buffer, load.install), s.target.timing.barrier);
   const { weights } = pass;
   if (!isTile(weights)) return tryLoads(s, weights, load, earliest);
-  return tryTile(s, weights, { ...load, neighbours: neighboursOf(task, pass) }, earliest);
+  const index = task.passes.indexOf(pass);
+  return tryTile(s, weights, { ...load, pass: index, neighbours: neighboursOf(task, pass) }, earliest);
 };
 
 /** A pass and the one that, most likely, computes while its weights load: neither's activations should lie with the weights. */
@@ -41,6 +44,8 @@ const neighboursOf = (task: Task, pass: Pass): Pass[] => {
 };
 
 interface TileLoad extends Load {
+  /** Number of the pass in its task. */
+  readonly pass: number;
   readonly neighbours: readonly Pass[];
 }
 
@@ -64,7 +69,8 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   const stream = pickStreams(s, { half, use: "weights", width: TILE_WAYS, diagonal, length: executions });
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
   const known = s.tiles[half.side].get(tile.key);
-  const place = stream < 0 ? undefined : (known ?? newTilePlace(s, tile, load, flight));
+  const places = stream < 0 ? undefined : known !== undefined ? [known] : newTilePlace(s, tile, load, flight);
+  const place = places?.[0];
   if (place === undefined) {
     rollback(s, mark);
     return 2;
@@ -74,8 +80,8 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
     rollback(s, mark);
     return known === undefined ? 1 : lead;
   }
-  if (known === undefined) holdTile(s, tile, place, load);
-  bookTile(s, place, executions, flight);
+  if (known === undefined) holdTile(s, tile, places ?? [], load);
+  bookTile(s, place, executions, flight, load.pass);
   emitTile(s, executions, start, stream, load);
   return 0;
 };
@@ -100,28 +106,28 @@ const leadOf = (s: Scheduler, { pairs, addresses }: TilePlace, executions: numbe
 };
 
 /** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
-const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): TilePlace | undefined => {
+const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): TilePlace[] | undefined => {
   const { half } = load;
   const executions = executionsOf(tile);
+  const alike = tilesAlike(s, tile, load.pass);
   const pairs: number[] = [];
-  const addresses: number[] = [];
-  let room = 0;
+  const addresses: (readonly number[])[] = [];
+  const rowsIn = (index: number): readonly number[] =>
+    findUnused(s.target, [pairAt(half, index).memory], executions, alike.length);
   for (const index of emptiestFirst(s, load)) {
     const pair = pairAt(half, index);
-    const address = findRows(s.target, [pair.memory], executions, 0, "top");
-    if (address < 0) continue;
-    room++;
     const cycle = dispatchOf(s, pair, flight);
-    if (
-      !s.figure.free(pair.read, cycle, executions) ||
-      !s.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions) ||
-      !s.figure.free(pair.issue, cycle, 1)
-    )
-      continue;
+    if (!s.figure.free(pair.read, cycle, executions) || !s.figure.free(pair.issue, cycle, 1)) continue;
+    const rows = rowsIn(index);
+    const [address] = rows;
+    if (address === undefined) continue;
+    if (!s.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
     pairs.push(index);
-    addresses.push(address);
-    if (pairs.length === TILE_WAYS) return { pairs, addresses };
+    addresses.push(rows);
+    if (pairs.length === TILE_WAYS)
+      return alike.map((_, later) => ({ pairs, addresses: addresses.map((list) => list[later] ?? -1) }));
   }
+  const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
   if (room < TILE_WAYS) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile));
   return undefined;
 };
@@ -140,18 +146,29 @@ const emptiestFirst = (s: Scheduler, { half, neighbours }: TileLoad): number[] =
   return rank.map(({ index }) => index);
 };
 
-const holdTile = (s: Scheduler, tile: PackedTile, place: TilePlace, { half }: TileLoad): void => {
+const holdTile = (s: Scheduler, tile: PackedTile, places: readonly TilePlace[], { half, pass }: TileLoad): void => {
   const executions = executionsOf(tile);
-  for (const [way, pair] of place.pairs.entries())
-    hold(s, memoriesOf(half, [pair]), place.addresses[way] ?? 0, executions);
+  const alike = tilesAlike(s, tile, pass);
+  for (const place of places)
+    for (const [way, pair] of place.pairs.entries())
+      hold(s, memoriesOf(half, [pair]), place.addresses[way] ?? 0, executions);
   s.onCommit.push(() => {
-    if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile);
-    s.tiles[half.side].set(tile.key, place);
-    s.constants.addTile(tile, half.hemisphere, place, executions, TILE_WAYS);
+    for (const [later, each] of alike.entries()) {
+      const its = places[later];
+      invariant(its !== undefined, "every counterpart has a place");
+      if (s.tiles[otherHalf(s, half).side].has(each.key)) s.spareRows -= rowsOfTile(each);
+      s.tiles[half.side].set(each.key, its);
+    }
   });
 };
 
-const bookTile = (s: Scheduler, { pairs, addresses }: TilePlace, executions: number, flight: Flight): void => {
+const bookTile = (
+  s: Scheduler,
+  { pairs, addresses }: TilePlace,
+  executions: number,
+  flight: Flight,
+  pass: number,
+): void => {
   for (const [way, pair] of pairs.entries()) {
     const burst = {
       pair,
@@ -162,7 +179,8 @@ const bookTile = (s: Scheduler, { pairs, addresses }: TilePlace, executions: num
       step: 1,
       stream: way,
     };
-    bookRead(s, burst, dispatchOf(s, pairAt(flight.half, pair), flight), flight);
+    const source = { side: flight.half.side, pass, way };
+    bookRead(s, burst, dispatchOf(s, pairAt(flight.half, pair), flight), flight, source);
   }
 };
 

@@ -27,7 +27,7 @@ export const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: nu
   const streams: number[] = [];
   const copies: Written[] = [];
   let best = NEVER;
-  for (const side of homesOf(storage)) {
+  for (const side of homesOf(s, storage)) {
     const half = s.halves[side];
     const written = tryWriteHalf(s, { task, output, storage, half, given });
     if (typeof written === "number") {
@@ -37,14 +37,16 @@ export const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: nu
     streams.push(written.stream);
     copies.push(...written.copies);
   }
-  if (streams.length < homesOf(storage).length) return best;
+  if (streams.length < homesOf(s, storage).length) return best;
   const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
   const ready = given + outermost + s.target.timing.memWrite;
   s.onCommit.push(() => {
     // Rows of one piece (outputs) have as many chunks as blocks of rows were written, all in one place.
     const shift = storage.output ? output.row : 0;
     const placed = copies.map(({ copy }) => (shift === 0 ? copy : { ...copy, address: copy.address + shift }));
-    chunks.push({ row: output.row, rows: task.rows, ready, copies: placed });
+    const chunk = { row: output.row, rows: task.rows, ready, copies: placed };
+    chunks.push(chunk);
+    s.placed.chunks.push({ panel: output, chunk, given });
   });
   return streams;
 };
@@ -91,15 +93,44 @@ const tryWriteHalf = (s: Scheduler, result: Result): { stream: number; copies: W
 
 /** Writes one copy. `other`: a copy of the same rows in this hemisphere, which must lie in other slices. */
 const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | undefined): Written | number => {
+  const model = modelCopy(s, result, other);
+  if (model !== undefined) {
+    const written = tryPlaces(s, result, flight, {
+      groups: [model.pairs],
+      banks: [bankOf(s.target, model.address)],
+      ways: model.ways,
+    });
+    if (written !== NEVER) return written;
+  }
+  const places = placesFor(s, result, other);
+  const written = tryPlaces(s, result, flight, places);
+  if (written === NEVER) {
+    if (other === undefined) s.starved = result.storage;
+    return WAIT_FOR_ROOM;
+  }
+  return written;
+};
+
+/** The copy that the model made in the place of this one. */
+const modelCopy = (
+  s: Scheduler,
+  { task, output, half, storage }: Result,
+  other: Written | undefined,
+): Copy | undefined => {
+  if (storage.output) return undefined;
+  const written = s.model?.chunks[task.outputs.indexOf(output)]?.chunk.copies ?? [];
+  const copy = written.filter(({ side }) => side === half.side)[other === undefined ? 0 : 1];
+  if (copy === undefined) return undefined;
+  const rivals = rivalPairs(s, output, half);
+  return copy.pairs.some((pair) => rivals.has(pair) || other?.copy.pairs.includes(pair)) ? undefined : copy;
+};
+
+/** Writes a copy to the first of some places that can take it. Returns a delay if none can, NEVER if none has room. */
+const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places): Written | number => {
   const { task, output, storage, half, given } = result;
-  // What the host reads has its place already.
-  const own = storage.output ? chunksOf(s, output)[0]?.copies.find((copy) => copy.side === half.side) : undefined;
-  const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
-  const { groups, banks } = own === undefined ? groupsFor(s, result, ways, other) : ownGroup(own);
+  const { groups, banks, ways, own } = places;
   let best = NEVER;
-  let room = false;
   for (const pairs of groups) {
-    if (other?.copy.pairs.some((pair) => pairs.includes(pair))) continue;
     const positions = pairs.map((index) => pairAt(half, index).position);
     for (const bank of banks) {
       // Rows must be free from the first cycle in which any of the slices is written.
@@ -107,7 +138,6 @@ const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | 
       const address =
         own?.address ?? findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), cycle, bank);
       if (address < 0) continue;
-      room = true;
       const first = storage.output ? address + output.row : address;
       const bursts = burstsOf({ pairs, ways, address: first }, { row: 0, step: 1, count: task.rows });
       const delay = writeDelay(s, bursts, flight);
@@ -123,33 +153,44 @@ const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | 
       return written;
     }
   }
-  if (room) return best;
-  if (other === undefined) s.starved = storage;
-  return WAIT_FOR_ROOM;
+  return best;
 };
 
-interface Groups {
+interface Places {
   /** Pairs, and the two halves of their rows, in the order in which they are tried. */
   readonly groups: readonly PairGroup[];
   readonly banks: readonly (0 | 1)[];
+  readonly ways: number;
+  /** Where an output lies. */
+  readonly own?: Copy | undefined;
 }
 
-const ownGroup = ({ pairs }: Copy): Groups => ({ groups: [pairs], banks: [0, 1] });
+const placesFor = (s: Scheduler, result: Result, other: Written | undefined): Places => {
+  const { task, output, storage, half } = result;
+  // What the host reads has its place already.
+  const own = storage.output ? chunksOf(s, output)[0]?.copies.find((copy) => copy.side === half.side) : undefined;
+  const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
+  const places =
+    own === undefined ? newPlaces(s, result, ways, other) : { groups: [own.pairs], banks: [0, 1] as const, ways, own };
+  if (other === undefined) return places;
+  return { ...places, groups: places.groups.filter((pairs) => !other.copy.pairs.some((pair) => pairs.includes(pair))) };
+};
 
-const groupsFor = (
+const newPlaces = (
   s: Scheduler,
   { output, storage, half }: Result,
   ways: number,
   other: Written | undefined,
-): Groups => {
+): Places => {
   const rivals = rivalPairs(s, output, half);
   const choices = pairChoices(s, half, storage, rivals);
-  if (ways > 1) return { groups: waysOf(half, choices, ways), banks: [0, 1] };
+  if (ways > 1) return { groups: waysOf(half, choices, ways), banks: [0, 1], ways };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
   const last = copies[other === undefined ? 0 : 1]?.pairs;
   const banks = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
-  return { groups: last === undefined || last.some((pair) => rivals.has(pair)) ? choices : [last, ...choices], banks };
+  const groups = last === undefined || last.some((pair) => rivals.has(pair)) ? choices : [last, ...choices];
+  return { groups, banks, ways };
 };
 
 /** Groups of `ways` different pairs, in the order of the choices. */

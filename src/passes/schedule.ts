@@ -13,95 +13,150 @@
  *   schedule-trial    sliding, streams, dispatch    schedule-write   and what it writes
  *   schedule-place    rows for a panel              schedule-read    rows onto streams, by
  *   schedule-edge     inputs and outputs            schedule-ports   bursts of slice pairs
- *   resources, memory interval sets, rows of SRAM
+ *   resources, memory interval sets, rows of SRAM   schedule-repeat  instances that are alike (repeats,
+ *   constant-blocks   bytes of constants            schedule-placed    what placing a task changed)
  */
 
 import { CompileError, invariant } from "../diagnostics.js";
 import type { Plan, Task } from "../ir/plan.js";
-import { chipCycles, type Program } from "../ir/program.js";
+import { chipCycles, type ConstantBlock, type Program } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
+import { constantBlocks } from "./constant-blocks.js";
 import { releaseRows } from "./memory.js";
+import { NEVER } from "./resources.js";
 import { bind, placeEdge } from "./schedule-edge.js";
 import { memoriesOf } from "./schedule-machine.js";
-import { orderTasks, readyCycle, takeEarliest, takeHighest, type Waiting } from "./schedule-order.js";
+import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./schedule-order.js";
+import type { Placed } from "./schedule-placed.js";
 import { placeTask } from "./schedule-pass.js";
-import { readsOf } from "./schedule-plan.js";
+import { distinctTiles, executionsOf, planFacts, readsOf, taskAt, TILE_WAYS } from "./schedule-plan.js";
+import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./schedule-repeat.js";
 import { checkRoom } from "./schedule-room.js";
 import { type Copy, newScheduler, type Scheduler, type Strategy, storageOf } from "./schedule-state.js";
 
 const STRATEGIES: readonly Strategy[] = [
-  { stagger: 2000, nearWeights: 2000, duplicates: 0.88 },
-  { stagger: 1000, nearWeights: 3000, duplicates: 0.88 },
-  { stagger: 0, nearWeights: 0, duplicates: 0.88 },
-  // When nothing else fits: no constant is in both hemispheres.
-  { stagger: 0, nearWeights: 0, duplicates: 0 },
+  { stagger: 1500, nearWeights: 2000, duplicates: 0.84, model: 1 },
+  { stagger: 1000, nearWeights: 3000, duplicates: 0.84, model: 2 },
+  { stagger: 2000, nearWeights: 2000, duplicates: 0.88, model: 3 },
+  { stagger: 0, nearWeights: 0, duplicates: 0.84, model: 0 },
 ];
-/** Long programs are scheduled fewer times: about so many tasks are placed in all. */
-const TASKS_IN_ALL = 4_000;
+/** When nothing else fits: no constant is in both hemispheres. */
+const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER };
+/** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
+const TASKS_IN_ALL = 3_500;
 
 export const schedule = (plan: Plan, target: Target): Program => {
   checkRoom(plan, target);
-  const lastResort = STRATEGIES.length - 1;
-  const wanted = Math.max(1, Math.min(lastResort, Math.floor(TASKS_IN_ALL / plan.tasks.length)));
-  const programs: Program[] = [];
-  const refusals: CompileError[] = [];
-  for (const [index, strategy] of STRATEGIES.entries()) {
-    if (programs.length === wanted || (index === lastResort && programs.length > 0)) break;
-    const result = attempt(plan, target, strategy);
-    if (result instanceof CompileError) refusals.push(result);
-    else programs.push(result);
+  const facts = planFacts(plan);
+  const order = orderOf(plan, target);
+  const begun: Begun[] = [];
+  let tasks = 0;
+  for (const strategy of STRATEGIES) {
+    const next = attempt(() => begin(newScheduler(plan, target, facts, strategy), order));
+    if (next !== undefined) begun.push(next);
+    tasks += next?.s.searched ?? 0;
+    if (tasks >= TASKS_IN_ALL) break;
   }
-  const [first, ...others] = programs;
-  if (first !== undefined) return others.reduce((best, next) => (cyclesOf(next) < cyclesOf(best) ? next : best), first);
-  // The last refusal is that of the most frugal strategy.
-  const last = refusals[refusals.length - 1];
-  invariant(last !== undefined, "a plan has a program, or a reason why not");
-  throw last;
+  for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
+    const done = attempt(() => complete(one));
+    if (done !== undefined) return programOf(done);
+  }
+  return programOf(complete(begin(newScheduler(plan, target, facts, FRUGAL), order)));
 };
 
-const cyclesOf = (program: Program): number => program.entries[0]?.cycles[0] ?? 0;
-
-/** One schedule, or why there is none by this strategy. */
-const attempt = (plan: Plan, target: Target, strategy: Strategy): Program | CompileError => {
+/** Undefined if a strategy leaves no room for something. */
+const attempt = <T>(step: () => T): T | undefined => {
   try {
-    return scheduleBy(plan, target, strategy);
+    return step();
   } catch (error) {
-    if (error instanceof CompileError) return error;
+    if (error instanceof CompileError) return undefined;
     throw error;
   }
 };
 
-const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
-  const s = newScheduler(plan, target, strategy);
+/** A schedule as far as places must be searched; complete, if there is no repeat. */
+interface Begun {
+  readonly s: Scheduler;
+  readonly agenda: Agenda;
+  /** An instance that later ones can copy, each as many cycles after the one before. */
+  readonly instance: Instance | undefined;
+  /** Of the program in the end, though the last layers may take some more or less. */
+  readonly cycles: number;
+}
+
+interface Instance {
+  readonly placed: readonly Placed[];
+  readonly cycles: number;
+}
+
+const begin = (s: Scheduler, order: Order): Begun => {
+  const { plan, repeat, strategy } = s;
   for (const storage of plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
-  const { heights, consumers, waiting } = orderTasks(plan, target, strategy);
-  // Tasks whose producers are placed: those without an MXM pass go to their place at once, the others compete for the arrays.
-  const chains: number[] = [];
-  const passes: Waiting[] = [];
-  const ready = (index: number, task: Task): void => {
-    if (task.passes.length === 0) chains.push(index);
-    else passes.push({ index, height: heights[index] ?? 0, ready: readyCycle(s, task) });
-  };
-  for (const [index, task] of plan.tasks.entries()) if (waiting[index] === 0) ready(index, task);
-  for (let placed = 0; placed < plan.tasks.length; placed++) {
-    const index = takeHighest(chains, heights) ?? takeEarliest(s, passes);
-    invariant(index !== undefined, "tasks form no cycle");
-    const task = taskAt(plan, index);
-    placeTask(s, task);
-    release(s, task);
-    for (const next of consumers[index] ?? []) {
-      const left = (waiting[next] ?? 0) - 1;
-      waiting[next] = left;
-      if (left === 0) ready(next, taskAt(plan, next));
-    }
+  const agenda = newAgenda(s, order);
+  // What is placed of the model, and early of the instances after it.
+  const placed: Placed[] = [];
+  for (let next = nextTask(s, agenda); next !== undefined; next = nextTask(s, agenda)) {
+    const task = place(s, agenda, next);
+    if (instanceOf(s, next) < strategy.model) continue;
+    placed.push(task);
+    const instance = isModelDone(s, placed) ? repeatModel(s, agenda, placed) : undefined;
+    if (repeat === undefined || instance === undefined) continue;
+    const left = repeat.count - 1 - instanceOf(s, instance.placed[0]?.task ?? -1);
+    return { s, agenda, instance, cycles: chipCycles(s.target, s.queues) + left * instance.cycles };
   }
-  return finish(s);
+  return { s, agenda, instance: undefined, cycles: chipCycles(s.target, s.queues) };
 };
 
-const taskAt = (plan: Plan, index: number): Task => {
-  const task = plan.tasks[index];
-  invariant(task !== undefined, "a task exists");
-  return task;
+const complete = ({ s, agenda, instance }: Begun): Scheduler => {
+  if (instance !== undefined) placeCopies(s, agenda, instance);
+  for (let next = nextTask(s, agenda); next !== undefined; next = nextTask(s, agenda)) place(s, agenda, next);
+  invariant(
+    agenda.waiting.every((left) => left < 0),
+    "tasks form no cycle",
+  );
+  return s;
+};
+
+/** Searches a place for a task; by the choices of the model, if there is one. */
+const place = (s: Scheduler, agenda: Agenda, index: number, model?: Placed): Placed => {
+  placeTask(s, index, model);
+  settle(s, agenda, index);
+  return s.placed;
+};
+
+const settle = (s: Scheduler, agenda: Agenda, index: number): void => {
+  release(s, taskAt(s.plan, index));
+  markPlaced(s, agenda, index);
+};
+
+/** Places instances behind the model by its choices, until they do not differ in anything but time; undefined if they always do. */
+const repeatModel = (s: Scheduler, agenda: Agenda, earlier: readonly Placed[]): Instance | undefined => {
+  // Some tasks of later instances had their place before the last one of the model.
+  const early = new Map(earlier.map((placed) => [placed.task, placed]));
+  let models = earlier.filter(({ task }) => instanceOf(s, task) === s.strategy.model);
+  for (;;) {
+    const placed: Placed[] = [];
+    for (const model of models) {
+      const index = laterTask(s, model.task, 1);
+      if (index === undefined) return undefined;
+      const known = early.get(index);
+      if (known === undefined && !isNext(agenda, index)) return undefined;
+      placed.push(known ?? place(s, agenda, index, model));
+    }
+    const cycles = distanceOf(models, placed);
+    if (cycles !== undefined) return { placed, cycles };
+    models = placed;
+  }
+};
+
+/** Places one instance after another as the one before, as long as it fits. */
+const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance): void => {
+  for (let later = 1; ; later++)
+    for (const model of placed) {
+      const index = laterTask(s, model.task, later);
+      if (index === undefined || !isNext(agenda, index) || !placeAgain(s, model, index, later * cycles)) return;
+      settle(s, agenda, index);
+    }
 };
 
 /** Rows that no later task reads are free after their last read. */
@@ -121,7 +176,7 @@ const releaseCopy = (s: Scheduler, { side, pairs, ways, address, lastRead }: Cop
   releaseRows(memoriesOf(s.halves[side], pairs), address, Math.ceil(rows / ways), from);
 };
 
-const finish = (s: Scheduler): Program => {
+const programOf = (s: Scheduler): Program => {
   const { plan, target } = s;
   const inputs = plan.inputs.map((binding) => bind(s, binding));
   const outputs = plan.outputs.map((binding) => bind(s, binding));
@@ -129,10 +184,30 @@ const finish = (s: Scheduler): Program => {
   return {
     target,
     name: plan.name,
-    chips: [{ queues, constants: s.constants.finish(), maps: plan.maps }],
+    chips: [{ queues, constants: constantsOf(s), maps: plan.maps }],
     links: [],
     entries: [{ name: "main", inputs, outputs, cycles: [chipCycles(target, queues)] }],
     origins: plan.origins,
     macs: plan.macs,
   };
+};
+
+/** What lies in SRAM before cycle 0: every copy of every tile, and of the rows of constants that are read. */
+const constantsOf = (s: Scheduler): ConstantBlock[] => {
+  const blocks = constantBlocks(s.target);
+  const tiles = distinctTiles(s.plan);
+  for (const { side, hemisphere } of s.halves)
+    for (const [key, place] of s.tiles[side]) {
+      const tile = tiles.get(key)?.tile;
+      invariant(tile !== undefined, "a tile that has a place is in the plan");
+      blocks.addTile(tile, hemisphere, place, executionsOf(tile), TILE_WAYS);
+    }
+  for (const storage of s.plan.storages)
+    if (storage.kind === "constant")
+      for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries())
+        for (const chunk of chunks)
+          if (chunk.rows > 0)
+            for (const copy of chunk.copies)
+              blocks.addRows(storage, panel, chunk, s.halves[copy.side].hemisphere, copy);
+  return blocks.finish();
 };

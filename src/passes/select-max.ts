@@ -116,9 +116,12 @@ const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: n
       .filter((shift) => shift < n)
       .map((shift) => Math.min(shift, n - width));
     const ops = MAXIMA[shifts.length] ?? [];
+    const maps = Array.from({ length: space.panels }, (_, panel) =>
+      shifts.map((shift) => mapId(s, rotation(s.target, starts, panel, n, shift))),
+    );
     const step: Chain = (panel, row, rows) => {
       const leaf = leafOf(source, fit, panel, row, rows);
-      const rotated = shifts.map((shift) => ({ ...leaf, map: mapId(s, rotation(s.target, starts, panel, n, shift)) }));
+      const rotated = (maps[panel] ?? []).map((map) => ({ ...leaf, map }));
       return { ops, leaves: [leaf, ...rotated] };
     };
     pushChain(s, space, step, storage, originOf(s, node));

@@ -18,7 +18,7 @@ import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "./sele
 import { expandView, offsetAt, type View } from "./view.js";
 
 export const emitProduct = (s: Selection, product: Product): void => {
-  const places = placesOf(product);
+  const places = placesOf(s.target, product);
   const digits = rowDigits(product.space.view, places.a, [...places.batchShape, places.m]);
   for (const segment of segmentsOf(product, places)) {
     const panels = panelsOf(s.target, product, places, segment);
@@ -53,18 +53,23 @@ interface Places {
   /** First row and first column of the result for a batch index. */
   readonly rowOf: (batch: number) => number;
   readonly columnOf: (batch: number) => number;
-  /** Columns of the activations' K values for a batch index. */
-  readonly columnsOfK: (batch: number) => readonly number[];
+  /** Column of the activations' first K value for a batch index. */
+  readonly firstOfK: (batch: number) => number;
+  /** Columns of their K values, cut where they leave a half-vector. */
+  readonly partsOfK: (batch: number) => ReturnType<typeof neighbours>;
 }
 
-const placesOf = ({ a, space }: Product): Places => {
+const placesOf = (target: Target, { a, space }: Product): Places => {
   const batchShape = space.shape.slice(0, -2);
   const [m = 1, n = 1] = space.shape.slice(-2);
   const k = a.shape[a.shape.length - 1] ?? 1;
   const wide = expandView(a.view, [...batchShape, m, k]);
   const kDim = wide.dims[batchShape.length + 1] ?? [];
-  const kOffsets = Array.from({ length: k }, (_, index) => offsetAt([kDim], [k], index, "column"));
+  const kOffsets = columnOffsets(kDim);
   const batchDims = space.view.dims.slice(0, -2);
+  const firstOfK = (batch: number): number =>
+    a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
+  const parts = new Map<number, ReturnType<typeof neighbours>>();
   return {
     batchShape,
     m,
@@ -72,11 +77,27 @@ const placesOf = ({ a, space }: Product): Places => {
     a: wide,
     rowOf: (batch) => offsetAt(batchDims, batchShape, batch, "row"),
     columnOf: (batch) => space.view.column + offsetAt(batchDims, batchShape, batch, "column"),
-    columnsOfK: (batch) => {
-      const base = a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
-      return kOffsets.map((offset) => base + offset);
+    firstOfK,
+    partsOfK: (batch) => {
+      const first = firstOfK(batch);
+      const known = parts.get(first);
+      if (known !== undefined) return known;
+      const cut = neighbours(
+        kOffsets.map((offset) => first + offset),
+        halfLanes(target),
+      );
+      parts.set(first, cut);
+      return cut;
     },
   };
+};
+
+/** How far each index of a dim moves the column. */
+const columnOffsets = (dim: View["dims"][number]): number[] => {
+  let offsets = [0];
+  for (const { extent, column } of dim)
+    offsets = offsets.flatMap((offset) => Array.from({ length: extent }, (_, i) => offset + i * column));
+  return offsets;
 };
 
 /** Rows of the operand for the rows of the result. */
@@ -106,7 +127,7 @@ const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
   const segments: { row: number; rows: number; batches: number[]; sameness: string }[] = [];
   for (const [row, batches] of [...byRow].sort((x, y) => x[0] - y[0])) {
     const sameness = JSON.stringify(
-      batches.map((batch) => [weightOf(batch), places.columnsOfK(batch)[0], places.columnOf(batch)]),
+      batches.map((batch) => [weightOf(batch), places.firstOfK(batch), places.columnOf(batch)]),
     );
     const last = segments[segments.length - 1];
     if (last !== undefined && last.sameness === sameness && last.row + last.rows === row) last.rows += places.m;
@@ -160,7 +181,7 @@ const blocksOf = (
   const to = Math.min(first + places.n, (panel + 1) * lanes);
   if (from >= to) return [];
   const own = { n: from - first, columns: to - from, column: from - panel * lanes };
-  return neighbours(places.columnsOfK(batch), half).map(({ index, at, count }) => ({
+  return places.partsOfK(batch).map(({ index, at, count }) => ({
     half: Math.floor(at / half),
     block: { batch, k: index, count, lane: at % half, ...own },
   }));

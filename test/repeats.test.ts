@@ -1,0 +1,143 @@
+/**
+ * Repeats: equal layers are found in the plan, searched a place for a few times, and then placed again and again. Every
+ * instance still computes with weights of its own, and what is between two instances is exactly the same number of cycles.
+ */
+
+import { describe, expect, test } from "@jest/globals";
+import { buildModel, type FamilyName } from "../models/families.js";
+import { modelBytes } from "../models/onnx-writer.js";
+import { writeImage } from "../src/codegen/image.js";
+import { importModel } from "../src/frontend/import.js";
+import { bytesSource } from "../src/frontend/source.js";
+import type { Graph, Tensor } from "../src/ir/graph.js";
+import { evaluate } from "../src/ir/evaluate.js";
+import type { Plan } from "../src/ir/plan.js";
+import type { Program, TimedInstruction } from "../src/ir/program.js";
+import { TARGETS } from "../src/ir/target.js";
+import { makeTensor } from "../src/ir/tensor.js";
+import { checkSchedule } from "../src/passes/check-schedule.js";
+import { findRepeat, positionIn, type Repeat } from "../src/passes/repeats.js";
+import { schedule } from "../src/passes/schedule.js";
+import { planFacts } from "../src/passes/schedule-plan.js";
+import { select } from "../src/passes/select.js";
+import { loadImage } from "../src/runtime/run.js";
+import { distance, legalGraph, runOnLiteral } from "./compiled.js";
+import { modelInputs } from "./reference.js";
+
+const target = TARGETS["lpu-v1"];
+const LAYERS = 12;
+const SIZES = { layers: LAYERS, hidden: 64, heads: 2, seq: 16, vocab: 50, intermediate: 128 };
+const SIZES_BY_FAMILY: Partial<Record<FamilyName, Record<string, number>>> = {
+  bert: SIZES,
+  gpt2: SIZES,
+  llama: { ...SIZES, "kv-heads": 1 },
+};
+
+interface Deep {
+  readonly graph: Graph;
+  readonly plan: Plan;
+  readonly inputs: Readonly<Record<string, Tensor>>;
+}
+
+const deepModel = (family: FamilyName, layers = LAYERS): Deep => {
+  const model = buildModel(family, { ...SIZES_BY_FAMILY[family], layers });
+  const graph = importModel(bytesSource(family, modelBytes(model)), { bind: {} });
+  const inputs: Record<string, Tensor> = {};
+  for (const [name, { dims, data }] of modelInputs(model))
+    inputs[name] =
+      data instanceof BigInt64Array
+        ? makeTensor("i32", dims, Int32Array.from(data, Number))
+        : makeTensor("f32", dims, data);
+  return { graph, plan: select(legalGraph(graph, target), target), inputs };
+};
+
+const repeatOf = (plan: Plan): Repeat | undefined => findRepeat(plan, planFacts(plan).readers);
+
+/** Instructions of each instance, in order of cycle within each queue, without the rows that they read and without origins. */
+const instancesOf = (program: Program, plan: Plan, repeat: Repeat): Map<number, string[]> => {
+  const instanceOfOrigin = new Map<number, number>();
+  for (const [index, { origin }] of plan.tasks.entries()) {
+    const position = positionIn(repeat, index);
+    // The first layer is no instance, and some of its origins are those of later ones only.
+    if (position !== undefined) instanceOfOrigin.set(origin, position.instance);
+  }
+  const texts = new Map<number, string[]>();
+  const starts = new Map<number, number>();
+  const visit = (see: (instance: number, queue: number, instruction: TimedInstruction) => void): void => {
+    for (const [queue, instructions] of (program.chips[0]?.queues ?? []).entries())
+      for (const instruction of instructions) {
+        const instance = instanceOfOrigin.get(instruction.origin);
+        if (instance !== undefined) see(instance, queue, instruction);
+      }
+  };
+  visit((instance, _, { cycle }) => starts.set(instance, Math.min(cycle, starts.get(instance) ?? cycle)));
+  visit((instance, queue, { cycle, op, fields, count, interval, step, tap }) => {
+    const rows = op === "read" ? { ...fields, address: 0 } : fields;
+    const at = cycle - (starts.get(instance) ?? 0);
+    const text = JSON.stringify([queue, at, op, rows, count, interval, step, tap]);
+    texts.set(instance, [...(texts.get(instance) ?? []), text]);
+  });
+  return texts;
+};
+
+describe("equal stretches of a plan", () => {
+  test("a layer is found whatever comes before and behind the layers", () => {
+    const { plan } = deepModel("bert");
+    const repeat = repeatOf(plan);
+    // The first layer reads what no layer wrote.
+    expect(repeat?.count).toBe(LAYERS - 1);
+    const two = deepModel("bert", 2).plan.tasks.length;
+    const three = deepModel("bert", 3).plan.tasks.length;
+    expect(repeat?.tasks).toBe(three - two);
+  });
+
+  test("few layers are no repeat", () => {
+    expect(repeatOf(deepModel("bert", 4).plan)).toBeUndefined();
+  });
+
+  test("a stretch ends where a task differs, or where something is read once more", () => {
+    const { plan } = deepModel("bert");
+    const repeat = repeatOf(plan);
+    const changed = (repeat?.first ?? 0) + 6 * (repeat?.tasks ?? 0) + 3;
+    const tasks = plan.tasks.map((task, index) =>
+      index === changed ? { ...task, outputs: task.outputs.map((output) => ({ ...output, row: 1 })) } : task,
+    );
+    const shorter = repeatOf({ ...plan, tasks });
+    expect(shorter?.count).toBe(6);
+    expect(shorter?.tasks).toBe(repeat?.tasks);
+  });
+});
+
+describe("programs of many equal layers", () => {
+  test.each(["bert", "gpt2", "llama"] as const)("%s: exact on the machine, and its schedule legal", (family) => {
+    const { graph, plan, inputs } = deepModel(family);
+    const program = schedule(plan, target);
+    checkSchedule(program);
+    const loaded = loadImage(writeImage(program));
+    const { outputs, cycles } = loaded.run(inputs);
+    expect(cycles).toBe(loaded.predictedCycles);
+    const names = graph.outputs.map(({ name }) => name);
+    expect(names.length).toBeGreaterThan(0);
+    for (const [index, wanted] of evaluate(graph, inputs).entries())
+      expect(distance(outputs[names[index] ?? ""], wanted)).toBeLessThan(5e-3);
+  });
+
+  test("instances differ in their constants alone, and follow one another in equal time", () => {
+    const { plan } = deepModel("bert");
+    const repeat = repeatOf(plan);
+    const instances = repeat === undefined ? new Map() : instancesOf(schedule(plan, target), plan, repeat);
+    const late = instances.get(LAYERS - 4);
+    expect(late?.length).toBeGreaterThan(100);
+    expect(instances.get(LAYERS - 5)).toEqual(late);
+    expect(instances.get(LAYERS - 6)).toEqual(late);
+  });
+
+  test("the literal machine gives the same bits", () => {
+    const { plan, inputs } = deepModel("bert", 8);
+    const program = schedule(plan, target);
+    const linked = loadImage(writeImage(program)).run(inputs);
+    const literal = runOnLiteral(program, inputs);
+    expect(linked.cyclesByChip).toEqual(literal.cycles);
+    expect(Object.values(linked.outputs)).toEqual(literal.outputs);
+  });
+});
