@@ -80,6 +80,8 @@ function chainProblems({ ops, leaves, passes, outputs }: Task, plan: Plan): stri
         problems.push(`operation ${index} takes ${argument.op}`);
       if ("leaf" in argument && leaves[argument.leaf] === undefined) problems.push(`no leaf ${argument.leaf}`);
       if ("mxm" in argument && passes.length === 0) problems.push("takes a product without passes");
+      if ("mxm" in argument && argument.map !== undefined && plan.maps[argument.map] === undefined)
+        problems.push(`no map ${argument.map}`);
     }
   }
   if (outputs.some(({ op }) => ops[op] === undefined)) problems.push("an output of no operation");

@@ -12,7 +12,7 @@ import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check-schedule.js";
 import { loadImage } from "../src/runtime/run.js";
-import { distance, planOf, programOf } from "./compiled.js";
+import { distance, planOf, programOf, runOnLiteral } from "./compiled.js";
 import { seeded } from "./random-program.js";
 
 const TOLERANCE = 5e-3;
@@ -98,4 +98,57 @@ test("a transposition of more rows than the accumulators hold is cut", () => {
   );
   expect(most).toBeLessThanOrEqual(target.planes * target.accumulatorRows);
   expectAsEvaluated(graph, negatives(shape), "tiny");
+});
+
+/** Attention whose heads lie side by side on columns: [length, heads * size] in and out. */
+function attention(length: number, heads: number, size: number): Graph {
+  const shape = [length, heads * size];
+  return graphOf(shape, (builder, x) => {
+    const split = (op: string, perm: readonly number[]): NodeId => {
+      const value = builder.add(op, [x], {}, [op]);
+      const parts = builder.add("reshape", [value], { shape: [length, heads, size] }, [op]);
+      return builder.add("transpose", [parts], { perm: [...perm] }, [op]);
+    };
+    const scores = builder.add("matmul", [split("tanh", [1, 0, 2]), split("sin", [1, 2, 0])], {}, ["scores"]);
+    const mixed = builder.add("matmul", [softmax(builder, scores), split("cos", [1, 0, 2])], {}, ["mixed"]);
+    const joined = builder.add("transpose", [mixed], { perm: [1, 0, 2] }, ["joined"]);
+    return builder.add("reshape", [joined], { shape }, ["joined"]);
+  });
+}
+
+const turnsSums = (graph: Graph, name: TargetName): boolean =>
+  planOf(graph, TARGETS[name]).tasks.some(({ ops }) =>
+    ops.some(({ args }) => args.some((argument) => "mxm" in argument && argument.map !== undefined)),
+  );
+
+test.each<[TargetName, number, number, number]>([
+  // Four heads and their sums in a panel, three panels; K in one half-vector, in three, and not at its start.
+  ["lpu-v1", 128, 12, 64],
+  ["lpu-v1", 400, 2, 40],
+  ["lpu-v1", 200, 5, 64],
+  ["unit-latency", 60, 12, 16],
+  ["tiny", 40, 6, 3],
+])(
+  "on %s attention over %i rows with %i heads of %i gets its sums from the same passes",
+  (name, length, heads, size) => {
+    const graph = attention(length, heads, size);
+    expect(turnsSums(graph, name)).toBe(true);
+    expectAsEvaluated(graph, negatives([length, heads * size]), name);
+  },
+);
+
+test("sums that save less than their permutation takes have passes of their own", () => {
+  const graph = attention(16, 4, 16);
+  expect(turnsSums(graph, "lpu-v1")).toBe(false);
+  expectAsEvaluated(graph, negatives([16, 64]), "lpu-v1");
+});
+
+test("both machines agree on sums that turn in the SXM", () => {
+  const graph = attention(40, 6, 3);
+  const x = negatives([40, 18]);
+  const program = programOf(graph, TARGETS.tiny);
+  const linked = loadImage(writeImage(program)).run({ x });
+  const literal = runOnLiteral(program, { x });
+  expect(linked.cyclesByChip).toEqual(literal.cycles);
+  expect(Object.values(linked.outputs)).toEqual(literal.outputs);
 });

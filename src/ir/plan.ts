@@ -74,7 +74,8 @@ export interface Leaf {
 export type Argument =
   | { readonly op: number }
   | { readonly leaf: number }
-  | { readonly mxm: true }
+  /** The sums of the passes; with `map`, their lanes rearranged by an SXM permutation on the way: index into Plan.maps. */
+  | { readonly mxm: true; readonly map?: number }
   | { readonly constant: number };
 
 export interface AluOp {

@@ -16,6 +16,8 @@ export interface TimedChain {
   readonly ops: readonly TimedOp[];
   /** Operands that are read from storages. */
   readonly takes: readonly Take[];
+  /** Permutations that the MXM result also goes through: indices into Plan.maps. */
+  readonly turns: readonly number[];
   /** Index of each of the task's operations among `ops`. */
   readonly index: readonly number[];
 }
@@ -50,25 +52,32 @@ export const timeChain = (task: readonly AluOp[], target: Target): TimedChain =>
     takes: ops.flatMap(({ args }, op) =>
       args.flatMap((arg, argument) => ("leaf" in arg ? [{ leaf: arg.leaf, op, argument }] : [])),
     ),
+    turns: ops.flatMap(({ args }) => args.flatMap((argument) => mapOf(argument) ?? [])),
     index: task.map((_, index) => index + shift),
   };
 };
 
 /** What stands for an argument that comes on a stream; undefined for others. */
 const streamKey = (argument: Argument): string | undefined =>
-  "leaf" in argument ? `leaf${argument.leaf}` : "mxm" in argument ? "mxm" : undefined;
+  "leaf" in argument ? `leaf${argument.leaf}` : "mxm" in argument ? `mxm${argument.map ?? ""}` : undefined;
 
-/** Streams that are used twice, in the order of their first use, each with the number of the operation that copies it. */
+/**
+ * Streams that enter through a copy, in the order of their first use, each with the number of the operation that copies it:
+ * those that are used twice, and the MXM result if it also comes rearranged, which takes longer.
+ */
 const copiesOf = (ops: readonly AluOp[]): Map<string, { readonly op: number; readonly argument: Argument }> => {
   const uses = new Map<string, number>();
   const copies = new Map<string, { op: number; argument: Argument }>();
   const streams = ops.flatMap(({ args }) => args.map((argument) => ({ argument, key: streamKey(argument) })));
+  const turned = streams.some(({ argument }) => mapOf(argument) !== undefined);
   for (const { key } of streams) if (key !== undefined) uses.set(key, (uses.get(key) ?? 0) + 1);
   for (const { argument, key } of streams)
-    if (key !== undefined && (uses.get(key) ?? 0) > 1 && !copies.has(key))
+    if (key !== undefined && ((uses.get(key) ?? 0) > 1 || (turned && "mxm" in argument)) && !copies.has(key))
       copies.set(key, { op: copies.size, argument });
   return copies;
 };
+
+const mapOf = (argument: Argument): number | undefined => ("mxm" in argument ? argument.map : undefined);
 
 /** An argument where the operations come `shift` later, after the copies. */
 const moved = (argument: Argument, copies: ReturnType<typeof copiesOf>, shift: number): Argument => {
@@ -83,7 +92,8 @@ const offsetsOf = (ops: readonly AluOp[], { timing }: Target): number[] => {
     follows.push(args.some((argument) => "mxm" in argument || ("op" in argument && follows[argument.op] === true)));
   // Without an MXM result all is as soon as possible.
   const soon = (index: number): boolean => follows[index] === true || !follows.includes(true);
-  const offsets = ops.map(() => timing.vxmEntry);
+  const isTurned = ({ args }: AluOp): boolean => args.some((argument) => mapOf(argument) !== undefined);
+  const offsets = ops.map((op) => timing.vxmEntry + (isTurned(op) ? timing.sxmPermute : 0));
   const offsetOf = (index: number): number => offsets[index] ?? 0;
   for (const [index, { args }] of ops.entries())
     if (soon(index))

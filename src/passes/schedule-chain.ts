@@ -10,19 +10,32 @@ import type { Argument, Leaf, Storage, Task } from "../ir/plan.js";
 import { sxmQueue, vxmQueue } from "../ir/program.js";
 import { NEVER, type Timeline } from "./resources.js";
 import { type TimedChain, timeChain } from "./schedule-chain-timing.js";
-import type { Side } from "./schedule-machine.js";
+import type { Half, Side } from "./schedule-machine.js";
 import type { Flight, Piece } from "./schedule-ports.js";
 import { piecesOf, tryRead } from "./schedule-read.js";
 import { type Scheduler, storageOf, widthOf } from "./schedule-state.js";
 import { emit, markOf, pickStreams, rollback } from "./schedule-trial.js";
 import { tryWrite } from "./schedule-write.js";
 
-/** Tries a chain whose time zero is `at`, and its reads and writes. `mxm` is the stream of the MXM result, or -1. */
-export const tryChain = (s: Scheduler, task: Task, at: number, mxm: number): number => {
+/** The sums of a task's passes on their way to the VXM. */
+export interface Sums {
+  readonly half: Half;
+  /** First stream. */
+  readonly stream: number;
+}
+
+/** Tries a chain whose time zero is `at`, and its reads and writes. */
+export const tryChain = (s: Scheduler, task: Task, at: number, sums: Sums | undefined): number => {
   const chain = timedChain(s, task);
   const alus: number[] = [];
   const delay = tryAlus(s, chain, task, at, alus);
   if (delay !== 0) return delay;
+  const turned = new Map<number, number>();
+  for (const map of chain.turns) {
+    const stream = sums === undefined ? -NEVER : trySumsTurn(s, task, at, sums, map);
+    if (stream < 0) return -stream;
+    turned.set(map, stream);
+  }
   const taken: number[] = [];
   const outbound: Outbound[] = [];
   for (const take of chain.takes) {
@@ -40,7 +53,7 @@ export const tryChain = (s: Scheduler, task: Task, at: number, mxm: number): num
     invariant(!given.has(op), "one operation feeds one output");
     given.set(op, { streams, type: storageOf(s, output.storage).dtype });
   }
-  s.onCommit.push(() => emitChain(s, task, { chain, at, mxm, alus, taken, given }));
+  s.onCommit.push(() => emitChain(s, task, { chain, at, mxm: sums?.stream ?? -1, turned, alus, taken, given }));
   return 0;
 };
 
@@ -182,6 +195,27 @@ const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: O
   return 0;
 };
 
+/** Through a permutation as they fly past the SXM, and on beside themselves. Returns the stream, or minus a delay. */
+const trySumsTurn = (s: Scheduler, task: Task, at: number, { half, stream: source }: Sums, map: number): number => {
+  const { target } = s;
+  const dispatch = at - target.sxm;
+  const unit = pickLine(s, half.sxm, dispatch, task.rows);
+  if (unit < 0) return unit;
+  const diagonal = at + target.timing.sxmPermute;
+  const give = pickStreams(s, { half, use: "inward", width: 2, diagonal, length: task.rows });
+  if (give < 0) return give;
+  s.onCommit.push(() =>
+    emit(s, sxmQueue(target, half.hemisphere, unit), dispatch, {
+      op: "permute",
+      fields: { source, map, type: "f32", give },
+      origin: task.origin,
+      count: task.rows,
+      tap: 1,
+    }),
+  );
+  return give;
+};
+
 /** Leaves of one task that read the same rows of the same panel. */
 const sameRows = (a: Leaf, b: Leaf): boolean =>
   a.storage === b.storage && a.panel === b.panel && JSON.stringify(a.runs) === JSON.stringify(b.runs);
@@ -198,8 +232,9 @@ interface PlacedChain {
   readonly chain: TimedChain;
   /** Time zero. */
   readonly at: number;
-  /** Stream of the MXM result. */
+  /** Stream of the MXM result, and of what permutations made of it on the way. */
   readonly mxm: number;
+  readonly turned: ReadonlyMap<number, number>;
   /** By operation. */
   readonly alus: readonly number[];
   /** Stream of each of the chain's takes. */
@@ -240,14 +275,17 @@ const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
 const operandOf = (
   s: Scheduler,
   task: Task,
-  { chain, mxm, alus, taken }: PlacedChain,
+  { chain, mxm, turned, alus, taken }: PlacedChain,
   op: number,
   position: number,
 ): { type: string; source: Source } => {
   const argument: Argument | undefined = chain.ops[op]?.args[position];
   invariant(argument !== undefined, "an operation has its arguments");
   if ("constant" in argument) return { type: "f32", source: { constant: argument.constant } };
-  if ("mxm" in argument) return { type: "f32", source: { stream: mxm, tap: false } };
+  if ("mxm" in argument) {
+    const stream = argument.map === undefined ? mxm : (turned.get(argument.map) ?? -1);
+    return { type: "f32", source: { stream, tap: false } };
+  }
   if ("op" in argument) {
     const age = offsetOf(chain, op) - offsetOf(chain, argument.op) - s.target.timing.vxmAlu;
     return { type: "f32", source: { alu: alus[argument.op] ?? -1, age } };

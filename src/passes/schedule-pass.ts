@@ -30,7 +30,7 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
   s.model = model;
   s.turn = positionIn(s.repeat, index)?.slot ?? index;
   if (task.passes.length === 0) {
-    slide(s, task, timing.barrier, (at) => tryChain(s, task, at, -1));
+    slide(s, task, timing.barrier, (at) => tryChain(s, task, at, undefined));
     return;
   }
   const half = chooseHalf(s, task);
@@ -110,7 +110,7 @@ const tryLastPass = (s: Scheduler, placed: PlacedPass, at: number): number => {
   const stream = pickStreams(s, { half, use: "inward", width: 2, diagonal: arrival, length: task.rows });
   if (stream < 0) return -stream;
   const delay = tryPass(s, placed, at, stream);
-  return delay !== 0 ? delay : tryChain(s, task, arrival, stream);
+  return delay !== 0 ? delay : tryChain(s, task, arrival, { half, stream });
 };
 
 /** A pass whose first ABC is dispatched at `at`. `give`: stream on which the sums leave, or -1. Returns 0 or a delay. */

@@ -190,8 +190,15 @@ interface Operand {
   readonly fit: Fit;
 }
 
+/** A node whose values the MXM gives on other lanes of the chain's main, and the SXM permutation that brings them into place. */
+export interface Turned {
+  readonly node: NodeId;
+  /** Index into Plan.maps. */
+  readonly map: number;
+}
+
 /** Builds, once for all panels and rows, the ALU operations of a chain; operands are moved into place if they must be. */
-export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts): Chain => {
+export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, turned?: Turned): Chain => {
   const ops: AluOp[] = [];
   const opIndex = new Map<NodeId, number>();
   const operands: Operand[] = [];
@@ -205,6 +212,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts): Ch
     return operands.length - 1;
   };
   const argument = (consumer: NodeId, input: NodeId): Argument => {
+    if (input === turned?.node) return { mxm: true, map: turned.map };
     let source = nodeAt(s, input);
     while (isTransparent(source) && leadsInside(s, source.id, fusion)) source = operandAt(s, source, 0);
     const op = opIndex.get(source.id);
@@ -243,7 +251,8 @@ const mayDiverge = (ops: readonly AluOp[], operands: readonly Operand[]): boolea
   const isPadded = (argument: Argument | undefined): boolean => {
     if (argument === undefined || "constant" in argument) return false;
     if ("op" in argument) return padded[argument.op] === true;
-    return "mxm" in argument || operands[argument.leaf]?.value.repeated === undefined;
+    if ("mxm" in argument) return argument.map === undefined;
+    return operands[argument.leaf]?.value.repeated === undefined;
   };
   let diverges = false;
   for (const { fn, args } of ops) {

@@ -4,10 +4,13 @@
  * Rows of the result are rows of the activations, N lies on columns. Batch dims that the activations have on columns
  * (attention heads) become blocks of columns, side by side in one panel, so that heads share passes; all other batch dims
  * are rows. A chain that starts on the result takes it straight from the MXM, if it has a layout; else it is stored first.
+ *
+ * A chain that divides the result by the sums of the same activations (softmax before a matmul) gets them from the same
+ * passes: one further column of ones for each block, and a permutation in the SXM that spreads each sum over its block.
  */
 
 import { invariant } from "../diagnostics.js";
-import type { Node, NodeId, Shape } from "../ir/graph.js";
+import { elementCount, type Node, type NodeId, type Shape } from "../ir/graph.js";
 import type { StorageId } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { type Fusion, isElementwise } from "./fuse.js";
@@ -16,12 +19,15 @@ import { chainLayouts, chainOf, storeChain, viewAtRoot } from "./select-chain.js
 import { asHalf, relayout } from "./select-move.js";
 import { emitProduct } from "./select-product.js";
 import { activations, locate } from "./select-value.js";
-import type { Weights } from "./select-weights.js";
+import { ONE_F16 } from "./select-digits.js";
+import type { Product, Weights } from "./select-weights.js";
 import {
+  addStorage,
   addTemp,
   type Chain,
   COPY,
   literalOf,
+  mapId,
   nodeAt,
   operandAt,
   operandId,
@@ -31,7 +37,7 @@ import {
   spaceOf,
   storedType,
 } from "./selection.js";
-import { expandView, type Factor, reshapeView } from "./view.js";
+import { expandView, type Factor, naturalLayout, reshapeView } from "./view.js";
 
 /** A matmul whose result is stored as it is. */
 export const lowerMatmul = (s: Selection, node: Node): void => {
@@ -44,7 +50,8 @@ export const lowerMatmul = (s: Selection, node: Node): void => {
 /** A chain that starts on the result of a matmul. */
 export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void => {
   const root = nodeAt(s, fusion.root);
-  const space = resultSpace(s, main);
+  const sums = sumsOf(s, fusion, main);
+  const space = resultSpace(s, main, sums?.blocks);
   const view = viewAtRoot(s, fusion, main.id, space.view);
   const layouts = view === undefined ? undefined : chainLayouts(s, fusion, view);
   if (view === undefined || layouts === undefined) {
@@ -52,16 +59,89 @@ export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void
     storeChain(s, fusion);
     return;
   }
-  const chain = chainOf(s, fusion, layouts);
+  const turned = sums && { node: sums.node, map: sumsMap(s, sums) };
+  const chain = chainOf(s, fusion, layouts, turned);
   const storage = addTemp(s, root, storedType(root), space);
-  emitMatmul(s, main, space, storage, chain, originOf(s, root));
+  const columns = sums && { column: sums.blocks * sums.n, n: sums.n, ones: onesStorage(s) };
+  emitMatmul(s, main, space, storage, chain, originOf(s, root), columns);
   s.located.set(root.id, { storage, shape: root.type.shape, view });
 };
 
-const emitMatmul = (s: Selection, node: Node, space: Space, storage: StorageId, chain: Chain, origin: number): void => {
+/* ---------- sums of the activations ---------- */
+
+/** Sums of a matmul's activations over K that its chain takes, and the blocks of `n` columns in a panel, for each of which there is one. */
+interface ActivationSums {
+  readonly node: NodeId;
+  readonly blocks: number;
+  readonly n: number;
+}
+
+const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | undefined => {
+  const { timing, chainDepth, lanes } = s.target;
+  const { shape } = main.type;
+  const n = shape[shape.length - 1] ?? 1;
+  const isSum = (id: NodeId): boolean => {
+    const { op, type, inputs } = nodeAt(s, id);
+    return op === "reduce_sum" && inputs[0] === main.inputs[0] && type.shape.length === shape.length;
+  };
+  const node = nodes
+    .filter((id) => nodeAt(s, id).type.shape.join() === shape.join())
+    .flatMap((id) => nodeAt(s, id).inputs)
+    .find(isSum);
+  if (node === undefined || operandAt(s, main, 1).op === "constant" || isAligned(s, main)) return undefined;
+  // The result waits in an ALU for its sums. Passes of their own would take the two arrays as long as this.
+  const saved = elementCount(shape) / n / 2;
+  if (timing.sxmPermute > chainDepth || timing.sxmPermute > saved || n + 1 > lanes) return undefined;
+  const groups = columnGroups(main, activationsOf(s, main)).reduce((product, extent) => product * extent, 1);
+  return { node, blocks: largestDivisor(groups, Math.floor(lanes / (n + 1))), n };
+};
+
+/** Every lane of a block takes its sum; so do the sums themselves, and no other lane is left without one to divide by. */
+const sumsMap = (s: Selection, { blocks, n }: ActivationSums): number => {
+  const first = blocks * n;
+  const sumOf = (lane: number): number => {
+    if (lane < first) return first + Math.floor(lane / n);
+    return lane < first + blocks ? lane : first;
+  };
+  return mapId(
+    s,
+    Int16Array.from({ length: s.target.lanes }, (_, lane) => sumOf(lane)),
+  );
+};
+
+/** One row of ones. */
+const onesStorage = (s: Selection): StorageId => {
+  const { lanes } = s.target;
+  const known = s.copies.get("row of ones");
+  if (known !== undefined) return known.storage;
+  const storage = addStorage(s, {
+    name: "ones",
+    dtype: "f16",
+    rows: 1,
+    panels: 1,
+    kind: "constant",
+    bothHemispheres: true,
+    content: () => new Uint16Array(lanes).fill(ONE_F16),
+    output: false,
+  });
+  s.copies.set("row of ones", { storage, ...naturalLayout([1, lanes]) });
+  return storage;
+};
+
+/* ---------- products ---------- */
+
+const emitMatmul = (
+  s: Selection,
+  node: Node,
+  space: Space,
+  storage: StorageId,
+  chain: Chain,
+  origin: number,
+  sums?: Product["sums"],
+): void => {
   const a = activationsOf(s, node);
   const weights = weightsOf(s, operandId(node, 1));
-  emitProduct(s, { a, weights, space, storage, chain, origin, name: node.origin[0] ?? "matmul", fill: false });
+  emitProduct(s, { a, weights, space, storage, chain, origin, name: node.origin[0] ?? "matmul", fill: false, sums });
 };
 
 const activationsOf = (s: Selection, node: Node): Located => {
@@ -82,43 +162,61 @@ const weightsOf = (s: Selection, id: NodeId): Weights => {
 
 /* ---------- the layout of the result ---------- */
 
-const resultSpace = (s: Selection, node: Node): Space => {
+/** `blocks`: of columns in a panel, if not as many as fit. */
+const resultSpace = (s: Selection, node: Node, blocks?: number): Space => {
   const { shape } = node.type;
   const n = shape[shape.length - 1] ?? 1;
-  const columns = columnBlocks(s, node, activationsOf(s, node));
+  const columns = columnBlocks(s, node, activationsOf(s, node), blocks);
   const dims = stackDims(shape, columns, n > 1 ? [{ extent: n, row: 0, column: 1 }] : []);
   return spaceOf(s.target, { view: { dims, row: 0, column: 0 }, shape });
 };
 
 /** For every batch dim of the result, the blocks of columns that it makes: of those dims that the activations have on columns. */
-const columnBlocks = (s: Selection, node: Node, a: Located): readonly (readonly Factor[])[] => {
-  const { shape } = node.type;
-  const batch = shape.slice(0, -2);
-  const n = shape[shape.length - 1] ?? 1;
-  const batchOfA = expandView({ ...a.view, dims: a.view.dims.slice(0, -2) }, batch);
-  const extents = batch.map((extent, axis) => ((batchOfA.dims[axis] ?? []).some((f) => f.column !== 0) ? extent : 1));
+const columnBlocks = (
+  s: Selection,
+  node: Node,
+  a: Located,
+  perPanel: number | undefined,
+): readonly (readonly Factor[])[] => {
+  const n = node.type.shape[node.type.shape.length - 1] ?? 1;
+  const extents = columnGroups(node, a);
   const groups = extents.reduce((product, extent) => product * extent, 1);
-  const computed = operandAt(s, node, 1).op !== "constant";
-  const aligned = groups > 1 && computed && feedsActivations(s, node.id);
-  const { perHalf, stride } = aligned ? alignedBlocks(s.target, groups, n) : { perHalf: 1, stride: n };
+  const aligned = groups > 1 && isAligned(s, node);
+  const { inner, stride } =
+    perPanel !== undefined
+      ? { inner: perPanel, stride: s.target.lanes }
+      : aligned
+        ? alignedBlocks(s.target, groups, n)
+        : { inner: 1, stride: n };
   const blocks: Factor[] = [
-    { extent: groups / perHalf, row: 0, column: stride },
-    { extent: perHalf, row: 0, column: n },
+    { extent: groups / inner, row: 0, column: stride },
+    { extent: inner, row: 0, column: n },
   ];
   const view = reshapeView({ dims: [blocks], row: 0, column: 0 }, extents);
   invariant(view !== undefined, "column blocks divide the batch dims");
   return view.dims;
 };
 
+/** Extents of the batch dims of a result that the activations have on columns; 1 for the others. */
+const columnGroups = (node: Node, a: Located): number[] => {
+  const batch = node.type.shape.slice(0, -2);
+  const batchOfA = expandView({ ...a.view, dims: a.view.dims.slice(0, -2) }, batch);
+  return batch.map((extent, axis) => ((batchOfA.dims[axis] ?? []).some((f) => f.column !== 0) ? extent : 1));
+};
+
+/** Whether the columns of a product of two computed tensors will be activations of another one. */
+const isAligned = (s: Selection, node: Node): boolean =>
+  operandAt(s, node, 1).op !== "constant" && feedsActivations(s, node.id);
+
 /**
  * Blocks of n columns that will be activations again: as many as divide the groups share a half-vector, and none leaves its
  * half, so that each is one piece of one pass.
  */
-const alignedBlocks = (target: Target, groups: number, n: number): { perHalf: number; stride: number } => {
+const alignedBlocks = (target: Target, groups: number, n: number): { inner: number; stride: number } => {
   const half = halfLanes(target);
   return n <= half
-    ? { perHalf: largestDivisor(groups, Math.max(1, Math.floor(half / n))), stride: half }
-    : { perHalf: 1, stride: Math.ceil(n / half) * half };
+    ? { inner: largestDivisor(groups, Math.max(1, Math.floor(half / n))), stride: half }
+    : { inner: 1, stride: Math.ceil(n / half) * half };
 };
 
 const largestDivisor = (n: number, limit: number): number => {

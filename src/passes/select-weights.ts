@@ -46,6 +46,8 @@ export interface Product {
   readonly name: string;
   /** Fill columns that no block uses with copies of the panel's first block, so that no lane of the result is empty. */
   readonly fill: boolean;
+  /** Further columns, one for each block of `n` columns of a panel from this column on: sums of the block's activations. Of stored weights only. */
+  readonly sums?: { readonly column: number; readonly n: number; readonly ones: StorageId } | undefined;
 }
 
 /** A block of weights within one pass: K values k .. k + count - 1 on lanes from `lane` of the half; columns from `column`. */
@@ -70,12 +72,26 @@ export const weightBatch = (weights: Weights, batchShape: Shape): ((batch: numbe
 export const passWeights = (target: Target, product: Product, blocks: readonly Block[]): Pass["weights"] => {
   const { weights, name } = product;
   if (weights.kind === "constant") return tileOf(target, product, weights, blocks);
-  const loads = loadsFrom(target, product, weights.value, blocks);
-  if (loads !== undefined) return loads;
-  const again = loadsFrom(target, product, movedWeights(product, weights), blocks);
-  invariant(again !== undefined, `weights of ${name} lie as the activations need them`);
-  return again;
+  const loads =
+    loadsFrom(target, product, weights.value, blocks) ??
+    loadsFrom(target, product, movedWeights(product, weights), blocks);
+  invariant(loads !== undefined, `weights of ${name} lie as the activations need them`);
+  return [...loads, ...sumLoads(product, blocks)];
 };
+
+/** Columns of ones that meet the activations of each block. */
+const sumLoads = ({ sums }: Product, blocks: readonly Block[]): WeightLoad[] =>
+  sums === undefined
+    ? []
+    : blocks.map(({ column, lane, count }) => ({
+        storage: sums.ones,
+        panel: 0,
+        run: { row: 0, step: 0, count: 1 },
+        half: 0,
+        first: lane,
+        lanes: count,
+        column: sums.column + column / sums.n,
+      }));
 
 /* ---------- constants ---------- */
 
