@@ -84,13 +84,16 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
     best = Math.min(best, delay);
   }
   const storage = storageOf(s, panel.storage);
-  return mayHaveCopies(storage, copies) ? tryNewCopy(s, panel, piece, flight) : best;
+  return mayHaveCopies(s, storage, copies) ? tryNewCopy(s, panel, piece, flight) : best;
 };
 
-/** Whether rows may be placed once more. A short constant may have several copies: bursts that read the same slices then still run together. */
-const mayHaveCopies = ({ kind, rows }: Storage, copies: number): boolean => {
+/**
+ * Whether rows may be placed once more. A short constant may have several copies: bursts that read the same slices then still
+ * run together. Others have one, unless the task that reads them would find no place.
+ */
+const mayHaveCopies = (s: Scheduler, { kind, rows }: Storage, copies: number): boolean => {
   if (kind === "temp") return false;
-  return copies === 0 || (kind === "constant" && rows <= SPARE_COPY_ROWS && copies < SPARE_COPIES);
+  return copies === 0 || (kind === "constant" && (rows <= SPARE_COPY_ROWS || !s.patient) && copies < SPARE_COPIES);
 };
 
 const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight): number => {

@@ -86,6 +86,8 @@ export interface Scheduler extends PlanFacts {
   /** Where choices begin, so that work spreads over slices and hemispheres: it turns with every choice of a trial, from `turn` on. */
   cursor: number;
   turn: number;
+  /** Whether the present task has not been tried often yet. */
+  patient: boolean;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
   /** Tasks for which a place was searched, and not taken from another instance. */
@@ -115,6 +117,7 @@ export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strat
     onAbort: [],
     cursor: 0,
     turn: 0,
+    patient: true,
     spareRows: strategy.duplicates * pairRows - facts.tileRows,
     searched: 0,
     starved: undefined,

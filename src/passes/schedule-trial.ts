@@ -18,16 +18,20 @@ import { otherHalf, type Scheduler, sliceRowsOf } from "./schedule-state.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;
-/** It is worth so many trials to do as the model did: then all that follows can, too. */
-const MODEL_TRIES = 64;
+/**
+ * For so many trials the choices of a task are those of the model, or of any instance: then all that follows can do the same.
+ * After that anything is tried, and constants may have further copies.
+ */
+const PATIENCE = 64;
 
 /** Repeats a trial, later and later, until it fits, and books it there. */
 export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number) => number): number => {
   let at = from;
   for (let tries = 0; tries < TRIES && at < NEVER; tries++) {
     s.starved = undefined;
-    s.cursor = s.turn;
-    if (tries === MODEL_TRIES) s.model = undefined;
+    s.patient = tries < PATIENCE;
+    s.cursor = s.turn + Math.floor(tries / PATIENCE);
+    if (!s.patient) s.model = undefined;
     const delay = trial(at);
     if (delay === 0) {
       commit(s);
