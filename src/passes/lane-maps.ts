@@ -19,7 +19,7 @@ import {
   negateLaneMap,
 } from "./literals.js";
 import type { Pass } from "./pass.js";
-import { type Rewriter, rewriteGraph, type Rule } from "./rewriter.js";
+import { hasPieces, type Rewriter, rewriteGraph, type Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
 interface Mapped {
@@ -172,5 +172,5 @@ export const LANE_MAP_RULES: readonly Rule[] = [sliceAsMap, concatAsMap, compose
 export const laneMaps: Pass = {
   name: "lane-maps",
   doc: "Writes slices and joins of the last axis as products with constant matrices of 0, 1 and -1.",
-  run: (graph) => rewriteGraph(graph, [...LANE_MAP_RULES, ...CANONICAL_RULES]),
+  run: (graph) => (hasPieces(graph) ? rewriteGraph(graph, [...LANE_MAP_RULES, ...CANONICAL_RULES]) : graph),
 };

@@ -215,6 +215,9 @@ export class Rewriter {
   }
 }
 
+/** Whether a graph cuts or joins tensors at all. */
+export const hasPieces = (graph: Graph): boolean => graph.nodes.some(({ op }) => op === "slice" || op === "concat");
+
 /**
  * The graph with the rules applied wherever they apply. One sweep is enough: what a rule looks at has been rewritten before,
  * and what it makes is rewritten at once.

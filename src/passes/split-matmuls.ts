@@ -12,7 +12,7 @@ import { mergeOrigins } from "../ir/rewrite.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import { sliceAxis } from "./decompose-gather.js";
 import type { Pass } from "./pass.js";
-import { Rewriter, type Rule } from "./rewriter.js";
+import { hasPieces, Rewriter, type Rule } from "./rewriter.js";
 import { isElementwise, operandOf } from "./rules-arithmetic.js";
 
 interface Cut {
@@ -62,6 +62,7 @@ function splittable(graph: Graph): Uint8Array {
 }
 
 const splitProducts = (graph: Graph): Graph => {
+  if (!hasPieces(graph)) return graph;
   const g = new Rewriter([concatProduct, ...CANONICAL_RULES]);
   const split = splittable(graph);
   const made: NodeId[] = [];
