@@ -107,7 +107,8 @@ export function broadcastShapes(shapes: readonly Shape[], what: string): Shape {
   const rank = Math.max(0, ...shapes.map((shape) => shape.length));
   const common = new Array<number>(rank).fill(1);
   for (const shape of shapes)
-    for (const [axis, own] of shape.entries()) {
+    for (let axis = 0; axis < shape.length; axis++) {
+      const own = shape[axis] as number;
       const at = axis + rank - shape.length;
       if (own === 1 || own === common[at]) continue;
       if (common[at] !== 1)

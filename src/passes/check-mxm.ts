@@ -29,8 +29,9 @@ interface Plane {
   installs: { readonly from: number; readonly weights: Weights }[];
   /** When the last burst past the buffer changes the array. */
   changing: { readonly from: number; readonly until: number } | undefined;
-  /** Products on their way, in order: when they arrive, and what made them. */
-  readonly products: { readonly cycle: number; readonly kind: Kind; readonly burst: Burst }[];
+  /** Products on their way, in order: when each arrives, and what made it. There is one for every cycle of work. */
+  readonly arrivals: number[];
+  readonly makers: Burst[];
   /** Products that were taken. */
   taken: number;
 }
@@ -66,7 +67,8 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
       buffer: undefined,
       installs: [],
       changing: undefined,
-      products: [],
+      arrivals: [],
+      makers: [],
       taken: 0,
     })),
     rows: Array.from({ length: target.planes * target.accumulatorRows }, () => undefined),
@@ -82,7 +84,10 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
   );
   for (;;) {
     let first: Cursor | undefined;
-    for (const cursor of cursors) if (cursor.cycle < (first?.cycle ?? Number.POSITIVE_INFINITY)) first = cursor;
+    for (let i = 0; i < cursors.length; i++) {
+      const cursor = cursors[i] as Cursor;
+      if (cursor.cycle < (first?.cycle ?? Number.POSITIVE_INFINITY)) first = cursor;
+    }
     if (first === undefined) break;
     const burst = first.bursts[first.next];
     invariant(burst !== undefined, "a cursor is on a burst");
@@ -187,7 +192,9 @@ const multiply: Step = (replay, burst, cycle) => {
   const { chip, target, activity } = replay;
   const kind = kindOf(burst);
   let met: Weights | undefined;
-  for (const [at, { changing, installs }] of planesOf(replay, burst, kind).entries()) {
+  const planes = planesOf(replay, burst, kind);
+  for (let at = 0; at < planes.length; at++) {
+    const { changing, installs } = planes[at] as Plane;
     if (changing !== undefined && cycle >= changing.from && cycle < changing.until)
       raise(
         chip,
@@ -197,7 +204,7 @@ const multiply: Step = (replay, burst, cycle) => {
         `expected an array that is not being changed, found that weights arrive until cycle ${changing.until}`,
       );
     while (installs.length > 1 && (installs[1]?.from as number) <= cycle) installs.shift();
-    const [first] = installs;
+    const first = installs[0];
     const weights = first !== undefined && first.from <= cycle ? first.weights : undefined;
     if (weights?.kind !== kind || (at > 0 && weights !== met))
       raise(
@@ -209,7 +216,9 @@ const multiply: Step = (replay, burst, cycle) => {
       );
     met = weights;
   }
-  planeOf(replay, burst).products.push({ cycle: cycle + target.timing.mxmMultiply, kind, burst });
+  const { arrivals, makers } = planeOf(replay, burst);
+  arrivals.push(cycle + target.timing.mxmMultiply);
+  makers.push(burst);
   activity.note(burst, cycle);
 };
 
@@ -220,17 +229,18 @@ const accumulate: Step = (replay, burst, cycle, index) => {
   const { chip, target, rows } = replay;
   const plane = planeOf(replay, burst);
   checkLost(replay, plane, cycle);
-  const product = plane.products[plane.taken];
-  if (product?.cycle !== cycle)
+  const arrival = plane.arrivals[plane.taken];
+  const maker = plane.makers[plane.taken];
+  if (maker === undefined || arrival !== cycle)
     raise(
       chip,
       "LPU2219",
       burst,
       cycle,
-      `expected a product in this cycle, found ${product === undefined ? "none" : `the next one at cycle ${product.cycle}`}`,
+      `expected a product in this cycle, found ${arrival === undefined ? "none" : `the next one at cycle ${arrival}`}`,
     );
   plane.taken++;
-  const { kind } = product;
+  const kind = kindOf(maker);
   const { fields } = burst.instruction;
   const row = Number(fields["row"]) + index;
   const limit = target.accumulatorRows * (kind === "f16" ? target.planes : 1);
@@ -254,7 +264,8 @@ const accumulate: Step = (replay, burst, cycle, index) => {
       cycle,
       `expected row ${row} to be free, found sums that are never given: ${brief(chip, before.open)}`,
     );
-  rows[place] = { kind, open: Number(fields["give"]) >= 0 ? undefined : (before?.open ?? burst) };
+  const open = Number(fields["give"]) >= 0 ? undefined : (before?.open ?? burst);
+  if (before?.kind !== kind || before.open !== open) rows[place] = { kind, open };
 };
 
 const STEPS: Readonly<Partial<Record<string, Step>>> = {
@@ -266,17 +277,12 @@ const STEPS: Readonly<Partial<Record<string, Step>>> = {
 };
 
 /** A product that arrived before this cycle should have been taken. */
-const checkLost = ({ chip, target }: Replay, { products, taken }: Plane, cycle: number): void => {
-  const product = products[taken];
-  if (product === undefined || product.cycle >= cycle) return;
-  const dispatched = product.cycle - target.timing.mxmMultiply;
-  raise(
-    chip,
-    "LPU2219",
-    product.burst,
-    dispatched,
-    `expected an acc at cycle ${product.cycle}, found none for this product`,
-  );
+const checkLost = ({ chip, target }: Replay, { arrivals, makers, taken }: Plane, cycle: number): void => {
+  const arrival = arrivals[taken];
+  const maker = makers[taken];
+  if (arrival === undefined || maker === undefined || arrival >= cycle) return;
+  const dispatched = arrival - target.timing.mxmMultiply;
+  raise(chip, "LPU2219", maker, dispatched, `expected an acc at cycle ${arrival}, found none for this product`);
 };
 
 /** Nothing is left over when the program has ended. */

@@ -11,7 +11,7 @@ import { invariant } from "../diagnostics.js";
 import { isTile, type PackedTile, type StorageId } from "../ir/plan.js";
 import { holdRows } from "./memory.js";
 import { positionIn } from "./repeats.js";
-import { book, fitFrom } from "./resources.js";
+import { book, fitFrom, type Timeline } from "./resources.js";
 import { bankOf, memoriesOf, pairAt } from "./schedule-machine.js";
 import type { Dispatched, Placed, RowsSource, Source, TileSource } from "./schedule-placed.js";
 import { taskAt } from "./schedule-plan.js";
@@ -104,8 +104,8 @@ export const placeAgain = (s: Scheduler, model: Placed, task: number, cycles: nu
   const again: Again = { s, model, task, cycles, storages: (repeat.storages * (task - model.task)) / repeat.tasks };
   const moves = movesOf(again);
   if (moves === undefined || !isFree(again)) return false;
-  for (const [i, line] of model.lines.entries())
-    book(line, (model.starts[i] as number) + cycles, (model.ends[i] as number) + cycles);
+  for (let i = 0; i < model.lines.length; i++)
+    book(model.lines[i] as Timeline, (model.starts[i] as number) + cycles, (model.ends[i] as number) + cycles);
   for (const written of model.chunks) writeChunk(again, written);
   for (const { source, until } of model.reads) {
     const copy = copyOf(again, source);

@@ -49,7 +49,9 @@ export const neighbours = (
   half: number,
 ): readonly { readonly index: number; readonly at: number; readonly count: number }[] => {
   const found: { index: number; at: number; count: number }[] = [];
-  for (const [index, at] of places.entries()) {
+  // Places are many, and this is done for every matmul.
+  for (let index = 0; index < places.length; index++) {
+    const at = places[index] as number;
     const last = found[found.length - 1];
     if (last !== undefined && at === last.at + last.count && at % half !== 0) last.count++;
     else found.push({ index, at, count: 1 });

@@ -131,7 +131,7 @@ function mxmBusy(program: Program, hemisphere: Hemisphere, cycles: number): numb
         if (instruction.op === "abc") markCycles(entered, instruction);
       }
     }
-    for (const cycle of entered) busy += cycle;
+    for (let cycle = 0; cycle < cycles; cycle++) busy += entered[cycle] as number;
   }
   return ratio(busy, cycles * program.chips.length);
 }
@@ -160,7 +160,10 @@ function sramUse(program: Program): SramUse {
       const first = rowIndex(target, hemisphere, slice, row);
       rows.fill(CONSTANT, first, first + extent);
     }
-    for (const holder of rows) counts[holder] = (counts[holder] ?? 0) + 1;
+    for (let row = 0; row < rows.length; row++) {
+      const holder = rows[row] as number;
+      counts[holder] = (counts[holder] as number) + 1;
+    }
   }
   const bytes = (holder: number): number => (counts[holder] ?? 0) * target.lanes;
   const constants = bytes(CONSTANT);
