@@ -139,20 +139,26 @@ function matmul(): Row[] {
 
 function scaling(): Row[] {
   const sizes = { hidden: 256, heads: 4, intermediate: 1024, vocab: 1000, seq: 64 };
-  const seconds = [12, 48].map((layers) => {
+  const builds = [12, 48].map((layers) => {
     const model = makeModel("bert", { ...sizes, layers }, `bert-${layers}-layers`);
     const image = join(CACHE, "scaling.lpu");
     const twice = [build(model, image), build(model, image)];
-    return Math.min(...twice.map(compileSeconds));
+    const least = (of: (built: Built) => number): number => Math.min(...twice.map(of));
+    return { stages: least(compileSeconds), wall: least(({ wallSeconds }) => wallSeconds) };
   });
-  const [short = 0, long = 0] = seconds;
-  say("  compile time is the sum of all stages of `lpu build --json`, the better of two runs");
+  const ratio = (of: "stages" | "wall"): string => {
+    const [short = 0, long = 0] = builds.map((each) => each[of]);
+    return `${(long / short).toFixed(2)}x (${formatSeconds(short)} -> ${formatSeconds(long)})`;
+  };
+  say(
+    "  stages: the sum of those of `lpu build --json`; wall: from start to end of its process; the better of two runs",
+  );
   return [
     {
       what: "compile time, 12 -> 48 identical layers (hidden 256, sequence 64)",
       reach: "2x",
       aim: "1.3x",
-      measured: `${(long / short).toFixed(2)}x (${formatSeconds(short)} -> ${formatSeconds(long)})`,
+      measured: `stages ${ratio("stages")}, wall ${ratio("wall")}`,
     },
   ];
 }
