@@ -30,7 +30,7 @@ export interface Repeat {
 }
 
 /** Position of a task in a repeat: its instance, and its number there. */
-export interface Position {
+interface Position {
   readonly instance: number;
   readonly slot: number;
 }

@@ -94,7 +94,9 @@ export class Rewriter {
   }
 
   constant(literal: Literal): NodeId {
-    return this.intern("constant", [], { value: literal }, { dtype: literal.dtype, shape: literal.shape });
+    const [attrs, type] = [{ value: literal }, { dtype: literal.dtype, shape: literal.shape }];
+    const key = nodeKey("constant", [], attrs, type);
+    return this.made.get(key) ?? this.add(key, "constant", [], attrs, type);
   }
 
   number(value: number, dtype: DType): NodeId {
@@ -179,12 +181,6 @@ export class Rewriter {
       this.origin = candidate.origin;
       this.depth -= 1;
     }
-  }
-
-  private intern(op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {
-    const key = nodeKey(op, inputs, attrs, type);
-    const known = this.made.get(key);
-    return known === undefined ? this.add(key, op, inputs, attrs, type) : this.shared(known);
   }
 
   private add(key: string, op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {

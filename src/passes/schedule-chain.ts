@@ -185,15 +185,26 @@ const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: O
     outbound.push({ side: half.side, diagonal, stream: source, leaf });
   }
   s.onCommit.push(() =>
-    emit(s, sxmQueue(target, half.hemisphere, unit), dispatch, {
-      op: "permute",
-      fields: { source, map, type: storage.dtype, give: back.stream },
-      origin: task.origin,
-      count: task.rows,
-    }),
+    emitPermute(s, task, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream }),
   );
   return 0;
 };
+
+/** A permutation by one unit of an SXM; with `tap`, what it takes flies on. */
+interface Permute {
+  readonly half: Half;
+  readonly unit: number;
+  readonly dispatch: number;
+  readonly tap: 0 | 1;
+}
+
+const emitPermute = (
+  s: Scheduler,
+  { origin, rows }: Task,
+  { half, unit, dispatch, tap }: Permute,
+  fields: Readonly<Record<"source" | "map" | "give", number>> & { readonly type: Storage["dtype"] },
+): void =>
+  emit(s, sxmQueue(s.target, half.hemisphere, unit), dispatch, { op: "permute", fields, origin, count: rows, tap });
 
 /** Through a permutation as they fly past the SXM, and on beside themselves. Returns the stream, or minus a delay. */
 const trySumsTurn = (s: Scheduler, task: Task, at: number, { half, stream: source }: Sums, map: number): number => {
@@ -204,15 +215,7 @@ const trySumsTurn = (s: Scheduler, task: Task, at: number, { half, stream: sourc
   const diagonal = at + target.timing.sxmPermute;
   const give = pickStreams(s, { half, use: "inward", width: 2, diagonal, length: task.rows });
   if (give < 0) return give;
-  s.onCommit.push(() =>
-    emit(s, sxmQueue(target, half.hemisphere, unit), dispatch, {
-      op: "permute",
-      fields: { source, map, type: "f32", give },
-      origin: task.origin,
-      count: task.rows,
-      tap: 1,
-    }),
-  );
+  s.onCommit.push(() => emitPermute(s, task, { half, unit, dispatch, tap: 1 }, { source, map, type: "f32", give }));
   return give;
 };
 

@@ -94,6 +94,10 @@ export const pairAt = (half: Half, index: number): Pair => {
   return pair;
 };
 
+/** Hops of each of some pairs from the VXM. */
+export const positionsOf = (half: Half, pairs: PairGroup): number[] =>
+  pairs.map((index) => pairAt(half, index).position);
+
 export const lineAt = (lines: readonly Timeline[], index: number): Timeline => {
   const line = lines[index];
   invariant(line !== undefined, "a timeline exists");

@@ -8,7 +8,7 @@
 import { isTile, type Plan, type Run, type Task } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { endOf, NEVER } from "./resources.js";
-import { interleavedIn, type PanelRef, taskAt } from "./schedule-plan.js";
+import { type PanelRef, type PlanFacts, taskAt } from "./schedule-plan.js";
 import { readyOf } from "./schedule-ports.js";
 import { piecesOf } from "./schedule-read.js";
 import type { Scheduler, Strategy } from "./schedule-state.js";
@@ -32,12 +32,12 @@ export interface Order {
   readonly toWeights: Float64Array;
 }
 
-export const orderOf = (plan: Plan, target: Target): Order => {
+export const orderOf = (plan: Plan, target: Target, interleaved: PlanFacts["interleaved"]): Order => {
   const producers = producersOf(plan);
   const consumers: number[][] = plan.tasks.map(() => []);
   for (const [index, list] of producers.entries()) for (const from of list) consumers[from]?.push(index);
   const lengths = lengthsOf(plan, target, consumers);
-  const toWeights = distancesToWeights(plan, consumers, lengths);
+  const toWeights = distancesToWeights(plan, consumers, lengths, interleaved);
   return { consumers, producers: producers.map((list) => list.length), lengths, toWeights };
 };
 
@@ -155,11 +155,15 @@ const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"
   return heights;
 };
 
-const distancesToWeights = (plan: Plan, consumers: Order["consumers"], heights: Float64Array): Float64Array => {
-  const loaded = interleavedIn(plan);
+const distancesToWeights = (
+  plan: Plan,
+  consumers: Order["consumers"],
+  heights: Float64Array,
+  interleaved: PlanFacts["interleaved"],
+): Float64Array => {
   const distances = new Float64Array(plan.tasks.length).fill(NEVER);
   for (const [index, { outputs }] of [...plan.tasks.entries()].reverse()) {
-    let distance = outputs.some(({ storage }) => loaded.has(storage)) ? 0 : NEVER;
+    let distance = outputs.some(({ storage }) => interleaved.has(storage)) ? 0 : NEVER;
     for (const next of consumers[index] ?? [])
       distance = Math.min(distance, (distances[next] ?? 0) + (heights[index] ?? 0) - (heights[next] ?? 0));
     distances[index] = distance;

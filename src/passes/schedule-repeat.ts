@@ -12,7 +12,7 @@ import { isTile, type PackedTile, type StorageId } from "../ir/plan.js";
 import { holdRows } from "./memory.js";
 import { positionIn } from "./repeats.js";
 import { book, fitFrom, type Timeline } from "./resources.js";
-import { bankOf, memoriesOf, pairAt } from "./schedule-machine.js";
+import { bankOf, memoriesOf, positionsOf } from "./schedule-machine.js";
 import type { Dispatched, Placed, RowsSource, Source, TileSource } from "./schedule-placed.js";
 import { taskAt } from "./schedule-plan.js";
 import { type Chunk, chunksOf, type Copy, type Scheduler, storageOf } from "./schedule-state.js";
@@ -51,15 +51,17 @@ const tileOf = ({ plan }: Scheduler, task: number, pass: number): PackedTile => 
   return weights;
 };
 
-/* ---------- segments ---------- */
+/* ---------- instances ---------- */
 
 /** The instance of a task; -1 for others. */
 export const instanceOf = ({ repeat }: Scheduler, task: number): number => positionIn(repeat, task)?.instance ?? -1;
 
 /** Whether all tasks of the model are placed, and the last of some that were placed is one of them. */
 export const isModelDone = (s: Scheduler, placed: readonly Placed[]): boolean => {
-  const ofModel = placed.map(({ task }) => instanceOf(s, task) === s.strategy.model);
-  return ofModel.at(-1) === true && ofModel.filter(Boolean).length === s.repeat?.tasks;
+  const { model } = s.strategy;
+  const last = placed.at(-1);
+  if (last === undefined || instanceOf(s, last.task) !== model) return false;
+  return placed.filter(({ task }) => instanceOf(s, task) === model).length === s.repeat?.tasks;
 };
 
 /** The same task some instances later, if there is one. */
@@ -68,7 +70,7 @@ export const laterTask = ({ repeat }: Scheduler, task: number, later: number): n
   return positionIn(repeat, index) === undefined ? undefined : index;
 };
 
-/** By how many cycles one segment follows the other, if they do not differ in anything else. */
+/** By how many cycles one instance follows the other, if they do not differ in anything else. */
 export const distanceOf = (before: readonly Placed[], after: readonly Placed[]): number | undefined => {
   const cycles = (after[0]?.starts[0] ?? 0) - (before[0]?.starts[0] ?? 0);
   return before.every((placed, i) => isLater(placed, after[i], cycles)) ? cycles : undefined;
@@ -178,22 +180,19 @@ const isFree = (again: Again): boolean => {
 
 /** Whether nothing lies in the rows of a copy any more when a result that leaves the VXM at `given` is written there. */
 const areRowsFree = ({ s }: Again, copy: Copy, rows: number, given: number): boolean => {
-  const by = given + Math.min(...positionsOf(s, copy));
+  const by = given + Math.min(...positionsOf(s.halves[copy.side], copy.pairs));
   const end = copy.address + Math.ceil(rows / copy.ways);
   return memoriesOf(s.halves[copy.side], copy.pairs).every(({ freeAt }) =>
     freeAt.subarray(copy.address, end).every((free) => free <= by),
   );
 };
 
-const positionsOf = (s: Scheduler, { side, pairs }: Copy): number[] =>
-  pairs.map((pair) => pairAt(s.halves[side], pair).position);
-
 const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][number]): void => {
   const { s, cycles } = again;
   const { row, rows, ready } = chunk;
   const copies = chunk.copies.map((copy) => {
     holdRows(memoriesOf(s.halves[copy.side], copy.pairs), copy.address, Math.ceil(rows / copy.ways));
-    return { ...copy, lastRead: given + cycles + Math.max(...positionsOf(s, copy)) + rows };
+    return { ...copy, lastRead: given + cycles + Math.max(...positionsOf(s.halves[copy.side], copy.pairs)) + rows };
   });
   const place = { storage: storageAgain(again, panel.storage), panel: panel.panel };
   chunksOf(s, place).push({ row, rows, ready: ready + cycles, copies });

@@ -6,14 +6,13 @@
  * Weights that are computed are schedule-loads.ts.
  */
 
-import { invariant } from "../diagnostics.js";
 import { halfLanes } from "../ir/target.js";
 import { isTile, type PackedTile, type Pass, type Task } from "../ir/plan.js";
 import { mxmQueue } from "../ir/program.js";
 import { findUnused } from "./memory.js";
 import { fitBefore, lastEndBefore, NEVER } from "./resources.js";
 import { type Load, tryLoads } from "./schedule-loads.js";
-import { bankOf, memoriesOf, pairAt } from "./schedule-machine.js";
+import { bankOf, type Half, memoriesOf, pairAt } from "./schedule-machine.js";
 import { hold, pairsOf } from "./schedule-place.js";
 import { executionsOf, rowsOfTile, TILE_WAYS } from "./schedule-plan.js";
 import { bookRead, dispatchOf, type Flight } from "./schedule-ports.js";
@@ -69,8 +68,8 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   const stream = pickStreams(s, { half, use: "weights", width: TILE_WAYS, diagonal, length: executions });
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
   const known = s.tiles[half.side].get(tile.key);
-  const places = stream < 0 ? undefined : known !== undefined ? [known] : newTilePlace(s, tile, load, flight);
-  const place = places?.[0];
+  const placed = stream < 0 || known !== undefined ? undefined : newTilePlace(s, tile, load, flight);
+  const place = stream < 0 ? undefined : (known ?? placed?.[0]?.place);
   if (place === undefined) {
     rollback(s, mark);
     return 2;
@@ -80,7 +79,7 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
     rollback(s, mark);
     return known === undefined ? 1 : lead;
   }
-  if (known === undefined) holdTile(s, tile, places ?? [], load);
+  if (placed !== undefined) holdTile(s, executions, placed, half);
   bookTile(s, place, executions, flight, load.pass);
   emitTile(s, executions, start, stream, load);
   return 0;
@@ -105,8 +104,14 @@ const leadOf = (s: Scheduler, { pairs, addresses }: TilePlace, executions: numbe
   return worst;
 };
 
+/** A tile with the place that it gets. */
+interface PlacedTile {
+  readonly tile: PackedTile;
+  readonly place: TilePlace;
+}
+
 /** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
-const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): TilePlace[] | undefined => {
+const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): PlacedTile[] | undefined => {
   const { half } = load;
   const executions = executionsOf(tile);
   const alike = tilesAlike(s, tile, load.pass);
@@ -125,7 +130,10 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Fl
     pairs.push(index);
     addresses.push(rows);
     if (pairs.length === TILE_WAYS)
-      return alike.map((_, later) => ({ pairs, addresses: addresses.map((list) => list[later] ?? -1) }));
+      return alike.map((each, later) => ({
+        tile: each,
+        place: { pairs, addresses: addresses.map((list) => list[later] ?? -1) },
+      }));
   }
   const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
   if (room < TILE_WAYS) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile));
@@ -146,18 +154,14 @@ const emptiestFirst = (s: Scheduler, { half, neighbours }: TileLoad): number[] =
   return rank.map(({ index }) => index);
 };
 
-const holdTile = (s: Scheduler, tile: PackedTile, places: readonly TilePlace[], { half, pass }: TileLoad): void => {
-  const executions = executionsOf(tile);
-  const alike = tilesAlike(s, tile, pass);
-  for (const place of places)
+const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[], half: Half): void => {
+  for (const { place } of placed)
     for (const [way, pair] of place.pairs.entries())
       hold(s, memoriesOf(half, [pair]), place.addresses[way] ?? 0, executions);
   s.onCommit.push(() => {
-    for (const [later, each] of alike.entries()) {
-      const its = places[later];
-      invariant(its !== undefined, "every counterpart has a place");
-      if (s.tiles[otherHalf(s, half).side].has(each.key)) s.spareRows -= rowsOfTile(each);
-      s.tiles[half.side].set(each.key, its);
+    for (const { tile, place } of placed) {
+      if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile);
+      s.tiles[half.side].set(tile.key, place);
     }
   });
 };

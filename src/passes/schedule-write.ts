@@ -9,7 +9,7 @@
 import type { Storage, Task, TaskOutput } from "../ir/plan.js";
 import { findRows } from "./memory.js";
 import { NEVER } from "./resources.js";
-import { bankOf, type Half, memoriesOf, type PairGroup, pairAt } from "./schedule-machine.js";
+import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "./schedule-machine.js";
 import { hold, pairChoices, rivalPairs } from "./schedule-place.js";
 import { bookWrite, burstsOf, type Flight, type PairBurst, spanOf } from "./schedule-ports.js";
 import { chunksOf, type Copy, homesOf, type Scheduler, storageOf, widthOf } from "./schedule-state.js";
@@ -131,7 +131,7 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
   const { groups, banks, ways, own } = places;
   let best = NEVER;
   for (const pairs of groups) {
-    const positions = pairs.map((index) => pairAt(half, index).position);
+    const positions = positionsOf(half, pairs);
     for (const bank of banks) {
       // Rows must be free from the first cycle in which any of the slices is written.
       const cycle = given + Math.min(...positions);

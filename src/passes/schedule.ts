@@ -48,7 +48,7 @@ const TASKS_IN_ALL = 3_500;
 export const schedule = (plan: Plan, target: Target): Program => {
   checkRoom(plan, target);
   const facts = planFacts(plan);
-  const order = orderOf(plan, target);
+  const order = orderOf(plan, target, facts.interleaved);
   const begun: Begun[] = [];
   let tasks = 0;
   for (const strategy of STRATEGIES) {

@@ -17,9 +17,9 @@ import { type Fit, fitOperand, leafOf, type Located } from "./operand.js";
 import { ONE_F16 } from "./select-digits.js";
 import { fitted, locate } from "./select-value.js";
 import {
-  addStorage,
   addTemp,
   type Chain,
+  constantOnce,
   literalOf,
   nodeAt,
   operandAt,
@@ -29,7 +29,7 @@ import {
   spaceOf,
   storedType,
 } from "./selection.js";
-import { type Factor, type Layout, naturalLayout, naturalView, reshapeView, transposeView, type View } from "./view.js";
+import { columnsFrom, type Factor, type Layout, naturalView, reshapeView, transposeView, type View } from "./view.js";
 
 /** For each node of a chain, the layout in which it is computed: that of a shape to which its own shape broadcasts. */
 export type ChainLayouts = ReadonlyMap<NodeId, Layout>;
@@ -270,23 +270,12 @@ const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout): Ch
   const columns = columnsOf(view);
   if (columns.length === panels * lanes) return chain;
   const key = `columns ${JSON.stringify(columns)}`;
-  const mask =
-    s.copies.get(key)?.storage ??
-    addStorage(s, {
-      name: "mask",
-      dtype: "f16",
-      rows: 1,
-      panels,
-      kind: "constant",
-      bothHemispheres: false,
-      content: (panel) => {
-        const bits = new Uint16Array(lanes);
-        for (const column of columns) if (Math.floor(column / lanes) === panel) bits[column % lanes] = ONE_F16;
-        return bits;
-      },
-      output: false,
-    });
-  s.copies.set(key, { storage: mask, ...naturalLayout([1, lanes]) });
+  const content = (panel: number): Uint16Array => {
+    const bits = new Uint16Array(lanes);
+    for (const column of columns) if (Math.floor(column / lanes) === panel) bits[column % lanes] = ONE_F16;
+    return bits;
+  };
+  const mask = constantOnce(s, key, { name: "mask", rows: 1, panels, content });
   // One array of operations for all bursts: their timing is worked out once.
   const first = chain(0, 0, 1);
   const last: AluOp = {
@@ -301,13 +290,11 @@ const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout): Ch
 };
 
 /** Physical columns that a view uses, in order. */
-const columnsOf = (view: View): number[] => {
-  let columns = [view.column];
-  for (const f of view.dims.flat())
-    if (f.column !== 0 && f.extent > 1)
-      columns = columns.flatMap((column) => Array.from({ length: f.extent }, (_, i) => column + i * f.column));
-  return columns.sort((a, b) => a - b);
-};
+const columnsOf = ({ dims, column }: View): number[] =>
+  columnsFrom(
+    dims.flat().filter((f) => f.column !== 0 && f.extent > 1),
+    column,
+  ).sort((a, b) => a - b);
 
 /** The value of a node, with how it is read along with a result laid out as told. */
 export const operandOf = (s: Selection, id: NodeId, full: Layout): Operand => {

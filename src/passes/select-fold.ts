@@ -7,24 +7,23 @@
  */
 
 import type { Node, NodeId } from "../ir/graph.js";
-import type { AluOp, Argument, Leaf, StorageId } from "../ir/plan.js";
+import type { AluOp, Argument, Leaf } from "../ir/plan.js";
 import type { Fusion } from "./fuse.js";
 import { fitOperand, leafOf, type Located } from "./operand.js";
 import { chainLayouts, chainOf, denseRows, storeChain, viewOfChain } from "./select-chain.js";
-import { ONE_F16 } from "./select-digits.js";
 import { locate } from "./select-value.js";
 import {
-  addStorage,
   addTemp,
   type Chain,
   nodeAt,
   operandId,
   originOf,
   pushChain,
+  rowOfOnes,
   type Selection,
   spaceOf,
 } from "./selection.js";
-import { naturalLayout, normalize, type View } from "./view.js";
+import { normalize, type View } from "./view.js";
 
 /** Whether a chain is computed only where its root is folded: a sum over more lanes than a vector has is all that reads it. */
 export const isFolded = (s: Selection, fusion: Fusion): boolean => {
@@ -113,7 +112,7 @@ const sumOfPanels = (s: Selection, chain: Chain, panels: number, width: number):
   const shared = single.leaves.length > 1 ? 1 : 0;
   if (panels * single.ops.length + additions + masks + shared > s.target.alus) return undefined;
 
-  const mask = beyond === 0 ? undefined : maskStorage(s, beyond);
+  const mask = beyond === 0 ? undefined : rowOfOnes(s, beyond);
   const { ops, results, leaves: origins } = unrolled(chain, panels);
   const [first, ...others] = mask === undefined ? results : maskLast(ops, results, origins.length);
   if (first === undefined) return undefined;
@@ -170,24 +169,4 @@ const maskLast = (ops: AluOp[], results: readonly Argument[], mask: number): rea
   const last = results.slice(-1);
   ops.push({ fn: "select", args: [{ leaf: mask }, ...last, { constant: 0 }] });
   return [...results.slice(0, -1), { op: ops.length - 1 }];
-};
-
-/** A constant row: one on the first lanes, zero on the others. */
-const maskStorage = (s: Selection, count: number): StorageId => {
-  const { lanes } = s.target;
-  const key = `mask ${count}`;
-  const known = s.copies.get(key);
-  if (known !== undefined) return known.storage;
-  const storage = addStorage(s, {
-    name: "mask",
-    dtype: "f16",
-    rows: 1,
-    panels: 1,
-    kind: "constant",
-    bothHemispheres: false,
-    content: () => new Uint16Array(lanes).fill(ONE_F16, 0, count),
-    output: false,
-  });
-  s.copies.set(key, { storage, ...naturalLayout([1, lanes]) });
-  return storage;
 };

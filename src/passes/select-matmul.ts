@@ -19,10 +19,8 @@ import { chainLayouts, chainOf, storeChain, viewAtRoot } from "./select-chain.js
 import { asHalf, relayout } from "./select-move.js";
 import { emitProduct } from "./select-product.js";
 import { activations, locate } from "./select-value.js";
-import { ONE_F16 } from "./select-digits.js";
 import type { Product, Weights } from "./select-weights.js";
 import {
-  addStorage,
   addTemp,
   type Chain,
   COPY,
@@ -32,12 +30,13 @@ import {
   operandAt,
   operandId,
   originOf,
+  rowOfOnes,
   type Selection,
   type Space,
   spaceOf,
   storedType,
 } from "./selection.js";
-import { expandView, type Factor, naturalLayout, reshapeView } from "./view.js";
+import { expandView, type Factor, reshapeView } from "./view.js";
 
 /** A matmul whose result is stored as it is. */
 export const lowerMatmul = (s: Selection, node: Node): void => {
@@ -62,7 +61,7 @@ export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void
   const turned = sums && { node: sums.node, map: sumsMap(s, sums) };
   const chain = chainOf(s, fusion, layouts, turned);
   const storage = addTemp(s, root, storedType(root), space);
-  const columns = sums && { column: sums.blocks * sums.n, n: sums.n, ones: onesStorage(s) };
+  const columns = sums && { column: sums.blocks * sums.n, n: sums.n, ones: rowOfOnes(s, s.target.lanes) };
   emitMatmul(s, main, space, storage, chain, originOf(s, root), columns);
   s.located.set(root.id, { storage, shape: root.type.shape, view });
 };
@@ -107,25 +106,6 @@ const sumsMap = (s: Selection, { blocks, n }: ActivationSums): number => {
     s,
     Int16Array.from({ length: s.target.lanes }, (_, lane) => sumOf(lane)),
   );
-};
-
-/** One row of ones. */
-const onesStorage = (s: Selection): StorageId => {
-  const { lanes } = s.target;
-  const known = s.copies.get("row of ones");
-  if (known !== undefined) return known.storage;
-  const storage = addStorage(s, {
-    name: "ones",
-    dtype: "f16",
-    rows: 1,
-    panels: 1,
-    kind: "constant",
-    bothHemispheres: true,
-    content: () => new Uint16Array(lanes).fill(ONE_F16),
-    output: false,
-  });
-  s.copies.set("row of ones", { storage, ...naturalLayout([1, lanes]) });
-  return storage;
 };
 
 /* ---------- products ---------- */

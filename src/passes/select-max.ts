@@ -27,7 +27,7 @@ import {
   spaceOf,
   storageAt,
 } from "./selection.js";
-import { naturalLayout, normalize, type View } from "./view.js";
+import { columnsFrom, naturalLayout, normalize, type View } from "./view.js";
 
 /** Rotations of one step, in windows: four windows become one. All of them turn at the SXM in the same cycles. */
 const ROTATIONS = [1, 2, 3];
@@ -90,13 +90,14 @@ const denseView = (s: Selection, value: Located): View => {
 };
 
 /** First physical column of every group of lanes that a view's last dim makes. */
-const groupStarts = (view: View): number[] => {
-  let starts = [view.column];
-  for (const f of view.dims.slice(0, -1).flat())
-    if (f.column !== 0)
-      starts = starts.flatMap((start) => Array.from({ length: f.extent }, (_, i) => start + i * f.column));
-  return starts;
-};
+const groupStarts = ({ dims, column }: View): number[] =>
+  columnsFrom(
+    dims
+      .slice(0, -1)
+      .flat()
+      .filter((f) => f.column !== 0),
+    column,
+  );
 
 /* ---------- within a panel ---------- */
 

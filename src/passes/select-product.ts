@@ -15,7 +15,7 @@ import { factorPairs, type RowDigit, runsOf } from "./operand.js";
 import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "./select-passes.js";
 import { type Block, passWeights, type Product, weightBatch } from "./select-weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "./selection.js";
-import { expandView, offsetAt, type View } from "./view.js";
+import { columnsFrom, expandView, offsetAt, type View } from "./view.js";
 
 export const emitProduct = (s: Selection, product: Product): void => {
   const places = placesOf(s.target, product);
@@ -65,7 +65,7 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
   const k = a.shape[a.shape.length - 1] ?? 1;
   const wide = expandView(a.view, [...batchShape, m, k]);
   const kDim = wide.dims[batchShape.length + 1] ?? [];
-  const kOffsets = columnOffsets(kDim);
+  const kOffsets = columnsFrom(kDim, 0);
   const batchDims = space.view.dims.slice(0, -2);
   const firstOfK = (batch: number): number =>
     a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
@@ -90,14 +90,6 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
       return cut;
     },
   };
-};
-
-/** How far each index of a dim moves the column. */
-const columnOffsets = (dim: View["dims"][number]): number[] => {
-  let offsets = [0];
-  for (const { extent, column } of dim)
-    offsets = offsets.flatMap((offset) => Array.from({ length: extent }, (_, i) => offset + i * column));
-  return offsets;
 };
 
 /** Rows of the operand for the rows of the result. */

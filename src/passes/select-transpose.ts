@@ -10,8 +10,7 @@ import type { Pass, StorageId, WeightLoad } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { combinations, type Move, ONE_F16 } from "./select-digits.js";
 import { addToPass, halfAt, type HalfPass, neighbours, type Passes, passesInOrder } from "./select-passes.js";
-import { addStorage, COPY, longBlock, pushTask, rowBlocks, rowRun, type Selection } from "./selection.js";
-import { naturalLayout } from "./view.js";
+import { constantOnce, COPY, longBlock, pushTask, rowBlocks, rowRun, type Selection } from "./selection.js";
 
 /** Where the identity is one: its row, and the physical column of the source that the row picks. */
 type One = readonly [row: number, column: number];
@@ -123,26 +122,12 @@ const identityPass = (s: Selection, depth: number, pass: HalfPass<Part>, row: nu
 /** A constant of `rows` rows that are one at the given places and zero elsewhere. */
 const identityStorage = (s: Selection, rows: number, half: number, ones: readonly One[]): StorageId => {
   const { lanes } = s.target;
-  const key = identityKey(rows, half, ones, lanes);
-  const known = s.copies.get(key);
-  if (known !== undefined) return known.storage;
   const content = (): Uint16Array => {
     const panel = new Uint16Array(rows * lanes);
     for (const [row, column] of ones) panel[row * lanes + (column % lanes)] = ONE_F16;
     return panel;
   };
-  const storage = addStorage(s, {
-    name: "identity",
-    dtype: "f16",
-    rows,
-    panels: 1,
-    kind: "constant",
-    bothHemispheres: true,
-    content,
-    output: false,
-  });
-  s.copies.set(key, { storage, ...naturalLayout([rows, lanes]) });
-  return storage;
+  return constantOnce(s, identityKey(rows, half, ones, lanes), { name: "identity", rows, panels: 1, content });
 };
 
 const identityKey = (rows: number, half: number, ones: readonly One[], lanes: number): string =>

@@ -15,7 +15,8 @@ import type { Target } from "../ir/target.js";
 import type { LiteralReader } from "./constants.js";
 import type { Fusion } from "./fuse.js";
 import type { Located } from "./operand.js";
-import { extents, type Layout } from "./view.js";
+import { ONE_F16 } from "./select-digits.js";
+import { extents, type Layout, naturalLayout } from "./view.js";
 
 /** A layout with the storage that it asks for: `panels` panels of `rows` vectors. */
 export interface Space extends Layout {
@@ -109,6 +110,28 @@ export const storageAt = (s: Selection, id: StorageId): Storage => {
   invariant(storage !== undefined, `storage ${id} is in the plan`);
   return storage;
 };
+
+/** Rows of fp16 bits that selection itself needs, made once for each key. */
+export const constantOnce = (
+  s: Selection,
+  key: string,
+  constant: Pick<Storage, "name" | "rows" | "panels"> & { readonly content: (panel: number) => Uint16Array },
+): StorageId => {
+  const known = s.copies.get(key);
+  if (known !== undefined) return known.storage;
+  const storage = addStorage(s, { ...constant, dtype: "f16", kind: "constant", bothHemispheres: false, output: false });
+  s.copies.set(key, { storage, ...naturalLayout([constant.rows, s.target.lanes]) });
+  return storage;
+};
+
+/** A row that is one on its first `count` lanes and zero on the others. */
+export const rowOfOnes = (s: Selection, count: number): StorageId =>
+  constantOnce(s, `ones on ${count} lanes`, {
+    name: "ones",
+    rows: 1,
+    panels: 1,
+    content: () => new Uint16Array(s.target.lanes).fill(ONE_F16, 0, count),
+  });
 
 /** A storage for what tasks compute. */
 export const addTemp = (

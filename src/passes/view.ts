@@ -197,6 +197,14 @@ export const offsetAt = (dims: View["dims"], shape: Shape, index: number, along:
   return offset;
 };
 
+/** The column of every index of some factors, the first outermost, counted from `first`. */
+export const columnsFrom = (factors: readonly Factor[], first: number): number[] => {
+  let columns = [first];
+  for (const { extent, column } of factors)
+    columns = columns.flatMap((from) => Array.from({ length: extent }, (_, i) => from + i * column));
+  return columns;
+};
+
 /** One past the largest row and column that the view touches. */
 export const extents = (view: View): { rows: number; columns: number } => {
   let rows = view.row + 1;
