@@ -145,6 +145,16 @@ describe("special values", () => {
     expect(aluBinary.mulInt(0x10000, 0x10001)).toBe(0x10000);
     expect([aluBinary.addSat(0x7fffffff, 1), aluBinary.addSat(-0x80000000, -1)]).toEqual([0x7fffffff, -0x80000000]);
     expect([aluBinary.shiftLeft(1, 33), aluBinary.shiftRight(-8, 1), aluBinary.andBits(12, 10)]).toEqual([2, -4, 8]);
+    expect([aluUnary.absInt, aluUnary.negInt].map((fn) => fn(-0x80000000))).toEqual([-0x80000000, -0x80000000]);
+    expect([-5, 0, 7].map(aluUnary.signInt)).toEqual([-1, 0, 1]);
+    expect([aluBinary.divInt(-7, 2), aluBinary.divInt(7, 0), aluBinary.divInt(-0x80000000, -1)]).toEqual([
+      -3, 0, -0x80000000,
+    ]);
+    expect([aluBinary.modInt(-7, 3), aluBinary.modInt(7, -3), aluBinary.modInt(7, 0)]).toEqual([2, -2, 0]);
+    expect([aluBinary.eqInt(50256, 50257), aluBinary.ltInt(-1, 0), aluBinary.leInt(16777217, 16777216)]).toEqual([
+      0, 1, 0,
+    ]);
+    expect(aluTernary.selectInt(1, 16777217, 0)).toBe(16777217);
   });
 
   test("division rounds once, to nearest even", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { ALU_FUNCTIONS } from "../src/ir/isa.js";
 import { f16ToF32 } from "../src/ir/numerics.js";
 import { createMemory, type MachineMemory } from "../src/runtime/kernel-table.js";
 import { bestEngine, bindKernels, ENGINES, KERNEL_NAMES, KERNELS } from "../src/runtime/kernels.js";
@@ -138,10 +139,12 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
   storeFloat: [{ content: "f32", result: "bytes", values: { dst: OUT, src: DATA, count: 1024 } }],
 };
 
+const ALU_INTS = Object.entries(ALU_FUNCTIONS).flatMap(([name, { int }]) => (int ? [`alu.${name}`] : []));
+
 function caseOf(name: string): readonly Case[] {
   const known = CASES[name];
   if (known !== undefined) return known;
-  const int = name.endsWith("Int") || name === "alu.addSat" || name === "alu.andBits";
+  const int = ALU_INTS.includes(name);
   const values = {
     dst: OUT,
     a: DATA,

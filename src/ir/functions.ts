@@ -94,6 +94,9 @@ export const aluUnary = {
   round: (x) => roundEven(x),
   sign: (x) => (x > 0 ? 1 : x < 0 ? -1 : x),
   not: (x) => (x === 0 ? 1 : 0),
+  absInt: (x) => Math.abs(x) | 0,
+  negInt: (x) => -x | 0,
+  signInt: (x) => (x > 0 ? 1 : x < 0 ? -1 : 0),
 } satisfies Record<FunctionsOf<1>, (x: number) => number>;
 
 export const aluBinary = {
@@ -117,10 +120,18 @@ export const aluBinary = {
   andBits: (a, b) => a & b,
   shiftLeft: (a, b) => a << (b & 31),
   shiftRight: (a, b) => a >> (b & 31),
+  orBits: (a, b) => a | b,
+  xorBits: (a, b) => a ^ b,
+  divInt: (a, b) => (b === 0 ? 0 : (a / b) | 0),
+  modInt: (a, b) => (b === 0 ? 0 : (a - b * Math.floor(a / b)) | 0),
+  eqInt: (a, b) => (a === b ? 1 : 0),
+  ltInt: (a, b) => (a < b ? 1 : 0),
+  leInt: (a, b) => (a <= b ? 1 : 0),
 } satisfies Record<FunctionsOf<2>, (a: number, b: number) => number>;
 
 export const aluTernary = {
   select: (a, b, c) => (a !== 0 ? b : c),
+  selectInt: (a, b, c) => (a !== 0 ? b : c),
 } satisfies Record<FunctionsOf<3>, (a: number, b: number, c: number) => number>;
 
 /** Nearest integer, ties to even, sign of zero kept; for |x| < 2^51 adding and taking 1.5 * 2^52 leaves the integer. */

@@ -32,6 +32,10 @@ const compare =
   (opcode: Opcode): EmitBinary =>
   (f, a, b) =>
     truth(f.get(a).get(b).op(opcode));
+const compareInt =
+  (opcode: Opcode): EmitBinary =>
+  (f, a, b) =>
+    f.get(a).get(b).op(opcode).constantI32(1).op("v128.and");
 const isTrue = (f: FunctionBody, a: Local): FunctionBody => f.get(a).constantF32(0).op("f32x4.ne");
 
 const clamp = (f: FunctionBody, x: Local, limit: number): FunctionBody =>
@@ -91,6 +95,8 @@ const UNARY: Partial<Record<AluFunction, EmitUnary>> = {
   floor: plain("f32x4.floor"),
   round: plain("f32x4.nearest"),
   not: (f, a) => truth(f.get(a).constantF32(0).op("f32x4.eq")),
+  absInt: plain("i32x4.abs"),
+  negInt: plain("i32x4.neg"),
   exp: wide(exp64),
   sigmoid: wide((f, x) => {
     f.get(x).op("f64x2.neg").set(x);
@@ -147,6 +153,11 @@ const BINARY: Partial<Record<AluFunction, EmitBinary>> = {
   maxInt: plain2("i32x4.max_s"),
   minInt: plain2("i32x4.min_s"),
   andBits: plain2("v128.and"),
+  orBits: plain2("v128.or"),
+  xorBits: plain2("v128.xor"),
+  eqInt: compareInt("i32x4.eq"),
+  ltInt: compareInt("i32x4.lt_s"),
+  leInt: compareInt("i32x4.le_s"),
   addSat: (f, a, b, sum) => {
     f.get(a).get(b).op("i32x4.add").set(sum);
     f.get(a).i32(31).op("i32x4.shr_s").constantI32(0x7fffffff).op("v128.xor").get(sum);
@@ -167,12 +178,14 @@ const view = (m: MachineMemory, int: boolean): Float32Array | Int32Array => (int
 function unaryKernel(name: keyof typeof aluUnary): KernelRow {
   const apply = aluUnary[name];
   const emit = UNARY[name];
+  const { int } = ALU_FUNCTIONS[name];
   return kernel(["dst", "a", "aStride", "rows", "lanes"], {
     doc: `${name} of every lane.`,
     reference: (m, x) => {
+      const data = view(m, int);
       for (let row = 0, to = x.dst / 4; row < x.rows; row++) {
         const a = (x.a + row * x.aStride) / 4;
-        for (let lane = 0; lane < x.lanes; lane++) m.f32[to++] = apply(m.f32[a + lane] as number);
+        for (let lane = 0; lane < x.lanes; lane++) data[to++] = apply(data[a + lane] as number);
       }
     },
     ...(emit === undefined
@@ -250,40 +263,47 @@ function byRows(
   });
 }
 
-const ternaryKernel = kernel(["dst", "a", "aStride", "b", "bStride", "c", "cStride", "rows", "lanes"], {
-  doc: "select of every three lanes.",
-  reference: (m, x) => {
-    for (let row = 0, to = x.dst / 4; row < x.rows; row++) {
-      for (let lane = 0; lane < x.lanes; lane++) {
-        const at = (base: number, stride: number): number => m.f32[(base + row * stride) / 4 + lane] as number;
-        m.f32[to++] = aluTernary.select(at(x.a, x.aStride), at(x.b, x.bStride), at(x.c, x.cStride));
+function ternaryKernel(name: keyof typeof aluTernary): KernelRow {
+  const apply = aluTernary[name];
+  const { int } = ALU_FUNCTIONS[name];
+  return kernel(["dst", "a", "aStride", "b", "bStride", "c", "cStride", "rows", "lanes"], {
+    doc: `${name} of every three lanes.`,
+    reference: (m, x) => {
+      const data = view(m, int);
+      for (let row = 0, to = x.dst / 4; row < x.rows; row++) {
+        for (let lane = 0; lane < x.lanes; lane++) {
+          const at = (base: number, stride: number): number => data[(base + row * stride) / 4 + lane] as number;
+          data[to++] = apply(at(x.a, x.aStride), at(x.b, x.bStride), at(x.c, x.cStride));
+        }
       }
-    }
-  },
-  emit: (f, x) => {
-    const [a, left] = [f.local("v128"), f.local("i32")];
-    byRows(
-      f,
-      x.rows,
-      x.lanes,
-      left,
-      [
-        [x.a, x.aStride],
-        [x.b, x.bStride],
-        [x.c, x.cStride],
-      ],
-      () => {
-        f.get(x.a).memory("v128.load").set(a).get(x.dst).get(x.b).memory("v128.load").get(x.c).memory("v128.load");
-        isTrue(f, a).op("v128.bitselect").memory("v128.store").advance(x.dst, 16);
-      },
-    );
-  },
-});
+    },
+    emit: (f, x) => {
+      const [a, left] = [f.local("v128"), f.local("i32")];
+      byRows(
+        f,
+        x.rows,
+        x.lanes,
+        left,
+        [
+          [x.a, x.aStride],
+          [x.b, x.bStride],
+          [x.c, x.cStride],
+        ],
+        () => {
+          f.get(x.a).memory("v128.load").set(a).get(x.dst).get(x.b).memory("v128.load").get(x.c).memory("v128.load");
+          if (int) f.get(a).constantI32(0).op("i32x4.ne");
+          else isTrue(f, a);
+          f.op("v128.bitselect").memory("v128.store").advance(x.dst, 16);
+        },
+      );
+    },
+  });
+}
 
 function aluKernel(name: AluFunction): KernelRow {
   if (has(aluUnary, name)) return unaryKernel(name);
   if (has(aluBinary, name)) return binaryKernel(name);
-  return ternaryKernel;
+  return ternaryKernel(name);
 }
 
 const names = Object.keys(ALU_FUNCTIONS).filter((name): name is AluFunction => name in ALU_FUNCTIONS);
