@@ -246,6 +246,7 @@ function step(
     state.writeBank = bank;
     if (op === "scatter") {
       state.lastScatter = cycle;
+      scatterRows(links, state, node);
       links.changed.fill(1, firstRow, firstRow + 2 * target.rowsPerBank);
     } else {
       writeRow(nodes, links, state, node, row);
@@ -257,6 +258,16 @@ function step(
   run.row += run.step;
   run.cycle += run.interval;
   run.index++;
+}
+
+/** Any row may be overwritten, so every earlier read of the slice is one whose row is. Their order is that of time already. */
+function scatterRows(links: MemoryLinks, state: SliceState, node: number): void {
+  for (let at = 0; at < state.reader.length; at++) {
+    const reader = state.reader.at(at);
+    if (state.overwrittenBy[reader] === node) continue;
+    state.overwrittenBy[reader] = node;
+    links.overwrites.pushAll(node, reader);
+  }
 }
 
 /** The write comes after the write before it, and after every read of what that left. */
