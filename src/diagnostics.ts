@@ -136,6 +136,10 @@ export const DIAGNOSTICS = {
     title: "not supported on the chip",
     doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes.",
   },
+  LPU2103: {
+    title: "constant beyond fp16",
+    doc: "The MXM multiplies fp16 numbers, and a constant that it is to multiply holds a finite number beyond 65504.",
+  },
   LPU2102: { title: "unknown pass", doc: "A pass is named that is not in the pipeline." },
   LPU2014: {
     title: "rewriting does not end",

@@ -170,7 +170,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
     ["read"],
     "address",
     (_, random, { target }) => Math.floor(target.rowsPerBank / 2) + random(64),
-    ["LPU2213", "LPU2211"],
+    ["LPU2213", "LPU2211", "LPU2212"],
   ),
   "the other bank": field(
     ["read", "write"],

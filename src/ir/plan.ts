@@ -6,22 +6,28 @@
  * storages, flow through, ending in writes. Tasks are in topological order; data dependencies follow from storage rows.
  */
 
-import type { AluFunction } from "./isa.js";
+import type { AluFunction, StreamType } from "./isa.js";
 import type { Binding } from "./program.js";
 
 export type StorageId = number;
 
+/** Element types in SRAM: numbers, integers, and truth values as the numbers 0 and 1 of f16. */
+export type StorageType = "f16" | "f32" | "i32";
+
+/** Bytes of an element. */
+export const STORAGE_BYTES: Readonly<Record<StorageType, 2 | 4>> = { f16: 2, f32: 4, i32: 4 };
+
 export interface Storage {
   readonly id: StorageId;
   readonly name: string;
-  readonly dtype: "f16" | "f32";
+  readonly dtype: StorageType;
   readonly rows: number;
   readonly panels: number;
   /** temp: written by tasks. constant, input: there before cycle 0. */
   readonly kind: "temp" | "constant" | "input";
   /** Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes. */
   readonly bothHemispheres: boolean;
-  /** Constants: element bit patterns of one panel, rows x lanes, f16 or f32 bits. */
+  /** Constants: element bit patterns of one panel, rows x lanes, of two or four bytes by dtype. */
   readonly content?: (panel: number) => Uint16Array | Uint32Array;
   /** True if read by the host after the run. */
   readonly output: boolean;
@@ -71,9 +77,13 @@ export interface Leaf {
   readonly map?: number;
 }
 
+/** Integers as which the bits of two and of four bytes are read and written. */
+export type BitsType = Extract<StreamType, "i16" | "i32">;
+
 export type Argument =
   | { readonly op: number }
-  | { readonly leaf: number }
+  /** Rows of a leaf; with `as`, their bits are taken as integers of this type. */
+  | { readonly leaf: number; readonly as?: BitsType }
   /** The sums of the passes; with `map`, their lanes rearranged by an SXM permutation on the way: index into Plan.maps. */
   | { readonly mxm: true; readonly map?: number }
   | { readonly constant: number };
@@ -83,12 +93,25 @@ export interface AluOp {
   readonly args: readonly Argument[];
 }
 
+/** ALUs that a chain takes: one for each operation, and one for each stream that several arguments take. */
+export const alusOf = (ops: readonly AluOp[]): number => {
+  const uses = new Map<string, number>();
+  for (const argument of ops.flatMap(({ args }) => args))
+    if ("leaf" in argument || "mxm" in argument) {
+      const key = JSON.stringify(argument);
+      uses.set(key, (uses.get(key) ?? 0) + 1);
+    }
+  return ops.length + [...uses.values()].filter((count) => count > 1).length;
+};
+
 export interface TaskOutput {
   readonly op: number;
   readonly storage: StorageId;
   readonly panel: number;
   /** Rows [row, row + task.rows) are written in order. */
   readonly row: number;
+  /** Integer results of this type are written as bits. */
+  readonly as?: BitsType;
 }
 
 export interface Task {

@@ -8,6 +8,7 @@
 import type { TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { encodeF16 } from "../ir/numerics.js";
+import type { StorageType } from "../ir/plan.js";
 import { toFloats } from "../ir/tensor.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import type { Located } from "./operand.js";
@@ -17,6 +18,8 @@ export interface LiteralReader {
   /** fp16 bit patterns. */
   readonly halfs: (literal: Literal) => Uint16Array;
   readonly floats: (literal: Literal) => Float32Array;
+  /** Integers of at most 32 bits, as int32. */
+  readonly integers: (literal: Literal) => Int32Array;
 }
 
 export const literalReader = (): LiteralReader => {
@@ -33,6 +36,7 @@ export const literalReader = (): LiteralReader => {
       return halfs;
     },
     floats: (literal) => toFloats(literal.load()),
+    integers: (literal) => Int32Array.from(literal.load().data),
   };
 };
 
@@ -50,7 +54,15 @@ const joined = (literal: Literal, pieces: Iterable<TensorData>): Uint16Array => 
 };
 
 /** The value of a constant of one element, as an ALU's immediate. */
-export const scalarOf = (reader: LiteralReader, literal: Literal): number => reader.floats(literal)[0] ?? 0;
+export const scalarOf = (reader: LiteralReader, literal: Literal): number =>
+  (literal.dtype === "i32" ? reader.integers(literal) : reader.floats(literal))[0] ?? 0;
+
+/** Bit patterns of a constant as it is stored. */
+const storedBits = (reader: LiteralReader, literal: Literal, dtype: StorageType): Uint16Array | Uint32Array => {
+  if (dtype === "f16") return reader.halfs(literal);
+  const words = dtype === "f32" ? reader.floats(literal) : reader.integers(literal);
+  return new Uint32Array(words.buffer, words.byteOffset, words.length);
+};
 
 /** A block of a weight matrix [.., K, N]: element (k, n) of the block is at `offset + (k0 + k) * N + n0 + n`. */
 export interface TileBlock {
@@ -139,7 +151,7 @@ export const constantContent = (
   target: Target,
   reader: LiteralReader,
   literal: Literal,
-  dtype: "f16" | "f32",
+  dtype: StorageType,
   full: View,
   fullShape: Shape,
 ): ConstantLayout => {
@@ -176,7 +188,7 @@ export const constantContent = (
   const panels = varies ? Math.ceil(columns / lanes) : 1;
   const columnElement = varies ? offsets(panels * lanes, laneDigits, full.column) : new Int32Array(lanes);
   const content = (panel: number): Uint16Array | Uint32Array => {
-    const source = dtype === "f16" ? reader.halfs(literal) : bitsOf(reader.floats(literal));
+    const source = storedBits(reader, literal, dtype);
     const bits = dtype === "f16" ? new Uint16Array(rows * lanes) : new Uint32Array(rows * lanes);
     for (let row = 0; row < rows; row++)
       for (let lane = 0; lane < lanes; lane++) {
@@ -252,5 +264,3 @@ const offsets = (
   visit(0, base, 0);
   return result;
 };
-
-const bitsOf = (floats: Float32Array): Uint32Array => new Uint32Array(floats.buffer, floats.byteOffset, floats.length);

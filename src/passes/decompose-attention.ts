@@ -1,7 +1,7 @@
 /**
  * The attention composite as matmuls, a softmax and an additive mask.
  *
- * Where a key may not be seen, MASKED is added to the score: the most negative fp16 number, after which exp gives 0 as it
+ * Where a key may not be seen, MASKED takes the place of the score: the most negative fp16 number, after which exp gives 0 as it
  * does after minus infinity, but a row in which nothing may be seen has no NaN. Heads that share keys and values see them
  * through an expand, which costs nothing on the machine.
  */
@@ -15,20 +15,18 @@ import { operandOf } from "./rules-arithmetic.js";
 
 export const MASKED = -65504;
 
-/** [queries, keys]: 0 where key <= query + keys - queries, else MASKED. */
-function causalMask(g: Rewriter, queries: number, keys: number, like: NodeId): NodeId {
-  const { dtype } = g.type(like);
+/** bool [queries, keys]: true where key <= query + keys - queries. */
+function causalMask(g: Rewriter, queries: number, keys: number): NodeId {
   const load = (): Tensor => {
     const values = new Float32Array(queries * keys);
-    for (let s = 0; s < queries; s += 1)
-      values.fill(MASKED, s * keys + Math.max(0, s + keys - queries + 1), (s + 1) * keys);
-    return tensorOf(dtype, [queries, keys], values);
+    for (let s = 0; s < queries; s += 1) values.fill(1, s * keys, s * keys + Math.max(0, s + keys - queries + 1));
+    return tensorOf("bool", [queries, keys], values);
   };
-  const type = { dtype, shape: [queries, keys] };
+  const type = { dtype: "bool", shape: [queries, keys] } as const;
   return g.constant(
     elementCount(type.shape) <= EAGER_ELEMENTS
       ? literalOf(load())
-      : deriveLiteral([], `causal ${dtype} ${queries} ${keys}`, type, load),
+      : deriveLiteral([], `causal ${queries} ${keys}`, type, load),
   );
 }
 
@@ -58,13 +56,13 @@ const attention: Rule = {
     const cap = numberAttr(node.attrs, "softcap");
     let x =
       cap === 0 ? scores : g.emit("mul", [g.emit("tanh", [g.emit("mul", [scores, number(1 / cap)])]), number(cap)]);
-    if (mask !== undefined) {
-      x = g.emit("add", [
-        x,
-        g.type(mask).dtype === "bool" ? g.emit("select", [mask, number(0), number(MASKED)]) : mask,
-      ]);
-    }
-    if (booleanAttr(node.attrs, "causal")) x = g.emit("add", [x, causalMask(g, queries, g.shape(k)[2] ?? 1, q)]);
+    const isKept = mask !== undefined && g.type(mask).dtype === "bool";
+    if (mask !== undefined && !isKept) x = g.emit("add", [x, mask]);
+    const kept = [
+      ...(isKept ? [mask] : []),
+      ...(booleanAttr(node.attrs, "causal") ? [causalMask(g, queries, g.shape(k)[2] ?? 1)] : []),
+    ];
+    if (kept.length > 0) x = g.emit("select", [kept.reduce((a, b) => g.emit("and", [a, b])), x, number(MASKED)]);
     return g.emit("matmul", [g.emit("softmax", [x], { axis: 3 }), spreadHeads(g, v, heads)]);
   },
 };

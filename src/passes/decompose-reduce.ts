@@ -40,13 +40,41 @@ const lastAxisOnly: Rule = {
 
 const meanAsSum: Rule = {
   name: "mean-as-sum",
-  law: "mean(x) == sum(x) * (1 / n)",
+  law: "mean(x) == sum(x) * (1 / n), or sum(x) / n toward zero of integers",
   ops: ["reduce_mean"],
   rewrite: (g, node) => {
     const x = operandOf(node, 0);
-    if (!isFloat(node.type.dtype)) return undefined;
     const count = intsAttr(node.attrs, "axes").reduce((n, axis) => n * (g.shape(x)[axis] ?? 1), 1);
+    if (!isFloat(node.type.dtype))
+      return g.emit("div", [g.emit("reduce_sum", [x], node.attrs), g.number(count, node.type.dtype)]);
     return scaled(g, g.emit("reduce_sum", [x], node.attrs), 1 / count);
+  },
+};
+
+const BITS = 2048;
+/** The most numbers below BITS whose sum fp32 holds exactly. */
+const MOST_SUMMED = 2 ** 24 / BITS;
+
+const integerSum: Rule = {
+  name: "integer-sum",
+  law: "sum(x) == (sum(h) * 2048 + sum(m)) * 2048 + sum(l) for integers x == (h * 2048 + m) * 2048 + l, where each part is exact in fp16",
+  ops: ["reduce_sum"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const { dtype } = node.type;
+    const axes = intsAttr(node.attrs, "axes");
+    const isLast = axes.length === 1 && axes[0] === g.shape(x).length - 1;
+    if (isFloat(dtype) || !isLast || (g.shape(x)[g.shape(x).length - 1] ?? 1) > MOST_SUMMED) return undefined;
+    const number = (value: number): NodeId => g.number(value, dtype);
+    const low = (y: NodeId): NodeId => g.emit("mod", [y, number(BITS)]);
+    const rest = (y: NodeId): NodeId => g.emit("div", [g.emit("sub", [y, low(y)]), number(BITS)]);
+    const sum = (part: NodeId): NodeId => {
+      const counted = g.emit("reduce_sum", [g.emit("cast", [part], { to: "f32" })], node.attrs);
+      return g.emit("cast", [g.emit("round", [counted])], { to: dtype });
+    };
+    const [middle, shift] = [rest(x), (y: NodeId): NodeId => g.emit("mul", [y, number(BITS)])];
+    const upper = g.emit("add", [shift(sum(rest(middle))), sum(low(middle))]);
+    return g.emit("add", [shift(upper), sum(low(x))]);
   },
 };
 
@@ -81,19 +109,63 @@ const softmax: Rule = {
     }),
 };
 
+/** e / s, where e is e^x and s is one number a row, or that where s is positive and else 0. */
+interface RowQuotient {
+  readonly e: NodeId;
+  readonly s: NodeId;
+  readonly guarded: boolean;
+}
+
+const rowQuotient = (g: Rewriter, id: NodeId): RowQuotient | undefined => {
+  const node = g.node(id);
+  if (node.op === "select") {
+    const [condition, a, b] = [operandOf(node, 0), operandOf(node, 1), operandOf(node, 2)];
+    const inner = g.uniform(b) === 0 ? rowQuotient(g, a) : undefined;
+    const isPositive = g.node(condition);
+    const guards = inner !== undefined && isPositive.op === "lt" && operandOf(isPositive, 1) === inner.s;
+    return guards && g.uniform(operandOf(isPositive, 0)) === 0 ? { ...inner, guarded: true } : undefined;
+  }
+  if (node.op !== "div") return undefined;
+  const [e, s] = [operandOf(node, 0), operandOf(node, 1)];
+  const row = g.shape(s);
+  const isRow = g.node(e).op === "exp" && row[row.length - 1] === 1 && row.length <= g.shape(e).length;
+  return isRow ? { e, s, guarded: false } : undefined;
+};
+
+const zeroLike = (g: Rewriter, x: NodeId): NodeId => g.number(0, g.type(x).dtype);
+/** The quotient of a row, or zero for a row that has no sum. */
+const whereSummed = (g: Rewriter, quotient: NodeId, s: NodeId): NodeId =>
+  g.emit("select", [g.emit("lt", [zeroLike(g, s), s]), quotient, zeroLike(g, quotient)]);
+
 const divideAfter: Rule = {
   name: "divide-after-matmul",
   law: "matmul(exp(x) / s, v) == matmul(exp(x), v) / s where s has one element a row",
   ops: ["matmul"],
   rewrite: (g, node) => {
-    const quotient = g.node(operandOf(node, 0));
-    if (quotient.op !== "div") return undefined;
-    const [e, s] = [operandOf(quotient, 0), operandOf(quotient, 1)];
-    const row = g.shape(s);
-    if (g.node(e).op !== "exp" || row[row.length - 1] !== 1 || row.length > g.shape(e).length) return undefined;
-    if (!equalShapes(broadcastShapes([node.type.shape, row], "div"), node.type.shape)) return undefined;
-    g.through(quotient.id, "div");
-    return g.emit("div", [g.emit("matmul", [e, operandOf(node, 1)]), s]);
+    const quotient = rowQuotient(g, operandOf(node, 0));
+    if (quotient === undefined) return undefined;
+    const { e, s, guarded } = quotient;
+    if (!equalShapes(broadcastShapes([node.type.shape, g.shape(s)], "div"), node.type.shape)) return undefined;
+    g.through(operandOf(node, 0), guarded ? "select" : "div");
+    const divided = g.emit("div", [g.emit("matmul", [e, operandOf(node, 1)]), s]);
+    return guarded ? whereSummed(g, divided, s) : divided;
+  },
+};
+
+const nanGuard: Rule = {
+  name: "nan-guard",
+  law: "select(p == p, p, 0) == select(0 < s, p, 0) for p = exp(x) / s: a row is no number only if its sum is not positive",
+  ops: ["select"],
+  rewrite: (g, node) => {
+    const [condition, a, b] = [operandOf(node, 0), operandOf(node, 1), operandOf(node, 2)];
+    const negated = g.node(condition).op === "not";
+    const [p, other] = negated ? [b, a] : [a, b];
+    const equal = g.node(negated ? operandOf(g.node(condition), 0) : condition);
+    if (equal.op !== "eq" || equal.inputs[0] !== p || equal.inputs[1] !== p || g.uniform(other) !== 0) return undefined;
+    const quotient = rowQuotient(g, p);
+    if (quotient === undefined || quotient.guarded || !equalShapes(g.shape(p), node.type.shape)) return undefined;
+    g.through(condition, g.node(condition).op);
+    return whereSummed(g, p, quotient.s);
   },
 };
 
@@ -114,4 +186,13 @@ const norms: Rule = {
   },
 };
 
-export const REDUCE_RULES: readonly Rule[] = [lastAxisOnly, meanAsSum, minAsMax, softmax, divideAfter, norms];
+export const REDUCE_RULES: readonly Rule[] = [
+  lastAxisOnly,
+  meanAsSum,
+  integerSum,
+  minAsMax,
+  softmax,
+  divideAfter,
+  nanGuard,
+  norms,
+];

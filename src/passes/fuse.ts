@@ -7,35 +7,55 @@
  */
 
 import { invariant } from "../diagnostics.js";
+import { type DType, DTYPES } from "../ir/dtype.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { elementCount } from "../ir/graph.js";
 import type { ALU_FUNCTIONS } from "../ir/isa.js";
+import { isFloat } from "../ir/tensor.js";
 
-/** IR ops that one ALU does, by the ALU's name for them. */
-export const ALU_OF_OP: Readonly<Record<string, keyof typeof ALU_FUNCTIONS>> = {
-  ...Object.fromEntries(
-    [
-      "neg",
-      "abs",
-      "relu",
-      "exp",
-      "tanh",
-      "rsqrt",
-      "erf",
-      "sigmoid",
-      "log",
-      "sin",
-      "cos",
-      "floor",
-      "round",
-      "sign",
-      "not",
-    ].map((f) => [f, f]),
-  ),
-  ...Object.fromEntries(
-    ["add", "sub", "mul", "div", "max", "min", "lt", "le", "eq", "and", "or", "select"].map((f) => [f, f]),
-  ),
-  cast: "copy",
+/** The functions of an ALU that an IR op is, by the class of its operands (truth values are the numbers 0 and 1). */
+interface AluFunctions {
+  readonly float?: keyof typeof ALU_FUNCTIONS;
+  readonly int?: keyof typeof ALU_FUNCTIONS;
+}
+
+const both = (name: keyof typeof ALU_FUNCTIONS, int: keyof typeof ALU_FUNCTIONS): AluFunctions => ({
+  float: name,
+  int,
+});
+const floats = (...names: readonly (keyof typeof ALU_FUNCTIONS)[]): Readonly<Record<string, AluFunctions>> =>
+  Object.fromEntries(names.map((name) => [name, { float: name }]));
+
+/** IR ops that one ALU does. */
+export const ALU_OF_OP: Readonly<Record<string, AluFunctions>> = {
+  ...floats("relu", "exp", "tanh", "rsqrt", "erf", "sigmoid", "log", "sin", "cos", "floor", "round"),
+  ...floats("not", "and", "or"),
+  abs: both("abs", "absInt"),
+  neg: both("neg", "negInt"),
+  sign: both("sign", "signInt"),
+  add: both("add", "addInt"),
+  sub: both("sub", "subInt"),
+  mul: both("mul", "mulInt"),
+  div: both("div", "divInt"),
+  mod: { int: "modInt" },
+  max: both("max", "maxInt"),
+  min: both("min", "minInt"),
+  eq: both("eq", "eqInt"),
+  lt: both("lt", "ltInt"),
+  le: both("le", "leInt"),
+  select: both("select", "selectInt"),
+  // Makes a number of an integer or a truth value, or an integer of a whole number.
+  cast: both("copy", "copy"),
+};
+
+/** The operand whose type decides which function an op is. */
+const DECIDING_OPERAND: Readonly<Record<string, number>> = { select: 1 };
+
+/** The ALU function of a node whose operands have these types; undefined if no one ALU does it. */
+export const aluFunction = (op: string, types: readonly DType[]): keyof typeof ALU_FUNCTIONS | undefined => {
+  const row = ALU_OF_OP[op];
+  const dtype = types[DECIDING_OPERAND[op] ?? 0];
+  return dtype !== undefined && DTYPES[dtype].kind === "int" ? row?.int : row?.float;
 };
 
 export interface Fusion {
@@ -46,19 +66,34 @@ export interface Fusion {
   readonly main?: NodeId;
 }
 
-export const isElementwise = (node: Node): boolean => ALU_OF_OP[node.op] !== undefined;
-export const isTransparent = (node: Node): boolean => node.op === "reshape" || node.op === "transpose";
-
 const nodeAt = (graph: Graph, id: NodeId | undefined): Node => {
   const node = id === undefined ? undefined : graph.nodes[id];
   invariant(node !== undefined, `node ${id} is in the graph`);
   return node;
 };
 
+/** Whether a node only renames elements: a reshape, a transpose, or a cast between float types, since an ALU takes any. */
+export const isTransparent = (graph: Graph, node: Node): boolean =>
+  node.op === "reshape" || node.op === "transpose" || isFloatCast(graph, node);
+
+/** A cast from one float type to another is a matter of who stores and who reads. */
+export const isFloatCast = (graph: Graph, { op, type, inputs }: Node): boolean =>
+  op === "cast" && isFloat(type.dtype) && isFloat(nodeAt(graph, inputs[0]).type.dtype);
+
+/** The node that casts between float types start from. */
+export const stripCasts = (graph: Graph, id: NodeId): Node => {
+  let node = nodeAt(graph, id);
+  while (isFloatCast(graph, node)) node = nodeAt(graph, node.inputs[0]);
+  return node;
+};
+
+export const isElementwise = (graph: Graph, node: Node): boolean =>
+  ALU_OF_OP[node.op] !== undefined && !isFloatCast(graph, node);
+
 /** The node that a chain of reshapes and transposes starts from. */
 const strip = (graph: Graph, id: NodeId): Node => {
   let node = nodeAt(graph, id);
-  while (isTransparent(node)) node = nodeAt(graph, node.inputs[0]);
+  while (isTransparent(graph, node)) node = nodeAt(graph, node.inputs[0]);
   return node;
 };
 
@@ -90,12 +125,12 @@ const cheapNodes = (
 ): boolean[] => {
   const cost: number[] = [];
   for (const node of graph.nodes) {
-    if (!isElementwise(node)) continue;
+    if (!isElementwise(graph, node)) continue;
     let sum = 1;
     for (const input of node.inputs) {
       const source = strip(graph, input);
       if (source.op === "matmul") sum = Number.POSITIVE_INFINITY;
-      else if (isElementwise(source) && !outside[source.id]) sum += cost[source.id] ?? 0;
+      else if (isElementwise(graph, source) && !outside[source.id]) sum += cost[source.id] ?? 0;
     }
     cost[node.id] = sum;
   }
@@ -104,12 +139,14 @@ const cheapNodes = (
   const onAllLanes = (id: NodeId): boolean => {
     const node = strip(graph, id);
     if (node.op === "constant") return size(node.id) === 1;
-    return node.op === "reduce_sum" || (isElementwise(node) && !outside[node.id] && node.inputs.every(onAllLanes));
+    return (
+      node.op === "reduce_sum" || (isElementwise(graph, node) && !outside[node.id] && node.inputs.every(onAllLanes))
+    );
   };
   const size = (id: NodeId): number => elementCount(nodeAt(graph, id).type.shape);
   const wholeUses = (id: NodeId): boolean =>
     (consumers[id] ?? []).every(
-      (next) => size(next) === size(id) && (!isTransparent(nodeAt(graph, next)) || wholeUses(next)),
+      (next) => size(next) === size(id) && (!isTransparent(graph, nodeAt(graph, next)) || wholeUses(next)),
     );
   return graph.nodes.map(
     (node) =>
@@ -133,7 +170,7 @@ const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[];
   for (const node of [...graph.nodes].reverse())
     for (const id of consumers[node.id] ?? []) {
       const consumer = nodeAt(graph, id);
-      if (!isElementwise(consumer) && (!isTransparent(consumer) || outside[id])) outside[node.id] = true;
+      if (!isElementwise(graph, consumer) && (!isTransparent(graph, consumer) || outside[id])) outside[node.id] = true;
     }
   const cheap = cheapNodes(graph, outside, consumers);
   const uses: Uses[] = [];
@@ -144,7 +181,7 @@ const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[];
       for (const root of isRoot[id] ? [id] : (uses[id] ?? NO_USES).roots) roots.add(root);
     uses[node.id] = { roots, outside: outside[node.id] === true };
     isRoot[node.id] =
-      isElementwise(node) &&
+      isElementwise(graph, node) &&
       (outside[node.id] === true || roots.size === 0 || (roots.size > 1 && !cheap[node.id]) || forced.has(node.id));
   }
   return { uses, isRoot };
@@ -155,7 +192,7 @@ const fuseOnce = (graph: Graph, forced: ReadonlySet<NodeId>): Map<NodeId, { root
   const fusions = new Map<NodeId, { root: NodeId; nodes: NodeId[] }>();
   for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
   for (const node of graph.nodes) {
-    if (!isElementwise(node)) continue;
+    if (!isElementwise(graph, node)) continue;
     for (const root of isRoot[node.id] ? [node.id] : (uses[node.id] ?? NO_USES).roots)
       fusions.get(root)?.nodes.push(node.id);
   }
@@ -226,5 +263,6 @@ const consumersInside = (
 ): boolean =>
   (consumers[id] ?? []).every(
     (next) =>
-      inside.has(next) || (isTransparent(nodeAt(graph, next)) && consumersInside(graph, consumers, next, inside)),
+      inside.has(next) ||
+      (isTransparent(graph, nodeAt(graph, next)) && consumersInside(graph, consumers, next, inside)),
   );

@@ -7,14 +7,22 @@
  */
 
 import { CompileError, fail } from "../diagnostics.js";
-import type { Graph, Node, NodeId } from "../ir/graph.js";
-import { booleanAttr, intsAttr, numberAttr } from "../ir/ops/attributes.js";
+import type { Graph, Literal, Node, NodeId } from "../ir/graph.js";
+import type { DType } from "../ir/dtype.js";
+import { booleanAttr, intsAttr, isLiteral, numberAttr } from "../ir/ops/attributes.js";
 import { formatType, isFloat } from "../ir/tensor.js";
-import { ALU_OF_OP } from "./fuse.js";
+import { ALU_OF_OP, aluFunction } from "./fuse.js";
+import { isLaneMap, onlyMoves } from "./literals.js";
 
 interface NodeSource {
   node(id: NodeId): Node;
 }
+
+/** The value of a constant. */
+const literalOf = ({ op, attrs }: Node): Literal | undefined => {
+  const value = attrs["value"];
+  return op === "constant" && value !== undefined && isLiteral(value) ? value : undefined;
+};
 
 const VIEWS = ["reshape", "transpose", "slice", "expand"];
 
@@ -27,6 +35,17 @@ export function isHostView(source: NodeSource, id: NodeId): boolean {
 }
 
 const alwaysLegal = (): undefined => undefined;
+
+/** Operations in which an unsigned 32-bit integer is not what its bits are as a signed one. */
+const SIGNED: readonly string[] = ["div", "mod", "lt", "le", "max", "min", "cast", "reduce_max"];
+/** Elementwise operations are those of an ALU for the class of their operands. */
+const alu = (node: Node, source: NodeSource): string | undefined => {
+  const types = node.inputs.map((id) => source.node(id).type.dtype);
+  if (aluFunction(node.op, types) === undefined) return `the ALUs have no '${node.op}' of ${types[0]}`;
+  return types.includes("u32") && SIGNED.includes(node.op) && !isHostView(source, node.id)
+    ? `the ALUs have no '${node.op}' of unsigned 32-bit integers`
+    : undefined;
+};
 const lastAxisKept = (node: Node): string | undefined => {
   const axes = intsAttr(node.attrs, "axes");
   return axes.length === 1 && axes[0] === node.type.shape.length - 1 && booleanAttr(node.attrs, "keepdims")
@@ -47,12 +66,13 @@ const lastAxisWhole = (node: Node, source: NodeSource): string | undefined => {
 export const LEGAL_OPS: Readonly<Record<string, (node: Node, source: NodeSource) => string | undefined>> = {
   input: alwaysLegal,
   constant: alwaysLegal,
-  ...Object.fromEntries(Object.keys(ALU_OF_OP).map((op) => [op, alwaysLegal])),
-  cast: (node, source) =>
-    node.inputs.some((id) => isHostView(source, id)) || node.type.dtype === "i32" || isFloat(node.type.dtype)
+  ...Object.fromEntries(Object.keys(ALU_OF_OP).map((op) => [op, alu])),
+  matmul: (node, source) => {
+    const [a, b] = node.inputs.map((id) => source.node(id));
+    return isFloat(node.type.dtype) || (b !== undefined && isLaneMap(literalOf(b)))
       ? undefined
-      : `expected a cast of an input, or to a number, got one to ${node.type.dtype}`,
-  matmul: alwaysLegal,
+      : `the MXM multiplies fp16 numbers, got ${a === undefined ? "nothing" : formatType(a.type)}`;
+  },
   reduce_sum: lastAxisKept,
   reduce_max: lastAxisKept,
   reshape: alwaysLegal,
@@ -71,19 +91,18 @@ export const LEGAL_OPS: Readonly<Record<string, (node: Node, source: NodeSource)
   },
 };
 
-/** Element types that a tensor of a graph after `precision` may have: fp16, truth values, and integers that only the host reads. */
-function machineType(node: Node, source: NodeSource): string | undefined {
-  const { dtype, shape } = node.type;
-  if (
-    dtype === "f16" ||
-    dtype === "bool" ||
-    (dtype === "f32" && node.op === "constant" && shape.every((extent) => extent === 1))
-  )
-    return undefined;
-  return dtype === "i32" && isHostView(source, node.id)
-    ? undefined
-    : `expected a tensor of f16, got ${formatType(node.type)}`;
-}
+/** Element types that a tensor of a graph after `precision` may have. */
+const MACHINE_TYPES: readonly DType[] = ["f16", "f32", "i32", "bool"];
+/** Operations whose sums are made by the MXM: of fp16 numbers, but for lane maps. */
+const machineType = (node: Node, source: NodeSource): string | undefined => {
+  if (!MACHINE_TYPES.includes(node.type.dtype)) return `expected a type of the machine, got ${formatType(node.type)}`;
+  const [a, b] = node.inputs.map((id) => source.node(id));
+  const map = b === undefined ? undefined : literalOf(b);
+  const multiplies = node.op === "matmul" && !(isLaneMap(map) && (node.type.dtype === "i32" || onlyMoves(map)));
+  return multiplies && a?.type.dtype !== "f16"
+    ? `expected a product of f16, got ${a === undefined ? "none" : formatType(a.type)}`
+    : undefined;
+};
 
 export interface LegalProblem {
   readonly node: Node;

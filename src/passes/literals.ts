@@ -32,6 +32,10 @@ export interface LaneMapLiteral extends Literal {
 export const isLaneMap = (literal: Literal | undefined): literal is LaneMapLiteral =>
   literal !== undefined && "laneMap" in literal;
 
+/** Whether every lane of the result is one lane of the operand, or its negative, or zero: elements are moved, not summed. */
+export const onlyMoves = ({ laneMap }: LaneMapLiteral): boolean =>
+  new Set(laneMap.map(({ to }) => to)).size === laneMap.length;
+
 const hash = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 32);
 
 /** A constant that is computed from other constants when it is needed. */

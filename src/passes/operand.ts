@@ -15,6 +15,8 @@ export interface Located extends Layout {
   readonly storage: StorageId;
   /** Lanes on which a value is repeated beyond its own: on all of them, or along these columns. */
   readonly repeated?: "all" | readonly { readonly extent: number; readonly column: number }[];
+  /** A second storage, lying as the first one does: the value is the sum of both. Chains take it so; see select-sum.ts. */
+  readonly plus?: StorageId;
 }
 
 /** Digits of the result's rows, with the operand's row stride for each. */

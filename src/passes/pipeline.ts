@@ -8,7 +8,6 @@ import { decompose } from "./decompose.js";
 import { laneMaps } from "./lane-maps.js";
 import type { Pass } from "./pass.js";
 import { precision } from "./precision.js";
-import { scaleSquaresPass } from "./scale-squares.js";
 import { splitMatmuls } from "./split-matmuls.js";
 
 export const PIPELINE: readonly Pass[] = [
@@ -18,8 +17,6 @@ export const PIPELINE: readonly Pass[] = [
   // After decompose, which makes the slices; before lane-maps, which would pay for slices of products with lanes.
   splitMatmuls,
   laneMaps,
-  // After decompose, which makes the sums of squares; before precision, for which it makes room.
-  scaleSquaresPass,
   // Last: rules of the other passes keep one element type.
   precision,
 ];

@@ -1,56 +1,254 @@
 /**
- * Precision: every tensor becomes fp16, the type in which the machine stores and multiplies.
+ * Precision: every tensor gets the type in which the machine stores it: f16, f32, i32, or truth values.
  *
- * Constants convert when they are loaded, to nearest, with all values beyond +-65504, infinities too, becoming +-65504: an
- * infinite mask must not make NaN of 0 * inf or of inf - inf. Constants of one element that meet a tensor are immediates of
- * the ALU; they stay f32 and are held within the same limits. Integers and truth values that are not indices for the host
- * become numbers: they are stored as fp16, exact up to 2048, and casts to floats vanish. Comparisons still give bool.
+ * fp16 is what the MXM multiplies, and the default. ALUs compute in fp32 whatever is stored, and fp32 storages cost twice
+ * the streams: WIDE lists what is kept in fp32, and why. Integers of all widths are i32; narrower ones wrap, or saturate, where
+ * ONNX says so. Constants of one element that meet a tensor are immediates of the ALU, and exact. Infinities stay infinities.
+ * Casts between float types are no operations of the machine: they say in which type a value is read.
  */
 
+import { fail } from "../diagnostics.js";
 import type { DType, TensorData } from "../ir/dtype.js";
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
 import { narrowFloats } from "../ir/numerics.js";
-import { isFloat, literalOf, makeTensor, toFloats } from "../ir/tensor.js";
-import { deriveLiteral, isLaneMap, laneMapLiteral, numberLiteral, smallValues } from "./literals.js";
+import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../ir/tensor.js";
+import { consumersOf } from "./fuse.js";
+import { deriveLiteral, isLaneMap, laneMapLiteral, numberLiteral, onlyMoves } from "./literals.js";
+import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
 import type { Pass } from "./pass.js";
+import { type Range, rangesOf } from "./ranges.js";
 import { Rewriter } from "./rewriter.js";
 import { isElementwise } from "./rules-arithmetic.js";
 
-export const LARGEST_F16 = 65504;
+/** The greatest finite fp16 number. */
+const LARGEST_F16 = 65504;
+const LARGEST_F32 = 3.4028234663852886e38;
+/** Bits of an infinity, and of every NaN. */
+const INFINITE_F16 = 0x7c00;
 /** Constants of at most so many elements are converted at once. */
 const SMALL = 4096;
 
-/** Narrows a tensor of numbers to fp16 with saturation; `memory` may be given for the result. */
-export function toF16(tensor: Tensor, memory?: Uint16Array): { readonly tensor: Tensor; readonly saturated: number } {
-  const values = toFloats(tensor);
-  const out = memory?.subarray(0, values.length) ?? new Uint16Array(values.length);
-  const { data, saturated } = narrowFloats("f16", values, out, true);
-  return { tensor: makeTensor("f16", tensor.shape, data), saturated };
+/* ---------- which values are wide ---------- */
+
+/** A graph before its types are chosen. */
+interface Context {
+  readonly graph: Graph;
+  readonly ranges: readonly Range[];
+  /** Nodes among whose values are numbers beyond fp16. */
+  readonly beyond: readonly boolean[];
+  readonly consumers: readonly (readonly NodeId[])[];
 }
 
-/** How many finite values of a constant are beyond fp16. */
-export const saturatedValues = (literal: Literal): number =>
-  isFloat(literal.dtype) ? toF16(literal.load()).saturated : 0;
+/** A reason to keep a float value in fp32. */
+export interface WideRow {
+  readonly name: string;
+  readonly doc: string;
+  readonly holds: (context: Context, node: Node) => boolean;
+}
 
-function halfLiteral(literal: Literal): Literal {
-  if (isLaneMap(literal)) return laneMapLiteral(literal.shape[0] ?? 0, literal.shape[1] ?? 0, literal.laneMap, "f16");
-  const load = (): Tensor => toF16(literal.load()).tensor;
+const nodeAt = ({ graph }: Context, id: NodeId | undefined): Node | undefined =>
+  id === undefined ? undefined : graph.nodes[id];
+const readers = ({ graph, consumers }: Context, { id }: Node): readonly Node[] =>
+  (consumers[id] ?? []).flatMap((next) => graph.nodes[next] ?? []);
+
+const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];
+
+/** Operations that leave a great number great; of a constant only those that do not choose. */
+const KEEPS_GREAT: readonly string[] = ["add", "sub", "mul", "neg", "concat", ...VIEWS];
+const CHOOSES: readonly string[] = ["max", "min", "select"];
+
+/** Nodes among whose values are numbers beyond a magnitude, by the constants that they are made of; not what is `held`. */
+const greatNodes = (graph: Graph, ranges: readonly Range[], beyond: number, held: ReadonlySet<NodeId>): boolean[] => {
+  const great: boolean[] = [];
+  for (const { id, op, inputs, type } of graph.nodes) {
+    const range = ranges[id];
+    const most = range === undefined ? Number.POSITIVE_INFINITY : magnitude(range);
+    const made =
+      (KEEPS_GREAT.includes(op) && inputs.some((input) => great[input] === true)) ||
+      (CHOOSES.includes(op) && inputs.some((input) => great[input] === true && !isConstant(graph, input)));
+    const isGreat = op === "constant" ? Number.isFinite(most) && most > beyond : made && most > beyond;
+    great[id] = isFloat(type.dtype) && isGreat && !held.has(id);
+  }
+  return great;
+};
+
+const isConstant = (graph: Graph, id: NodeId): boolean => graph.nodes[id]?.op === "constant";
+
+const COMPARISONS: readonly string[] = ["eq", "lt", "le"];
+const ROUNDINGS: readonly string[] = ["floor", "round"];
+
+export const WIDE: readonly WideRow[] = [
+  {
+    name: "square",
+    doc: "products that are only summed: squares have twice the range of their numbers",
+    holds: (c, node) =>
+      node.op === "mul" && node.inputs.every((id) => nodeAt(c, id)?.op !== "constant") && isOnlySummed(c, node),
+  },
+  {
+    name: "sum",
+    doc: "sums over many values, which come out of the MXM in fp32",
+    holds: (_, { op }) => op === "reduce_sum",
+  },
+  {
+    name: "beyond",
+    doc: "values known to be finite and beyond fp16",
+    holds: (c, { id, op, inputs }) =>
+      c.beyond[id] === true ||
+      (op === "select" && inputs.slice(1).some((input) => c.beyond[input])) ||
+      (isElementwise(op) && inputs.some((input) => c.beyond[input] === true && isVector(c.graph, input))),
+  },
+  {
+    name: "compared",
+    doc: "numbers that are compared with others or made whole: a rounding before would choose another",
+    holds: (c, node) =>
+      readers(c, node).some(
+        ({ op, inputs }) =>
+          ROUNDINGS.includes(op) ||
+          (op === "reduce_max" && isChosen(c, node)) ||
+          (COMPARISONS.includes(op) && inputs[0] !== inputs[1] && !inputs.some((id) => isZero(c, id))),
+      ),
+  },
+  {
+    name: "input",
+    doc: "inputs that take part in sums and differences, where rounding may cancel what matters",
+    holds: (c, node) => node.op === "input" && readAsNumbers(c, node),
+  },
+];
+
+/** A constant that is stored, and no immediate. */
+const isVector = (graph: Graph, id: NodeId): boolean =>
+  isConstant(graph, id) && elementCount(graph.nodes[id]?.type.shape ?? []) > 1;
+
+/** Whether sums are all that reads a value, through views. */
+const isOnlySummed = (c: Context, node: Node): boolean => {
+  const all = readers(c, node);
+  return (
+    all.length > 0 &&
+    all.every((next) => next.op === "reduce_sum" || (VIEWS.includes(next.op) && isOnlySummed(c, next)))
+  );
+};
+
+const isZero = (c: Context, id: NodeId): boolean => {
+  const range = c.ranges[id];
+  return nodeAt(c, id)?.op === "constant" && range !== undefined && range.lo === 0 && range.hi === 0;
+};
+
+/** Whether a value is compared with its own maximum. */
+const isChosen = (c: Context, node: Node): boolean => readers(c, node).some(({ op }) => COMPARISONS.includes(op));
+
+/** Whether an input, seen through views, is an operand of arithmetic. */
+const readAsNumbers = (c: Context, node: Node): boolean =>
+  readers(c, node).some(
+    (next) =>
+      (isElementwise(next.op) && next.op !== "cast") ||
+      next.op === "reduce_sum" ||
+      next.op === "reduce_max" ||
+      (VIEWS.includes(next.op) && readAsNumbers(c, next)),
+  );
+
+/** Operations through which a wide value stays wide. */
+const STICKY: readonly string[] = [
+  "add",
+  "sub",
+  "mul",
+  "neg",
+  "max",
+  "min",
+  "select",
+  "concat",
+  "reduce_max",
+  ...VIEWS,
+];
+
+/**
+ * Why each float node is wide; undefined for those that are not. `held`: scores that are brought into the range of fp16;
+ * `emptyRows`: differences from a maximum that may be minus infinity.
+ */
+export const wideReasons = (
+  graph: Graph,
+): {
+  readonly reasons: readonly (string | undefined)[];
+  readonly held: ReadonlySet<NodeId>;
+  readonly emptyRows: ReadonlySet<NodeId>;
+} => {
+  const ranges = rangesOf(graph);
+  const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
+  const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" ? [id] : [])));
+  const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
+  const context: Context = { graph, ranges, beyond, consumers: consumersOf(graph) };
+  const reasons: (string | undefined)[] = [];
+  for (const node of graph.nodes) {
+    if (!isFloat(node.type.dtype) || node.op === "constant" || held.has(node.id)) continue;
+    if (masks.get(node.id) === "bits") {
+      reasons[node.id] = "masked";
+      continue;
+    }
+    const own = WIDE.find(({ holds }) => holds(context, node))?.name;
+    reasons[node.id] = own ?? inherited(node, reasons, (id) => elementCount(graph.nodes[id]?.type.shape ?? []));
+  }
+  const emptyRows = new Set(
+    graph.nodes.flatMap(({ id, op, inputs: [x = -1, m = -1] }) =>
+      op === "sub" && masks.has(x) && isMaximumOf(graph, m, x) && ranges[x]?.mayBeInfinite === true ? [id] : [],
+    ),
+  );
+  return { reasons, held, emptyRows };
+};
+
+const inherited = (
+  { op, inputs, type }: Node,
+  reasons: readonly (string | undefined)[],
+  countOf: (id: NodeId) => number,
+): string | undefined => {
+  const from = inputs.flatMap((id) => reasons[id] ?? []);
+  const masked = from.find((reason) => reason === "masked" || reason === "beyond");
+  if (masked !== undefined && STICKY.includes(op)) return masked;
+  if (VIEWS.includes(op)) return from[0];
+  // Figures of whole rows, such as means and variances, before they meet the rows.
+  const isFigure = inputs.some((id) => reasons[id] === "sum" && countOf(id) === elementCount(type.shape));
+  return isFigure && isElementwise(op) ? "sum" : undefined;
+};
+
+/* ---------- constants ---------- */
+
+/** Narrows a tensor of numbers to fp16; `memory` may be given for the result. Finite values stay finite, or are refused. */
+function toF16(tensor: Tensor, memory?: Uint16Array): Tensor {
+  const values = toFloats(tensor);
+  const out = memory?.subarray(0, values.length) ?? new Uint16Array(values.length);
+  const { data } = narrowFloats("f16", values, out, false);
+  for (let i = 0; i < data.length; i += 1)
+    if (((data[i] as number) & INFINITE_F16) === INFINITE_F16 && Number.isFinite(values[i]))
+      fail("LPU2103", {
+        message: `expected numbers within fp16 (up to 65504) in a constant that the MXM multiplies, found ${values[i]}`,
+        hint: "scale the weights of the layer before this one",
+      });
+  return makeTensor("f16", tensor.shape, data);
+}
+
+/** A constant of numbers in a type of the machine. */
+function literalAs(literal: Literal, dtype: DType): Literal {
+  if (literal.dtype === dtype) return literal;
+  if (isLaneMap(literal)) return laneMapLiteral(literal.shape[0] ?? 0, literal.shape[1] ?? 0, literal.laneMap, dtype);
+  const load = (): Tensor => {
+    const tensor = literal.load();
+    if (dtype === "f16") return toF16(tensor);
+    const data = dtype === "f32" ? toFloats(tensor) : Int32Array.from(toNumbers(tensor));
+    return makeTensor(dtype, tensor.shape, data);
+  };
   if (elementCount(literal.shape) <= SMALL) return literalOf(load());
-  const derived = deriveLiteral([literal], "f16", { dtype: "f16", shape: literal.shape }, load);
-  const { dtype, pieces } = literal;
-  return pieces === undefined ? derived : { ...derived, pieces: () => halfPieces(dtype, pieces()) };
+  const derived = deriveLiteral([literal], dtype, { dtype, shape: literal.shape }, load);
+  const { dtype: from, pieces } = literal;
+  return pieces === undefined || dtype !== "f16" ? derived : { ...derived, pieces: () => halfPieces(from, pieces()) };
 }
 
 function* halfPieces(dtype: DType, pieces: Iterable<TensorData>): Generator<TensorData> {
   let memory: Uint16Array | undefined;
   for (const data of pieces) {
     if (memory === undefined || memory.length < data.length) memory = new Uint16Array(data.length);
-    yield toF16({ dtype, shape: [data.length], data }, memory).tensor.data;
+    yield toF16({ dtype, shape: [data.length], data }, memory).data;
   }
 }
 
-const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];
-const LOGIC: readonly string[] = ["and", "or", "not"];
+/* ---------- the graph in types of the machine ---------- */
 
 /** Nodes whose integers the host looks up: indices of gathers, back to the inputs. */
 function indexNodes(graph: Graph): Uint8Array {
@@ -63,97 +261,174 @@ function indexNodes(graph: Graph): Uint8Array {
   return marked;
 }
 
+/** Least and greatest value, and the number of values, of integers that are narrower than i32. */
+const NARROW: Readonly<Partial<Record<DType, { readonly lo: number; readonly hi: number }>>> = {
+  i8: { lo: -128, hi: 127 },
+  u8: { lo: 0, hi: 255 },
+  i16: { lo: -32768, hi: 32767 },
+  u16: { lo: 0, hi: 65535 },
+};
+/** Integer operations whose results may leave the range of their type. */
+const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "matmul", "cast"];
+
 class Narrowing {
   readonly g = new Rewriter([]);
   readonly map = (id: NodeId): NodeId => this.made[id] ?? 0;
   private readonly made: NodeId[] = [];
   private readonly graph: Graph;
   private readonly indices: Uint8Array;
+  private readonly reasons: readonly (string | undefined)[];
+  private readonly held: ReadonlySet<NodeId>;
+  private readonly emptyRows: ReadonlySet<NodeId>;
 
   constructor(graph: Graph) {
     this.graph = graph;
     this.indices = indexNodes(graph);
+    const { reasons, held, emptyRows } = wideReasons(graph);
+    this.reasons = reasons;
+    this.held = held;
+    this.emptyRows = emptyRows;
     for (const node of graph.nodes)
-      this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.convert(node)));
+      this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.stored(node)));
+  }
+
+  /** The type in which a node is stored. */
+  private typeOf(id: NodeId): DType {
+    const dtype = this.graph.nodes[id]?.type.dtype ?? "f16";
+    if (dtype === "bool") return "bool";
+    if (!isFloat(dtype)) return "i32";
+    return this.reasons[id] === undefined ? "f16" : "f32";
   }
 
   private input(node: Node): NodeId {
-    const dtype: DType = this.indices[node.id] === 1 ? node.type.dtype : "f16";
-    return this.g.input(node, { dtype, shape: node.type.shape });
+    return this.g.input(node, { dtype: this.typeOf(node.id), shape: node.type.shape });
   }
 
-  private convert(node: Node): NodeId {
+  private stored(node: Node): NodeId {
+    if (!this.held.has(node.id)) return this.convert(node, this.typeOf(node.id));
+    return this.g.emit("cast", [heldScores(this.g, this.convert(node, "f32"))], { to: "f16" });
+  }
+
+  private convert(node: Node, dtype: DType): NodeId {
     const { g } = this;
-    if (node.op === "constant") return g.constant(this.constantOf(node));
-    if (node.op === "gather")
-      return g.emit("gather", [this.number(node.inputs[0] ?? 0), this.map(node.inputs[1] ?? 0)], node.attrs);
-    if (this.indices[node.id] === 1) return g.emit(node.op, node.inputs.map(this.map), node.attrs);
-    if (node.op === "cast")
-      return node.type.dtype === "bool" ? this.truth(node.inputs[0] ?? 0) : this.number(node.inputs[0] ?? 0);
-    const [first] = node.inputs;
-    if (VIEWS.includes(node.op) && first !== undefined)
-      return g.emit(node.op, [this.isTruth(first) ? this.map(first) : this.number(first)], node.attrs);
-    const immediates = isElementwise(node.op) && node.op !== "select";
-    return g.emit(
-      node.op,
-      node.inputs.map((id) => this.operand(node, id, immediates)),
-      node.attrs,
+    const { op, attrs, inputs } = node;
+    // Constants keep their type until it is known what takes them.
+    if (op === "constant") return g.constant(this.literalOf(node));
+    if (op === "gather") return g.emit("gather", [this.as(inputs[0], dtype), this.as(inputs[1], "i32")], attrs);
+    if (op === "cast") return this.cast(node, inputs[0] ?? 0, dtype);
+    if (op === "matmul" || op === "reduce_sum" || op === "reduce_max") return this.contract(node, dtype);
+    if (this.indices[node.id] === 1 || !isElementwise(op))
+      return g.emit(
+        op,
+        inputs.map((id) => this.as(id, dtype)),
+        attrs,
+      );
+    if (this.emptyRows.has(node.id)) {
+      // The maximum of a row of minus infinities: what is subtracted stays finite, and e^x is 0.
+      const least = g.number(dtype === "f32" ? -LARGEST_F32 : -LARGEST_F16, "f32");
+      return g.emit("sub", [this.as(inputs[0], dtype), g.emit("max", [this.as(inputs[1], dtype), least])]);
+    }
+    const operands = isFloat(node.type.dtype) || node.type.dtype !== "bool" ? dtype : this.comparedAs(inputs);
+    const made = g.emit(
+      op,
+      inputs.map((id, index) => (op === "select" && index === 0 ? this.map(id) : this.operand(op, id, operands))),
+      attrs,
     );
+    return WRAPPING.includes(op) ? this.wrapped(made, node.type.dtype) : made;
   }
 
-  private operand(node: Node, id: NodeId, immediates: boolean): NodeId {
-    if (LOGIC.includes(node.op) || this.isTruth(id)) return this.truth(id);
+  /** The type in which operands of a comparison meet. */
+  private comparedAs(inputs: readonly NodeId[]): DType {
+    const types = inputs.map((id) => this.typeOf(id));
+    const computed = inputs.flatMap((id) => (this.graph.nodes[id]?.op === "constant" ? [] : [this.typeOf(id)]));
+    return computed.includes("f32") || types.every((dtype) => dtype === "f32")
+      ? "f32"
+      : (computed[0] ?? types[0] ?? "f16");
+  }
+
+  /** An operand in a type; a single number that meets floats is an immediate, and exact. */
+  private operand(op: string, id: NodeId, dtype: DType): NodeId {
     const literal = this.g.literal(this.map(id));
-    if (immediates && literal !== undefined && elementCount(literal.shape) === 1)
-      return this.g.constant(this.immediate(id));
-    return this.number(id);
+    const immediate = literal !== undefined && elementCount(literal.shape) === 1 && op !== "select";
+    return this.as(id, immediate && isFloat(dtype) ? "f32" : dtype);
   }
 
-  private isTruth(id: NodeId): boolean {
-    return this.graph.nodes[id]?.type.dtype === "bool";
+  /** Products of fp16 numbers; sums and maxima of any. A wide product is one that flows through an ALU. */
+  private contract(node: Node, dtype: DType): NodeId {
+    const { g } = this;
+    const { op, attrs, inputs } = node;
+    if (op !== "matmul") {
+      const [x = 0] = inputs;
+      const made = g.emit(op, [this.as(x, dtype)], attrs);
+      return WRAPPING.includes(op) ? this.wrapped(made, node.type.dtype) : made;
+    }
+    const literal = g.literal(this.map(inputs[1] ?? 0));
+    const map = isLaneMap(literal) && onlyMoves(literal);
+    if (!isFloat(node.type.dtype) || map)
+      return g.emit(
+        op,
+        inputs.map((id) => this.as(id, map ? this.typeOf(inputs[0] ?? 0) : dtype)),
+        attrs,
+      );
+    const product = g.emit(
+      op,
+      inputs.map((id) => this.as(id, "f16")),
+      attrs,
+    );
+    return dtype === "f32" ? g.emit("mul", [g.emit("cast", [product], { to: "f32" }), g.number(1, "f32")]) : product;
   }
 
-  /** The node as numbers: f16. Truth values of the host are 0 and 1 already. */
-  private number(id: NodeId): NodeId {
-    const made = this.map(id);
-    const { dtype } = this.g.type(made);
-    const literal = this.g.literal(made);
-    if (dtype === "f16") return made;
-    if (literal !== undefined) return this.g.constant(halfLiteral(literal));
-    if (dtype === "bool") return this.g.emit("select", [made, this.g.number(1, "f16"), this.g.number(0, "f16")]);
-    return this.g.emit("cast", [made], { to: "f16" });
+  private cast(node: Node, x: NodeId, dtype: DType): NodeId {
+    const { g } = this;
+    const from = this.typeOf(x);
+    if (dtype === "bool" || from === "bool" || dtype !== "i32" || from === "i32") {
+      const made = this.as(x, dtype);
+      return dtype === "i32" ? this.wrapped(made, node.type.dtype, this.graph.nodes[x]?.type.dtype) : made;
+    }
+    // Floats become whole numbers before they are cast (decompose-math), and are held within narrow types.
+    const limits = NARROW[node.type.dtype];
+    const value = this.as(x, "f32");
+    const held =
+      limits === undefined
+        ? value
+        : g.emit("max", [g.emit("min", [value, g.number(limits.hi, "f32")]), g.number(limits.lo, "f32")]);
+    return g.emit("cast", [held], { to: "i32" });
   }
 
-  /** The node as truth values: bool. */
-  private truth(id: NodeId): NodeId {
-    const made = this.map(id);
-    if (this.g.type(made).dtype === "bool") return made;
-    return this.g.emit("lt", [this.g.number(0.5, "f32"), this.number(id)]);
+  /** Integers as a narrower type holds them: modulo the number of its values. */
+  private wrapped(x: NodeId, dtype: DType, from: DType = "i32"): NodeId {
+    const { g } = this;
+    const limits = NARROW[dtype];
+    const fits = NARROW[from];
+    if (limits === undefined || (fits !== undefined && fits.lo >= limits.lo && fits.hi <= limits.hi)) return x;
+    const count = g.number(limits.hi - limits.lo + 1, "i32");
+    if (limits.lo === 0) return g.emit("mod", [x, count]);
+    const offset = g.number(-limits.lo, "i32");
+    return g.emit("sub", [g.emit("mod", [g.emit("add", [x, offset]), count]), offset]);
   }
 
-  /** Constants keep integers and truth values until it is known what takes them. */
-  private constantOf(node: Node): Literal {
-    const literal = this.graphLiteral(node);
-    return isFloat(literal.dtype) ? halfLiteral(literal) : literal;
+  /** A node in a type of the machine. */
+  private as(id: NodeId | undefined, dtype: DType): NodeId {
+    const { g } = this;
+    const made = this.map(id ?? 0);
+    const from = g.type(made).dtype;
+    if (from === dtype) return made;
+    const literal = g.literal(made);
+    if (literal !== undefined && dtype !== "bool") return g.constant(literalAs(literal, dtype));
+    if (dtype === "bool") return g.emit("not", [g.emit("eq", [made, g.number(0, from)])]);
+    if (from === "bool") return g.emit("select", [made, g.number(1, dtype), g.number(0, dtype)]);
+    return g.emit("cast", [made], { to: dtype });
   }
 
-  private graphLiteral(node: Node): Literal {
+  private literalOf(node: Node): Literal {
     const value = node.attrs["value"];
     return typeof value === "object" && "load" in value ? value : numberLiteral("f32", 0);
-  }
-
-  private immediate(id: NodeId): Literal {
-    const node = this.graph.nodes[id];
-    const literal = node === undefined ? numberLiteral("f32", 0) : this.graphLiteral(node);
-    const value = toFloats(smallValues(literal) ?? literal.load())[0] ?? 0;
-    const held = Number.isNaN(value) ? value : Math.max(-LARGEST_F16, Math.min(LARGEST_F16, value));
-    return literalOf(makeTensor("f32", literal.shape, Float32Array.of(held)));
   }
 }
 
 export const precision: Pass = {
   name: "precision",
-  doc: "Makes every tensor fp16, with saturating constants; immediates stay fp32 and indices for the host i32.",
+  doc: "Gives every tensor the type in which it is stored: f16, f32 where its range or its bits ask for it, i32 for integers.",
   run: (graph) => {
     const narrowing = new Narrowing(graph);
     return narrowing.g.finish(graph, narrowing.map);

@@ -39,7 +39,7 @@ export interface Take {
 export const timeChain = (task: readonly AluOp[], target: Target): TimedChain => {
   const copies = copiesOf(task);
   const shift = copies.size;
-  const ops: AluOp[] = [...copies.values()].map(({ argument }) => ({ fn: "copy", args: [argument] }));
+  const ops: AluOp[] = [...copies.values()].map(({ argument }) => copyOf(argument));
   for (const { fn, args } of task) ops.push({ fn, args: args.map((argument) => moved(argument, copies, shift)) });
   if (ops.length > target.alus)
     fail("LPU2002", {
@@ -57,9 +57,19 @@ export const timeChain = (task: readonly AluOp[], target: Target): TimedChain =>
   };
 };
 
+/** Integers keep all their bits only where nothing makes numbers of them. */
+const copyOf = (argument: Argument): AluOp =>
+  "leaf" in argument && argument.as !== undefined
+    ? { fn: "orBits", args: [argument, { constant: 0 }] }
+    : { fn: "copy", args: [argument] };
+
 /** What stands for an argument that comes on a stream; undefined for others. */
 const streamKey = (argument: Argument): string | undefined =>
-  "leaf" in argument ? `leaf${argument.leaf}` : "mxm" in argument ? `mxm${argument.map ?? ""}` : undefined;
+  "leaf" in argument
+    ? `leaf${argument.leaf} ${argument.as ?? ""}`
+    : "mxm" in argument
+      ? `mxm${argument.map ?? ""}`
+      : undefined;
 
 /**
  * Streams that enter through a copy, in the order of their first use, each with the number of the operation that copies it:

@@ -5,7 +5,7 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import { ALU_FUNCTIONS, type Source } from "../ir/isa.js";
+import { ALU_FUNCTIONS, type Source, type StreamType } from "../ir/isa.js";
 import type { Argument, Leaf, Storage, Task } from "../ir/plan.js";
 import { sxmQueue, vxmQueue } from "../ir/program.js";
 import { NEVER, type Timeline } from "./resources.js";
@@ -51,7 +51,7 @@ export const tryChain = (s: Scheduler, task: Task, at: number, sums: Sums | unde
     const streams = tryWrite(s, task, output, at + offsetOf(chain, op) + s.target.timing.vxmAlu);
     if (typeof streams === "number") return streams;
     invariant(!given.has(op), "one operation feeds one output");
-    given.set(op, { streams, type: storageOf(s, output.storage).dtype });
+    given.set(op, { streams, type: output.as ?? storageOf(s, output.storage).dtype });
   }
   s.onCommit.push(() => emitChain(s, task, { chain, at, mxm: sums?.stream ?? -1, turned, alus, taken, given }));
   return 0;
@@ -228,7 +228,7 @@ const sameRows = (a: Leaf, b: Leaf): boolean =>
 /** Streams on which a result leaves the VXM: one for each hemisphere that keeps it. */
 interface Given {
   readonly streams: readonly number[];
-  readonly type: Storage["dtype"];
+  readonly type: StreamType;
 }
 
 interface PlacedChain {
@@ -295,5 +295,5 @@ const operandOf = (
   }
   const take = chain.takes.findIndex((one) => one.op === op && one.argument === position);
   const storage = storageOf(s, task.leaves[argument.leaf]?.storage ?? -1);
-  return { type: storage.dtype, source: { stream: taken[take] ?? -1, tap: false } };
+  return { type: argument.as ?? storage.dtype, source: { stream: taken[take] ?? -1, tap: false } };
 };

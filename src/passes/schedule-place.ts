@@ -9,7 +9,7 @@ import type { Storage } from "../ir/plan.js";
 import { findUnused, holdRows, type PairMemory } from "./memory.js";
 import { type Half, memoriesOf, type PairGroup } from "./schedule-machine.js";
 import { type PanelRef, panelKey } from "./schedule-plan.js";
-import { chunksOf, type Copy, type Scheduler, sliceRowsOf } from "./schedule-state.js";
+import { chunksOf, type Copy, type Scheduler, sliceRowsOf, widthOf } from "./schedule-state.js";
 import { noRoom } from "./schedule-room.js";
 
 /** Places that follow one another in a choice are so many apart, if all are reached like that. */
@@ -29,7 +29,7 @@ export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
 
 /** Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; those that hold a rival last. */
 export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): PairGroup[] => {
-  const places = storage.dtype === "f16" ? half.singles : half.couples;
+  const places = widthOf(storage) === 1 ? half.singles : half.couples;
   const stride = places.length % STRIDE === 0 ? 1 : STRIDE;
   s.cursor = (s.cursor + 1) % half.pairs.length;
   const choices: PairGroup[] = [];

@@ -6,7 +6,7 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import type { AluOp, Plan, Storage, StorageId } from "../ir/plan.js";
+import { type AluOp, type Plan, STORAGE_BYTES, type Storage, type StorageId } from "../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import { storageSlot } from "./repeats.js";
@@ -149,7 +149,7 @@ export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] =>
 export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
 
 /** Pairs (of slices, of streams) that a vector of this storage takes: one slice, one stream for each byte of an element. */
-export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => (dtype === "f16" ? 1 : 2);
+export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STORAGE_BYTES[dtype] / 2;
 
 /** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
 export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;

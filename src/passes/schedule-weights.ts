@@ -114,7 +114,8 @@ interface PlacedTile {
 const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): PlacedTile[] | undefined => {
   const { half } = load;
   const executions = executionsOf(tile);
-  const alike = tilesAlike(s, tile, load.pass);
+  // A later instance whose turn came first has its place already.
+  const alike = tilesAlike(s, tile, load.pass).filter((one) => !s.tiles[half.side].has(one.key));
   const pairs: number[] = [];
   const addresses: (readonly number[])[] = [];
   const rowsIn = (index: number): readonly number[] =>

@@ -9,12 +9,12 @@
 import { invariant } from "../diagnostics.js";
 import { elementCount, type Node, type NodeId, type Shape } from "../ir/graph.js";
 import { intsAttr } from "../ir/ops/attributes.js";
-import type { AluOp, Argument } from "../ir/plan.js";
+import type { AluOp, Argument, StorageType } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { scalarOf } from "./constants.js";
-import { ALU_OF_OP, type Fusion, isTransparent } from "./fuse.js";
+import { aluFunction, type Fusion, isTransparent, stripCasts } from "./fuse.js";
 import { type Fit, fitOperand, leafOf, type Located } from "./operand.js";
-import { ONE_F16 } from "./select-digits.js";
+import { mayDiverge, refine } from "./select-padding.js";
 import { fitted, locate } from "./select-value.js";
 import {
   addTemp,
@@ -27,7 +27,9 @@ import {
   pushChain,
   type Selection,
   spaceOf,
-  storedType,
+  storageAt,
+  rootType,
+  ONE_F16,
 } from "./selection.js";
 import { columnsFrom, type Factor, type Layout, naturalView, reshapeView, transposeView, type View } from "./view.js";
 
@@ -47,8 +49,9 @@ export const storeChain = (s: Selection, { root: rootId, nodes }: Fusion): void 
   }
   const space = spaceOf(s.target, { view, shape });
   const chain = chainOf(s, fusion, layouts);
-  const storage = addTemp(s, root, storedType(root), space);
+  const storage = addTemp(s, root, rootType(s, root), space);
   pushChain(s, space, chain, storage, originOf(s, root));
+  refine(s, storage, rootId);
   s.located.set(rootId, { storage, shape, view });
 };
 
@@ -63,7 +66,7 @@ export const chainLayouts = (s: Selection, fusion: Fusion, rootView: View): Chai
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(layout)) return false;
     layouts.set(id, layout);
     const node = nodeAt(s, id);
-    if (!isTransparent(node) || !leadsInside(s, id, fusion)) return true;
+    if (!isTransparent(s.graph, node) || !leadsInside(s, id, fusion)) return true;
     const source = operandAt(s, node, 0);
     const back = layoutBehind(node, source.type.shape, layout);
     return back !== undefined && visit(source.id, back);
@@ -80,6 +83,7 @@ export const chainLayouts = (s: Selection, fusion: Fusion, rootView: View): Chai
 /** The layout of the operand (of this shape) of a reshape or transpose, given that of its result. */
 const layoutBehind = (node: Node, shape: Shape, layout: Layout): Layout | undefined => {
   const result = node.type.shape;
+  if (node.op === "cast") return layout;
   if (elementCount(layout.shape) === elementCount(result)) {
     const own = reshapeView(layout.view, result);
     if (own === undefined) return undefined;
@@ -110,7 +114,7 @@ const inverse = (perm: readonly number[]): number[] => {
 /** Whether a node is computed by a chain, its main included, or is a view of what is. */
 const leadsInside = (s: Selection, id: NodeId, { nodes, main }: Fusion): boolean => {
   let node = nodeAt(s, id);
-  while (isTransparent(node)) node = operandAt(s, node, 0);
+  while (isTransparent(s.graph, node)) node = operandAt(s, node, 0);
   return node.id === main || nodes.includes(node.id);
 };
 
@@ -134,7 +138,7 @@ export const viewAtRoot = (s: Selection, fusion: Fusion, from: NodeId, view: Vie
 /** Whether a node belongs to a chain, or leads into it through views. */
 const reaches = (s: Selection, id: NodeId, fusion: Fusion): boolean =>
   fusion.nodes.includes(id) ||
-  (isTransparent(nodeAt(s, id)) && (s.consumers[id] ?? []).some((next) => reaches(s, next, fusion)));
+  (isTransparent(s.graph, nodeAt(s, id)) && (s.consumers[id] ?? []).some((next) => reaches(s, next, fusion)));
 
 /** View of the root of a chain that reads memory: that of its first stored operand that allows it, rows made dense; else row-major. */
 export const viewOfChain = (s: Selection, fusion: Fusion): View => {
@@ -150,7 +154,7 @@ export const viewOfChain = (s: Selection, fusion: Fusion): View => {
 /** View of the root for which this operand of this node is read as it lies. */
 const viewByOperand = (s: Selection, fusion: Fusion, id: NodeId, input: NodeId): View | undefined => {
   const count = elementCount(nodeAt(s, fusion.root).type.shape);
-  const source = nodeAt(s, input);
+  const source = stripCasts(s.graph, input);
   const { shape } = nodeAt(s, id).type;
   // Constants and sums lie as their reader wants them.
   if (source.op === "constant" || source.op === "reduce_sum" || leadsInside(s, input, fusion)) return undefined;
@@ -197,11 +201,29 @@ export interface Turned {
   readonly map: number;
 }
 
+/** Integers are read with all their bits; what lies in two storages is added up, once for all that take it. */
+const leafArgument = (
+  s: Selection,
+  { value, fit }: Operand,
+  leafFor: (operand: Operand) => number,
+  ops: AluOp[],
+  sums: Map<number, number>,
+): Argument => {
+  const leaf = leafFor({ value, fit });
+  if (value.plus === undefined) return storageAt(s, value.storage).dtype === "i32" ? { leaf, as: "i32" } : { leaf };
+  const known = sums.get(leaf) ?? ops.length;
+  if (known === ops.length)
+    ops.push({ fn: "add", args: [{ leaf }, { leaf: leafFor({ value: { ...value, storage: value.plus }, fit }) }] });
+  sums.set(leaf, known);
+  return { op: known };
+};
+
 /** Builds, once for all panels and rows, the ALU operations of a chain; operands are moved into place if they must be. */
 export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, turned?: Turned): Chain => {
   const ops: AluOp[] = [];
   const opIndex = new Map<NodeId, number>();
   const operands: Operand[] = [];
+  const sums = new Map<number, number>();
   const leafIndex = new Map<string, number>();
   const leafFor = (operand: Operand): number => {
     const key = JSON.stringify([operand.value.storage, operand.fit]);
@@ -212,9 +234,9 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     return operands.length - 1;
   };
   const argument = (consumer: NodeId, input: NodeId): Argument => {
-    if (input === turned?.node) return { mxm: true, map: turned.map };
+    if (stripCasts(s.graph, input).id === turned?.node) return { mxm: true, map: turned.map };
     let source = nodeAt(s, input);
-    while (isTransparent(source) && leadsInside(s, source.id, fusion)) source = operandAt(s, source, 0);
+    while (isTransparent(s.graph, source) && leadsInside(s, source.id, fusion)) source = operandAt(s, source, 0);
     const op = opIndex.get(source.id);
     if (op !== undefined) return { op };
     if (source.id === fusion.main) return { mxm: true };
@@ -222,49 +244,32 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(s.reader, literal) };
     const layout = layouts.get(consumer);
     invariant(layout !== undefined, "every node of a chain has a layout");
-    return { leaf: leafFor(operandOf(s, input, layout)) };
+    return leafArgument(s, operandOf(s, input, layout, "inChain"), leafFor, ops, sums);
   };
   for (const id of fusion.nodes) {
     const node = nodeAt(s, id);
-    const fn = ALU_OF_OP[node.op];
+    const fn = aluFunction(
+      node.op,
+      node.inputs.map((input) => nodeAt(s, input).type.dtype),
+    );
     invariant(fn !== undefined, "a chain has ALU operations only");
+    const args = node.inputs.map((input) => argument(id, input));
     opIndex.set(id, ops.length);
-    ops.push({ fn, args: node.inputs.map((input) => argument(id, input)) });
+    ops.push({ fn, args });
   }
   const leaves: Chain = (panel, row, rows) => ({
     ops,
     leaves: operands.map(({ value, fit }) => leafOf(value, fit, panel, row, rows)),
   });
   const layout = layouts.get(fusion.root);
-  return layout !== undefined && mayDiverge(ops, operands) ? withoutPadding(s, leaves, layout) : leaves;
-};
-
-/** Functions that make an infinity or a NaN of a zero; the operand that must not be one. */
-const DIVERGES_AT_ZERO: Readonly<Record<string, number>> = { div: 1, rsqrt: 0, log: 0 };
-
-/**
- * Lanes that no column uses hold zeros. A chain that divides by them would store infinities there, which the MXM would
- * multiply by zero weights. Values that are repeated over the lanes of their block are never such zeros.
- */
-const mayDiverge = (ops: readonly AluOp[], operands: readonly Operand[]): boolean => {
-  const padded: boolean[] = [];
-  const isPadded = (argument: Argument | undefined): boolean => {
-    if (argument === undefined || "constant" in argument) return false;
-    if ("op" in argument) return padded[argument.op] === true;
-    if ("mxm" in argument) return argument.map === undefined;
-    return operands[argument.leaf]?.value.repeated === undefined;
-  };
-  let diverges = false;
-  for (const { fn, args } of ops) {
-    const at = DIVERGES_AT_ZERO[fn];
-    diverges ||= at !== undefined && isPadded(args[at]);
-    padded.push(args.some(isPadded));
-  }
-  return diverges;
+  const type = rootType(s, nodeAt(s, fusion.root));
+  return layout !== undefined && mayDiverge(s, leaves(0, 0, 1), type)
+    ? withoutPadding(s, leaves, layout, type)
+    : leaves;
 };
 
 /** The same chain, with zeros on the lanes that no column of the layout uses. */
-const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout): Chain => {
+const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout, layoutType: StorageType): Chain => {
   const { lanes } = s.target;
   const { panels } = spaceOf(s.target, { view, shape });
   const columns = columnsOf(view);
@@ -279,7 +284,7 @@ const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout): Ch
   // One array of operations for all bursts: their timing is worked out once.
   const first = chain(0, 0, 1);
   const last: AluOp = {
-    fn: "select",
+    fn: layoutType === "i32" ? "selectInt" : "select",
     args: [{ leaf: first.leaves.length }, { op: first.ops.length - 1 }, { constant: 0 }],
   };
   const ops = [...first.ops, last];
@@ -297,8 +302,8 @@ const columnsOf = ({ dims, column }: View): number[] =>
   ).sort((a, b) => a - b);
 
 /** The value of a node, with how it is read along with a result laid out as told. */
-export const operandOf = (s: Selection, id: NodeId, full: Layout): Operand => {
-  const value = fitted(s, id, full);
+export const operandOf = (s: Selection, id: NodeId, full: Layout, use: "inChain" | "alone" = "alone"): Operand => {
+  const value = fitted(s, id, full, use);
   const fit = fitOperand(s.target, full.view, full.shape, value);
   invariant(fit !== undefined, `operand ${nodeAt(s, id).origin.join(" + ")} fits after it was moved`);
   return { value, fit };

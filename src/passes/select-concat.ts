@@ -12,6 +12,7 @@ import { leafOf } from "./operand.js";
 import { operandOf } from "./select-chain.js";
 import {
   addTemp,
+  copyOfLeaf,
   nodeAt,
   originOf,
   pushTask,
@@ -19,6 +20,7 @@ import {
   rowBlocks,
   type Selection,
   spaceOf,
+  storageAt,
   storedType,
 } from "./selection.js";
 import { naturalLayout, normalize, sliceView, type View } from "./view.js";
@@ -43,7 +45,7 @@ export const lowerConcat = (s: Selection, node: Node): void => {
         for (let panel = 0; panel < space.panels; panel++)
           pushTask(s, {
             rows,
-            ops: [{ fn: "copy", args: [{ leaf: 0 }] }],
+            ops: [copyOfLeaf(storageAt(s, value.storage).dtype, 0)],
             // The operand's rows are those of its own part.
             leaves: [leafOf(value, fit, panel, row - view.row, rows)],
             storage,

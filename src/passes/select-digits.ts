@@ -5,14 +5,16 @@
  * element's place is the sum over them, before and after, so the combinations of one list are one loop of the move.
  */
 
-import type { StorageId } from "../ir/plan.js";
+import type { BitsType, StorageId } from "../ir/plan.js";
 import type { FactorPair, Located } from "./operand.js";
-
-/** fp16 bits of the number one. */
-export const ONE_F16 = 0x3c00;
+import type { Chain, Part } from "./selection.js";
 
 export interface Move {
   readonly value: Located;
+  /** What is multiplied, lying as the value does, and what its sums flow through; `as`: results are bits. */
+  readonly parts: readonly Part[];
+  readonly chain: Chain;
+  readonly as: BitsType | undefined;
   /** Destination, its panels, and its first column. */
   readonly storage: StorageId;
   readonly panels: number;

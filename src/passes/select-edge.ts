@@ -12,7 +12,9 @@ import { edgeDtypeAttr, intsAttr, stringAttr } from "../ir/ops/attributes.js";
 import type { PlanBinding } from "../ir/plan.js";
 import { isTransparent } from "./fuse.js";
 import { factorPairs, type Located } from "./operand.js";
+import { ZERO } from "./ranges.js";
 import { relayout } from "./select-move.js";
+import { withinType } from "./select-padding.js";
 import {
   addStorage,
   literalOf,
@@ -63,6 +65,8 @@ export const boundInput = (s: Selection, node: Node): Located | undefined => {
     factors: bindingFactors(hostShape, elements, layout.shape, layout.view),
     ...(table === undefined ? {} : { lookup: lookupIn(s, node, table) }),
   });
+  const range = s.ranges[node.id];
+  if (range !== undefined) s.facts[storage] = { values: withinType(range, storedType(node)), padding: ZERO };
   return { storage, ...layout };
 };
 
@@ -78,7 +82,7 @@ interface InputPath {
 const inputPath = (s: Selection, node: Node): InputPath | undefined => {
   if (node.op === "input") return { input: node, elements: elementView(node.type.shape) };
   if (node.op === "gather") return lookupPath(s, node);
-  if (!isTransparent(node)) return undefined;
+  if (!isTransparent(s.graph, node)) return undefined;
   const path = inputPath(s, operandAt(s, node, 0));
   if (path === undefined || path.table !== undefined) return undefined;
   const elements = viewThrough(node, path.elements);

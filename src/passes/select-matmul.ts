@@ -10,15 +10,20 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import { elementCount, type Node, type NodeId, type Shape } from "../ir/graph.js";
-import type { StorageId } from "../ir/plan.js";
+import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../ir/graph.js";
+import type { StorageId, StorageType } from "../ir/plan.js";
+import { literalOf as tensorLiteral } from "../ir/tensor.js";
 import { halfLanes, type Target } from "../ir/target.js";
-import { type Fusion, isElementwise } from "./fuse.js";
+import { type Fusion, isElementwise, isFloatCast, stripCasts } from "./fuse.js";
 import type { Located } from "./operand.js";
 import { chainLayouts, chainOf, storeChain, viewAtRoot } from "./select-chain.js";
-import { asHalf, relayout } from "./select-move.js";
+import { isLaneMap, laneMapLiteral, onlyMoves } from "./literals.js";
+import { asHalf, emitParts, movable, needsBits } from "./select-bits.js";
+import { relayout } from "./select-move.js";
+import { union } from "./ranges.js";
+import { refine, SUMS, withinType } from "./select-padding.js";
 import { emitProduct } from "./select-product.js";
-import { activations, locate } from "./select-value.js";
+import { activations, leavesOf, locate } from "./select-value.js";
 import type { Product, Weights } from "./select-weights.js";
 import {
   addTemp,
@@ -30,10 +35,12 @@ import {
   operandAt,
   operandId,
   originOf,
+  rootType,
   rowOfOnes,
   type Selection,
   type Space,
   spaceOf,
+  storageAt,
   storedType,
 } from "./selection.js";
 import { expandView, type Factor, reshapeView } from "./view.js";
@@ -41,9 +48,69 @@ import { expandView, type Factor, reshapeView } from "./view.js";
 /** A matmul whose result is stored as it is. */
 export const lowerMatmul = (s: Selection, node: Node): void => {
   const space = resultSpace(s, node);
-  const storage = addTemp(s, node, storedType(node), space);
-  emitMatmul(s, node, space, storage, COPY, originOf(s, node));
+  const storage = movesBits(s, node) ? emitLaneMap(s, node, space) : addTemp(s, node, storedType(node), space);
+  if (!movesBits(s, node)) emitMatmul(s, node, space, storage, COPY, originOf(s, node));
   s.located.set(node.id, { storage, shape: node.type.shape, view: space.view });
+};
+
+/* ---------- lane maps ---------- */
+
+/** Whether a matmul is a lane map of a value whose bits have to be moved. */
+const movesBits = (s: Selection, node: Node): boolean => {
+  const map = literalOf(operandAt(s, node, 1));
+  if (!isLaneMap(map) || !needsBits(s, operandAt(s, node, 0))) return false;
+  return node.type.dtype === "i32" || onlyMoves(map);
+};
+
+/** A lane map of integers, fp32 numbers or infinities: every lane of the result is one of the operand, or its negative, or zero. */
+const emitLaneMap = (s: Selection, node: Node, space: Space): StorageId => {
+  const map = literalOf(operandAt(s, node, 1));
+  invariant(isLaneMap(map), "a lane map is a constant");
+  const { value, parts } = movable(s, operandId(node, 0), activationsOf(s, node));
+  const numbers = node.type.dtype === "i32";
+  // Integers are summed, with their signs; other bits are moved one by one, and signs are turned over afterwards.
+  const { laneMap } = map;
+  const [k = 1, n = 1] = map.shape;
+  const entries = numbers ? laneMap : laneMap.map((entry) => ({ ...entry, sign: 1 }));
+  const moved = laneMapLiteral(k, n, entries, "f16");
+  const weights: Weights = {
+    kind: "constant",
+    key: moved.key,
+    read: () => s.reader.halfs(moved),
+    shape: moved.shape,
+  };
+  const negative = numbers ? [] : laneMap.flatMap(({ to, sign }) => (sign < 0 ? [to] : []));
+  const full = { view: space.view, shape: node.type.shape };
+  const turned =
+    negative.length === 0 ? undefined : leavesOf(s, signBits(storageAt(s, value.storage).dtype, n, negative), full);
+  return emitParts(
+    s,
+    operandAt(s, node, 0),
+    { value, parts },
+    space,
+    (list, storage, chain, as) =>
+      emitProduct(s, {
+        a: value,
+        parts: list,
+        weights,
+        space,
+        storage,
+        chain,
+        as,
+        origin: originOf(s, node),
+        name: node.origin[0] ?? "lane map",
+        fill: false,
+      }),
+    turned,
+  );
+};
+
+/** [n] elements whose bits are the sign where `columns` says so. */
+const signBits = (dtype: StorageType, n: number, columns: readonly number[]): Literal => {
+  const half = dtype === "f16";
+  const data = half ? new Uint16Array(n) : new Int32Array(n);
+  for (const column of columns) data[column] = half ? 0x8000 : 0x80000000;
+  return tensorLiteral({ dtype: half ? "f16" : "i32", shape: [n], data });
 };
 
 /** A chain that starts on the result of a matmul. */
@@ -51,7 +118,7 @@ export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void
   const root = nodeAt(s, fusion.root);
   const sums = sumsOf(s, fusion, main);
   const space = resultSpace(s, main, sums?.blocks);
-  const view = viewAtRoot(s, fusion, main.id, space.view);
+  const view = movesBits(s, main) ? undefined : viewAtRoot(s, fusion, main.id, space.view);
   const layouts = view === undefined ? undefined : chainLayouts(s, fusion, view);
   if (view === undefined || layouts === undefined) {
     lowerMatmul(s, main);
@@ -59,10 +126,15 @@ export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void
     return;
   }
   const turned = sums && { node: sums.node, map: sumsMap(s, sums) };
+  if (turned !== undefined) {
+    const range = withinType(s.ranges[turned.node] ?? SUMS.values, "f32");
+    s.sumRanges.set(turned.map, union(range, s.sumRanges.get(turned.map) ?? range));
+  }
   const chain = chainOf(s, fusion, layouts, turned);
-  const storage = addTemp(s, root, storedType(root), space);
+  const storage = addTemp(s, root, rootType(s, root), space);
   const columns = sums && { column: sums.blocks * sums.n, n: sums.n, ones: rowOfOnes(s, s.target.lanes) };
   emitMatmul(s, main, space, storage, chain, originOf(s, root), columns);
+  refine(s, storage, root.id);
   s.located.set(root.id, { storage, shape: root.type.shape, view });
 };
 
@@ -79,13 +151,15 @@ const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | u
   const { timing, chainDepth, lanes } = s.target;
   const { shape } = main.type;
   const n = shape[shape.length - 1] ?? 1;
+  const activations = stripCasts(s.graph, operandId(main, 0));
   const isSum = (id: NodeId): boolean => {
     const { op, type, inputs } = nodeAt(s, id);
-    return op === "reduce_sum" && inputs[0] === main.inputs[0] && type.shape.length === shape.length;
+    const sameOperand = inputs[0] !== undefined && stripCasts(s.graph, inputs[0]).id === activations.id;
+    return op === "reduce_sum" && sameOperand && type.shape.length === shape.length;
   };
   const node = nodes
     .filter((id) => nodeAt(s, id).type.shape.join() === shape.join())
-    .flatMap((id) => nodeAt(s, id).inputs)
+    .flatMap((id) => nodeAt(s, id).inputs.map((input) => stripCasts(s.graph, input).id))
     .find(isSum);
   if (node === undefined || operandAt(s, main, 1).op === "constant" || isAligned(s, main)) return undefined;
   // The result waits in an ALU for its sums. Passes of their own would take the two arrays as long as this.
@@ -120,8 +194,10 @@ const emitMatmul = (
   sums?: Product["sums"],
 ): void => {
   const a = activationsOf(s, node);
+  const parts = [{ storage: a.storage, scale: 1 }];
   const weights = weightsOf(s, operandId(node, 1));
-  emitProduct(s, { a, weights, space, storage, chain, origin, name: node.origin[0] ?? "matmul", fill: false, sums });
+  const name = node.origin[0] ?? "matmul";
+  emitProduct(s, { a, parts, weights, space, storage, chain, origin, name, fill: false, sums });
 };
 
 const activationsOf = (s: Selection, node: Node): Located => {
@@ -210,7 +286,7 @@ const feedsActivations = (s: Selection, id: NodeId): boolean =>
   (s.consumers[id] ?? []).some((next) => {
     const node = nodeAt(s, next);
     if (node.op === "matmul") return operandId(node, 0) === id && operandAt(s, node, 1).op !== "constant";
-    return isElementwise(node) && feedsActivations(s, next);
+    return (isElementwise(s.graph, node) || isFloatCast(s.graph, node)) && feedsActivations(s, next);
   });
 
 /** Dims of a stack of matrices: M on rows, then outward, densely, the batch dims that have no `columns`; `last` as given. */

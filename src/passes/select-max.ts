@@ -9,15 +9,17 @@
 
 import { invariant } from "../diagnostics.js";
 import type { Node } from "../ir/graph.js";
-import type { AluOp, Argument, Leaf } from "../ir/plan.js";
+import type { AluOp, Argument, Leaf, StorageType } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { fitOperand, leafOf, type Located } from "./operand.js";
 import { denseRows } from "./select-chain.js";
 import { relayout } from "./select-move.js";
+import { refine } from "./select-padding.js";
 import { locate } from "./select-value.js";
 import {
   addTemp,
   type Chain,
+  copyOfLeaf,
   mapId,
   operandId,
   originOf,
@@ -32,13 +34,27 @@ import { columnsFrom, naturalLayout, normalize, type View } from "./view.js";
 /** Rotations of one step, in windows: four windows become one. All of them turn at the SXM in the same cycles. */
 const ROTATIONS = [1, 2, 3];
 
-const maxOf = (...args: Argument[]): AluOp => ({ fn: "max", args });
-/** The maximum of leaf 0 and so many rotated leaves; rotated ones first, since they arrive together. */
-const MAXIMA: Readonly<Record<number, AluOp[]>> = {
-  1: [maxOf({ leaf: 0 }, { leaf: 1 })],
-  2: [maxOf({ leaf: 1 }, { leaf: 2 }), maxOf({ leaf: 0 }, { op: 0 })],
-  3: [maxOf({ leaf: 1 }, { leaf: 2 }), maxOf({ leaf: 0 }, { leaf: 3 }), maxOf({ op: 0 }, { op: 1 })],
+/** The greater of two: results of operations, or leaves of a storage of this type. */
+const maxOf = (dtype: StorageType, ...args: Argument[]): AluOp =>
+  dtype === "i32"
+    ? { fn: "maxInt", args: args.map((argument) => ("leaf" in argument ? { ...argument, as: dtype } : argument)) }
+    : { fn: "max", args };
+
+const MAXIMA: Readonly<Record<number, readonly (readonly Argument[])[]>> = {
+  1: [[{ leaf: 0 }, { leaf: 1 }]],
+  2: [
+    [{ leaf: 1 }, { leaf: 2 }],
+    [{ leaf: 0 }, { op: 0 }],
+  ],
+  3: [
+    [{ leaf: 1 }, { leaf: 2 }],
+    [{ leaf: 0 }, { leaf: 3 }],
+    [{ op: 0 }, { op: 1 }],
+  ],
 };
+/** The maximum of leaf 0 and so many rotated leaves; rotated ones first, since they arrive together. */
+const maximaOf = (dtype: StorageType, rotated: number): AluOp[] =>
+  (MAXIMA[rotated] ?? []).map((args) => maxOf(dtype, ...args));
 
 /** Panels that one task folds into one. */
 const FOLDED_PANELS = 4;
@@ -50,10 +66,12 @@ export const lowerMax = (s: Selection, node: Node): Located => {
   if (n <= s.target.lanes) {
     const view = denseView(s, value);
     const { storage } = rotateAndMax(s, node, value, view, n);
+    refine(s, storage, node.id);
     return { storage, shape, view: withoutLast(view), repeated: [{ extent: n, column: 1 }] };
   }
   const folded = foldPanels(s, node, value);
   const { storage } = rotateAndMax(s, node, folded, folded.view, s.target.lanes);
+  refine(s, storage, node.id, true);
   return { storage, shape, view: withoutLast(folded.view), repeated: "all" };
 };
 
@@ -116,7 +134,7 @@ const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: n
     const shifts = ROTATIONS.map((k) => k * width)
       .filter((shift) => shift < n)
       .map((shift) => Math.min(shift, n - width));
-    const ops = MAXIMA[shifts.length] ?? [];
+    const ops = maximaOf(dtype, shifts.length);
     const maps = Array.from({ length: space.panels }, (_, panel) =>
       shifts.map((shift) => mapId(s, rotation(s.target, starts, panel, n, shift))),
     );
@@ -155,7 +173,7 @@ const foldPanels = (s: Selection, node: Node, value: Located): Located => {
     // Of one size, or nearly: no task is left with a single panel if it can be helped.
     const space = { rows, panels: Math.ceil(from.panels / FOLDED_PANELS) };
     const storage = addTemp(s, node, dtype, space);
-    pushChain(s, space, maxOfPanels(from, Math.ceil(from.panels / space.panels)), storage, originOf(s, node));
+    pushChain(s, space, maxOfPanels(dtype, from, Math.ceil(from.panels / space.panels)), storage, originOf(s, node));
     if (space.panels === 1) {
       const dims = [...view.dims.slice(0, -1), [{ extent: lanes, row: 0, column: 1 }]];
       return { storage, shape: [...value.shape.slice(0, -1), lanes], view: { dims, row: 0, column: 0 } };
@@ -186,13 +204,13 @@ const candidateLeaves = (s: Selection, value: Located, view: View, panels: numbe
 
 /** A chain whose panel i is the maximum of panels i * size .. (i + 1) * size - 1. */
 const maxOfPanels =
-  ({ panels, leaf }: Panels, size: number): Chain =>
+  (dtype: StorageType, { panels, leaf }: Panels, size: number): Chain =>
   (group, row, rows) => {
     const members = Array.from({ length: Math.min(size, panels - group * size) }, (_, i) => group * size + i);
     const leaves = members.map((panel) => leaf(panel, row, rows));
-    if (leaves.length === 1) return { ops: [{ fn: "copy", args: [{ leaf: 0 }] }], leaves };
+    if (leaves.length === 1) return { ops: [copyOfLeaf(dtype, 0)], leaves };
     const ops = members
       .slice(1)
-      .map((_, i): AluOp => ({ fn: "max", args: [i === 0 ? { leaf: 0 } : { op: i - 1 }, { leaf: i + 1 }] }));
+      .map((_, i): AluOp => maxOf(dtype, i === 0 ? { leaf: 0 } : { op: i - 1 }, { leaf: i + 1 }));
     return { ops, leaves };
   };

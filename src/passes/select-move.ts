@@ -10,57 +10,23 @@
 
 import { fail, invariant } from "../diagnostics.js";
 import type { Node, NodeId, Shape } from "../ir/graph.js";
+import { f32ToF16 } from "../ir/numerics.js";
 import type { Pass } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { type FactorPair, factorPairs, type Located, type RowDigit, runsOf } from "./operand.js";
-import { combinations, type Move, ONE_F16, productOfExtents } from "./select-digits.js";
+import { stripCasts } from "./fuse.js";
+import { asHalf, emitParts, movable } from "./select-bits.js";
+import { combinations, type Move, productOfExtents } from "./select-digits.js";
 import { addToPass, type Passes, passesInOrder } from "./select-passes.js";
 import { emitTranspose } from "./select-transpose.js";
-import {
-  addTemp,
-  COPY,
-  nodeAt,
-  originOf,
-  originText,
-  pushChain,
-  pushTask,
-  rowBlock,
-  rowBlocks,
-  rowRun,
-  type Selection,
-  spaceOf,
-  storageAt,
-} from "./selection.js";
+import { originOf, originText, pushTask, rowBlock, rowBlocks, type Selection, spaceOf } from "./selection.js";
 import type { Factor, Layout, View } from "./view.js";
-
-/** The same tensor in fp16, as the MXM takes it: sums are stored in fp32. */
-export const asHalf = (s: Selection, id: NodeId, value: Located): Located => {
-  const { dtype, rows, panels } = storageAt(s, value.storage);
-  if (dtype === "f16") return value;
-  const key = `half ${value.storage}`;
-  const known = s.copies.get(key);
-  if (known !== undefined) return { ...value, storage: known.storage };
-  const node = nodeAt(s, id);
-  const storage = addTemp(s, node, "f16", { rows, panels });
-  const copy = { ...value, storage };
-  s.copies.set(key, copy);
-  pushChain(
-    s,
-    { rows, panels },
-    (panel, row, count) => ({
-      ops: [{ fn: "copy", args: [{ leaf: 0 }] }],
-      leaves: [{ storage: value.storage, panel, runs: [rowRun(row, count)] }],
-    }),
-    storage,
-    originOf(s, node),
-  );
-  return copy;
-};
 
 /** A copy of a node's value whose elements lie on the lanes of `wanted`, to which its shape broadcasts. */
 export const relayout = (s: Selection, id: NodeId, stored: Located, wanted: Layout): Located => {
-  const node = nodeAt(s, id);
-  const value = asHalf(s, id, stored);
+  // Casts between float types are the reader's: what is moved is the value itself.
+  const node = stripCasts(s.graph, id);
+  const value = asHalf(s, node.id, stored);
   const pairs = factorPairs(wanted.view, wanted.shape, value.view);
   if (pairs === undefined) return relayoutThroughPlain(s, node, value, wanted);
   const key = moveKey(value, wanted.view);
@@ -128,10 +94,11 @@ const move = (
   const view: View = { dims: movedDims(wanted, shape, pairs, strides), row: 0, column: wanted.column };
   const rows = productOfExtents(kept.filter(([f]) => f.row !== 0));
   const { panels } = spaceOf(s.target, { view, shape });
-  const storage = addTemp(s, node, storageAt(s, value.storage).dtype, { rows, panels });
-  const task: Move = { value, storage, panels, column: wanted.column, ...digits, strides, origin: originOf(s, node) };
-  if (transposes) emitTranspose(s, task);
-  else emitSelection(s, task);
+  const task = { value, panels, column: wanted.column, ...digits, strides, origin: originOf(s, node) };
+  const emitMove = transposes ? emitTranspose : emitSelection;
+  const storage = emitParts(s, node, movable(s, node.id, value), { rows, panels }, (parts, to, chain, as) =>
+    emitMove(s, { ...task, parts, storage: to, chain, as }),
+  );
   return ownPart({ view, shape }, value.shape, storage);
 };
 
@@ -204,20 +171,32 @@ const emitSelection = (s: Selection, task: Move): void => {
       if (passes.size === 0) continue;
       for (const { row, rows } of rowBlocks(count, rowBlock(s.target, count))) {
         const runs = runsOf({ digits, row: value.view.row }, row, rows);
-        const list = passesInOrder(passes).map(
-          ({ panel: from, half, parts }): Pass => ({
-            storage: value.storage,
-            panel: from,
-            half,
-            runs,
-            weights: {
-              key: selectionKey(parts),
-              columns: columnsOf(parts),
-              content: () => selectionContent(s.target, parts),
-            },
-          }),
+        const list = passesInOrder(passes).flatMap(({ panel: from, half, parts: ones }) =>
+          task.parts.map(
+            ({ storage: source, scale }): Pass => ({
+              storage: source,
+              panel: from,
+              half,
+              runs,
+              weights: {
+                key: selectionKey(ones, scale),
+                columns: columnsOf(ones),
+                content: () => selectionContent(s.target, ones, scale),
+              },
+            }),
+          ),
         );
-        pushTask(s, { rows, passes: list, ...COPY(panel, row, rows), storage, panel, row: lane.to + row, origin });
+        const at = lane.to + row;
+        pushTask(s, {
+          rows,
+          passes: list,
+          ...task.chain(panel, at, rows),
+          storage,
+          panel,
+          row: at,
+          origin,
+          as: task.as,
+        });
       }
     }
 };
@@ -241,13 +220,15 @@ const selectedLanes = (
   return passes;
 };
 
-const selectionKey = (ones: readonly One[]): string => `select ${JSON.stringify(ones)}`;
+const selectionKey = (ones: readonly One[], scale: number): string =>
+  `select ${scale === 1 ? "" : `times ${scale} `}${JSON.stringify(ones)}`;
 const columnsOf = (ones: readonly One[]): number => Math.max(...ones.map(([column]) => column)) + 1;
 
 /** [columns][halfLanes] fp16 bits. */
-const selectionContent = (target: Target, ones: readonly One[]): Uint16Array => {
+const selectionContent = (target: Target, ones: readonly One[], scale: number): Uint16Array => {
   const half = halfLanes(target);
   const tile = new Uint16Array(columnsOf(ones) * half);
-  for (const [column, lane] of ones) tile[column * half + lane] = ONE_F16;
+  const bits = f32ToF16(scale);
+  for (const [column, lane] of ones) tile[column * half + lane] = bits;
   return tile;
 };

@@ -12,6 +12,7 @@ import { elementCount, type Shape } from "../ir/graph.js";
 import type { Pass } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { factorPairs, type RowDigit, runsOf } from "./operand.js";
+import { FILLED_SUMS } from "./select-padding.js";
 import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "./select-passes.js";
 import { type Block, passWeights, type Product, weightBatch } from "./select-weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "./selection.js";
@@ -27,15 +28,19 @@ export const emitProduct = (s: Selection, product: Product): void => {
         const runs = runsOf({ digits, row: product.a.view.row }, row, rows);
         pushTask(s, {
           rows,
-          passes: passes.map(({ panel: from, half, parts }): Pass => {
-            const weights = passWeights(s.target, product, parts);
-            return { storage: product.a.storage, panel: from, half, runs, weights };
-          }),
+          passes: passes.flatMap(({ panel: from, half, parts: blocks }) =>
+            product.parts.map(({ storage, scale }): Pass => {
+              const weights = passWeights(s.target, product, blocks, scale);
+              return { storage, panel: from, half, runs, weights };
+            }),
+          ),
           ...product.chain(panel, row, rows),
           storage: product.storage,
           panel,
           row,
           origin: product.origin,
+          as: product.as,
+          sums: product.fill ? FILLED_SUMS : undefined,
         });
       }
   }

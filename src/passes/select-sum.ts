@@ -8,44 +8,54 @@
  */
 
 import type { Node, Shape } from "../ir/graph.js";
+import type { AluOp } from "../ir/plan.js";
 import type { Located } from "./operand.js";
-import { ONE_F16 } from "./select-digits.js";
-import { foldPanels } from "./select-fold.js";
+import { summandsOf } from "./select-fold.js";
 import { stackDims } from "./select-matmul.js";
 import { restrictTo } from "./select-move.js";
+import { halfLanes } from "../ir/target.js";
+import { refine } from "./select-padding.js";
 import { emitProduct } from "./select-product.js";
-import { activations, locate } from "./select-value.js";
 import type { Weights } from "./select-weights.js";
-import { addTemp, COPY, operandId, originOf, type Selection, spaceOf } from "./selection.js";
+import {
+  addTemp,
+  COPY,
+  type Chain,
+  originOf,
+  type Reduction,
+  type Selection,
+  type Summands,
+  spaceOf,
+  ONE_F16,
+} from "./selection.js";
 import { expandView, type Factor, type Layout, normalize, type View } from "./view.js";
 
-export const lowerSum = (s: Selection, node: Node, wanted: Layout): Located => {
+export const lowerSum: Reduction = (s, node, wanted, use) => {
   const { shape } = node.type;
-  const a = summands(s, node);
-  if (shape.length > 1) return sumOver(s, node, a, shape, wanted);
+  const summands = summandsOf(s, node);
+  if (shape.length > 1) return sumOver(s, node, summands, shape, wanted, use);
   // A vector is a matrix of one row.
+  const { a } = summands;
   const lifted = { ...a, shape: [1, ...a.shape], view: { ...a.view, dims: [[], ...a.view.dims] } };
-  const sum = sumOver(s, node, lifted, [1, 1], wanted);
+  const sum = sumOver(s, node, { ...summands, a: lifted }, [1, 1], wanted, use);
   return { ...sum, shape, view: { ...sum.view, dims: sum.view.dims.slice(1) } };
 };
 
-/** The operand of a sum as activations: folded to one panel if it is wider than that. */
-const summands = (s: Selection, node: Node): Located => {
-  const id = operandId(node, 0);
-  const key = `folded ${id}`;
-  const folded = s.copies.get(key) ?? foldPanels(s, node);
-  if (folded === undefined) return activations(s, id, locate(s, id));
-  s.copies.set(key, folded);
-  return folded;
-};
-
-/** `shape`: that of the result; the last axis of `a` is summed. */
-const sumOver = (s: Selection, node: Node, a: Located, shape: Shape, wanted: Layout): Located => {
+/** `shape`: that of the result; the last axis of the summands is summed. */
+const sumOver = (
+  s: Selection,
+  node: Node,
+  summands: Summands,
+  shape: Shape,
+  wanted: Layout,
+  use: "inChain" | "alone",
+): Located => {
+  const { a, factor } = summands;
   const aligned = expandView(restrictTo(wanted, shape), shape);
   const batchDims = aligned.dims.slice(0, -2);
   const grouped = hasColumns(a.view.dims.slice(0, -2)) && hasColumns(batchDims);
   const repeat = grouped ? lastColumns(wanted.view) : undefined;
-  const key = sumKey(node, repeat === undefined ? undefined : aligned);
+  const key = `${use} ${sumKey(node, repeat === undefined ? undefined : aligned)}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known;
   const width = repeat?.extent ?? s.target.lanes;
@@ -54,12 +64,18 @@ const sumOver = (s: Selection, node: Node, a: Located, shape: Shape, wanted: Lay
   const columns = repeat === undefined ? [] : batchDims.map(columnFactors);
   const dims = stackDims(shape, columns, [{ extent: width, row: 0, column: 1 }]);
   const space = spaceOf(s.target, { view: { dims, row: 0, column }, shape: [...shape.slice(0, -1), width] });
-  const storage = addTemp(s, node, "f32", space);
-  const weights = ones(a.shape[a.shape.length - 1] ?? 1, width);
   const origin = originOf(s, node);
-  emitProduct(s, { a, weights, space, storage, chain: COPY, origin, name: node.op, fill: true });
+  const chain = scaledBy(factor);
+  const [storage = -1, plus] = shares(s, summands, use).map((share) => {
+    const to = addTemp(s, node, "f32", space);
+    const weights = ones(share.a.shape[share.a.shape.length - 1] ?? 1, width);
+    emitProduct(s, { ...share, weights, space, storage: to, chain, origin, name: node.op, fill: true });
+    return to;
+  });
+  for (const one of [storage, ...(plus === undefined ? [] : [plus])]) refine(s, one, node.id, true);
   const value: Located = {
     storage,
+    ...(plus === undefined ? {} : { plus }),
     shape,
     view: { dims: [...dims.slice(0, -1), []], row: 0, column },
     repeated: repeat === undefined ? "all" : [{ extent: width, column: 1 }],
@@ -72,6 +88,31 @@ const sumOver = (s: Selection, node: Node, a: Located, shape: Shape, wanted: Lay
 const sumKey = (node: Node, aligned: View | undefined): string => {
   const place = aligned?.dims.map((factors) => factors.map((f) => [f.extent, f.column]));
   return `sum ${node.id} ${place === undefined ? "all" : JSON.stringify(place)}`;
+};
+
+/** A part of a sum that is made by itself. */
+type Share = Pick<Summands, "a" | "parts">;
+
+/** A chain takes a sum in two shares, which both arrays can make at once: windows apart, or the halves of a vector. */
+const shares = (s: Selection, { a, parts }: Summands, use: "inChain" | "alone"): readonly Share[] => {
+  if (use === "alone") return [{ a, parts }];
+  if (parts.length > 1) return parts.map((part) => ({ a: { ...a, storage: part.storage }, parts: [part] }));
+  const half = halfLanes(s.target);
+  const last = normalize(a.view.dims[a.view.dims.length - 1] ?? []);
+  const isVector =
+    last.length === 1 && last[0]?.column === 1 && a.view.column === 0 && last[0].extent === s.target.lanes;
+  if (!isVector) return [{ a, parts }];
+  return [0, half].map((column): Share => {
+    const dims = [...a.view.dims.slice(0, -1), [{ extent: half, row: 0, column: 1 }]];
+    return { a: { ...a, shape: [...a.shape.slice(0, -1), half], view: { ...a.view, dims, column } }, parts };
+  });
+};
+
+/** What comes out of the MXM, times a factor. */
+const scaledBy = (factor: number): Chain => {
+  if (factor === 1) return COPY;
+  const ops: AluOp[] = [{ fn: "mul", args: [{ mxm: true }, { constant: factor }] }];
+  return () => ({ ops, leaves: [] });
 };
 
 const ones = (k: number, width: number): Weights => ({

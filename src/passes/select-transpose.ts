@@ -6,18 +6,19 @@
  * once, and each row of the result gets exactly one non-zero product for each of its columns.
  */
 
+import { f32ToF16 } from "../ir/numerics.js";
 import type { Pass, StorageId, WeightLoad } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
-import { combinations, type Move, ONE_F16 } from "./select-digits.js";
+import { combinations, type Move } from "./select-digits.js";
 import { addToPass, halfAt, type HalfPass, neighbours, type Passes, passesInOrder } from "./select-passes.js";
-import { constantOnce, COPY, longBlock, pushTask, rowBlocks, rowRun, type Selection } from "./selection.js";
+import { constantOnce, longBlock, type Part, pushTask, rowBlocks, rowRun, type Selection } from "./selection.js";
 
 /** Where the identity is one: its row, and the physical column of the source that the row picks. */
 type One = readonly [row: number, column: number];
 
 /** Weights that neighbouring lanes of a half make, and the rows of the identity that pick them. */
-interface Part {
-  readonly loads: readonly WeightLoad[];
+interface Group {
+  readonly loads: readonly Omit<WeightLoad, "storage">[];
   readonly identity: readonly One[];
 }
 
@@ -43,12 +44,13 @@ export const emitTranspose = (s: Selection, task: Move): void => {
       for (const { row, rows } of rowBlocks(depth, block))
         pushTask(s, {
           rows,
-          passes: passes.flatMap((pass) => identityPass(s, depth, pass, row, rows)),
-          ...COPY(panel, row, rows),
+          passes: passes.flatMap((pass) => task.parts.flatMap((part) => identityPass(s, depth, pass, part, row, rows))),
+          ...task.chain(panel, outer.to + row, rows),
           storage,
           panel,
           row: outer.to + row,
           origin,
+          as: task.as,
         });
     }
 };
@@ -60,19 +62,18 @@ const transposedParts = (
   lanesIn: readonly number[],
   row: number,
   panel: number,
-): Passes<Part> => {
+): Passes<Group> => {
   const { lanes } = target;
   const half = halfLanes(target);
   const spread = combinations(rowToLane, "column", "row");
-  const passes: Passes<Part> = new Map();
+  const passes: Passes<Group> = new Map();
   for (const group of combinations(laneToLane, "column", "column")) {
     const runs = columnRuns(spread, column + group.to - panel * lanes, lanes);
     if (runs.length === 0) continue;
     const places = lanesIn.map((from) => value.view.column + group.from + from);
     for (const { index, at, count } of neighbours(places, half)) {
       const loads = runs.map(
-        (run): WeightLoad => ({
-          storage: value.storage,
+        (run): Omit<WeightLoad, "storage"> => ({
           panel: Math.floor(at / lanes),
           run: { row: value.view.row + row + run.row, step: run.step, count: run.count },
           half: halfAt(Math.floor(at / half)).half,
@@ -111,24 +112,32 @@ const columnRuns = (
 };
 
 /** The pass that makes these rows of the result; none, if all that they pick lies in other halves. */
-const identityPass = (s: Selection, depth: number, pass: HalfPass<Part>, row: number, rows: number): Pass[] => {
-  const { half, parts } = pass;
+const identityPass = (
+  s: Selection,
+  depth: number,
+  { half, parts }: HalfPass<Group>,
+  { storage: source, scale }: Part,
+  row: number,
+  rows: number,
+): Pass[] => {
   const ones = parts.flatMap(({ identity }) => identity);
   if (!ones.some(([at]) => at >= row && at < row + rows)) return [];
-  const storage = identityStorage(s, depth, half, ones);
-  return [{ storage, panel: 0, half, runs: [rowRun(row, rows)], weights: parts.flatMap(({ loads }) => loads) }];
+  const storage = identityStorage(s, depth, half, ones, scale);
+  const weights = parts.flatMap(({ loads }) => loads.map((load): WeightLoad => ({ ...load, storage: source })));
+  return [{ storage, panel: 0, half, runs: [rowRun(row, rows)], weights }];
 };
 
-/** A constant of `rows` rows that are one at the given places and zero elsewhere. */
-const identityStorage = (s: Selection, rows: number, half: number, ones: readonly One[]): StorageId => {
+/** A constant of `rows` rows that are `scale` at the given places and zero elsewhere. */
+const identityStorage = (s: Selection, rows: number, half: number, ones: readonly One[], scale: number): StorageId => {
   const { lanes } = s.target;
   const content = (): Uint16Array => {
     const panel = new Uint16Array(rows * lanes);
-    for (const [row, column] of ones) panel[row * lanes + (column % lanes)] = ONE_F16;
+    const bits = f32ToF16(scale);
+    for (const [row, column] of ones) panel[row * lanes + (column % lanes)] = bits;
     return panel;
   };
-  return constantOnce(s, identityKey(rows, half, ones, lanes), { name: "identity", rows, panels: 1, content });
+  return constantOnce(s, identityKey(rows, half, ones, lanes, scale), { name: "identity", rows, panels: 1, content });
 };
 
-const identityKey = (rows: number, half: number, ones: readonly One[], lanes: number): string =>
-  `identity ${rows} ${half} ${JSON.stringify(ones.map(([row, column]) => [row, column % lanes]))}`;
+const identityKey = (rows: number, half: number, ones: readonly One[], lanes: number, scale: number): string =>
+  `identity ${scale === 1 ? "" : `times ${scale} `}${rows} ${half} ${JSON.stringify(ones.map(([row, column]) => [row, column % lanes]))}`;

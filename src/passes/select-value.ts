@@ -8,11 +8,16 @@
  */
 
 import { fail, invariant } from "../diagnostics.js";
-import type { Node, NodeId } from "../ir/graph.js";
+import type { Literal, Node, NodeId } from "../ir/graph.js";
+import type { Leaf, StorageType } from "../ir/plan.js";
 import { constantContent } from "./constants.js";
-import { fitOperand, type Located } from "./operand.js";
+import { fitOperand, leafOf, type Located } from "./operand.js";
+import { isFloatCast, stripCasts } from "./fuse.js";
+import { factsOf, withinType } from "./select-padding.js";
 import { boundInput, viewThrough } from "./select-edge.js";
-import { asHalf, relayout } from "./select-move.js";
+import { type Range, union, ZERO } from "./ranges.js";
+import { asHalf } from "./select-bits.js";
+import { relayout } from "./select-move.js";
 import { addStorage, literalOf, nodeAt, operandId, originText, type Selection, storedType } from "./selection.js";
 import { type Layout, naturalLayout } from "./view.js";
 
@@ -29,11 +34,12 @@ const locateNew = (s: Selection, node: Node): Located => {
   const input = boundInput(s, node);
   if (input !== undefined) return input;
   const { shape } = node.type;
-  if (node.op === "reduce_max") return s.reductions.reduce_max(s, node, naturalLayout(shape));
+  if (node.op === "reduce_max") return s.reductions.reduce_max(s, node, naturalLayout(shape), "alone");
   // A sum that is read by itself stands on all lanes.
   if (node.op === "reduce_sum")
-    return s.reductions.reduce_sum(s, node, naturalLayout([...shape.slice(0, -1), s.target.lanes]));
+    return s.reductions.reduce_sum(s, node, naturalLayout([...shape.slice(0, -1), s.target.lanes]), "alone");
   if (node.op === "constant") return storeConstant(s, node, naturalLayout(shape));
+  if (isFloatCast(s.graph, node)) return locate(s, operandId(node, 0));
   return locateView(s, node);
 };
 
@@ -63,14 +69,36 @@ const locateView = (s: Selection, node: Node): Located => {
 const storeConstant = (s: Selection, node: Node, full: Layout): Located => {
   const literal = literalOf(node);
   invariant(literal !== undefined, "a constant has a value");
-  const dtype = storedType(node);
+  return storeLiteral(s, node.origin[0] ?? "constant", literal, storedType(node), s.ranges[node.id], full);
+};
+
+/** Vectors of a constant made by selection, read along with a result laid out as `full`. */
+export const leavesOf = (
+  s: Selection,
+  literal: Literal,
+  full: Layout,
+): ((panel: number, row: number, rows: number) => Leaf) => {
+  const value = storeLiteral(s, "signs", literal, literal.dtype === "i32" ? "i32" : "f16", undefined, full);
+  const fit = fitOperand(s.target, full.view, full.shape, value);
+  invariant(fit !== undefined, "a constant lies as its reader wants it");
+  return (panel, row, rows) => leafOf(value, fit, panel, row, rows);
+};
+
+const storeLiteral = (
+  s: Selection,
+  name: string,
+  literal: Literal,
+  dtype: StorageType,
+  range: Range | undefined,
+  full: Layout,
+): Located => {
   const layout = constantContent(s.target, s.reader, literal, dtype, full.view, full.shape);
   const key = `constant ${literal.key} ${dtype} ${layout.key}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known;
   const { rows, panels, content, view, repeated } = layout;
   const storage = addStorage(s, {
-    name: node.origin[0] ?? "constant",
+    name,
     dtype,
     rows,
     panels,
@@ -79,19 +107,22 @@ const storeConstant = (s: Selection, node: Node, full: Layout): Located => {
     content,
     output: false,
   });
+  const { values } = range === undefined ? factsOf(s, storage) : { values: withinType(range, dtype) };
+  s.facts[storage] = { values, padding: repeated === undefined ? ZERO : union(values, ZERO) };
   const value: Located = { storage, shape: literal.shape, view, ...(repeated === undefined ? {} : { repeated }) };
   s.copies.set(key, value);
   return value;
 };
 
 /** A value, lying so that it can be read along with a result laid out as `full`; moved if need be. */
-export const fitted = (s: Selection, id: NodeId, full: Layout): Located => {
+export const fitted = (s: Selection, id: NodeId, full: Layout, use: "inChain" | "alone"): Located => {
   const node = nodeAt(s, id);
   if (node.op === "constant") return storeConstant(s, node, full);
-  const onDemand = node.op === "reduce_sum" && !s.located.has(id);
-  const value = onDemand ? s.reductions.reduce_sum(s, node, full) : locate(s, id);
-  const fits = fitOperand(s.target, full.view, full.shape, value) !== undefined;
-  return fits ? value : relayout(s, id, value, full);
+  const source = stripCasts(s.graph, id);
+  const onDemand = source.op === "reduce_sum" && !s.located.has(source.id);
+  const value = onDemand ? s.reductions.reduce_sum(s, source, full, use) : locate(s, id);
+  if (fitOperand(s.target, full.view, full.shape, value) !== undefined) return value;
+  return relayout(s, id, value.plus === undefined ? value : s.reductions.reduce_sum(s, source, full, "alone"), full);
 };
 
 /** A value [.., M, K] as activations: fp16, K on columns, M on rows, batch dims on either. */

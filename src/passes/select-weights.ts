@@ -8,12 +8,13 @@
 
 import { invariant } from "../diagnostics.js";
 import type { Shape } from "../ir/graph.js";
-import type { Pass, StorageId, WeightLoad } from "../ir/plan.js";
+import { f16ToF32, f32ToF16 } from "../ir/numerics.js";
+import type { BitsType, Pass, StorageId, WeightLoad } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { type TileBlock, tileContent } from "./constants.js";
 import type { Located } from "./operand.js";
 import { halfAt } from "./select-passes.js";
-import type { Chain, Space } from "./selection.js";
+import type { Chain, Part, Space } from "./selection.js";
 import { elementView, expandView, type Factor, type Layout, normalize, offsetAt, shapeOf } from "./view.js";
 
 /** Second operand [.., K, N] of a product. */
@@ -37,11 +38,15 @@ export interface ConstantWeights {
 export interface Product {
   /** [.., M, K], as activations. */
   readonly a: Located;
+  /** What is multiplied, lying as `a` does: `a` itself, or numbers that it is the sum of. More than one only by constants. */
+  readonly parts: readonly Part[];
   readonly weights: Weights;
   /** Layout of the result [.., M, N]. */
   readonly space: Space;
   readonly storage: StorageId;
   readonly chain: Chain;
+  /** Results are bits. */
+  readonly as?: BitsType | undefined;
   readonly origin: number;
   readonly name: string;
   /** Fill columns that no block uses with copies of the panel's first block, so that no lane of the result is empty. */
@@ -69,9 +74,15 @@ export const weightBatch = (weights: Weights, batchShape: Shape): ((batch: numbe
 };
 
 /** What a pass multiplies by, made of blocks. */
-export const passWeights = (target: Target, product: Product, blocks: readonly Block[]): Pass["weights"] => {
+export const passWeights = (
+  target: Target,
+  product: Product,
+  blocks: readonly Block[],
+  scale: number,
+): Pass["weights"] => {
   const { weights, name } = product;
-  if (weights.kind === "constant") return tileOf(target, product, weights, blocks);
+  if (weights.kind === "constant") return tileOf(target, product, scaled(weights, scale), blocks);
+  invariant(scale === 1, "computed weights are as they are");
   const loads =
     loadsFrom(target, product, weights.value, blocks) ??
     loadsFrom(target, product, movedWeights(product, weights), blocks);
@@ -94,6 +105,16 @@ const sumLoads = ({ sums }: Product, blocks: readonly Block[]): WeightLoad[] =>
       }));
 
 /* ---------- constants ---------- */
+
+/** The same weights times a power of two. */
+const scaled = (weights: ConstantWeights, scale: number): ConstantWeights =>
+  scale === 1
+    ? weights
+    : {
+        ...weights,
+        key: `${weights.key} times ${scale}`,
+        read: () => weights.read().map((bits) => f32ToF16(f16ToF32(bits) * scale)),
+      };
 
 const tileOf = (
   target: Target,

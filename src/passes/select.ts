@@ -21,6 +21,7 @@ import { isFolded } from "./select-fold.js";
 import { lowerMatmul, lowerMatmulChain } from "./select-matmul.js";
 import { lowerMax } from "./select-max.js";
 import { lowerSum } from "./select-sum.js";
+import { isSpecial, rangesOf } from "./ranges.js";
 import { locate } from "./select-value.js";
 import { nodeAt, operandAt, type Reduction, type Selection } from "./selection.js";
 
@@ -47,6 +48,7 @@ export const select = (graph: Graph, target: Target): Plan => {
 };
 
 const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>): Selection => {
+  const ranges = rangesOf(graph);
   return {
     graph,
     target,
@@ -63,6 +65,14 @@ const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>)
     originIds: new Map(),
     located: new Map(),
     copies: new Map(),
+    summands: new Map(),
+    facts: [],
+    sumRanges: new Map(),
+    ranges,
+    mayBeSpecial: (id) => {
+      const range = ranges[id];
+      return range !== undefined && isSpecial(range);
+    },
     refused: [],
   };
 };

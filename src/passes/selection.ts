@@ -10,12 +10,24 @@
 import { invariant } from "../diagnostics.js";
 import type { Graph, Literal, Node, NodeId } from "../ir/graph.js";
 import { isLiteral } from "../ir/ops/attributes.js";
-import type { AluOp, Leaf, Pass, PlanBinding, Run, Storage, StorageId, Task } from "../ir/plan.js";
+import type {
+  AluOp,
+  Leaf,
+  Pass,
+  PlanBinding,
+  Run,
+  Storage,
+  StorageId,
+  StorageType,
+  Task,
+  TaskOutput,
+} from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import type { LiteralReader } from "./constants.js";
-import type { Fusion } from "./fuse.js";
+import { type Fusion, isFloatCast } from "./fuse.js";
 import type { Located } from "./operand.js";
-import { ONE_F16 } from "./select-digits.js";
+import { type Range, union } from "./ranges.js";
+import { factsOfChain, storedFacts, SUMS } from "./select-padding.js";
 import { extents, type Layout, naturalLayout } from "./view.js";
 
 /** A layout with the storage that it asks for: `panels` panels of `rows` vectors. */
@@ -31,8 +43,27 @@ export type Chain = (
   rows: number,
 ) => { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] };
 
-/** Lowers a reduction over the last axis, for a reader that wants the result to lie as told. */
-export type Reduction = (s: Selection, node: Node, wanted: Layout) => Located;
+/** A storage of fp16 numbers that a product takes `scale` times, a power of two that fp16 holds. */
+export interface Part {
+  readonly storage: StorageId;
+  readonly scale: number;
+}
+
+/** What is summed: `a` says how it lies; the sum of a row is `factor` times that of all parts, each times its scale. */
+export interface Summands {
+  readonly a: Located;
+  readonly parts: readonly Part[];
+  readonly factor: number;
+}
+
+/** What may lie on the lanes of a storage: of its elements, and on the lanes that no element uses. */
+export interface Facts {
+  readonly values: Range;
+  readonly padding: Range;
+}
+
+/** Lowers a reduction over the last axis, for a reader that wants the result to lie as told; a chain also takes it in two storages. */
+export type Reduction = (s: Selection, node: Node, wanted: Layout, use: "inChain" | "alone") => Located;
 
 export interface Selection {
   readonly graph: Graph;
@@ -55,9 +86,22 @@ export interface Selection {
   readonly located: Map<NodeId, Located>;
   /** What has been made of values besides: copies in other layouts or types, sums, constants; by a key that says what it is. */
   readonly copies: Map<string, Located>;
+  /** Facts of storages, by number; see select-padding.ts. */
+  readonly facts: Facts[];
+  /** Ranges of the sums that a permutation brings to all lanes: by number of the map. */
+  readonly sumRanges: Map<number, Range>;
+  /** The range of each node of the graph. */
+  readonly ranges: readonly Range[];
+  /** What sums over lanes take, by the node that is summed. */
+  readonly summands: Map<NodeId, Summands>;
+  /** Whether a node's value may hold an infinity or a NaN that the model means. */
+  readonly mayBeSpecial: (id: NodeId) => boolean;
   /** Nodes that must be stored for their chain to have a layout. */
   readonly refused: NodeId[];
 }
+
+/** fp16 bits of the number one. */
+export const ONE_F16 = 0x3c00;
 
 /* ---------- nodes ---------- */
 
@@ -82,8 +126,16 @@ export const literalOf = (node: Node): Literal | undefined => {
 };
 
 /** Truth values are stored as zeros and ones. */
-export const storedType = (node: Node): "f16" | "f32" =>
-  node.type.dtype === "f16" || node.type.dtype === "bool" ? "f16" : "f32";
+export const storedType = ({ type: { dtype } }: Node): StorageType =>
+  dtype === "f32" || dtype === "i32" ? dtype : "f16";
+
+/** The type in which a chain stores its root: fp16 already where all that reads it takes it as that. */
+export const rootType = (s: Selection, node: Node): StorageType => {
+  const readers = s.consumers[node.id] ?? [];
+  const isOutput = s.graph.outputs.some((output) => output.node === node.id);
+  const asHalf = (id: NodeId): boolean => isFloatCast(s.graph, nodeAt(s, id)) && nodeAt(s, id).type.dtype === "f16";
+  return !isOutput && readers.length > 0 && readers.every(asHalf) ? "f16" : storedType(node);
+};
 
 /** ONNX nodes that a node comes from, for messages. */
 export const originText = (node: Node): string => node.origin.join(" + ");
@@ -137,7 +189,7 @@ export const rowOfOnes = (s: Selection, count: number): StorageId =>
 export const addTemp = (
   s: Selection,
   node: Node,
-  dtype: "f16" | "f32",
+  dtype: StorageType,
   { rows, panels }: Pick<Space, "rows" | "panels">,
 ): StorageId =>
   addStorage(s, {
@@ -166,6 +218,9 @@ interface NewTask {
   readonly panel: number;
   readonly row: number;
   readonly origin: number;
+  readonly as?: TaskOutput["as"] | undefined;
+  /** What the passes give, if not SUMS. */
+  readonly sums?: Facts | undefined;
 }
 
 /** Adds a task whose last operation writes `rows` rows of a panel, from `row` on. */
@@ -176,7 +231,20 @@ export const pushTask = (s: Selection, task: NewTask): void => {
     if (!("key" in pass.weights)) for (const load of pass.weights) markBoth(s, load.storage);
   }
   for (const leaf of leaves) if (leaf.map !== undefined) markBoth(s, leaf.storage);
-  s.tasks.push({ rows, passes, ops, leaves, outputs: [{ op: ops.length - 1, storage, panel, row }], origin });
+  const output: TaskOutput = {
+    op: ops.length - 1,
+    storage,
+    panel,
+    row,
+    ...(task.as === undefined ? {} : { as: task.as }),
+  };
+  s.tasks.push({ rows, passes, ops, leaves, outputs: [output], origin });
+  const made = storedFacts(factsOfChain(s, ops, leaves, task.sums ?? SUMS), storageAt(s, storage).dtype);
+  const known = s.facts[storage];
+  s.facts[storage] =
+    known === undefined
+      ? made
+      : { values: union(known.values, made.values), padding: union(known.padding, made.padding) };
 };
 
 const markBoth = (s: Selection, id: StorageId): void => {
@@ -198,6 +266,10 @@ export const pushChain = (
 
 /** Rows `row` .. `row + count - 1` as a run. */
 export const rowRun = (row: number, count: number): Run => ({ row, step: count > 1 ? 1 : 0, count });
+
+/** A leaf as it is: numbers as numbers, integers with all their bits. */
+export const copyOfLeaf = (dtype: StorageType, leaf: number): AluOp =>
+  dtype === "i32" ? { fn: "orBits", args: [{ leaf, as: "i32" }, { constant: 0 }] } : { fn: "copy", args: [{ leaf }] };
 
 /** Stores what comes out of the MXM as it is. */
 export const COPY: Chain = () => ({ ops: [{ fn: "copy", args: [{ mxm: true }] }], leaves: [] });
