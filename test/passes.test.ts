@@ -271,7 +271,7 @@ describe("the runner", () => {
     return %2
   }`);
   const illegal = parseGraph(`graph @main(%0: f32[2,3]) {
-    %1 = argmax(%0) {axis=1, keepdims=false} : i32[2]
+    %1 = reduce_prod(%0) {axes=[1], keepdims=false} : f32[2]
     return %1
   }`);
 

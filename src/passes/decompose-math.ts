@@ -48,7 +48,24 @@ function power(g: Rewriter, x: NodeId, y: NodeId, node: Candidate): NodeId | und
     if (Number.isInteger(exponent) && exponent < 0 && exponent >= -LARGEST_PRODUCT)
       return g.emit("div", [numberLike(g, x, 1), wholePower(g, x, -exponent)]);
   }
-  return isFloat(node.type.dtype) ? g.emit("exp", [g.emit("mul", [g.emit("log", [x]), y])]) : undefined;
+  return isFloat(node.type.dtype) ? anyPower(g, x, y) : undefined;
+}
+
+/**
+ * a^b for any numbers: |a|^b by exp and log, negative where a is and b is odd, no number where a is negative and b not whole;
+ * a^0 and 1^b are 1.
+ */
+function anyPower(g: Rewriter, a: NodeId, b: NodeId): NodeId {
+  const [zero, one] = [numberLike(g, a, 0), numberLike(g, a, 1)];
+  const size = g.emit("exp", [g.emit("mul", [g.emit("log", [g.emit("abs", [a])]), b])]);
+  const half = g.emit("mul", [b, numberLike(g, b, 0.5)]);
+  const isWhole = g.emit("eq", [g.emit("floor", [b]), b]);
+  const isEven = g.emit("eq", [g.emit("floor", [half]), half]);
+  const signed = g.emit("select", [isEven, size, g.emit("neg", [size])]);
+  const ofNegative = g.emit("select", [isWhole, signed, numberLike(g, a, Number.NaN)]);
+  const power = g.emit("select", [g.emit("lt", [a, zero]), ofNegative, size]);
+  const isOne = g.emit("or", [g.emit("eq", [b, numberLike(g, b, 0)]), g.emit("eq", [a, one])]);
+  return g.emit("select", [isOne, one, power]);
 }
 
 /** Toward zero. */
@@ -70,7 +87,11 @@ function convert(g: Rewriter, x: NodeId, node: Candidate): NodeId | undefined {
 const GELU = Math.sqrt(2 / Math.PI);
 
 export const MATH_RULES: readonly Rule[] = [
-  replaces("pow", "x^2 == x * x and so on; x^0.5 == sqrt(x); a^b == exp(b log a) for a > 0", power),
+  replaces(
+    "pow",
+    "x^2 == x * x and so on; x^0.5 == sqrt(x); a^b == exp(b log |a|), with the sign that a whole b gives",
+    power,
+  ),
   replaces("sqrt", "sqrt(x) == 1 / rsqrt(x)", (g, x) => g.emit("div", [numberLike(g, x, 1), g.emit("rsqrt", [x])])),
   replaces("reciprocal", "reciprocal(x) == 1 / x", (g, x) => g.emit("div", [numberLike(g, x, 1), x])),
   replaces("gt", "a > b == b < a", (g, x, y) => g.emit("lt", [y, x])),

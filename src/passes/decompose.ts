@@ -9,6 +9,7 @@ import { CANONICAL_RULES } from "./canonicalize.js";
 import { ATTENTION_RULES } from "./decompose-attention.js";
 import { CONV_RULES } from "./decompose-conv.js";
 import { GATHER_RULES } from "./decompose-gather.js";
+import { INDEX_RULES } from "./decompose-index.js";
 import { MATH_RULES } from "./decompose-math.js";
 import { REDUCE_RULES } from "./decompose-reduce.js";
 import type { Pass } from "./pass.js";
@@ -20,11 +21,12 @@ export const DECOMPOSE_RULES: readonly Rule[] = [
   ...ATTENTION_RULES,
   ...CONV_RULES,
   ...GATHER_RULES,
+  ...INDEX_RULES,
 ];
 
 export const decompose: Pass = {
   name: "decompose",
-  doc: "Writes composites, reductions, convolutions and constant gathers in terms of the operations that the machine has.",
+  doc: "Writes composites, reductions, convolutions and gathers in terms of the operations that the machine has.",
   run: (graph) => rewriteGraph(graph, [...DECOMPOSE_RULES, ...CANONICAL_RULES]),
   ensures: ["no-composites"],
 };
