@@ -481,3 +481,27 @@ function encodeExternal(location: string): Uint8Array {
   };
   return new Uint8Array(Buffer.concat([...encodeModel(parts, location)]));
 }
+
+describe("what a rule does not read", () => {
+  const relu = (attributes: OnnxNode["attributes"], inputs: string[] = ["x"]): Uint8Array =>
+    model({
+      nodes: [node("Relu", inputs, ["y"], attributes)],
+      inputs: [floats("x", 2)],
+      outputs: [floats("y", 2)],
+    });
+
+  test("an attribute is refused by name, unless it is off", () => {
+    expect(rendered(errorOf(relu({ unheard_of: 3 })))).toContain("attribute 'unheard_of' would change the result");
+    expect(run(relu({ unheard_of: 0 }), { x: f32([2], [0, 0]) })).toEqual([0, 0]);
+  });
+
+  test("an operand is refused by number", () => {
+    expect(rendered(errorOf(relu({}, ["x", "x"])))).toContain("operand 1 would change the result");
+  });
+
+  test("what a row ignores has a reason, and every row of the table can be asked", () => {
+    for (const { op, ignores = {} } of RULES)
+      for (const [what, reason] of Object.entries(ignores))
+        expect([op, what, reason.length > 10]).toEqual([op, what, true]);
+  });
+});

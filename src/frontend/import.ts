@@ -14,7 +14,8 @@ import { equalShapes, formatType } from "../ir/tensor.js";
 import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { inOrder } from "./order.js";
-import type { RuleContext } from "./rule.js";
+import { type RuleContext, unsupported } from "./rule.js";
+import { witness } from "./witness.js";
 import { findRule, nearestOperators, operatorKey } from "./rules/table.js";
 import {
   type AttributeProto,
@@ -337,18 +338,25 @@ function buildNode(
   const attributes = resolveAttributes(node, frame);
   importer.graph.origin = [origin];
   if (body !== undefined) return callFunction(importer, body, operands, attributes, origin, label, frame);
+  const { unread, ...given } = witness(attributes, operands);
   const context: RuleContext = {
     opType: node.opType,
     label,
     opset,
-    attributes,
-    operands,
+    ...given,
     results: node.output,
     graph: importer.graph,
     branch: (graph: GraphProto) => importBranch(importer, graph, scope, frame),
     literal: (tensor: TensorProto) => importer.graph.literal(literalOfRecord({ proto: tensor }, importer.source)),
   };
   const made = rule?.build(context) ?? [];
+  const dropped = unread(rule?.ignores ?? {});
+  if (dropped.length > 0)
+    unsupported(
+      context,
+      `${dropped.join(" and ")} would change the result and ${dropped.length === 1 ? "is" : "are"} not supported`,
+      "export the model without it, or write it out in other operators",
+    );
   return typeof made === "number" ? [made] : made;
 }
 

@@ -21,6 +21,8 @@ export interface Rule {
   readonly since?: number;
   /** One sentence, for the list of supported operators. */
   readonly doc: string;
+  /** What may stay unread: attributes by name and operands by number, with the reason. */
+  readonly ignores?: Readonly<Record<string, string>>;
   readonly build: (context: RuleContext) => NodeId | readonly NodeId[];
 }
 

@@ -130,6 +130,9 @@ export function causal(
   return op(c, "le", [columns, dynamic ? add(c, rows, offset) : rows]);
 }
 
+const shifted = (c: RuleContext, offset: NodeId, by: number): NodeId =>
+  by === 0 ? offset : add(c, offset, scalar(c, "i32", by));
+
 export const both = (c: RuleContext, a: NodeId | undefined, b: NodeId | undefined): NodeId | undefined =>
   a === undefined ? b : b === undefined ? a : op(c, "and", [a, b]);
 
@@ -164,8 +167,15 @@ function attentionMask(c: RuleContext, queries: number, keys: number, past: numb
   const places = c.graph.numbers("i32", [1, 1, 1, keys], iota(keys));
   const inRange = lengths === undefined ? undefined : op(c, "lt", [places, lengths]);
   const offset = lengths === undefined ? past : sub(c, lengths, scalar(c, "i32", queries));
-  const before = flag(c, "is_causal") ? causal(c, queries, keys, offset, lengths !== undefined) : undefined;
-  const allowed = both(c, both(c, isBias ? undefined : mask, inRange), before);
+  const isDynamic = lengths !== undefined;
+  /** Keys up to `reach` places after each query's own. */
+  const upTo = (reach: number): NodeId =>
+    causal(c, queries, keys, typeof offset === "number" ? offset + reach : shifted(c, offset, reach), isDynamic);
+  const [left, right] = [int(c, "left_window_size", -1), int(c, "right_window_size", -1)];
+  const last = flag(c, "is_causal") ? 0 : right;
+  const before = last < 0 ? undefined : upTo(last);
+  const after = left < 0 ? undefined : op(c, "not", [upTo(-left - 1)]);
+  const allowed = both(c, both(c, isBias ? undefined : mask, inRange), both(c, before, after));
   return {
     bias: isBias ? mask : undefined,
     allowed,
@@ -248,6 +258,7 @@ export const ATTENTION: readonly Rule[] = [
   {
     op: "Attention",
     doc: "Matmuls, a mask and a softmax; heads of keys and values may be shared, past ones are joined on.",
+    ignores: { softmax_precision: "every softmax is computed in fp32" },
     build: (c) => attention(c).filter((_, i) => i === 0 || wants(c, i) || i < c.results.length),
   },
   {

@@ -285,7 +285,12 @@ export const ELEMENTWISE: readonly Rule[] = [
     build: (c) => scale(c, fold(c, "add"), 1 / c.operands.length),
   },
   { op: "Equal", doc: "The operation eq; for truth values the negation of xor.", build: equal },
-  { op: "Mod", doc: "The operation mod; with fmod on integers the remainder of a truncating division.", build: mod },
+  {
+    op: "Mod",
+    doc: "The operation mod; with fmod on integers the remainder of a truncating division.",
+    ignores: { fmod: "of floats the remainder has the sign of the dividend in any case" },
+    build: mod,
+  },
   { op: "Pow", doc: "The operation pow; the exponent takes the element type of the base.", build: pow },
   { op: "Clip", doc: "The operations max and min, with bounds from operands or attributes.", build: clip },
   { op: "Where", doc: "The operation select.", build: (c) => select(c, operand(c, 0), operand(c, 1), operand(c, 2)) },
@@ -295,7 +300,12 @@ export const ELEMENTWISE: readonly Rule[] = [
     doc: "The operation cast to the element type of the second operand.",
     build: (c) => cast(c, operand(c, 0), dtypeOf(c, operand(c, 1))),
   },
-  { op: "Dropout", doc: "Its operand: programs are for inference.", build: dropout },
+  {
+    op: "Dropout",
+    doc: "Its operand: programs are for inference.",
+    ignores: { "1": "nothing is dropped", "2": "programs are for inference", ratio: "nothing is dropped" },
+    build: dropout,
+  },
   { op: "PRelu", doc: "A slope for negative elements.", build: prelu },
   {
     op: "QuantizeLinear",

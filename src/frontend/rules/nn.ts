@@ -303,7 +303,12 @@ const globalPool = (c: RuleContext, how: "mean" | "max"): NodeId =>
   reduce(c, how, operand(c, 0), spatialAxes(c, operand(c, 0)), true);
 
 export const NN: readonly Rule[] = [
-  { op: "Conv", doc: "The operation conv.", build: conv },
+  {
+    op: "Conv",
+    doc: "The operation conv.",
+    ignores: { kernel_shape: "the shape of the weights says it" },
+    build: conv,
+  },
   { op: "MaxPool", doc: "The maximum of one strided slice for each place of the window.", build: maxPool },
   {
     op: "AveragePool",

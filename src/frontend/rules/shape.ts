@@ -331,13 +331,23 @@ const concatRule = (c: RuleContext): NodeId => {
 };
 
 export const SHAPE: readonly Rule[] = [
-  { op: "Reshape", doc: "The operation reshape.", build: reshapeRule },
+  {
+    op: "Reshape",
+    doc: "The operation reshape.",
+    ignores: { allowzero: "read where the shape has a zero" },
+    build: reshapeRule,
+  },
   { op: "Flatten", doc: "A reshape to two axes.", build: flatten },
   { op: "Squeeze", doc: "A reshape that drops axes of extent 1.", build: squeeze },
   { op: "Unsqueeze", doc: "A reshape that adds axes of extent 1.", build: unsqueeze },
   { op: "Transpose", doc: "The operation transpose.", build: transposeRule },
   { op: "Concat", doc: "The operation concat; empty parts are dropped.", build: concatRule },
-  { op: "Split", doc: "One slice for each part.", build: split },
+  {
+    op: "Split",
+    doc: "One slice for each part.",
+    ignores: { num_outputs: "as many as the node has results" },
+    build: split,
+  },
   { op: "Slice", doc: "The operation slice, with bounds clamped as ONNX says.", build: slice },
   { op: "Expand", doc: "The operation expand.", build: expandRule },
   { op: "Tile", doc: "A reshape, an expand and a reshape.", build: tile },
@@ -355,5 +365,10 @@ export const SHAPE: readonly Rule[] = [
   { op: "EyeLike", doc: "A constant with ones on a diagonal.", build: eyeLike },
   { op: "DepthToSpace", doc: "A reshape, a transpose and a reshape.", build: (c) => blocks(c, true) },
   { op: "SpaceToDepth", doc: "A reshape, a transpose and a reshape.", build: (c) => blocks(c, false) },
-  { op: "If", doc: "The branch of a constant condition; else both, and a selection.", build: ifRule },
+  {
+    op: "If",
+    doc: "The branch of a constant condition; else both, and a selection.",
+    ignores: { then_branch: "the condition chooses the other", else_branch: "the condition chooses the other" },
+    build: ifRule,
+  },
 ];
