@@ -30,6 +30,8 @@ export interface CaseResult {
   readonly predictedCycles: number | null;
   readonly mxmUtilization: number | null;
   readonly hostWork: readonly string[];
+  /** Inputs that were fixed to their values, since the model cannot be built without. */
+  readonly fixed: readonly string[];
   /** The worst of each output over all data sets. */
   readonly outputs: readonly OutputError[];
 }

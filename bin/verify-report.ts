@@ -32,6 +32,8 @@ export function printCase(result: CaseResult, label: string, terminal: Terminal)
   terminal.note(cells.join("  ").trimEnd());
   if (result.reason !== "") terminal.note(dim(`    ${printable(result.reason)}`));
   for (const work of result.hostWork) terminal.note(dim(`    host work: ${printable(work)}`));
+  if (result.fixed.length > 0)
+    terminal.note(dim(`    fixed to the values of the case: ${printable(result.fixed.join(", "))}`));
 }
 
 export function printTotals({ cases, totals }: VerifyResult, terminal: Terminal): void {

@@ -15,7 +15,7 @@ import { measureText } from "./codegen/measure.js";
 import { CompileError } from "./diagnostics.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
-import type { Graph, Shape } from "./ir/graph.js";
+import type { Graph, Shape, Tensor } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
@@ -33,6 +33,8 @@ export interface CompileOptions {
   readonly bind?: Readonly<Record<string, number>> | undefined;
   /** Shapes of inputs, by name, from which named dimensions follow. */
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
+  /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
+  readonly fix?: Readonly<Record<string, Tensor>> | undefined;
   readonly target?: TargetName | undefined;
   readonly name?: string | undefined;
   readonly onStage?: OnStage | undefined;
@@ -63,7 +65,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const onNodes = (count: number): void => {
     nodes = count;
   };
-  const bind = { bind: options.bind ?? {}, shapes: options.shapes, onNodes };
+  const bind = { bind: options.bind ?? {}, shapes: options.shapes, constants: options.fix, onNodes };
   const received = stage("receive", () => attempt(() => importModel(source, bind)));
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);
