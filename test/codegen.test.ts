@@ -14,6 +14,7 @@ import { encodeOrigins, encodeQueue } from "../src/codegen/encode.js";
 import { imageChunks, readImage, writeImage } from "../src/codegen/image.js";
 import { type InstructionLayout, issues, layoutOf, nextDispatch } from "../src/codegen/layout.js";
 import type { FieldLayout } from "../src/codegen/operands.js";
+import { VERSION } from "../src/codegen/sections.js";
 import { CompileError, DIAGNOSTICS, type DiagnosticCode } from "../src/diagnostics.js";
 import { DTYPES } from "../src/ir/dtype.js";
 import {
@@ -595,7 +596,7 @@ describe("image and listing", () => {
       copy[offset] = value;
       return copy;
     };
-    expect(refusal(() => readImage(changed(8, 2))).code).toBe("LPU3031");
+    expect(refusal(() => readImage(changed(8, VERSION + 1))).code).toBe("LPU3031");
     expect(refusal(() => readImage(changed(0, 0))).code).toBe("LPU3030");
     expect(refusal(() => readImage(Buffer.concat([bytes, bytes]))).code).toBe("LPU3034");
     expect(refusal(() => readImage(new TextEncoder().encode(CANONICAL))).code).toBe("LPU3030");

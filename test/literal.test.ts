@@ -487,13 +487,23 @@ describe("switch unit", () => {
       ${to}mem.e0 ${receive + timing.c2cReceive + SXM + 1} write 9 e4`;
     const loop: ProgramOptions = { links: [{ fromChip: 0, fromLink: 1, toChip: 0, toLink: 0 }] };
     const across: ProgramOptions = { links: [{ fromChip: 0, fromLink: 1, toChip: 1, toLink: 0 }], chips: 2 };
-    const arrival = 50 + timing.linkLatency;
+    const arrival = 50 + timing.c2cSend + timing.linkLatency;
     expect(getRow(runText(lines(arrival, ""), fill, loop).sram, "e0:9")).toEqual(bytes(ramp(1, 7)));
     const { sram, cycles } = runText(lines(arrival + 9, "1:"), fill, across);
     expect(getRow(sram, "1:e0:9")).toEqual(bytes(ramp(1, 7)));
     expect(cycles[0]).toBeLessThan(cycles[1] ?? 0);
     expect(faultOf(lines(arrival - 1, ""), fill, loop)).toBe("LPU4015");
     expect(faultOf(lines(arrival, ""), fill)).toBe("LPU4015");
+  });
+
+  test("a link takes a vector every linkInterval cycles", () => {
+    const lines = (next: number): string => `mem.w0 45 read 1 w0
+      mem.w0 ${next - 5} read 2 w0
+      sxm.w0 50 send w0 1
+      sxm.w1 ${next} send w0 1`;
+    const loop: ProgramOptions = { links: [{ fromChip: 0, fromLink: 1, toChip: 0, toLink: 0 }] };
+    const free = 50 + timing.linkInterval;
+    expect([faultOf(lines(free - 1), fill, loop), faultOf(lines(free), fill, loop)]).toEqual(["LPU4015", "none"]);
   });
 
   test("deskew waits for the next epoch", () => {

@@ -318,10 +318,10 @@ test("text that is fetched from constant rows runs", () => {
 
 test("vectors cross from chip to chip", () => {
   const sram = agreeText(
-    `0:mem.e0 40 read 0 e0 x3 +1
-     0:sxm.e0 45 send e0 0 x3
-     1:sxm.w3 300 receive 1 e0 x3
-     1:mem.w0 308 write 4 e0 x3 +1`,
+    `0:mem.e0 40 read 0 e0 x3 /27 +1
+     0:sxm.e0 45 send e0 0 x3 /27
+     1:sxm.w3 300 receive 1 e0 x3 /27
+     1:mem.w0 308 write 4 e0 x3 /27 +1`,
     (sram) => {
       for (let row = 0; row < 3; row++) setRow(sram, `0:e0:${row}`, ramp(row));
     },

@@ -29,6 +29,7 @@ import {
 import {
   halfLanes,
   type Hemisphere,
+  linkDelay,
   mxmPosition,
   slicePosition,
   sxmPosition,
@@ -58,7 +59,7 @@ export function seeded(seed: number): Random {
   };
 }
 
-interface Draft {
+export interface Draft {
   readonly queue: number;
   readonly instruction: TimedInstruction;
 }
@@ -104,9 +105,28 @@ export function randomProgram(
   seed: number,
   { target = TARGETS.tiny, figures = 24, horizon = 240 }: RandomOptions = {},
 ): Program {
+  const builder = createBuilder(seed, target);
+  const { random } = builder;
+  const start = target.timing.barrier + 60;
+  for (let n = 0; n < figures; n++) {
+    const make = pick(random, FIGURES);
+    make(builder, start + random(horizon));
+  }
+  return assembled(seed, target, builder.drafts);
+}
+
+/** The instructions of one figure by itself, from about a cycle on. */
+export function randomFigure(seed: number, target: Target, time: number): readonly Draft[] {
+  const builder = createBuilder(seed, target);
+  const make = pick(builder.random, FIGURES);
+  while (builder.drafts.length === 0) make(builder, time);
+  return builder.drafts;
+}
+
+function createBuilder(seed: number, target: Target): Builder {
   const random = seeded(seed);
   const never = (): MxmState => ({ lastInstall: -1000, lastAbc: -1000 });
-  const builder: Builder = {
+  return {
     target,
     random,
     taken: new Set(),
@@ -114,16 +134,15 @@ export function randomProgram(
     written: [],
     freshRows: new Map(),
     mxm: { W: never(), E: never() },
-    link: { sent: -1, received: -1 },
-    maps: laneMaps(target, random),
+    link: { sent: -1000, received: -1000 },
+    maps: laneMaps(target, seeded(seed)),
   };
-  const start = target.timing.barrier + 60;
-  for (let n = 0; n < figures; n++) {
-    const make = pick(random, FIGURES);
-    make(builder, start + random(horizon));
-  }
+}
+
+/** A program of instructions, with the constants and lane maps of a seed. */
+export function assembled(seed: number, target: Target, drafts: readonly Draft[]): Program {
   const queues = Array.from({ length: queueCount(target) }, (_, queue) =>
-    builder.drafts
+    drafts
       .filter((draft) => draft.queue === queue)
       .map(({ instruction }) => instruction)
       .sort((a, b) => a.cycle - b.cycle),
@@ -131,7 +150,7 @@ export function randomProgram(
   return {
     target,
     name: `random-${seed}`,
-    chips: [{ queues, constants: constants(target, seed), maps: builder.maps }],
+    chips: [{ queues, constants: constants(target, seed), maps: laneMaps(target, seeded(seed)) }],
     links: [{ fromChip: 0, fromLink: 0, toChip: 0, toLink: 1 }],
     entries: [],
     origins: ["random"],
@@ -649,12 +668,13 @@ function sendReceive(builder: Builder, time: number): void {
   const { target, random, link } = builder;
   const hemisphere: Hemisphere = random(2) === 0 ? "W" : "E";
   const position = sxmPosition(target, hemisphere);
-  const burst = randomBurst(builder);
+  const { linkInterval } = target.timing;
+  const burst = { ...randomBurst(builder), interval: linkInterval + random(3) };
   const last = (burst.count - 1) * burst.interval;
   const stream = streams(builder, 1, side(hemisphere));
   const give = streams(builder, 1, -side(hemisphere));
-  const received = time + target.timing.linkLatency + random(8);
-  if (time <= link.sent || received <= link.received) return;
+  const received = time + linkDelay(target) + random(8);
+  if (time < link.sent + linkInterval || received <= link.received) return;
   const drafts = [
     ...bring(builder, stream, 1, position, time, burst),
     draft(sxmQueue(target, hemisphere, random(target.sxmQueues)), time, "send", { stream, link: 0 }, burst),

@@ -405,7 +405,7 @@ export const ISA = {
     fields: { stream: field("stream", "Stream taken."), link: field("link", "Link.") },
     takes: { stream: { skew: 0 } },
     gives: {},
-    doc: "Sends one vector over a link.",
+    doc: "Sends one vector over a link, which takes the next one `linkInterval` cycles later.",
   },
   receive: {
     opcode: 0x52,
@@ -499,6 +499,7 @@ const COMPLETION: Readonly<Partial<Record<Mnemonic, readonly (keyof Timings)[]>>
   iw: ["mxmInstall"],
   iwStream: ["mxmWeightSkew", "mxmInstall"],
   abc: ["mxmMultiply"],
+  send: ["c2cSend"],
 };
 
 /**

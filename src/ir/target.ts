@@ -47,12 +47,14 @@ export interface Timings {
   readonly ifetch: number;
   /** Notify until every queue that waits in Sync goes on. */
   readonly barrier: number;
-  /** Send dispatch until the vector is on the link. */
+  /** Send dispatch until the vector goes out on the link. */
   readonly c2cSend: number;
   /** Receive dispatch until the vector is on the SXM's stream register. */
   readonly c2cReceive: number;
-  /** Send dispatch on one chip until Receive may be dispatched on the other. */
+  /** A vector going out on a link of one chip until Receive may be dispatched on the other. */
   readonly linkLatency: number;
+  /** Cycles that a vector takes up a link: from one Send on it to the next. */
+  readonly linkInterval: number;
 }
 
 export interface Target {
@@ -88,8 +90,6 @@ export interface Target {
   readonly sxmQueues: number;
   /** Chip-to-chip links. */
   readonly links: number;
-  /** Installing FP8 weights widens them to fp16 for nothing. Our extension. */
-  readonly fp8Weights: boolean;
   /** Bytes that one queue can dispatch in a cycle. */
   readonly dispatchBytes: number;
   /** PCIe model of the makers' own tool: bytes / this (GB/s) + `pcieMicroseconds` each way. */
@@ -117,7 +117,6 @@ const LPU_V1: Target = Object.freeze({
   chainDepth: 63, // A
   sxmQueues: 14, // C
   links: 16, // C
-  fp8Weights: true, // A
   dispatchBytes: 16, // A
   pcieGBs: 24, // P
   pcieMicroseconds: 10, // P
@@ -144,6 +143,7 @@ const LPU_V1: Target = Object.freeze({
     c2cSend: 4, // A
     c2cReceive: 4, // A
     linkLatency: 216, // C
+    linkInterval: 27, // D: 320 bytes in 30 ns, the one figure that explains every published bisection
   }),
 });
 
@@ -189,6 +189,7 @@ const UNIT_LATENCY: Target = Object.freeze({
     c2cSend: 1,
     c2cReceive: 1,
     linkLatency: 1,
+    linkInterval: 1,
   }),
 });
 
@@ -210,4 +211,6 @@ const side = (hemisphere: Hemisphere): number => (hemisphere === "W" ? -1 : 1);
 export const halfLanes = (target: Target): number => target.lanes / 2;
 /** fp16 multiply-accumulates of the whole chip in one cycle. */
 export const peakMacs = (target: Target): number => 2 * halfLanes(target) * target.lanes;
+/** Send dispatch on one chip until Receive may be dispatched on the other. */
+export const linkDelay = ({ timing }: Target): number => timing.c2cSend + timing.linkLatency;
 export const sramBytes = (target: Target): number => 2 * target.slices * 2 * target.rowsPerBank * target.lanes;

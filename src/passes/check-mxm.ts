@@ -27,8 +27,8 @@ interface Plane {
   buffer: Weights | undefined;
   /** Weights and from when activations meet them, in order. */
   installs: { readonly from: number; readonly weights: Weights }[];
-  /** When the last burst past the buffer changes the array. */
-  changing: { readonly from: number; readonly until: number } | undefined;
+  /** Bursts past the buffer, and when each changes the array. */
+  changes: { readonly weights: Weights; readonly from: number; readonly until: number }[];
   /** Products on their way, in order: when each arrives, and what made it. There is one for every cycle of work. */
   readonly arrivals: number[];
   readonly makers: Burst[];
@@ -66,7 +66,7 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
     planes: Array.from({ length: target.planes }, () => ({
       buffer: undefined,
       installs: [],
-      changing: undefined,
+      changes: [],
       arrivals: [],
       makers: [],
       taken: 0,
@@ -157,14 +157,12 @@ const installBuffer: Step = (replay, burst, cycle) => {
     raise(chip, "LPU2218", burst, cycle, `expected a buffer that is loaded, found it ready at cycle ${ready}`);
   const from = cycle + target.timing.mxmInstall;
   for (const plane of planesOf(replay, burst, buffer.kind)) {
-    if ((plane.changing?.until ?? from) > from)
-      raise(
-        chip,
-        "LPU2218",
-        burst,
-        cycle,
-        `expected an array that is not being changed, found that weights arrive until cycle ${plane.changing?.until}`,
-      );
+    refuseChange(
+      chip,
+      burst,
+      cycle,
+      plane.changes.find(({ until }) => until > from),
+    );
     plane.buffer = undefined;
     plane.installs.push({ from, weights: buffer });
   }
@@ -179,13 +177,38 @@ const loadArray: Step = (replay, burst, cycle, index) => {
   const from = cycle + mxmWeightSkew;
   const until = from + (burst.last - cycle) + mxmInstall;
   const latest = planes[0]?.installs.at(-1)?.weights;
-  const goesOn = latest?.kind === kind && planes.every(({ changing }) => (changing?.until ?? 0) > from);
-  const weights = goesOn ? latest : { kind, loadedBy: burst, lastLoad: cycle };
+  for (const plane of planes) {
+    plane.changes = plane.changes.filter((change) => change.until > cycle);
+    refuseChange(
+      replay.chip,
+      burst,
+      cycle,
+      plane.changes.find((change) => change.until > from && change.weights.kind !== kind),
+    );
+  }
+  const goesOn = planes.every(({ changes }) => changes.some((c) => c.until > from && c.weights === latest));
+  const weights = goesOn && latest !== undefined ? latest : { kind, loadedBy: burst, lastLoad: cycle };
   for (const plane of planes) {
     if (goesOn) plane.installs.pop();
-    plane.changing = { from: goesOn ? (plane.changing?.from ?? from) : from, until };
+    plane.changes.push({ weights, from, until });
     plane.installs.push({ from: until, weights });
   }
+};
+
+const refuseChange = (
+  chip: CheckedChip,
+  burst: Burst,
+  cycle: number,
+  change: { readonly until: number } | undefined,
+): void => {
+  if (change !== undefined)
+    raise(
+      chip,
+      "LPU2218",
+      burst,
+      cycle,
+      `expected an array that is not being changed, found that weights arrive until cycle ${change.until}`,
+    );
 };
 
 const multiply: Step = (replay, burst, cycle) => {
@@ -194,14 +217,13 @@ const multiply: Step = (replay, burst, cycle) => {
   let met: Weights | undefined;
   const planes = planesOf(replay, burst, kind);
   for (let at = 0; at < planes.length; at++) {
-    const { changing, installs } = planes[at] as Plane;
-    if (changing !== undefined && cycle >= changing.from && cycle < changing.until)
-      raise(
+    const { changes, installs } = planes[at] as Plane;
+    if (changes.length > 0)
+      refuseChange(
         chip,
-        "LPU2218",
         burst,
         cycle,
-        `expected an array that is not being changed, found that weights arrive until cycle ${changing.until}`,
+        changes.find(({ from, until }) => cycle >= from && cycle < until),
       );
     while (installs.length > 1 && (installs[1]?.from as number) <= cycle) installs.shift();
     const first = installs[0];

@@ -10,7 +10,7 @@
 import { fail } from "../diagnostics.js";
 import type { ScheduleFacts } from "../ir/facts.js";
 import type { Program } from "../ir/program.js";
-import type { Hemisphere } from "../ir/target.js";
+import { type Hemisphere, linkDelay } from "../ir/target.js";
 import { type Burst, type CheckedChip, checkedChip, raise } from "./check-burst.js";
 import { checkMemory } from "./check-memory.js";
 import { checkMxm } from "./check-mxm.js";
@@ -41,7 +41,7 @@ const checkPrediction = ({ entries }: Program, chips: readonly CheckedChip[]): v
         });
 };
 
-/** Vectors arrive on a link in the order in which they were sent, one in a cycle, and are there when they are received. */
+/** Vectors go out on a link with its interval, arrive in the order in which they were sent, and are there when they are received. */
 const checkLinks = ({ links }: Program, chips: readonly CheckedChip[]): void => {
   const sent = chips.map((chip) => linkUses(chip, "send"));
   const received = chips.map((chip) => linkUses(chip, "receive"));
@@ -50,8 +50,9 @@ const checkLinks = ({ links }: Program, chips: readonly CheckedChip[]): void => 
       const connected = links.some(({ fromChip, fromLink }) => fromChip === index && fromLink === link);
       for (const [at, { burst, cycle }] of uses.entries()) {
         if (!connected) raise(chip, "LPU2221", burst, cycle, `expected a link that is connected, found link ${link}`);
-        if (uses[at - 1]?.cycle === cycle)
-          raise(chip, "LPU2221", burst, cycle, `expected one vector a cycle on link ${link}, found two`);
+        const free = (uses[at - 1]?.cycle ?? Number.NEGATIVE_INFINITY) + chip.target.timing.linkInterval;
+        if (cycle < free)
+          raise(chip, "LPU2221", burst, cycle, `expected link ${link} to be free, found that it is at cycle ${free}`);
       }
     }
     for (const [link, uses] of received[index] ?? []) {
@@ -59,7 +60,7 @@ const checkLinks = ({ links }: Program, chips: readonly CheckedChip[]): void => 
       const vectors = wire === undefined ? [] : (sent[wire.fromChip]?.get(wire.fromLink) ?? []);
       for (const [at, { burst, cycle }] of uses.entries()) {
         const vector = vectors[at];
-        const arrival = vector === undefined ? undefined : vector.cycle + chip.target.timing.linkLatency;
+        const arrival = vector === undefined ? undefined : vector.cycle + linkDelay(chip.target);
         if (arrival === undefined || arrival > cycle)
           raise(
             chip,

@@ -32,11 +32,12 @@ interface Install {
   readonly version: number;
 }
 
-/** When an iwStream burst, dispatched at `since`, changes the array. */
+/** An iwStream burst: when it changes the array, and until when it or any before it does. */
 interface Change {
-  readonly since: number;
+  readonly version: number;
   readonly from: number;
   readonly until: number;
+  readonly latest: number;
 }
 
 export interface PlaneHistory {
@@ -157,8 +158,7 @@ function install(tables: Tables, versions: readonly Version[], planes: readonly 
     const ready = own.lastLoad + mxmLoad;
     if (cycle < ready) faults.report("LPU4010", burst, cycle, `the buffer may be installed at cycle ${ready}`);
     for (const plane of planesFor(tables, planes, burst, version.kind)) {
-      if ((plane.changes.at(-1)?.until ?? 0) > cycle + mxmInstall)
-        faults.report("LPU4010", burst, cycle, "weights past the buffer are still arriving");
+      stillArriving(tables, versions, plane, burst, cycle, cycle + mxmInstall);
       plane.buffer = -1;
       plane.installs.push({ from: cycle + mxmInstall, version: buffer });
     }
@@ -173,23 +173,41 @@ function streamPastBuffer(tables: Tables, links: WeightLinks, planes: readonly P
   const since = tables.cycle.at(burst);
   const from = since + mxmWeightSkew;
   const until = endOf(tables, burst) + mxmWeightSkew + mxmInstall;
+  for (const plane of own) stillArriving(tables, versions, plane, burst, since, from, kind);
   const latest = own[0]?.installs.at(-1)?.version ?? -1;
-  const sameKind = (plane: PlaneHistory): boolean => versions[plane.installs.at(-1)?.version ?? -1]?.kind === kind;
-  const goesOn = latest >= 0 && own.every((plane) => (plane.changes.at(-1)?.until ?? 0) >= from && sameKind(plane));
+  const goesOn = own.every(({ changes }) => {
+    const last = changes.at(-1);
+    return last !== undefined && last.until > from && last.version === latest;
+  });
   const version = goesOn ? latest : newVersion(versions, kind, versions[latest]?.kind === kind ? latest : -1);
   for (const plane of own) {
     if (goesOn) plane.installs.pop();
-    plane.changes.push({ since, from: goesOn ? (plane.changes.at(-1)?.from ?? from) : from, until });
+    plane.changes.push({ version, from, until, latest: Math.max(until, plane.changes.at(-1)?.latest ?? until) });
     plane.installs.push({ from: until, version });
   }
   addLoad(tables, links, version, burst);
 }
 
+/** No weights may be on their way past the buffer from a cycle on; those of one kind may follow each other. */
+function stillArriving(
+  tables: Tables,
+  versions: readonly Version[],
+  { changes }: PlaneHistory,
+  burst: number,
+  cycle: number,
+  from: number,
+  kind?: Version["kind"],
+): void {
+  const last = changes.at(-1);
+  if (last !== undefined && last.latest > from && versions[last.version]?.kind !== kind)
+    tables.faults.report("LPU4010", burst, cycle, "weights past the buffer are still arriving");
+}
+
 /** Version that each plane's array holds for an ABC dispatched at a cycle; -1 if none or just changing. */
 export function versionAt(tables: Tables, plane: PlaneHistory, burst: number, cycle: number): number {
-  const change = lastBy(plane.changes, cycle, ({ since }) => since);
-  if (change !== undefined && cycle >= change.from && cycle < change.until) {
-    tables.faults.report("LPU4011", burst, cycle, `the array is being changed until cycle ${change.until}`);
+  const change = lastBy(plane.changes, cycle, ({ from }) => from);
+  if (change !== undefined && cycle < change.latest) {
+    tables.faults.report("LPU4011", burst, cycle, `the array is being changed until cycle ${change.latest}`);
     return -1;
   }
   return lastBy(plane.installs, cycle, ({ from }) => from)?.version ?? -1;

@@ -1,11 +1,12 @@
 /**
  * Links between chips: which Send every Receive gets its vector from, and proof that it has arrived.
  *
- * A link is a queue: vectors come out in the order in which they were sent, `linkLatency` cycles after at the earliest. So the
+ * A link is a queue: vectors come out in the order in which they were sent, `linkDelay` cycles after at the earliest. So the
  * n-th execution of Receive on one end belongs to the n-th execution of Send on the other.
  */
 
 import { MNEMONICS } from "../ir/isa.js";
+import { linkDelay } from "../ir/target.js";
 import type { WireSegment } from "./link-layout.js";
 import { addEdge, type Nodes } from "./link-nodes.js";
 import type { Tables } from "./link-tables.js";
@@ -41,8 +42,8 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
   for (const list of [...sends.values(), ...receives.values()]) list.sort((a, b) => a.cycle - b.cycle);
   for (const list of sends.values()) {
     list.forEach(({ burst, cycle }, index) => {
-      if (list[index - 1]?.cycle === cycle)
-        faults.report("LPU4015", burst, cycle, "the link already sends in this cycle");
+      const free = (list[index - 1]?.cycle ?? Number.NEGATIVE_INFINITY) + target.timing.linkInterval;
+      if (cycle < free) faults.report("LPU4015", burst, cycle, `the link takes the next vector at cycle ${free}`);
     });
   }
   const segments = new Map<number, { first: number; count: number; send: number; vector: number }[]>();
@@ -50,7 +51,7 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
     let missed = 0;
     list.forEach(({ burst, index, cycle }, order) => {
       const send = sends.get(name)?.[order - missed];
-      if (send === undefined || send.cycle + target.timing.linkLatency > cycle) {
+      if (send === undefined || send.cycle + linkDelay(target) > cycle) {
         faults.report("LPU4015", burst, cycle, "nothing has arrived on the link");
         missed++;
         return;

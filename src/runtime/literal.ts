@@ -210,8 +210,8 @@ function expand(
       dueAt(agenda, due).takes.push({ execution, ...take });
     }
     const list = dueAt(agenda, cycle).dispatches;
-    // A vector length holds from the cycle of its dispatch on.
-    if (instruction.op === "config") list.unshift(execution);
+    // A vector length, and a change of the array, hold from the cycle of their dispatch on.
+    if (instruction.op === "config" || instruction.op === "iwStream") list.unshift(execution);
     else list.push(execution);
   }
 }

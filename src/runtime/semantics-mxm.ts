@@ -43,9 +43,7 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     const ready = buffer.lastLoad + mxmLoad;
     if (x.cycle < ready) broken(x, "LPU4010", `the buffer may be installed at cycle ${ready}`);
     for (const plane of planesOf(x, buffer.kind)) {
-      if (plane.changing !== undefined && plane.changing.until > x.cycle + mxmInstall) {
-        broken(x, "LPU4010", "weights past the buffer are still arriving");
-      }
+      stillArriving(x, plane, x.cycle + mxmInstall);
       plane.buffer = undefined;
       install(plane, x.cycle + mxmInstall, buffer);
     }
@@ -69,10 +67,8 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     const kind = mode === "full" ? "i8" : "f16";
     const planes = planesOf(x, kind);
     const met = planes.map((plane) => {
-      const { changing } = plane;
-      if (changing !== undefined && x.cycle >= changing.from && x.cycle < changing.until) {
-        broken(x, "LPU4011", `the array is being changed until cycle ${changing.until}`);
-      }
+      const change = plane.changes.find(({ from, until }) => x.cycle >= from && x.cycle < until);
+      if (change !== undefined) broken(x, "LPU4011", `the array is being changed until cycle ${change.until}`);
       while ((plane.installs[1]?.from ?? Number.POSITIVE_INFINITY) <= x.cycle) plane.installs.shift();
       const [first] = plane.installs;
       return first !== undefined && first.from <= x.cycle ? first.weights : undefined;
@@ -126,6 +122,12 @@ function planesOf(x: Execution, kind: Weights["kind"]): readonly Plane[] {
 
 const taken = (x: Execution): readonly Vector[] => x.operands.get("stream") ?? [];
 
+/** No weights may be on their way past the buffer from a cycle on; those of one kind may follow each other. */
+function stillArriving(x: Execution, { changes }: Plane, from: number, kind?: Weights["kind"]): void {
+  if (changes.some((change) => change.until > from && change.weights.kind !== kind))
+    broken(x, "LPU4010", "weights past the buffer are still arriving");
+}
+
 const install = (plane: Plane, from: number, weights: Weights): void => void plane.installs.push({ from, weights });
 
 /**
@@ -138,11 +140,15 @@ function startStreaming(x: Execution, planes: readonly Plane[], kind: Weights["k
   const from = x.cycle + mxmWeightSkew;
   const until = from + (x.instruction.count - 1) * x.instruction.interval + mxmInstall;
   const latest = planes[0]?.installs.at(-1)?.weights;
-  const goesOn = latest?.kind === kind && planes.every(({ changing }) => (changing?.until ?? 0) > from);
-  const weights = goesOn ? latest : createWeights(x.target, kind);
+  for (const plane of planes) {
+    plane.changes = plane.changes.filter((change) => change.until > x.cycle);
+    stillArriving(x, plane, from, kind);
+  }
+  const goesOn = planes.every(({ changes }) => changes.some((c) => c.until > from && c.weights === latest));
+  const weights = goesOn && latest !== undefined ? latest : createWeights(x.target, kind);
   for (const plane of planes) {
     if (goesOn) plane.installs.pop();
-    plane.changing = { from: goesOn ? (plane.changing?.from ?? from) : from, until };
+    plane.changes.push({ weights, from, until });
     install(plane, until, weights);
   }
   return !goesOn && latest?.kind === kind ? latest : undefined;

@@ -9,6 +9,7 @@
 
 import { aluBinary, aluTernary, aluUnary } from "../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction, isAluFunction, type Mnemonic } from "../ir/isa.js";
+import { linkDelay } from "../ir/target.js";
 import { convertLanes, floatToInt, type LaneValues, readLanes, writeLanes } from "./lanes.js";
 import { mxmSemantics } from "./semantics-mxm.js";
 import {
@@ -150,10 +151,11 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
     const link = numberField(x, "link");
     const wire = x.machine.linkFrom(x.chip, link);
     if (wire === undefined) return broken(x, "LPU4015", `link ${link} is not connected`);
-    if (x.state.sentAt[link] === x.cycle) broken(x, "LPU4015", `link ${link} already sends in this cycle`);
+    const free = (x.state.sentAt[link] ?? Number.NEGATIVE_INFINITY) + x.target.timing.linkInterval;
+    if (x.cycle < free) broken(x, "LPU4015", `link ${link} takes the next vector at cycle ${free}`);
     x.state.sentAt[link] = x.cycle;
     const inbox = x.machine.chips[wire.toChip]?.inbox[wire.toLink];
-    return () => inbox?.push({ arrival: x.cycle + x.target.timing.linkLatency, vector: single(x, "stream") });
+    return () => inbox?.push({ arrival: x.cycle + linkDelay(x.target), vector: single(x, "stream") });
   },
   receive: (x) => {
     const link = numberField(x, "link");

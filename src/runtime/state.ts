@@ -35,8 +35,8 @@ export interface Plane {
   buffer: Weights | undefined;
   /** In the order in which they were dispatched; weights meet ABCs dispatched at `from` or later. */
   installs: { readonly from: number; readonly weights: Weights }[];
-  /** The last burst that streams weights past the buffer changes the array for ABCs dispatched in this time. */
-  changing: { readonly from: number; readonly until: number } | undefined;
+  /** Bursts past the buffer, and when they change the array for ABCs by their dispatch. */
+  changes: { readonly weights: Weights; readonly from: number; readonly until: number }[];
   readonly accumulators: ({ readonly kind: Weights["kind"]; readonly sums: Float64Array } | undefined)[];
   products: {
     readonly cycle: number;
@@ -123,7 +123,7 @@ export function createChip(program: MachineProgram, index: number): ChipState {
   const plane = (): Plane => ({
     buffer: undefined,
     installs: [],
-    changing: undefined,
+    changes: [],
     accumulators: Array.from({ length: target.accumulatorRows }, () => undefined),
     products: [],
   });
