@@ -118,6 +118,7 @@ const UNSUPPORTED_CODES: ReadonlySet<string> = new Set([
   "LPU1010",
   "LPU1011",
   "LPU1013",
+  "LPU2003",
   "LPU2101",
   "LPU2201",
   "LPU2202",
@@ -227,17 +228,17 @@ function readNumbered(
 ): Record<string, Tensor> {
   const place = join(folder, dataSet);
   const files = readdirSync(place).filter((name) => new RegExp(`^${kind}_\\d+\\.pb$`).test(name));
-  if (files.length > names.length || (kind === "output" && files.length === 0)) {
+  const tensors = files
+    .sort((a, b) => numberOf(a) - numberOf(b))
+    .map((file): [string | undefined, Tensor] => {
+      const { name, tensor } = readTensorProto(join(place, file));
+      return [names.includes(name) ? name : names[numberOf(file)], tensor];
+    });
+  const known = tensors.flatMap(([name, tensor]): [string, Tensor][] => (name === undefined ? [] : [[name, tensor]]));
+  if (known.length < tensors.length || (kind === "output" && files.length === 0)) {
     fail("LPU5009", { message: `'${place}': expected ${names.length} ${kind} files, found ${files.length}` });
   }
-  return Object.fromEntries(
-    files
-      .sort((a, b) => numberOf(a) - numberOf(b))
-      .map((file) => {
-        const { name, tensor } = readTensorProto(join(place, file));
-        return [names.includes(name) ? name : (names[numberOf(file)] ?? file), tensor];
-      }),
-  );
+  return Object.fromEntries(known);
 }
 
 const numberOf = (name: string): number => Number(/\d+/.exec(name.replace("test_data_set_", ""))?.[0] ?? 0);

@@ -44,7 +44,7 @@ export const NEWEST_OPSET = 25;
 const DEEPEST = 64;
 
 /** A node; what is wrong with a value if it is used; or a value that a reported node should have made. */
-type Value = NodeId | CompileError | "failed";
+type Value = NodeId | CompileError | "failed" | "absent";
 
 interface Scope {
   readonly values: Map<string, Value>;
@@ -182,14 +182,10 @@ function importGraph(
     );
   }
   importBody(importer, model.graph, scope, frame);
+  // A name that is listed again is the same output.
   const names = model.graph.outputs.map(({ name }) => name);
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined)
-    fail("LPU1008", {
-      message: `expected one output of each name, got '${twice}' again`,
-      hint: "export the model again",
-    });
-  const outputs = model.graph.outputs.map(({ name, type }) => {
+  const listed = model.graph.outputs.filter(({ name }, index) => names.indexOf(name) === index);
+  const outputs = listed.map(({ name, type }) => {
     const node = lookUp(importer, scope, name, `output '${name}'`);
     return node === undefined
       ? undefined
@@ -235,6 +231,16 @@ function define(scope: Scope, name: string, value: Value): void {
   scope.values.set(name, value);
 }
 
+/** An operand that is not given: an empty name, or that of an operand of a function which its call leaves out. */
+function isAbsent(scope: Scope, name: string): boolean {
+  if (name === "") return true;
+  for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
+    const value = at.values.get(name);
+    if (value !== undefined) return value === "absent";
+  }
+  return false;
+}
+
 /** The node of a value; undefined (with the cause noted) where it could not be made. */
 function lookUp(importer: Importer, scope: Scope, name: string, user: string): NodeId | undefined {
   for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
@@ -265,7 +271,7 @@ function importInitializer({ graph, source }: Importer, record: TensorRecord): V
   try {
     return graph.literal(literalOfRecord(record, source));
   } catch (error) {
-    if (error instanceof CompileError && error.code === "LPU1009") return error;
+    if (error instanceof CompileError && (error.code === "LPU1009" || error.code === "LPU2003")) return error;
     throw error;
   }
 }
@@ -334,7 +340,7 @@ function buildNode(
   const rule = body === undefined ? findRule(domain, node.opType, opset) : undefined;
   if (body === undefined && rule === undefined) throw unknownOperator(node, label);
   const operands = node.input.map((name) => (name === "" ? undefined : lookUp(importer, scope, name, label)));
-  if (operands.some((id, i) => id === undefined && node.input[i] !== "")) return undefined;
+  if (operands.some((id, i) => id === undefined && !isAbsent(scope, node.input[i] ?? ""))) return undefined;
   const attributes = resolveAttributes(node, frame);
   importer.graph.origin = [origin];
   if (body !== undefined) return callFunction(importer, body, operands, attributes, origin, label, frame);
@@ -397,25 +403,11 @@ function callFunction(
   body.input.forEach((name, i) => {
     const value = operands[i];
     // An optional operand that is not given is an empty name in the body's nodes, which is what an undefined one becomes.
-    if (value !== undefined) scope.values.set(name, value);
+    scope.values.set(name, value ?? "absent");
   });
-  const absent = new Set(body.input.filter((_, i) => operands[i] === undefined));
-  for (const node of inOrder(body.node)) {
-    const input = node.input.map((name) => (absent.has(name) ? "" : name));
-    importNode(importer, absent.size === 0 ? node : { ...plain(node), input }, scope, frame);
-  }
+  for (const node of inOrder(body.node)) importNode(importer, node, scope, frame);
   return outputsOf(importer, scope, body.output, label);
 }
-
-/** The fields of a decoded node as own properties, which absent ones are not. */
-const plain = ({ output, name, opType, attribute, domain, overload }: NodeProto): Omit<NodeProto, "input"> => ({
-  output,
-  name,
-  opType,
-  attribute,
-  domain,
-  overload,
-});
 
 function outputsOf(importer: Importer, scope: Scope, names: readonly string[], user: string): readonly NodeId[] {
   return names.map((name) => {

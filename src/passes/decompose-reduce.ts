@@ -8,6 +8,7 @@
 import { elementCount, type NodeId, type Shape } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { broadcastShapes, equalShapes, isFloat } from "../ir/tensor.js";
+import { filledLiteral } from "./literals.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
@@ -27,8 +28,9 @@ const lastAxisOnly: Rule = {
     const given = intsAttr(node.attrs, "axes");
     const axes = given.filter((axis) => shape[axis] !== 1);
     if (axes.length === 0) return g.emit("reshape", [x], { shape: node.type.shape });
+    if (elementCount(shape) === 0)
+      return g.constant(filledLiteral(node.type, node.op === "reduce_sum" ? 0 : Number.NEGATIVE_INFINITY));
     if (given.length === 1 && given[0] === shape.length - 1 && booleanAttr(node.attrs, "keepdims")) return undefined;
-    if (elementCount(shape) === 0) return undefined;
     const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
     const sorted = g.emit("transpose", [x], { perm: [...kept, ...axes] });
     const extents = (list: readonly number[]): number[] => list.map((axis) => shape[axis] ?? 1);

@@ -6,12 +6,15 @@
  * half rotation of rotary embeddings) ends as one product.
  */
 
-import { elementCount, type NodeId } from "../ir/graph.js";
+import { elementCount, type Literal, type NodeId, type Tensor } from "../ir/graph.js";
 import { intsAttr, numberAttr } from "../ir/ops/attributes.js";
+import { isFloat, literalOf, tensorOf, toNumbers } from "../ir/tensor.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import {
   addLaneMaps,
   composeLaneMaps,
+  deriveLiteral,
+  EAGER_ELEMENTS,
   isLaneMap,
   type LaneEntry,
   laneMapLiteral,
@@ -45,11 +48,36 @@ function applyMap(g: Rewriter, x: NodeId, columns: number, entries: readonly Lan
     const numbers = g.emit("select", [x, g.number(1, "f32"), g.number(0, "f32")]);
     return g.emit("lt", [g.number(0.5, "f32"), applyMap(g, numbers, columns, entries)]);
   }
+  const literal = g.literal(x);
+  if (literal !== undefined) return g.constant(movedLiteral(literal, columns, entries));
+  if (dtype !== "i32" && !isFloat(dtype)) {
+    // Products of narrow integers would be of another type.
+    return g.emit("cast", [applyMap(g, g.emit("cast", [x], { to: "i32" }), columns, entries)], { to: dtype });
+  }
   const map = g.constant(laneMapLiteral(rows, columns, entries, dtype));
   if (shape.length > 1) return g.emit("matmul", [x, map]);
   return g.emit("reshape", [g.emit("matmul", [g.emit("reshape", [x], { shape: [1, rows] }), map])], {
     shape: [columns],
   });
+}
+
+/** A constant with its lanes moved, whatever they hold: zero times an infinity would not be zero. */
+function movedLiteral(literal: Literal, columns: number, entries: readonly LaneEntry[]): Literal {
+  const shape = [...literal.shape.slice(0, -1), columns];
+  const width = literal.shape[literal.shape.length - 1] ?? 1;
+  const load = (): Tensor => {
+    const values = toNumbers(literal.load());
+    const out = new Float64Array(elementCount(shape));
+    for (let row = 0; row < out.length / columns; row += 1)
+      for (const { from, to, sign } of entries) {
+        const value = values[row * width + from] ?? 0;
+        out[row * columns + to] = (out[row * columns + to] ?? 0) + (sign < 0 ? -value : value);
+      }
+    return tensorOf(literal.dtype, shape, out);
+  };
+  if (elementCount(shape) <= EAGER_ELEMENTS) return literalOf(load());
+  const { key } = laneMapLiteral(width, columns, entries, literal.dtype);
+  return deriveLiteral([literal], `moved ${key}`, { dtype: literal.dtype, shape }, load);
 }
 
 const sliceAsMap: Rule = {

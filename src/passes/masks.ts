@@ -77,14 +77,17 @@ export const maskOf = (graph: Graph, ranges: readonly Range[], scores: NodeId): 
       if (great === undefined) unknown = true;
       else if (great > GREAT) least = Math.min(least, great);
     } else if (isFloat(node.type.dtype) && CARRIERS.includes(node.op))
-      stack.push(
-        ...(node.op === "select"
-          ? node.inputs.slice(1).filter((input) => !isReplacement(graph, ranges, input))
-          : node.inputs),
-      );
+      stack.push(...(node.op === "select" ? chosenFrom(graph, ranges, node) : node.inputs));
   }
   if (least === Number.POSITIVE_INFINITY) return unknown ? "bits" : "none";
   return unknown || least < ABSORBING ? "bits" : "absorbing";
+};
+
+/** What a selection chooses from: a constant that takes the place of scores is none of it, but two constants are a mask. */
+const chosenFrom = (graph: Graph, ranges: readonly Range[], { inputs }: Node): readonly NodeId[] => {
+  const values = inputs.slice(1);
+  const isMask = values.every((id) => graph.nodes[id]?.op === "constant");
+  return isMask ? values : values.filter((id) => !isReplacement(graph, ranges, id));
 };
 
 /** A number of fp16 that takes the place of a score: no bits of others are lost beside it. */

@@ -202,7 +202,7 @@ const inherited = (
   const from = inputs.flatMap((id) => reasons[id] ?? []);
   const masked = from.find((reason) => reason === "masked" || reason === "beyond");
   if (masked !== undefined && STICKY.includes(op)) return masked;
-  if (VIEWS.includes(op)) return from[0];
+  if (VIEWS.includes(op) || op === "reduce_max") return from[0];
   // Figures of whole rows, such as means and variances, before they meet the rows.
   const isFigure = inputs.some((id) => reasons[id] === "sum" && countOf(id) === elementCount(type.shape));
   return isFigure && isElementwise(op) ? "sum" : undefined;

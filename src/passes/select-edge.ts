@@ -10,7 +10,7 @@ import { invariant } from "../diagnostics.js";
 import type { Literal, Node, Shape } from "../ir/graph.js";
 import { edgeDtypeAttr, intsAttr, stringAttr } from "../ir/ops/attributes.js";
 import type { PlanBinding } from "../ir/plan.js";
-import { isTransparent } from "./fuse.js";
+import { isFloatCast, isTransparent } from "./fuse.js";
 import { factorPairs, type Located } from "./operand.js";
 import { ZERO } from "./ranges.js";
 import { relayout } from "./select-move.js";
@@ -40,12 +40,17 @@ export const viewThrough = (node: Node, view: View): View | undefined => {
 
 /** The value of a node that the host can write: an input, or one seen through views or a table; undefined for all others. */
 export const boundInput = (s: Selection, node: Node): Located | undefined => {
-  const path = inputPath(s, node);
+  // What reads an input in another float type reads the input.
+  const path = isFloatCast(s.graph, node) ? undefined : inputPath(s, node);
   if (path === undefined) return undefined;
   const { input, table, elements } = path;
   const layout = naturalLayout(node.type.shape);
   const { rows, panels } = spaceOf(s.target, layout);
   const name = stringAttr(input.attrs, "name");
+  const hostShape = table === undefined ? input.type.shape : [...input.type.shape, table.shape[1] ?? 1];
+  const factors = bindingFactors(hostShape, elements, layout.shape, layout.view);
+  // Extents that the host's dims do not divide are no loop over them.
+  if (factors.some(({ divide, extent }) => !Number.isInteger(divide) || !Number.isInteger(extent))) return undefined;
   const storage = addStorage(s, {
     name,
     dtype: storedType(node),
@@ -55,14 +60,13 @@ export const boundInput = (s: Selection, node: Node): Located | undefined => {
     bothHemispheres: false,
     output: false,
   });
-  const hostShape = table === undefined ? input.type.shape : [...input.type.shape, table.shape[1] ?? 1];
   s.inputs.push({
     name,
     declared: edgeDtypeAttr(input.attrs, "declared"),
     shape: input.type.shape,
     storage,
     firstRow: 0,
-    factors: bindingFactors(hostShape, elements, layout.shape, layout.view),
+    factors,
     ...(table === undefined ? {} : { lookup: lookupIn(s, node, table) }),
   });
   const range = s.ranges[node.id];

@@ -7,7 +7,7 @@
  * values exactly once.
  */
 
-import { invariant } from "../diagnostics.js";
+import { fail } from "../diagnostics.js";
 import { elementCount, type Shape } from "../ir/graph.js";
 import type { Pass } from "../ir/plan.js";
 import { halfLanes, type Target } from "../ir/target.js";
@@ -100,7 +100,11 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
 /** Rows of the operand for the rows of the result. */
 const rowDigits = (space: View, a: View, shape: Shape): RowDigit[] => {
   const pairs = factorPairs({ ...space, dims: space.dims.slice(0, -1) }, shape, { ...a, dims: a.dims.slice(0, -1) });
-  invariant(pairs !== undefined, "rows of a matmul and of its result meet");
+  if (pairs === undefined)
+    fail("LPU2201", {
+      message: `cannot lay out the rows of a product of [${shape.join(",")}]`,
+      hint: "a number of tokens that neither divides nor is divided by what lies on lanes is not supported here yet",
+    });
   return pairs.filter(([f]) => f.row !== 0).map(([f, g]) => ({ extent: f.extent, out: f.row, row: g.row }));
 };
 

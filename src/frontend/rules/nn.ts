@@ -232,13 +232,23 @@ function groupNormalization(c: RuleContext): NodeId {
 export const zerosLike = (c: RuleContext, id: NodeId): NodeId =>
   op(c, "expand", [scalarLike(c, id, 0)], { shape: shapeOf(c, id) });
 
+/** A scale that varies along axes before the normalized ones is a product afterwards. */
+function scaledNorm(c: RuleContext, x: NodeId, factor: NodeId, bias: NodeId, axis: number, epsilon: number): NodeId {
+  const own = shapeOf(c, x).slice(axis);
+  const fits = (id: NodeId): boolean => shapeOf(c, id).length <= own.length;
+  if (fits(factor) && fits(bias)) return op(c, "layer_norm", [x, factor, bias], { axis, epsilon });
+  const filled = (value: number): NodeId => op(c, "expand", [scalarLike(c, x, value)], { shape: own });
+  const normal = op(c, "layer_norm", [x, filled(1), filled(0)], { axis, epsilon });
+  return add(c, mul(c, normal, factor), bias);
+}
+
 function layerNormalization(c: RuleContext): readonly NodeId[] {
   const x = operand(c, 0);
   const axis = axisIn(c, int(c, "axis", -1), rankOf(c, x));
   const epsilon = float(c, "epsilon", 1e-5);
   const factor = cast(c, operand(c, 1), dtypeOf(c, x));
   const bias = has(c, 2) ? cast(c, operand(c, 2), dtypeOf(c, x)) : zerosLike(c, factor);
-  const result = op(c, "layer_norm", [x, factor, bias], { axis, epsilon });
+  const result = scaledNorm(c, x, factor, bias, axis, epsilon);
   if (!wants(c, 1) && !wants(c, 2)) return [result];
   const axes = iota(rankOf(c, x)).slice(axis);
   const mean = reduce(c, "mean", x, axes, true);
