@@ -131,11 +131,12 @@ const CHANGES: Readonly<Record<string, (instruction: TimedInstruction) => TimedI
 };
 
 const LAYER = `graph @layer(%0 "x": f32[3,4]) {
-  %1 = constant() {value=dense<[-7, 6, -5, 4, -3, 2, -1, 1, -2, 3, -4, 5, -6, 7, -8, 8]>} : f32[4,4]
+  %1 = constant() {value=dense<[-0.71, 0.63, -0.57, 0.41, -0.33, 0.29, -0.11, 0.13, -0.27, 0.31, -0.47, 0.53, -0.61, 0.73, -0.83, 0.87]>} : f32[4,4]
   %2 = matmul(%0, %1) : f32[3,4]
   %3 = tanh(%2) : f32[3,4]
-  %4 = add(%3, %0) : f32[3,4]
-  return %4 "y"
+  %4 = constant() {value=dense<[0.51, -1.03, 2.07, -3.11]>} : f32[4]
+  %5 = add(%3, %4) : f32[3,4]
+  return %5 "y"
 }`;
 
 describe("a changed instruction", () => {

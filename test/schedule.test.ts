@@ -177,7 +177,7 @@ function layers([first = 1, ...widths]: readonly number[]): Graph {
 function sumOf(count: number): Graph {
   const builder = new GraphBuilder("sum");
   const inputs = Array.from({ length: count }, (_, index) =>
-    builder.input(`x${index}`, { dtype: "f32", shape: [64, 8] }),
+    builder.input(`x${index}`, { dtype: "f16", shape: [64, 8] }),
   );
   const sum = inputs.reduce((a, b, index) => builder.add("add", [a, b], {}, [`sum${index}`]));
   builder.output("y", sum);
