@@ -16,8 +16,12 @@ import { writeAtomically } from "../src/files.js";
 /** Element types by their TensorProto number and width. */
 export const ELEMENT_TYPES = {
   float32: { code: 1, bytes: 4 },
+  uint8: { code: 2, bytes: 1 },
+  int8: { code: 3, bytes: 1 },
+  int32: { code: 6, bytes: 4 },
   int64: { code: 7, bytes: 8 },
   bool: { code: 9, bytes: 1 },
+  uint32: { code: 12, bytes: 4 },
 } as const satisfies Record<string, { readonly code: number; readonly bytes: number }>;
 export type ElementType = keyof typeof ELEMENT_TYPES;
 
@@ -29,8 +33,13 @@ export interface Initializer {
   readonly chunks: () => Iterable<Uint8Array>;
 }
 
-/** Integers are written as INT and INTS; a float is marked as `{ float }`, for JavaScript cannot tell 1 from 1.0. */
-export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+/** Integers are written as INT and INTS; floats are marked as such, for JavaScript cannot tell 1 from 1.0. */
+export type AttributeValue =
+  | number
+  | string
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly floats: readonly number[] };
 
 export interface OnnxNode {
   readonly op: string;
@@ -193,7 +202,10 @@ function writeAttribute(writer: protobuf.Writer, name: string, value: AttributeV
   if (typeof value === "number") writer.uint32(tag(3, 0)).int64(value).uint32(tag(20, 0)).uint32(2);
   else if (typeof value === "string") writer.uint32(tag(4, 2)).string(value).uint32(tag(20, 0)).uint32(3);
   else if ("float" in value) writer.uint32(tag(2, 5)).float(value.float).uint32(tag(20, 0)).uint32(1);
-  else {
+  else if ("floats" in value) {
+    for (const element of value.floats) writer.uint32(tag(7, 5)).float(element);
+    writer.uint32(tag(20, 0)).uint32(6);
+  } else {
     for (const element of value) writer.uint32(tag(8, 0)).int64(element);
     writer.uint32(tag(20, 0)).uint32(7);
   }

@@ -94,7 +94,13 @@ function steppedView(
   return expand(c, apart, around(indexShape));
 }
 
-function gatherAt(c: RuleContext, x: NodeId, axis: number, values: readonly number[], indexShape: Shape): NodeId {
+export function gatherAt(
+  c: RuleContext,
+  x: NodeId,
+  axis: number,
+  values: readonly number[],
+  indexShape: Shape,
+): NodeId {
   const size = extent(c, x, axis);
   const wrapped = values.map((value) => (value < 0 ? value + size : value));
   const wrong = wrapped.find((value) => value < 0 || value >= size);

@@ -10,6 +10,7 @@ import { MATMUL } from "./matmul.js";
 import { MICROSOFT } from "./microsoft.js";
 import { NN } from "./nn.js";
 import { REDUCE } from "./reduce.js";
+import { RESIZE } from "./resize.js";
 import { SHAPE } from "./shape.js";
 
 export const RULES: readonly Rule[] = [
@@ -18,6 +19,7 @@ export const RULES: readonly Rule[] = [
   ...MATMUL,
   ...SHAPE,
   ...GATHER,
+  ...RESIZE,
   ...NN,
   ...ATTENTION,
   ...MICROSOFT,

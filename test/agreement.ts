@@ -1,0 +1,182 @@
+/**
+ * One ONNX node against ONNX Runtime: the imported graph, evaluated, gives what ONNX Runtime gives; and so does the compiled
+ * program on the machine, within the tolerance of fp16.
+ */
+
+import { expect } from "@jest/globals";
+import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
+import { type AttributeValue, type ElementType, modelBytes, type OnnxModel } from "../models/onnx-writer.js";
+import { joinChunks } from "../src/build.js";
+import { compile } from "../src/compile.js";
+import { importModel } from "../src/frontend/import.js";
+import { bytesSource } from "../src/frontend/source.js";
+import type { DType } from "../src/ir/dtype.js";
+import { evaluate } from "../src/ir/evaluate.js";
+import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
+import { isFloat, tensorOf } from "../src/ir/tensor.js";
+import { loadImage } from "../src/runtime/run.js";
+import { distance } from "./compiled.js";
+
+export interface Operand {
+  readonly type: ElementType;
+  readonly dims: readonly number[];
+  readonly values: readonly number[];
+  /** Part of the model, and no input. */
+  readonly constant?: boolean;
+}
+
+export interface NodeCase {
+  readonly op: string;
+  readonly opset?: number;
+  readonly attributes?: Readonly<Record<string, AttributeValue>>;
+  /** Undefined where an optional operand is left out. */
+  readonly operands: readonly (Operand | undefined)[];
+  /** Element types of the results; one float by default. */
+  readonly results?: readonly ElementType[];
+}
+
+const ARRAYS = {
+  float32: Float32Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  bool: Uint8Array,
+  uint32: Uint32Array,
+} as const;
+const DTYPE: Readonly<Record<ElementType, DType>> = {
+  float32: "f32",
+  uint8: "u8",
+  int8: "i8",
+  int32: "i32",
+  int64: "i32",
+  bool: "bool",
+  uint32: "u32",
+};
+
+const arrayOf = ({ type, values }: Operand) =>
+  type === "int64" ? BigInt64Array.from(values, BigInt) : ARRAYS[type].from(values);
+const bytesOf = (operand: Operand): Uint8Array => new Uint8Array(arrayOf(operand).buffer);
+
+export const float = (dims: readonly number[], values: readonly number[]): Operand => ({
+  type: "float32",
+  dims,
+  values,
+});
+export const whole = (dims: readonly number[], values: readonly number[], type: ElementType = "int64"): Operand => ({
+  type,
+  dims,
+  values,
+});
+export const constant = (operand: Operand): Operand => ({ ...operand, constant: true });
+/** Numbers that differ, of either sign, in steps of 1/8. */
+export const varied = (...dims: readonly number[]): Operand =>
+  float(
+    dims,
+    Array.from({ length: elementCount(dims) }, (_, i) => (((i * 37) % 101) - 50) / 8),
+  );
+
+const named = (operands: NodeCase["operands"], isConstant: boolean) =>
+  operands.flatMap((operand, i) =>
+    operand !== undefined && (operand.constant ?? false) === isConstant ? [{ ...operand, name: `x${i}` }] : [],
+  );
+
+/** A model of the one node; `shapes` are those of its results. */
+export function modelOf(given: NodeCase, shapes: readonly (readonly number[])[] = []): OnnxModel {
+  const results = given.results ?? ["float32"];
+  return {
+    name: given.op,
+    opset: given.opset ?? 18,
+    nodes: [
+      {
+        op: given.op,
+        name: "node",
+        inputs: given.operands.map((operand, i) => (operand === undefined ? "" : `x${i}`)),
+        outputs: results.map((_, i) => `y${i}`),
+        attributes: given.attributes ?? {},
+      },
+    ],
+    inputs: named(given.operands, false).map(({ name, type, dims }) => ({ name, type, dims })),
+    outputs: results.map((type, i) => ({ name: `y${i}`, type, dims: shapes[i] ?? [] })),
+    initializers: named(given.operands, true).map((operand) => ({
+      name: operand.name,
+      type: operand.type,
+      dims: operand.dims,
+      chunks: () => [bytesOf(operand)],
+    })),
+  };
+}
+
+const inputsOf = (given: NodeCase): Record<string, Tensor> =>
+  Object.fromEntries(
+    named(given.operands, false).map(({ name, type, dims, values }) => [name, tensorOf(DTYPE[type], dims, values)]),
+  );
+
+export const importNode = (given: NodeCase): Graph =>
+  importModel(bytesSource("node", modelBytes(modelOf(given))), { bind: {} });
+
+/** What ONNX Runtime makes of a model. */
+async function runtimeResults(model: OnnxModel, given: NodeCase): Promise<Tensor[]> {
+  const session = await InferenceSession.create(modelBytes(model), {
+    intraOpNumThreads: 1,
+    interOpNumThreads: 1,
+    logSeverityLevel: 3,
+  });
+  const feeds = Object.fromEntries(
+    named(given.operands, false).map((operand) => [
+      operand.name,
+      new OrtTensor(operand.type, arrayOf(operand), operand.dims),
+    ]),
+  );
+  const results = await session.run(feeds);
+  await session.release();
+  return model.outputs.map(({ name, type }) => {
+    const result = results[name];
+    const data = result?.data ?? [];
+    return tensorOf(DTYPE[type], result?.dims ?? [], Array.from(data as ArrayLike<number | bigint>, Number));
+  });
+}
+
+/** Of the evaluator's fp32 to ONNX Runtime's, and of the machine's fp16. */
+const EVALUATED = 1e-5;
+const COMPUTED = 5e-3;
+
+/** Fails unless evaluator and, with `machine`, the compiled program agree with ONNX Runtime. */
+export async function expectAgreement(given: NodeCase, { machine = true, evaluated = EVALUATED } = {}): Promise<void> {
+  const graph = importNode(given);
+  const inputs = inputsOf(given);
+  const actual = evaluate(graph, inputs);
+  const model = modelOf(
+    given,
+    actual.map(({ shape }) => shape),
+  );
+  const wanted = await runtimeResults(model, given);
+  expectClose("evaluated", actual, wanted, evaluated);
+  if (!machine) return;
+  const loaded = loadImage(joinChunks(compile(bytesSource("node", modelBytes(model)), {}).image()));
+  const { outputs } = loaded.run(inputs);
+  expectClose(
+    "computed",
+    model.outputs.map(({ name }) => outputs[name]),
+    wanted,
+    COMPUTED,
+  );
+}
+
+function expectClose(
+  who: string,
+  actual: readonly (Tensor | undefined)[],
+  wanted: readonly Tensor[],
+  bound: number,
+): void {
+  wanted.forEach((tensor, i) => {
+    const error = distance(actual[i], tensor);
+    const most = isFloat(tensor.dtype) ? bound : 0;
+    expect({ who, result: i, got: error <= most ? tensor : actual[i], error: error <= most }).toEqual({
+      who,
+      result: i,
+      got: tensor,
+      error: true,
+    });
+  });
+}
