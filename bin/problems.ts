@@ -14,6 +14,7 @@ export interface Problem {
   readonly at?: string;
   readonly notes?: readonly string[];
   readonly hint?: string;
+  readonly inputs?: readonly string[];
 }
 
 /** Carries problems that are already records, from a worker to where they are printed. */

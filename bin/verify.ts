@@ -158,12 +158,12 @@ async function runDataSets(
   return failures;
 }
 
-/** Refusals that the value of an input may answer. */
+/** Refusals that the values of integer inputs may answer. */
 const NEEDS_VALUES: ReadonlySet<string> = new Set(["LPU1011", "LPU1003", "LPU1012", "LPU2101"]);
 /** Inputs of more elements decide no shape. */
 const MOST_FIXED = 64;
 
-/** Builds, and again with the small integer inputs fixed where their values are needed. */
+/** Builds; and again with the inputs fixed whose values are asked for, or else with all small integer inputs. */
 function buildFixing(
   model: OpenModel,
   inputs: Readonly<Record<string, Tensor>>,
@@ -172,19 +172,30 @@ function buildFixing(
   announce: Announce,
   facts: CaseFacts,
 ): LoadedModel {
-  if (facts.fixed.length === 0)
+  const values = (): Readonly<Record<string, Tensor>> =>
+    Object.fromEntries(facts.fixed.flatMap((input) => (inputs[input] ? [[input, inputs[input]]] : [])));
+  for (;;)
     try {
-      return build(model, {}, shapes, request, announce, facts);
+      return build(model, values(), shapes, request, announce, facts);
     } catch (error) {
-      if (!problemsOf(error).some(({ code }) => NEEDS_VALUES.has(code))) throw error;
-      const candidates = Object.entries(inputs).filter(
-        ([, { dtype, data }]) => !isFloat(dtype) && data.length <= MOST_FIXED,
-      );
-      if (candidates.length === 0) throw error;
-      facts.fixed = candidates.map(([input]) => input);
+      const wanted = wantedInputs(problemsOf(error), inputs, facts.fixed);
+      if (wanted.length === 0) throw error;
+      facts.fixed = [...facts.fixed, ...wanted];
     }
-  const fix = Object.fromEntries(facts.fixed.flatMap((input) => (inputs[input] ? [[input, inputs[input]]] : [])));
-  return build(model, fix, shapes, request, announce, facts);
+}
+
+/** Small inputs that are not fixed yet: those that a problem names, or else the integers if their values may help. */
+function wantedInputs(
+  problems: readonly Problem[],
+  inputs: Readonly<Record<string, Tensor>>,
+  fixed: readonly string[],
+): readonly string[] {
+  const small = Object.entries(inputs).filter(([name, { data }]) => !fixed.includes(name) && data.length <= MOST_FIXED);
+  const named = problems.flatMap((problem) => problem.inputs ?? []);
+  const asked = small.filter(([name]) => named.includes(name));
+  const helps = problems.some(({ code }) => NEEDS_VALUES.has(code));
+  const chosen = asked.length > 0 || !helps ? asked : small.filter(([, { dtype }]) => !isFloat(dtype));
+  return chosen.map(([name]) => name);
 }
 
 function build(

@@ -300,6 +300,8 @@ export interface Details {
   readonly at?: string;
   readonly notes?: readonly string[];
   readonly hint?: string;
+  /** Inputs of the model whose values would answer what is open. */
+  readonly inputs?: readonly string[];
 }
 
 /** The one error type for users. Several problems found together are one error whose `others` hold the rest. */

@@ -20,7 +20,7 @@ import {
   type Tensor,
   type TensorType,
 } from "../ir/graph.js";
-import { isLiteral } from "../ir/ops/attributes.js";
+import { isLiteral, stringAttr } from "../ir/ops/attributes.js";
 import { evaluateNode, inferType } from "../ir/ops.js";
 import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
 
@@ -43,6 +43,8 @@ export interface Appender {
   readonly type: (id: NodeId) => TensorType;
   /** The constant that a node is, if it is one. */
   readonly constant: (id: NodeId) => Literal | undefined;
+  /** Names of the inputs that a node depends on. */
+  readonly inputsOf: (id: NodeId) => readonly string[];
   readonly finish: (outputs: readonly GraphOutput[]) => Graph;
 }
 
@@ -168,9 +170,20 @@ export function appender(name: string): Appender {
     numbers: (dtype, shape, values) => tensor(tensorOf(dtype, shape, values)),
     type: (id) => graph.type(id),
     constant: constantOf,
+    inputsOf: (id) => inputsOf(graph, id),
     finish: (outputs) => pruned(name, graph.finish(), outputs),
   };
   return self;
+}
+
+/** In the order in which they are reached. */
+function inputsOf(graph: GraphBuilder, from: NodeId): readonly string[] {
+  const reached = new Set([from]);
+  for (const id of reached) for (const input of graph.node(id).inputs) reached.add(input);
+  return [...reached].flatMap((id) => {
+    const { op, attrs } = graph.node(id);
+    return op === "input" ? [stringAttr(attrs, "name")] : [];
+  });
 }
 
 /** Operands of a concat that hold something; one at least. */

@@ -78,12 +78,13 @@ export const constantValue = (c: RuleContext, id: NodeId): Tensor | undefined =>
 export function numbersOf(c: RuleContext, id: NodeId, what: string): readonly number[] {
   const value = elementCount(shapeOf(c, id)) <= LONGEST ? constantValue(c, id) : undefined;
   if (value !== undefined) return Array.from(toNumbers(value));
-  return reject(
-    c,
-    "LPU1011",
-    `'${what}' is computed from the program's inputs`,
-    "programs are static: this value must be known when the program is compiled",
-  );
+  const inputs = c.graph.inputsOf(id);
+  return fail("LPU1011", {
+    message: `'${what}' is computed from ${inputs.length === 1 ? "input" : "inputs"} ${inputs.map((name) => `'${name}'`).join(", ")}`,
+    node: c.label,
+    hint: "programs are static: fix the input to a value when the program is compiled, or export the model with a constant there",
+    inputs,
+  });
 }
 export const numberOf = (c: RuleContext, id: NodeId, what: string): number => {
   const values = numbersOf(c, id, what);

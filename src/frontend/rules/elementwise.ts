@@ -20,6 +20,7 @@ import {
   mul,
   not,
   numberOf,
+  numbersOf,
   op,
   operand,
   optional,
@@ -322,16 +323,5 @@ export const ELEMENTWISE: readonly Rule[] = [
 
 function constantOfShape(c: RuleContext): NodeId {
   const value = hasAttribute(c, "value") ? c.literal(tensorAttribute(c, "value")) : scalar(c, "f32", 0);
-  return expand(c, op(c, "reshape", [value], { shape: [] }), shapeOperand(c));
-}
-
-function shapeOperand(c: RuleContext): readonly number[] {
-  const value = c.graph.constant(operand(c, 0))?.load();
-  if (value !== undefined) return Array.from(value.data);
-  return reject(
-    c,
-    "LPU1011",
-    "'shape' is computed from the program's inputs",
-    "programs are static: shapes must be known when the program is compiled",
-  );
+  return expand(c, op(c, "reshape", [value], { shape: [] }), numbersOf(c, operand(c, 0), "shape"));
 }
