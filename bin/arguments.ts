@@ -31,6 +31,32 @@ export function parseInputs(options: readonly string[]): Record<string, string> 
   return parsePairs("--input", "input_ids=ids.npy", options, (text) => (text === "" ? undefined : text));
 }
 
+/** A file of a tensor, or the elements themselves. */
+export type FixText = string | readonly (number | boolean)[];
+
+/** `--fix k=5`, `--fix axes=1,2`, `--fix use_cache=false`, `--fix mask=mask.npy`. */
+export function parseFixes(options: readonly string[]): Record<string, FixText> {
+  return parsePairs("--fix", "k=5, --fix axes=1,2, --fix flag=true or --fix mask=mask.npy", options, (text) => {
+    if (/\.(npy|pb)$/i.test(text)) return text;
+    const elements = text.split(",").map(parseElement);
+    return elements.some((element) => element === undefined) ? undefined : elements.flatMap((element) => element ?? []);
+  });
+}
+
+const WORDS: Readonly<Record<string, number | boolean>> = {
+  true: true,
+  false: false,
+  inf: Number.POSITIVE_INFINITY,
+  "-inf": Number.NEGATIVE_INFINITY,
+  nan: Number.NaN,
+};
+
+function parseElement(text: string): number | boolean | undefined {
+  const plain = text.trim().toLowerCase();
+  if (Object.hasOwn(WORDS, plain)) return WORDS[plain];
+  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/.test(plain) ? Number(plain) : undefined;
+}
+
 export function parseTarget(name: string): TargetName {
   if (isTarget(name)) return name;
   return fail("LPU5008", {
@@ -41,7 +67,7 @@ export function parseTarget(name: string): TargetName {
 
 const isTarget = (name: string): name is TargetName => Object.hasOwn(TARGETS, name);
 
-/** Names of dimensions may be expressions with anything in them, so the last `=` ends a name; see `parseInputs` for the other case. */
+/** Names of dimensions may be expressions with anything in them, so the last `=` ends a name; paths too, so of `--input` and `--fix` the first does. */
 function parsePairs<Value>(
   option: string,
   example: string,
@@ -53,7 +79,7 @@ function parsePairs<Value>(
   const refuse = (message: string): void =>
     void problems.push(new CompileError("LPU5008", { message, hint: `write it like ${option} ${example}` }));
   for (const text of texts) {
-    const cut = option === "--input" ? text.indexOf("=") : text.lastIndexOf("=");
+    const cut = option === "--bind" || option === "--shape" ? text.lastIndexOf("=") : text.indexOf("=");
     const name = text.slice(0, Math.max(0, cut));
     const value = cut < 1 ? undefined : parse(text.slice(cut + 1));
     if (value === undefined) refuse(`${option}: expected a name and a value, found '${text}'`);

@@ -13,6 +13,8 @@ import { selectPasses } from "../src/passes/pipeline.js";
 import type { BuildReport } from "../src/report/report.js";
 import { formatSeconds } from "../src/report/units.js";
 import { STAGES, type StageEvent } from "../src/stages.js";
+import type { FixText } from "./arguments.js";
+import { readFixes } from "./fix.js";
 import type { JobContext } from "./jobs.js";
 import { clock } from "./terminal.js";
 
@@ -22,6 +24,7 @@ export interface BuildRequest {
   readonly target: TargetName;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly fix: Readonly<Record<string, FixText>>;
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
   readonly shown: ShownPasses;
@@ -41,6 +44,8 @@ export interface BuildResult {
   readonly imageBytes: number;
   readonly cached: boolean;
   readonly seconds: Readonly<Record<string, number>>;
+  /** Inputs that were fixed, and are inputs no more. */
+  readonly fixed: readonly string[];
   readonly report: BuildReport;
 }
 
@@ -48,12 +53,14 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
   const { target, bind, shapes, shown } = request;
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
+  const fix = readFixes(request.fix);
   const model = openModel(request.model);
   try {
     const options = {
       target,
       bind,
       shapes,
+      fix,
       onStage: stageTasks(context),
       ...(isShown(shown) ? passListener(shown, context) : {}),
     };
@@ -66,6 +73,7 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       imageBytes: bytes,
       cached: build.cached,
       seconds: build.seconds,
+      fixed: Object.keys(fix),
       report: build.report,
     };
   } catch (error) {

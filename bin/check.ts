@@ -4,12 +4,15 @@
 
 import { openModel } from "../src/files.js";
 import { checkSupport } from "../src/frontend/import.js";
+import type { FixText } from "./arguments.js";
+import { readFixes } from "./fix.js";
 import { type Problem, problemsOf } from "./problems.js";
 
 export interface CheckRequest {
   readonly model: string;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly fix: Readonly<Record<string, FixText>>;
 }
 
 export interface CheckResult {
@@ -24,9 +27,11 @@ export interface CheckResult {
 }
 
 export function checkJob(request: CheckRequest): CheckResult {
+  const { bind, shapes } = request;
+  const fix = readFixes(request.fix);
   const model = openModel(request.model);
   try {
-    const report = checkSupport(model.source, { bind: request.bind, shapes: request.shapes });
+    const report = checkSupport(model.source, { bind, shapes, fix });
     return {
       model: request.model,
       supported: report.problems.length === 0,

@@ -13,7 +13,7 @@ import { imageBeside, readText, readWhole, writeAtomically } from "../src/files.
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
-import { parseBinds, parseInputs, parseShapes, parseTarget } from "./arguments.js";
+import { parseBinds, parseFixes, parseInputs, parseShapes, parseTarget } from "./arguments.js";
 import type { BuildResult } from "./build.js";
 import { findCases } from "./cases.js";
 import { printCheck } from "./check-report.js";
@@ -46,6 +46,13 @@ const OPTIONS = {
     default: [] as string[],
     describe: "shape of an input, like input_ids=1x128; may be repeated",
   },
+  fix: {
+    type: "string",
+    array: true,
+    default: [] as string[],
+    describe:
+      "value of an input that is no input then, like k=5, axes=1,2, flag=true or mask=mask.npy; may be repeated",
+  },
   target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
 } as const;
 
@@ -57,6 +64,7 @@ const buildOptions = (argv: Argv) =>
     output: { alias: "o", type: "string", describe: "where the image goes; beside the model if not given" },
     bind: OPTIONS.bind,
     shape: OPTIONS.shape,
+    fix: OPTIONS.fix,
     target: OPTIONS.target,
     rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
     cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
@@ -81,7 +89,11 @@ const buildCommand = row({
     const { model, target, rebuild, verify, time } = args;
     const image = args.output ?? imageBeside(model);
     const shown = { printAfter: args["print-after"], dumpFolder: args["dump-dir"], time, verify };
-    const binds = { bind: parseBinds(args.bind), shapes: parseShapes(args.shape) };
+    const binds = {
+      bind: parseBinds(args.bind),
+      shapes: parseShapes(args.shape),
+      fix: parseFixes(args.fix),
+    };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
     const request = { model, image, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
     const result = await runJob("build", request, {
@@ -164,9 +176,16 @@ const check = command({
   command: "check <model>",
   doc: "Says which operations of a model are supported; never compiles.",
   options: (argv) =>
-    argv.positional("model", model).options({ bind: OPTIONS.bind, shape: OPTIONS.shape, json: OPTIONS.json }),
+    argv
+      .positional("model", model)
+      .options({ bind: OPTIONS.bind, shape: OPTIONS.shape, fix: OPTIONS.fix, json: OPTIONS.json }),
   run: async (args, terminal) => {
-    const request = { model: args.model, bind: parseBinds(args.bind), shapes: parseShapes(args.shape) };
+    const request = {
+      model: args.model,
+      bind: parseBinds(args.bind),
+      shapes: parseShapes(args.shape),
+      fix: parseFixes(args.fix),
+    };
     const result = await runJob("check", request, { tasks: terminal.tasks });
     printCheck(result, terminal);
     terminal.result(result);
@@ -281,10 +300,11 @@ const TEXT_CHUNK = 1 << 18;
 
 /** The result for the person, and for `--json`. */
 function printBuild(result: BuildResult, terminal: Terminal): void {
-  const { report, seconds, image, sha256, imageBytes, cached } = result;
-  terminal.result({ image, sha256, imageBytes, cached, ...report, sramBytes: report.sram.bytes, seconds });
+  const { report, seconds, image, sha256, imageBytes, cached, fixed } = result;
+  terminal.result({ image, sha256, imageBytes, cached, fixed, ...report, sramBytes: report.sram.bytes, seconds });
   const rows = [
     ...summaryRows(report),
+    ...(fixed.length === 0 ? [] : [["fixed inputs", fixed.join(", ")] as const]),
     ["image", `${image}  (${formatBytes(imageBytes)}, sha256 ${sha256.slice(0, 12)})`] as const,
   ];
   terminal.print("");

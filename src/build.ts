@@ -59,6 +59,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   target: options.target ?? "lpu-v1",
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
+  fix: options.fix ?? {},
 });
 
 function fromFile(path: string, written: Written): Pick<Build, "image" | "writeImage"> {

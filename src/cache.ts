@@ -13,6 +13,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CompileError } from "./diagnostics.js";
 import { chunksOf, hashOf, isSystemError, makeFolder, type OpenModel, openFile, writeAtomically } from "./files.js";
+import type { FixedValue } from "./frontend/fix.js";
+import { contentKey } from "./ir/tensor.js";
 import type { BuildReport } from "./report/report.js";
 
 /** What the image depends on beside the model. */
@@ -21,6 +23,7 @@ export interface CacheOptions {
   readonly target: string;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly fix: Readonly<Record<string, FixedValue>>;
 }
 
 export interface CacheEntry {
@@ -51,7 +54,15 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
   const { source } = model;
   const sorted = <Value>(record: Readonly<Record<string, Value>>): [string, Value][] =>
     Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
-  const facts = [FORMAT, compilerVersion(), options.name, options.target, sorted(options.bind), sorted(options.shapes)];
+  const facts = [
+    FORMAT,
+    compilerVersion(),
+    options.name,
+    options.target,
+    sorted(options.bind),
+    sorted(options.shapes),
+    sorted(options.fix).map(([name, value]) => [name, "data" in value ? contentKey(value) : value.map(String)]),
+  ];
   const hash = createHash("sha256").update(JSON.stringify(facts));
   const buffer = new Uint8Array(1 << 20);
   for (let offset = 0; offset < source.size; offset += buffer.length)

@@ -13,9 +13,10 @@ import { encodeProgram } from "./codegen/encode.js";
 import { imageChunks } from "./codegen/image.js";
 import { measureText } from "./codegen/measure.js";
 import { CompileError } from "./diagnostics.js";
+import type { FixedValue } from "./frontend/fix.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
-import type { Graph, Shape, Tensor } from "./ir/graph.js";
+import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
@@ -34,7 +35,7 @@ export interface CompileOptions {
   /** Shapes of inputs, by name, from which named dimensions follow. */
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
-  readonly fix?: Readonly<Record<string, Tensor>> | undefined;
+  readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
   readonly target?: TargetName | undefined;
   readonly name?: string | undefined;
   readonly onStage?: OnStage | undefined;
@@ -65,7 +66,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const onNodes = (count: number): void => {
     nodes = count;
   };
-  const bind = { bind: options.bind ?? {}, shapes: options.shapes, constants: options.fix, onNodes };
+  const bind = { bind: options.bind ?? {}, shapes: options.shapes, fix: options.fix, onNodes };
   const received = stage("receive", () => attempt(() => importModel(source, bind)));
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);

@@ -357,3 +357,35 @@ export class InvariantError extends Error {
     this.name = "InvariantError";
   }
 }
+
+/**
+ * Names of a list that a wrong one may have been meant to be, nearest first: at most a quarter of the letters differ. More
+ * would be guessing, and names of other things (Resize, Size) are no help.
+ */
+export const nearestNames = (wanted: string, known: Iterable<string>): readonly string[] =>
+  [...new Set(known)]
+    .map((name) => ({ name, edits: editDistance(wanted.toLowerCase(), name.toLowerCase()) }))
+    .filter(({ name, edits }) => name !== wanted && 4 * edits <= Math.max(name.length, wanted.length))
+    .sort((a, b) => a.edits - b.edits)
+    .slice(0, 3)
+    .map(({ name }) => name);
+
+/** `did you mean 'x'? ` where names are near, else nothing: the beginning of a hint. */
+export function didYouMean(wanted: string, known: Iterable<string>): string {
+  const near = nearestNames(wanted, known);
+  return near.length === 0 ? "" : `did you mean ${near.map((name) => `'${name}'`).join(" or ")}? `;
+}
+
+/** Letters to insert, delete or replace (Levenshtein), row by row of the table. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

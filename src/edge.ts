@@ -6,11 +6,11 @@
  * found before anything runs, and all of them are one error.
  */
 
-import { CompileError, fail } from "./diagnostics.js";
+import { CompileError, didYouMean, fail } from "./diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, type TensorData } from "./ir/dtype.js";
 import { elementCount, type Shape, type Tensor } from "./ir/graph.js";
 import { narrowInt64 } from "./ir/numerics.js";
-import { equalShapes, formatShape, isNarrowFloat, makeTensor, newData, tensorOf, toFloats } from "./ir/tensor.js";
+import { equalShapes, firstUnheld, formatShape, isNarrowFloat, makeTensor, tensorOf, toFloats } from "./ir/tensor.js";
 import type { FileTensor } from "./npy.js";
 
 /** An input or output as the user sees it. */
@@ -84,7 +84,7 @@ export function bindInputs(
     problems.push(
       new CompileError("LPU5004", {
         message: `unknown input '${name}'`,
-        hint: `the program takes ${listSpecs(specs)}`,
+        hint: `${didYouMean(name, known)}the program takes ${listSpecs(specs)}`,
       }),
     );
   }
@@ -129,7 +129,10 @@ function bindInput(spec: TensorSpec, value: InputValue): Tensor {
     });
   }
   if (tensor.dtype !== narrowDtype(spec.dtype)) {
-    fail("LPU5007", { message: `input '${spec.name}': expected dtype ${spec.dtype}, found ${tensor.dtype}` });
+    fail("LPU5007", {
+      message: `input '${spec.name}': expected dtype ${spec.dtype}, found ${tensor.dtype}`,
+      hint: `convert the tensor to ${spec.dtype}`,
+    });
   }
   return tensor;
 }
@@ -142,11 +145,15 @@ function tensorOfData(spec: TensorSpec, value: Exclude<InputValue, Tensor>): Ten
   if (value.length !== expected) {
     fail("LPU5006", {
       message: `input '${spec.name}': expected ${expected} elements for shape ${formatShape(spec.shape)}, found ${value.length}`,
+      hint: "give every element in row-major order, or build again with other dimensions (--bind)",
     });
   }
   if (value instanceof BigInt64Array || value instanceof BigUint64Array) {
     if (dtype !== "i32")
-      fail("LPU5007", { message: `input '${spec.name}': expected dtype ${spec.dtype}, found 64-bit integers` });
+      fail("LPU5007", {
+        message: `input '${spec.name}': expected dtype ${spec.dtype}, found 64-bit integers`,
+        hint: `convert the data to ${spec.dtype}`,
+      });
     const words = new Int32Array(value.buffer, value.byteOffset, 2 * value.length);
     return makeTensor(
       "i32",
@@ -159,6 +166,7 @@ function tensorOfData(spec: TensorSpec, value: Exclude<InputValue, Tensor>): Ten
   if (!(data instanceof DTYPES[dtype].array)) {
     fail("LPU5007", {
       message: `input '${spec.name}': expected dtype ${spec.dtype} in ${DTYPES[dtype].array.name}, found ${data.constructor.name}`,
+      hint: `give the data as ${DTYPES[dtype].array.name}, or as plain numbers`,
     });
   }
   return makeTensor(dtype, spec.shape, data);
@@ -171,17 +179,13 @@ function typedData(value: TensorData | readonly number[]): TensorData {
 
 /** Plain numbers take the declared dtype; for integers they must be integers that it holds. */
 function tensorOfNumbers(spec: TensorSpec, dtype: DType, values: ArrayLike<number>): Tensor {
-  if (DTYPES[dtype].kind === "float") return tensorOf(dtype, spec.shape, values);
-  const data = newData(dtype, values.length);
-  for (let index = 0; index < values.length; index++) {
-    const value = values[index] ?? 0;
-    data[index] = value;
-    if (data[index] !== value)
-      fail("LPU5007", {
-        message: `input '${spec.name}': expected elements of ${spec.dtype}, element ${index} is ${value}`,
-      });
-  }
-  return makeTensor(dtype, spec.shape, data);
+  const unheld = firstUnheld(dtype, values);
+  if (unheld !== undefined)
+    fail("LPU5007", {
+      message: `input '${spec.name}': expected elements of ${spec.dtype}, element ${unheld} is ${values[unheld]}`,
+      hint: `give numbers that ${spec.dtype} holds; 64-bit integers are kept in 32 bits`,
+    });
+  return tensorOf(dtype, spec.shape, values);
 }
 
 const bytesOf = (data: TensorData | BigInt64Array | Float64Array): Uint8Array =>

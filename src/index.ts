@@ -20,6 +20,7 @@ export type { Compiled, CompileOptions } from "./compile.js";
 export { CompileError, DIAGNOSTICS, type DiagnosticCode, MachineFault } from "./diagnostics.js";
 export type { InputValue, TensorSpec } from "./edge.js";
 export { openModel, readTensorFile, writeTensorFile } from "./files.js";
+export type { FixedValue } from "./frontend/fix.js";
 export { type ImportOptions, importModel } from "./frontend/import.js";
 export { bytesSource, type ModelSource } from "./frontend/source.js";
 export type { DType, EdgeDType, TensorData } from "./ir/dtype.js";

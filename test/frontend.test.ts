@@ -293,7 +293,7 @@ describe("meaning of operators", () => {
     });
     const graph = importModel(bytesSource("m", bytes), {
       bind: {},
-      constants: { shape: tensorOf("i32", [2], [3, -1]) },
+      fix: { shape: tensorOf("i32", [2], [3, -1]) },
     });
     expect(graph.nodes[graph.outputs[0]?.node ?? 0]?.type.shape).toEqual([3, 2]);
     expect(graph.inputs.length).toBe(1);

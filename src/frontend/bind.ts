@@ -6,9 +6,10 @@
  * name is called `input.axis`. All that is left unbound is reported in one error.
  */
 
-import { fail } from "../diagnostics.js";
-import type { Shape, Tensor } from "../ir/graph.js";
+import { CompileError, didYouMean, fail } from "../diagnostics.js";
+import type { Shape } from "../ir/graph.js";
 import { formatShape } from "../ir/tensor.js";
+import { type FixedValue, shapeOfFixed } from "./fix.js";
 import { int64ToNumber, type ValueInfoProto } from "./schema.js";
 
 export interface ImportOptions {
@@ -19,7 +20,7 @@ export interface ImportOptions {
   /** Shapes of inputs, by name; their named dimensions are bound by them. */
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
-  readonly constants?: Readonly<Record<string, Tensor>> | undefined;
+  readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
 }
 
 type Extent = number | string;
@@ -43,9 +44,10 @@ export function bindInputs(
       .filter((extent) => typeof extent === "string")
       .flatMap((name) => [name, ...partsOf(name)]),
   );
+  requireInputs([...Object.keys(options.shapes ?? {}), ...Object.keys(options.fix ?? {})], [...extents.keys()]);
   const sizes = new Map<string, number>();
   for (const [name, size] of Object.entries(options.bind)) bindOne(name, size, known, sizes);
-  for (const [name, shape] of Object.entries(givenShapes(options))) bindShape(name, shape, extents, sizes);
+  for (const [name, shape] of Object.entries(givenShapes(inputs, options))) bindShape(name, shape, extents, sizes);
   const shapes = new Map<string, Shape>();
   const unbound = new Set<string>();
   for (const [name, list] of extents) {
@@ -62,9 +64,21 @@ export function bindInputs(
   return { shapes, unbound: [...unbound] };
 }
 
-const givenShapes = ({ shapes, constants }: ImportOptions): Readonly<Record<string, Shape>> => ({
+/** Shapes that are given, and those of values that are. */
+const givenShapes = (
+  inputs: readonly ValueInfoProto[],
+  { shapes, fix }: ImportOptions,
+): Readonly<Record<string, Shape>> => ({
   ...shapes,
-  ...Object.fromEntries(Object.entries(constants ?? {}).map(([name, tensor]) => [name, tensor.shape])),
+  ...Object.fromEntries(
+    Object.entries(fix ?? {}).flatMap(([name, value]) => {
+      const shape = shapeOfFixed(
+        value,
+        inputs.find((input) => input.name === name),
+      );
+      return shape === undefined ? [] : [[name, shape]];
+    }),
+  ),
 });
 
 /** LPU1004 that names everything that is unbound. */
@@ -78,7 +92,7 @@ export function failUnbound(unbound: readonly string[]): never {
 function extentsOf(input: ValueInfoProto, options: ImportOptions): readonly Extent[] {
   const dims = input.type?.tensorType?.shape?.dim;
   if (dims === undefined) {
-    const given = givenShapes(options)[input.name];
+    const given = givenShapes([input], options)[input.name];
     if (given !== undefined) return given;
     return fail("LPU1004", {
       message: `input '${input.name}' has no shape in the model`,
@@ -104,7 +118,7 @@ function bindOne(name: string, size: number, known: ReadonlySet<Extent>, sizes: 
       hint:
         known.size === 0
           ? "all of its dimensions are fixed"
-          : `its dimensions are ${[...known].map((other) => `'${other}'`).join(", ")}`,
+          : `${didYouMean(name, [...known].map(String))}its dimensions are ${[...known].map((other) => `'${other}'`).join(", ")}`,
     });
   }
   if (!Number.isSafeInteger(size) || size < 0) {
@@ -116,19 +130,25 @@ function bindOne(name: string, size: number, known: ReadonlySet<Extent>, sizes: 
   sizes.set(name, size);
 }
 
+/** Every name that is not that of an input, as one error. */
+function requireInputs(names: readonly string[], inputs: readonly string[]): void {
+  const listed = inputs.map((input) => `'${input}'`).join(", ");
+  const [first, ...others] = names
+    .filter((name) => !inputs.includes(name))
+    .map((name) => {
+      const hint = inputs.length === 0 ? "it takes no inputs" : `${didYouMean(name, inputs)}its inputs are ${listed}`;
+      return new CompileError("LPU1005", { message: `the model has no input '${name}'`, hint });
+    });
+  if (first !== undefined) throw new CompileError(first.code, first.details, others);
+}
+
 function bindShape(
   name: string,
   shape: Shape,
   inputs: ReadonlyMap<string, readonly Extent[]>,
   sizes: Map<string, number>,
 ): void {
-  const extents = inputs.get(name);
-  if (extents === undefined) {
-    fail("LPU1005", {
-      message: `the model has no input '${name}'`,
-      hint: `its inputs are ${[...inputs.keys()].map((other) => `'${other}'`).join(", ")}`,
-    });
-  }
+  const extents = inputs.get(name) ?? [];
   if (extents.length !== shape.length) {
     fail("LPU1005", {
       message: `input '${name}' expects ${extents.length} dimensions, got shape ${formatShape(shape)}`,

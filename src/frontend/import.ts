@@ -10,9 +10,9 @@
 import { CompileError, fail, InvariantError } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
-import { equalShapes, formatType } from "../ir/tensor.js";
 import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
+import { fixedTensors } from "./fix.js";
 import { inOrder } from "./order.js";
 import { type RuleContext, unsupported } from "./rule.js";
 import { witness } from "./witness.js";
@@ -122,7 +122,8 @@ function prepare(source: ModelSource, model: ModelRecord, options: ImportOptions
   const frame = rootFrame(model);
   const inputs = trueInputs(model.graph);
   const { shapes, unbound } = bindInputs(inputs, model.graph.outputs, options);
-  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, options.constants ?? {}) };
+  const fixed = unbound.length > 0 ? new Map() : fixedTensors(inputs, shapes, options.fix ?? {});
+  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed) };
 }
 
 const countsByOperator = (problems: readonly CompileError[]): string[] => {
@@ -165,7 +166,7 @@ function importGraph(
   frame: Frame,
   inputs: readonly ValueInfoProto[],
   shapes: ReadonlyMap<string, Shape>,
-  constants: Readonly<Record<string, Tensor>>,
+  fixed: ReadonlyMap<string, Tensor>,
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
@@ -173,13 +174,9 @@ function importGraph(
   const scope: Scope = { values: new Map() };
   for (const input of inputs) {
     const type = inputType(input, shapes);
-    const given = Object.hasOwn(constants, input.name) ? constants[input.name] : undefined;
+    const given = fixed.get(input.name);
     graph.origin = [input.name];
-    define(
-      scope,
-      input.name,
-      given === undefined ? graph.input(input.name, type, type.edge) : givenConstant(graph, input.name, type, given),
-    );
+    define(scope, input.name, given === undefined ? graph.input(input.name, type, type.edge) : graph.tensor(given));
   }
   importBody(importer, model.graph, scope, frame);
   // A name that is listed again is the same output.
@@ -206,14 +203,6 @@ function inputType(
     });
   const { dtype, edge } = elementType(tensor.elemType, `input '${name}'`);
   return { dtype, shape: shapes.get(name) ?? [], edge };
-}
-
-function givenConstant(graph: Appender, name: string, { dtype, shape }: TensorType, given: Tensor): NodeId {
-  if (given.dtype === dtype && equalShapes(given.shape, shape)) return graph.tensor(given);
-  return fail("LPU1005", {
-    message: `input '${name}' expects ${formatType({ dtype, shape })}, got a constant of ${formatType(given)}`,
-    hint: "give the tensor in the element type and shape that the model declares",
-  });
 }
 
 /** The element type that the file declares, unless inference says otherwise. */

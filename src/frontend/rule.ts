@@ -82,7 +82,7 @@ export function numbersOf(c: RuleContext, id: NodeId, what: string): readonly nu
   return fail("LPU1011", {
     message: `'${what}' is computed from ${inputs.length === 1 ? "input" : "inputs"} ${inputs.map((name) => `'${name}'`).join(", ")}`,
     node: c.label,
-    hint: "programs are static: fix the input to a value when the program is compiled, or export the model with a constant there",
+    hint: `programs are static: fix it when the program is built (${inputs.map((name) => `--fix ${name}=VALUE`).join(" ")}), or export the model with a constant there`,
     inputs,
   });
 }

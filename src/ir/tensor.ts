@@ -59,6 +59,18 @@ export function tensorOf(dtype: DType, shape: Shape, values: ArrayLike<number>):
   return fromNumbers(dtype, shape, numbers);
 }
 
+/** Where the first value is that a dtype of integers or truth values does not hold; floats round and hold everything. */
+export function firstUnheld(dtype: DType, values: ArrayLike<number>): number | undefined {
+  if (isFloat(dtype)) return undefined;
+  const held = newData(dtype, 1);
+  const isHeld = (value: number): boolean => {
+    held[0] = value;
+    return held[0] === value && (dtype !== "bool" || value <= 1);
+  };
+  const index = Array.from(values).findIndex((value) => !isHeld(value));
+  return index < 0 ? undefined : index;
+}
+
 export const scalarOf = (dtype: DType, value: number): Tensor => tensorOf(dtype, [], [value]);
 
 /** Names contents: two tensors of one type have equal keys when, and only when, their data are equal. */
