@@ -287,8 +287,8 @@ describe("the runner", () => {
     };
     const after = runPasses(graph, PIPELINE, context, options);
     expect(banners).toEqual([
-      "; ---- after canonicalize (pass 1/5, changed, 1.0 ms) ----",
-      "; ---- after decompose (pass 2/5, unchanged, 1.0 ms) ----",
+      "; ---- after canonicalize (pass 1/6, changed, 1.0 ms) ----",
+      "; ---- after decompose (pass 2/6, unchanged, 1.0 ms) ----",
     ]);
     expect(after.nodes.length).toBe(1);
   });

@@ -4,6 +4,7 @@
 
 import { fail } from "../diagnostics.js";
 import { canonicalize } from "./canonicalize.js";
+import { centre } from "./centre.js";
 import { decompose } from "./decompose.js";
 import { laneMaps } from "./lane-maps.js";
 import type { Pass } from "./pass.js";
@@ -14,6 +15,8 @@ export const PIPELINE: readonly Pass[] = [
   // First: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
   canonicalize,
   decompose,
+  // After decompose, which writes norms out; before split-matmuls, which cuts the weights that are centred.
+  centre,
   // After decompose, which makes the slices; before lane-maps, which would pay for slices of products with lanes.
   splitMatmuls,
   laneMaps,
