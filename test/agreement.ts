@@ -1,13 +1,20 @@
 /**
- * One ONNX node against ONNX Runtime: the imported graph, evaluated, gives what ONNX Runtime gives; and so does the compiled
+ * One ONNX node, or a few, against ONNX Runtime: the imported graph, evaluated, gives what ONNX Runtime gives; and so does the compiled
  * program on the machine, within the tolerance of fp16.
  */
 
 import { expect } from "@jest/globals";
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
-import { type AttributeValue, type ElementType, modelBytes, type OnnxModel } from "../models/onnx-writer.js";
+import {
+  type AttributeValue,
+  type ElementType,
+  modelBytes,
+  type OnnxModel,
+  type OnnxNode,
+} from "../models/onnx-writer.js";
 import { joinChunks } from "../src/build.js";
 import { compile } from "../src/compile.js";
+import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
 import type { DType } from "../src/ir/dtype.js";
@@ -27,6 +34,8 @@ export interface Operand {
 
 export interface NodeCase {
   readonly op: string;
+  /** In place of the one node: from the operands `x0`, `x1`, .. to the results `y0`, `y1`, .. */
+  readonly nodes?: readonly OnnxNode[];
   readonly opset?: number;
   readonly attributes?: Readonly<Record<string, AttributeValue>>;
   /** Undefined where an optional operand is left out. */
@@ -76,6 +85,13 @@ export const varied = (...dims: readonly number[]): Operand =>
     Array.from({ length: elementCount(dims) }, (_, i) => (((i * 37) % 101) - 50) / 8),
   );
 
+export const node = (
+  op: string,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  attributes: OnnxNode["attributes"] = {},
+): OnnxNode => ({ op, name: `${op}-${outputs[0] ?? ""}`, inputs, outputs, attributes });
+
 const named = (operands: NodeCase["operands"], isConstant: boolean) =>
   operands.flatMap((operand, i) =>
     operand !== undefined && (operand.constant ?? false) === isConstant ? [{ ...operand, name: `x${i}` }] : [],
@@ -87,7 +103,7 @@ export function modelOf(given: NodeCase, shapes: readonly (readonly number[])[] 
   return {
     name: given.op,
     opset: given.opset ?? 18,
-    nodes: [
+    nodes: given.nodes ?? [
       {
         op: given.op,
         name: "node",
@@ -114,6 +130,17 @@ const inputsOf = (given: NodeCase): Record<string, Tensor> =>
 
 export const importNode = (given: NodeCase): Graph =>
   importModel(bytesSource("node", modelBytes(modelOf(given))), { bind: {} });
+
+/** What the import of a node is refused with; "none" if it is not. */
+export function refusalOf(given: NodeCase): string {
+  try {
+    importNode(given);
+  } catch (error) {
+    if (error instanceof CompileError) return error.message;
+    throw error;
+  }
+  return "none";
+}
 
 /** What ONNX Runtime makes of a model. */
 async function runtimeResults(model: OnnxModel, given: NodeCase): Promise<Tensor[]> {

@@ -14,7 +14,8 @@ import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
 import { inOrder } from "./order.js";
-import { type RuleContext, unsupported } from "./rule.js";
+import { type Made, type Rule, type RuleContext, type Sequence, unsupported } from "./rule.js";
+import { type Wide, wideOf } from "./wide.js";
 import { witness } from "./witness.js";
 import { findRule, nearestOperators, operatorKey } from "./rules/table.js";
 import {
@@ -24,6 +25,7 @@ import {
   int64ToNumber,
   type NodeProto,
   type OperatorSetIdProto,
+  type SparseTensorProto,
   type TensorProto,
   type ValueInfoProto,
 } from "./schema.js";
@@ -35,7 +37,7 @@ import {
   recordOf,
   type TensorRecord,
 } from "./source.js";
-import { ELEMENT_TYPES, elementType, literalOfRecord } from "./tensors.js";
+import { denseTensor, ELEMENT_TYPES, elementType, literalOfRecord, wordsOfRecord } from "./tensors.js";
 
 export type { ImportOptions } from "./bind.js";
 
@@ -43,8 +45,8 @@ export const OLDEST_OPSET = 7;
 export const NEWEST_OPSET = 25;
 const DEEPEST = 64;
 
-/** A node; what is wrong with a value if it is used; or a value that a reported node should have made. */
-type Value = NodeId | CompileError | "failed" | "absent";
+/** What a rule made; what is wrong with a value if it is used; or a value that a reported node should have made. */
+type Value = Made | CompileError | "failed" | "absent";
 
 interface Scope {
   readonly values: Map<string, Value>;
@@ -230,13 +232,25 @@ function isAbsent(scope: Scope, name: string): boolean {
   return false;
 }
 
-/** The node of a value; undefined (with the cause noted) where it could not be made. */
+/** The node of a value; undefined (with the cause noted) where it could not be made, or is no tensor of the IR. */
 function lookUp(importer: Importer, scope: Scope, name: string, user: string): NodeId | undefined {
+  const value = find(importer, scope, name, user);
+  if (value === undefined || typeof value === "number") return value;
+  importer.problems.add(
+    isSequence(value)
+      ? new CompileError("LPU1009", { message: `${user} is a sequence`, hint: NO_SEQUENCES })
+      : value.problem,
+  );
+  return undefined;
+}
+
+/** What was made of a value; undefined (with the cause noted) where it could not be made. */
+function find(importer: Importer, scope: Scope, name: string, user: string): Made | undefined {
   for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
     const value = at.values.get(name);
     if (value === undefined) continue;
     if (value instanceof CompileError) importer.problems.add(value);
-    return typeof value === "number" ? value : undefined;
+    return value instanceof CompileError || typeof value === "string" ? undefined : value;
   }
   return fail("LPU1008", {
     message: `${user} uses value '${name}' before it is made`,
@@ -244,9 +258,16 @@ function lookUp(importer: Importer, scope: Scope, name: string, user: string): N
   });
 }
 
+const NO_SEQUENCES = "sequences are taken apart when the program is compiled: only tensors may enter and leave it";
+const isSequence = (value: Made): value is Sequence => typeof value === "object" && "items" in value;
+const isWide = (value: Made | undefined): value is Wide => typeof value === "object" && "held" in value;
+
 function importBody(importer: Importer, body: GraphRecord, scope: Scope, frame: Frame): void {
-  if (body.sparse)
-    fail("LPU1009", { message: "sparse initializers are not supported", hint: "export the model with dense tensors" });
+  for (const sparse of body.sparse) {
+    const name = sparse.values?.name ?? "";
+    importer.graph.origin = [name];
+    scope.values.set(name, importer.graph.tensor(denseTensor(sparse, importer.source)));
+  }
   for (const record of body.initializers) {
     // Of an input with the same name this is the value.
     scope.values.set(record.proto.name, importInitializer(importer, record));
@@ -255,13 +276,23 @@ function importBody(importer: Importer, body: GraphRecord, scope: Scope, frame: 
 }
 
 /** An element type that is not supported only matters if somebody uses the tensor. */
-function importInitializer({ graph, source }: Importer, record: TensorRecord): Value {
-  graph.origin = [record.proto.name];
+function importInitializer(importer: Importer, record: TensorRecord): Value {
+  importer.graph.origin = [record.proto.name];
+  try {
+    return importConstant(importer, record);
+  } catch (error) {
+    if (error instanceof CompileError && error.code === "LPU1009") return error;
+    throw error;
+  }
+}
+
+function importConstant({ graph, source }: Importer, record: TensorRecord): NodeId | Wide {
   try {
     return graph.literal(literalOfRecord(record, source));
   } catch (error) {
-    if (error instanceof CompileError && (error.code === "LPU1009" || error.code === "LPU2003")) return error;
-    throw error;
+    if (!(error instanceof CompileError) || error.code !== "LPU2003") throw error;
+    const { words, unsigned } = wordsOfRecord(record, source);
+    return wideOf(graph, record.proto.dims.map(int64ToNumber), words, unsigned, error);
   }
 }
 
@@ -272,7 +303,7 @@ const nameOf = (node: NodeProto): string => node.name || node.output.find((name)
 function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
   const origin = `${frame.prefix}${nameOf(node)}`;
   const label = labelOf(node, frame.prefix);
-  let made: readonly (NodeId | undefined)[] | undefined;
+  let made: readonly (Made | undefined)[] | undefined;
   try {
     made = buildNode(importer, node, scope, frame, origin, label);
   } catch (error) {
@@ -322,37 +353,69 @@ function buildNode(
   frame: Frame,
   origin: string,
   label: string,
-): readonly (NodeId | undefined)[] | undefined {
+): readonly (Made | undefined)[] | undefined {
   const domain = node.domain === "ai.onnx" ? "" : node.domain;
   const opset = frame.opsets.get(domain) ?? 1;
   const body = importer.functions.get(functionKey(domain, node.opType, node.overload));
   const rule = body === undefined ? findRule(domain, node.opType, opset) : undefined;
   if (body === undefined && rule === undefined) throw unknownOperator(node, label);
-  const operands = node.input.map((name) => (name === "" ? undefined : lookUp(importer, scope, name, label)));
-  if (operands.some((id, i) => id === undefined && !isAbsent(scope, node.input[i] ?? ""))) return undefined;
+  const values = node.input.map((name) => (name === "" ? undefined : find(importer, scope, name, label)));
+  if (values.some((value, i) => value === undefined && !isAbsent(scope, node.input[i] ?? ""))) return undefined;
   const attributes = resolveAttributes(node, frame);
   importer.graph.origin = [origin];
-  if (body !== undefined) return callFunction(importer, body, operands, attributes, origin, label, frame);
-  const { unread, ...given } = witness(attributes, operands);
-  const context: RuleContext = {
+  if (body !== undefined) return callFunction(importer, body, values, attributes, origin, label, frame);
+  if (rule === undefined) return [];
+  const sequences = new Map(
+    values.flatMap((value, i) => (value !== undefined && isSequence(value) ? [[i, value]] : [])),
+  );
+  const context = {
     opType: node.opType,
     label,
     opset,
-    ...given,
+    sequences,
     results: node.output,
     graph: importer.graph,
     branch: (graph: GraphProto) => importBranch(importer, graph, scope, frame),
     literal: (tensor: TensorProto) => importer.graph.literal(literalOfRecord({ proto: tensor }, importer.source)),
+    constant: (tensor: TensorProto) => importConstant(importer, { proto: tensor }),
+    dense: (tensor: SparseTensorProto) => denseTensor(tensor, importer.source),
   };
-  const made = rule?.build(context) ?? [];
-  const dropped = unread(rule?.ignores ?? {});
+  if (sequences.size > 0 && rule.sequences !== true)
+    fail("LPU1009", { message: `operand ${[...sequences.keys()][0]} is a sequence`, hint: NO_SEQUENCES });
+  const operands = values.map((value) => (isWide(value) ? value.held : typeof value === "number" ? value : undefined));
+  const build = (given: readonly (NodeId | undefined)[]): readonly Made[] =>
+    buildByRule(rule, context, attributes, given);
+  const wide = values.map((value) => (isWide(value) ? value : undefined));
+  const first = wide.find((value) => value !== undefined);
+  if (first === undefined) return build(operands);
+  const read = { ...context, attributes, operands };
+  const made = rule.wide?.({ context: read, operands, wide, build });
+  return made ?? refuse(first, label);
+}
+
+function refuse({ problem: { code, details } }: Wide, node: string): never {
+  const from = details.node === undefined ? [] : [`it comes from ${details.node}`];
+  return fail(code, { ...details, node, notes: [...(details.notes ?? []), ...from] });
+}
+
+/** What a rule makes of operands; an error where it does not read all that it is given. */
+function buildByRule(
+  rule: Rule,
+  rest: Omit<RuleContext, "attributes" | "operands">,
+  attributes: ReadonlyMap<string, AttributeProto>,
+  operands: readonly (NodeId | undefined)[],
+): readonly Made[] {
+  const { unread, ...given } = witness(attributes, operands);
+  const context: RuleContext = { ...rest, ...given };
+  const made = rule.build(context);
+  const dropped = unread(rule.ignores ?? {});
   if (dropped.length > 0)
     unsupported(
       context,
       `${dropped.join(" and ")} would change the result and ${dropped.length === 1 ? "is" : "are"} not supported`,
       "export the model without it, or write it out in other operators",
     );
-  return typeof made === "number" ? [made] : made;
+  return typeof made === "number" || !("length" in made) ? [made] : made;
 }
 
 function unknownOperator(node: NodeProto, label: string): CompileError {
@@ -377,12 +440,12 @@ function resolveAttributes(node: NodeProto, frame: Frame): ReadonlyMap<string, A
 function callFunction(
   importer: Importer,
   body: FunctionProto,
-  operands: readonly (NodeId | undefined)[],
+  operands: readonly (Made | undefined)[],
   given: ReadonlyMap<string, AttributeProto>,
   origin: string,
   label: string,
   caller: Frame,
-): readonly (NodeId | undefined)[] {
+): readonly (Made | undefined)[] {
   if (caller.depth >= DEEPEST)
     fail("LPU1008", { message: `functions call each other more than ${DEEPEST} deep`, node: label });
   const attributes = new Map([...body.attributeProto.map((row) => [row.name, row] as const), ...given]);
@@ -395,8 +458,12 @@ function callFunction(
     scope.values.set(name, value ?? "absent");
   });
   for (const node of inOrder(body.node)) importNode(importer, node, scope, frame);
-  return outputsOf(importer, scope, body.output, label);
+  return body.output.map((name) => find(importer, scope, name, label) ?? passOver());
 }
+
+const passOver = (): never => {
+  throw PASSED_OVER;
+};
 
 function outputsOf(importer: Importer, scope: Scope, names: readonly string[], user: string): readonly NodeId[] {
   return names.map((name) => {

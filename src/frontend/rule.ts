@@ -11,7 +11,16 @@ import type { DType } from "../ir/dtype.js";
 import { type Attrs, elementCount, type NodeId, type Shape, type Tensor, type TensorType } from "../ir/graph.js";
 import { formatType, isFloat, toNumbers } from "../ir/tensor.js";
 import type { Appender } from "./builder.js";
-import { type AttributeProto, decodeText, type GraphProto, int64ToNumber, type TensorProto } from "./schema.js";
+import {
+  type AttributeProto,
+  decodeText,
+  type GraphProto,
+  type Int64,
+  int64ToNumber,
+  type SparseTensorProto,
+  type TensorProto,
+} from "./schema.js";
+import type { UseWide, Wide } from "./wide.js";
 
 export interface Rule {
   readonly op: string;
@@ -23,8 +32,19 @@ export interface Rule {
   readonly doc: string;
   /** What may stay unread: attributes by name and operands by number, with the reason. */
   readonly ignores?: Readonly<Record<string, string>>;
-  readonly build: (context: RuleContext) => NodeId | readonly NodeId[];
+  /** What becomes of integers beyond 32 bits; without it they are refused. */
+  readonly wide?: UseWide;
+  /** Whether the operator takes sequences of tensors. */
+  readonly sequences?: true;
+  readonly build: (context: RuleContext) => Made | readonly Made[];
 }
+
+/** Tensors of a static number, in order: a value of the importer and never of a program. */
+export interface Sequence {
+  readonly items: readonly NodeId[];
+}
+/** What a rule makes. */
+export type Made = NodeId | Wide | Sequence;
 
 export interface RuleContext {
   readonly opType: string;
@@ -33,13 +53,17 @@ export interface RuleContext {
   readonly opset: number;
   readonly attributes: ReadonlyMap<string, AttributeProto>;
   readonly operands: readonly (NodeId | undefined)[];
+  /** Operands that are sequences, by number. */
+  readonly sequences: ReadonlyMap<number, Sequence>;
   /** Names of the results; empty where a result is not wanted. */
   readonly results: readonly string[];
   readonly graph: Appender;
   /** Outputs of a subgraph, imported in place. */
   readonly branch: (graph: GraphProto) => readonly NodeId[];
-  /** A constant tensor of an attribute. */
+  /** A constant tensor of an attribute; where integers may be beyond 32 bits, as `constant` gives it. */
   readonly literal: (tensor: TensorProto) => NodeId;
+  readonly constant: (tensor: TensorProto) => NodeId | Wide;
+  readonly dense: (tensor: SparseTensorProto) => Tensor;
 }
 
 export function reject(c: RuleContext, code: DiagnosticCode, message: string, hint?: string): never {
@@ -54,6 +78,8 @@ const malformed = (c: RuleContext, message: string): never =>
 // Operands
 
 export const has = (c: RuleContext, index: number): boolean => c.operands[index] !== undefined;
+export const sequenceAt = (c: RuleContext, index: number): readonly NodeId[] =>
+  c.sequences.get(index)?.items ?? malformed(c, `expected a sequence as operand ${index}`);
 export const optional = (c: RuleContext, index: number): NodeId | undefined => c.operands[index];
 export const operand = (c: RuleContext, index: number): NodeId =>
   c.operands[index] ?? malformed(c, `expected an operand ${index}, got ${c.operands.length} operands`);
@@ -130,6 +156,9 @@ export const optionalInts = (c: RuleContext, name: string): readonly number[] | 
 export const ints = (c: RuleContext, name: string, otherwise?: readonly number[]): readonly number[] =>
   optionalInts(c, name) ?? needed(c, name, otherwise);
 export const floats = (c: RuleContext, name: string): readonly number[] => needed(c, name, attribute(c, name)?.floats);
+/** 64-bit integers as the file has them. */
+export const longs = (c: RuleContext, name: string): readonly Int64[] => needed(c, name, attribute(c, name)?.ints);
+export const long = (c: RuleContext, name: string): Int64 => needed(c, name, attribute(c, name)?.i);
 export const text = (c: RuleContext, name: string, otherwise?: string): string => {
   const found = attribute(c, name);
   return found === undefined ? needed(c, name, otherwise) : decodeText(found.s);
@@ -138,6 +167,9 @@ export const subgraph = (c: RuleContext, name: string): GraphProto =>
   needed(c, name, attribute(c, name)?.g ?? undefined);
 export const tensorAttribute = (c: RuleContext, name: string): TensorProto =>
   needed(c, name, attribute(c, name)?.t ?? undefined);
+
+export const sparseAttribute = (c: RuleContext, name: string): SparseTensorProto =>
+  needed(c, name, attribute(c, name)?.sparseTensor ?? undefined);
 
 // Appending
 

@@ -77,7 +77,7 @@ export interface AttributeProto {
   readonly strings: readonly Uint8Array[];
   readonly type: number;
   readonly refAttrName: string;
-  readonly sparseTensor: object | null;
+  readonly sparseTensor: SparseTensorProto | null;
 }
 export interface Dimension {
   readonly dimValue: Int64;
@@ -122,13 +122,19 @@ export interface TensorProto {
   readonly externalData: readonly { readonly key: string; readonly value: string }[];
   readonly dataLocation: number;
 }
+/** Elements other than zero, and their places: row-major ones, or rows of indices. The name is that of the values. */
+export interface SparseTensorProto {
+  readonly values: TensorProto | null;
+  readonly indices: TensorProto | null;
+  readonly dims: readonly Int64[];
+}
 export interface GraphProto {
   readonly node: readonly NodeProto[];
   readonly name: string;
   readonly initializer: readonly TensorProto[];
   readonly input: readonly ValueInfoProto[];
   readonly output: readonly ValueInfoProto[];
-  readonly sparseInitializer: readonly object[];
+  readonly sparseInitializer: readonly SparseTensorProto[];
 }
 export interface FunctionProto {
   readonly name: string;

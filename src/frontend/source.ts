@@ -14,6 +14,7 @@ import {
   type NodeProto,
   notOnnx,
   type OperatorSetIdProto,
+  type SparseTensorProto,
   type TensorProto,
   type ValueInfoProto,
 } from "./schema.js";
@@ -59,7 +60,7 @@ export interface GraphRecord {
   readonly inputs: readonly ValueInfoProto[];
   readonly outputs: readonly ValueInfoProto[];
   readonly initializers: readonly TensorRecord[];
-  readonly sparse: boolean;
+  readonly sparse: readonly SparseTensorProto[];
 }
 
 export interface ModelRecord {
@@ -212,7 +213,7 @@ export function recordOf(graph: GraphProto): GraphRecord {
     inputs: graph.input,
     outputs: graph.output,
     initializers: graph.initializer.map((proto) => ({ proto })),
-    sparse: graph.sparseInitializer.length > 0,
+    sparse: graph.sparseInitializer,
   };
 }
 

@@ -10,8 +10,8 @@ import { fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { narrowInt64 } from "../ir/numerics.js";
-import { contentKey, formatShape } from "../ir/tensor.js";
-import { decodeMessage, int64ToNumber, int64Words, type TensorProto } from "./schema.js";
+import { contentKey, formatShape, newData, stridesOf } from "../ir/tensor.js";
+import { decodeMessage, int64ToNumber, int64Words, type SparseTensorProto, type TensorProto } from "./schema.js";
 import type { ModelSource, TensorRecord } from "./source.js";
 
 interface ElementType {
@@ -79,9 +79,12 @@ interface Description {
   readonly shape: Shape;
   readonly count: number;
   readonly bytes: number;
+  /** What becomes of 64-bit integers, given as pairs of words. */
+  readonly narrow: (words: Int32Array) => Int32Array;
 }
 
-function describe(proto: TensorProto): Description {
+/** `exact`: the limits of int64 are integers as all others. */
+function describe(proto: TensorProto, exact = true): Description {
   const what = `tensor '${proto.name}'`;
   const type = elementType(proto.dataType, what);
   const shape = proto.dims.map(int64ToNumber);
@@ -89,7 +92,9 @@ function describe(proto: TensorProto): Description {
   if (shape.some((extent) => extent < 0) || count > 2 ** 40) {
     malformed(`${what} has the impossible shape ${formatShape(shape)}`);
   }
-  return { what, type, shape, count, bytes: Math.ceil((count * type.bits) / 8) };
+  const narrow = (words: Int32Array): Int32Array =>
+    narrowInt64(words, { node: what, unsigned: type.edge === "u64", exact });
+  return { what, type, shape, count, bytes: Math.ceil((count * type.bits) / 8), narrow };
 }
 
 const malformed = (message: string): never =>
@@ -98,6 +103,43 @@ const malformed = (message: string): never =>
 function wantBytes({ what, shape, type, bytes }: Description, given: number): void {
   if (given !== bytes)
     malformed(`${what} of ${type.name}${formatShape(shape)} expects ${bytes} bytes of data, has ${given}`);
+}
+
+/** The words of a tensor of 64-bit integers, low first. */
+export function wordsOfRecord(record: TensorRecord, source: ModelSource): { words: Int32Array; unsigned: boolean } {
+  let words = new Int32Array(0);
+  const description = describe(record.proto);
+  const keep = (all: Int32Array): Int32Array => {
+    words = Int32Array.from(all);
+    return words;
+  };
+  locate(record, source, { ...description, narrow: keep }).load();
+  return { words, unsigned: description.type.edge === "u64" };
+}
+
+/** The most elements of a sparse tensor, with its zeros. */
+const LARGEST_DENSE = 2 ** 28;
+
+/** A sparse tensor with its zeros. */
+export function denseTensor(sparse: SparseTensorProto, source: ModelSource): Tensor {
+  if (!sparse.values || !sparse.indices) return malformed("a sparse tensor has no values or no indices");
+  const what = `sparse tensor '${sparse.values.name}'`;
+  const shape = sparse.dims.map(int64ToNumber);
+  const total = elementCount(shape);
+  if (!shape.every((extent) => extent >= 0) || total > LARGEST_DENSE)
+    malformed(`${what} has the impossible shape ${formatShape(shape)}`);
+  const values = literalOfRecord({ proto: sparse.values }, source).load();
+  const indices = literalOfRecord({ proto: sparse.indices }, source).load();
+  const strides = indices.shape.length === 2 ? stridesOf(shape) : [1];
+  if (indices.data.length !== values.data.length * strides.length)
+    malformed(`${what} has ${values.data.length} values and indices ${formatShape(indices.shape)}`);
+  const data = newData(values.dtype, total);
+  values.data.forEach((value, i) => {
+    const place = strides.reduce((sum, stride, k) => sum + stride * (indices.data[i * strides.length + k] ?? 0), 0);
+    if (!(place >= 0 && place < total)) malformed(`${what} has a value at place ${place} of ${total}`);
+    data[place] = value;
+  });
+  return { dtype: values.dtype, shape, data };
 }
 
 /** A constant of the file: lazily if large. */
@@ -219,7 +261,7 @@ function fromRaw(bytes: Uint8Array, description: Description): TensorData {
   const { type, count, what } = description;
   invariant(bytes.length === description.bytes, "a source gives as many bytes as it is asked for");
   if (type.bits === 4) return fromNibbles(bytes, count, type.dtype === "i8");
-  if (type.edge === "i64" || type.edge === "u64") return narrowWords(viewOf(Int32Array, bytes, count * 2), description);
+  if (type.edge === "i64" || type.edge === "u64") return description.narrow(viewOf(Int32Array, bytes, count * 2));
   if (type.edge === "f64") return Float32Array.from(viewOf(Float64Array, bytes, count));
   if (type.dtype === "bool") return normalizedBools(bytes);
   const data = viewOf<TensorData>(DTYPES[type.dtype].array, bytes, count);
@@ -249,9 +291,6 @@ function fromNibbles(bytes: Uint8Array, count: number, signed: boolean): TensorD
   return out;
 }
 
-const narrowWords = (words: Int32Array, { type, what }: Description): Int32Array =>
-  narrowInt64(words, { node: what, unsigned: type.edge === "u64" });
-
 function fromFields(proto: TensorProto, description: Description): TensorData {
   const { type, count, what, shape } = description;
   const values = proto[type.field];
@@ -259,8 +298,8 @@ function fromFields(proto: TensorProto, description: Description): TensorData {
   if (given !== count && !(type.bits === 4 && given === count + 1)) {
     malformed(`${what} of ${type.name}${formatShape(shape)} expects ${count} elements, has ${values.length}`);
   }
-  if (type.field === "int64Data") return narrowWords(int64Words(proto.int64Data), description);
-  if (type.edge === "u64") return narrowWords(int64Words(proto.uint64Data), description);
+  if (type.field === "int64Data") return description.narrow(int64Words(proto.int64Data));
+  if (type.edge === "u64") return description.narrow(int64Words(proto.uint64Data));
   if (type.field === "uint64Data")
     return Uint32Array.from(proto.uint64Data, (value) => (typeof value === "number" ? value : value.low));
   if (type.bits === 4) return fromNibbles(Uint8Array.from(proto.int32Data), count, type.dtype === "i8");
@@ -279,7 +318,7 @@ export interface NamedTensor {
 /** A TensorProto file, as the ONNX backend tests keep their inputs and outputs. */
 export function decodeTensorProto(bytes: Uint8Array): NamedTensor {
   const proto = decodeMessage("TensorProto", bytes, "offset 0");
-  const description = describe(proto);
+  const description = describe(proto, false);
   if (proto.dataLocation === EXTERNAL)
     malformed(`${description.what} keeps its data in another file, which a tensor file may not`);
   const { type, shape } = description;

@@ -265,14 +265,19 @@ export function encodeF16(values: Float32Array, out: Uint16Array = new Uint16Arr
 
 export const decodeF16 = (bits: Uint16Array, out?: Float32Array): Float32Array => widenFloats("f16", bits, out);
 
+export interface NarrowedTensor {
+  /** As in messages. */
+  readonly node: string;
+  readonly unsigned?: boolean;
+  /** The limits of int64 are integers as all others. */
+  readonly exact?: boolean;
+}
+
 /**
  * Narrows int64, given as little-endian pairs of 32-bit words, to int32. INT64_MAX and INT64_MIN (and, unsigned, 2^64 - 1)
  * are used by exporters to mean "to the end" and become the int32 limits; any other value out of range is an error.
  */
-export function narrowInt64(
-  words: Int32Array,
-  what: { readonly node: string; readonly unsigned?: boolean },
-): Int32Array {
+export function narrowInt64(words: Int32Array, what: NarrowedTensor): Int32Array {
   const out = new Int32Array(words.length >>> 1);
   for (let i = 0; i < out.length; i += 1) {
     const low = words[2 * i] as number;
@@ -283,19 +288,23 @@ export function narrowInt64(
   return out;
 }
 
-function narrowSentinel(
-  low: number,
-  high: number,
-  index: number,
-  what: { readonly node: string; readonly unsigned?: boolean },
-): number {
-  if (low === -1 && (high === 0x7fffffff || (what.unsigned === true && high === -1))) return 0x7fffffff;
-  // -INT64_MAX is the other way to write "before the first" (torch.flip).
-  if ((low === 0 || low === 1) && high === -0x80000000 && what.unsigned !== true) return -0x80000000;
+function narrowSentinel(low: number, high: number, index: number, what: NarrowedTensor): number {
+  if (what.exact !== true) {
+    const limit = limitOf(low, high, what.unsigned === true);
+    if (limit !== undefined) return limit;
+  }
   const value = (BigInt(what.unsigned === true ? high >>> 0 : high) << 32n) | BigInt(low >>> 0);
   return fail("LPU2003", {
     message: `expected an integer of 32 bits, element ${index} is ${value}`,
     node: what.node,
     hint: "64-bit integers narrow to 32 bits; larger values are not supported",
   });
+}
+
+/** The int32 limit that a limit of int64 stands for. */
+function limitOf(low: number, high: number, unsigned: boolean): number | undefined {
+  if (low === -1 && (high === 0x7fffffff || (unsigned && high === -1))) return 0x7fffffff;
+  // -INT64_MAX is the other way to write "before the first" (torch.flip).
+  if ((low === 0 || low === 1) && high === -0x80000000 && !unsigned) return -0x80000000;
+  return undefined;
 }

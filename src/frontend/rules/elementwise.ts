@@ -17,6 +17,7 @@ import {
   has,
   hasAttribute,
   int,
+  type Made,
   mul,
   not,
   numberOf,
@@ -40,6 +41,7 @@ import {
   wants,
 } from "../rule.js";
 import { elementType } from "../tensors.js";
+import { bounds, type CastType, casts, clips, compares, moves, type UseWide } from "../wide.js";
 
 type Build = (c: RuleContext, x: NodeId) => NodeId;
 
@@ -84,7 +86,6 @@ const hardSigmoid = (c: RuleContext, x: NodeId, alpha: number, beta: number): No
 /** Operators of one operand in terms of others. */
 const COMPOSED: Readonly<Record<string, Build>> = {
   Relu: (c, x) => (isInteger(dtypeOf(c, x)) ? max(c, x, 0) : op(c, "relu", [x])),
-  Identity: (_c, x) => x,
   Mish: (c, x) => mul(c, x, op(c, "tanh", [op(c, "softplus", [x])])),
   Gelu: (c, x) => op(c, "gelu", [x], { approximate: text(c, "approximate", "none") }),
   Swish: (c, x) =>
@@ -195,6 +196,13 @@ function castTo(c: RuleContext): NodeId {
   return cast(c, x, dtype);
 }
 
+function castType(c: RuleContext): CastType {
+  const { dtype, edge } = elementType(int(c, "to"), c.label);
+  return { kind: dtype === "bool" ? "bool" : isFloat(dtype) ? "float" : "int", is64: edge === "i64" };
+}
+
+const identity = (c: RuleContext): Made => c.sequences.get(0) ?? operand(c, 0);
+
 function dropout(c: RuleContext): readonly NodeId[] {
   const x = operand(c, 0);
   if (
@@ -251,7 +259,21 @@ const rows = (
   table: Readonly<Record<string, unknown>>,
   build: (name: string) => Rule["build"],
   doc: (name: string) => string,
-): Rule[] => Object.keys(table).map((name) => ({ op: name, doc: doc(name), build: build(name) }));
+): Rule[] =>
+  Object.keys(table).map((name) => {
+    const wide = WIDE_USES[name];
+    return { op: name, doc: doc(name), build: build(name), ...(wide === undefined ? {} : { wide }) };
+  });
+
+/** Operators of the tables that can take integers beyond 32 bits. */
+const WIDE_USES: Readonly<Record<string, UseWide>> = {
+  Less: compares(false, true),
+  LessOrEqual: compares(false, true),
+  Greater: compares(true, false),
+  GreaterOrEqual: compares(true, false),
+  Max: bounds("max"),
+  Min: bounds("min"),
+};
 
 function named<T>(table: Readonly<Record<string, T>>, name: string): T {
   const found = table[name];
@@ -285,7 +307,13 @@ export const ELEMENTWISE: readonly Rule[] = [
     doc: "The sum of the operands divided by their number.",
     build: (c) => scale(c, fold(c, "add"), 1 / c.operands.length),
   },
-  { op: "Equal", doc: "The operation eq; for truth values the negation of xor.", build: equal },
+  { op: "Identity", doc: "Its operand.", wide: moves(0), sequences: true, build: identity },
+  {
+    op: "Equal",
+    doc: "The operation eq; for truth values the negation of xor.",
+    wide: compares(false, false),
+    build: equal,
+  },
   {
     op: "Mod",
     doc: "The operation mod; with fmod on integers the remainder of a truncating division.",
@@ -293,9 +321,19 @@ export const ELEMENTWISE: readonly Rule[] = [
     build: mod,
   },
   { op: "Pow", doc: "The operation pow; the exponent takes the element type of the base.", build: pow },
-  { op: "Clip", doc: "The operations max and min, with bounds from operands or attributes.", build: clip },
-  { op: "Where", doc: "The operation select.", build: (c) => select(c, operand(c, 0), operand(c, 1), operand(c, 2)) },
-  { op: "Cast", doc: "The operation cast; 64-bit types become those of 32 bits.", build: castTo },
+  { op: "Clip", doc: "The operations max and min, with bounds from operands or attributes.", wide: clips, build: clip },
+  {
+    op: "Where",
+    doc: "The operation select.",
+    wide: moves(1, 2),
+    build: (c) => select(c, operand(c, 0), operand(c, 1), operand(c, 2)),
+  },
+  {
+    op: "Cast",
+    doc: "The operation cast; 64-bit types become those of 32 bits.",
+    wide: casts(castType),
+    build: castTo,
+  },
   {
     op: "CastLike",
     doc: "The operation cast to the element type of the second operand.",

@@ -32,6 +32,7 @@ import {
   unsupported,
   constantValue,
 } from "../rule.js";
+import { moves } from "../wide.js";
 
 /** Constant indices of at most this many elements are looked at for a pattern. */
 const LOOKED_AT = 1 << 22;
@@ -231,13 +232,19 @@ function tensorScatter(c: RuleContext): NodeId {
 }
 
 export const GATHER: readonly Rule[] = [
-  { op: "Gather", doc: "The operation gather; a slice where constant indices step evenly.", build: gather },
+  {
+    op: "Gather",
+    doc: "The operation gather; a slice where constant indices step evenly.",
+    wide: moves(0),
+    build: gather,
+  },
   {
     op: "GatherND",
     doc: "The operation gather_nd; for constant indices a gather or slice of the flattened operand.",
+    wide: moves(0),
     build: gatherNd,
   },
-  { op: "GatherElements", doc: "The operation gather_elements.", build: gatherElements },
+  { op: "GatherElements", doc: "The operation gather_elements.", wide: moves(0), build: gatherElements },
   { op: "ScatterND", doc: "For constant indices: a gather from data and updates.", build: scatterNd },
   { op: "ScatterElements", doc: "For constant indices: a gather from data and updates.", build: scatterElements },
   { op: "Scatter", doc: "As ScatterElements.", build: scatterElements },

@@ -19,6 +19,8 @@ import {
   has,
   hasAttribute,
   int,
+  long,
+  longs,
   ints,
   intsFrom,
   iota,
@@ -30,7 +32,6 @@ import {
   optional,
   optionalFloat,
   optionalInt,
-  optionalInts,
   rankOf,
   reject,
   reshape,
@@ -39,6 +40,7 @@ import {
   scalar,
   select,
   shapeOf,
+  sparseAttribute,
   sliceAxis,
   subgraph,
   tensorAttribute,
@@ -46,7 +48,9 @@ import {
   transpose,
   unsupported,
 } from "../rule.js";
+import type { Int64, TensorProto } from "../schema.js";
 import { elementType } from "../tensors.js";
+import { clamps, either, moves, type Wide } from "../wide.js";
 
 /** 0 copies the operand's extent (unless allowzero), -1 is what is left. */
 function reshapeRule(c: RuleContext): NodeId {
@@ -187,23 +191,35 @@ function range(c: RuleContext): NodeId {
   );
 }
 
-function constant(c: RuleContext): NodeId {
-  if (hasAttribute(c, "value")) return c.literal(tensorAttribute(c, "value"));
-  const wide = (values: readonly number[]): readonly number[] =>
-    values.map((value) => Math.min(Math.max(value, -(2 ** 31)), 2 ** 31 - 1));
+/** A tensor of int64, as an attribute that is a list of them gives it. */
+const int64Proto = (dims: readonly number[], int64Data: readonly Int64[]): TensorProto => ({
+  dims,
+  dataType: 7,
+  floatData: [],
+  int32Data: [],
+  stringData: [],
+  int64Data,
+  name: "",
+  rawData: new Uint8Array(0),
+  doubleData: [],
+  uint64Data: [],
+  externalData: [],
+  dataLocation: 0,
+});
+
+function constant(c: RuleContext): NodeId | Wide {
+  if (hasAttribute(c, "value")) return c.constant(tensorAttribute(c, "value"));
+  if (hasAttribute(c, "sparse_value")) return c.graph.tensor(c.dense(sparseAttribute(c, "sparse_value")));
   const number = optionalFloat(c, "value_float");
   if (number !== undefined) return scalar(c, "f32", number);
-  const whole = optionalInt(c, "value_int");
-  if (whole !== undefined) return c.graph.numbers("i32", [], wide([whole]));
-  const wholes = optionalInts(c, "value_ints");
-  if (wholes !== undefined) return list(c, wide(wholes));
+  if (hasAttribute(c, "value_int")) return c.constant(int64Proto([], [long(c, "value_int")]));
+  if (hasAttribute(c, "value_ints")) {
+    const values = longs(c, "value_ints");
+    return c.constant(int64Proto([values.length], values));
+  }
   if (hasAttribute(c, "value_floats"))
     return c.graph.numbers("f32", [floats(c, "value_floats").length], floats(c, "value_floats"));
-  return unsupported(
-    c,
-    "a constant of strings or of a sparse tensor is not supported",
-    "only tensors and lists of numbers",
-  );
+  return unsupported(c, "a constant of strings is not supported", "only tensors and lists of numbers");
 }
 
 /** Pads come as an attribute, then an operand; from version 18 for the given axes only. Negative pads cut. */
@@ -335,22 +351,29 @@ export const SHAPE: readonly Rule[] = [
     op: "Reshape",
     doc: "The operation reshape.",
     ignores: { allowzero: "read where the shape has a zero" },
+    wide: moves(0),
     build: reshapeRule,
   },
-  { op: "Flatten", doc: "A reshape to two axes.", build: flatten },
-  { op: "Squeeze", doc: "A reshape that drops axes of extent 1.", build: squeeze },
-  { op: "Unsqueeze", doc: "A reshape that adds axes of extent 1.", build: unsqueeze },
-  { op: "Transpose", doc: "The operation transpose.", build: transposeRule },
-  { op: "Concat", doc: "The operation concat; empty parts are dropped.", build: concatRule },
+  { op: "Flatten", doc: "A reshape to two axes.", wide: moves(0), build: flatten },
+  { op: "Squeeze", doc: "A reshape that drops axes of extent 1.", wide: moves(0), build: squeeze },
+  { op: "Unsqueeze", doc: "A reshape that adds axes of extent 1.", wide: moves(0), build: unsqueeze },
+  { op: "Transpose", doc: "The operation transpose.", wide: moves(0), build: transposeRule },
+  { op: "Concat", doc: "The operation concat; empty parts are dropped.", wide: moves(), build: concatRule },
   {
     op: "Split",
     doc: "One slice for each part.",
     ignores: { num_outputs: "as many as the node has results" },
+    wide: moves(0),
     build: split,
   },
-  { op: "Slice", doc: "The operation slice, with bounds clamped as ONNX says.", build: slice },
-  { op: "Expand", doc: "The operation expand.", build: expandRule },
-  { op: "Tile", doc: "A reshape, an expand and a reshape.", build: tile },
+  {
+    op: "Slice",
+    doc: "The operation slice, with bounds clamped as ONNX says.",
+    wide: either(clamps(1, 2), moves(0)),
+    build: slice,
+  },
+  { op: "Expand", doc: "The operation expand.", wide: moves(0), build: expandRule },
+  { op: "Tile", doc: "A reshape, an expand and a reshape.", wide: moves(0), build: tile },
   { op: "Shape", doc: "A constant: shapes are static.", build: shapeRule },
   {
     op: "Size",

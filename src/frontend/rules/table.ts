@@ -11,6 +11,7 @@ import { MICROSOFT } from "./microsoft.js";
 import { NN } from "./nn.js";
 import { REDUCE } from "./reduce.js";
 import { RESIZE } from "./resize.js";
+import { SEQUENCE } from "./sequence.js";
 import { SHAPE } from "./shape.js";
 
 export const RULES: readonly Rule[] = [
@@ -18,6 +19,7 @@ export const RULES: readonly Rule[] = [
   ...REDUCE,
   ...MATMUL,
   ...SHAPE,
+  ...SEQUENCE,
   ...GATHER,
   ...RESIZE,
   ...NN,
