@@ -21,6 +21,7 @@ import {
   type RuleContext,
   scale,
   shapeOf,
+  sliceAxis,
   sub,
   swapLast,
   text,
@@ -78,19 +79,19 @@ function einsum(c: RuleContext): NodeId {
   const specs = inputs.split(",");
   if (specs.length !== operands.length)
     return reject(c, "LPU1008", `expected ${specs.length} operands for the equation, got ${operands.length}`);
-  const terms = operands.map((id, i): Term => ({ id, labels: labelsOf(c, specs[i] ?? "", rankOf(c, id)) }));
-  const once = (label: string): boolean =>
-    terms.flatMap((term) => term.labels).filter((other) => other === label).length === 1;
-  const dots = [...new Set(terms.flatMap((term) => term.labels))]
+  const given = operands.map((id, i): Term => ({ id, labels: labelsOf(c, specs[i] ?? "", rankOf(c, id)) }));
+  const labels = given.flatMap((term) => term.labels);
+  const once = (label: string): boolean => labels.filter((other) => other === label).length === 1;
+  const dots = [...new Set(labels)]
     .filter((label) => label.length > 1)
     .sort()
     .reverse();
-  const implicit = [
-    ...dots,
-    ...[...new Set(terms.flatMap((term) => term.labels))].filter((label) => label.length === 1 && once(label)).sort(),
-  ];
+  const implicit = [...dots, ...[...new Set(labels)].filter((label) => label.length === 1 && once(label)).sort()];
   const wanted = output === undefined ? implicit : withDots(output, dots);
-  const [first, ...others] = terms;
+  const [first, ...others] = broadcasting(
+    c,
+    given.map((term) => diagonals(c, term)),
+  );
   if (first === undefined) return reject(c, "LPU1008", "expected one operand or more");
   const joined = others.reduce((left, right, i) => {
     const later = new Set([...wanted, ...others.slice(i + 1).flatMap((term) => term.labels)]);
@@ -112,9 +113,36 @@ function labelsOf(c: RuleContext, spec: string, rank: number): string[] {
     iota(Math.max(0, rank - letters)).map((i) => `.${rank - letters - i}`),
   );
   if (labels.length !== rank) reject(c, "LPU1012", `expected rank ${labels.length} for '${spec}', got ${rank}`);
-  if (new Set(labels).size !== rank)
-    unsupported(c, `a diagonal ('${spec}') is not supported`, "no letter may occur twice in one operand");
   return labels;
+}
+
+/** A letter that occurs twice in one operand stands for the diagonal of its two axes: every (n + 1)th of n x n elements. */
+function diagonals(c: RuleContext, term: Term): Term {
+  const { id, labels } = term;
+  const second = labels.findIndex((label, axis) => labels.indexOf(label) < axis);
+  if (second === -1) return term;
+  const label = labels[second] ?? "";
+  const first = labels.indexOf(label);
+  const [size, other] = [extent(c, id, first), extent(c, id, second)];
+  if (size !== other) reject(c, "LPU1012", `expected one extent for '${label}', got ${size} and ${other}`);
+  const rest = iota(labels.length).filter((axis) => axis !== first && axis !== second);
+  const shape = rest.map((axis) => extent(c, id, axis));
+  const flat = reshape(c, transpose(c, id, [...rest, first, second]), [...shape, size * size]);
+  const diagonal = sliceAxis(c, flat, rest.length, 0, size, size + 1);
+  return diagonals(c, { id: diagonal, labels: [...rest.map((axis) => labels[axis] ?? ""), label] });
+}
+
+/** An axis of one element that is longer in another operand has that element everywhere: it goes away. */
+function broadcasting(c: RuleContext, terms: readonly Term[]): readonly Term[] {
+  const longest = new Map<string, number>();
+  for (const { id, labels } of terms)
+    for (const [axis, label] of labels.entries())
+      longest.set(label, Math.max(longest.get(label) ?? 1, extent(c, id, axis)));
+  return terms.map(({ id, labels }) => {
+    const kept = labels.filter((label, axis) => extent(c, id, axis) !== 1 || longest.get(label) === 1);
+    const shape = kept.map((label) => extent(c, id, labels.indexOf(label)));
+    return { id: reshape(c, id, shape), labels: kept };
+  });
 }
 
 /** Sums the axes that nobody needs. */
@@ -148,7 +176,7 @@ function contract(c: RuleContext, a: Term, b: Term, later: ReadonlySet<string>):
       ? extent(c, left.id, left.labels.indexOf(label))
       : extent(c, right.id, right.labels.indexOf(label));
     if (shared.includes(label) && extent(c, right.id, right.labels.indexOf(label)) !== own)
-      unsupported(c, `extents of '${label}' differ`, "broadcasting in an equation is not supported");
+      reject(c, "LPU1012", `expected one extent for '${label}', or 1, got ${own} and another`);
     return own;
   };
   const total = (labels: readonly string[]): number => labels.reduce((product, label) => product * size(label), 1);
@@ -176,7 +204,7 @@ export const MATMUL: readonly Rule[] = [
   },
   { op: "Gemm", doc: "A matmul, a factor and an addition.", build: gemm },
   { op: "MatMulInteger", doc: "A matmul in int32, less the zero points.", build: matmulInteger },
-  { op: "Einsum", doc: "Transposes, sums and one matmul for each further operand; no diagonals.", build: einsum },
+  { op: "Einsum", doc: "Transposes, sums and one matmul for each further operand.", build: einsum },
   {
     op: "FusedMatMul",
     domain: "com.microsoft",
