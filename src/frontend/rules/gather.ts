@@ -1,5 +1,5 @@
 /**
- * Import rules of gathering and scattering. Constant indices that step evenly (which is what exporters make of slices,
+ * Import rules of gathering, and of caches that are written row by row. Constant indices that step evenly (which is what exporters make of slices,
  * broadcasts and masks) become slices and expands, so that only gathers that depend on data, or jump about, remain.
  */
 
@@ -8,7 +8,6 @@ import { formatShape, stridesOf } from "../../ir/tensor.js";
 import {
   axisIn,
   cast,
-  concat,
   dtypeOf,
   expand,
   extent,
@@ -35,9 +34,9 @@ import {
 import { moves } from "../wide.js";
 
 /** Constant indices of at most this many elements are looked at for a pattern. */
-const LOOKED_AT = 1 << 22;
+export const LOOKED_AT = 1 << 22;
 
-function constantIndices(c: RuleContext, id: NodeId): readonly number[] | undefined {
+export function constantIndices(c: RuleContext, id: NodeId): readonly number[] | undefined {
   return elementCount(shapeOf(c, id)) <= LOOKED_AT && constantValue(c, id) !== undefined
     ? numbersOf(c, id, "indices")
     : undefined;
@@ -112,7 +111,7 @@ export function gatherAt(
   );
 }
 
-const asIndex = (c: RuleContext, id: NodeId): NodeId => cast(c, id, "i32");
+export const asIndex = (c: RuleContext, id: NodeId): NodeId => cast(c, id, "i32");
 
 function gather(c: RuleContext): NodeId {
   const [x, indices] = [operand(c, 0), operand(c, 1)];
@@ -137,7 +136,7 @@ function gatherNd(c: RuleContext): NodeId {
 }
 
 /** Rows of indices as row-major places. */
-function flatPlaces(c: RuleContext, values: readonly number[], extents: Shape): number[] {
+export function flatPlaces(c: RuleContext, values: readonly number[], extents: Shape): number[] {
   const strides = stridesOf(extents);
   const depth = extents.length;
   return iota(values.length / depth).map((row) =>
@@ -153,44 +152,6 @@ function flatPlaces(c: RuleContext, values: readonly number[], extents: Shape): 
 function gatherElements(c: RuleContext): NodeId {
   const [x, indices] = [operand(c, 0), operand(c, 1)];
   return op(c, "gather_elements", [x, asIndex(c, indices)], { axis: axisIn(c, int(c, "axis", 0), rankOf(c, x)) });
-}
-
-/** Scattering to constant places: every element of the result has one source, in the data or in the updates. */
-function scatter(c: RuleContext, placesOf: (indices: readonly number[], shape: Shape) => readonly number[]): NodeId {
-  const [x, indices, updates] = [operand(c, 0), operand(c, 1), operand(c, 2)];
-  if (text(c, "reduction", "none") !== "none")
-    unsupported(c, `reduction '${text(c, "reduction")}' is not supported`, "only 'none'");
-  const shape = shapeOf(c, x);
-  const size = elementCount(shape);
-  if (size > LOOKED_AT) unsupported(c, `scattering into ${size} elements is not supported`, `at most ${LOOKED_AT}`);
-  const sources = iota(size);
-  placesOf(numbersOf(c, indices, "indices"), shape).forEach((place, i) => {
-    sources[place] = size + i;
-  });
-  const all = concat(c, [reshape(c, x, [size]), reshape(c, updates, [elementCount(shapeOf(c, updates))])], 0);
-  return reshape(c, gatherAt(c, all, 0, sources, [size]), shape);
-}
-
-function scatterNd(c: RuleContext): NodeId {
-  const depth = extent(c, operand(c, 1), -1);
-  return scatter(c, (indices, shape) => {
-    const block = elementCount(shape.slice(depth));
-    return flatPlaces(c, indices, shape.slice(0, depth)).flatMap((row) => iota(block).map((i) => row * block + i));
-  });
-}
-
-function scatterElements(c: RuleContext): NodeId {
-  const axis = axisIn(c, int(c, "axis", 0), rankOf(c, operand(c, 0)));
-  const indexShape = shapeOf(c, operand(c, 1));
-  return scatter(c, (indices, shape) => {
-    const [own, strides] = [stridesOf(indexShape), stridesOf(shape)];
-    return indices.map((value, i) =>
-      indexShape.reduce((place, size, k) => {
-        const at = k === axis ? (value < 0 ? value + (shape[k] ?? 0) : value) : Math.floor(i / (own[k] ?? 1)) % size;
-        return place + at * (strides[k] ?? 1);
-      }, 0),
-    );
-  });
 }
 
 /**
@@ -245,8 +206,5 @@ export const GATHER: readonly Rule[] = [
     build: gatherNd,
   },
   { op: "GatherElements", doc: "The operation gather_elements.", wide: moves(0), build: gatherElements },
-  { op: "ScatterND", doc: "For constant indices: a gather from data and updates.", build: scatterNd },
-  { op: "ScatterElements", doc: "For constant indices: a gather from data and updates.", build: scatterElements },
-  { op: "Scatter", doc: "As ScatterElements.", build: scatterElements },
   { op: "TensorScatter", doc: "A matmul that moves the rows to their places, and a selection.", build: tensorScatter },
 ];

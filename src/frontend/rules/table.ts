@@ -11,6 +11,7 @@ import { MICROSOFT } from "./microsoft.js";
 import { NN } from "./nn.js";
 import { REDUCE } from "./reduce.js";
 import { RESIZE } from "./resize.js";
+import { SCATTER } from "./scatter.js";
 import { SEQUENCE } from "./sequence.js";
 import { SHAPE } from "./shape.js";
 
@@ -21,6 +22,7 @@ export const RULES: readonly Rule[] = [
   ...SHAPE,
   ...SEQUENCE,
   ...GATHER,
+  ...SCATTER,
   ...RESIZE,
   ...NN,
   ...ATTENTION,
