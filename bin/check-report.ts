@@ -1,7 +1,10 @@
 /**
- * How the result of `lpu check` looks to a person: how often each operator occurs, and below what is not supported and why.
+ * How the result of `lpu check` looks to a person: how often each operator occurs, and below what stands in the way, what SRAM
+ * it takes, and what was not looked at.
  */
 
+import type { SramNeed } from "../src/check.js";
+import { formatBytes } from "../src/report/units.js";
 import type { CheckResult } from "./check.js";
 import { printable, renderProblems } from "./problems.js";
 import { table, type Terminal } from "./terminal.js";
@@ -17,8 +20,9 @@ export function printCheck(result: CheckResult, terminal: Terminal): void {
   const mark = result.supported ? green("✔") : red("✖");
   terminal.print(`${mark} ${printable(result.model)}: ${result.supportedNodes} of ${result.nodes} nodes are supported`);
   if (result.problems.length > 0) terminal.print(renderProblems(result.problems, terminal.colors));
-  if (result.unbound.length > 0) {
-    const names = result.unbound.map((name) => `'${printable(name)}'`).join(", ");
-    terminal.print(`  only names of operators were checked: dimensions ${names} have no size (--bind)`);
-  }
+  if (result.sram !== null) terminal.print(`  SRAM: ${printable(sramText(result.sram, result.target))}`);
+  for (const open of result.open) terminal.print(`  open: ${printable(open)}`);
 }
+
+const sramText = ({ constants, inputs, outputs, results, peak, capacity }: SramNeed, target: string): string =>
+  `${peak <= capacity ? "suffices" : "does not suffice"} by an estimate, ${formatBytes(peak)} of ${formatBytes(capacity)} of ${target}  (constants ${formatBytes(constants)}, inputs ${formatBytes(inputs)}, outputs ${formatBytes(outputs)}, results at the fullest moment ${formatBytes(results)})`;

@@ -1,15 +1,17 @@
 /**
- * The work of `lpu check`: which operations of a model the compiler supports, without compiling anything.
+ * The work of `lpu check`: what `lpu build` would say of a model, without scheduling anything.
  */
 
+import { checkModel, type SramNeed } from "../src/check.js";
 import { openModel } from "../src/files.js";
-import { checkSupport } from "../src/frontend/import.js";
+import type { TargetName } from "../src/ir/target.js";
 import type { FixText } from "./arguments.js";
 import { readFixes } from "./fix.js";
 import { type Problem, problemsOf } from "./problems.js";
 
 export interface CheckRequest {
   readonly model: string;
+  readonly target: TargetName;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
@@ -17,6 +19,8 @@ export interface CheckRequest {
 
 export interface CheckResult {
   readonly model: string;
+  readonly target: TargetName;
+  /** Nothing that was looked at stands in the way. */
   readonly supported: boolean;
   readonly nodes: number;
   readonly supportedNodes: number;
@@ -24,22 +28,28 @@ export interface CheckResult {
   readonly problems: readonly Problem[];
   /** Dimensions without a size; while there are any, only the names of operators are checked. */
   readonly unbound: readonly string[];
+  /** Bytes; null where the model did not come as far. */
+  readonly sram: SramNeed | null;
+  /** What was not looked at, and why. */
+  readonly open: readonly string[];
 }
 
-export function checkJob(request: CheckRequest): CheckResult {
-  const { bind, shapes } = request;
-  const fix = readFixes(request.fix);
-  const model = openModel(request.model);
+export function checkJob({ model: path, target, bind, shapes, fix }: CheckRequest): CheckResult {
+  const fixed = readFixes(fix);
+  const model = openModel(path);
   try {
-    const report = checkSupport(model.source, { bind, shapes, fix });
+    const report = checkModel(model.source, { target, bind, shapes, fix: fixed });
     return {
-      model: request.model,
+      model: path,
+      target,
       supported: report.problems.length === 0,
-      nodes: report.total,
+      nodes: report.nodes,
       supportedNodes: report.supported,
       operators: report.operators,
       problems: report.problems.flatMap(problemsOf),
       unbound: report.unbound,
+      sram: report.sram ?? null,
+      open: report.open,
     };
   } finally {
     model.close();

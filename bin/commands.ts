@@ -174,14 +174,19 @@ const verify = command({
 
 const check = command({
   command: "check <model>",
-  doc: "Says which operations of a model are supported; never compiles.",
+  doc: "Says what build will do: all that stands in the way, and whether SRAM suffices.",
   options: (argv) =>
-    argv
-      .positional("model", model)
-      .options({ bind: OPTIONS.bind, shape: OPTIONS.shape, fix: OPTIONS.fix, json: OPTIONS.json }),
+    argv.positional("model", model).options({
+      bind: OPTIONS.bind,
+      shape: OPTIONS.shape,
+      fix: OPTIONS.fix,
+      target: OPTIONS.target,
+      json: OPTIONS.json,
+    }),
   run: async (args, terminal) => {
     const request = {
       model: args.model,
+      target: parseTarget(args.target),
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),

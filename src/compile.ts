@@ -2,7 +2,7 @@
  * The compiler on one screen: ONNX bytes in, a Program and its image out. Each step takes what the one before returned.
  *
  *   importModel     ONNX -> Graph          every unsupported node reported at once
- *   PIPELINE        Graph -> Graph, legal  only operations the machine has, in fp16
+ *   runPasses       Graph -> Graph, legal  only operations the machine has, in its types
  *   select          Graph -> Plan          bursts through units, storages; no addresses, no time
  *   schedule        Plan -> Program        addresses, units, streams, cycles
  *   checkSchedule   an independent proof of legality, in production too
@@ -22,8 +22,7 @@ import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check-schedule.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/pass.js";
-import { PIPELINE } from "./passes/pipeline.js";
-import { precision } from "./passes/precision.js";
+import { NARROW, OPTIMIZE } from "./passes/pipeline.js";
 import { schedule } from "./passes/schedule.js";
 import { select } from "./passes/select.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
@@ -61,7 +60,6 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     ...(options.clock && { clock: options.clock }),
     ...(options.onPass && { onPass: options.onPass }),
   };
-  const split = PIPELINE.indexOf(precision);
   let nodes = 0;
   const onNodes = (count: number): void => {
     nodes = count;
@@ -70,9 +68,9 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const received = stage("receive", () => attempt(() => importModel(source, bind)));
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);
-  const primitive = stage("optimize", () => runPasses(imported, PIPELINE.slice(0, split), { target }, passes));
+  const primitive = stage("optimize", () => runPasses(imported, OPTIMIZE, { target }, passes));
   stage("check", () => checkProperties(primitive, ["legal-ops"]), supported);
-  const legal = stage("precision", () => runPasses(primitive, PIPELINE.slice(split), { target }, passes));
+  const legal = stage("precision", () => runPasses(primitive, NARROW, { target }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target), options));
   const texts = stage("assemble", () => encodeProgram(program));
   const report = reportProgram(program, measureText(program, texts));

@@ -16,6 +16,7 @@ import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
 import { loadImage } from "./runtime/run.js";
 
+export { type CheckReport, checkModel } from "./check.js";
 export type { Compiled, CompileOptions } from "./compile.js";
 export { CompileError, DIAGNOSTICS, type DiagnosticCode, MachineFault } from "./diagnostics.js";
 export type { InputValue, TensorSpec } from "./edge.js";

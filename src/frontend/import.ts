@@ -9,7 +9,7 @@
 
 import { CompileError, fail, InvariantError } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
-import type { Graph, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
+import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
@@ -68,17 +68,18 @@ interface Importer {
   readonly functions: ReadonlyMap<string, FunctionProto>;
   readonly graph: Appender;
   readonly problems: Set<CompileError>;
+  /** Values that nodes which could not be made would read. */
+  readonly cut: Set<NodeId>;
 }
 
 export interface SupportReport {
-  /** Nodes of the main graph. */
-  readonly total: number;
-  readonly supported: number;
+  /** Nodes of the main graph, in order. */
+  readonly nodes: readonly { readonly name: string; readonly op: string }[];
   readonly problems: readonly CompileError[];
-  /** How often each operator occurs in the main graph, and how many of these are supported; by name. */
-  readonly operators: readonly { readonly op: string; readonly count: number; readonly supported: number }[];
-  /** Dimensions without a size; while there are any, only the names of operators are checked. */
+  /** Dimensions without a size; while there are any, only the names of operators are checked, and there is no graph. */
   readonly unbound: readonly string[];
+  /** What could be imported; where something could not, what it would read is an output. */
+  readonly graph: Graph | undefined;
 }
 
 export function importModel(source: ModelSource, options: ImportOptions): Graph {
@@ -105,18 +106,13 @@ export function importModel(source: ModelSource, options: ImportOptions): Graph 
 /** What of a model can be imported. Throws only where the file itself, or a binding, is wrong. */
 export function checkSupport(source: ModelSource, options: ImportOptions): SupportReport {
   const model = readModel(source);
+  const nodes = model.graph.nodes.map((node) => ({ name: nameOf(node), op: operatorKey(node.domain, node.opType) }));
   const { unbound, run } = prepare(source, model, options);
-  const total = model.graph.nodes.length;
-  const problems = unbound.length > 0 ? unknownOperators(model) : [...run().importer.problems];
-  const bad = new Set(problems.map(({ details }) => details.node));
-  const counts = new Map<string, { count: number; supported: number }>();
-  for (const node of model.graph.nodes) {
-    const op = operatorKey(node.domain, node.opType);
-    const { count, supported } = counts.get(op) ?? { count: 0, supported: 0 };
-    counts.set(op, { count: count + 1, supported: supported + (bad.has(labelOf(node)) ? 0 : 1) });
-  }
-  const operators = [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
-  return { total, supported: operators.reduce((sum, row) => sum + row.supported, 0), operators, problems, unbound };
+  if (unbound.length > 0) return { nodes, problems: unknownOperators(model), unbound, graph: undefined };
+  const { importer, finish } = run();
+  const { graph, cut } = importer;
+  const outputs = [...cut].map((id) => ({ name: `cut ${id}`, node: id, declared: graph.type(id).dtype }));
+  return { nodes, problems: [...importer.problems], unbound, graph: finish(outputs) };
 }
 
 /** Everything before the nodes: the operator set, the true inputs and their shapes. */
@@ -172,7 +168,7 @@ function importGraph(
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
-  const importer: Importer = { source, functions, graph, problems: new Set() };
+  const importer: Importer = { source, functions, graph, problems: new Set(), cut: new Set() };
   const scope: Scope = { values: new Map() };
   for (const input of inputs) {
     const type = inputType(input, shapes);
@@ -190,7 +186,8 @@ function importGraph(
       ? undefined
       : { name, node, declared: declaredType(graph.type(node), type?.tensorType?.elemType ?? 0) };
   });
-  return { importer, finish: () => graph.finish(outputs.filter((output) => output !== undefined)) };
+  const made = outputs.filter((output) => output !== undefined);
+  return { importer, finish: (more: readonly GraphOutput[] = []) => graph.finish([...made, ...more]) };
 }
 
 function inputType(
@@ -224,12 +221,16 @@ function define(scope: Scope, name: string, value: Value): void {
 
 /** An operand that is not given: an empty name, or that of an operand of a function which its call leaves out. */
 function isAbsent(scope: Scope, name: string): boolean {
-  if (name === "") return true;
+  return name === "" || valueNamed(scope, name) === "absent";
+}
+
+/** What a name stands for, here or further out. */
+function valueNamed(scope: Scope, name: string): Value | undefined {
   for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
     const value = at.values.get(name);
-    if (value !== undefined) return value === "absent";
+    if (value !== undefined) return value;
   }
-  return false;
+  return undefined;
 }
 
 /** The node of a value; undefined (with the cause noted) where it could not be made, or is no tensor of the IR. */
@@ -246,16 +247,14 @@ function lookUp(importer: Importer, scope: Scope, name: string, user: string): N
 
 /** What was made of a value; undefined (with the cause noted) where it could not be made. */
 function find(importer: Importer, scope: Scope, name: string, user: string): Made | undefined {
-  for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
-    const value = at.values.get(name);
-    if (value === undefined) continue;
-    if (value instanceof CompileError) importer.problems.add(value);
-    return value instanceof CompileError || typeof value === "string" ? undefined : value;
-  }
-  return fail("LPU1008", {
-    message: `${user} uses value '${name}' before it is made`,
-    hint: "the model breaks a rule of ONNX; export it again",
-  });
+  const value = valueNamed(scope, name);
+  if (value === undefined)
+    fail("LPU1008", {
+      message: `${user} uses value '${name}' before it is made`,
+      hint: "the model breaks a rule of ONNX; export it again",
+    });
+  if (value instanceof CompileError) importer.problems.add(value);
+  return value instanceof CompileError || typeof value === "string" ? undefined : value;
 }
 
 const NO_SEQUENCES = "sequences are taken apart when the program is compiled: only tensors may enter and leave it";
@@ -310,10 +309,18 @@ function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Fr
     const problem = problemOf(error, label);
     if (error !== PASSED_OVER) importer.problems.add(problem);
   }
+  if (made === undefined) for (const id of readBy(importer, scope, node)) importer.cut.add(id);
   node.output.forEach((name, i) => {
     if (name !== "") define(scope, name, made === undefined ? "failed" : (made[i] ?? missingResult(i, name, label)));
   });
 }
+
+/** Values that a node reads, as far as they were made and are computed. */
+const readBy = ({ graph }: Importer, scope: Scope, node: NodeProto): NodeId[] =>
+  node.input.flatMap((name) => {
+    const value = valueNamed(scope, name);
+    return typeof value === "number" && graph.constant(value) === undefined ? [value] : [];
+  });
 
 const missingResult = (index: number, name: string, node: string): CompileError =>
   new CompileError("LPU1003", { message: `result ${index} ('${name}') is not supported`, node });

@@ -24,6 +24,11 @@ export const PIPELINE: readonly Pass[] = [
   precision,
 ];
 
+const SPLIT = PIPELINE.indexOf(precision);
+/** The two halves of the pipeline: what brings a graph to operations of the machine, and what gives it types of the machine. */
+export const OPTIMIZE = PIPELINE.slice(0, SPLIT);
+export const NARROW = PIPELINE.slice(SPLIT);
+
 /** The pipeline without some passes, or only some, or up to one; names as in the list. */
 export function selectPasses(edit: {
   readonly skip?: readonly string[];

@@ -7,7 +7,7 @@
  */
 
 import { fail } from "../diagnostics.js";
-import { isTile, type Plan, type Run, type Storage } from "../ir/plan.js";
+import { isTile, type Plan, type Run, type Storage, type Task } from "../ir/plan.js";
 import { sramBytes, type Target } from "../ir/target.js";
 import { distinctTiles, rowsOfTile } from "./schedule-plan.js";
 import { CONSTANT_ROWS, type Scheduler, sliceRowsOf } from "./schedule-state.js";
@@ -30,6 +30,67 @@ export const checkRoom = (plan: Plan, target: Target): void => {
   });
 };
 
+/** Bytes of whole rows that a plan needs. */
+export interface SramNeed {
+  /** Weights of products, and rows of other constants that are read. */
+  readonly constants: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  /** Intermediate results at the fullest moment, if tasks ran in the order of the plan: an estimate. */
+  readonly results: number;
+  /** All of these. */
+  readonly peak: number;
+  readonly capacity: number;
+}
+
+/** What a plan needs of SRAM, before anything is scheduled. */
+export const sramNeed = (plan: Plan, target: Target): SramNeed => {
+  const bytesOf = (storage: Storage, rows: number): number => sliceRowsOf(storage, rows) * target.lanes;
+  const wholes = (storages: readonly Storage[]): number =>
+    storages.reduce((sum, storage) => sum + bytesOf(storage, rowsOf(storage)), 0);
+  const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const inputs = wholes(plan.storages.filter(({ kind }) => kind === "input"));
+  const outputs = wholes(plan.storages.filter(({ kind, output }) => output && kind !== "input"));
+  const results = mostAlive(plan, (storage) => bytesOf(storage, rowsOf(storage)));
+  const constants = resident - inputs - outputs;
+  return { constants, inputs, outputs, results, peak: resident + results, capacity: sramBytes(target) };
+};
+
+/** Rows of all panels, in every hemisphere that needs them. */
+const rowsOf = ({ rows, panels, bothHemispheres }: Storage): number => rows * panels * (bothHemispheres ? 2 : 1);
+
+/** The most that intermediate results take at once: each from the first task that writes it to the last that reads it. */
+const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => {
+  const last = new Map<number, number>();
+  const first = new Map<number, number>();
+  for (const [index, task] of plan.tasks.entries()) {
+    for (const storage of storagesRead(task)) last.set(storage, index);
+    for (const { storage } of task.outputs) if (!first.has(storage)) first.set(storage, index);
+  }
+  const changes = new Array<number>(plan.tasks.length + 1).fill(0);
+  for (const storage of plan.storages) {
+    const begin = first.get(storage.id);
+    if (begin === undefined || storage.kind !== "temp" || storage.output) continue;
+    const end = 1 + (last.get(storage.id) ?? begin);
+    changes[begin] = (changes[begin] ?? 0) + sizeOf(storage);
+    changes[end] = (changes[end] ?? 0) - sizeOf(storage);
+  }
+  let [alive, most] = [0, 0];
+  for (const change of changes) {
+    alive += change;
+    most = Math.max(most, alive);
+  }
+  return most;
+};
+
+const storagesRead = ({ leaves, passes }: Task): number[] => [
+  ...leaves.map(({ storage }) => storage),
+  ...passes.flatMap(({ storage, weights }) => [
+    storage,
+    ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
+  ]),
+];
+
 /** Bytes of SRAM that are taken from the first cycle on, by the ONNX node or tensor for which they are. */
 export const residentBytes = (plan: Plan, target: Target): Map<string, number> => {
   const parts = new Map<string, number>();
@@ -41,9 +102,7 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
   const constants = constantRows(plan);
   for (const storage of plan.storages) {
     const edge = storage.kind === "input" || storage.output;
-    const rows = edge
-      ? storage.rows * storage.panels * (storage.bothHemispheres ? 2 : 1)
-      : (constants.get(storage.id) ?? 0);
+    const rows = edge ? rowsOf(storage) : (constants.get(storage.id) ?? 0);
     add(nameOf(plan, storage), sliceRowsOf(storage, rows));
   }
   return parts;

@@ -64,6 +64,16 @@ export const schedule = (plan: Plan, target: Target): Program => {
   return programOf(complete(begin(newScheduler(plan, target, facts, FRUGAL), order)));
 };
 
+/** Raises what is known before anything has its time: constants and edges that SRAM does not hold, edges that no piece of it does. */
+export const checkPlaces = (plan: Plan, target: Target): void => {
+  checkRoom(plan, target);
+  placeEdges(newScheduler(plan, target, planFacts(plan), FRUGAL));
+};
+
+const placeEdges = (s: Scheduler): void => {
+  for (const storage of s.plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
+};
+
 /** Undefined if a strategy leaves no room for something. */
 const attempt = <T>(step: () => T): T | undefined => {
   try {
@@ -90,8 +100,8 @@ interface Instance {
 }
 
 const begin = (s: Scheduler, order: Order): Begun => {
-  const { plan, repeat, strategy } = s;
-  for (const storage of plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
+  const { repeat, strategy } = s;
+  placeEdges(s);
   const agenda = newAgenda(s, order);
   // What is placed of the model, and early of the instances after it.
   const placed: Placed[] = [];

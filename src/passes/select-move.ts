@@ -48,6 +48,7 @@ const relayoutThroughPlain = (s: Selection, node: Node, value: Located, wanted: 
     fail("LPU2201", {
       message: `cannot move [${value.shape.join(",")}] into the layout of [${wanted.shape.join(",")}]`,
       node: originText(node),
+      hint: "elements would have to change lanes in a way that is not supported yet: write the rearrangement as several Reshape and Transpose nodes, or use sizes that are multiples of the lanes",
     });
   return relayout(s, node.id, relayout(s, node.id, value, plain), wanted);
 };

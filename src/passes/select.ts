@@ -8,7 +8,7 @@
  * way (fuse.ts, select-chain.ts). The nouns are in selection.ts.
  */
 
-import { invariant } from "../diagnostics.js";
+import { CompileError, invariant } from "../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../ir/graph.js";
 import type { Plan } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
@@ -23,7 +23,7 @@ import { lowerMax } from "./select-max.js";
 import { lowerSum } from "./select-sum.js";
 import { isSpecial, rangesOf } from "./ranges.js";
 import { locate } from "./select-value.js";
-import { nodeAt, operandAt, type Reduction, type Selection } from "./selection.js";
+import { nodeAt, operandAt, originText, type Reduction, type Selection } from "./selection.js";
 
 const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>> = {
   reduce_sum: lowerSum,
@@ -37,8 +37,8 @@ export const select = (graph: Graph, target: Target): Plan => {
   // A chain whose parts want different layouts is cut, and selection starts anew.
   for (const stored = new Set<NodeId>(); ; ) {
     const s = newSelection(graph, target, stored);
-    lowerNodes(s);
-    if (s.refused.length === 0) return planOf(s);
+    const problems = lowerNodes(s);
+    if (s.refused.length === 0) return planOf(s, problems);
     invariant(
       s.refused.some((id) => !stored.has(id)),
       "a refused chain is cut further each time",
@@ -77,19 +77,59 @@ const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>)
   };
 };
 
-/** Lowers what computes something, in topological order, until a chain is refused; the rest follows on demand. */
-const lowerNodes = (s: Selection): void => {
+/**
+ * Lowers what computes something, in topological order, until a chain is refused; the rest follows on demand. What cannot be
+ * laid out is noted and what depends on it passed over, so that all causes are found and no consequence.
+ */
+const lowerNodes = (s: Selection): Problems => {
   const mains = new Set([...s.fusions.values()].flatMap(({ main }) => (main === undefined ? [] : [main])));
+  const problems = new Problems();
   for (const node of s.graph.nodes) {
-    const fusion = s.fusions.get(node.id);
-    if (fusion !== undefined) lowerFusion(s, fusion);
-    else if (node.op === "matmul" && !mains.has(node.id)) lowerMatmul(s, node);
-    else if (node.op === "concat") lowerConcat(s, node);
-    // Before a chain that reads its operand, too, since the operand may have to be moved.
-    else if (node.op === "reduce_max") locate(s, node.id);
-    if (s.refused.length > 0) return;
+    problems.guard(node, () => {
+      const fusion = s.fusions.get(node.id);
+      if (fusion !== undefined) lowerFusion(s, fusion);
+      else if (node.op === "matmul" && !mains.has(node.id)) lowerMatmul(s, node);
+      else if (node.op === "concat") lowerConcat(s, node);
+      // Before a chain that reads its operand, too, since the operand may have to be moved.
+      else if (node.op === "reduce_max") locate(s, node.id);
+    });
+    if (s.refused.length > 0) break;
   }
+  return problems;
 };
+
+/** What could not be laid out. */
+class Problems {
+  private readonly found = new Map<string, CompileError>();
+  /** Nodes that could not be lowered, and those that depend on them. */
+  private readonly lost = new Set<NodeId>();
+
+  guard(node: Node, lower: () => void): void {
+    if (node.inputs.some((id) => this.lost.has(id))) this.lost.add(node.id);
+    else if (this.attempt(node, lower) === undefined) this.lost.add(node.id);
+  }
+
+  /** The result of a step for a node, with what is wrong noted; undefined if something is. */
+  attempt<T>(node: Node, step: () => T): { readonly value: T } | undefined {
+    if (this.lost.has(node.id)) return undefined;
+    try {
+      return { value: step() };
+    } catch (error) {
+      if (!(error instanceof CompileError)) throw error;
+      const details = { node: originText(node), ...error.details };
+      // A view that cannot be told is found by each of its readers.
+      const key = `${error.code} ${details.node} ${details.message}`;
+      if (!this.found.has(key)) this.found.set(key, new CompileError(error.code, details, error.others));
+      return undefined;
+    }
+  }
+
+  /** Raises one error that holds them all. */
+  raise(): void {
+    const [first, ...others] = this.found.values();
+    if (first !== undefined) throw new CompileError(first.code, first.details, others);
+  }
+}
 
 const lowerFusion = (s: Selection, fusion: Fusion): void => {
   if (isFolded(s, fusion)) return;
@@ -97,8 +137,12 @@ const lowerFusion = (s: Selection, fusion: Fusion): void => {
   else lowerMatmulChain(s, fusion, nodeAt(s, fusion.main));
 };
 
-const planOf = (s: Selection): Plan => {
-  const outputs = s.graph.outputs.map((output) => bindOutput(s, output, locate(s, output.node)));
+const planOf = (s: Selection, problems: Problems): Plan => {
+  const bound = s.graph.outputs.map((output) =>
+    problems.attempt(nodeAt(s, output.node), () => bindOutput(s, output, locate(s, output.node))),
+  );
+  problems.raise();
+  const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
   const inputs = allInputs(s);
   const { storages, tasks, maps, origins } = s;
   return { name: s.graph.name, storages, tasks, maps, inputs, outputs, origins, macs: usefulMacs(s) };
