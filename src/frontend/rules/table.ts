@@ -6,6 +6,7 @@ import type { Rule } from "../rule.js";
 import { ATTENTION } from "./attention.js";
 import { ELEMENTWISE } from "./elementwise.js";
 import { GATHER } from "./gather.js";
+import { LOSS } from "./loss.js";
 import { MATMUL } from "./matmul.js";
 import { MICROSOFT } from "./microsoft.js";
 import { NN } from "./nn.js";
@@ -25,6 +26,7 @@ export const RULES: readonly Rule[] = [
   ...SCATTER,
   ...RESIZE,
   ...NN,
+  ...LOSS,
   ...ATTENTION,
   ...MICROSOFT,
 ];
