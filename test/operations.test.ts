@@ -101,6 +101,28 @@ const CASES: readonly Case[] = [
   { op: "and", inputs: [bool([2], [1, 1]), bool([2], [0, 1])], type: "bool[2]", values: [0, 1] },
   { op: "or", inputs: [bool([2], [0, 1]), bool([2], [0, 1])], type: "bool[2]", values: [0, 1] },
   { op: "xor", inputs: [bool([2], [0, 1]), bool([2], [1, 1])], type: "bool[2]", values: [1, 0] },
+  { op: "bit_and", inputs: [i32([2], [12, -1]), i32([2], [10, 7])], type: "i32[2]", values: [8, 7] },
+  { op: "bit_or", inputs: [i32([2], [12, -8]), i32([2], [10, 7])], type: "i32[2]", values: [14, -1] },
+  {
+    op: "bit_xor",
+    inputs: [tensorOf("u8", [2], [12, 255]), tensorOf("u8", [2], [10, 7])],
+    type: "u8[2]",
+    values: [6, 248],
+  },
+  {
+    op: "shift_left",
+    inputs: [i32([3], [3, 1, 1]), i32([3], [4, 31, 33])],
+    type: "i32[3]",
+    values: [48, -(2 ** 31), 2],
+  },
+  { op: "shift_left", inputs: [tensorOf("u8", [1], [200]), tensorOf("u8", [1], [1])], type: "u8[1]", values: [144] },
+  { op: "shift_right", inputs: [i32([2], [48, -5]), i32([2], [4, 1])], type: "i32[2]", values: [3, -3] },
+  {
+    op: "shift_right",
+    inputs: [tensorOf("u32", [1], [2 ** 32 - 1]), tensorOf("u32", [1], [4])],
+    type: "u32[1]",
+    values: [2 ** 28 - 1],
+  },
   {
     op: "select",
     inputs: [bool([2, 1], [1, 0]), tensorOf("f16", [2], [1, 2]), tensorOf("f16", [], [9])],

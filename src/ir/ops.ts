@@ -140,6 +140,11 @@ export const OPS = {
   and: binary("and", "bool", "Logical and."),
   or: binary("or", "bool", "Logical or."),
   xor: binary("xor", "bool", "Logical exclusive or."),
+  bit_and: binary("bitAnd", "int", "Bits that are set in both."),
+  bit_or: binary("bitOr", "int", "Bits that are set in either."),
+  bit_xor: binary("bitXor", "int", "Bits that are set in one only."),
+  shift_left: binary("shiftLeft", "int", "a times 2^(b modulo 32); integers wrap."),
+  shift_right: binary("shiftRight", "int", "a divided by 2^(b modulo 32), toward minus infinity."),
   select: {
     operands: ["condition", "a", "b"],
     attrs: {},

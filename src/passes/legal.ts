@@ -47,7 +47,7 @@ const alwaysLegal = (): undefined => undefined;
 const OTHER_AXIS = "move the axis to the end with a Transpose before the operator, and back after it";
 
 /** Operations in which an unsigned 32-bit integer is not what its bits are as a signed one. */
-const SIGNED: readonly string[] = ["div", "mod", "lt", "le", "max", "min", "cast", "reduce_max"];
+const SIGNED: readonly string[] = ["div", "mod", "lt", "le", "max", "min", "cast", "reduce_max", "shift_right"];
 /** Elementwise operations are those of an ALU for the class of their operands. */
 const alu: LegalRow = (node, source) => {
   const types = node.inputs.map((id) => source.node(id).type.dtype);

@@ -269,7 +269,18 @@ const NARROW: Readonly<Partial<Record<DType, { readonly lo: number; readonly hi:
   u16: { lo: 0, hi: 65535 },
 };
 /** Integer operations whose results may leave the range of their type. */
-const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "matmul", "cast"];
+const WRAPPING: readonly string[] = [
+  "add",
+  "sub",
+  "mul",
+  "neg",
+  "abs",
+  "div",
+  "reduce_sum",
+  "matmul",
+  "cast",
+  "shift_left",
+];
 
 class Narrowing {
   readonly g = new Rewriter([]);

@@ -60,8 +60,13 @@ const BINARY_OPS = [
   "and",
   "or",
   "xor",
+  "bit_and",
+  "bit_or",
+  "bit_xor",
+  "shift_left",
+  "shift_right",
 ];
-const COMMUTATIVE = ["add", "mul", "max", "min", "eq", "and", "or", "xor"];
+const COMMUTATIVE = ["add", "mul", "max", "min", "eq", "and", "or", "xor", "bit_and", "bit_or", "bit_xor"];
 export const ELEMENTWISE_OPS: readonly string[] = [...UNARY_OPS, ...BINARY_OPS, "select"];
 
 /** Shape of an elementwise result if operand `index` had another shape. */

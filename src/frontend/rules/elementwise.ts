@@ -83,6 +83,41 @@ const squareRoot = (c: RuleContext, x: NodeId): NodeId => op(c, "sqrt", [x]);
 const hardSigmoid = (c: RuleContext, x: NodeId, alpha: number, beta: number): NodeId =>
   max(c, min(c, offset(c, scale(c, x, alpha), beta), 1), 0);
 
+/** Squares of numbers up to this one are exact enough beside 1, and do not overflow. */
+const SQUARABLE = 1e8;
+
+/** log(1 + y) without cancellation: the error of u = 1 + y is in log(u) and in u - 1 alike. */
+function logOfOnePlus(c: RuleContext, y: NodeId): NodeId {
+  const u = offset(c, y, 1);
+  const grown = offset(c, u, -1);
+  const isSmall = op(c, "eq", [grown, scalarLike(c, y, 0)]);
+  const ratio = op(c, "div", [mul(c, y, log(c, u)), select(c, isSmall, scalarLike(c, y, 1), grown)]);
+  const isInfinite = op(c, "eq", [y, scalarLike(c, y, Number.POSITIVE_INFINITY)]);
+  return select(c, isInfinite, y, select(c, isSmall, y, ratio));
+}
+
+/** 1 - x^2 as (1 - x) (1 + x). */
+const oneLessSquare: Build = (c, x) => mul(c, sub(c, scalarLike(c, x, 1), x), offset(c, x, 1));
+
+/** atan(r) = r p(r^2) for 0 <= r <= 1: least maximum error, 2e-6 (Hastings, Approximations for Digital Computers, 1955). */
+const ARC_TANGENT = [0.99997726, -0.33262347, 0.19354346, -0.11643287, 0.05265332, -0.0117212];
+
+/** Of |x| > 1 it is pi / 2 less that of 1 / |x|. */
+function arcTangent(c: RuleContext, x: NodeId): NodeId {
+  const size = op(c, "abs", [x]);
+  const isGreat = above(c, size, 1);
+  const inverse = op(c, "div", [scalarLike(c, x, 1), max(c, size, 1)]);
+  const r = select(c, isGreat, inverse, size);
+  const square = mul(c, r, r);
+  const sum = ARC_TANGENT.reduceRight<NodeId | undefined>(
+    (rest, coefficient) =>
+      rest === undefined ? scalarLike(c, x, coefficient) : offset(c, mul(c, rest, square), coefficient),
+    undefined,
+  );
+  const inner = mul(c, r, sum ?? r);
+  return mul(c, op(c, "sign", [x]), select(c, isGreat, sub(c, scalarLike(c, x, Math.PI / 2), inner), inner));
+}
+
 /** Operators of one operand in terms of others. */
 const COMPOSED: Readonly<Record<string, Build>> = {
   Relu: (c, x) => (isInteger(dtypeOf(c, x)) ? max(c, x, 0) : op(c, "relu", [x])),
@@ -112,14 +147,39 @@ const COMPOSED: Readonly<Record<string, Build>> = {
     return select(c, below(c, x, -lambda), offset(c, x, bias), high);
   },
   Tan: (c, x) => op(c, "div", [op(c, "sin", [x]), op(c, "cos", [x])]),
-  Sinh: (c, x) => scale(c, sub(c, exp(c, x), exp(c, op(c, "neg", [x]))), 0.5),
+  // Of a small argument the difference would cancel: sinh(x) is 2 t / (1 - t^2) for t = tanh(x / 2).
+  Sinh: (c, x) => {
+    const half = op(c, "tanh", [scale(c, x, 0.5)]);
+    const small = op(c, "div", [scale(c, half, 2), sub(c, scalarLike(c, x, 1), mul(c, half, half))]);
+    const great = scale(c, sub(c, exp(c, x), exp(c, op(c, "neg", [x]))), 0.5);
+    return select(c, below(c, op(c, "abs", [x]), 1), small, great);
+  },
   Cosh: (c, x) => scale(c, add(c, exp(c, x), exp(c, op(c, "neg", [x]))), 0.5),
+  // log(|x| + sqrt(x^2 + 1)) as log(1 + y), which does not cancel; a square that overflows adds nothing to 2 |x|.
   Asinh: (c, x) => {
     const size = op(c, "abs", [x]);
-    return mul(c, op(c, "sign", [x]), log(c, add(c, size, squareRoot(c, offset(c, mul(c, x, x), 1)))));
+    const held = min(c, size, SQUARABLE);
+    const square = mul(c, held, held);
+    const tail = op(c, "div", [square, offset(c, squareRoot(c, offset(c, square, 1)), 1)]);
+    const great = offset(c, log(c, size), Math.LN2);
+    const area = select(c, below(c, size, SQUARABLE), logOfOnePlus(c, add(c, held, tail)), great);
+    return mul(c, op(c, "sign", [x]), area);
   },
-  Acosh: (c, x) => log(c, add(c, x, squareRoot(c, offset(c, mul(c, x, x), -1)))),
-  Atanh: (c, x) => scale(c, log(c, op(c, "div", [offset(c, x, 1), sub(c, scalarLike(c, x, 1), x)])), 0.5),
+  // log(x + sqrt(x^2 - 1)) as log(1 + y), for y = t + sqrt(t (t + 2)) and t = x - 1.
+  Acosh: (c, x) => {
+    const held = offset(c, min(c, x, SQUARABLE), -1);
+    const root = squareRoot(c, mul(c, held, offset(c, held, 2)));
+    return select(c, below(c, x, SQUARABLE), logOfOnePlus(c, add(c, held, root)), offset(c, log(c, x), Math.LN2));
+  },
+  Atanh: (c, x) => scale(c, logOfOnePlus(c, op(c, "div", [scale(c, x, 2), sub(c, scalarLike(c, x, 1), x)])), 0.5),
+  Atan: arcTangent,
+  // 2 atan(x / (1 + sqrt(1 - x^2))), and 2 atan(sqrt((1 - x) / (1 + x))): neither cancels.
+  Asin: (c, x) => scale(c, arcTangent(c, op(c, "div", [x, offset(c, squareRoot(c, oneLessSquare(c, x)), 1)])), 2),
+  Acos: (c, x) => {
+    const ratio = op(c, "div", [sub(c, scalarLike(c, x, 1), x), offset(c, x, 1)]);
+    return scale(c, arcTangent(c, squareRoot(c, ratio)), 2);
+  },
+  BitwiseNot: (c, x) => op(c, "bit_xor", [x, scalarLike(c, x, -1)]),
   IsInf: (c, x) => {
     const infinity = (value: number): NodeId => op(c, "eq", [x, scalarLike(c, x, value)]);
     const [high, low] = [flag(c, "detect_positive", true), flag(c, "detect_negative", true)];
@@ -136,6 +196,9 @@ const BINARY: Readonly<Record<string, string>> = {
   Mul: "mul",
   Div: "div",
   And: "and",
+  BitwiseAnd: "bit_and",
+  BitwiseOr: "bit_or",
+  BitwiseXor: "bit_xor",
   Or: "or",
   Xor: "xor",
   Less: "lt",
@@ -162,6 +225,13 @@ function mod(c: RuleContext): NodeId {
   if (isFloat(dtypeOf(c, a)) || !flag(c, "fmod")) return op(c, "mod", [a, b]);
   // Integer division truncates, so this is the remainder with the sign of the dividend.
   return sub(c, a, mul(c, b, op(c, "div", [a, b])));
+}
+
+function bitShift(c: RuleContext): NodeId {
+  const direction = text(c, "direction");
+  const operation = { LEFT: "shift_left", RIGHT: "shift_right" }[direction];
+  if (operation === undefined) return reject(c, "LPU1008", `expected a direction LEFT or RIGHT, got '${direction}'`);
+  return op(c, operation, [operand(c, 0), operand(c, 1)]);
 }
 
 function pow(c: RuleContext): NodeId {
@@ -320,6 +390,7 @@ export const ELEMENTWISE: readonly Rule[] = [
     ignores: { fmod: "of floats the remainder has the sign of the dividend in any case" },
     build: mod,
   },
+  { op: "BitShift", doc: "The operation shift_left or shift_right.", build: bitShift },
   { op: "Pow", doc: "The operation pow; the exponent takes the element type of the base.", build: pow },
   { op: "Clip", doc: "The operations max and min, with bounds from operands or attributes.", wide: clips, build: clip },
   {

@@ -67,6 +67,11 @@ export const BINARY = {
   and: { float: (a, b) => a & b },
   or: { float: (a, b) => a | b },
   xor: { float: (a, b) => a ^ b },
+  bitAnd: { float: (a, b) => a & b },
+  bitOr: { float: (a, b) => a | b },
+  bitXor: { float: (a, b) => a ^ b },
+  shiftLeft: { float: (a, b) => a << (b & 31) },
+  shiftRight: { float: (a, b) => Math.floor(a / 2 ** (b & 31)) },
 } satisfies Record<string, { readonly float: Binary; readonly int?: Binary }>;
 
 /** As IEEE 754 (and not as Math.pow): 1 to any power, and -1 to an infinite one, are 1. Small whole exponents are products. */
