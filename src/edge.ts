@@ -7,7 +7,7 @@
  */
 
 import { CompileError, didYouMean, fail } from "./diagnostics.js";
-import { type DType, DTYPES, type EdgeDType, type TensorData } from "./ir/dtype.js";
+import { type DType, DTYPES, type EdgeDType, isPacked, type TensorData } from "./ir/dtype.js";
 import { elementCount, type Shape, type Tensor } from "./ir/graph.js";
 import { narrowInt64 } from "./ir/numerics.js";
 import { equalShapes, firstUnheld, formatShape, isNarrowFloat, makeTensor, tensorOf, toFloats } from "./ir/tensor.js";
@@ -56,10 +56,14 @@ export function tensorFromFile({ dtype, shape, bytes }: FileTensor, what: string
   }
 }
 
+/** The type of a byte that integers of fewer bits are kept in, in memory and in files. */
+const byteDtype = (dtype: DType): "i8" | "u8" => (DTYPES[dtype].array === Int8Array ? "i8" : "u8");
+
 /** For writing: widened to the declared dtype; narrow floats for which files have no type are written as fp32, which holds them exactly. */
 export function fileFromTensor(tensor: Tensor, declared: EdgeDType): FileTensor {
   const { dtype, shape, data } = tensor;
   if (isNarrowFloat(dtype) && dtype !== "f16") return { dtype: "f32", shape, bytes: bytesOf(toFloats(tensor)) };
+  if (isPacked(dtype)) return { dtype: byteDtype(dtype), shape, bytes: bytesOf(data) };
   switch (declared) {
     case "i64":
     case "u64":
@@ -128,13 +132,17 @@ function bindInput(spec: TensorSpec, value: InputValue): Tensor {
       hint: "give a tensor of this shape, or build again with other dimensions (--bind)",
     });
   }
-  if (tensor.dtype !== narrowDtype(spec.dtype)) {
+  const dtype = narrowDtype(spec.dtype);
+  const isUnpacked = isPacked(dtype) && tensor.dtype === byteDtype(dtype);
+  if (tensor.dtype !== dtype && !isUnpacked) {
     fail("LPU5007", {
       message: `input '${spec.name}': expected dtype ${spec.dtype}, found ${tensor.dtype}`,
       hint: `convert the tensor to ${spec.dtype}`,
     });
   }
-  return tensor;
+  // Bytes that stand for integers of fewer bits must be such.
+  if (isPacked(dtype)) wantHeld(spec, dtype, tensor.data);
+  return { ...tensor, dtype };
 }
 
 const isTensor = (value: InputValue): value is Tensor => "dtype" in value;
@@ -177,14 +185,18 @@ function typedData(value: TensorData | readonly number[]): TensorData {
   return ArrayBuffer.isView(value) ? value : Float32Array.from(value);
 }
 
-/** Plain numbers take the declared dtype; for integers they must be integers that it holds. */
-function tensorOfNumbers(spec: TensorSpec, dtype: DType, values: ArrayLike<number>): Tensor {
+function wantHeld(spec: TensorSpec, dtype: DType, values: ArrayLike<number>): void {
   const unheld = firstUnheld(dtype, values);
   if (unheld !== undefined)
     fail("LPU5007", {
       message: `input '${spec.name}': expected elements of ${spec.dtype}, element ${unheld} is ${values[unheld]}`,
       hint: `give numbers that ${spec.dtype} holds; 64-bit integers are kept in 32 bits`,
     });
+}
+
+/** Plain numbers take the declared dtype; for integers they must be integers that it holds. */
+function tensorOfNumbers(spec: TensorSpec, dtype: DType, values: ArrayLike<number>): Tensor {
+  wantHeld(spec, dtype, values);
   return tensorOf(dtype, spec.shape, values);
 }
 

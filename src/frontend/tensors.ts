@@ -2,12 +2,12 @@
  * Tensors of the file: element types as one table, and data (raw, in typed fields, or in external files) as lazy literals.
  *
  * Types that the tensor IR does not have narrow here and nowhere else: int64 and uint64 to i32 with a range check, double to
- * f32, 4-bit integers to bytes. Lengths and external ranges are checked when the literal is made, so that loading it later
+ * f32; integers of 4 and 2 bits are unpacked, one to a byte. Lengths and external ranges are checked when the literal is made, so that loading it later
  * cannot fail for a reason that was in the file. Raw data that is aligned is a view of the source's bytes; else it is copied.
  */
 
 import { fail, invariant } from "../diagnostics.js";
-import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
+import { type DType, DTYPES, type EdgeDType, integerLimits, isPacked, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { narrowInt64 } from "../ir/numerics.js";
 import { contentKey, formatShape, newData, stridesOf } from "../ir/tensor.js";
@@ -19,7 +19,7 @@ interface ElementType {
   readonly dtype: DType;
   readonly edge: EdgeDType;
   /** Bits of an element in raw data. */
-  readonly bits: 4 | 8 | 16 | 32 | 64;
+  readonly bits: 2 | 4 | 8 | 16 | 32 | 64;
   /** Typed field that holds the data where it is not raw. */
   readonly field: "floatData" | "int32Data" | "int64Data" | "doubleData" | "uint64Data";
 }
@@ -41,8 +41,10 @@ export const ELEMENT_TYPES: Readonly<Record<number, ElementType>> = {
   16: { name: "bfloat16", dtype: "bf16", edge: "bf16", bits: 16, field: "int32Data" },
   17: { name: "float8e4m3fn", dtype: "f8e4m3", edge: "f8e4m3", bits: 8, field: "int32Data" },
   19: { name: "float8e5m2", dtype: "f8e5m2", edge: "f8e5m2", bits: 8, field: "int32Data" },
-  21: { name: "uint4", dtype: "u8", edge: "u8", bits: 4, field: "int32Data" },
-  22: { name: "int4", dtype: "i8", edge: "i8", bits: 4, field: "int32Data" },
+  21: { name: "uint4", dtype: "u4", edge: "u4", bits: 4, field: "int32Data" },
+  22: { name: "int4", dtype: "i4", edge: "i4", bits: 4, field: "int32Data" },
+  25: { name: "uint2", dtype: "u2", edge: "u2", bits: 2, field: "int32Data" },
+  26: { name: "int2", dtype: "i2", edge: "i2", bits: 2, field: "int32Data" },
 };
 
 const OTHER_TYPES: Readonly<Record<number, string>> = {
@@ -54,8 +56,6 @@ const OTHER_TYPES: Readonly<Record<number, string>> = {
   20: "float8e5m2fnuz",
   23: "float4e2m1",
   24: "float8e8m0",
-  25: "uint2",
-  26: "int2",
 };
 
 export function elementType(code: number, what: string): ElementType {
@@ -260,7 +260,7 @@ function* piecesOf(description: Description, read: ReadPart): Generator<TensorDa
 function fromRaw(bytes: Uint8Array, description: Description): TensorData {
   const { type, count, what } = description;
   invariant(bytes.length === description.bytes, "a source gives as many bytes as it is asked for");
-  if (type.bits === 4) return fromNibbles(bytes, count, type.dtype === "i8");
+  if (isPacked(type.dtype)) return unpacked(bytes, count, type);
   if (type.edge === "i64" || type.edge === "u64") return description.narrow(viewOf(Int32Array, bytes, count * 2));
   if (type.edge === "f64") return Float32Array.from(viewOf(Float64Array, bytes, count));
   if (type.dtype === "bool") return normalizedBools(bytes);
@@ -282,11 +282,14 @@ function viewOf<A>(array: ArrayType<A>, bytes: Uint8Array, length: number): A {
 const normalizedBools = (bytes: Uint8Array): Uint8Array =>
   bytes.some((byte) => byte > 1) ? bytes.map((byte) => (byte === 0 ? 0 : 1)) : bytes;
 
-function fromNibbles(bytes: Uint8Array, count: number, signed: boolean): TensorData {
-  const out = signed ? new Int8Array(count) : new Uint8Array(count);
+/** Several elements in a byte, the first in its lowest bits. */
+function unpacked(bytes: Uint8Array, count: number, { dtype, bits }: ElementType): TensorData {
+  const out = new DTYPES[dtype].array(count);
+  const [perByte, values] = [8 / bits, 2 ** bits];
+  const { hi = values } = integerLimits(dtype) ?? {};
   for (let i = 0; i < count; i += 1) {
-    const nibble = ((bytes[i >> 1] ?? 0) >> (4 * (i & 1))) & 15;
-    out[i] = signed && nibble > 7 ? nibble - 16 : nibble;
+    const value = ((bytes[Math.floor(i / perByte)] ?? 0) >> (bits * (i % perByte))) & (values - 1);
+    out[i] = value > hi ? value - values : value;
   }
   return out;
 }
@@ -294,15 +297,15 @@ function fromNibbles(bytes: Uint8Array, count: number, signed: boolean): TensorD
 function fromFields(proto: TensorProto, description: Description): TensorData {
   const { type, count, what, shape } = description;
   const values = proto[type.field];
-  const given = type.bits === 4 ? values.length * 2 : values.length;
-  if (given !== count && !(type.bits === 4 && given === count + 1)) {
+  // Of packed elements the field holds bytes.
+  if (values.length !== (isPacked(type.dtype) ? Math.ceil((count * type.bits) / 8) : count)) {
     malformed(`${what} of ${type.name}${formatShape(shape)} expects ${count} elements, has ${values.length}`);
   }
   if (type.field === "int64Data") return description.narrow(int64Words(proto.int64Data));
   if (type.edge === "u64") return description.narrow(int64Words(proto.uint64Data));
   if (type.field === "uint64Data")
     return Uint32Array.from(proto.uint64Data, (value) => (typeof value === "number" ? value : value.low));
-  if (type.bits === 4) return fromNibbles(Uint8Array.from(proto.int32Data), count, type.dtype === "i8");
+  if (isPacked(type.dtype)) return unpacked(Uint8Array.from(proto.int32Data), count, type);
   if (type.dtype === "bool") return Uint8Array.from(proto.int32Data, (value) => (value === 0 ? 0 : 1));
   const data = new DTYPES[type.dtype].array(count);
   data.set(proto[type.field as "floatData" | "int32Data" | "doubleData"]);

@@ -7,7 +7,7 @@
 
 import { createHash } from "node:crypto";
 import { fail, invariant } from "../diagnostics.js";
-import { type DType, DTYPES, type TensorData } from "./dtype.js";
+import { type DType, DTYPES, integerLimits, type TensorData } from "./dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor, type TensorType } from "./graph.js";
 import { NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
 
@@ -62,11 +62,8 @@ export function tensorOf(dtype: DType, shape: Shape, values: ArrayLike<number>):
 /** Where the first value is that a dtype of integers or truth values does not hold; floats round and hold everything. */
 export function firstUnheld(dtype: DType, values: ArrayLike<number>): number | undefined {
   if (isFloat(dtype)) return undefined;
-  const held = newData(dtype, 1);
-  const isHeld = (value: number): boolean => {
-    held[0] = value;
-    return held[0] === value && (dtype !== "bool" || value <= 1);
-  };
+  const { lo, hi } = integerLimits(dtype) ?? { lo: 0, hi: 1 };
+  const isHeld = (value: number): boolean => Number.isInteger(value) && value >= lo && value <= hi;
   const index = Array.from(values).findIndex((value) => !isHeld(value));
   return index < 0 ? undefined : index;
 }

@@ -9,16 +9,8 @@
 
 import { elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { aluUnary, roundEven } from "../functions.js";
-import {
-  broadcastStrides,
-  fromNumbers,
-  isFloat,
-  isInteger,
-  type Numbers,
-  newData,
-  newNumbers,
-  toNumbers,
-} from "../tensor.js";
+import { integerLimits, isPacked, type Limits } from "../dtype.js";
+import { broadcastStrides, fromNumbers, isFloat, isInteger, newData, newNumbers, toNumbers } from "../tensor.js";
 
 export type Unary = (x: number) => number;
 export type Binary = (a: number, b: number) => number;
@@ -180,15 +172,20 @@ export function cast(x: Tensor, type: TensorType): Tensor {
   const { dtype } = type;
   if (x.dtype === dtype) return x;
   if (dtype === "bool") return mapUnary((value) => (value === 0 ? 0 : 1), x, type);
-  if (isFloat(x.dtype) && isInteger(dtype)) return mapUnary(towardZero(newNumbers(dtype, 1)), x, type);
-  return mapUnary((value) => value, x, type);
+  const limits = integerLimits(dtype);
+  if (limits === undefined) return mapUnary((value) => value, x, type);
+  if (isFloat(x.dtype)) return mapUnary(towardZero(limits), x, type);
+  return mapUnary(isPacked(dtype) ? modulo(limits) : (value) => value, x, type);
 }
 
 /** Float to integer: toward zero, NaN to 0, and to the nearest limit out of range. */
-function towardZero(sample: Numbers): Unary {
-  const bits = sample.BYTES_PER_ELEMENT * 8;
-  sample[0] = -1;
-  const signed = (sample[0] as number) < 0;
-  const [least, most] = signed ? [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] : [0, 2 ** bits - 1];
-  return (value) => (Number.isNaN(value) ? 0 : Math.min(Math.max(Math.trunc(value), least), most));
-}
+const towardZero =
+  ({ lo, hi }: Limits): Unary =>
+  (value) =>
+    Number.isNaN(value) ? 0 : Math.min(Math.max(Math.trunc(value), lo), hi);
+
+/** Between integers: what the lowest bits say. The arrays of whole bytes do so by themselves. */
+const modulo = ({ lo, hi }: Limits): Unary => {
+  const count = hi - lo + 1;
+  return (value) => value - count * Math.floor((value - lo) / count);
+};

@@ -5,7 +5,7 @@
  */
 
 import { fail, invariant } from "../../diagnostics.js";
-import type { DType } from "../dtype.js";
+import { type DType, isPacked } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type TensorType } from "../graph.js";
 import { broadcastShapes, equalShapes, formatShape, formatType, isFloat, isInteger, isNarrowFloat } from "../tensor.js";
 import { booleanAttr, dtypeAttr, intsAttr, literalAttr, numberAttr, stringAttr } from "./attributes.js";
@@ -15,8 +15,14 @@ export type Infer = (types: readonly TensorType[], attrs: Attrs) => TensorType;
 export const DTYPE_CLASSES = {
   any: { doc: "any element type", accepts: (_: DType): boolean => true },
   float: { doc: "a float type", accepts: isFloat },
-  number: { doc: "a number type", accepts: (dtype: DType): boolean => dtype !== "bool" },
-  int: { doc: "an integer type", accepts: isInteger },
+  number: {
+    doc: "a number type of 8 bits or more",
+    accepts: (dtype: DType): boolean => dtype !== "bool" && !isPacked(dtype),
+  },
+  int: {
+    doc: "an integer type of 8 bits or more",
+    accepts: (dtype: DType): boolean => isInteger(dtype) && !isPacked(dtype),
+  },
   bool: { doc: "bool", accepts: (dtype: DType): boolean => dtype === "bool" },
   index: { doc: "i32", accepts: (dtype: DType): boolean => dtype === "i32" },
 } as const;
