@@ -8,8 +8,9 @@
 import { type DType, DTYPES } from "../ir/dtype.js";
 import type { NodeId } from "../ir/graph.js";
 import { stringAttr } from "../ir/ops/attributes.js";
-import { isFloat } from "../ir/tensor.js";
+import { isFloat, toNumbers } from "../ir/tensor.js";
 import { isHostView } from "./legal.js";
+import { smallValues } from "./literals.js";
 import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
@@ -71,10 +72,20 @@ function anyPower(g: Rewriter, a: NodeId, b: NodeId): NodeId {
 /** Toward zero. */
 const truncated = (g: Rewriter, x: NodeId): NodeId =>
   g.emit("mul", [g.emit("sign", [x]), g.emit("floor", [g.emit("abs", [x])])]);
-const isWhole = (g: Rewriter, x: NodeId): boolean => {
-  const { op, inputs } = g.node(x);
-  return op === "floor" || op === "round" || (op === "mul" && inputs.some((id) => g.node(id).op === "sign"));
-};
+/** Operations that give whole numbers of whole numbers; how many of them one after the other are looked through. */
+const KEEPS_WHOLE: readonly string[] = [
+  ...["add", "sub", "mul", "max", "min", "neg", "abs", "cast"],
+  ...["reshape", "transpose", "slice", "expand", "concat"],
+];
+const LOOKS_THROUGH = 6;
+function isWhole(g: Rewriter, x: NodeId, depth = LOOKS_THROUGH): boolean {
+  const { op, inputs, type } = g.node(x);
+  if (!isFloat(type.dtype) || op === "floor" || op === "round" || op === "sign") return true;
+  const literal = g.literal(x);
+  const values = literal === undefined ? undefined : smallValues(literal);
+  if (values !== undefined) return toNumbers(values).every(Number.isInteger);
+  return depth > 0 && KEEPS_WHOLE.includes(op) && inputs.every((id) => isWhole(g, id, depth - 1));
+}
 
 function convert(g: Rewriter, x: NodeId, node: Candidate): NodeId | undefined {
   const [from, to]: readonly [DType, DType] = [g.type(x).dtype, node.type.dtype];

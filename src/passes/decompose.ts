@@ -10,6 +10,7 @@ import { ATTENTION_RULES } from "./decompose-attention.js";
 import { CONV_RULES } from "./decompose-conv.js";
 import { GATHER_RULES } from "./decompose-gather.js";
 import { INDEX_RULES } from "./decompose-index.js";
+import { INTEGER_RULES } from "./decompose-integers.js";
 import { MATH_RULES } from "./decompose-math.js";
 import { REDUCE_RULES } from "./decompose-reduce.js";
 import type { Pass } from "./pass.js";
@@ -22,6 +23,7 @@ export const DECOMPOSE_RULES: readonly Rule[] = [
   ...CONV_RULES,
   ...GATHER_RULES,
   ...INDEX_RULES,
+  ...INTEGER_RULES,
 ];
 
 export const decompose: Pass = {

@@ -112,10 +112,31 @@ export const fuse = (
   for (;;) {
     const fusions = fuseOnce(graph, forced);
     const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
-    if (cut.length === 0) return assignMains(graph, fusions);
+    if (cut.length === 0) {
+      const assigned = assignMains(graph, fusions);
+      const narrowed = [...assigned.values()].flatMap((fusion) => narrowedProducts(graph, fusion));
+      if (narrowed.length === 0) return assigned;
+      cut.push(...narrowed);
+    }
     for (const id of cut) forced.add(id);
   }
 };
+
+/** The matmul whose fp32 result a node takes: it must come from the MXM, since what is stored of a matmul is fp16. */
+const wideProduct = (graph: Graph, id: NodeId): NodeId | undefined => {
+  const [input] = nodeAt(graph, id).inputs;
+  const widening = input === undefined ? undefined : nodeAt(graph, input);
+  if (widening?.op !== "cast" || widening.type.dtype !== "f32") return undefined;
+  const source = strip(graph, widening.id);
+  return source.op === "matmul" ? source.id : undefined;
+};
+
+/** Nodes of a chain that take a product in fp32 which does not come from the MXM: they need a chain of their own. */
+const narrowedProducts = (graph: Graph, { root, nodes, main }: Fusion): NodeId[] =>
+  nodes.filter((id) => {
+    const product = id === root ? undefined : wideProduct(graph, id);
+    return product !== undefined && product !== main;
+  });
 
 /**
  * Nodes that cost so little that every chain that needs them computes them anew: that saves a store, a read and their

@@ -89,8 +89,8 @@ export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
     return isFloat(node.type.dtype) || (b !== undefined && isLaneMap(literalOf(b)))
       ? undefined
       : {
-          reason: `the MXM multiplies fp16 numbers, got ${a === undefined ? "nothing" : formatType(a.type)}`,
-          hint: "cast both operands to float32 before the product, where its sums stay within what fp32 holds exactly",
+          reason: `products of integers are exact of operands within 2,048, got ${a === undefined ? "nothing" : formatType(a.type)}`,
+          hint: "make the operands of 8-bit integers, or cast both to float32 where products need not be exact",
         };
   },
   reduce_sum: lastAxisKept,

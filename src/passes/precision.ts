@@ -8,7 +8,7 @@
  */
 
 import { fail } from "../diagnostics.js";
-import type { DType, TensorData } from "../ir/dtype.js";
+import { type DType, integerLimits, type Limits, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
 import { narrowFloats } from "../ir/numerics.js";
 import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../ir/tensor.js";
@@ -16,7 +16,7 @@ import { consumersOf } from "./fuse.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral, numberLiteral, onlyMoves } from "./literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
 import type { Pass } from "./pass.js";
-import { type Range, rangesOf } from "./ranges.js";
+import { bounded, type Range, rangesOf } from "./ranges.js";
 import { Rewriter } from "./rewriter.js";
 import { isElementwise } from "./rules-arithmetic.js";
 
@@ -30,12 +30,16 @@ const SMALL = 4096;
 
 /* ---------- which values are wide ---------- */
 
+const UNBOUNDED: Range = bounded(Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY);
+
 /** A graph before its types are chosen. */
 interface Context {
   readonly graph: Graph;
   readonly ranges: readonly Range[];
   /** Nodes among whose values are numbers beyond fp16. */
   readonly beyond: readonly boolean[];
+  /** Nodes whose numbers become integers, and what decides which. */
+  readonly whole: ReadonlySet<NodeId>;
   readonly consumers: readonly (readonly NodeId[])[];
 }
 
@@ -77,6 +81,35 @@ const isConstant = (graph: Graph, id: NodeId): boolean => graph.nodes[id]?.op ==
 const COMPARISONS: readonly string[] = ["eq", "lt", "le"];
 const ROUNDINGS: readonly string[] = ["floor", "round"];
 
+/** What a number is on its way to an integer: whole already, about to be rounded, or an operand of what is. */
+type Stage = "whole" | "rounded" | "operand";
+
+/**
+ * Numbers that become integers: back from casts to the roundings, the quotients that they round, and the operands of these. Of
+ * figures of a whole tensor, such as scales, also what they are made of.
+ */
+const wholeNodes = (graph: Graph): ReadonlySet<NodeId> => {
+  const found = new Set<NodeId>();
+  const visit = (id: NodeId, stage: Stage): void => {
+    const node = graph.nodes[id];
+    if (node === undefined || !isFloat(node.type.dtype) || node.op === "constant" || found.has(id)) return;
+    found.add(id);
+    const next = nextStage(node, stage);
+    if (next !== undefined) for (const input of node.inputs) visit(input, next);
+  };
+  for (const { op, type, inputs } of graph.nodes)
+    if (op === "cast" && !isFloat(type.dtype) && type.dtype !== "bool") visit(inputs[0] ?? 0, "whole");
+  return found;
+};
+
+const nextStage = ({ op, type }: Node, stage: Stage): Stage | undefined => {
+  if (VIEWS.includes(op) || op === "concat" || op === "cast") return stage;
+  if (stage === "whole") return ROUNDINGS.includes(op) ? "rounded" : isElementwise(op) ? "whole" : undefined;
+  if (op === "reduce_max") return "operand";
+  const isFigure = elementCount(type.shape) === 1;
+  return isElementwise(op) && (stage === "rounded" || isFigure) ? "operand" : undefined;
+};
+
 export const WIDE: readonly WideRow[] = [
   {
     name: "square",
@@ -109,11 +142,33 @@ export const WIDE: readonly WideRow[] = [
       ),
   },
   {
+    name: "scaled",
+    doc: "integers times scales, as of quantization, whose bounds are known and beyond fp16",
+    holds: ({ graph, ranges }, node) => {
+      const most = magnitude(ranges[node.id] ?? UNBOUNDED);
+      return most > LARGEST_F16 && Number.isFinite(most) && isOfIntegers(graph, node);
+    },
+  },
+  {
+    name: "whole",
+    doc: "numbers that become integers, with the scales and operands that decide which",
+    holds: ({ whole }, { id }) => whole.has(id),
+  },
+  {
     name: "input",
     doc: "inputs that take part in sums and differences, where rounding may cancel what matters",
     holds: (c, node) => node.op === "input" && node.type.dtype !== "f16" && readAsNumbers(c, node),
   },
 ];
+
+/** Whether a value is made of integers and constants alone, by operations that leave a great number great. */
+const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
+  inputs.length > 0 &&
+  inputs.every((id) => {
+    const from = graph.nodes[id];
+    if (from === undefined || from.op === "constant") return true;
+    return op === "cast" && !isFloat(from.type.dtype) ? true : KEEPS_GREAT.includes(op) && isOfIntegers(graph, from);
+  });
 
 /** A constant that is stored, and no immediate. */
 const isVector = (graph: Graph, id: NodeId): boolean =>
@@ -175,7 +230,7 @@ export const wideReasons = (
   const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
   const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" ? [id] : [])));
   const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
-  const context: Context = { graph, ranges, beyond, consumers: consumersOf(graph) };
+  const context: Context = { graph, ranges, beyond, whole: wholeNodes(graph), consumers: consumersOf(graph) };
   const reasons: (string | undefined)[] = [];
   for (const node of graph.nodes) {
     if (!isFloat(node.type.dtype) || node.op === "constant" || held.has(node.id)) continue;
@@ -261,13 +316,9 @@ function indexNodes(graph: Graph): Uint8Array {
   return marked;
 }
 
-/** Least and greatest value, and the number of values, of integers that are narrower than i32. */
-const NARROW: Readonly<Partial<Record<DType, { readonly lo: number; readonly hi: number }>>> = {
-  i8: { lo: -128, hi: 127 },
-  u8: { lo: 0, hi: 255 },
-  i16: { lo: -32768, hi: 32767 },
-  u16: { lo: 0, hi: 65535 },
-};
+/** Limits of integers that are narrower than i32. */
+const narrowLimits = (dtype: DType): Limits | undefined =>
+  dtype === "i32" || dtype === "u32" ? undefined : integerLimits(dtype);
 /** Integer operations whose results may leave the range of their type. */
 const WRAPPING: readonly string[] = [
   "add",
@@ -397,7 +448,7 @@ class Narrowing {
       return dtype === "i32" ? this.wrapped(made, node.type.dtype, this.graph.nodes[x]?.type.dtype) : made;
     }
     // Floats become whole numbers before they are cast (decompose-math), and are held within narrow types.
-    const limits = NARROW[node.type.dtype];
+    const limits = narrowLimits(node.type.dtype);
     const value = this.as(x, "f32");
     const held =
       limits === undefined
@@ -409,8 +460,8 @@ class Narrowing {
   /** Integers as a narrower type holds them: modulo the number of its values. */
   private wrapped(x: NodeId, dtype: DType, from: DType = "i32"): NodeId {
     const { g } = this;
-    const limits = NARROW[dtype];
-    const fits = NARROW[from];
+    const limits = narrowLimits(dtype);
+    const fits = narrowLimits(from);
     if (limits === undefined || (fits !== undefined && fits.lo >= limits.lo && fits.hi <= limits.hi)) return x;
     const count = g.number(limits.hi - limits.lo + 1, "i32");
     if (limits.lo === 0) return g.emit("mod", [x, count]);

@@ -6,6 +6,7 @@
  * wrong in silence. Large constants are not read: their values are finite and unknown.
  */
 
+import { integerLimits } from "../ir/dtype.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../ir/graph.js";
 import type { AluFunction } from "../ir/isa.js";
 import { isLiteral, numberAttr } from "../ir/ops/attributes.js";
@@ -46,6 +47,13 @@ const beyond = (lo: number, hi: number, ...from: readonly Range[]): Range => {
   const range = with_(lo, hi, ...from);
   const overflows = (Number.isFinite(lo) && lo < -LARGEST) || (Number.isFinite(hi) && hi > LARGEST);
   return overflows ? { ...range, mayBeInfinite: true } : range;
+};
+
+/** All values of the node's type; the widest integers, which stand for those of 64 bits as well, are not known to be less. */
+const typeRange = ({ type }: Pick<Node, "type">): Range => {
+  const limits = integerLimits(type.dtype);
+  if (limits === undefined) return ANYTHING;
+  return type.dtype === "i32" || type.dtype === "u32" ? UNKNOWN : bounded(limits.lo, limits.hi);
 };
 
 type Transfer = (node: Node, inputs: readonly Range[]) => Range;
@@ -128,7 +136,12 @@ const TRANSFERS: Readonly<Record<string, Transfer>> = {
   select: (_, [, a = ANYTHING, b = ANYTHING]) => union(a, b),
   concat: (_, inputs) => inputs.reduce(union),
   one_hot: () => bounded(0, 1),
-  cast: (node, [x = ANYTHING]) => (isFloat(node.type.dtype) ? x : { ...x, mayBeInfinite: false, mayBeNan: false }),
+  // Integers hold what fits; what does not saturates or wraps, but stays within the limits of the type.
+  cast: (node, [x = ANYTHING]) => {
+    if (isFloat(node.type.dtype)) return x;
+    const all = typeRange(node);
+    return isSpecial(x) || x.lo < all.lo || x.hi > all.hi ? all : monotone(x, Math.trunc);
+  },
   pad: (node, [x = ANYTHING]) => union(x, bounded(numberAttr(node.attrs, "value"), numberAttr(node.attrs, "value"))),
 };
 
@@ -153,7 +166,7 @@ const ofNode = (node: Node, inputs: readonly Range[], elements: number): Range =
   const { dtype } = node.type;
   if (node.op === "constant") return ofConstant(node);
   if (dtype === "bool") return bounded(0, 1);
-  if (!isFloat(dtype) && node.op === "input") return UNKNOWN;
+  if (!isFloat(dtype) && node.op === "input") return typeRange(node);
   const transfer = TRANSFERS[node.op];
   if (transfer !== undefined) return transfer(node, inputs);
   if (FINITE.includes(node.op)) return UNKNOWN;
@@ -204,6 +217,21 @@ export const rangesOf = (graph: Graph): readonly Range[] => {
             Math.max(1, elementCount(node.type.shape)),
         );
   return ranges;
+};
+
+/** The range of an integer node, from the integers that it is made of alone: the same while a graph is being made. */
+export const integerRange = (source: { node(id: NodeId): Node }, id: NodeId): Range => {
+  const node = source.node(id);
+  if (isFloat(node.type.dtype)) return ANYTHING;
+  const isKnown = node.op === "constant" || node.op === "input" || TRANSFERS[node.op] !== undefined;
+  if (!isKnown) return typeRange(node);
+  const range = ofNode(
+    node,
+    node.inputs.map((input) => integerRange(source, input)),
+    1,
+  );
+  const all = typeRange(node);
+  return range.lo >= all.lo && range.hi <= all.hi ? range : all;
 };
 
 /* ---------- functions of an ALU ---------- */

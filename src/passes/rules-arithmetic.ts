@@ -8,7 +8,8 @@
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount, type NodeId, type Shape } from "../ir/graph.js";
 import { opRow } from "../ir/ops.js";
-import { broadcastShapes, equalShapes, isFloat } from "../ir/tensor.js";
+import { broadcastShapes, equalShapes, isFloat, toNumbers } from "../ir/tensor.js";
+import { smallValues } from "./literals.js";
 import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 
 export const operandOf = (node: { readonly inputs: readonly NodeId[] }, index: number): NodeId =>
@@ -204,13 +205,20 @@ const subtractConstant: Rule = {
       : undefined,
 };
 
+/** Whether 1 / x is exact: a power of two whose inverse is a normal number. */
+const isPowerOfTwo = (x: number): boolean =>
+  Number.isInteger(Math.log2(Math.abs(x))) && Math.abs(Math.log2(Math.abs(x))) <= 14;
+
+/** Quotients that are rounded to whole numbers, as of quantization, must be those of the model to the last bit. */
 const divideConstant: Rule = {
   name: "divide-constant",
-  law: "x / c == x * (1 / c) for floats",
+  law: "x / c == x * (1 / c) for floats, where 1 / c is exact",
   ops: ["div"],
   rewrite: (g, node) => {
     const c = operandOf(node, 1);
-    if (!isFloat(node.type.dtype) || !isConstant(g, c)) return undefined;
+    const literal = isFloat(node.type.dtype) ? g.literal(c) : undefined;
+    const values = literal === undefined ? undefined : smallValues(literal);
+    if (values === undefined || !toNumbers(values).every(isPowerOfTwo)) return undefined;
     const one = g.number(1, node.type.dtype);
     return g.emit("mul", [operandOf(node, 0), g.emit("div", [one, c])]);
   },
