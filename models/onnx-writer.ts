@@ -18,14 +18,20 @@ export const ELEMENT_TYPES = {
   float32: { code: 1, bytes: 4 },
   uint8: { code: 2, bytes: 1 },
   int8: { code: 3, bytes: 1 },
+  uint16: { code: 4, bytes: 2 },
+  int16: { code: 5, bytes: 2 },
   int32: { code: 6, bytes: 4 },
   int64: { code: 7, bytes: 8 },
   bool: { code: 9, bytes: 1 },
+  float16: { code: 10, bytes: 2 },
   uint32: { code: 12, bytes: 4 },
+  // Two to a byte, the first in the lower half.
+  uint4: { code: 21, bytes: 0.5 },
+  int4: { code: 22, bytes: 0.5 },
 } as const satisfies Record<string, { readonly code: number; readonly bytes: number }>;
 export type ElementType = keyof typeof ELEMENT_TYPES;
 
-/** A weight or a constant: `chunks` yields exactly product(dims) * width bytes, little-endian, and may be called again. */
+/** A weight or a constant: `chunks` yields exactly product(dims) * width bytes (rounded up), little-endian, and may be called again. */
 export interface Initializer {
   readonly name: string;
   readonly type: ElementType;
@@ -43,6 +49,8 @@ export type AttributeValue =
 
 export interface OnnxNode {
   readonly op: string;
+  /** Empty (the default) is ONNX itself; of others version 1 is meant. */
+  readonly domain?: string;
   readonly name: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
@@ -136,6 +144,8 @@ export function* encodeModel(model: OnnxModel, externalFile?: string): Generator
   const tail = new protobuf.Writer();
   tail.uint32(tag(8, 2)).fork();
   tail.uint32(tag(1, 2)).string("").uint32(tag(2, 0)).int64(model.opset).ldelim();
+  for (const domain of new Set(model.nodes.flatMap((node) => node.domain ?? [])))
+    tail.uint32(tag(8, 2)).fork().uint32(tag(1, 2)).string(domain).uint32(tag(2, 0)).int64(1).ldelim();
   yield tail.finish();
 }
 
@@ -149,7 +159,7 @@ function* externalChunks(model: OnnxModel): Generator<Uint8Array> {
 }
 
 export const byteLength = (value: Pick<Initializer, "type" | "dims">): number =>
-  value.dims.reduce((product, extent) => product * extent, ELEMENT_TYPES[value.type].bytes);
+  Math.ceil(value.dims.reduce((product, extent) => product * extent, ELEMENT_TYPES[value.type].bytes));
 
 const alignUp = (length: number): number => Math.ceil(length / 4096) * 4096;
 
@@ -195,6 +205,7 @@ function writeNode(writer: protobuf.Writer, node: OnnxNode): void {
     writeAttribute(writer, name, value);
     writer.ldelim();
   }
+  if (node.domain !== undefined) writer.uint32(tag(7, 2)).string(node.domain);
 }
 
 function writeAttribute(writer: protobuf.Writer, name: string, value: AttributeValue): void {

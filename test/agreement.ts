@@ -20,7 +20,8 @@ import { bytesSource } from "../src/frontend/source.js";
 import type { DType } from "../src/ir/dtype.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
-import { isFloat, tensorOf } from "../src/ir/tensor.js";
+import { narrowFloat } from "../src/ir/numerics.js";
+import { isFloat, makeTensor, tensorOf } from "../src/ir/tensor.js";
 import { loadImage } from "../src/runtime/run.js";
 import { distance } from "./compiled.js";
 
@@ -36,6 +37,7 @@ export interface NodeCase {
   readonly op: string;
   /** In place of the one node: from the operands `x0`, `x1`, .. to the results `y0`, `y1`, .. */
   readonly nodes?: readonly OnnxNode[];
+  readonly domain?: string;
   readonly opset?: number;
   readonly attributes?: Readonly<Record<string, AttributeValue>>;
   /** Undefined where an optional operand is left out. */
@@ -48,23 +50,38 @@ const ARRAYS = {
   float32: Float32Array,
   uint8: Uint8Array,
   int8: Int8Array,
+  uint16: Uint16Array,
+  int16: Int16Array,
   int32: Int32Array,
   int64: BigInt64Array,
   bool: Uint8Array,
+  float16: Uint16Array,
   uint32: Uint32Array,
+  uint4: Uint8Array,
+  int4: Int8Array,
 } as const;
 const DTYPE: Readonly<Record<ElementType, DType>> = {
   float32: "f32",
   uint8: "u8",
   int8: "i8",
+  uint16: "u16",
+  int16: "i16",
   int32: "i32",
   int64: "i32",
   bool: "bool",
+  float16: "f16",
   uint32: "u32",
+  uint4: "u4",
+  int4: "i4",
 };
 
-const arrayOf = ({ type, values }: Operand) =>
-  type === "int64" ? BigInt64Array.from(values, BigInt) : ARRAYS[type].from(values);
+const arrayOf = ({ type, values }: Operand) => {
+  if (type === "int64") return BigInt64Array.from(values, BigInt);
+  if (type === "float16") return Uint16Array.from(values, (value) => narrowFloat("f16", value));
+  if (type !== "uint4" && type !== "int4") return ARRAYS[type].from(values);
+  const nibble = (index: number): number => (values[index] ?? 0) & 15;
+  return Uint8Array.from({ length: Math.ceil(values.length / 2) }, (_, i) => nibble(2 * i) | (nibble(2 * i + 1) << 4));
+};
 const bytesOf = (operand: Operand): Uint8Array => new Uint8Array(arrayOf(operand).buffer);
 
 export const float = (dims: readonly number[], values: readonly number[]): Operand => ({
@@ -106,6 +123,7 @@ export function modelOf(given: NodeCase, shapes: readonly (readonly number[])[] 
     nodes: given.nodes ?? [
       {
         op: given.op,
+        ...(given.domain === undefined ? {} : { domain: given.domain }),
         name: "node",
         inputs: given.operands.map((operand, i) => (operand === undefined ? "" : `x${i}`)),
         outputs: results.map((_, i) => `y${i}`),
@@ -160,6 +178,7 @@ async function runtimeResults(model: OnnxModel, given: NodeCase): Promise<Tensor
   return model.outputs.map(({ name, type }) => {
     const result = results[name];
     const data = result?.data ?? [];
+    if (type === "float16") return makeTensor("f16", result?.dims ?? [], Uint16Array.from(data as ArrayLike<number>));
     return tensorOf(DTYPE[type], result?.dims ?? [], Array.from(data as ArrayLike<number | bigint>, Number));
   });
 }

@@ -4,7 +4,6 @@
  */
 
 import { invariant } from "../../diagnostics.js";
-import { DTYPES } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import { isFloat, isInteger } from "../../ir/tensor.js";
 import {
@@ -290,41 +289,6 @@ function prelu(c: RuleContext): NodeId {
   return kinked(c, x, mul(c, x, slope));
 }
 
-/** x * scale, rounded and held in the range of the result. */
-function quantizeLinear(c: RuleContext): NodeId {
-  const x = operand(c, 0);
-  const zero = optional(c, 2);
-  const dtype = zero === undefined ? elementType(int(c, "output_dtype", 2), c.label).dtype : dtypeOf(c, zero);
-  if (!isInteger(dtype)) unsupported(c, `expected integers as the result, got ${dtype}`);
-  const { bytes } = DTYPES[dtype];
-  const signed = dtype.startsWith("i");
-  const [least, most] = signed ? [-(2 ** (8 * bytes - 1)), 2 ** (8 * bytes - 1) - 1] : [0, 2 ** (8 * bytes) - 1];
-  const steps = op(c, "round", [op(c, "div", [x, perAxis(c, x, operand(c, 1))])]);
-  const shifted = zero === undefined ? steps : add(c, steps, perAxis(c, x, cast(c, zero, dtypeOf(c, x))));
-  return cast(c, min(c, max(c, shifted, least), most), dtype);
-}
-
-function dequantizeLinear(c: RuleContext): NodeId {
-  const [x, factor] = [operand(c, 0), operand(c, 1)];
-  const dtype = dtypeOf(c, factor);
-  const zero = optional(c, 2);
-  const value = cast(c, x, dtype);
-  const centered = zero === undefined ? value : sub(c, value, perAxis(c, x, cast(c, zero, dtype)));
-  return mul(c, centered, perAxis(c, x, factor));
-}
-
-/** A scale of one element or of one axis, in a shape that broadcasts to x. */
-function perAxis(c: RuleContext, x: NodeId, parameter: NodeId): NodeId {
-  const [extents, own] = [shapeOf(c, x), shapeOf(c, parameter)];
-  if (int(c, "block_size", 0) !== 0) unsupported(c, "blocks of scales are not supported");
-  if (own.length === 0) return parameter;
-  if (own.length === 1 && own[0] === 1) return op(c, "reshape", [parameter], { shape: [] });
-  const axis = int(c, "axis", 1);
-  const wrapped = axis < 0 ? axis + extents.length : axis;
-  if (own.length !== 1) reject(c, "LPU1012", `expected a scale of one axis, got ${own.length} axes`);
-  return op(c, "reshape", [parameter], { shape: extents.map((_, i) => (i === wrapped ? (own[0] ?? 1) : 1)) });
-}
-
 const rows = (
   table: Readonly<Record<string, unknown>>,
   build: (name: string) => Rule["build"],
@@ -417,16 +381,6 @@ export const ELEMENTWISE: readonly Rule[] = [
     build: dropout,
   },
   { op: "PRelu", doc: "A slope for negative elements.", build: prelu },
-  {
-    op: "QuantizeLinear",
-    doc: "Division by the scale, rounding, and the limits of the integer type.",
-    build: quantizeLinear,
-  },
-  {
-    op: "DequantizeLinear",
-    doc: "The difference from the zero point times the scale; on constants it folds.",
-    build: dequantizeLinear,
-  },
   { op: "ConstantOfShape", doc: "A constant of the given shape.", build: constantOfShape },
 ];
 

@@ -1,11 +1,10 @@
 /**
- * Import rules of products: MatMul, Gemm and Einsum, and their integer forms, all as the operation matmul.
+ * Import rules of products: MatMul, Gemm and Einsum, all as the operation matmul.
  */
 
 import type { NodeId } from "../../ir/graph.js";
 import {
   add,
-  cast,
   extent,
   flag,
   float,
@@ -22,7 +21,6 @@ import {
   scale,
   shapeOf,
   sliceAxis,
-  sub,
   swapLast,
   text,
   transpose,
@@ -52,19 +50,6 @@ function gemm(c: RuleContext): NodeId {
   const bias = optional(c, 2);
   const beta = float(c, "beta", 1);
   return bias === undefined || beta === 0 ? product : add(c, product, scale(c, bias, beta));
-}
-
-/** int32 products of 8-bit integers, less their zero points. */
-function matmulInteger(c: RuleContext): NodeId {
-  const centered = (index: number, axis: "row" | "column"): NodeId => {
-    const x = cast(c, operand(c, index), "i32");
-    const zero = optional(c, index + 2);
-    if (zero === undefined) return x;
-    const point = cast(c, zero, "i32");
-    const [size = 1] = shapeOf(c, point);
-    return sub(c, x, rankOf(c, point) === 1 && axis === "row" && size > 1 ? reshape(c, point, [size, 1]) : point);
-  };
-  return matmul(c, centered(0, "row"), centered(1, "column"));
 }
 
 /** An operand of an einsum: each axis has a letter. */
@@ -203,7 +188,6 @@ export const MATMUL: readonly Rule[] = [
     build: (c) => matmul(c, operand(c, 0), operand(c, 1)),
   },
   { op: "Gemm", doc: "A matmul, a factor and an addition.", build: gemm },
-  { op: "MatMulInteger", doc: "A matmul in int32, less the zero points.", build: matmulInteger },
   { op: "Einsum", doc: "Transposes, sums and one matmul for each further operand.", build: einsum },
   {
     op: "FusedMatMul",

@@ -5,6 +5,7 @@
  * trailing axes is a composite of the tensor IR; the other forms are means and differences.
  */
 
+import { integerLimits } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import {
   add,
@@ -87,10 +88,9 @@ function windowOf(c: RuleContext, x: NodeId, kernel: readonly number[]): Window 
   };
 }
 
-function conv(c: RuleContext): NodeId {
-  const [x, w] = [operand(c, 0), operand(c, 1)];
+/** A convolution of x [N,C,...] with w [M,C/group,...] by the node's attributes. */
+export function convolution(c: RuleContext, x: NodeId, w: NodeId, bias: NodeId | undefined): NodeId {
   const { strides, dilations, before, after } = windowOf(c, x, shapeOf(c, w).slice(2));
-  const bias = optional(c, 2);
   return op(c, "conv", bias === undefined ? [x, w] : [x, w, bias], {
     strides,
     pads: [...before, ...after],
@@ -153,12 +153,11 @@ function pooled(
 function maxPool(c: RuleContext): NodeId {
   const x = operand(c, 0);
   if (wants(c, 1)) unsupported(c, "indices of maxima are not supported as a result");
-  const least = { u8: 0, i8: -128 }[dtypeOf(c, x) as string] ?? Number.NEGATIVE_INFINITY;
+  const least = integerLimits(dtypeOf(c, x))?.lo ?? Number.NEGATIVE_INFINITY;
   return pooled(c, x, windowOf(c, x, ints(c, "kernel_shape")), "max", least).id;
 }
 
-function averagePool(c: RuleContext): NodeId {
-  const x = operand(c, 0);
+export function averagePool(c: RuleContext, x: NodeId): NodeId {
   const window = windowOf(c, x, ints(c, "kernel_shape"));
   const { id, places } = pooled(c, x, window, "add", 0);
   const include = flag(c, "count_include_pad");
@@ -317,13 +316,13 @@ export const NN: readonly Rule[] = [
     op: "Conv",
     doc: "The operation conv.",
     ignores: { kernel_shape: "the shape of the weights says it" },
-    build: conv,
+    build: (c) => convolution(c, operand(c, 0), operand(c, 1), optional(c, 2)),
   },
   { op: "MaxPool", doc: "The maximum of one strided slice for each place of the window.", build: maxPool },
   {
     op: "AveragePool",
     doc: "The sum of one strided slice for each place of the window, times constants.",
-    build: averagePool,
+    build: (c) => averagePool(c, operand(c, 0)),
   },
   { op: "GlobalAveragePool", doc: "A mean over the spatial axes.", build: (c) => globalPool(c, "mean") },
   { op: "GlobalMaxPool", doc: "A maximum over the spatial axes.", build: (c) => globalPool(c, "max") },

@@ -85,10 +85,17 @@ function reduction(c: RuleContext, apply: Reduce): NodeId {
 }
 
 /** Before version 13 all axes from `axis` on count as one. */
-function softmax(c: RuleContext, operation: "softmax" | "log_softmax"): NodeId {
-  const x = operand(c, 0);
+const softmax = (c: RuleContext, operation: "softmax" | "log_softmax"): NodeId =>
+  softmaxFrom(c, operand(c, 0), c.opset >= 13, operation);
+
+/** Along the axis, or (before version 13) over all axes from it on. */
+export function softmaxFrom(
+  c: RuleContext,
+  x: NodeId,
+  modern: boolean,
+  operation: "softmax" | "log_softmax" = "softmax",
+): NodeId {
   const shape = shapeOf(c, x);
-  const modern = c.opset >= 13;
   const axis = axisIn(c, int(c, "axis", modern ? -1 : 1), Math.max(1, shape.length));
   if (shape.length === 0) return reshape(c, op(c, operation, [reshape(c, x, [1])], { axis: 0 }), []);
   if (modern || axis === shape.length - 1) return op(c, operation, [x], { axis });

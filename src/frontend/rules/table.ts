@@ -10,6 +10,7 @@ import { LOSS } from "./loss.js";
 import { MATMUL } from "./matmul.js";
 import { MICROSOFT } from "./microsoft.js";
 import { NN } from "./nn.js";
+import { QUANTIZE } from "./quantize.js";
 import { REDUCE } from "./reduce.js";
 import { RESIZE } from "./resize.js";
 import { SCATTER } from "./scatter.js";
@@ -29,6 +30,7 @@ export const RULES: readonly Rule[] = [
   ...LOSS,
   ...ATTENTION,
   ...MICROSOFT,
+  ...QUANTIZE,
 ];
 
 const byOperator = new Map<string, Rule[]>();

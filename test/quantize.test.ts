@@ -1,0 +1,363 @@
+/** Quantization against ONNX Runtime: every form of the conversions, products of integers, layers, and weights of few bits. */
+
+import { describe, expect, test } from "@jest/globals";
+import type { AttributeValue, ElementType } from "../models/onnx-writer.js";
+import { CompileError } from "../src/diagnostics.js";
+import { evaluate } from "../src/ir/evaluate.js";
+import { elementCount } from "../src/ir/graph.js";
+import { tensorOf } from "../src/ir/tensor.js";
+import {
+  constant,
+  expectAgreement,
+  float,
+  importNode,
+  type NodeCase,
+  type Operand,
+  varied,
+  whole,
+} from "./agreement.js";
+
+type Attributes = Readonly<Record<string, AttributeValue>>;
+const MICROSOFT = "com.microsoft";
+
+/** Integers from `lo` to `hi` in no order. */
+const integers = (type: ElementType, lo: number, hi: number, ...dims: readonly number[]): Operand =>
+  whole(
+    dims,
+    Array.from({ length: elementCount(dims) }, (_, i) => lo + ((i * 7919 + 13) % (hi - lo + 1))),
+    type,
+  );
+const one = (type: ElementType, value: number): Operand => constant(whole([], [value], type));
+const scale = (...values: readonly number[]): Operand =>
+  constant(float(values.length === 1 ? [] : [values.length], values));
+
+/** Least and greatest value. */
+const RANGES: Readonly<Partial<Record<ElementType, readonly [number, number]>>> = {
+  int8: [-128, 127],
+  uint8: [0, 255],
+  int16: [-32768, 32767],
+  uint16: [0, 65535],
+};
+
+describe.each(Object.entries(RANGES))("%s", (name, [lo, hi]) => {
+  const type = name as ElementType;
+  const point = Math.round(lo + (hi - lo) / 3);
+  test.each([undefined, MICROSOFT])("conversions of a tensor and along axes (%s)", async (domain) => {
+    const at = domain === undefined ? {} : { domain };
+    const x = integers(type, lo, hi, 3, 4);
+    await expectAgreement({ ...at, op: "DequantizeLinear", opset: 21, operands: [x, scale(0.02), one(type, point)] });
+    await expectAgreement({
+      ...at,
+      op: "DequantizeLinear",
+      opset: 21,
+      attributes: { axis: 0 },
+      operands: [x, scale(0.02, 0.5, 3), constant(integers(type, lo, hi, 3))],
+    });
+    // Beyond the limits at both ends, and ties.
+    const numbers = float([2, 4], [0.25, -0.25, 0.75, 1e6, -1e6, 2.25, 100.1, -33.7]);
+    for (const factor of [0.5, 0.1])
+      await expectAgreement({
+        ...at,
+        op: "QuantizeLinear",
+        opset: 21,
+        results: [type],
+        operands: [numbers, scale(factor), one(type, point)],
+      });
+    await expectAgreement({
+      ...at,
+      op: "QuantizeLinear",
+      opset: 21,
+      attributes: { axis: 0 },
+      results: [type],
+      operands: [numbers, scale(0.3, 0.007), constant(integers(type, lo, hi, 2))],
+    });
+  });
+  test("conversions in blocks", async () => {
+    const scales = constant(float([2, 3], [0.1, 0.2, 0.3, 1, 2, 3]));
+    const zeros = constant(integers(type, lo, hi, 2, 3));
+    const attributes = { axis: 1, block_size: 2 };
+    const operands = [scales, zeros];
+    await expectAgreement({
+      op: "DequantizeLinear",
+      opset: 21,
+      attributes,
+      operands: [integers(type, lo, hi, 2, 6), ...operands],
+    });
+    await expectAgreement({
+      op: "QuantizeLinear",
+      opset: 21,
+      attributes,
+      results: [type],
+      operands: [varied(2, 6), ...operands],
+    });
+  });
+});
+
+test("constants of 4 bits, and int32 without a zero point", async () => {
+  for (const [type, lo, hi] of [
+    ["int4", -8, 7],
+    ["uint4", 0, 15],
+  ] as const)
+    await expectAgreement({
+      op: "DequantizeLinear",
+      opset: 21,
+      attributes: { axis: 0, block_size: 3 },
+      operands: [
+        constant(integers(type, lo, hi, 6, 5)),
+        constant(varied(2, 5)),
+        constant(integers(type, lo, hi, 2, 5)),
+      ],
+    });
+  await expectAgreement({ op: "DequantizeLinear", operands: [integers("int32", -1e6, 1e6, 9), scale(1e-4)] });
+});
+
+test("a result of 4 bits saturates at their limits", () => {
+  const numbers = [-100, -8.5, -3.5, -2.5, 0, 6.5, 7.5, 100];
+  const results = (type: ElementType, point: number): number[] => {
+    const graph = importNode({
+      op: "QuantizeLinear",
+      opset: 21,
+      operands: [float([8], numbers), scale(1), one(type, point)],
+      results: [type],
+    });
+    return Array.from(evaluate(graph, { x0: tensorOf("f32", [8], numbers) })[0]?.data ?? []);
+  };
+  expect(results("int4", 1)).toEqual([-8, -7, -3, -1, 1, 7, 7, 7]);
+  expect(results("uint4", 3)).toEqual([0, 0, 0, 1, 3, 9, 11, 15]);
+});
+
+test("the element type of the result is honoured or refused by name", () => {
+  const operands = [integers("int8", -128, 127, 4), scale(0.5)];
+  const halves = importNode({ op: "DequantizeLinear", opset: 23, attributes: { output_dtype: 10 }, operands });
+  expect(halves.nodes[halves.outputs[0]?.node ?? 0]?.type.dtype).toBe("f16");
+  const message = (attributes: Attributes): string => {
+    try {
+      importNode({ op: "QuantizeLinear", opset: 23, attributes, operands: [varied(4), scale(0.5)] });
+    } catch (error) {
+      if (error instanceof CompileError) return error.message;
+    }
+    return "";
+  };
+  expect(message({ output_dtype: 17 })).toContain("expected integers as the result, got f8e4m3");
+  expect(message({ output_dtype: 23 })).toContain("float4e2m1");
+});
+
+test("a tensor quantized by its range", async () => {
+  const results: readonly ElementType[] = ["uint8", "float32", "uint8"];
+  for (const values of [
+    [0, 2, -3, -2.5, 1.34, 0.5],
+    [1, 2.1, 1.3, 2.5, 3.34, 4],
+    [-1, -2.1, -1.3, -2.5, -3.34, -4],
+    [0, 0, 0, 0, 0, 0],
+  ])
+    await expectAgreement({ op: "DynamicQuantizeLinear", results, operands: [float([2, 3], values)] });
+  await expectAgreement({ op: "DynamicQuantizeLinear", results, operands: [varied(17, 330)] });
+});
+
+describe("products of integers", () => {
+  const product = (a: Operand, b: Operand, ...zeros: readonly (Operand | undefined)[]): NodeCase => ({
+    op: "MatMulInteger",
+    results: ["int32"],
+    operands: [a, b, ...zeros],
+  });
+  test("signed and not, computed and constant, with zero points of tensors, rows and columns", async () => {
+    const [a, b] = [integers("uint8", 0, 255, 3, 40), integers("int8", -64, 63, 40, 5)];
+    await expectAgreement(product(a, b));
+    await expectAgreement(product(a, constant(b), one("uint8", 128), one("int8", 3)));
+    await expectAgreement(product(a, b, whole([], [77], "uint8"), constant(integers("int8", -9, 9, 5))));
+    await expectAgreement(product(integers("uint8", 0, 255, 2, 3, 40), b, one("uint8", 200)));
+  });
+  test("whose sums need more bits than fp32 has are made of digits", async () => {
+    const all = (type: ElementType, value: number, ...dims: readonly number[]): Operand =>
+      whole(dims, Array(elementCount(dims)).fill(value), type);
+    const [a, b] = [all("uint8", 255, 2, 1000), all("uint8", 255, 1000, 3)];
+    await expectAgreement(product({ ...a, values: a.values.map((_, i) => 255 - (i % 2)) }, b));
+    await expectAgreement(product(a, constant({ ...b, values: b.values.map((_, i) => 255 - (i % 5)) })));
+  });
+  test("convolutions", async () => {
+    const x = integers("uint8", 0, 255, 1, 3, 6, 5);
+    const w = constant(integers("uint8", 0, 127, 4, 3, 3, 2));
+    const conv = (attributes: Attributes, ...zeros: readonly Operand[]): NodeCase => ({
+      op: "ConvInteger",
+      results: ["int32"],
+      attributes,
+      operands: [x, w, ...zeros],
+    });
+    await expectAgreement(conv({}));
+    await expectAgreement(conv({ pads: [1, 1, 1, 1], strides: [2, 1] }, one("uint8", 100), one("uint8", 30)));
+  });
+  test("quantized again", async () => {
+    const [a, b] = [integers("uint8", 0, 255, 4, 20), constant(integers("int8", -64, 63, 20, 6))];
+    await expectAgreement({
+      op: "QLinearMatMul",
+      results: ["uint8"],
+      operands: [a, scale(0.02), one("uint8", 120), b, scale(0.01), one("int8", 2), scale(0.3), one("uint8", 90)],
+    });
+    await expectAgreement({
+      op: "QLinearMatMul",
+      results: ["uint8"],
+      operands: [
+        a,
+        scale(0.02),
+        one("uint8", 120),
+        b,
+        scale(0.01, 0.02, 0.03, 0.04, 0.05, 0.06),
+        constant(whole([6], [0, 0, 0, 0, 0, 0], "int8")),
+        scale(0.3),
+        one("uint8", 90),
+      ],
+    });
+    const x = integers("uint8", 0, 255, 1, 2, 5, 5);
+    await expectAgreement({
+      op: "QLinearConv",
+      results: ["uint8"],
+      attributes: { pads: [1, 1, 1, 1] },
+      operands: [
+        x,
+        scale(0.02),
+        one("uint8", 128),
+        constant(integers("int8", -64, 63, 3, 2, 3, 3)),
+        scale(0.01, 0.02, 0.03),
+        constant(whole([3], [0, 0, 0], "int8")),
+        scale(0.05),
+        one("uint8", 100),
+        constant(whole([3], [500, -20, 7], "int32")),
+      ],
+    });
+  });
+  test("as numbers", async () => {
+    const [a, b] = [integers("uint8", 0, 255, 4, 32), constant(integers("int8", -64, 63, 32, 6))];
+    await expectAgreement({
+      op: "MatMulIntegerToFloat",
+      domain: MICROSOFT,
+      operands: [a, b, scale(0.02), scale(1, 2, 3, 4, 5, 6), one("uint8", 120), undefined, constant(varied(6))],
+    });
+    await expectAgreement({
+      op: "DynamicQuantizeMatMul",
+      domain: MICROSOFT,
+      operands: [varied(4, 32), b, scale(0.02), one("int8", 4), constant(varied(6))],
+    });
+    await expectAgreement({
+      op: "QGemm",
+      domain: MICROSOFT,
+      attributes: { transB: 1, alpha: { float: 0.5 } },
+      operands: [
+        a,
+        scale(0.02),
+        one("uint8", 120),
+        constant(integers("int8", -64, 63, 6, 32)),
+        scale(0.1),
+        one("int8", 0),
+        constant(integers("int32", -900, 900, 6)),
+      ],
+    });
+  });
+});
+
+describe("layers of quantized operands", () => {
+  const x = integers("uint8", 0, 255, 2, 3, 4, 4);
+  const y = integers("uint8", 0, 255, 2, 3, 4, 4);
+  const layer = (op: string, operands: NodeCase["operands"], attributes: Attributes = {}): NodeCase => ({
+    op,
+    domain: MICROSOFT,
+    results: ["uint8"],
+    operands,
+    attributes,
+  });
+  const [ofX, ofY, ofZ] = [0.03, 0.05, 0.11].map((step, i) => [scale(step), one("uint8", 100 + 7 * i)]) as [
+    Operand[],
+    Operand[],
+    Operand[],
+  ];
+  test.each(["QLinearAdd", "QLinearMul"])("%s", async (op) => {
+    await expectAgreement(layer(op, [x, ...ofX, y, ...ofY, ...ofZ]));
+  });
+  test.each([
+    ["QLinearSigmoid", {}],
+    ["QLinearLeakyRelu", { alpha: { float: 0.1 } }],
+    ["QLinearGlobalAveragePool", {}],
+    ["QLinearAveragePool", { kernel_shape: [2, 2], strides: [2, 2] }],
+  ] as const)("%s", async (op, attributes) => {
+    await expectAgreement(layer(op, [x, ...ofX, scale(0.017), one("uint8", 3)], attributes));
+  });
+  test("a join", async () => {
+    await expectAgreement(layer("QLinearConcat", [...ofZ, x, ...ofX, y, ...ofY], { axis: 1 }));
+  });
+  test("channels at the end are refused by name", () => {
+    const given = layer("QLinearGlobalAveragePool", [x, ...ofX, ...ofZ], { channels_last: 1 });
+    expect(() => importNode(given)).toThrow("'channels_last'");
+  });
+});
+
+describe("weights of few bits", () => {
+  const nbits = (
+    [inner, columns, block, bits]: readonly [number, number, number, number],
+    zeros?: Operand,
+    rest: readonly (Operand | undefined)[] = [],
+  ): NodeCase => {
+    const blocks = Math.ceil(inner / block);
+    return {
+      op: "MatMulNBits",
+      domain: MICROSOFT,
+      attributes: { K: inner, N: columns, block_size: block, bits },
+      operands: [
+        varied(3, inner),
+        constant(integers("uint8", 0, 255, columns, blocks, (block * bits) / 8)),
+        constant(
+          float(
+            [columns * blocks],
+            varied(columns * blocks).values.map((value) => value / 50),
+          ),
+        ),
+        zeros,
+        ...rest,
+      ],
+    };
+  };
+  test("with the middle of the range, packed and float zero points, an unfinished block, a bias", async () => {
+    await expectAgreement(nbits([32, 5, 16, 4]));
+    await expectAgreement(nbits([48, 5, 16, 4], constant(integers("uint8", 0, 255, 5 * 2))));
+    await expectAgreement(nbits([40, 6, 16, 4], constant(float([6 * 3], varied(18).values))));
+    await expectAgreement(nbits([32, 4, 32, 8]));
+    await expectAgreement(nbits([32, 4, 16, 8], constant(integers("uint8", 100, 160, 4 * 2))));
+    await expectAgreement(nbits([32, 4, 16, 4], undefined, [undefined, constant(varied(4))]));
+  });
+  test("an order of groups is refused", () => {
+    const order = constant(
+      whole(
+        [32],
+        Array.from({ length: 32 }, (_, i) => 31 - i),
+        "int32",
+      ),
+    );
+    expect(() => importNode(nbits([32, 4, 16, 4], undefined, [order]))).toThrow("operand 4");
+    expect(() => importNode(nbits([32, 4, 16, 3]))).toThrow("weights of 3 bits");
+  });
+
+  const gather = (
+    data: Operand,
+    scales: readonly number[],
+    zeros: Operand | undefined,
+    attributes: Attributes,
+  ): NodeCase => ({
+    op: "GatherBlockQuantized",
+    domain: MICROSOFT,
+    attributes,
+    operands: [
+      constant(data),
+      whole([2], [3, 0], "int64"),
+      constant(float(scales, varied(...scales).values)),
+      ...(zeros === undefined ? [] : [constant(zeros)]),
+    ],
+  });
+  test("gathered", async () => {
+    const attributes = { block_size: 16, quantize_axis: 1, gather_axis: 0 };
+    await expectAgreement(gather(integers("uint4", 0, 15, 4, 32), [4, 2], undefined, attributes));
+    await expectAgreement(gather(integers("int4", -8, 7, 4, 32), [4, 2], integers("int4", -8, 7, 4, 2), attributes));
+    await expectAgreement(gather(integers("uint8", 0, 255, 4, 16), [4, 2], undefined, attributes));
+    await expectAgreement(
+      gather(integers("uint8", 0, 255, 4, 16), [4, 2], integers("uint8", 0, 255, 4, 1), attributes),
+    );
+    await expectAgreement(gather(integers("uint8", 0, 255, 4, 32), [4, 2], undefined, { ...attributes, bits: 8 }));
+  });
+});
