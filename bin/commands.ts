@@ -270,9 +270,13 @@ const isa = tableCommand("isa", "Prints the instruction set.", async () => {
   return { text: isaText((op) => fieldBits(TARGETS["lpu-v1"], op)), data: ISA };
 });
 
-const ops = tableCommand("ops", "Prints the tensor operations.", async () => {
-  const [{ OPS }, { opsText }] = await Promise.all([import("../src/ir/ops.js"), import("../src/report/tables.js")]);
-  return { text: opsText(), data: OPS };
+const ops = tableCommand("ops", "Prints the operators: what is supported, what is refused and why.", async () => {
+  const [{ OPERATORS }, { OPS }, { opsText }] = await Promise.all([
+    import("../src/frontend/operators.js"),
+    import("../src/ir/ops.js"),
+    import("../src/report/tables.js"),
+  ]);
+  return { text: opsText(OPERATORS), data: { ...OPERATORS, operations: OPS } };
 });
 
 const passes = tableCommand("passes", "Prints the passes over graphs, in order.", async () => {

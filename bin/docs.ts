@@ -6,6 +6,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { fieldBits } from "../src/codegen/layout.js";
+import { OPERATORS } from "../src/frontend/operators.js";
 import { TARGETS } from "../src/ir/target.js";
 import { PIPELINE } from "../src/passes/pipeline.js";
 import { errorsText, type FieldNote, isaText, opsText, passesText, targetsText } from "../src/report/tables.js";
@@ -21,7 +22,7 @@ interface Page {
 const PAGES: Readonly<Record<string, Page>> = {
   "ISA.md": { from: "src/ir/isa.ts", text: () => isaText((op) => fieldBits(TARGETS["lpu-v1"], op)) },
   "TARGETS.md": { from: "src/ir/target.ts", text: () => targetsText(targetNotes(readText("src/ir/target.ts"))) },
-  "OPS.md": { from: "src/ir/ops.ts", text: opsText },
+  "OPS.md": { from: "src/frontend/rules, src/frontend/refused.ts and src/ir/ops", text: () => opsText(OPERATORS) },
   "ERRORS.md": { from: "src/diagnostics.ts", text: errorsText },
   "PASSES.md": { from: "src/passes/pipeline.ts", text: () => passesText(PIPELINE) },
 };

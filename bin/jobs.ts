@@ -6,6 +6,7 @@
  */
 
 import { Worker } from "node:worker_threads";
+import { DIAGNOSTICS } from "../src/diagnostics.js";
 import { removeUnfinished } from "../src/files.js";
 import type { BuildRequest, BuildResult } from "./build.js";
 import type { CaseResult, VerifyResult } from "./cases.js";
@@ -76,7 +77,11 @@ export function runJob<Name extends JobName>(
     worker.on("exit", () =>
       reject(
         new ReportedProblems([
-          { code: "LPU5000", message: "internal error: the thread that did the work ended without an answer" },
+          {
+            code: "LPU5000",
+            message: "internal error: the thread that did the work ended without an answer",
+            hint: DIAGNOSTICS.LPU5000.hint,
+          },
         ]),
       ),
     );

@@ -5,7 +5,7 @@
  * that they know, anything else as an internal error with one line. A stack trace is never shown.
  */
 
-import { CompileError, type DiagnosticCode, MachineFault } from "../src/diagnostics.js";
+import { CompileError, type DiagnosticCode, DIAGNOSTICS, MachineFault } from "../src/diagnostics.js";
 
 export interface Problem {
   readonly code: DiagnosticCode;
@@ -13,7 +13,8 @@ export interface Problem {
   readonly node?: string;
   readonly at?: string;
   readonly notes?: readonly string[];
-  readonly hint?: string;
+  /** What to do about it. */
+  readonly hint: string;
   readonly inputs?: readonly string[];
 }
 
@@ -30,7 +31,7 @@ export class ReportedProblems extends Error {
 export function problemsOf(error: unknown): readonly Problem[] {
   if (error instanceof ReportedProblems) return error.problems;
   if (error instanceof CompileError)
-    return [{ code: error.code, ...error.details }, ...error.others.flatMap(problemsOf)];
+    return [{ code: error.code, ...error.details, hint: error.hint }, ...error.others.flatMap(problemsOf)];
   if (error instanceof MachineFault) return [faultProblem(error)];
   const message = error instanceof Error ? error.message : String(error);
   return [
@@ -38,7 +39,7 @@ export function problemsOf(error: unknown): readonly Problem[] {
       code: "LPU5000",
       message: `internal error: ${firstLine(message)}`,
       notes: [...originOf(error)],
-      hint: "this is a fault of the compiler and not of your input: please report it with the command and the model",
+      hint: DIAGNOSTICS.LPU5000.hint,
     },
   ];
 }
@@ -50,6 +51,7 @@ function faultProblem(fault: MachineFault): Problem {
     message: fault.message.replace(/^LPU\d{4}: /, ""),
     ...(fault.origin === "" ? {} : { node: fault.origin }),
     notes: [`cycle ${fault.cycle}, unit ${fault.unit}`, fault.instruction],
+    hint: fault.hint,
   };
 }
 
@@ -83,7 +85,7 @@ function renderProblem(problem: Problem, colors: Colors): string {
     ...(problem.node === undefined ? [] : [line("node", problem.node)]),
     ...(problem.at === undefined ? [] : [line("at", problem.at)]),
     ...(problem.notes ?? []).map((note) => line("note", note)),
-    ...(problem.hint === undefined ? [] : [line("hint", problem.hint)]),
+    line("hint", problem.hint),
   ].join("\n");
 }
 

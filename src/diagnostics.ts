@@ -1,293 +1,457 @@
 /**
- * Everything that can be said to a user about something wrong, as one table, and the three ways to say it.
+ * Everything that can be said to a user about something wrong, and what to do about it, as one table, and the three ways to say it.
  *
  * `fail(code, ...)` raises a CompileError about the user's input; `MachineFault` is what the machine raises when a program
  * breaks a hardware rule; `invariant` is for states that cannot happen. A bare `throw new Error` is not allowed in src.
  * Codes are stable: 1xxx frontend, 2xxx passes and scheduling, 3xxx text, assembly and image, 4xxx runtime and machine, 5xxx command line.
  */
 
+/** What to do about a fault that is not the user's. */
+const REPORT = "this is a fault of the compiler and not of your input: please report it with the command and the model";
+const SCHEDULER =
+  "this is a fault of the scheduler and not of your input: please report it with the model, its dimensions and the target";
+const PROGRAM =
+  "programs of lpu build keep this rule: build the image again, and please report it if it stays; of a listing by hand, mend the instruction at this cycle and unit";
+const REBUILD = "the image was not written by this compiler, or was changed: build it again";
+
 export const DIAGNOSTICS = {
-  LPU1001: { title: "not an ONNX model", doc: "The file does not decode as an ONNX ModelProto." },
-  LPU1002: { title: "operator not supported", doc: "No import rule exists for an operator of the model." },
+  LPU1001: {
+    title: "not an ONNX model",
+    doc: "The file does not decode as an ONNX ModelProto.",
+    hint: "give the .onnx file itself: a git-lfs pointer, an HTML page or a cut download is none",
+  },
+  LPU1002: {
+    title: "operator not supported",
+    doc: "No import rule exists for an operator of the model.",
+    hint: "docs/OPS.md (lpu ops) lists what is supported, and why some operators are not: write the operator out in others, or do it before or after the program",
+  },
   LPU1003: {
     title: "form of an operator not supported",
     doc: "An operator is known, but not with these attributes, element types or ranks.",
+    hint: "docs/OPS.md (lpu ops) says what of the operator is supported: export with other attributes, or write it out in other operators",
   },
   LPU1004: {
     title: "dimensions left unbound",
     doc: "Shapes are static: every named dimension of an input needs a number.",
+    hint: "give every dimension a size: --bind name=N, or --shape input=AxB",
   },
   LPU1005: {
     title: "binding does not fit",
     doc: "A binding or a given shape names what the model does not have, or contradicts the model or another binding.",
+    hint: "compare names and sizes with the inputs of the model: lpu check names what is open",
   },
   LPU1006: {
     title: "external data outside of the model's folder",
     doc: "External data may only be named by a relative path without `..`, beside the model.",
+    hint: "keep external data beside the model, named by a relative path",
   },
   LPU1007: {
     title: "external data missing",
     doc: "A file of external data is not there, or is shorter than the model says.",
+    hint: "copy the files of external data into the model's folder, whole and under the names with which it was exported",
   },
   LPU1008: {
     title: "model is malformed",
     doc: "The model decodes, but breaks a rule of ONNX: a value is used before it is made, an attribute is missing, data has the wrong length.",
+    hint: "the model breaks a rule of ONNX: onnx.checker says where; export it again",
   },
   LPU1009: {
     title: "element type not supported",
     doc: "A tensor has an element type that the compiler does not have.",
+    hint: "cast to one of the supported element types (docs/OPS.md) before the tensor enters the model",
   },
   LPU1010: {
     title: "operator set not supported",
     doc: "The model uses a version of the ONNX operator set outside of 7 to 25.",
+    hint: "convert the model with onnx.version_converter, or export it with another opset_version",
   },
   LPU1011: {
     title: "shape depends on data",
     doc: "What an operator needs when the program is compiled (a shape, axes, a count) is computed from the program's inputs.",
+    hint: "programs are static: fix the input that decides it (--fix name=value), or export the model with a constant there",
   },
   LPU1012: {
     title: "operands do not fit the operator",
     doc: "The shapes or types that reach an operator are not what it takes.",
+    hint: "the model may be inconsistent, or a dimension is bound to a size for which it was not made",
   },
-  LPU1013: { title: "model is not supported", doc: "Several nodes of the model are not supported; each is listed." },
+  LPU1013: {
+    title: "model is not supported",
+    doc: "Several nodes of the model are not supported; each is listed.",
+    hint: "lpu check lists every node; docs/OPS.md (lpu ops) lists what is supported",
+  },
   LPU2201: {
     title: "layout cannot be expressed",
     doc: "A tensor is rearranged in a way that neither addresses nor lane movements express.",
+    hint: "write the rearrangement as several Reshape and Transpose nodes, or choose sizes that divide one another",
   },
   LPU2210: {
     title: "schedule: queue is busy",
     doc: "A queue of a finished schedule would dispatch before the barrier, out of order, or while it is still busy.",
+    hint: SCHEDULER,
   },
   LPU2211: {
     title: "schedule: operand is not possible",
     doc: "An instruction of a finished schedule does not belong to its unit, or has an operand outside of its range.",
+    hint: SCHEDULER,
   },
   LPU2212: {
     title: "schedule: SRAM port is busy",
     doc: "A finished schedule uses a port, a bank or an address generator of a slice twice in one cycle.",
+    hint: SCHEDULER,
   },
   LPU2213: {
     title: "schedule: row holds nothing yet",
     doc: "A finished schedule reads a row of SRAM that was never written, or while a write to it is on its way.",
+    hint: SCHEDULER,
   },
   LPU2214: {
     title: "schedule: rows are placed wrongly",
     doc: "Constants and inputs of a finished schedule share rows, a constant is overwritten, or an output is never written.",
+    hint: SCHEDULER,
   },
   LPU2215: {
     title: "schedule: streams collide",
     doc: "Two values of a finished schedule meet on one stream register.",
+    hint: SCHEDULER,
   },
   LPU2216: {
     title: "schedule: nothing on the stream",
     doc: "An operand of a finished schedule is taken where no value flies by.",
+    hint: SCHEDULER,
   },
   LPU2217: {
     title: "schedule: no result to chain",
     doc: "An ALU operand of a finished schedule names an ALU that executes nothing at that age.",
+    hint: SCHEDULER,
   },
   LPU2218: {
     title: "schedule: weights are not ready",
     doc: "A finished schedule installs weights from an empty or unfinished buffer, or multiplies before they are installed.",
+    hint: SCHEDULER,
   },
   LPU2219: {
     title: "schedule: product and accumulation do not meet",
     doc: "A finished schedule has an ACC where no product arrives, or a product that no ACC takes.",
+    hint: SCHEDULER,
   },
   LPU2220: {
     title: "schedule: accumulation is broken",
     doc: "A finished schedule adds to a row of partial sums that was not set.",
+    hint: SCHEDULER,
   },
   LPU2221: {
     title: "schedule: link has no vector",
     doc: "A finished schedule sends two vectors on one link at once, or receives one that has not arrived.",
+    hint: SCHEDULER,
   },
   LPU2222: {
     title: "schedule: cycles are predicted wrongly",
     doc: "The cycle count of a finished schedule is not the cycle of its last effect.",
+    hint: SCHEDULER,
   },
   LPU2223: {
     title: "schedule: work is lost",
     doc: "A finished schedule sets partial sums again that were never given, or clears weights that were never installed.",
+    hint: SCHEDULER,
   },
   LPU2001: {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",
+    hint: "bind a shorter sequence or a smaller batch, use fewer layers, or a smaller vocabulary",
   },
   LPU2002: {
     title: "no place in time",
     doc: "An operation needs more ports, streams or units in one cycle than the target has, whenever it is placed.",
+    hint: "choose a target with more slices and streams, or split the operation into ones with fewer operands",
   },
-  LPU2003: { title: "integer out of range", doc: "A 64-bit integer does not fit in the 32 bits that it narrows to." },
+  LPU2003: {
+    title: "integer out of range",
+    doc: "A 64-bit integer does not fit in the 32 bits that it narrows to.",
+    hint: "64-bit integers are kept in 32 bits: use values from -2147483648 to 2147483647",
+  },
   LPU2010: {
     title: "operands do not fit the operation",
     doc: "The types or shapes of the operands are not what the operation takes.",
+    hint: "look at the types and shapes before the operation; lpu ops says what it takes",
   },
   LPU2011: {
     title: "attribute does not fit the operation",
     doc: "An attribute is missing, unknown, of the wrong kind or out of range.",
+    hint: "lpu ops lists the attributes of every operation",
   },
   LPU2012: {
     title: "graph breaks a rule",
     doc: "A graph is not well formed, or lacks a property that the next pass requires.",
+    hint: "operands must be defined before their use, and results have the types that the operations give",
   },
-  LPU2013: { title: "index out of range", doc: "A gather was given an index outside of its data." },
+  LPU2013: {
+    title: "index out of range",
+    doc: "A gather was given an index outside of its data.",
+    hint: "indices run from minus the extent of the axis to one less than it: the data or the indices of the model are wrong",
+  },
   LPU2101: {
     title: "not supported on the chip",
     doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes.",
+    hint: "make what it takes a constant or a fixed input (--fix name=value), or let the host compute it",
   },
   LPU2103: {
     title: "constant beyond fp16",
     doc: "The MXM multiplies fp16 numbers, and a constant that it is to multiply holds a finite number beyond 65504.",
+    hint: "scale the weights of the layer before this one",
   },
-  LPU2102: { title: "unknown pass", doc: "A pass is named that is not in the pipeline." },
+  LPU2102: {
+    title: "unknown pass",
+    doc: "A pass is named that is not in the pipeline.",
+    hint: "lpu passes lists the passes",
+  },
   LPU2014: {
     title: "rewriting does not end",
     doc: "The rewrite rules were still changing the graph after the largest number of steps.",
+    hint: REPORT,
   },
-  LPU3010: { title: "text does not parse", doc: "A text form breaks the grammar." },
-  LPU3011: { title: "constant not found", doc: "A text form refers to a constant by a key that is not known." },
+  LPU3010: {
+    title: "text does not parse",
+    doc: "A text form breaks the grammar.",
+    hint: "compare with what --print-after prints: a text form is read as it is printed",
+  },
+  LPU3011: {
+    title: "constant not found",
+    doc: "A text form refers to a constant by a key that is not known.",
+    hint: "texts with large constants need these beside them: print again with the graph's constants",
+  },
   LPU5000: {
     title: "internal error",
     doc: "A state that should not exist; a fault of this program and not of its input.",
+    hint: REPORT,
   },
-  LPU5001: { title: "file cannot be read", doc: "A file is missing, is not a file, or may not be read." },
-  LPU5002: { title: "not a tensor file", doc: "A file is not a readable .npy array or TensorProto." },
-  LPU5003: { title: "file cannot be written", doc: "The place where a result should go cannot be written." },
-  LPU5004: { title: "unknown input", doc: "A tensor is given for a name that the program does not take." },
-  LPU5005: { title: "input missing", doc: "The program takes an input for which no tensor is given." },
+  LPU5001: {
+    title: "file cannot be read",
+    doc: "A file is missing, is not a file, or may not be read.",
+    hint: "check the path and the permissions",
+  },
+  LPU5002: {
+    title: "not a tensor file",
+    doc: "A file is not a readable .npy array or TensorProto.",
+    hint: "give a .npy array (numpy.save, without pickles) or a TensorProto in a .pb file",
+  },
+  LPU5003: {
+    title: "file cannot be written",
+    doc: "The place where a result should go cannot be written.",
+    hint: "choose a folder that exists, may be written to and has room",
+  },
+  LPU5004: {
+    title: "unknown input",
+    doc: "A tensor is given for a name that the program does not take.",
+    hint: "compare the name with the inputs of the model",
+  },
+  LPU5005: {
+    title: "input missing",
+    doc: "The program takes an input for which no tensor is given.",
+    hint: "give it a tensor with --input name=file.npy",
+  },
   LPU5006: {
     title: "shape of an input differs",
     doc: "A tensor does not have the shape with which the program was built.",
+    hint: "give a tensor of the shape that the program was built for, or build again with other dimensions (--bind)",
   },
-  LPU5007: { title: "dtype of an input differs", doc: "A tensor does not have the dtype that the model declares." },
-  LPU5008: { title: "bad argument", doc: "A command, an option or its value is not understood." },
+  LPU5007: {
+    title: "dtype of an input differs",
+    doc: "A tensor does not have the dtype that the model declares.",
+    hint: "convert the tensor to the dtype that the model declares",
+  },
+  LPU5008: {
+    title: "bad argument",
+    doc: "A command, an option or its value is not understood.",
+    hint: "lpu --help and lpu COMMAND --help say how commands are written",
+  },
   LPU5009: {
     title: "not a case folder",
     doc: "A folder is not in the layout of the ONNX backend tests: model.onnx and test_data_set_N with input_K.pb and output_K.pb.",
+    hint: "give folders with model.onnx and test_data_set_0, as the ONNX backend tests have them",
   },
-  LPU5101: { title: "model cannot be built", doc: "The sizes given to the model builder do not make a model." },
-  LPU5102: { title: "optional package missing", doc: "A package that only some commands need is not installed." },
+  LPU5101: {
+    title: "model cannot be built",
+    doc: "The sizes given to the model builder do not make a model.",
+    hint: "choose sizes that divide one another: heads divide the width, groups divide the heads",
+  },
+  LPU5102: {
+    title: "optional package missing",
+    doc: "A package that only some commands need is not installed.",
+    hint: "install the package that is named with npm",
+  },
   LPU5103: {
     title: "measurement failed",
     doc: "A process of the bench ended badly, or an engine did not do what it was asked.",
+    hint: "run the bench again by itself: npm run bench -- --help",
   },
   LPU3020: {
     title: "dispatches of a queue overlap",
     doc: "An instruction is out of order, or its dispatch falls where the queue is still busy with an earlier one.",
+    hint: "give the instruction a cycle after its predecessor in the queue has been dispatched, with all of its repeats",
   },
   LPU3021: {
     title: "operand out of range",
     doc: "An operand of an instruction is missing, of the wrong kind or outside its range on this target.",
+    hint: "lpu isa lists the operands of every instruction and their ranges",
   },
   LPU3022: {
     title: "instruction does not fit in one dispatch",
     doc: "An instruction with its prefixes needs more bytes than a queue can dispatch in a cycle.",
+    hint: "move the prefixes to cycles of their own",
   },
   LPU3023: {
     title: "queue cannot issue this instruction",
     doc: "The unit of the queue has no such instruction, or the encoder makes it itself (nop, sync, notify, repeat and the prefixes).",
+    hint: "lpu isa lists which units issue an instruction",
   },
   LPU3024: {
     title: "program text does not decode",
     doc: "The bytes of a queue are not instructions as the encoder writes them.",
+    hint: REBUILD,
   },
-  LPU3030: { title: "not a program image", doc: "The file does not start with the magic bytes of a program image." },
-  LPU3031: { title: "unknown image version", doc: "The image was written in another version of the format." },
-  LPU3032: { title: "image is truncated", doc: "The image says that it is longer than the file." },
-  LPU3033: { title: "image is damaged", doc: "A checksum of the image does not match its bytes." },
+  LPU3030: {
+    title: "not a program image",
+    doc: "The file does not start with the magic bytes of a program image.",
+    hint: "give a file that lpu build or lpu asm wrote",
+  },
+  LPU3031: {
+    title: "unknown image version",
+    doc: "The image was written in another version of the format.",
+    hint: "build the model again with this version",
+  },
+  LPU3032: {
+    title: "image is truncated",
+    doc: "The image says that it is longer than the file.",
+    hint: "copy or build the image again: this file ends too early",
+  },
+  LPU3033: {
+    title: "image is damaged",
+    doc: "A checksum of the image does not match its bytes.",
+    hint: "copy or build the image again: its bytes have changed",
+  },
   LPU3034: {
     title: "image section is malformed",
     doc: "A section of the image is missing, twice, outside the file, or its lengths disagree.",
+    hint: REBUILD,
   },
   LPU3035: {
     title: "image metadata is malformed",
     doc: "A record in the image (target, bindings, entries, origins) lacks a field or has one of the wrong kind.",
+    hint: REBUILD,
   },
   LPU3040: {
     title: "assembly does not parse",
     doc: "A line of an assembly listing is not a directive, a queue, or an instruction of the form `cycle mnemonic operands`.",
+    hint: "compare with what lpu disasm prints: a listing is read as it is printed",
   },
   LPU3041: {
     title: "unknown name in assembly",
     doc: "A listing uses a directive, queue, instruction, operand or target that does not exist.",
+    hint: "lpu isa lists instructions and operands, lpu targets the targets",
   },
-  LPU4001: { title: "streams collide", doc: "A value is given on a stream register where another value still flows." },
+  LPU4001: {
+    title: "streams collide",
+    doc: "A value is given on a stream register where another value still flows.",
+    hint: PROGRAM,
+  },
   LPU4002: {
     title: "nothing on the stream",
     doc: "An operand is taken from a stream register that holds no value in that cycle.",
+    hint: PROGRAM,
   },
   LPU4003: {
     title: "SRAM port is busy",
     doc: "Two reads or two writes of one slice fall in one cycle, or two bursts need the slice's one read (or write) address generator.",
+    hint: PROGRAM,
   },
   LPU4004: {
     title: "SRAM bank conflict",
     doc: "A read and a write of one slice fall in one cycle and on the same bank; a Gather or Scatter counts for both banks.",
+    hint: PROGRAM,
   },
-  LPU4005: { title: "uninitialised row is read", doc: "A row of SRAM is read that was never written." },
-  LPU4006: { title: "row is read too early", doc: "A row of SRAM is read while a write to it is still on its way." },
+  LPU4005: { title: "uninitialised row is read", doc: "A row of SRAM is read that was never written.", hint: PROGRAM },
+  LPU4006: {
+    title: "row is read too early",
+    doc: "A row of SRAM is read while a write to it is still on its way.",
+    hint: PROGRAM,
+  },
   LPU4007: {
     title: "queue is busy",
     doc: "A queue must dispatch while it still repeats or waits, or two instructions in one cycle.",
+    hint: PROGRAM,
   },
   LPU4008: {
     title: "operand is not possible",
     doc: "An instruction does not belong to the unit, or an operand of it is outside its range, not aligned, or of the wrong direction.",
+    hint: PROGRAM,
   },
   LPU4009: {
     title: "no result to chain",
     doc: "An ALU operand names a result of another ALU that does not exist at that age.",
+    hint: PROGRAM,
   },
   LPU4010: {
     title: "weight buffer is not ready",
     doc: "An IW meets an empty buffer, or comes too soon after the last LW, or the buffer holds weights of another kind.",
+    hint: PROGRAM,
   },
   LPU4011: {
     title: "weights are not installed",
     doc: "An ABC meets an array without weights of its kind, or one that is just being changed.",
+    hint: PROGRAM,
   },
   LPU4012: {
     title: "product and accumulation do not meet",
     doc: "An ACC is dispatched when no product arrives, or a product arrives that no ACC takes.",
+    hint: PROGRAM,
   },
   LPU4013: {
     title: "accumulator row is not set",
     doc: "An ACC adds to a row of partial sums that was never set, or was set by the other number type.",
+    hint: PROGRAM,
   },
   LPU4014: {
     title: "row address out of range",
     doc: "A Gather or Scatter was given a row address outside of the slice.",
+    hint: PROGRAM,
   },
   LPU4015: {
     title: "link has no vector",
     doc: "A Receive finds no vector that has arrived, a link is not connected, or two vectors are sent on one link in one cycle.",
+    hint: "a Receive comes a link's latency after the Send of the other chip; the target says how long",
   },
   LPU4016: {
     title: "barrier is broken",
     doc: "A chip notifies more than once, or a queue waits in Sync for a Notify that does not come.",
+    hint: PROGRAM,
   },
   LPU4017: {
     title: "program text comes too late",
     doc: "Fetched text holds an instruction that should have been dispatched already, or cannot be read.",
+    hint: PROGRAM,
   },
   LPU4030: {
     title: "value does not fit the program",
     doc: "An input has another dtype or size than its place in SRAM, or a value that the element type there cannot hold.",
+    hint: "give values that the declared dtype holds",
   },
   LPU4031: {
     title: "index out of range",
     doc: "An input that chooses rows of a table has a value outside of the table.",
+    hint: "indices run from minus the number of rows to one less than it: does the tokenizer belong to the model?",
   },
   LPU4033: {
     title: "output not written",
     doc: "A row of an output was never written by the program.",
+    hint: PROGRAM,
   },
   LPU4032: {
     title: "prediction not met",
     doc: "The program took another number of cycles than the image predicts; the image is damaged or its maker is wrong.",
+    hint: PROGRAM,
   },
-} as const satisfies Record<string, { readonly title: string; readonly doc: string }>;
+} as const satisfies Record<string, { readonly title: string; readonly doc: string; readonly hint: string }>;
 
 export type DiagnosticCode = keyof typeof DIAGNOSTICS;
 
@@ -308,12 +472,15 @@ export interface Details {
 export class CompileError extends Error {
   readonly code: DiagnosticCode;
   readonly details: Details;
+  /** What to do about it: of this case, or of all with this code. */
+  readonly hint: string;
   readonly others: readonly CompileError[];
   constructor(code: DiagnosticCode, details: Details, others: readonly CompileError[] = []) {
     super(`${code}: ${details.message}`);
     this.name = "CompileError";
     this.code = code;
     this.details = details;
+    this.hint = details.hint ?? DIAGNOSTICS[code].hint;
     this.others = others;
   }
 }
@@ -329,6 +496,8 @@ export class MachineFault extends Error {
   readonly unit: string;
   readonly instruction: string;
   readonly origin: string;
+  /** What to do about it. */
+  readonly hint: string;
   constructor(
     code: DiagnosticCode,
     where: { cycle: number; unit: string; instruction: string; origin: string },
@@ -343,6 +512,7 @@ export class MachineFault extends Error {
     this.unit = where.unit;
     this.instruction = where.instruction;
     this.origin = where.origin;
+    this.hint = DIAGNOSTICS[code].hint;
   }
 }
 

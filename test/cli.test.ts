@@ -206,6 +206,7 @@ describe("problems", () => {
         "  hint   less",
         "error LPU5001: gone",
         "  at     offset 3",
+        "  hint   check the path and the permissions",
       ].join("\n"),
     );
   });

@@ -5,7 +5,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
-import { DIAGNOSTICS } from "../src/diagnostics.js";
+import { CompileError, DIAGNOSTICS } from "../src/diagnostics.js";
 import { elementCount } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { TARGETS } from "../src/ir/target.js";
@@ -29,6 +29,20 @@ describe("the table", () => {
       ([, { title, doc }]) => /^[A-Z][a-z]|\.$/.test(title) || !/^[A-Z].*\.$/s.test(doc),
     );
     expect(wrong).toEqual([]);
+  });
+
+  test("every row has a hint: what to do, lower case and without a period, and not what the row says already", () => {
+    const rows: readonly (readonly [string, { readonly doc: string; readonly hint: string }])[] =
+      Object.entries(DIAGNOSTICS);
+    const wrong = rows.filter(
+      ([, { doc, hint }]) => hint.length < 20 || /^[A-Z][a-z]|\.$/.test(hint) || doc.toLowerCase().includes(hint),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test("what has no hint of its own has that of its row", () => {
+    expect(new CompileError("LPU5001", { message: "gone" }).hint).toBe(DIAGNOSTICS.LPU5001.hint);
+    expect(new CompileError("LPU5001", { message: "gone", hint: "look" }).hint).toBe("look");
   });
 
   test("every code is provoked by a test", () => {

@@ -9,13 +9,16 @@ import { encodeModel, modelBytes, type OnnxModel, type OnnxNode } from "../model
 import { checkModel } from "../src/check.js";
 import { CompileError } from "../src/diagnostics.js";
 import { type ImportOptions, importModel } from "../src/frontend/import.js";
-import { RULES } from "../src/frontend/rules/table.js";
+import { OPERATORS } from "../src/frontend/operators.js";
+import { REFUSED } from "../src/frontend/refused.js";
+import { operatorKey, RULES } from "../src/frontend/rules/table.js";
 import { bytesSource, type ExternalFiles, type ModelSource, readModel } from "../src/frontend/source.js";
 import { decodeTensorProto } from "../src/frontend/tensors.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { tensorOf, toFloats } from "../src/ir/tensor.js";
 import { verifyGraph } from "../src/ir/verify.js";
+import { opsText } from "../src/report/tables.js";
 
 const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..", "shared", "fixtures");
 const TRANSFORMERS = join(FIXTURES, "transformers");
@@ -300,6 +303,37 @@ describe("meaning of operators", () => {
     expect(graph.inputs.length).toBe(1);
     expect(errorOf(bytes).code).toBe("LPU1011");
   });
+  test("an operator that is refused for a reason says it, and has no rule", () => {
+    const of = (op: string): CompileError =>
+      errorOf(model({ nodes: [node(op, ["x"], ["y"])], inputs: [x], outputs: [floats("y")] }));
+    for (const { operators, doc, hint } of REFUSED) {
+      const [first = ""] = operators;
+      if (!first.includes(":")) expect([of(first).details.notes, of(first).hint]).toEqual([[doc], hint]);
+      expect(doc).toMatch(/^[A-Z].*\.$/);
+      expect(operators.filter((key) => RULES.some((rule) => operatorKey(rule.domain ?? "", rule.op) === key))).toEqual(
+        [],
+      );
+    }
+  });
+  test("an operator that nobody knows names what is near, and nothing else", () => {
+    const hintOf = (op: string): string =>
+      errorOf(model({ nodes: [node(op, ["x"], ["y"])], inputs: [x], outputs: [floats("y")] })).hint;
+    expect(hintOf("MatMull")).toMatch(/^did you mean 'MatMul'\? lpu ops lists/);
+    expect(hintOf("QuickGelu")).toMatch(/^'com.microsoft:QuickGelu' is supported, if that is what is meant/);
+    expect(hintOf("Det")).toMatch(/^lpu ops lists/);
+  });
+  test("the list of operators has every rule with its opsets, and all limits", () => {
+    const text = opsText(OPERATORS);
+    for (const { op, doc, refuses } of RULES) {
+      expect(text).toMatch(new RegExp(`^\\| ${op} +\\|`, "m"));
+      expect(text).toContain(doc.replaceAll("|", "\\|"));
+      if (refuses !== undefined) expect(text).toContain(`Refused: ${refuses}`);
+      expect(refuses ?? "A.").toMatch(/^[A-Zk].*\.$/);
+    }
+    expect(text).toMatch(/^\| Resize +\| 7 to 10 /m);
+    expect(text).toMatch(/^\| Resize +\| 11 to 25 /m);
+    for (const { name } of REFUSED) expect(text).toContain(`**${name}**`);
+  });
   test("every rule has a sentence, and operators are not listed twice", () => {
     for (const rule of RULES) expect(rule.doc).toMatch(/^[A-Za-z].*\.$/);
     const keys = RULES.map((rule) => `${rule.domain ?? ""}:${rule.op}:${rule.since ?? 1}`);
@@ -401,8 +435,8 @@ describe("errors", () => {
         "note Unique: 1",
         "note Pad: 1",
         "hint lpu check lists them; lpu ops lists what is supported",
-        "- LPU1002: operator 'NonZero' is not supported | nonzero_a (NonZero) | lpu ops lists what is supported",
-        "- LPU1002: operator 'Unique' is not supported | unique_c (Unique) | lpu ops lists what is supported",
+        "- LPU1002: operator 'NonZero' is not supported | nonzero_a (NonZero) | use a mask of a fixed shape (Where, Mul) instead, or do this part on the host",
+        "- LPU1002: operator 'Unique' is not supported | unique_c (Unique) | use a mask of a fixed shape (Where, Mul) instead, or do this part on the host",
         "- LPU1003: mode 'wrap' is not supported | pad_z (Pad) | supported are 'constant', 'reflect' and 'edge'",
       ].join("\n"),
     );

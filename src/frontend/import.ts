@@ -7,17 +7,18 @@
  * not trusted: the shapes of the Graph are inferred.
  */
 
-import { CompileError, fail, InvariantError } from "../diagnostics.js";
+import { CompileError, didYouMean, fail, InvariantError } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
 import { inOrder } from "./order.js";
+import { refusedFor } from "./refused.js";
 import { type Made, type Rule, type RuleContext, type Sequence, unsupported } from "./rule.js";
 import { type Wide, wideOf } from "./wide.js";
 import { witness } from "./witness.js";
-import { findRule, nearestOperators, operatorKey } from "./rules/table.js";
+import { domainsOf, findRule, operatorKey, RULES } from "./rules/table.js";
 import {
   type AttributeProto,
   type FunctionProto,
@@ -426,12 +427,26 @@ function buildByRule(
 }
 
 function unknownOperator(node: NodeProto, label: string): CompileError {
-  const near = nearestOperators(node.opType).filter((name) => name !== node.opType);
+  const key = operatorKey(node.domain, node.opType);
+  const refused = refusedFor(node.domain, key);
   return new CompileError("LPU1002", {
-    message: `operator '${operatorKey(node.domain, node.opType)}' is not supported`,
+    message: `operator '${key}' is not supported`,
     node: label,
-    hint: near.length > 0 ? `supported and nearest in name: ${near.join(", ")}` : "lpu ops lists what is supported",
+    ...(refused === undefined ? {} : { notes: [refused.doc] }),
+    hint: refused?.hint ?? unknownHint(node),
   });
+}
+
+/** Another domain, or a name that is spelled nearly like it; operators of other meanings are no help. */
+function unknownHint({ domain, opType }: NodeProto): string {
+  const rest = "lpu ops lists what is supported; write the operator out in others, or do it outside of the program";
+  const [elsewhere] = domainsOf(opType).filter((other) => other !== domain);
+  if (elsewhere !== undefined)
+    return `'${operatorKey(elsewhere, opType)}' is supported, if that is what is meant; else ${rest}`;
+  return `${didYouMean(
+    opType,
+    RULES.map(({ op }) => op),
+  )}${rest}`;
 }
 
 /** In the body of a function an attribute may stand for one of the call. */

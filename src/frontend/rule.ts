@@ -30,6 +30,8 @@ export interface Rule {
   readonly since?: number;
   /** One sentence, for the list of supported operators. */
   readonly doc: string;
+  /** One sentence: what of the operator is refused, beyond what all operators refuse. */
+  readonly refuses?: string;
   /** What may stay unread: attributes by name and operands by number, with the reason. */
   readonly ignores?: Readonly<Record<string, string>>;
   /** What becomes of integers beyond 32 bits; without it they are refused. */

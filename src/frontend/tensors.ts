@@ -14,7 +14,7 @@ import { contentKey, formatShape, newData, stridesOf } from "../ir/tensor.js";
 import { decodeMessage, int64ToNumber, int64Words, type SparseTensorProto, type TensorProto } from "./schema.js";
 import type { ModelSource, TensorRecord } from "./source.js";
 
-interface ElementType {
+export interface ElementType {
   readonly name: string;
   readonly dtype: DType;
   readonly edge: EdgeDType;
@@ -47,7 +47,8 @@ export const ELEMENT_TYPES: Readonly<Record<number, ElementType>> = {
   26: { name: "int2", dtype: "i2", edge: "i2", bits: 2, field: "int32Data" },
 };
 
-const OTHER_TYPES: Readonly<Record<number, string>> = {
+/** Types that are refused. */
+export const OTHER_TYPES: Readonly<Record<number, string>> = {
   0: "undefined",
   8: "string",
   14: "complex64",

@@ -6,6 +6,7 @@
  */
 
 import { DIAGNOSTICS } from "../diagnostics.js";
+import { type DType, DTYPES, type EdgeDType } from "../ir/dtype.js";
 import {
   ALU_FUNCTIONS,
   type FieldRow,
@@ -91,15 +92,110 @@ function timing({ takes, gives }: InstructionRow, name: string): string {
 const meaning = ({ doc, words }: FieldRow): string =>
   words === undefined ? doc : `${doc} One of: ${words.join(", ")}.`;
 
-export function opsText(): string {
+/** An import rule, as the frontend has it. */
+export interface OperatorRow {
+  readonly op: string;
+  readonly domain?: string;
+  readonly since?: number;
+  readonly doc: string;
+  readonly refuses?: string;
+  readonly ignores?: Readonly<Record<string, string>>;
+}
+
+/** What the frontend knows of operators and element types. */
+export interface OperatorTables {
+  readonly rules: readonly OperatorRow[];
+  readonly opsets: readonly [oldest: number, newest: number];
+  readonly refused: readonly {
+    readonly name: string;
+    readonly operators: readonly string[];
+    readonly doc: string;
+    readonly hint: string;
+  }[];
+  /** Attributes that mean nothing to a program that only runs, with the reason. */
+  readonly unused: Readonly<Record<string, string>>;
+  readonly types: readonly { readonly name: string; readonly dtype: DType; readonly edge: EdgeDType }[];
+  readonly otherTypes: readonly string[];
+}
+
+export function opsText(tables: OperatorTables): string {
+  const domains = [...new Set(tables.rules.map(({ domain = "" }) => domain))].sort();
+  const [oldest, newest] = tables.opsets;
+  return [
+    "# Operators",
+    "",
+    `Models of ONNX operator sets ${oldest} to ${newest}. Every operator is written in the tensor operations below; what only depends on constants and fixed inputs folds when the program is built, in any form.`,
+    "What decides a shape (axes, sizes, pads, k) must be a constant, or an input that is fixed with `--fix`. An attribute or operand that a rule does not read is refused by name, unless it is off.",
+    "",
+    ...domains.flatMap((domain) => [`## ${domain === "" ? "ONNX" : domain}`, "", ruleTable(tables, domain), ""]),
+    "## Element types",
+    "",
+    table(["type", "in files and at the edge", "computed as"], tables.types.map(typeRow)),
+    "",
+    `Not supported: ${tables.otherTypes.join(", ")}.`,
+    "",
+    "## What is refused and why",
+    "",
+    ...tables.refused.map(
+      ({ name, operators, doc, hint }) =>
+        `* **${name}** (${operators.map((op) => `\`${op}\``).join(", ")}). ${doc} What to do: ${hint}.`,
+    ),
+    "* Operators that are in no list here have no rule yet: write them out in others.",
+    "",
+    "Ignored because they mean nothing to a program that only runs:",
+    "",
+    ...Object.entries(tables.unused).map(([name, reason]) => `* \`${name}\`: ${reason}.`),
+    "",
+    "# Tensor operations",
+    "",
+    ...operationLines(),
+  ].join("\n");
+}
+
+function ruleTable({ rules, opsets: [oldest, newest] }: OperatorTables, domain: string): string {
+  const own = rules.filter((rule) => (rule.domain ?? "") === domain);
+  const sorted = own.sort((a, b) => (a.op === b.op ? (a.since ?? 1) - (b.since ?? 1) : a.op < b.op ? -1 : 1));
+  const until = (index: number): number => {
+    const next = sorted[index + 1];
+    return next?.op === sorted[index]?.op ? (next?.since ?? 1) - 1 : newest;
+  };
+  const opsets = (index: number): string => `${Math.max(oldest, sorted[index]?.since ?? 1)} to ${until(index)}`;
+  const rows = sorted.map((rule, index) => [rule.op, ...(domain === "" ? [opsets(index)] : []), ruleText(rule)]);
+  return table(["operator", ...(domain === "" ? ["opsets"] : []), "what it becomes; what of it is refused"], rows);
+}
+
+/** What an operator becomes, what of it is refused, and what of it is not looked at. */
+function ruleText({ doc, refuses, ignores = {} }: OperatorRow): string {
+  const unread = Object.entries(ignores).map(
+    ([name, reason]) => `${/^\d+$/.test(name) ? `operand ${name}` : `\`${name}\``} (${reason})`,
+  );
+  return [
+    doc,
+    ...(refuses === undefined ? [] : [`Refused: ${refuses}`]),
+    ...(unread.length === 0 ? [] : [`Not read: ${unread.join(", ")}.`]),
+  ].join(" ");
+}
+
+const COMPUTED: Readonly<Record<"float" | "int" | "bool", string>> = {
+  float: "f16, or f32 where range or bits ask for it",
+  int: "i32; what is narrower wraps as ONNX says",
+  bool: "truth values",
+};
+
+function typeRow({ name, dtype, edge }: OperatorTables["types"][number]): readonly string[] {
+  const { kind } = DTYPES[dtype];
+  const narrowed =
+    edge === dtype ? "" : `, ${kind === "int" ? "narrowed with a check of its range" : "rounded"} to ${dtype}`;
+  return [name, `${edge}${narrowed}`, COMPUTED[kind]];
+}
+
+function operationLines(): string[] {
   const rows = Object.entries(OPS).map(([name, row]) => {
     const attrs = Object.entries(row.attrs).map(([attr, kind]) => `${attr}: ${attributeText(kind)}`);
     const traits = "composite" in row && row.composite ? "composite" : "";
     return [`${name}(${row.operands.join(", ")})`, attrs.join("; "), traits, row.doc];
   });
   return [
-    "# Tensor operations",
-    "",
     table(["operation", "attributes", "", "meaning"], rows),
     "",
     "## Attribute kinds",
@@ -109,7 +205,7 @@ export function opsText(): string {
       Object.entries(ATTRIBUTE_KINDS).map(([name, kind]) => [name, kind.doc]),
     ),
     "",
-  ].join("\n");
+  ];
 }
 
 const attributeText = (kind: AttributeKind): string => (typeof kind === "string" ? kind : kind.join(" or "));
@@ -127,13 +223,13 @@ export function passesText(pipeline: readonly { readonly name: string; readonly 
 }
 
 export function errorsText(): string {
-  const rows = Object.entries(DIAGNOSTICS).map(([code, { title, doc }]) => [code, title, doc]);
+  const rows = Object.entries(DIAGNOSTICS).map(([code, { title, doc, hint }]) => [code, title, doc, hint]);
   return [
     "# Errors",
     "",
     "1xxx: model and import. 2xxx: passes and scheduling. 3xxx: text, assembly and image. 4xxx: runtime and machine. 5xxx: command line.",
     "",
-    table(["code", "title", "meaning"], rows),
+    table(["code", "title", "meaning", "what to do"], rows),
     "",
   ].join("\n");
 }

@@ -366,6 +366,7 @@ export const ELEMENTWISE: readonly Rule[] = [
   {
     op: "Cast",
     doc: "The operation cast; 64-bit types become those of 32 bits.",
+    refuses: "FP8 results with saturate = 0.",
     wide: casts(castType),
     build: castTo,
   },
@@ -377,6 +378,7 @@ export const ELEMENTWISE: readonly Rule[] = [
   {
     op: "Dropout",
     doc: "Its operand: programs are for inference.",
+    refuses: "Training mode.",
     ignores: { "1": "nothing is dropped", "2": "programs are for inference", ratio: "nothing is dropped" },
     build: dropout,
   },

@@ -193,6 +193,7 @@ export const MATMUL: readonly Rule[] = [
     op: "FusedMatMul",
     domain: "com.microsoft",
     doc: "A matmul with transposed operands and a factor.",
+    refuses: "Transposed batches.",
     build: fusedMatmul,
   },
 ];

@@ -275,8 +275,18 @@ function rotaryEmbedding(c: RuleContext): NodeId {
 }
 
 const rows: readonly Omit<Rule, "domain">[] = [
-  { op: "SkipLayerNormalization", doc: "An addition and the operation layer_norm.", build: skipLayerNorm },
-  { op: "SkipSimplifiedLayerNormalization", doc: "An addition and the operation rms_norm.", build: skipRmsNorm },
+  {
+    op: "SkipLayerNormalization",
+    doc: "An addition and the operation layer_norm.",
+    refuses: "Mean and inverse deviation as results.",
+    build: skipLayerNorm,
+  },
+  {
+    op: "SkipSimplifiedLayerNormalization",
+    doc: "An addition and the operation rms_norm.",
+    refuses: "Mean and inverse deviation as results.",
+    build: skipRmsNorm,
+  },
   { op: "EmbedLayerNormalization", doc: "Gathers, additions and the operation layer_norm.", build: embedLayerNorm },
   { op: "Gelu", doc: "The operation gelu.", build: (c) => gelu(c, "none") },
   { op: "BiasGelu", doc: "An addition and the operation gelu.", build: (c) => gelu(c, "none") },
@@ -294,9 +304,15 @@ const rows: readonly Omit<Rule, "domain">[] = [
   {
     op: "Attention",
     doc: "One matmul for queries, keys and values, then attention written out.",
+    refuses: "Rotary embedding, shared buffers, and masks other than [B], [2B], [B,T] and [B,S,T].",
     build: packedAttention,
   },
-  { op: "MultiHeadAttention", doc: "Attention written out, with biases and past keys.", build: multiHeadAttention },
+  {
+    op: "MultiHeadAttention",
+    doc: "Attention written out, with biases and past keys.",
+    refuses: "A bias on packed queries, keys and values, and masks other than [B], [2B], [B,T] and [B,S,T].",
+    build: multiHeadAttention,
+  },
   {
     op: "GroupQueryAttention",
     doc: "Attention written out; new keys are placed by length, positions may be rotary.",

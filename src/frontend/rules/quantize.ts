@@ -357,11 +357,13 @@ const standard: readonly Rule[] = [
   {
     op: "QuantizeLinear",
     doc: "Division by the scale, rounding, the zero point, and the limits of the integer type; scales of tensors, axes and blocks.",
+    refuses: "Results that are no integers.",
     build: quantizeLinear,
   },
   {
     op: "DequantizeLinear",
     doc: "The difference from the zero point times the scale, of tensors, axes and blocks; on constants it folds.",
+    refuses: "Results that are no floats.",
     build: dequantizeLinear,
   },
 ];
@@ -411,12 +413,14 @@ export const QUANTIZE: readonly Rule[] = [
     {
       op: "MatMulNBits",
       doc: "A product with weights of 2, 4 or 8 bits in blocks, which fold to fp32.",
+      refuses: "Weights of other than 2, 4 and 8 bits.",
       ignores: { accuracy_level: "products are of fp16 numbers in any case" },
       build: matmulNBits,
     },
     {
       op: "GatherBlockQuantized",
       doc: "A gather from a quantized table, which folds to fp32.",
+      refuses: "Bytes of several elements along an axis that is not the last.",
       build: gatherBlockQuantized,
     },
   ].map((row) => ({ ...row, domain: "com.microsoft" })),

@@ -308,6 +308,8 @@ export const RESIZE: readonly Rule[] = [
     op: "Resize",
     since: 11,
     doc: "For constant scales or sizes: slices and expands for 'nearest', else a product with a constant matrix for each axis.",
+    refuses:
+      "Antialiasing of 'nearest', interpolation of integers, scales of 'half_pixel_symmetric' and the like that give no whole number of elements, and methods that are not named here.",
     ignores: {
       1: "read where the mode is tf_crop_and_resize",
       extrapolation_value: "read where the mode is tf_crop_and_resize",

@@ -314,9 +314,11 @@ function elementPlaces(
 }
 
 const DOC = "For constant indices a gather from data and updates; computed ones are compared with all places.";
+const LIMITS =
+  "More than 64 updates of one place with a reduction, and computed places that take more than 4,194,304 comparisons.";
 
 export const SCATTER: readonly Rule[] = [
-  { op: "ScatterND", doc: DOC, build: scatterNd },
-  { op: "ScatterElements", doc: DOC, build: scatterElements },
-  { op: "Scatter", doc: "As ScatterElements.", build: scatterElements },
+  { op: "ScatterND", doc: DOC, refuses: LIMITS, build: scatterNd },
+  { op: "ScatterElements", doc: DOC, refuses: LIMITS, build: scatterElements },
+  { op: "Scatter", doc: "As ScatterElements.", refuses: LIMITS, build: scatterElements },
 ];

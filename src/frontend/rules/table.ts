@@ -52,11 +52,7 @@ export function findRule(domain: string, op: string, opset: number): Rule | unde
   );
 }
 
-/** Operators whose names are closest, for a hint. */
-export function nearestOperators(op: string): readonly string[] {
-  const wanted = op.toLowerCase();
-  const near = RULES.map((rule) => rule.op).filter(
-    (name) => name.toLowerCase().includes(wanted) || wanted.includes(name.toLowerCase()),
-  );
-  return [...new Set(near)].slice(0, 3);
-}
+/** Domains in which an operator of this name has rules. */
+export const domainsOf = (op: string): readonly string[] => [
+  ...new Set(RULES.flatMap((rule) => (rule.op === op ? [rule.domain ?? ""] : []))),
+];
