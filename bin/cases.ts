@@ -8,6 +8,7 @@ import { join, normalize } from "node:path";
 import { CompileError } from "../src/diagnostics.js";
 import { throwTogether } from "../src/edge.js";
 import { attempt } from "../src/files.js";
+import type { NonFinite } from "../src/ir/nonfinite.js";
 import type { Problem } from "./problems.js";
 
 export const STATUSES = ["passed", "failed", "unsupported", "error"] as const;
@@ -17,6 +18,13 @@ export interface OutputError {
   readonly name: string;
   readonly relL2: number;
   readonly maxAbs: number;
+}
+
+/** An element that is NaN or infinite where something else is expected. */
+export interface WrongSpecial extends NonFinite {
+  readonly output: string;
+  /** The ONNX node that made the first such value on the way to the output, where it was found. */
+  readonly madeBy?: string;
 }
 
 export interface CaseResult {
@@ -34,6 +42,8 @@ export interface CaseResult {
   readonly fixed: readonly string[];
   /** The worst of each output over all data sets. */
   readonly outputs: readonly OutputError[];
+  /** NaNs and infinities that are not expected, one for each output that has some. */
+  readonly nonFinite: readonly WrongSpecial[];
 }
 
 export interface VerifyResult {

@@ -10,6 +10,7 @@ import type { Argv, CommandModule } from "yargs";
 import { defaultCacheFolder } from "../src/cache.js";
 import { CompileError } from "../src/diagnostics.js";
 import { imageBeside, readText, readWhole, writeAtomically } from "../src/files.js";
+import type { NonFinite } from "../src/ir/nonfinite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
@@ -131,7 +132,11 @@ const run = command({
     );
     terminal.result(result);
     const rows = result.outputs.map(
-      ({ name, dtype, shape, file }) => [name, `${dtype}[${shape.join(",")}]  ${file}`] as const,
+      ({ name, dtype, shape, file, nonFinite }) =>
+        [
+          name,
+          `${dtype}[${shape.join(",")}]  ${file}${nonFinite === undefined ? "" : nonFiniteText(nonFinite)}`,
+        ] as const,
     );
     const cycles = `${formatCount(result.cycles)}  (predicted ${formatCount(result.predictedCycles)}; ${formatSeconds(result.seconds)} on this computer)`;
     for (const line of alignRows([["cycles", cycles], ...rows])) terminal.print(printable(line));
@@ -306,6 +311,9 @@ function* textChunks(lines: Iterable<string>): Generator<Uint8Array> {
 }
 
 const TEXT_CHUNK = 1 << 18;
+
+const nonFiniteText = ({ element, value, count }: NonFinite): string =>
+  `  (element ${element} is ${value}${count > 1 ? `, and ${count - 1} more are not finite` : ""}; lpu verify names the node that made it)`;
 
 /** The result for the person, and for `--json`. */
 function printBuild(result: BuildResult, terminal: Terminal): void {

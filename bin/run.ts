@@ -9,6 +9,7 @@ import { CompileError, fail } from "../src/diagnostics.js";
 import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../src/edge.js";
 import { makeFolder, readTensorFile, readWhole, writeTensorFile } from "../src/files.js";
 import type { EdgeDType } from "../src/ir/dtype.js";
+import { findNonFinite, type NonFinite } from "../src/ir/nonfinite.js";
 import { loadImage } from "../src/runtime/run.js";
 import type { JobContext } from "./jobs.js";
 import { clock } from "./terminal.js";
@@ -31,6 +32,8 @@ export interface RunReport {
     readonly dtype: EdgeDType;
     readonly shape: readonly number[];
     readonly file: string;
+    /** The first element that is NaN or infinite, where there is one. */
+    readonly nonFinite?: NonFinite;
   }[];
 }
 
@@ -46,7 +49,8 @@ export async function runImageJob(request: RunRequest, context: JobContext<never
     if (tensor === undefined) return fail("LPU5000", { message: `the machine gave no output '${spec.name}'` });
     const file = join(request.outputFolder, names[index] ?? "");
     writeTensorFile(file, tensor, spec.dtype);
-    return { name: spec.name, dtype: spec.dtype, shape: tensor.shape, file };
+    const nonFinite = findNonFinite(tensor);
+    return { name: spec.name, dtype: spec.dtype, shape: tensor.shape, file, ...(nonFinite && { nonFinite }) };
   });
   return {
     cycles,

@@ -17,13 +17,21 @@ import { fail } from "../src/diagnostics.js";
 import { bindInputs } from "../src/edge.js";
 import { type OpenModel, openModel, readTensorProto } from "../src/files.js";
 import { readModel } from "../src/frontend/source.js";
-import type { Shape, Tensor } from "../src/ir/graph.js";
+import type { Graph, Shape, Tensor } from "../src/ir/graph.js";
+import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../src/ir/nonfinite.js";
 import type { TargetName } from "../src/ir/target.js";
 import { equalShapes, formatShape, isFloat, toNumbers } from "../src/ir/tensor.js";
 import { formatError } from "../src/report/units.js";
 import { type LoadedModel, loadImage } from "../src/runtime/run.js";
 import { STAGES } from "../src/stages.js";
-import { type CaseResult, type CaseStatus, type OutputError, STATUSES, type VerifyResult } from "./cases.js";
+import {
+  type CaseResult,
+  type CaseStatus,
+  type OutputError,
+  STATUSES,
+  type VerifyResult,
+  type WrongSpecial,
+} from "./cases.js";
 import type { JobContext } from "./jobs.js";
 import { type Problem, problemsOf } from "./problems.js";
 import { clock } from "./terminal.js";
@@ -63,6 +71,7 @@ interface CaseFacts {
   hostWork: readonly string[];
   fixed: readonly string[];
   readonly outputs: Map<string, OutputError>;
+  readonly nonFinite: Map<string, WrongSpecial>;
 }
 
 async function verifyCase(folder: string, request: VerifyRequest, announce: Announce): Promise<CaseResult> {
@@ -74,6 +83,7 @@ async function verifyCase(folder: string, request: VerifyRequest, announce: Anno
     hostWork: [],
     fixed: [],
     outputs: new Map(),
+    nonFinite: new Map(),
   };
   const finish = (status: CaseStatus, reason: string, problems: readonly Problem[]): CaseResult => ({
     name,
@@ -83,6 +93,7 @@ async function verifyCase(folder: string, request: VerifyRequest, announce: Anno
     problems,
     ...facts,
     outputs: [...facts.outputs.values()],
+    nonFinite: [...facts.nonFinite.values()],
   });
   try {
     if (dataSetsOf(folder).length === 0)
@@ -134,14 +145,15 @@ async function runDataSets(
 ): Promise<string[]> {
   const inputNames = inputsOf(model);
   const failures: string[] = [];
-  let built: { readonly shapes: string; readonly loaded: LoadedModel } | undefined;
+  let built: (Built & { readonly shapes: string }) | undefined;
   for (const dataSet of dataSetsOf(folder)) {
     const inputs = readNumbered(folder, dataSet, "input", inputNames);
     const shapes = Object.fromEntries(Object.entries(inputs).map(([input, tensor]) => [input, tensor.shape]));
     const signature = JSON.stringify([shapes, facts.fixed.map((input) => Array.from(inputs[input]?.data ?? []))]);
     if (built?.shapes !== signature)
-      built = { shapes: signature, loaded: buildFixing(model, inputs, shapes, request, announce, facts) };
-    const { loaded } = built;
+      built = { shapes: signature, ...buildFixing(model, inputs, shapes, request, announce, facts) };
+    const current = built;
+    const { loaded } = current;
     announce("Running");
     const given = Object.fromEntries(Object.entries(inputs).filter(([input]) => !facts.fixed.includes(input)));
     const { outputs, cycles } = loaded.run(bindInputs(loaded.inputs, given));
@@ -151,7 +163,8 @@ async function runDataSets(
       failures.push(`expected ${loaded.predictedCycles} cycles, the machine took ${cycles}`);
     const outputNames = loaded.outputs.map((spec) => spec.name);
     for (const [output, expected] of Object.entries(readNumbered(folder, dataSet, "output", outputNames))) {
-      const failure = compareOutput(output, outputs[output], expected, request.tolerance, facts);
+      const blame = (value: NonFiniteName): string | undefined => blamed(current, given, output, value, announce);
+      const failure = compareOutput(output, outputs[output], expected, request.tolerance, facts, blame);
       if (failure !== undefined) failures.push(`${dataSet}: ${failure}`);
     }
   }
@@ -171,7 +184,7 @@ function buildFixing(
   request: VerifyRequest,
   announce: Announce,
   facts: CaseFacts,
-): LoadedModel {
+): Built {
   const values = (): Readonly<Record<string, Tensor>> =>
     Object.fromEntries(facts.fixed.flatMap((input) => (inputs[input] ? [[input, inputs[input]]] : [])));
   for (;;)
@@ -198,6 +211,13 @@ function wantedInputs(
   return chosen.map(([name]) => name);
 }
 
+/** A program, and the graph that it computes. */
+interface Built {
+  readonly loaded: LoadedModel;
+  readonly graph: Graph;
+  readonly macs: number;
+}
+
 function build(
   model: OpenModel,
   fix: Readonly<Record<string, Tensor>>,
@@ -205,17 +225,39 @@ function build(
   request: VerifyRequest,
   announce: Announce,
   facts: CaseFacts,
-): LoadedModel {
+): Built {
+  let graph: Graph = { name: "", nodes: [], inputs: [], outputs: [] };
   const compiled = compile(model.source, {
     target: request.target,
     fix,
     shapes: Object.fromEntries(Object.entries(shapes).filter(([input]) => !Object.hasOwn(fix, input))),
     onStage: ({ stage }) => announce(STAGES[stage].title),
+    onPass: (_, made) => {
+      graph = made;
+    },
   });
   facts.mxmUtilization = compiled.report.mxmUtilization;
   facts.hostWork = compiled.report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`);
   announce("Loading image");
-  return loadImage(joinChunks(compiled.image()));
+  return { loaded: loadImage(joinChunks(compiled.image())), graph, macs: compiled.report.macs };
+}
+
+/** What the oracle computes in about half a minute. */
+const MOST_MACS = 2e9;
+
+/** Which node made the first value of a kind on the way to an output: asked of the graph, computed in the types of the chip. */
+function blamed(
+  { graph, macs }: Built,
+  inputs: Readonly<Record<string, Tensor>>,
+  output: string,
+  value: NonFiniteName,
+  announce: Announce,
+): string | undefined {
+  if (macs > MOST_MACS) return undefined;
+  announce("Looking for the node that made it");
+  const culprit = culpritOf(graph, inputs, output, value);
+  if (culprit?.infinityBy === undefined) return culprit?.node;
+  return `${culprit.node}, of an infinity that was first made by ${culprit.infinityBy}`;
 }
 
 /** What the model takes: its graph's inputs that have no initializer, in order. */
@@ -261,12 +303,13 @@ function compareOutput(
   expected: Tensor,
   tolerance: number,
   facts: CaseFacts,
+  blame: (value: NonFiniteName) => string | undefined,
 ): string | undefined {
   if (actual === undefined) return `output '${name}' is missing`;
   if (!equalShapes(actual.shape, expected.shape))
     return `output '${name}': expected shape ${formatShape(expected.shape)}, found ${formatShape(actual.shape)}`;
   const special = specialDifference(actual, expected);
-  if (special !== undefined) return `output '${name}': ${special}`;
+  if (special !== undefined) return `output '${name}': ${special.text}${madeBy(name, special, facts, blame)}`;
   if (!isFloat(expected.dtype)) return wholeDifference(name, actual, expected, facts);
   const error = { name, ...distance(actual, expected) };
   const worst = facts.outputs.get(name);
@@ -277,16 +320,43 @@ function compareOutput(
 
 const named = (value: number): string => (Number.isNaN(value) ? "NaN" : `${value}`);
 
-/** Where one has an infinity or a NaN and the other has not the same. */
-function specialDifference(actual: Tensor, expected: Tensor): string | undefined {
+/** Elements at which one of two tensors has an infinity or a NaN, and the other has not the same. */
+interface SpecialDifference {
+  readonly text: string;
+  /** The first that the output has and should not. */
+  readonly found: NonFinite | undefined;
+}
+
+function specialDifference(actual: Tensor, expected: Tensor): SpecialDifference | undefined {
   const [a, b] = [toNumbers(actual), toNumbers(expected)];
   const differs = (index: number): boolean =>
     !Object.is(a[index], b[index]) && !(Number.isFinite(a[index]) && Number.isFinite(b[index]));
   const places = Array.from(b.keys()).filter(differs);
   const [first] = places;
   if (first === undefined) return undefined;
+  const made = places.flatMap((element) => {
+    const value = nonFiniteName(a[element] ?? 0);
+    return value === undefined ? [] : [{ element, value }];
+  });
+  const [one] = made;
   const more = places.length > 1 ? ` (and ${places.length - 1} more)` : "";
-  return `element ${first}: expected ${named(b[first] ?? 0)}, found ${named(a[first] ?? 0)}${more}`;
+  return {
+    text: `element ${first}: expected ${named(b[first] ?? 0)}, found ${named(a[first] ?? 0)}${more}`,
+    found: one === undefined ? undefined : { ...one, count: made.length },
+  };
+}
+
+/** Notes the first NaN or infinity that is wrong; what the text of a difference ends with. */
+function madeBy(
+  output: string,
+  { found }: SpecialDifference,
+  facts: CaseFacts,
+  blame: (value: NonFiniteName) => string | undefined,
+): string {
+  if (found === undefined || facts.nonFinite.has(output)) return "";
+  const node = blame(found.value);
+  facts.nonFinite.set(output, { output, ...found, ...(node === undefined ? {} : { madeBy: node }) });
+  return node === undefined ? "" : `; the first ${found.value} on the way is made by ${node}`;
 }
 
 /** Integers and truth values are right or wrong. */
