@@ -23,6 +23,7 @@ import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check-schedule.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/pipeline.js";
+import { keptWide } from "./passes/precision.js";
 import { schedule } from "./passes/schedule.js";
 import { select } from "./passes/select.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
@@ -73,7 +74,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const legal = stage("precision", () => runPasses(primitive, NARROW, { target }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target), options));
   const texts = stage("assemble", () => encodeProgram(program));
-  const report = reportProgram(program, measureText(program, texts));
+  const report = reportProgram(program, measureText(program, texts), keptWide(primitive));
   return { program, report, image: () => imageChunks(program, texts) };
 };
 

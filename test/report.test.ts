@@ -3,11 +3,14 @@
  */
 
 import { describe, expect, test } from "@jest/globals";
+import { parseGraph } from "../src/ir/parse.js";
 import type { Binding, Program, TimedInstruction } from "../src/ir/program.js";
 import { memQueue, mxmQueue, queueCount } from "../src/ir/program.js";
 import { peakMacs, TARGETS } from "../src/ir/target.js";
+import { keptWide } from "../src/passes/precision.js";
 import { estimatePerformance, reportProgram } from "../src/report/report.js";
 import { summaryLines } from "../src/report/summary.js";
+import { compileSmall } from "./compiled.js";
 
 const target = TARGETS.tiny;
 const CYCLES = 100;
@@ -91,6 +94,48 @@ const program: Program = {
   origins: ["fc (MatMul)"],
   macs: CYCLES * peakMacs(target) * 0.25,
 };
+
+describe("what is wider than fp16", () => {
+  const graph = parseGraph(
+    [
+      "graph @main(%0: f32[2,4], %1: i32[2]) {",
+      '  %2 = mul(%0, %0) : f32[2,4] from "square"',
+      '  %3 = reduce_sum(%2) {axes=[1], keepdims=true} : f32[2,1] from "sum"',
+      '  %4 = reshape(%3) {shape=[2]} : f32[2] from "view"',
+      '  %5 = exp(%4) : f32[2] from "exp"',
+      '  %6 = add(%1, %1) : i32[2] from "twice"',
+      "  return %5, %6",
+      "}",
+      "",
+    ].join("\n"),
+  );
+  const kept = keptWide(graph);
+
+  test("every reason once, with its tensors and values; views and what is fp16 do not count", () => {
+    const rows = kept.map(({ dtype, reason, tensors, values }) => [reason, dtype, tensors, values]);
+    expect(rows).toEqual([
+      ["input", "f32", 1, 8],
+      ["square", "f32", 1, 8],
+      ["integer", "i32", 2, 4],
+      ["sum", "f32", 2, 4],
+    ]);
+    expect(kept.find(({ reason }) => reason === "sum")?.origins).toEqual(["sum", "exp"]);
+    for (const { doc } of kept) expect(doc).toMatch(/^[a-z].{10,}[^.]$/);
+  });
+
+  test("the summary has a line for each", () => {
+    const lines = summaryLines(reportProgram(program, { instructions: 9, bytes: 77 }, kept)).slice(-4);
+    expect(lines[0]).toMatch(
+      /^wider than fp16 +f32 for 'input': 8 values in 1 tensor {2}\(inputs that take part in sums/,
+    );
+    expect(lines[2]).toMatch(/^ +i32 for 'integer': 4 values in 2 tensors/);
+  });
+
+  test("a build has it in its report", () => {
+    const { report } = compileSmall("bert", "lpu-v1");
+    expect(report.kept.map(({ reason }) => reason)).toEqual(expect.arrayContaining(["square", "sum"]));
+  });
+});
 
 describe("report", () => {
   const report = reportProgram(program, { instructions: 9, bytes: 77 });

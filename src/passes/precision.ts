@@ -263,6 +263,54 @@ const inherited = (
   return isFigure && isElementwise(op) ? "sum" : undefined;
 };
 
+/* ---------- what is kept in four bytes, for the report ---------- */
+
+/** Values that are kept in four bytes for one reason. */
+export interface Kept {
+  readonly dtype: "f32" | "i32";
+  /** Name of a row of WIDE, "masked", or "integer". */
+  readonly reason: string;
+  readonly doc: string;
+  /** Tensors that are computed or given, views aside, and their elements in all. */
+  readonly tensors: number;
+  readonly values: number;
+  /** ONNX nodes and inputs that they come from: the first few. */
+  readonly origins: readonly string[];
+}
+
+const MASKED = "scores that meet a mask which does not make them vanish in fp16, so that both keep their bits";
+const INTEGER = "integers that the chip reads or computes";
+const ORIGINS = 3;
+
+/** Everything that `precision` keeps in four bytes of a graph that goes into it, by reason; the most values first. */
+export const keptWide = (graph: Graph): readonly Kept[] => {
+  const { reasons } = wideReasons(graph);
+  const indices = indexNodes(graph);
+  const docs = new Map([
+    ...WIDE.map(({ name, doc }) => [name, doc] as const),
+    ["masked", MASKED],
+    ["integer", INTEGER],
+  ]);
+  const groups = new Map<string, Node[]>();
+  for (const node of graph.nodes) {
+    if (node.op === "constant" || VIEWS.includes(node.op) || indices[node.id] === 1) continue;
+    const { dtype } = node.type;
+    const reason = isFloat(dtype) || dtype === "bool" ? reasons[node.id] : "integer";
+    if (reason !== undefined) groups.set(reason, [...(groups.get(reason) ?? []), node]);
+  }
+  const kept = [...groups].map(
+    ([reason, nodes]): Kept => ({
+      dtype: reason === "integer" ? "i32" : "f32",
+      reason,
+      doc: docs.get(reason) ?? reason,
+      tensors: nodes.length,
+      values: nodes.reduce((sum, { type }) => sum + elementCount(type.shape), 0),
+      origins: [...new Set(nodes.map(({ origin }) => origin.join(" + ")))].slice(0, ORIGINS),
+    }),
+  );
+  return kept.sort((a, b) => b.values - a.values);
+};
+
 /* ---------- constants ---------- */
 
 /** Narrows a tensor of numbers to fp16; `memory` may be given for the result. Finite values stay finite, or are refused. */

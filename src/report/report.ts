@@ -34,6 +34,18 @@ export interface BuildReport {
   /** Inputs for which the host does work before the program starts, and the ONNX node that it does. */
   readonly hostWork: readonly { readonly input: string; readonly origin: string }[];
   readonly pcie: { readonly inputBytes: number; readonly outputBytes: number; readonly microseconds: number };
+  /** What is not in fp16 but in four bytes, by reason. A program alone does not know: then it is empty. */
+  readonly kept: readonly KeptRow[];
+}
+
+/** Tensors that are kept in fp32 or int32 for one reason, the values in them, and ONNX nodes that they come from. */
+export interface KeptRow {
+  readonly dtype: "f32" | "i32";
+  readonly reason: string;
+  readonly doc: string;
+  readonly tensors: number;
+  readonly values: number;
+  readonly origins: readonly string[];
 }
 
 /** Bytes of whole rows. Every row of SRAM that the program ever holds something in is counted once. */
@@ -60,6 +72,7 @@ export interface Performance {
 export function reportProgram(
   program: Program,
   text: { readonly instructions: number; readonly bytes: number },
+  kept: readonly KeptRow[] = [],
 ): BuildReport {
   const { target } = program;
   const cycles = Math.max(0, ...program.entries.flatMap((entry) => entry.cycles));
@@ -90,6 +103,7 @@ export function reportProgram(
       sum(bindings.flatMap(([inputs]) => inputs.map(placedBytes))),
       sum(bindings.flatMap(([, outputs]) => outputs.map(placedBytes))),
     ),
+    kept,
   };
 }
 

@@ -3,7 +3,7 @@
  * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
  */
 
-import type { BuildReport } from "./report.js";
+import type { BuildReport, KeptRow } from "./report.js";
 import { estimatePerformance } from "./report.js";
 import { formatBytes, formatCount, formatScaled, formatSeconds, formatShare } from "./units.js";
 
@@ -40,8 +40,15 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
         ? "none"
         : report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`).join(", "),
     ],
+    ...report.kept.map((row, index): readonly [string, string] => [
+      index === 0 ? "wider than fp16" : "",
+      keptText(row),
+    ]),
   ];
 }
+
+const keptText = ({ dtype, reason, doc, tensors, values }: KeptRow): string =>
+  `${dtype} for '${reason}': ${formatCount(values)} values in ${formatCount(tensors)} ${tensors === 1 ? "tensor" : "tensors"}  (${doc})`;
 
 /** Rows as lines, labels padded to one width. */
 export function alignRows(rows: readonly (readonly [string, string])[]): string[] {
