@@ -15,6 +15,7 @@ import { scalarOf } from "./constants.js";
 import { aluFunction, type Fusion, isTransparent, stripCasts } from "./fuse.js";
 import { type Fit, fitOperand, leafOf, type Located } from "./operand.js";
 import { mayDiverge, refine } from "./select-padding.js";
+import { relayout } from "./select-move.js";
 import { fitted, locate } from "./select-value.js";
 import {
   addTemp,
@@ -244,7 +245,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(s.reader, literal) };
     const layout = layouts.get(consumer);
     invariant(layout !== undefined, "every node of a chain has a layout");
-    return leafArgument(s, operandOf(s, input, layout, "inChain"), leafFor, ops, sums);
+    return leafArgument(s, apart(s, input, layout, operands), leafFor, ops, sums);
   };
   for (const id of fusion.nodes) {
     const node = nodeAt(s, id);
@@ -300,6 +301,25 @@ const columnsOf = ({ dims, column }: View): number[] =>
     dims.flat().filter((f) => f.column !== 0 && f.extent > 1),
     column,
   ).sort((a, b) => a - b);
+
+/**
+ * The value of a node as a chain reads it that reads `others` already. A slice of SRAM gives one row a cycle: where the chain
+ * reads other rows of the same panels, this value is read from a copy.
+ */
+const apart = (s: Selection, id: NodeId, full: Layout, others: readonly Operand[]): Operand => {
+  const operand = operandOf(s, id, full, "inChain");
+  const { value, fit } = operand;
+  const collides = others.some(
+    (other) => other.value.storage === value.storage && samePanels(other.fit, fit) && !sameRows(other.fit, fit),
+  );
+  if (!collides || value.plus !== undefined || storageAt(s, value.storage).kind === "constant") return operand;
+  const copy = relayout(s, id, value, full);
+  const copyFit = fitOperand(s.target, full.view, full.shape, copy);
+  return copyFit === undefined ? operand : { value: copy, fit: copyFit };
+};
+
+const samePanels = (a: Fit, b: Fit): boolean => a.fixedPanel === b.fixedPanel && a.panelOffset === b.panelOffset;
+const sameRows = (a: Fit, b: Fit): boolean => a.row === b.row && JSON.stringify(a.digits) === JSON.stringify(b.digits);
 
 /** The value of a node, with how it is read along with a result laid out as told. */
 export const operandOf = (s: Selection, id: NodeId, full: Layout, use: "inChain" | "alone" = "alone"): Operand => {
