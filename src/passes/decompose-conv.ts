@@ -9,6 +9,7 @@
 
 import { elementCount, type NodeId } from "../ir/graph.js";
 import { intsAttr, numberAttr } from "../ir/ops/attributes.js";
+import { sliceAxis } from "./decompose-gather.js";
 import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
@@ -111,14 +112,28 @@ function taps(g: Rewriter, c: Geometry): NodeId {
   return products.reduce((sum, product) => g.emit("add", [sum, product]));
 }
 
+/** Groups of channels by themselves, side by side. */
+function groups(g: Rewriter, c: Geometry, node: Candidate): NodeId {
+  const [inner, outer] = [c.channels / c.group, c.filters / c.group];
+  const bias = node.inputs[2];
+  const parts = range(c.group).map((i) => {
+    const x = sliceAxis(g, c.x, 1, i * inner, inner);
+    const w = sliceAxis(g, c.w, 0, i * outer, outer);
+    const own = bias === undefined ? [x, w] : [x, w, sliceAxis(g, bias, 0, i * outer, outer)];
+    return g.emit("conv", own, { ...node.attrs, group: 1 });
+  });
+  return g.emit("concat", parts, { axis: 1 });
+}
+
 const convolution: Rule = {
   name: "conv",
-  law: "conv(x, w) == sum over taps of matmul(rows of x at the tap, w at the tap), channels last",
+  law: "conv(x, w) == sum over taps of matmul(rows of x at the tap, w at the tap), channels last; groups of several channels one by one",
   ops: ["conv"],
   rewrite: (g, node) => {
     const c = geometryOf(g, node);
     const depthwise = c.group === c.channels && c.filters === c.channels;
-    if ((c.group !== 1 && !depthwise) || elementCount(node.type.shape) === 0) return undefined;
+    if (elementCount(node.type.shape) === 0) return undefined;
+    if (c.group !== 1 && !depthwise) return groups(g, c, node);
     const apart =
       c.group === 1 &&
       c.pads.every((pad) => pad === 0) &&

@@ -8,6 +8,7 @@
 import { elementCount, type NodeId, type Shape } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { broadcastShapes, equalShapes, isFloat } from "../ir/tensor.js";
+import { sliceAxis } from "./decompose-gather.js";
 import { filledLiteral } from "./literals.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
@@ -85,6 +86,31 @@ const minAsMax: Rule = {
   law: "min(x) == -max(-x)",
   ops: ["reduce_min"],
   rewrite: (g, node) => g.emit("neg", [g.emit("reduce_max", [g.emit("neg", [operandOf(node, 0)])], node.attrs)]),
+};
+
+/** Products by halves, so that as few roundings meet as there are halvings. */
+const productByHalves: Rule = {
+  name: "product-by-halves",
+  law: "prod(x) == prod(first half of x * second half of x), times what is left of an odd number",
+  ops: ["reduce_prod"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const shape = g.shape(x);
+    const axes = intsAttr(node.attrs, "axes");
+    const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
+    const extents = (list: readonly number[]): number[] => list.map((axis) => shape[axis] ?? 1);
+    if (elementCount(shape) === 0) return g.constant(filledLiteral(node.type, 1));
+    const sorted = g.emit("transpose", [x], { perm: [...axes, ...kept] });
+    let rest = g.emit("reshape", [sorted], { shape: [elementCount(extents(axes)), ...extents(kept), 1] });
+    const odd: NodeId[] = [];
+    for (let count = g.shape(rest)[0] ?? 1; count > 1; count = Math.floor(count / 2)) {
+      const half = Math.floor(count / 2);
+      if (count % 2 === 1) odd.push(sliceAxis(g, rest, 0, count - 1, 1));
+      rest = g.emit("mul", [sliceAxis(g, rest, 0, 0, half), sliceAxis(g, rest, 0, half, half)]);
+    }
+    const product = odd.reduce((all, one) => g.emit("mul", [all, one]), rest);
+    return g.emit("reshape", [product], { shape: node.type.shape });
+  },
 };
 
 /** Exchanges an axis with the last one. */
@@ -193,6 +219,7 @@ export const REDUCE_RULES: readonly Rule[] = [
   meanAsSum,
   integerSum,
   minAsMax,
+  productByHalves,
   softmax,
   divideAfter,
   nanGuard,

@@ -123,6 +123,16 @@ export const WIDE: readonly WideRow[] = [
     holds: (_, { op }) => op === "reduce_sum",
   },
   {
+    name: "product",
+    doc: "products of many values, by halves: each halving doubles the range",
+    holds: (c, node) => {
+      const source = halved(c, node);
+      if (source === undefined) return false;
+      const others = [source, ...readers(c, node).flatMap((next) => (next.op === "slice" ? readers(c, next) : []))];
+      return others.some((other) => halved(c, other) !== undefined);
+    },
+  },
+  {
     name: "beyond",
     doc: "values known to be finite and beyond fp16",
     holds: (c, { id, op, inputs }) =>
@@ -169,6 +179,13 @@ const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
     if (from === undefined || from.op === "constant") return true;
     return op === "cast" && !isFloat(from.type.dtype) ? true : KEEPS_GREAT.includes(op) && isOfIntegers(graph, from);
   });
+
+/** The value of which a node multiplies two parts. */
+const halved = (c: Context, { op, inputs }: Node): Node | undefined => {
+  const [a, b] = inputs.map((id) => nodeAt(c, id));
+  if (op !== "mul" || a?.op !== "slice" || b?.op !== "slice" || a === b) return undefined;
+  return a.inputs[0] === b.inputs[0] ? nodeAt(c, a.inputs[0]) : undefined;
+};
 
 /** A constant that is stored, and no immediate. */
 const isVector = (graph: Graph, id: NodeId): boolean =>
@@ -255,7 +272,7 @@ const inherited = (
   countOf: (id: NodeId) => number,
 ): string | undefined => {
   const from = inputs.flatMap((id) => reasons[id] ?? []);
-  const masked = from.find((reason) => reason === "masked" || reason === "beyond");
+  const masked = from.find((reason) => reason === "masked" || reason === "product" || reason === "beyond");
   if (masked !== undefined && STICKY.includes(op)) return masked;
   if (VIEWS.includes(op) || op === "reduce_max") return from[0];
   // Figures of whole rows, such as means and variances, before they meet the rows.
