@@ -209,7 +209,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
       }),
     ),
   "a form of an operator that is not supported": () =>
-    buildModel(model({ nodes: [node("Pad", ["x"], ["y"], { mode: "wrap", pads: [0, 0, 0, 0] })] })),
+    buildModel(model({ nodes: [node("Pad", ["x"], ["y"], { mode: "symmetric", pads: [0, 0, 0, 0] })] })),
   "operands that do not fit": () =>
     buildModel(model({ nodes: [node("MatMul", ["x", "w"], ["y"])], initializers: [weights("w", 4, 8)] })),
   "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),

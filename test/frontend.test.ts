@@ -423,7 +423,7 @@ describe("errors", () => {
         node("Neg", ["a"], ["b"]),
         node("Unique", ["x"], ["c"]),
         node("Concat", ["b", "c"], ["y"], { axis: 0 }),
-        node("Pad", ["x"], ["z"], { mode: "wrap", pads: [0, 0, 0, 0] }),
+        node("Pad", ["x"], ["z"], { mode: "symmetric", pads: [0, 0, 0, 0] }),
       ],
       inputs: [x],
       outputs: [floats("y"), floats("z")],
@@ -437,7 +437,7 @@ describe("errors", () => {
         "hint lpu check lists them; lpu ops lists what is supported",
         "- LPU1002: operator 'NonZero' is not supported | nonzero_a (NonZero) | use a mask of a fixed shape (Where, Mul) instead, or do this part on the host",
         "- LPU1002: operator 'Unique' is not supported | unique_c (Unique) | use a mask of a fixed shape (Where, Mul) instead, or do this part on the host",
-        "- LPU1003: mode 'wrap' is not supported | pad_z (Pad) | supported are 'constant', 'reflect' and 'edge'",
+        "- LPU1003: mode 'symmetric' is not supported | pad_z (Pad) | supported are constant, reflect, edge, wrap",
       ].join("\n"),
     );
     const report = checkModel(bytesSource("m", bytes));

@@ -179,6 +179,24 @@ export function averagePool(c: RuleContext, x: NodeId): NodeId {
   return counts.reduce((total, factor) => mul(c, total, factor), id);
 }
 
+/** The p-th root of the sum of p-th powers over the window. */
+function lpPool(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const p = int(c, "p", 2);
+  const size = op(c, "abs", [x]);
+  const power = (of: NodeId, exponent: number): NodeId => op(c, "pow", [of, scalarLike(c, of, exponent)]);
+  const { id } = pooled(c, p === 1 ? size : power(size, p), windowOf(c, x, ints(c, "kernel_shape")), "add", 0);
+  return p === 1 ? id : power(id, 1 / p);
+}
+
+/** The p-th root of the sum of p-th powers over the spatial axes. */
+function globalLpPool(c: RuleContext): NodeId {
+  const p = int(c, "p", 2);
+  const x = op(c, "abs", [operand(c, 0)]);
+  const sum = reduce(c, "sum", op(c, "pow", [x, scalarLike(c, x, p)]), spatialAxes(c, x), true);
+  return op(c, "pow", [sum, scalarLike(c, x, 1 / p)]);
+}
+
 const spatialAxes = (c: RuleContext, x: NodeId): number[] => iota(rankOf(c, x)).slice(2);
 
 /** A parameter of the channels (axis 1), in a shape that broadcasts to x and in its element type. */
@@ -330,6 +348,12 @@ export const NN: readonly Rule[] = [
     refuses: "Windows of more than 1,024 places.",
     build: (c) => averagePool(c, operand(c, 0)),
   },
+  {
+    op: "LpPool",
+    doc: "Powers of one strided slice for each place of the window, added up, and the root.",
+    build: lpPool,
+  },
+  { op: "GlobalLpPool", doc: "Powers added up over the spatial axes, and the root.", build: globalLpPool },
   { op: "GlobalAveragePool", doc: "A mean over the spatial axes.", build: (c) => globalPool(c, "mean") },
   { op: "GlobalMaxPool", doc: "A maximum over the spatial axes.", build: (c) => globalPool(c, "max") },
   {

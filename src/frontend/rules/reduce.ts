@@ -168,7 +168,10 @@ export const REDUCE: readonly Rule[] = [
   ...Object.entries(REDUCTIONS).map(([name, apply]) => ({
     op: name,
     doc: "A reduction over the given axes, or all.",
-    ignores: { noop_with_empty_axes: "read where there are no axes" },
+    ignores: {
+      noop_with_empty_axes: "read where there are no axes",
+      keepdims: "read where there are axes",
+    },
     build: (c: RuleContext) => reduction(c, apply),
   })),
   {

@@ -49,6 +49,7 @@ import {
   unsupported,
 } from "../rule.js";
 import type { Int64, TensorProto } from "../schema.js";
+import { gatherAt } from "./gather.js";
 import { elementType } from "../tensors.js";
 import { clamps, either, moves, type Wide } from "../wide.js";
 
@@ -222,13 +223,15 @@ function constant(c: RuleContext): NodeId | Wide {
   return unsupported(c, "a constant of strings is not supported", "only tensors and lists of numbers");
 }
 
+const PAD_MODES: readonly string[] = ["constant", "reflect", "edge", "wrap"];
+
 /** Pads come as an attribute, then an operand; from version 18 for the given axes only. Negative pads cut. */
 function pad(c: RuleContext): NodeId {
   const x = operand(c, 0);
   const shape = shapeOf(c, x);
   const mode = text(c, "mode", "constant");
-  if (mode === "wrap")
-    return unsupported(c, "mode 'wrap' is not supported", "supported are 'constant', 'reflect' and 'edge'");
+  if (!PAD_MODES.includes(mode))
+    return unsupported(c, `mode '${mode}' is not supported`, `supported are ${PAD_MODES.join(", ")}`);
   const given = intsFrom(c, 1, "pads") ?? ints(c, "paddings");
   const axes = (has(c, 3) ? numbersOf(c, operand(c, 3), "axes") : iota(shape.length)).map((axis) =>
     axisIn(c, axis, shape.length),
@@ -245,15 +248,25 @@ function pad(c: RuleContext): NodeId {
     sizes: shape.map((own, axis) => own + Math.min(0, before[axis] ?? 0) + Math.min(0, after[axis] ?? 0)),
     strides: shape.map(() => 1),
   });
+  const grow = (amounts: readonly number[]): number[] => amounts.map((amount) => Math.max(0, amount));
+  if (mode === "wrap") return wrapAround(c, cut, grow(before), grow(after));
   const filler = optional(c, 2);
   const value = filler === undefined ? (optionalFloat(c, "value") ?? 0) : numberOf(c, filler, "constant_value");
-  const grow = (amounts: readonly number[]): number[] => amounts.map((amount) => Math.max(0, amount));
   if (dtypeOf(c, x) !== "bool") return op(c, "pad", [cut], { before: grow(before), after: grow(after), value, mode });
   return cast(
     c,
     op(c, "pad", [cast(c, cut, "i32")], { before: grow(before), after: grow(after), value, mode }),
     "bool",
   );
+}
+
+/** Each axis goes on from its other end. */
+function wrapAround(c: RuleContext, x: NodeId, before: readonly number[], after: readonly number[]): NodeId {
+  return before.reduce((y, low, axis) => {
+    const own = extent(c, y, axis);
+    const places = iota(low + own + (after[axis] ?? 0)).map((place) => (((place - low) % own) + own) % own);
+    return low + (after[axis] ?? 0) === 0 ? y : gatherAt(c, y, axis, places, [places.length]);
+  }, x);
 }
 
 function trilu(c: RuleContext): NodeId {
@@ -387,7 +400,12 @@ export const SHAPE: readonly Rule[] = [
     refuses: "Tensors of strings.",
     build: constant,
   },
-  { op: "Pad", doc: "The operation pad; negative pads are a slice.", refuses: "Mode 'wrap'.", build: pad },
+  {
+    op: "Pad",
+    doc: "The operation pad; negative pads are a slice; 'wrap' is a gather.",
+    ignores: { "2": "read where the mode is constant" },
+    build: pad,
+  },
   { op: "Trilu", doc: "The operation trilu.", build: trilu },
   { op: "OneHot", doc: "A comparison with all places, and a selection of the two values.", build: oneHot },
   { op: "EyeLike", doc: "A constant with ones on a diagonal.", build: eyeLike },

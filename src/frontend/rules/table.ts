@@ -16,6 +16,8 @@ import { RESIZE } from "./resize.js";
 import { SCATTER } from "./scatter.js";
 import { SEQUENCE } from "./sequence.js";
 import { SHAPE } from "./shape.js";
+import { SIGNAL } from "./signal.js";
+import { SPATIAL } from "./spatial.js";
 
 export const RULES: readonly Rule[] = [
   ...ELEMENTWISE,
@@ -27,6 +29,8 @@ export const RULES: readonly Rule[] = [
   ...SCATTER,
   ...RESIZE,
   ...NN,
+  ...SPATIAL,
+  ...SIGNAL,
   ...LOSS,
   ...ATTENTION,
   ...MICROSOFT,
