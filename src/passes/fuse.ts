@@ -108,7 +108,7 @@ export const fuse = (
   limit: number,
   stored: ReadonlySet<NodeId> = new Set(),
 ): ReadonlyMap<NodeId, Fusion> => {
-  const forced = new Set<NodeId>(stored);
+  const forced = new Set<NodeId>([...stored, ...earlyAddends(graph, stored)]);
   for (;;) {
     const fusions = fuseOnce(graph, forced);
     const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
@@ -137,6 +137,30 @@ const narrowedProducts = (graph: Graph, { root, nodes, main }: Fusion): NodeId[]
     const product = id === root ? undefined : wideProduct(graph, id);
     return product !== undefined && product !== main;
   });
+
+/**
+ * What is made of sums over rows, and meets a product: it is known earlier, and stored, so that the product does not wait for
+ * streams of all that it is made of.
+ */
+const earlyAddends = (graph: Graph, stored: ReadonlySet<NodeId>): NodeId[] => {
+  const { isRoot } = usesOfNodes(graph, stored);
+  // What the chain of a node computes of products, and of sums.
+  const fromProduct: boolean[] = [];
+  const fromSum: boolean[] = [];
+  const early: NodeId[] = [];
+  for (const node of graph.nodes) {
+    if (!isElementwise(graph, node)) continue;
+    const sources = node.inputs.map((input) => strip(graph, input));
+    const inChain = sources.filter(({ id }) => !isRoot[id]);
+    fromProduct[node.id] = inChain.some(({ id, op }) => op === "matmul" || fromProduct[id] === true);
+    fromSum[node.id] = inChain.some(({ id, op }) => op === "reduce_sum" || fromSum[id] === true);
+    if (!fromProduct[node.id]) continue;
+    const count = elementCount(node.type.shape);
+    for (const { id, type } of inChain)
+      if (fromSum[id] && !fromProduct[id] && elementCount(type.shape) === count) early.push(id);
+  }
+  return early;
+};
 
 /**
  * Nodes that cost so little that every chain that needs them computes them anew: that saves a store, a read and their

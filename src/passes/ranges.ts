@@ -133,7 +133,10 @@ const TRANSFERS: Readonly<Record<string, Transfer>> = {
   },
   max: (_, [a = ANYTHING, b = ANYTHING]) => with_(Math.max(a.lo, b.lo), Math.max(a.hi, b.hi), a, b),
   min: (_, [a = ANYTHING, b = ANYTHING]) => with_(Math.min(a.lo, b.lo), Math.min(a.hi, b.hi), a, b),
-  select: (_, [, a = ANYTHING, b = ANYTHING]) => union(a, b),
+  select: (_, [condition = ANYTHING, a = ANYTHING, b = ANYTHING]) => {
+    if (condition.lo === 0 && condition.hi === 0) return b;
+    return condition.lo > 0 ? a : union(a, b);
+  },
   concat: (_, inputs) => inputs.reduce(union),
   one_hot: () => bounded(0, 1),
   // Integers hold what fits; what does not saturates or wraps, but stays within the limits of the type.
@@ -309,5 +312,5 @@ export const ALU_RANGES: Readonly<Record<AluFunction, AluRange>> = {
   ltInt: truth,
   leInt: truth,
   select: asOp("select"),
-  selectInt: (inputs) => bits(inputs.slice(1), false),
+  selectInt: asOp("select"),
 };

@@ -35,9 +35,9 @@ import { checkRoom } from "./schedule-room.js";
 import { type Copy, newScheduler, type Scheduler, type Strategy, storageOf } from "./schedule-state.js";
 
 const STRATEGIES: readonly Strategy[] = [
-  { stagger: 1000, nearWeights: 2000, duplicates: 0.88, model: 1 },
-  { stagger: 1500, nearWeights: 2000, duplicates: 0.84, model: 1 },
-  { stagger: 1000, nearWeights: 4000, duplicates: 0.84, model: 2 },
+  { stagger: 0, nearWeights: 0, duplicates: 0.88, model: 1 },
+  { stagger: 250, nearWeights: 500, duplicates: 0.88, model: 1 },
+  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, model: 1 },
   { stagger: 0, nearWeights: 0, duplicates: 0.84, model: 0 },
 ];
 /** When nothing else fits: no constant is in both hemispheres. */

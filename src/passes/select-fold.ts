@@ -16,6 +16,7 @@ import { type AluOp, type Argument, alusOf, type Leaf, STORAGE_BYTES, type Stora
 import { type Fusion, isFloatCast, stripCasts } from "./fuse.js";
 import { fitOperand, leafOf } from "./operand.js";
 import { chainLayouts, chainOf, denseRows, storeChain, viewOfChain } from "./select-chain.js";
+import { factsOf, factsOfChain, SUMS } from "./select-padding.js";
 import { activations, locate } from "./select-value.js";
 import {
   addTemp,
@@ -32,6 +33,7 @@ import {
   storageAt,
   type Summands,
 } from "./selection.js";
+import { isSpecial } from "./ranges.js";
 import { normalize, type View } from "./view.js";
 
 /** Values of a magnitude below BORDER, or from there on, go through a window at a scale; weights undo it, but for FACTOR. */
@@ -253,6 +255,14 @@ const storeTotals = (
   return storage;
 };
 
+/** Whether a chain gives zeros on the lanes that no column uses. */
+const hasZeros = (s: Selection, { ops, leaves }: ReturnType<Chain>): boolean => {
+  const [leaf] = leaves;
+  const isStored = ops.length === 0 && leaf !== undefined;
+  const { padding } = isStored ? factsOf(s, leaf.storage) : factsOfChain(s, ops, leaves, SUMS);
+  return padding.lo === 0 && padding.hi === 0 && !isSpecial(padding);
+};
+
 /** One chain that computes panels `first` .. `end` - 1 and adds them; undefined if it needs more ALUs than there are. */
 const totalOf = (
   s: Selection,
@@ -261,8 +271,8 @@ const totalOf = (
   end: number,
   finish: Finish,
 ): Total | undefined => {
-  const masked = beyond !== 0 && end === panels;
   const { ops, results, leaves: origins } = unrolled(chain, first, end);
+  const masked = beyond !== 0 && end === panels && !hasZeros(s, chain(panels - 1, 0, 1));
   const terms = masked ? maskLast(ops, results, origins.length) : results;
   const total = terms.reduce((sum, term): Argument => {
     ops.push({ fn: "add", args: [sum, term] });
