@@ -35,6 +35,23 @@ describe.each(PLACES)("%s places", (_, given) => {
     await expectAgreement(scatter("ScatterElements", { axis: 0, reduction }, varied(4, 3), columns, varied(2, 2)));
   });
 
+  test.each(["int8", "uint8"] as const)("greatest and least of %s", async (type) => {
+    const places = given(whole([3, 1], [3, 0, 3]));
+    const sign = type === "int8" ? -1 : 1;
+    const data = whole(
+      [4, 2],
+      [100, 120, 90, 4, 5, 6, 7, 8].map((value) => sign * value),
+      type,
+    );
+    const updates = whole(
+      [3, 2],
+      [110, 9, 60, 50, 7, 127].map((value) => sign * value),
+      type,
+    );
+    for (const reduction of ["max", "min"])
+      await expectAgreement({ ...scatter("ScatterND", { reduction }, data, places, updates), results: [type] });
+  });
+
   test("integers and truth values", async () => {
     const places = given(whole([3, 1], [3, 0, 3]));
     const data = whole([4, 2], [1, 2, 3, 4, 100_000, 6, 2 ** 30, 8], "int32");

@@ -6,7 +6,7 @@
  * place the last counts, as in ONNX Runtime, or the reduction joins them.
  */
 
-import type { DType } from "../../ir/dtype.js";
+import { type DType, integerLimits, type Limits } from "../../ir/dtype.js";
 import { elementCount, type NodeId, type Shape } from "../../ir/graph.js";
 import { isFloat, stridesOf } from "../../ir/tensor.js";
 import {
@@ -49,14 +49,15 @@ interface Reduction {
   readonly over?: "sum" | "max" | "min";
 }
 
-const limit = (dtype: DType, sign: 1 | -1): number =>
-  isFloat(dtype) ? sign * Number.POSITIVE_INFINITY : sign === 1 ? 2 ** 31 - 1 : -(2 ** 31);
+/** The least number of a type, and the greatest: what a maximum, or a minimum, does not see. */
+const limitsOf = (dtype: DType): Limits =>
+  integerLimits(dtype) ?? { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
 
 const REDUCTIONS: Readonly<Record<string, Reduction>> = {
   add: { join: add, neutral: () => 0, over: "sum" },
   mul: { join: mul, neutral: () => 1 },
-  max: { join: (c, a, b) => op(c, "max", [a, b]), neutral: (dtype) => limit(dtype, -1), over: "max" },
-  min: { join: (c, a, b) => op(c, "min", [a, b]), neutral: (dtype) => limit(dtype, 1), over: "min" },
+  max: { join: (c, a, b) => op(c, "max", [a, b]), neutral: (dtype) => limitsOf(dtype).lo, over: "max" },
+  min: { join: (c, a, b) => op(c, "min", [a, b]), neutral: (dtype) => limitsOf(dtype).hi, over: "min" },
 };
 
 function reductionOf(c: RuleContext): Reduction | undefined {
