@@ -2,7 +2,7 @@
  * The work of `lpu check`: what `lpu build` would say of a model, without scheduling anything.
  */
 
-import { checkModel, type SramNeed } from "../src/check.js";
+import { type CheckReport, checkModel, type SramNeed } from "../src/check.js";
 import { openModel } from "../src/files.js";
 import type { TargetName } from "../src/ir/target.js";
 import type { FixText } from "./arguments.js";
@@ -17,21 +17,15 @@ export interface CheckRequest {
   readonly fix: Readonly<Record<string, FixText>>;
 }
 
-export interface CheckResult {
+export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "unbound" | "open"> {
   readonly model: string;
   readonly target: TargetName;
   /** Nothing that was looked at stands in the way. */
   readonly supported: boolean;
-  readonly nodes: number;
   readonly supportedNodes: number;
-  readonly operators: readonly { readonly op: string; readonly count: number; readonly supported: number }[];
   readonly problems: readonly Problem[];
-  /** Dimensions without a size; while there are any, only the names of operators are checked. */
-  readonly unbound: readonly string[];
   /** Bytes; null where the model did not come as far. */
   readonly sram: SramNeed | null;
-  /** What was not looked at, and why. */
-  readonly open: readonly string[];
 }
 
 export function checkJob({ model: path, target, bind, shapes, fix }: CheckRequest): CheckResult {

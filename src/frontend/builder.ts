@@ -20,7 +20,7 @@ import {
   type Tensor,
   type TensorType,
 } from "../ir/graph.js";
-import { isLiteral, stringAttr } from "../ir/ops/attributes.js";
+import { literalIn, stringAttr } from "../ir/ops/attributes.js";
 import { evaluateNode, inferType } from "../ir/ops.js";
 import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
 
@@ -104,11 +104,7 @@ export function appender(name: string): Appender {
   const held = new Set<NodeId>();
   let budget = HELD_BUDGET;
 
-  const constantOf = (id: NodeId): Literal | undefined => {
-    const node = graph.node(id);
-    const value = node.attrs["value"];
-    return node.op === "constant" && value !== undefined && isLiteral(value) ? value : undefined;
-  };
+  const constantOf = (id: NodeId): Literal | undefined => literalIn(graph.node(id));
   const literal = (value: Literal): NodeId => {
     const known = byKey.get(value.key);
     if (known !== undefined) return known;

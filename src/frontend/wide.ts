@@ -7,6 +7,7 @@
  * it refuses the value by name. Compared with integers of 32 bits, clamped, or cast to floats, the values are exact.
  */
 
+import { DTYPES } from "../ir/dtype.js";
 import type { CompileError } from "../diagnostics.js";
 import { elementCount, type NodeId, type Tensor } from "../ir/graph.js";
 import type { Appender } from "./builder.js";
@@ -37,8 +38,7 @@ export type UseWide = (use: WideUse) => readonly Made[] | undefined;
 
 const PARTS = ["held", "above", "below", "number"] as const;
 type Part = (typeof PARTS)[number];
-const LEAST = -(2 ** 31);
-const MOST = 2 ** 31 - 1;
+const { lo: LEAST, hi: MOST } = DTYPES.i32;
 
 /** The wide value of pairs of 32-bit words, low first. */
 export function wideOf(

@@ -9,10 +9,9 @@
  */
 
 import { elementCount, type Graph, type Node, type NodeId } from "../ir/graph.js";
-import { intsAttr } from "../ir/ops/attributes.js";
+import { intsAttr, literalIn } from "../ir/ops/attributes.js";
 import { equalShapes, isFloat, toNumbers } from "../ir/tensor.js";
 import { consumersOf } from "./fuse.js";
-import { literalIn } from "./literals.js";
 import type { Pass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
 

@@ -6,6 +6,7 @@
  * through an expand, which costs nothing on the machine.
  */
 
+import { LARGEST_F16 } from "../ir/numerics.js";
 import { elementCount, type NodeId, type Tensor } from "../ir/graph.js";
 import { booleanAttr, numberAttr } from "../ir/ops/attributes.js";
 import { literalOf, tensorOf } from "../ir/tensor.js";
@@ -13,7 +14,7 @@ import { deriveLiteral, EAGER_ELEMENTS } from "./literals.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
-export const MASKED = -65504;
+export const MASKED = -LARGEST_F16;
 
 /** bool [queries, keys]: true where key <= query + keys - queries. */
 function causalMask(g: Rewriter, queries: number, keys: number): NodeId {

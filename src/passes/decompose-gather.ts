@@ -5,6 +5,7 @@
  * into runs. A gather from a constant table by an input stays: the host looks it up at the edge of the program.
  */
 
+import { exchangeWithLast } from "./rules-views.js";
 import { elementCount, type NodeId, type Shape } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr, stringAttr } from "../ir/ops/attributes.js";
 import { literalOf, stridesOf, tensorOf } from "../ir/tensor.js";
@@ -227,7 +228,7 @@ const runningSum: Rule = {
     const count = shape[axis] ?? 1;
     if (count > 1024) return undefined;
     const last = shape.length - 1;
-    const perm = shape.map((_, i) => (i === axis ? last : i === last ? axis : i));
+    const perm = exchangeWithLast(shape.length, axis);
     const places = Array.from({ length: count }, (_, i) => i);
     const counts = (from: number, to: number): boolean => (from === to ? !exclusive : reverse ? from > to : from < to);
     const entries = places.flatMap((from) =>

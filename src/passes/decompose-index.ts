@@ -6,6 +6,8 @@
  * that is out of range picks zero. A gather from a constant table by an input is not one of these: the host looks it up.
  */
 
+import { contractByParts } from "./decompose-integers.js";
+import { exchangeWithLast } from "./rules-views.js";
 import { elementCount, type NodeId } from "../ir/graph.js";
 import { booleanAttr, numberAttr } from "../ir/ops/attributes.js";
 import { isFloat, literalOf, tensorOf } from "../ir/tensor.js";
@@ -13,8 +15,6 @@ import { sliceAxis } from "./decompose-gather.js";
 import { isHostView } from "./legal.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
-
-const PART = 2048;
 
 /** 0, 1, 2, .. along the last axis of a shape of extents 1. */
 const places = (g: Rewriter, count: number): NodeId =>
@@ -43,14 +43,7 @@ function pick(g: Rewriter, chosen: NodeId, data: NodeId): NodeId {
   const product = (x: NodeId): NodeId => g.emit("matmul", [rows, x]);
   if (isFloat(dtype)) return product(data);
   if (dtype === "bool") return g.emit("lt", [g.number(0.5, "f32"), product(g.emit("cast", [data], { to: "f32" }))]);
-  const number = (value: number): NodeId => g.number(value, dtype);
-  const low = (x: NodeId): NodeId => g.emit("mod", [x, number(PART)]);
-  const rest = (x: NodeId): NodeId => g.emit("div", [g.emit("sub", [x, low(x)]), number(PART)]);
-  const whole = (x: NodeId): NodeId =>
-    g.emit("cast", [g.emit("round", [product(g.emit("cast", [x], { to: "f32" }))])], { to: dtype });
-  const times = (x: NodeId): NodeId => g.emit("mul", [x, number(PART)]);
-  const upper = rest(data);
-  return g.emit("add", [times(g.emit("add", [times(whole(rest(upper))), whole(low(upper))])), whole(low(data))]);
+  return contractByParts(g, data, product);
 }
 
 const gather: Rule = {
@@ -126,7 +119,7 @@ const gatherElements: Rule = {
     for (const [i, size] of shape.entries()) if (i !== axis) x = sliceAxis(g, x, i, 0, size);
     const extent = g.shape(x)[axis] ?? 1;
     const last = shape.length - 1;
-    const perm = shape.map((_, i) => (i === axis ? last : i === last ? axis : i));
+    const perm = exchangeWithLast(shape.length, axis);
     const moved = (y: NodeId): NodeId => g.emit("transpose", [y], { perm });
     const [rows, wanted] = [moved(x), moved(ids)];
     const outer = g.shape(rows).slice(0, -1);

@@ -15,8 +15,8 @@ import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
 
 /** The greatest integers up to which fp16 and fp32 hold all. */
-const EXACT_F16 = 2 ** 11;
-const EXACT_F32 = 2 ** 24;
+export const EXACT_F16 = 2 ** 11;
+export const EXACT_F32 = 2 ** 24;
 const MOST_DIGITS = 8;
 
 interface Magnitudes {
@@ -81,6 +81,30 @@ function digitsOf(g: Rewriter, x: NodeId, base: number, count: number): NodeId[]
   return [low, ...digitsOf(g, g.emit("div", [g.emit("sub", [x, low]), whole]), base, count - 1)];
 }
 
+/** An exact contraction of integers: as fp32 numbers through the MXM, and back. */
+const exactly = (g: Rewriter, x: NodeId, contract: Contraction): NodeId => {
+  const made = contract(g.emit("cast", [x], { to: "f32" }));
+  return g.emit("cast", [g.emit("round", [made])], { to: g.type(x).dtype });
+};
+
+/** What the MXM makes of fp32 numbers. */
+type Contraction = (x: NodeId) => NodeId;
+
+/**
+ * A linear contraction of integers of any size, in three parts of eleven bits, which fp16 holds: x is (h * 2048 + m) * 2048 + l.
+ * The contraction of a part is at most 2^24, for fp32 to hold it.
+ */
+export function contractByParts(g: Rewriter, x: NodeId, contract: Contraction): NodeId {
+  const base = g.number(EXACT_F16, g.type(x).dtype);
+  const low = (y: NodeId): NodeId => g.emit("mod", [y, base]);
+  const rest = (y: NodeId): NodeId => g.emit("div", [g.emit("sub", [y, low(y)]), base]);
+  const shifted = (y: NodeId): NodeId => g.emit("mul", [y, base]);
+  const part = (y: NodeId): NodeId => exactly(g, y, contract);
+  const upper = rest(x);
+  const joined = g.emit("add", [shifted(part(rest(upper))), part(low(upper))]);
+  return g.emit("add", [shifted(joined), part(low(x))]);
+}
+
 const integerProduct: Rule = {
   name: "integer-product",
   law: "matmul(a, b) of integers == sum over digits b' of b of base^i round(matmul(a, b')) in fp32, where each sum is at most 2^24",
@@ -91,11 +115,10 @@ const integerProduct: Rule = {
     const inner = g.shape(a).at(-1) ?? 1;
     const digits = digitsFor(magnitudesAt(g, a).most, magnitudesAt(g, b), inner);
     if (digits === undefined) return undefined;
-    const numbers = (id: NodeId): NodeId => g.emit("cast", [id], { to: "f32" });
-    const left = numbers(a);
+    const left = g.emit("cast", [a], { to: "f32" });
     return digitsOf(g, g.emit("cast", [b], { to: "i32" }), digits.base, digits.count)
       .map((digit, place) => {
-        const sums = g.emit("cast", [g.emit("round", [g.emit("matmul", [left, numbers(digit)])])], { to: "i32" });
+        const sums = exactly(g, digit, (numbers) => g.emit("matmul", [left, numbers]));
         return place === 0 ? sums : g.emit("mul", [sums, g.number(digits.base ** place, "i32")]);
       })
       .reduce((sum, part) => g.emit("add", [sum, part]));

@@ -5,6 +5,7 @@
  * Truth values stay of dtype bool; numbers become truth values by comparison and the other way round by selection.
  */
 
+import { VIEWS } from "./rules-views.js";
 import { type DType, DTYPES } from "../ir/dtype.js";
 import type { NodeId } from "../ir/graph.js";
 import { stringAttr } from "../ir/ops/attributes.js";
@@ -75,7 +76,7 @@ const truncated = (g: Rewriter, x: NodeId): NodeId =>
 /** Operations that give whole numbers of whole numbers; how many of them one after the other are looked through. */
 const KEEPS_WHOLE: readonly string[] = [
   ...["add", "sub", "mul", "max", "min", "neg", "abs", "cast"],
-  ...["reshape", "transpose", "slice", "expand", "concat"],
+  ...[...VIEWS, "concat"],
 ];
 const LOOKS_THROUGH = 6;
 function isWhole(g: Rewriter, x: NodeId, depth = LOOKS_THROUGH): boolean {

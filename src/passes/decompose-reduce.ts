@@ -5,7 +5,9 @@
  * the quotient of a row is the same for all its products, and there are fewer of them.
  */
 
-import { elementCount, type NodeId, type Shape } from "../ir/graph.js";
+import { contractByParts, EXACT_F16, EXACT_F32 } from "./decompose-integers.js";
+import { exchangeWithLast } from "./rules-views.js";
+import { elementCount, type NodeId } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { broadcastShapes, equalShapes, isFloat } from "../ir/tensor.js";
 import { sliceAxis } from "./decompose-gather.js";
@@ -54,9 +56,8 @@ const meanAsSum: Rule = {
   },
 };
 
-const BITS = 2048;
-/** The most numbers below BITS whose sum fp32 holds exactly. */
-const MOST_SUMMED = 2 ** 24 / BITS;
+/** The most numbers that are exact in fp16 whose sum is in fp32. */
+const MOST_SUMMED = EXACT_F32 / EXACT_F16;
 
 const integerSum: Rule = {
   name: "integer-sum",
@@ -68,16 +69,7 @@ const integerSum: Rule = {
     const axes = intsAttr(node.attrs, "axes");
     const isLast = axes.length === 1 && axes[0] === g.shape(x).length - 1;
     if (isFloat(dtype) || !isLast || (g.shape(x)[g.shape(x).length - 1] ?? 1) > MOST_SUMMED) return undefined;
-    const number = (value: number): NodeId => g.number(value, dtype);
-    const low = (y: NodeId): NodeId => g.emit("mod", [y, number(BITS)]);
-    const rest = (y: NodeId): NodeId => g.emit("div", [g.emit("sub", [y, low(y)]), number(BITS)]);
-    const sum = (part: NodeId): NodeId => {
-      const counted = g.emit("reduce_sum", [g.emit("cast", [part], { to: "f32" })], node.attrs);
-      return g.emit("cast", [g.emit("round", [counted])], { to: dtype });
-    };
-    const [middle, shift] = [rest(x), (y: NodeId): NodeId => g.emit("mul", [y, number(BITS)])];
-    const upper = g.emit("add", [shift(sum(rest(middle))), sum(low(middle))]);
-    return g.emit("add", [shift(upper), sum(low(x))]);
+    return contractByParts(g, x, (part) => g.emit("reduce_sum", [part], node.attrs));
   },
 };
 
@@ -113,14 +105,10 @@ const productByHalves: Rule = {
   },
 };
 
-/** Exchanges an axis with the last one. */
-const exchange = (shape: Shape, axis: number): number[] =>
-  shape.map((_, i) => (i === axis ? shape.length - 1 : i === shape.length - 1 ? axis : i));
-
 /** Applies `make` with an axis brought to the end. */
 function onLastAxis(g: Rewriter, x: NodeId, axis: number, make: (x: NodeId) => NodeId): NodeId {
   if (axis === g.shape(x).length - 1) return make(x);
-  const perm = exchange(g.shape(x), axis);
+  const perm = exchangeWithLast(g.shape(x).length, axis);
   return g.emit("transpose", [make(g.emit("transpose", [x], { perm }))], { perm });
 }
 

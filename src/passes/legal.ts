@@ -6,10 +6,11 @@
  * the host does it at the edge of the program.
  */
 
+import { VIEWS } from "./rules-views.js";
 import { CompileError, fail } from "../diagnostics.js";
-import type { Graph, Literal, Node, NodeId } from "../ir/graph.js";
+import type { Graph, Node, NodeId } from "../ir/graph.js";
 import type { DType } from "../ir/dtype.js";
-import { booleanAttr, intsAttr, isLiteral, numberAttr } from "../ir/ops/attributes.js";
+import { booleanAttr, intsAttr, literalIn, numberAttr } from "../ir/ops/attributes.js";
 import { formatType, isFloat } from "../ir/tensor.js";
 import { ALU_OF_OP, aluFunction } from "./fuse.js";
 import { isLaneMap, onlyMoves } from "./literals.js";
@@ -17,14 +18,6 @@ import { isLaneMap, onlyMoves } from "./literals.js";
 interface NodeSource {
   node(id: NodeId): Node;
 }
-
-/** The value of a constant. */
-const literalOf = ({ op, attrs }: Node): Literal | undefined => {
-  const value = attrs["value"];
-  return op === "constant" && value !== undefined && isLiteral(value) ? value : undefined;
-};
-
-const VIEWS = ["reshape", "transpose", "slice", "expand"];
 
 /** Whether a node is an input, or moves elements of one: the host can make such a tensor before the program runs. */
 export function isHostView(source: NodeSource, id: NodeId): boolean {
@@ -86,7 +79,7 @@ export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
   ...Object.fromEntries(Object.keys(ALU_OF_OP).map((op) => [op, alu])),
   matmul: (node, source) => {
     const [a, b] = node.inputs.map((id) => source.node(id));
-    return isFloat(node.type.dtype) || (b !== undefined && isLaneMap(literalOf(b)))
+    return isFloat(node.type.dtype) || (b !== undefined && isLaneMap(literalIn(b)))
       ? undefined
       : {
           reason: `products of integers are exact of operands within 2,048, got ${a === undefined ? "nothing" : formatType(a.type)}`,
@@ -128,7 +121,7 @@ const machineType: LegalRow = (node, source) => {
   if (!MACHINE_TYPES.includes(node.type.dtype))
     return { reason: `expected a type of the machine, got ${formatType(node.type)}`, hint: WITHIN };
   const [a, b] = node.inputs.map((id) => source.node(id));
-  const map = b === undefined ? undefined : literalOf(b);
+  const map = b === undefined ? undefined : literalIn(b);
   const multiplies = node.op === "matmul" && !(isLaneMap(map) && (node.type.dtype === "i32" || onlyMoves(map)));
   return multiplies && a?.type.dtype !== "f16"
     ? { reason: `expected a product of f16, got ${a === undefined ? "none" : formatType(a.type)}`, hint: WITHIN }

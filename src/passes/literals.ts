@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import { invariant } from "../diagnostics.js";
 import type { DType } from "../ir/dtype.js";
-import { type Attrs, elementCount, type Literal, type Node, type Tensor, type TensorType } from "../ir/graph.js";
+import { type Attrs, elementCount, type Literal, type Tensor, type TensorType } from "../ir/graph.js";
 import { evaluateNode } from "../ir/ops.js";
 import { attrsKey } from "../ir/rewrite.js";
 import { formatType, literalOf, scalarOf, tensorOf } from "../ir/tensor.js";
@@ -35,12 +35,6 @@ export const isLaneMap = (literal: Literal | undefined): literal is LaneMapLiter
 /** Whether every lane of the result is one lane of the operand, or its negative, or zero: elements are moved, not summed. */
 export const onlyMoves = ({ laneMap }: LaneMapLiteral): boolean =>
   new Set(laneMap.map(({ to }) => to)).size === laneMap.length;
-
-/** The value of a node that is a constant. */
-export function literalIn({ op, attrs }: Pick<Node, "op" | "attrs">): Literal | undefined {
-  const value = attrs["value"];
-  return op === "constant" && typeof value === "object" && "load" in value ? value : undefined;
-}
 
 const hash = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 32);
 

@@ -8,6 +8,8 @@
  * ONNX says: the places that are masked least share the weight.
  */
 
+import { VIEWS } from "./rules-views.js";
+import { LARGEST_F16, LARGEST_F32 } from "../ir/numerics.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { isFloat } from "../ir/tensor.js";
 import type { Range } from "./ranges.js";
@@ -20,8 +22,7 @@ const ABSORBING = 1e7;
 /** Scores above it are kept exactly as fp16 has them. */
 const FLOOR = -50000;
 const SLOPE = 1e-5;
-const LEAST_F16 = -65504;
-const LARGEST_F32 = 3.4028234663852886e38;
+const LEAST_F16 = -LARGEST_F16;
 
 export type Mask = "none" | "absorbing" | "bits";
 
@@ -39,10 +40,7 @@ const CARRIERS: readonly string[] = [
   "min",
   "concat",
   "cast",
-  "reshape",
-  "transpose",
-  "slice",
-  "expand",
+  ...VIEWS,
 ];
 
 /** Nodes that are scores: softmax subtracts their maximum from them. */
@@ -93,7 +91,7 @@ const chosenFrom = (graph: Graph, ranges: readonly Range[], { inputs }: Node): r
 /** A number of fp16 that takes the place of a score: no bits of others are lost beside it. */
 const isReplacement = (graph: Graph, ranges: readonly Range[], id: NodeId): boolean => {
   const range = ranges[id];
-  return graph.nodes[id]?.op === "constant" && range !== undefined && magnitude(range) <= -LEAST_F16;
+  return graph.nodes[id]?.op === "constant" && range !== undefined && magnitude(range) <= LARGEST_F16;
 };
 
 /** The greatest finite magnitude in a constant; undefined if it was not looked at. */

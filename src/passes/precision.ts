@@ -7,22 +7,21 @@
  * Casts between float types are no operations of the machine: they say in which type a value is read.
  */
 
+import { literalIn } from "../ir/ops/attributes.js";
+import { VIEWS } from "./rules-views.js";
 import { fail } from "../diagnostics.js";
 import { type DType, integerLimits, type Limits, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
-import { narrowFloats } from "../ir/numerics.js";
+import { LARGEST_F16, LARGEST_F32, narrowFloats } from "../ir/numerics.js";
 import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../ir/tensor.js";
 import { consumersOf } from "./fuse.js";
-import { deriveLiteral, isLaneMap, laneMapLiteral, numberLiteral, onlyMoves } from "./literals.js";
+import { deriveLiteral, isLaneMap, laneMapLiteral, onlyMoves } from "./literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
 import type { Pass } from "./pass.js";
 import { bounded, type Range, rangesOf } from "./ranges.js";
 import { Rewriter } from "./rewriter.js";
 import { isElementwise } from "./rules-arithmetic.js";
 
-/** The greatest finite fp16 number. */
-const LARGEST_F16 = 65504;
-const LARGEST_F32 = 3.4028234663852886e38;
 /** Bits of an infinity, and of every NaN. */
 const INFINITE_F16 = 0x7c00;
 /** Constants of at most so many elements are converted at once. */
@@ -54,8 +53,6 @@ const nodeAt = ({ graph }: Context, id: NodeId | undefined): Node | undefined =>
   id === undefined ? undefined : graph.nodes[id];
 const readers = ({ graph, consumers }: Context, { id }: Node): readonly Node[] =>
   (consumers[id] ?? []).flatMap((next) => graph.nodes[next] ?? []);
-
-const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];
 
 /** Operations that leave a great number great; of a constant only those that do not choose. */
 const KEEPS_GREAT: readonly string[] = ["add", "sub", "mul", "neg", "concat", ...VIEWS];
@@ -385,18 +382,7 @@ function indexNodes(graph: Graph): Uint8Array {
 const narrowLimits = (dtype: DType): Limits | undefined =>
   dtype === "i32" || dtype === "u32" ? undefined : integerLimits(dtype);
 /** Integer operations whose results may leave the range of their type. */
-const WRAPPING: readonly string[] = [
-  "add",
-  "sub",
-  "mul",
-  "neg",
-  "abs",
-  "div",
-  "reduce_sum",
-  "matmul",
-  "cast",
-  "shift_left",
-];
+const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
 
 class Narrowing {
   readonly g = new Rewriter([]);
@@ -440,7 +426,8 @@ class Narrowing {
     const { g } = this;
     const { op, attrs, inputs } = node;
     // Constants keep their type until it is known what takes them.
-    if (op === "constant") return g.constant(this.literalOf(node));
+    const literal = literalIn(node);
+    if (literal !== undefined) return g.constant(literal);
     if (op === "gather") return g.emit("gather", [this.as(inputs[0], dtype), this.as(inputs[1], "i32")], attrs);
     if (op === "cast") return this.cast(node, inputs[0] ?? 0, dtype);
     if (op === "matmul" || op === "reduce_sum" || op === "reduce_max") return this.contract(node, dtype);
@@ -455,7 +442,7 @@ class Narrowing {
       const least = g.number(dtype === "f32" ? -LARGEST_F32 : -LARGEST_F16, "f32");
       return g.emit("sub", [this.as(inputs[0], dtype), g.emit("max", [this.as(inputs[1], dtype), least])]);
     }
-    const operands = isFloat(node.type.dtype) || node.type.dtype !== "bool" ? dtype : this.comparedAs(inputs);
+    const operands = node.type.dtype !== "bool" ? dtype : this.comparedAs(inputs);
     const made = g.emit(
       op,
       inputs.map((id, index) => (op === "select" && index === 0 ? this.map(id) : this.operand(op, id, operands))),
@@ -545,11 +532,6 @@ class Narrowing {
     if (dtype === "bool") return g.emit("not", [g.emit("eq", [made, g.number(0, from)])]);
     if (from === "bool") return g.emit("select", [made, g.number(1, dtype), g.number(0, dtype)]);
     return g.emit("cast", [made], { to: dtype });
-  }
-
-  private literalOf(node: Node): Literal {
-    const value = node.attrs["value"];
-    return typeof value === "object" && "load" in value ? value : numberLiteral("f32", 0);
   }
 }
 

@@ -6,10 +6,11 @@
  * wrong in silence. Large constants are not read: their values are finite and unknown.
  */
 
+import { LARGEST_F32 } from "../ir/numerics.js";
 import { integerLimits } from "../ir/dtype.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../ir/graph.js";
 import type { AluFunction } from "../ir/isa.js";
-import { isLiteral, numberAttr } from "../ir/ops/attributes.js";
+import { literalIn, numberAttr } from "../ir/ops/attributes.js";
 import { isFloat, toNumbers } from "../ir/tensor.js";
 import { smallValues } from "./literals.js";
 
@@ -43,9 +44,8 @@ const mayCancel = (a: Range, b: Range): boolean => a.mayBeInfinite && b.mayBeInf
 const products = (a: Range, b: Range): number[] => [a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi];
 const holdsZero = ({ lo, hi }: Range): boolean => lo <= 0 && hi >= 0;
 const beyond = (lo: number, hi: number, ...from: readonly Range[]): Range => {
-  const LARGEST = 3.4028234663852886e38;
   const range = with_(lo, hi, ...from);
-  const overflows = (Number.isFinite(lo) && lo < -LARGEST) || (Number.isFinite(hi) && hi > LARGEST);
+  const overflows = (Number.isFinite(lo) && lo < -LARGEST_F32) || (Number.isFinite(hi) && hi > LARGEST_F32);
   return overflows ? { ...range, mayBeInfinite: true } : range;
 };
 
@@ -152,8 +152,8 @@ const TRANSFERS: Readonly<Record<string, Transfer>> = {
 const FINITE: readonly string[] = ["matmul", "conv", "attention", "layer_norm", "rms_norm"];
 
 const ofConstant = (node: Node): Range => {
-  const value = node.attrs["value"];
-  const tensor = value !== undefined && isLiteral(value) ? smallValues(value) : undefined;
+  const literal = literalIn(node);
+  const tensor = literal === undefined ? undefined : smallValues(literal);
   if (tensor === undefined) return UNKNOWN;
   let [lo, hi] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   let [mayBeInfinite, mayBeNan] = [false, false];

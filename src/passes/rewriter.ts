@@ -7,6 +7,7 @@
  * that a rule makes carries the origins of the node that it replaces and of every node that the rule looked through.
  */
 
+import { literalIn } from "../ir/ops/attributes.js";
 import { fail, invariant } from "../diagnostics.js";
 import type { DType } from "../ir/dtype.js";
 import type { Attrs, Graph, Literal, Node, NodeId, Shape, TensorType } from "../ir/graph.js";
@@ -73,9 +74,7 @@ export class Rewriter {
   }
 
   literal(id: NodeId): Literal | undefined {
-    const { op, attrs } = this.node(id);
-    const value = attrs["value"];
-    return op === "constant" && typeof value === "object" && "load" in value ? value : undefined;
+    return literalIn(this.node(id));
   }
 
   /** The value of a small constant whose elements are all the same. */
@@ -136,8 +135,7 @@ export class Rewriter {
   /** A node of the old graph on new operands, rewritten. These have the types of the old ones, and so it keeps its own. */
   copy(node: Node, map: (old: NodeId) => NodeId): NodeId {
     if (node.op === "input") return this.input(node, node.type);
-    const literal = node.attrs["value"];
-    const constant = node.op === "constant" && typeof literal === "object" && "load" in literal ? literal : undefined;
+    const constant = literalIn(node);
     return this.from(node, () =>
       constant === undefined
         ? this.make(node.op, node.inputs.map(map), node.attrs, node.type)

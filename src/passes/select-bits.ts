@@ -7,6 +7,8 @@
  * the two halves. Pieces are numbers on every lane, whatever the bits were.
  */
 
+import type { Leaf } from "../ir/plan.js";
+import { isSpecial } from "./ranges.js";
 import type { Node, NodeId } from "../ir/graph.js";
 import type { AluOp, BitsType, StorageId } from "../ir/plan.js";
 import type { Located } from "./operand.js";
@@ -76,33 +78,19 @@ const CUTS: Readonly<Record<2 | 4, Cut>> = {
 
 /** The same tensor in fp16, as the MXM takes it: sums are stored in fp32, and so is what is cast on its way here. */
 export const asHalf = (s: Selection, id: NodeId, value: Located): Located => {
-  const { dtype, rows, panels } = storageAt(s, value.storage);
-  if (dtype === "f16" || storedType(nodeAt(s, id)) !== "f16") return value;
-  const key = `half ${value.storage}`;
-  const known = s.copies.get(key);
-  if (known !== undefined) return { ...value, storage: known.storage };
   const node = nodeAt(s, id);
-  const storage = addTemp(s, node, "f16", { rows, panels });
-  const copy = { ...value, storage };
-  s.copies.set(key, copy);
-  pushChain(
-    s,
-    { rows, panels },
-    (panel, row, count) => ({
-      ops: [{ fn: "copy", args: [{ leaf: 0 }] }],
-      leaves: [{ storage: value.storage, panel, runs: [rowRun(row, count)] }],
-    }),
-    storage,
-    originOf(s, node),
-  );
-  return copy;
+  if (storageAt(s, value.storage).dtype === "f16" || storedType(node) !== "f16") return value;
+  const copy: readonly AluOp[] = [{ fn: "copy", args: [{ leaf: 0 }] }];
+  return { ...value, storage: derivedFrom(s, node, value.storage, "half", copy) };
 };
 
 const cutOf = (s: Selection, storage: StorageId): Cut => CUTS[storageAt(s, storage).dtype === "f16" ? 2 : 4];
 
 /** Whether moving a node's value by a product of its numbers could change it. */
-export const needsBits = (s: Selection, { id, type: { dtype } }: Node): boolean =>
-  dtype === "i32" || dtype === "f32" || s.mayBeSpecial(id);
+export const needsBits = (s: Selection, { id, type: { dtype } }: Node): boolean => {
+  const range = s.ranges[id];
+  return dtype === "i32" || dtype === "f32" || (range !== undefined && isSpecial(range));
+};
 
 /** A value as the products that move it take it: as one of its numbers where these are finite fp16, else in pieces. */
 export const movable = (
@@ -117,22 +105,26 @@ export const movable = (
   }
   const cut = cutOf(s, stored.storage);
   const parts = cut.groups.map((group) =>
-    group.map(({ name, ops, scale }): Part => ({ storage: pieceOf(s, node, stored.storage, name, ops), scale })),
+    group.map(
+      ({ name, ops, scale }): Part => ({ storage: derivedFrom(s, node, stored.storage, `${name} bits`, ops), scale }),
+    ),
   );
   return { value: stored, parts };
 };
 
-/** A piece of every element of a storage, made once. */
-const pieceOf = (s: Selection, node: Node, storage: StorageId, name: string, ops: readonly AluOp[]): StorageId => {
-  const key = `${name} bits ${storage}`;
+/** What operations make of every element of a storage, in fp16; made once for each `name`. */
+const derivedFrom = (s: Selection, node: Node, from: StorageId, name: string, ops: readonly AluOp[]): StorageId => {
+  const key = `${name} of ${from}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known.storage;
-  const { rows, panels } = storageAt(s, storage);
-  const piece = addTemp(s, node, "f16", { rows, panels });
-  const chain: Chain = (panel, row, count) => ({ ops, leaves: [{ storage, panel, runs: [rowRun(row, count)] }] });
-  pushChain(s, { rows, panels }, chain, piece, originOf(s, node));
-  s.copies.set(key, { storage: piece, shape: [rows], view: { dims: [], row: 0, column: 0 } });
-  return piece;
+  const { rows, panels } = storageAt(s, from);
+  const storage = addTemp(s, node, "f16", { rows, panels });
+  const leaves = (panel: number, row: number, count: number): readonly Leaf[] => [
+    { storage: from, panel, runs: [rowRun(row, count)] },
+  ];
+  pushChain(s, { rows, panels }, (...at) => ({ ops, leaves: leaves(...at) }), storage, originOf(s, node));
+  s.copies.set(key, { storage, shape: [rows], view: { dims: [], row: 0, column: 0 } });
+  return storage;
 };
 
 /** A product of some parts into a storage: `as` says that its results are bits. */

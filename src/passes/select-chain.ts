@@ -8,7 +8,7 @@
 
 import { invariant } from "../diagnostics.js";
 import { elementCount, type Node, type NodeId, type Shape } from "../ir/graph.js";
-import { intsAttr } from "../ir/ops/attributes.js";
+import { intsAttr, literalIn } from "../ir/ops/attributes.js";
 import type { AluOp, Argument, StorageType } from "../ir/plan.js";
 import type { Target } from "../ir/target.js";
 import { scalarOf } from "./constants.js";
@@ -21,7 +21,6 @@ import {
   addTemp,
   type Chain,
   constantOnce,
-  literalOf,
   nodeAt,
   operandAt,
   originOf,
@@ -241,7 +240,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     const op = opIndex.get(source.id);
     if (op !== undefined) return { op };
     if (source.id === fusion.main) return { mxm: true };
-    const literal = literalOf(source);
+    const literal = literalIn(source);
     if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(s.reader, literal) };
     const layout = layouts.get(consumer);
     invariant(layout !== undefined, "every node of a chain has a layout");

@@ -8,7 +8,7 @@
 
 import { invariant } from "../diagnostics.js";
 import type { Literal, Node, Shape } from "../ir/graph.js";
-import { edgeDtypeAttr, intsAttr, stringAttr } from "../ir/ops/attributes.js";
+import { edgeDtypeAttr, intsAttr, stringAttr, literalIn } from "../ir/ops/attributes.js";
 import type { PlanBinding } from "../ir/plan.js";
 import { isFloatCast, isTransparent } from "./fuse.js";
 import { factorPairs, type Located } from "./operand.js";
@@ -17,7 +17,6 @@ import { relayout } from "./select-move.js";
 import { withinType } from "./select-padding.js";
 import {
   addStorage,
-  literalOf,
   nodeAt,
   operandAt,
   originText,
@@ -94,7 +93,7 @@ const inputPath = (s: Selection, node: Node): InputPath | undefined => {
 };
 
 const lookupPath = (s: Selection, node: Node): InputPath | undefined => {
-  const table = literalOf(operandAt(s, node, 0));
+  const table = literalIn(operandAt(s, node, 0));
   const indices = operandAt(s, node, 1);
   let input = indices;
   while (input.op === "reshape" || input.op === "cast") input = operandAt(s, input, 0);

@@ -9,10 +9,11 @@
  * passes: one further column of ones for each block, and a permutation in the SXM that spreads each sum over its block.
  */
 
+import { literalIn } from "../ir/ops/attributes.js";
 import { invariant } from "../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../ir/graph.js";
 import type { StorageId, StorageType } from "../ir/plan.js";
-import { literalOf as tensorLiteral } from "../ir/tensor.js";
+import { literalOf } from "../ir/tensor.js";
 import { halfLanes, type Target } from "../ir/target.js";
 import { type Fusion, isElementwise, isFloatCast, stripCasts } from "./fuse.js";
 import type { Located } from "./operand.js";
@@ -29,7 +30,6 @@ import {
   addTemp,
   type Chain,
   COPY,
-  literalOf,
   mapId,
   nodeAt,
   operandAt,
@@ -48,8 +48,9 @@ import { expandView, type Factor, reshapeView } from "./view.js";
 /** A matmul whose result is stored as it is. */
 export const lowerMatmul = (s: Selection, node: Node): void => {
   const space = resultSpace(s, node);
-  const storage = movesBits(s, node) ? emitLaneMap(s, node, space) : addTemp(s, node, storedType(node), space);
-  if (!movesBits(s, node)) emitMatmul(s, node, space, storage, COPY, originOf(s, node));
+  const isMoved = movesBits(s, node);
+  const storage = isMoved ? emitLaneMap(s, node, space) : addTemp(s, node, storedType(node), space);
+  if (!isMoved) emitMatmul(s, node, space, storage, COPY, originOf(s, node));
   s.located.set(node.id, { storage, shape: node.type.shape, view: space.view });
 };
 
@@ -57,14 +58,14 @@ export const lowerMatmul = (s: Selection, node: Node): void => {
 
 /** Whether a matmul is a lane map of a value whose bits have to be moved. */
 const movesBits = (s: Selection, node: Node): boolean => {
-  const map = literalOf(operandAt(s, node, 1));
+  const map = literalIn(operandAt(s, node, 1));
   if (!isLaneMap(map) || !needsBits(s, operandAt(s, node, 0))) return false;
   return node.type.dtype === "i32" || onlyMoves(map);
 };
 
 /** A lane map of integers, fp32 numbers or infinities: every lane of the result is one of the operand, or its negative, or zero. */
 const emitLaneMap = (s: Selection, node: Node, space: Space): StorageId => {
-  const map = literalOf(operandAt(s, node, 1));
+  const map = literalIn(operandAt(s, node, 1));
   invariant(isLaneMap(map), "a lane map is a constant");
   const { value, parts } = movable(s, operandId(node, 0), activationsOf(s, node));
   const numbers = node.type.dtype === "i32";
@@ -110,7 +111,7 @@ const signBits = (dtype: StorageType, n: number, columns: readonly number[]): Li
   const half = dtype === "f16";
   const data = half ? new Uint16Array(n) : new Int32Array(n);
   for (const column of columns) data[column] = half ? 0x8000 : 0x80000000;
-  return tensorLiteral({ dtype: half ? "f16" : "i32", shape: [n], data });
+  return literalOf({ dtype: half ? "f16" : "i32", shape: [n], data });
 };
 
 /** A chain that starts on the result of a matmul. */
@@ -206,7 +207,7 @@ const activationsOf = (s: Selection, node: Node): Located => {
 };
 
 const weightsOf = (s: Selection, id: NodeId): Weights => {
-  const literal = literalOf(nodeAt(s, id));
+  const literal = literalIn(nodeAt(s, id));
   if (literal !== undefined)
     return { kind: "constant", key: literal.key, read: () => s.reader.halfs(literal), shape: literal.shape };
   return {

@@ -7,6 +7,7 @@
  * Elements themselves are taken to be finite unless the graph says otherwise: those that overflow are not wrong in silence.
  */
 
+import { LARGEST_F16, LARGEST_F32 } from "../ir/numerics.js";
 import { invariant } from "../diagnostics.js";
 import type { NodeId } from "../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../ir/plan.js";
@@ -14,7 +15,7 @@ import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "./range
 import type { Facts, Selection } from "./selection.js";
 
 /** The greatest finite number of each type. */
-const LARGEST: Readonly<Record<StorageType, number>> = { f16: 65504, f32: 3.4028234663852886e38, i32: 2 ** 31 };
+const LARGEST: Readonly<Record<StorageType, number>> = { f16: LARGEST_F16, f32: LARGEST_F32, i32: 2 ** 31 };
 
 /** What numbers of a type are, as far as a range does not say more. */
 export const withinType = ({ lo, hi, mayBeInfinite, mayBeNan }: Range, dtype: StorageType): Range => ({

@@ -7,6 +7,8 @@
  * known.
  */
 
+import { literalIn } from "../ir/ops/attributes.js";
+import { VIEWS } from "./rules-views.js";
 import { fail, invariant } from "../diagnostics.js";
 import type { Literal, Node, NodeId } from "../ir/graph.js";
 import type { Leaf, StorageType } from "../ir/plan.js";
@@ -18,7 +20,7 @@ import { boundInput, viewThrough } from "./select-edge.js";
 import { type Range, union, ZERO } from "./ranges.js";
 import { asHalf } from "./select-bits.js";
 import { relayout } from "./select-move.js";
-import { addStorage, literalOf, nodeAt, operandId, originText, type Selection, storedType } from "./selection.js";
+import { addStorage, nodeAt, operandId, originText, type Selection, storedType } from "./selection.js";
 import { type Layout, naturalLayout } from "./view.js";
 
 /** The value of a node as it lies in some storage. */
@@ -44,10 +46,7 @@ const locateNew = (s: Selection, node: Node): Located => {
 };
 
 const locateView = (s: Selection, node: Node): Located => {
-  invariant(
-    ["reshape", "transpose", "slice", "expand"].includes(node.op),
-    `${node.op} has been lowered before its use`,
-  );
+  invariant(VIEWS.includes(node.op), `${node.op} has been lowered before its use`);
   const { shape } = node.type;
   const source = operandId(node, 0);
   const from = locate(s, source);
@@ -67,7 +66,7 @@ const locateView = (s: Selection, node: Node): Located => {
 
 /** A constant, stored so that it can be read along with a result laid out as `full`. */
 const storeConstant = (s: Selection, node: Node, full: Layout): Located => {
-  const literal = literalOf(node);
+  const literal = literalIn(node);
   invariant(literal !== undefined, "a constant has a value");
   return storeLiteral(s, node.origin[0] ?? "constant", literal, storedType(node), s.ranges[node.id], full);
 };

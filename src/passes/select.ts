@@ -21,7 +21,7 @@ import { isFolded } from "./select-fold.js";
 import { lowerMatmul, lowerMatmulChain } from "./select-matmul.js";
 import { lowerMax } from "./select-max.js";
 import { lowerSum } from "./select-sum.js";
-import { isSpecial, rangesOf } from "./ranges.js";
+import { rangesOf } from "./ranges.js";
 import { locate } from "./select-value.js";
 import { nodeAt, operandAt, originText, type Reduction, type Selection } from "./selection.js";
 
@@ -69,10 +69,6 @@ const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>)
     facts: [],
     sumRanges: new Map(),
     ranges,
-    mayBeSpecial: (id) => {
-      const range = ranges[id];
-      return range !== undefined && isSpecial(range);
-    },
     refused: [],
   };
 };

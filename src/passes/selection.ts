@@ -8,8 +8,7 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import type { Graph, Literal, Node, NodeId } from "../ir/graph.js";
-import { isLiteral } from "../ir/ops/attributes.js";
+import type { Graph, Node, NodeId } from "../ir/graph.js";
 import type {
   AluOp,
   Leaf,
@@ -94,8 +93,6 @@ export interface Selection {
   readonly ranges: readonly Range[];
   /** What sums over lanes take, by the node that is summed. */
   readonly summands: Map<NodeId, Summands>;
-  /** Whether a node's value may hold an infinity or a NaN that the model means. */
-  readonly mayBeSpecial: (id: NodeId) => boolean;
   /** Nodes that must be stored for their chain to have a layout. */
   readonly refused: NodeId[];
 }
@@ -118,12 +115,6 @@ export const operandId = (node: Node, index: number): NodeId => {
 };
 
 export const operandAt = (s: Selection, node: Node, index: number): Node => nodeAt(s, operandId(node, index));
-
-/** The value of a constant; undefined for any other node. */
-export const literalOf = (node: Node): Literal | undefined => {
-  const value = node.attrs["value"];
-  return node.op === "constant" && value !== undefined && isLiteral(value) ? value : undefined;
-};
 
 /** Truth values are stored as zeros and ones. */
 export const storedType = ({ type: { dtype } }: Node): StorageType =>

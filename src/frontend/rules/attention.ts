@@ -6,6 +6,7 @@
  * both; a row in which nothing is allowed gives zeros.
  */
 
+import { LARGEST_F16 } from "../../ir/numerics.js";
 import { elementCount, type NodeId } from "../../ir/graph.js";
 import { isFloat } from "../../ir/tensor.js";
 import {
@@ -64,7 +65,7 @@ export interface Attended {
 }
 
 /** Where a key is not allowed its score becomes this: exp of the difference from any real score is 0, also in fp16. */
-const FORBIDDEN = -65504;
+const FORBIDDEN = -LARGEST_F16;
 
 /** q [B,H,S,D], k [B,K,T,D], v [B,K,T,Dv], where K divides H. */
 export function attend(

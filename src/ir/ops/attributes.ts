@@ -28,6 +28,12 @@ export const ATTRIBUTE_KINDS = {
 export type AttributeKind = keyof typeof ATTRIBUTE_KINDS | readonly string[];
 
 export const isLiteral = (value: AttrValue): value is Literal => typeof value === "object" && "load" in value;
+
+/** The value of a node that is a constant; undefined for any other. */
+export function literalIn({ op, attrs }: { readonly op: string; readonly attrs: Attrs }): Literal | undefined {
+  const value = attrs["value"];
+  return op === "constant" && value !== undefined && isLiteral(value) ? value : undefined;
+}
 export const isInts = (value: AttrValue): value is readonly number[] => typeof value === "object" && !("load" in value);
 export const isDType = (value: unknown): value is DType => typeof value === "string" && Object.hasOwn(DTYPES, value);
 export const isEdgeDType = (value: unknown): value is EdgeDType =>
