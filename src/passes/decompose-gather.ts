@@ -5,13 +5,13 @@
  * into runs. A gather from a constant table by an input stays: the host looks it up at the edge of the program.
  */
 
-import { exchangeWithLast } from "./rules-views.js";
 import { elementCount, type NodeId, type Shape } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr, stringAttr } from "../ir/ops/attributes.js";
 import { literalOf, stridesOf, tensorOf } from "../ir/tensor.js";
 import { filledLiteral, laneMapLiteral, smallValues } from "./literals.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
+import { exchangeWithLast } from "./rules-views.js";
 
 /** More pieces than this are not worth a join. */
 const MAX_RUNS = 256;

@@ -6,15 +6,15 @@
  * that is out of range picks zero. A gather from a constant table by an input is not one of these: the host looks it up.
  */
 
-import { contractByParts } from "./decompose-integers.js";
-import { exchangeWithLast } from "./rules-views.js";
 import { elementCount, type NodeId } from "../ir/graph.js";
 import { booleanAttr, numberAttr } from "../ir/ops/attributes.js";
 import { isFloat, literalOf, tensorOf } from "../ir/tensor.js";
 import { sliceAxis } from "./decompose-gather.js";
+import { contractByParts } from "./decompose-integers.js";
 import { isHostView } from "./legal.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
+import { exchangeWithLast } from "./rules-views.js";
 
 /** 0, 1, 2, .. along the last axis of a shape of extents 1. */
 const places = (g: Rewriter, count: number): NodeId =>

@@ -5,7 +5,6 @@
  * Truth values stay of dtype bool; numbers become truth values by comparison and the other way round by selection.
  */
 
-import { VIEWS } from "./rules-views.js";
 import { type DType, DTYPES } from "../ir/dtype.js";
 import type { NodeId } from "../ir/graph.js";
 import { stringAttr } from "../ir/ops/attributes.js";
@@ -14,6 +13,7 @@ import { isHostView } from "./legal.js";
 import { smallValues } from "./literals.js";
 import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
+import { VIEWS } from "./rules-views.js";
 
 /** A rule that replaces one operation wherever it stands. */
 const replaces = (

@@ -5,15 +5,15 @@
  * the quotient of a row is the same for all its products, and there are fewer of them.
  */
 
-import { contractByParts, EXACT_F16, EXACT_F32 } from "./decompose-integers.js";
-import { exchangeWithLast } from "./rules-views.js";
 import { elementCount, type NodeId } from "../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../ir/ops/attributes.js";
 import { broadcastShapes, equalShapes, isFloat } from "../ir/tensor.js";
 import { sliceAxis } from "./decompose-gather.js";
+import { contractByParts, EXACT_F16, EXACT_F32 } from "./decompose-integers.js";
 import { filledLiteral } from "./literals.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
+import { exchangeWithLast } from "./rules-views.js";
 
 const LAST = { keepdims: true } as const;
 export const reduceLast = (g: Rewriter, op: "reduce_sum" | "reduce_max", x: NodeId): NodeId =>
