@@ -320,6 +320,15 @@ describe("the runner", () => {
     expect(() => runPasses(graph, PIPELINE, context)).toThrow("LPU2103");
   });
 
+  test.each(["f8e4m3", "f8e5m2"])("computed numbers are not passed on as if they had been rounded to %s", (type) => {
+    const graph = parseGraph(`graph @main(%0: f32[4]) {
+      %1 = cast(%0) {to="${type}"} : ${type}[4]
+      %2 = cast(%1) {to="f32"} : f32[4]
+      return %2
+    }`);
+    expect(() => runPasses(graph, PIPELINE, context)).toThrow("LPU2101");
+  });
+
   test("a name that is no pass is an error", () => {
     expect(() => selectPasses({ skip: ["nothing"] })).toThrow("LPU2102: unknown pass 'nothing'");
   });

@@ -6,14 +6,14 @@
  * the host does it at the edge of the program.
  */
 
-import { VIEWS } from "./rules-views.js";
 import { CompileError, fail } from "../diagnostics.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
-import type { DType } from "../ir/dtype.js";
+import { type DType, DTYPES } from "../ir/dtype.js";
 import { booleanAttr, intsAttr, literalIn, numberAttr } from "../ir/ops/attributes.js";
-import { formatType, isFloat } from "../ir/tensor.js";
+import { formatType, isFloat, isNarrowFloat } from "../ir/tensor.js";
 import { ALU_OF_OP, aluFunction } from "./fuse.js";
 import { isLaneMap, onlyMoves } from "./literals.js";
+import { VIEWS } from "./rules-views.js";
 
 interface NodeSource {
   node(id: NodeId): Node;
@@ -41,8 +41,16 @@ const OTHER_AXIS = "move the axis to the end with a Transpose before the operato
 
 /** Operations in which an unsigned 32-bit integer is not what its bits are as a signed one. */
 const SIGNED: readonly string[] = ["div", "mod", "lt", "le", "max", "min", "cast", "reduce_max", "shift_right"];
+/** Numbers that lose bits of fp16 and fp32 in eight: only constants are rounded to them. */
+const isFp8 = (dtype: DType): boolean => isNarrowFloat(dtype) && DTYPES[dtype].bytes === 1;
+
 /** Elementwise operations are those of an ALU for the class of their operands. */
 const alu: LegalRow = (node, source) => {
+  if (node.op === "cast" && isFp8(node.type.dtype))
+    return {
+      reason: `the ALUs do not round to FP8 (${node.type.dtype})`,
+      hint: "leave activations in float16 or float32, and quantize constants only",
+    };
   const types = node.inputs.map((id) => source.node(id).type.dtype);
   if (aluFunction(node.op, types) === undefined)
     return {

@@ -4,6 +4,7 @@
  */
 
 import { invariant } from "../../diagnostics.js";
+import type { DType } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import { isFloat, isInteger } from "../../ir/tensor.js";
 import {
@@ -257,12 +258,10 @@ function clipBound(c: RuleContext, x: NodeId, index: number, name: "min" | "max"
   return value === undefined || Math.abs(value) > 3.4028e38 ? undefined : scalarLike(c, x, value);
 }
 
-function castTo(c: RuleContext): NodeId {
-  const { dtype } = elementType(int(c, "to"), c.label);
-  const x = operand(c, 0);
+function castTo(c: RuleContext, dtype: DType): NodeId {
   if (dtype.startsWith("f8") && !flag(c, "saturate", true))
     unsupported(c, "saturate = 0 is not supported", "values beyond the range of FP8 saturate");
-  return cast(c, x, dtype);
+  return cast(c, operand(c, 0), dtype);
 }
 
 function castType(c: RuleContext): CastType {
@@ -368,12 +367,13 @@ export const ELEMENTWISE: readonly Rule[] = [
     doc: "The operation cast; 64-bit types become those of 32 bits.",
     refuses: "FP8 results with saturate = 0.",
     wide: casts(castType),
-    build: castTo,
+    build: (c) => castTo(c, elementType(int(c, "to"), c.label).dtype),
   },
   {
     op: "CastLike",
     doc: "The operation cast to the element type of the second operand.",
-    build: (c) => cast(c, operand(c, 0), dtypeOf(c, operand(c, 1))),
+    refuses: "FP8 results with saturate = 0.",
+    build: (c) => castTo(c, dtypeOf(c, operand(c, 1))),
   },
   {
     op: "Dropout",
