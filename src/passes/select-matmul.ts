@@ -210,11 +210,8 @@ const weightsOf = (s: Selection, id: NodeId): Weights => {
   const literal = literalIn(nodeAt(s, id));
   if (literal !== undefined)
     return { kind: "constant", key: literal.key, read: () => s.reader.halfs(literal), shape: literal.shape };
-  return {
-    kind: "stored",
-    value: asHalf(s, id, locate(s, id)),
-    move: (wanted) => relayout(s, id, locate(s, id), wanted),
-  };
+  const value = asHalf(s, id, locate(s, id));
+  return { kind: "stored", value, move: (wanted) => relayout(s, id, value, wanted) };
 };
 
 /* ---------- the layout of the result ---------- */

@@ -218,8 +218,11 @@ interface NewTask {
 export const pushTask = (s: Selection, task: NewTask): void => {
   const { rows, passes = [], ops, leaves, storage, panel, row, origin } = task;
   for (const pass of passes) {
-    markBoth(s, pass.storage);
-    if (!("key" in pass.weights)) for (const load of pass.weights) markBoth(s, load.storage);
+    const factors = [pass.storage, ...("key" in pass.weights ? [] : pass.weights.map((load) => load.storage))];
+    for (const factor of factors) {
+      invariant(storageAt(s, factor).dtype === "f16", `the MXM takes storage ${factor} as numbers of fp16`);
+      markBoth(s, factor);
+    }
   }
   for (const leaf of leaves) if (leaf.map !== undefined) markBoth(s, leaf.storage);
   const output: TaskOutput = {
