@@ -14,8 +14,9 @@ import { type DType, integerLimits, type Limits, type TensorData } from "../ir/d
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
 import { LARGEST_F16, LARGEST_F32, narrowFloats } from "../ir/numerics.js";
 import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../ir/tensor.js";
+import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { consumersOf } from "./fuse.js";
-import { deriveLiteral, isLaneMap, laneMapLiteral, onlyMoves } from "./literals.js";
+import { deriveLiteral, isLaneMap, laneMapLiteral } from "./literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
 import type { Pass } from "./pass.js";
 import { bounded, type Range, rangesOf } from "./ranges.js";
@@ -39,6 +40,8 @@ interface Context {
   readonly beyond: readonly boolean[];
   /** Nodes whose numbers become integers, and what decides which. */
   readonly whole: ReadonlySet<NodeId>;
+  /** What scores are made of where nothing is known of their magnitude. */
+  readonly exponents: ReadonlySet<NodeId>;
   readonly consumers: readonly (readonly NodeId[])[];
 }
 
@@ -157,6 +160,11 @@ export const WIDE: readonly WideRow[] = [
     },
   },
   {
+    name: "exponent",
+    doc: "scores of a softmax that are products of inputs alone: nothing bounds them, and an exponent makes a difference of theirs a factor",
+    holds: ({ exponents }, { id }) => exponents.has(id),
+  },
+  {
     name: "whole",
     doc: "numbers that become integers, with the scales and operands that decide which",
     holds: ({ whole }, { id }) => whole.has(id),
@@ -242,9 +250,17 @@ export const wideReasons = (
 } => {
   const ranges = rangesOf(graph);
   const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
-  const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" ? [id] : [])));
+  const exponents = exponentNodes(graph, [...masks.keys()]);
+  const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" && !exponents.has(id) ? [id] : [])));
   const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
-  const context: Context = { graph, ranges, beyond, whole: wholeNodes(graph), consumers: consumersOf(graph) };
+  const context: Context = {
+    graph,
+    ranges,
+    beyond,
+    whole: wholeNodes(graph),
+    exponents,
+    consumers: consumersOf(graph),
+  };
   const reasons: (string | undefined)[] = [];
   for (const node of graph.nodes) {
     if (!isFloat(node.type.dtype) || node.op === "constant" || held.has(node.id)) continue;
@@ -269,7 +285,9 @@ const inherited = (
   countOf: (id: NodeId) => number,
 ): string | undefined => {
   const from = inputs.flatMap((id) => reasons[id] ?? []);
-  const masked = from.find((reason) => reason === "masked" || reason === "product" || reason === "beyond");
+  const masked = from.find(
+    (reason) => reason === "masked" || reason === "product" || reason === "beyond" || reason === "exponent",
+  );
   if (masked !== undefined && STICKY.includes(op)) return masked;
   if (VIEWS.includes(op) || op === "reduce_max") return from[0];
   // Figures of whole rows, such as means and variances, before they meet the rows.
@@ -476,13 +494,18 @@ class Narrowing {
       const made = g.emit(op, [this.as(x, dtype)], attrs);
       return WRAPPING.includes(op) ? this.wrapped(made, node.type.dtype) : made;
     }
-    const literal = g.literal(this.map(inputs[1] ?? 0));
-    const map = isLaneMap(literal) && onlyMoves(literal);
+    const map = isMove(this.graph, op, inputs[1]);
     if (!isFloat(node.type.dtype) || map)
       return g.emit(
         op,
         inputs.map((id) => this.as(id, map ? this.typeOf(inputs[0] ?? 0) : dtype)),
         attrs,
+      );
+    if (this.reasons[node.id] === "exponent" && inputs.every((id) => this.reasons[id] !== undefined))
+      return exactProduct(
+        g,
+        node,
+        inputs.map((id) => this.as(id, "f32")),
       );
     const product = g.emit(
       op,
