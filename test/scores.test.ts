@@ -6,6 +6,8 @@ import { seeded } from "./random-program.js";
 import { keptWide } from "../src/passes/precision.js";
 import { OPTIMIZE } from "../src/passes/pipeline.js";
 import { runPasses } from "../src/passes/pass.js";
+import { tensorOf, toNumbers } from "../src/ir/tensor.js";
+import { programOf, runOnLiteral } from "./compiled.js";
 import { TARGETS } from "../src/ir/target.js";
 
 /** Numbers with all bits of fp32, up to a magnitude. */
@@ -63,6 +65,20 @@ test("an infinite key takes no part, and the rests of others stay numbers", asyn
     k?.values.map((value, i) => (i % 40 === 3 ? Number.NEGATIVE_INFINITY : value)) ?? [],
   );
   await expectAgreement({ ...rest, operands: [positive, keys, v] });
+});
+
+test("scores that are shown say minus infinity where a key is not allowed", () => {
+  const graph = importNode({
+    op: "Attention",
+    opset: 24,
+    operands: [numbers([1, 1, 3, 4], 2, 1), numbers([1, 1, 3, 4], 2, 2), numbers([1, 1, 3, 4], 1, 3)],
+    nodes: [node("Attention", ["x0", "x1", "x2"], ["y0", "", "", "y1"], { is_causal: 1, qk_matmul_output_mode: 2 })],
+    results: ["float32", "float32"],
+  });
+  const ones = tensorOf("f32", [1, 1, 3, 4], new Array<number>(12).fill(1));
+  const { outputs } = runOnLiteral(programOf(graph, TARGETS["lpu-v1"]), { x0: ones, x1: ones, x2: ones });
+  const never = Number.NEGATIVE_INFINITY;
+  expect([...toNumbers(outputs[1] ?? ones)]).toEqual([2, never, never, 2, 2, never, 2, 2, 2]);
 });
 
 test("a product with weights is not of inputs alone", () => {

@@ -64,7 +64,7 @@ export interface Attended {
   readonly output: NodeId;
 }
 
-/** Where a key is not allowed its score becomes this: exp of the difference from any real score is 0, also in fp16. */
+/** Where a key is not allowed its score is minus infinity, and for the softmax this: exp of the difference from any real score is 0, also in fp16. */
 const FORBIDDEN = -LARGEST_F16;
 
 /** q [B,H,S,D], k [B,K,T,D], v [B,K,T,Dv], where K divides H. */
@@ -85,8 +85,10 @@ export function attend(
   const scores = reshape(c, op(c, "matmul", [grouped, swapLast(c, k)]), [batch, heads, queries, keys]);
   const capped = softcap === 0 ? scores : scale(c, op(c, "tanh", [scale(c, scores, 1 / softcap)]), softcap);
   const added = mask.bias === undefined ? capped : add(c, capped, mask.bias);
-  const biased = mask.allowed === undefined ? added : select(c, mask.allowed, added, scalarLike(c, added, FORBIDDEN));
-  const weights = withoutEmptyRows(c, op(c, "softmax", [biased], { axis: 3 }), mask);
+  const forbidden = (score: number): NodeId =>
+    mask.allowed === undefined ? added : select(c, mask.allowed, added, scalarLike(c, added, score));
+  const biased = forbidden(Number.NEGATIVE_INFINITY);
+  const weights = withoutEmptyRows(c, op(c, "softmax", [forbidden(FORBIDDEN)], { axis: 3 }), mask);
   const sum = op(c, "matmul", [reshape(c, weights, [batch, groups, rows, keys]), v]);
   return { scores, capped, biased, weights, output: reshape(c, sum, [batch, heads, queries, extent(c, v, 3)]) };
 }
