@@ -22,6 +22,7 @@ import { LANE_MAP_RULES } from "../src/passes/lane-maps.js";
 import { legalProblems } from "../src/passes/legal.js";
 import { PassError, passBanner, runPasses } from "../src/passes/pass.js";
 import { PIPELINE, selectPasses } from "../src/passes/pipeline.js";
+import { QUANTIZED_RULES } from "../src/passes/quantized.js";
 import { rewriteGraph } from "../src/passes/rewriter.js";
 import { EXPORTS, FIXTURES } from "./exports.js";
 import { check, goldenFiles } from "./golden.js";
@@ -57,6 +58,12 @@ describe("goldens", () => {
     const missing = (pass: string, names: readonly string[]): string[] =>
       names.map((name) => `passes/${pass}/${name}.tir`).filter((path) => !files.includes(path));
     expect(PIPELINE.filter(({ name }) => !files.some((path) => path.startsWith(`passes/${name}/`)))).toEqual([]);
+    expect(
+      missing(
+        "quantized",
+        QUANTIZED_RULES.map(({ name }) => name),
+      ),
+    ).toEqual([]);
     expect(
       missing(
         "canonicalize",
@@ -287,8 +294,8 @@ describe("the runner", () => {
     };
     const after = runPasses(graph, PIPELINE, context, options);
     expect(banners).toEqual([
-      "; ---- after canonicalize (pass 1/6, changed, 1.0 ms) ----",
-      "; ---- after decompose (pass 2/6, unchanged, 1.0 ms) ----",
+      "; ---- after quantized (pass 1/7, unchanged, 1.0 ms) ----",
+      "; ---- after canonicalize (pass 2/7, changed, 1.0 ms) ----",
     ]);
     expect(after.nodes.length).toBe(1);
   });

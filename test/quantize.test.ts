@@ -1,16 +1,22 @@
 /** Quantization against ONNX Runtime: every form of the conversions, products of integers, layers, and weights of few bits. */
 
 import { describe, expect, test } from "@jest/globals";
-import type { AttributeValue, ElementType } from "../models/onnx-writer.js";
+import { type AttributeValue, type ElementType, modelBytes } from "../models/onnx-writer.js";
+import { joinChunks } from "../src/build.js";
+import { compile } from "../src/compile.js";
 import { CompileError } from "../src/diagnostics.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount } from "../src/ir/graph.js";
-import { tensorOf } from "../src/ir/tensor.js";
+import { bytesSource } from "../src/frontend/source.js";
+import { tensorOf, toNumbers } from "../src/ir/tensor.js";
+import { loadImage } from "../src/runtime/run.js";
 import {
   constant,
   expectAgreement,
   float,
   importNode,
+  modelOf,
+  node,
   type NodeCase,
   type Operand,
   varied,
@@ -250,6 +256,137 @@ describe("products of integers", () => {
         one("int8", 0),
         constant(integers("int32", -900, 900, 6)),
       ],
+    });
+  });
+});
+
+/** Products of numbers that were quantized and stand for their integers again, at the sizes of layers. */
+describe("products of dequantized numbers", () => {
+  const numbers = (type: ElementType, lo: number, hi: number, ...dims: readonly number[]): Operand =>
+    whole(
+      dims,
+      Array.from({ length: elementCount(dims) }, (_, i) => lo + ((Math.imul(i, 40503) >>> 7) % (hi - lo + 1))),
+      type,
+    );
+  const STEP = 0.0171;
+  const steps = (count: number, factor = 1): Operand =>
+    constant(
+      float(
+        [count],
+        Array.from({ length: count }, (_, i) => Math.fround(0.001 + 0.0003 * (i % 17)) * factor),
+      ),
+    );
+  const x = (...dims: readonly number[]): readonly Operand[] => [
+    numbers("uint8", 0, 255, ...dims),
+    scale(STEP),
+    one("uint8", 121),
+  ];
+  const weights = (columns: number, ...dims: readonly number[]): readonly Operand[] => [
+    constant(numbers("int8", -127, 127, ...dims)),
+    steps(columns),
+    constant(whole([columns], Array(columns).fill(0), "int8")),
+  ];
+  const bias = (columns: number): readonly Operand[] => [
+    constant(numbers("int32", -90000, 90000, columns)),
+    steps(columns, STEP),
+  ];
+  /** `axis`: of the scales of the second operand; `biased`: whether operands 6 and 7 are a bias. */
+  const layer = (
+    op: string,
+    operands: readonly Operand[],
+    axis: number | undefined,
+    attributes: Attributes = {},
+    biased = false,
+  ): NodeCase => ({
+    op,
+    nodes: [
+      node("DequantizeLinear", ["x0", "x1", "x2"], ["a"]),
+      node("DequantizeLinear", ["x3", "x4", "x5"], ["b"], axis === undefined ? {} : { axis }),
+      ...(biased ? [node("DequantizeLinear", ["x6", "x7"], ["c"], { axis: 0 })] : []),
+      node(op, biased ? ["a", "b", "c"] : ["a", "b"], ["y0"], attributes),
+    ],
+    operands,
+  });
+
+  /** Every element of the machine's result, not only their norm, has the bits of fp16, whatever cancels in its sum. */
+  const expectExact = (given: NodeCase): void => {
+    const graph = importNode(given);
+    const { dims = [], values = [] } = given.operands[0] ?? {};
+    const inputs = { x0: tensorOf("u8", dims, values) };
+    const wanted = toNumbers(evaluate(graph, inputs)[0] ?? tensorOf("f32", [0], []));
+    const loaded = loadImage(joinChunks(compile(bytesSource("node", modelBytes(modelOf(given, [[]]))), {}).image()));
+    const got = toNumbers(loaded.run(inputs).outputs["y0"] ?? tensorOf("f32", [0], []));
+    // Half a step of fp16, and what the evaluator's sums of rounded numbers may be off.
+    const most = Math.max(...Array.from(wanted, Math.abs));
+    const off = Array.from(wanted, (value, i) => Math.abs((got[i] ?? 0) - value) - Math.abs(value) * 2 ** -11);
+    expect(got.length).toBe(wanted.length);
+    expect(Math.max(...off) / most).toBeLessThan(1e-6);
+  };
+
+  const matmul = layer("MatMul", [...x(1, 5, 3072), ...weights(40, 3072, 40)], 1);
+  const conv = (biased: boolean): NodeCase =>
+    layer(
+      "Conv",
+      [...x(1, 32, 9, 8), ...weights(24, 24, 32, 3, 3), ...(biased ? bias(24) : [])],
+      0,
+      { pads: [1, 1, 1, 1], strides: [2, 2] },
+      biased,
+    );
+  const gemm = (biased: boolean): NodeCase =>
+    layer("Gemm", [...x(3, 700), ...weights(24, 24, 700), ...(biased ? bias(24) : [])], 0, { transB: 1 }, biased);
+  const scores: NodeCase = {
+    op: "MatMul",
+    nodes: [
+      node("DequantizeLinear", ["x0", "x1", "x2"], ["a"]),
+      node("DequantizeLinear", ["x0", "x3", "x2"], ["b"]),
+      node("Transpose", ["b"], ["t"], { perm: [0, 1, 3, 2] }),
+      node("MatMul", ["a", "t"], ["y0"]),
+    ],
+    operands: [...x(1, 4, 30, 64), scale(0.013)],
+  };
+  const reshaped: NodeCase = {
+    op: "Conv",
+    nodes: [
+      node("DequantizeLinear", ["x0", "x1", "x2"], ["a"]),
+      node("DequantizeLinear", ["x3", "x4", "x5"], ["b"], { axis: 0 }),
+      node("Pad", ["a", "x6"], ["p"]),
+      node("Reshape", ["p", "x7"], ["r"]),
+      node("Conv", ["r", "b"], ["y0"]),
+    ],
+    operands: [
+      ...x(1, 16, 10, 10),
+      ...weights(8, 8, 16, 3),
+      constant(whole([8], [0, 0, 1, 1, 0, 0, 1, 1])),
+      constant(whole([3], [1, 16, 144])),
+    ],
+  };
+  test.each([
+    ["a layer of many inputs", matmul],
+    ["transposed weights", gemm(false)],
+    ["a convolution with padding", conv(false)],
+    ["scores of attention", scores],
+    ["numbers that were padded and reshaped", reshaped],
+  ])("%s", async (_, given) => {
+    // ONNX Runtime multiplies rounded numbers in fp32, whose sums cancel.
+    await expectAgreement(given, { machine: false, evaluated: 3e-5 });
+    expectExact(given);
+  });
+  test.each([
+    ["a layer", matmul, 0.4],
+    ["a layer with a bias", gemm(true), 0.3],
+    ["a convolution with a bias", conv(true), 0.2],
+  ])("quantized again: %s", async (_, given, step) => {
+    await expectAgreement({
+      ...given,
+      nodes: [
+        ...(given.nodes ?? []).map((made) => ({
+          ...made,
+          outputs: made.outputs.map((name) => name.replace("y0", "y")),
+        })),
+        node("QuantizeLinear", ["y", "x8", "x9"], ["y0"]),
+      ],
+      operands: [0, 1, 2, 3, 4, 5, 6, 7].map((i) => given.operands[i]).concat(scale(step), one("uint8", 128)),
+      results: ["uint8"],
     });
   });
 });

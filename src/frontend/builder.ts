@@ -21,7 +21,7 @@ import {
   type TensorType,
 } from "../ir/graph.js";
 import { literalIn, stringAttr } from "../ir/ops/attributes.js";
-import { evaluateNode, inferType } from "../ir/ops.js";
+import { evaluateNode, inferType, VIEWS } from "../ir/ops.js";
 import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
 
 /** Results up to this many elements are held even when they are made from a large weight. */
@@ -36,6 +36,11 @@ export interface Appender {
   /** Names of the ONNX nodes that what is added next computes. */
   origin: readonly string[];
   readonly add: (op: string, inputs: readonly NodeId[], attrs?: Attrs) => NodeId;
+  /**
+   * What `make` adds stays in the graph, and so do views of it, for passes that look at how constants are made; `constant`
+   * knows its value none the less.
+   */
+  readonly unfolded: (make: () => NodeId) => NodeId;
   readonly input: (name: string, type: TensorType, declared: EdgeDType) => NodeId;
   readonly literal: (literal: Literal) => NodeId;
   readonly tensor: (tensor: Tensor) => NodeId;
@@ -102,9 +107,12 @@ export function appender(name: string): Appender {
   const graph = new GraphBuilder(name);
   const byKey = new Map<string, NodeId>();
   const held = new Set<NodeId>();
+  /** Nodes of constants that are not folded, and what they would be. */
+  const kept = new Map<NodeId, Literal>();
+  let keeps = false;
   let budget = HELD_BUDGET;
 
-  const constantOf = (id: NodeId): Literal | undefined => literalIn(graph.node(id));
+  const constantOf = (id: NodeId): Literal | undefined => literalIn(graph.node(id)) ?? kept.get(id);
   const literal = (value: Literal): NodeId => {
     const known = byKey.get(value.key);
     if (known !== undefined) return known;
@@ -126,6 +134,11 @@ export function appender(name: string): Appender {
     if (count === 0) return tensor({ ...type, data: newData(type.dtype, 0) });
     const constants = inputs.map(constantOf).filter((value) => value !== undefined);
     if (constants.length < inputs.length || inputs.length === 0) return undefined;
+    if (keeps || (VIEWS.includes(op) && inputs.some((id) => kept.has(id)))) {
+      const id = graph.add(op, inputs, attrs, self.origin);
+      kept.set(id, derive(op, attrs, type, constants));
+      return id;
+    }
     const hold = count <= SMALL_RESULT || (count <= LARGEST_HELD && count <= budget && inputs.every(isHeld));
     if (!hold) return literal(derive(op, attrs, type, constants));
     if (count > SMALL_RESULT) budget -= count;
@@ -165,6 +178,14 @@ export function appender(name: string): Appender {
     tensor,
     numbers: (dtype, shape, values) => tensor(tensorOf(dtype, shape, values)),
     type: (id) => graph.type(id),
+    unfolded: (make) => {
+      keeps = true;
+      try {
+        return make();
+      } finally {
+        keeps = false;
+      }
+    },
     constant: constantOf,
     inputsOf: (id) => inputsOf(graph, id),
     finish: (outputs) => pruned(name, graph.finish(), outputs),

@@ -315,6 +315,9 @@ export const OPS = {
 
 export type OpName = keyof typeof OPS;
 
+/** Operations that give elements of their operand as they are. */
+export const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];
+
 export const isOp = (op: string): op is OpName => Object.hasOwn(OPS, op);
 
 /** The row of an op by name; an unknown name is an error. */

@@ -7,13 +7,13 @@
 
 import { type DType, DTYPES } from "../ir/dtype.js";
 import type { NodeId } from "../ir/graph.js";
+import { VIEWS } from "../ir/ops.js";
 import { stringAttr } from "../ir/ops/attributes.js";
 import { isFloat, toNumbers } from "../ir/tensor.js";
 import { isHostView } from "./legal.js";
 import { smallValues } from "./literals.js";
 import type { Candidate, Rewriter, Rule } from "./rewriter.js";
 import { operandOf } from "./rules-arithmetic.js";
-import { VIEWS } from "./rules-views.js";
 
 /** A rule that replaces one operation wherever it stands. */
 const replaces = (

@@ -6,12 +6,12 @@
 
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { LARGEST_F16 } from "../ir/numerics.js";
+import { VIEWS } from "../ir/ops.js";
 import { literalIn } from "../ir/ops/attributes.js";
 import { isFloat } from "../ir/tensor.js";
 import { isLaneMap, onlyMoves } from "./literals.js";
 import type { Rewriter } from "./rewriter.js";
 import { isElementwise } from "./rules-arithmetic.js";
-import { VIEWS } from "./rules-views.js";
 
 /** Splits the 24 bits of an fp32 number after the eleventh (Dekker, A floating-point technique for extending the precision, 1971). */
 const SPLITTER = 2 ** 13 + 1;

@@ -9,11 +9,11 @@
 import { CompileError, fail } from "../diagnostics.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
 import { type DType, DTYPES } from "../ir/dtype.js";
+import { VIEWS } from "../ir/ops.js";
 import { booleanAttr, intsAttr, literalIn, numberAttr } from "../ir/ops/attributes.js";
 import { formatType, isFloat, isNarrowFloat } from "../ir/tensor.js";
 import { ALU_OF_OP, aluFunction } from "./fuse.js";
 import { isLaneMap, onlyMoves } from "./literals.js";
-import { VIEWS } from "./rules-views.js";
 
 interface NodeSource {
   node(id: NodeId): Node;

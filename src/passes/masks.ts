@@ -10,10 +10,10 @@
 
 import { LARGEST_F16, LARGEST_F32 } from "../ir/numerics.js";
 import type { Graph, Node, NodeId } from "../ir/graph.js";
+import { VIEWS } from "../ir/ops.js";
 import { isFloat } from "../ir/tensor.js";
 import type { Range } from "./ranges.js";
 import type { Rewriter } from "./rewriter.js";
-import { VIEWS } from "./rules-views.js";
 
 /** Beside a number of this magnitude an fp16 score has fewer bits than a softmax should see. */
 const GREAT = 512;

@@ -9,10 +9,13 @@ import { decompose } from "./decompose.js";
 import { laneMaps } from "./lane-maps.js";
 import type { Pass } from "./pass.js";
 import { precision } from "./precision.js";
+import { quantized } from "./quantized.js";
 import { splitMatmuls } from "./split-matmuls.js";
 
 export const PIPELINE: readonly Pass[] = [
-  // First: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
+  // First: it looks at how constants are made, and the next pass folds them.
+  quantized,
+  // Before what looks at values: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
   canonicalize,
   decompose,
   // After decompose, which writes norms out; before split-matmuls, which cuts the weights that are centred.

@@ -7,8 +7,8 @@
  * Casts between float types are no operations of the machine: they say in which type a value is read.
  */
 
+import { VIEWS } from "../ir/ops.js";
 import { literalIn } from "../ir/ops/attributes.js";
-import { VIEWS } from "./rules-views.js";
 import { fail } from "../diagnostics.js";
 import { type DType, integerLimits, type Limits, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Graph, type Literal, type Node, type NodeId, type Tensor } from "../ir/graph.js";
@@ -160,6 +160,11 @@ export const WIDE: readonly WideRow[] = [
     },
   },
   {
+    name: "exact",
+    doc: "sums of products of integers, as of quantized numbers: fp32 holds them, and a scale follows",
+    holds: ({ graph }, node) => isSumOfWhole(graph, node),
+  },
+  {
     name: "exponent",
     doc: "scores of a softmax that are products of inputs alone: nothing bounds them, and an exponent makes a difference of theirs a factor",
     holds: ({ exponents }, { id }) => exponents.has(id),
@@ -184,6 +189,28 @@ const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
     if (from === undefined || from.op === "constant") return true;
     return op === "cast" && !isFloat(from.type.dtype) ? true : KEEPS_GREAT.includes(op) && isOfIntegers(graph, from);
   });
+
+/** Whether a value is a matmul of integers in float form, or a sum of such. */
+const isSumOfWhole = (graph: Graph, { op, inputs, type }: Node): boolean => {
+  if (!isFloat(type.dtype)) return false;
+  const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
+  if (op === "matmul")
+    return from.every((node, index) => isWhole(graph, node) || (index === 1 && node.op === "constant" && !moves(node)));
+  return (op === "add" || op === "concat" || VIEWS.includes(op)) && from.every((node) => isSumOfWhole(graph, node));
+};
+
+/** Whether a value is an integer in float form, also after it was moved. */
+const isWhole = (graph: Graph, { op, inputs }: Node): boolean => {
+  const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
+  const [x, map] = from;
+  if (op === "matmul") return x !== undefined && map !== undefined && moves(map) && isWhole(graph, x);
+  if (op === "concat" || VIEWS.includes(op))
+    return from.every((node) => isWhole(graph, node) || node.op === "constant");
+  if (op !== "cast" || x === undefined) return false;
+  return isFloat(x.type.dtype) ? isWhole(graph, x) : x.type.dtype !== "bool";
+};
+
+const moves = (node: Node): boolean => isLaneMap(literalIn(node));
 
 /** The value of which a node multiplies two parts. */
 const halved = (c: Context, { op, inputs }: Node): Node | undefined => {
@@ -436,7 +463,11 @@ class Narrowing {
   }
 
   private stored(node: Node): NodeId {
-    if (!this.held.has(node.id)) return this.convert(node, this.typeOf(node.id));
+    const dtype = this.typeOf(node.id);
+    // What reads sums of products of integers, as their scales do, reads them in fp32, whatever becomes of its result.
+    const readsSums = isElementwise(node.op) && node.inputs.some((id) => this.reasons[id] === "exact");
+    if (dtype === "f16" && readsSums) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
+    if (!this.held.has(node.id)) return this.convert(node, dtype);
     return this.g.emit("cast", [heldScores(this.g, this.convert(node, "f32"))], { to: "f16" });
   }
 

@@ -47,7 +47,11 @@ export class Rewriter {
   private origin: readonly string[] = [];
   private depth = 0;
 
-  constructor(rules: readonly Rule[]) {
+  private readonly folds: boolean;
+
+  /** `folds`: whether operations on constants become constants. */
+  constructor(rules: readonly Rule[], folds = true) {
+    this.folds = folds;
     for (const rule of rules) for (const op of rule.ops) this.rules.set(op, [...(this.rules.get(op) ?? []), rule]);
   }
 
@@ -113,7 +117,7 @@ export class Rewriter {
   }
 
   private make(op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {
-    if (inputs.length > 0 && inputs.every((id) => this.node(id).op === "constant")) {
+    if (this.folds && inputs.length > 0 && inputs.every((id) => this.node(id).op === "constant")) {
       const literals = inputs.flatMap((id) => this.literal(id) ?? []);
       return this.constant(foldOp(op, attrs, literals, type));
     }
@@ -216,8 +220,12 @@ export const hasPieces = (graph: Graph): boolean => graph.nodes.some(({ op }) =>
  * The graph with the rules applied wherever they apply. One sweep is enough: what a rule looks at has been rewritten before,
  * and what it makes is rewritten at once.
  */
-export function rewriteGraph(graph: Graph, rules: readonly Rule[]): Graph {
-  const g = new Rewriter(rules);
+export const rewriteGraph = (graph: Graph, rules: readonly Rule[]): Graph => rewrite(graph, new Rewriter(rules));
+/** The same, for rules that look at how constants are made: no operation is folded. */
+export const rewriteUnfolded = (graph: Graph, rules: readonly Rule[]): Graph =>
+  rewrite(graph, new Rewriter(rules, false));
+
+function rewrite(graph: Graph, g: Rewriter): Graph {
   const made: NodeId[] = [];
   const map = (id: NodeId): NodeId => made[id] ?? 0;
   for (const node of graph.nodes) made.push(g.copy(node, map));

@@ -12,9 +12,6 @@ import { atomsOf, fewestSteps, isAscending, regroup } from "./atoms.js";
 import type { Rewriter, Rule } from "./rewriter.js";
 import { ELEMENTWISE_OPS, operandOf } from "./rules-arithmetic.js";
 
-/** Operations that give elements of their operand as they are. */
-export const VIEWS: readonly string[] = ["reshape", "transpose", "slice", "expand"];
-
 /** The permutation that exchanges an axis with the last one; it undoes itself. */
 export const exchangeWithLast = (rank: number, axis: number): number[] =>
   Array.from({ length: rank }, (_, i) => (i === axis ? rank - 1 : i === rank - 1 ? axis : i));

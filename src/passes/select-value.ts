@@ -7,8 +7,8 @@
  * known.
  */
 
+import { VIEWS } from "../ir/ops.js";
 import { literalIn } from "../ir/ops/attributes.js";
-import { VIEWS } from "./rules-views.js";
 import { fail, invariant } from "../diagnostics.js";
 import type { Literal, Node, NodeId } from "../ir/graph.js";
 import type { Leaf, StorageType } from "../ir/plan.js";

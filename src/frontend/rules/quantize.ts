@@ -3,8 +3,8 @@
  * quantized operands, and weights of few bits in blocks.
  *
  * A quantized value q stands for (q - zero point) * scale. Products are made of the differences, in i32, so their sums are
- * exact; a result is quantized again as round(x) + zero point within the limits of its type. Conversions of constants fold:
- * weights become fp32.
+ * exact; a result is quantized again as round(x) + zero point within the limits of its type. Numbers
+ * of constants are known and stay apart from their integers and scales until products have seen these (passes/quantized.ts).
  */
 
 import type { DType } from "../../ir/dtype.js";
@@ -134,7 +134,12 @@ function dequantizeLinear(c: RuleContext): NodeId {
   const dtype = named === 0 ? dtypeOf(c, factor) : elementType(named, `the result of ${c.label}`).dtype;
   if (!isFloat(dtype)) unsupported(c, `expected floats as the result, got ${dtype}`);
   const zero = has(c, 2) ? spread(c, x, operand(c, 2), shares) : undefined;
-  return cast(c, dequantized(c, x, spread(c, x, factor, shares), zero), dtype);
+  const scales = spread(c, x, factor, shares);
+  return cast(
+    c,
+    c.graph.unfolded(() => dequantized(c, x, scales, zero)),
+    dtype,
+  );
 }
 
 interface Quantized {
