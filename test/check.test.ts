@@ -126,8 +126,8 @@ describe("check and build agree", () => {
     expect((report.sram?.constants ?? 0) > (report.sram?.capacity ?? 0)).toBe(true);
   });
 
-  test("on an input of more rows than a piece of a slice has", () => {
-    const rows = TARGETS["lpu-v1"].rowsPerBank + 1;
+  test("on an input of more rows than slices that are read in turn", () => {
+    const rows = 8 * TARGETS["lpu-v1"].rowsPerBank + 1;
     const report = agreed(
       sourceOf({
         nodes: [node("Abs", ["x"], ["y"])],

@@ -6,11 +6,14 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { joinChunks } from "../src/build.js";
+import { encodeProgram } from "../src/codegen/encode.js";
+import { imageChunks, readImage } from "../src/codegen/image.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
-import type { Graph } from "../src/ir/graph.js";
+import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
+import { narrowFloats } from "../src/ir/numerics.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check-schedule.js";
@@ -27,6 +30,7 @@ import {
 } from "../src/passes/resources.js";
 import { schedule } from "../src/passes/schedule.js";
 import { residentBytes } from "../src/passes/schedule-room.js";
+import { loadProgram } from "../src/runtime/run.js";
 import {
   compileSmall,
   distance,
@@ -148,6 +152,83 @@ describe("what does not fit", () => {
     expect(code).toBe("LPU2002");
     expect(details.message).toContain("3 operands");
     expect(details.node).toBe("sum2");
+  });
+});
+
+describe("inputs and outputs of more rows than a bank has", () => {
+  /** 8 pairs of slices a hemisphere, 4 couples of them: up to 4 ways of 64 rows. */
+  const target: Target = { ...TARGETS.tiny, rowsPerBank: 64 };
+  const ramp = (shape: readonly number[], dtype: "f32" | "f16" = "f32"): Tensor => {
+    const values = Float32Array.from({ length: elementCount(shape) }, (_, i) => ((i * 37) % 101) / 16 - 3);
+    return tensorOf(dtype, shape, dtype === "f32" ? values : narrowFloats("f16", values).data);
+  };
+
+  /** Ways in which inputs and outputs lie, once both machines and the evaluator agree on the values. */
+  const waysOf = (graph: Graph, inputs: Readonly<Record<string, Tensor>>): number[] => {
+    const program = programOf(graph, target);
+    checkSchedule(program);
+    const literal = runOnLiteral(program, inputs);
+    expect(literal.cycles).toEqual(program.entries[0]?.cycles);
+    const image = readImage(joinChunks(imageChunks(program, encodeProgram(program))));
+    const linked = loadProgram(image).run(inputs);
+    const names = graph.outputs.map(({ name }) => name);
+    for (const [index, want] of evaluate(graph, inputs).entries()) {
+      expect(distance(literal.outputs[index], want)).toBeLessThan(1e-3);
+      expect(linked.outputs[names[index] ?? ""]?.data).toEqual(literal.outputs[index]?.data);
+    }
+    const { inputs: taken = [], outputs = [] } = program.entries[0] ?? {};
+    return [...taken, ...outputs].flatMap(({ placements }) => placements.map(({ ways }) => ways));
+  };
+
+  test.each<[dtype: "f16" | "f32", rows: number, ways: number]>([
+    ["f32", 64, 1],
+    ["f32", 65, 2],
+    ["f32", 250, 4],
+    ["f16", 300, 8],
+  ])("%s of %i rows lie interleaved in %i ways, read and written by chains", (dtype, rows, ways) => {
+    const builder = new GraphBuilder("chain");
+    const x = builder.input("x", { dtype, shape: [rows, 5] });
+    builder.output("y", builder.add("abs", [x], {}, ["abs"]));
+    expect(waysOf(builder.finish(), { x: ramp([rows, 5], dtype) })).toEqual([ways, ways]);
+  });
+
+  test("an output that is also read, and outputs that are parts of one storage, from any row on", () => {
+    const builder = new GraphBuilder("parts");
+    const x = builder.input("x", { dtype: "f32", shape: [200, 5] });
+    const y = builder.add("abs", [x], {}, ["abs"]);
+    builder.output("y", builder.add("slice", [y], { starts: [3, 0], sizes: [150, 5], strides: [1, 1] }, ["part"]));
+    builder.output("z", builder.add("slice", [y], { starts: [50, 0], sizes: [75, 5], strides: [2, 1] }, ["other"]));
+    builder.output("w", builder.add("neg", [y], {}, ["neg"]));
+    const ways = waysOf(builder.finish(), { x: ramp([200, 5]) });
+    expect(ways).toEqual([4, 4, 4, 4]);
+  });
+
+  test("steps that no way divides: every third row, and rows backwards", () => {
+    const builder = new GraphBuilder("steps");
+    const x = builder.input("x", { dtype: "f16", shape: [150, 5] });
+    const y = builder.add("abs", [x], {}, ["abs"]);
+    builder.output("y", y);
+    const third = builder.add("slice", [y], { starts: [1, 0], sizes: [50, 5], strides: [3, 1] }, ["third"]);
+    const back = builder.add("slice", [y], { starts: [149, 0], sizes: [50, 5], strides: [-1, 1] }, ["back"]);
+    builder.output("third", builder.add("neg", [third], {}, ["neg"]));
+    builder.output("sum", builder.add("add", [third, back], {}, ["add"]));
+    expect(waysOf(builder.finish(), { x: ramp([150, 5], "f16") })).toEqual([4, 4, 1, 1]);
+  });
+
+  test("rows that become weights, as many columns a cycle as there are ways", () => {
+    const builder = new GraphBuilder("weights");
+    const q = builder.input("q", { dtype: "f16", shape: [12, 2, 8] });
+    const k = builder.input("k", { dtype: "f16", shape: [12, 16, 8] });
+    const turned = builder.add("transpose", [k], { perm: [0, 2, 1] }, ["turned"]);
+    builder.output("y", builder.add("matmul", [q, turned], {}, ["scores"]));
+    waysOf(builder.finish(), { q: ramp([12, 2, 8], "f16"), k: ramp([12, 16, 8], "f16") });
+  });
+
+  test("more ways than there are slices are refused", () => {
+    const builder = new GraphBuilder("many");
+    const x = builder.input("x", { dtype: "f16", shape: [513, 5] });
+    builder.output("y", builder.add("abs", [x], {}, ["abs"]));
+    expect(refusalOf(builder.finish(), target).code).toBe("LPU2001");
   });
 });
 

@@ -7,7 +7,7 @@
 
 import { fail, invariant } from "../diagnostics.js";
 import { DTYPES } from "../ir/dtype.js";
-import { type ChipProgram, type Program, queueCount, queueName } from "../ir/program.js";
+import { type ChipProgram, type PanelPlace, type Program, queueCount, queueName, rowsOfPlane } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import { layoutOf } from "./layout.js";
 import type { ProgramRecord } from "./metadata.js";
@@ -25,14 +25,16 @@ export function checkRecord({ chips, links, entries }: ProgramRecord, target: Ta
     for (const { name: bound, shape, placements, lookup } of [...inputs, ...outputs]) {
       // Rows of a lookup table have one dimension more than the ids that choose them.
       const dims = shape.length + (lookup === undefined || lookup === null ? 0 : 1);
-      for (const { dtype, factors, rows, ways, panels } of placements) {
+      for (const placement of placements) {
+        const { dtype, factors, rows, ways, panels } = placement;
         const at = `entry '${name}', binding '${bound}'`;
         if (factors.some(({ dim }) => dim >= dims)) refuse(`expected dimensions below ${dims}`, at);
-        const last = 2 * target.rowsPerBank - Math.ceil(rows / ways);
         for (const { planes } of panels) {
           const expected = ways * DTYPES[dtype].bytes;
           if (planes.length !== expected) refuse(`expected ${expected} planes a panel, got ${planes.length}`, at);
-          if (planes.some(({ chip, slice, row }) => chip >= chips || slice >= target.slices || row > last)) {
+          const lies = ({ chip, slice, row }: PanelPlace["planes"][number], plane: number): boolean =>
+            chip < chips && slice < target.slices && row + rowsOfPlane(placement, plane) <= 2 * target.rowsPerBank;
+          if (!planes.every(lies)) {
             refuse(`expected ${rows} rows on slices of ${chips} chips`, at);
           }
         }

@@ -6,7 +6,7 @@
  */
 
 import { invariant } from "../diagnostics.js";
-import type { DType, EdgeDType } from "./dtype.js";
+import { type DType, DTYPES, type EdgeDType } from "./dtype.js";
 import type { Shape } from "./graph.js";
 import { completionCycles, type Mnemonic, type Source, type StreamNumber, type UnitKind } from "./isa.js";
 import type { Hemisphere, Target } from "./target.js";
@@ -86,6 +86,10 @@ export interface PanelPlace {
     readonly row: number;
   }[];
 }
+
+/** Rows of a placement that lie in one of a panel's planes. */
+export const rowsOfPlane = ({ dtype, rows, ways }: Pick<Placement, "dtype" | "rows" | "ways">, plane: number): number =>
+  Math.max(0, Math.ceil((rows - Math.floor(plane / DTYPES[dtype].bytes)) / ways));
 
 export interface Binding {
   readonly name: string;

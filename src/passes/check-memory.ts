@@ -10,7 +10,7 @@
 
 import { fail } from "../diagnostics.js";
 import { DTYPES } from "../ir/dtype.js";
-import type { Binding, PanelPlace, Placement } from "../ir/program.js";
+import { type Binding, type PanelPlace, type Placement, rowsOfPlane } from "../ir/program.js";
 import type { Hemisphere, Target } from "../ir/target.js";
 import { brief, type Burst, type CheckedChip, raise } from "./check-burst.js";
 
@@ -73,10 +73,7 @@ type RowPlace = PanelPlace["planes"][number];
 const eachSpan = (binding: Binding, chip: number, visit: (place: RowPlace, rows: number) => void): void => {
   for (const placement of binding.placements)
     for (const { planes } of placement.panels)
-      for (const [at, place] of planes.entries()) {
-        const way = Math.floor(at / DTYPES[placement.dtype].bytes);
-        if (place.chip === chip) visit(place, Math.max(0, Math.ceil((placement.rows - way) / placement.ways)));
-      }
+      for (const [at, place] of planes.entries()) if (place.chip === chip) visit(place, rowsOfPlane(placement, at));
 };
 
 /** One slice at a time: the row read and the row written in every cycle, plus one; 0 is none. */

@@ -1,8 +1,9 @@
 /**
- * The edge to the host: where inputs and outputs lie. Each lies in one piece, at rows that nothing else ever takes, and is
- * placed before any task; a Binding tells the host where.
+ * The edge to the host: where inputs and outputs lie. Each lies at rows that nothing else ever takes, in one piece or
+ * interleaved, and is placed before any task; a Binding tells the host where.
  */
 
+import { invariant } from "../diagnostics.js";
 import type { PlanBinding, Storage } from "../ir/plan.js";
 import type { Binding, PanelPlace, Placement } from "../ir/program.js";
 import type { Half } from "./schedule-machine.js";
@@ -26,18 +27,17 @@ export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
   const storage = storageOf(s, id);
   const panels = s.chunks[id] ?? [];
   const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
-  const placements = (used.length > 0 ? used : s.halves.slice(0, 1)).map(
-    (half): Placement => ({
+  const placements = (used.length > 0 ? used : s.halves.slice(0, 1)).map((half): Placement => {
+    const copies = panels.map((chunks, panel) => copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half));
+    return {
       dtype: storage.dtype,
       factors,
       rows: storage.rows - firstRow,
       columns: storage.panels * s.target.lanes,
-      ways: 1,
-      panels: panels.map((chunks, panel) =>
-        panelPlace(copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half), half, firstRow),
-      ),
-    }),
-  );
+      ways: copies[0]?.ways ?? 1,
+      panels: copies.map((copy) => panelPlace(copy, half, firstRow)),
+    };
+  });
   return { ...rest, placements };
 };
 
@@ -45,8 +45,20 @@ export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
 const copyIn = (chunks: readonly Chunk[], { side }: Half): Copy | undefined =>
   chunks[0]?.copies.find((copy) => copy.side === side);
 
-const panelPlace = ({ pairs, address }: Copy, { hemisphere }: Half, firstRow: number): PanelPlace => ({
-  planes: pairs.flatMap((pair) =>
-    [0, 1].map((byte) => ({ chip: 0, hemisphere, slice: 2 * pair + byte, row: address + firstRow })),
-  ),
-});
+/** Rows from `firstRow` on: the first of them lies in the first way. */
+const panelPlace = ({ pairs, ways, address }: Copy, { hemisphere }: Half, firstRow: number): PanelPlace => {
+  const width = pairs.length / ways;
+  return {
+    planes: pairs.flatMap((_, index) => {
+      const row = firstRow + Math.floor(index / width);
+      const pair = pairs[(row % ways) * width + (index % width)];
+      invariant(pair !== undefined, "each way has its pairs");
+      return [0, 1].map((byte) => ({
+        chip: 0,
+        hemisphere,
+        slice: 2 * pair + byte,
+        row: address + Math.floor(row / ways),
+      }));
+    }),
+  };
+};

@@ -7,6 +7,7 @@ import type { WeightLoad } from "../ir/plan.js";
 import { mxmQueue } from "../ir/program.js";
 import { NEVER } from "./resources.js";
 import type { Half } from "./schedule-machine.js";
+import { TILE_WAYS } from "./schedule-plan.js";
 import { bookCopy, type Flight, later, type PairBurst, type Piece, readyOf, tryPorts } from "./schedule-ports.js";
 import { piecesOf, tryPiece } from "./schedule-read.js";
 import type { Copy, Scheduler } from "./schedule-state.js";
@@ -65,10 +66,10 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
   return bursts;
 };
 
-/** Whole turns of the interleaving load together, what is left over one by one. */
+/** Whole turns of the interleaving load together, what is left over, and what more streams would be needed for, one by one. */
 const partsOf = ({ chunk, row, step, count }: Piece, half: Half): { skip: number; count: number; ways: number }[] => {
-  const { ways = 1 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
-  const aligned = step === 1 && ways > 1 && (row - chunk.row) % ways === 0;
+  const { ways = 1, before = 0 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
+  const aligned = step === 1 && ways > 1 && ways <= TILE_WAYS && (before + row - chunk.row) % ways === 0;
   const wide = aligned ? count - (count % ways) : 0;
   return [
     { skip: 0, count: wide, ways },
@@ -114,8 +115,8 @@ const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadB
 };
 
 /** Every pair of an interleaved copy at once. */
-const wideBursts = ({ pairs, ways, address }: Copy, { chunk, row }: Piece, executions: number): PairBurst[] => {
-  const from = address + (row - chunk.row) / ways;
+const wideBursts = ({ pairs, ways, address, before }: Copy, { chunk, row }: Piece, executions: number): PairBurst[] => {
+  const from = address + (before + row - chunk.row) / ways;
   return pairs.map((pair, way) => ({
     pair,
     address: from,

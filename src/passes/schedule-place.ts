@@ -6,6 +6,7 @@
  */
 
 import type { Storage } from "../ir/plan.js";
+import type { Target } from "../ir/target.js";
 import { findUnused, holdRows, type PairMemory } from "./memory.js";
 import { type Half, memoriesOf, type PairGroup } from "./schedule-machine.js";
 import { type PanelRef, panelKey } from "./schedule-plan.js";
@@ -14,6 +15,8 @@ import { noRoom } from "./schedule-room.js";
 
 /** Places that follow one another in a choice are so many apart, if all are reached like that. */
 const STRIDE = 5;
+/** Groups of choices that follow one another begin so many choices apart. */
+const WAYS_STRIDE = 2;
 
 /** Pairs of one hemisphere that hold a rival of a panel. */
 export const rivalPairs = (s: Scheduler, panel: PanelRef, half: Half): Set<number> => {
@@ -59,15 +62,30 @@ export const hold = (s: Scheduler, memories: readonly PairMemory[], address: num
   });
 };
 
-/** A place for all rows of a panel, that nothing else ever takes. */
+/** Groups of so many of the choices, all different, one behind the other: where rows lie interleaved. */
+export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[] => {
+  if (choices.length < ways) return [];
+  const groups: PairGroup[] = [];
+  for (let i = 0; i < choices.length; i += ways === 1 ? 1 : WAYS_STRIDE)
+    groups.push(Array.from({ length: ways }, (_, way) => choices[(i + way) % choices.length] ?? []).flat());
+  return groups;
+};
+
+/** In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two. */
+const lastingWays = ({ rowsPerBank }: Target, { rows }: Storage): number =>
+  2 ** Math.ceil(Math.log2(Math.max(1, rows / rowsPerBank)));
+
+/** A place for all rows of a panel, that nothing else ever takes; all panels of a storage lie in as many ways. */
 export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half: Half): Copy => {
+  const ways = lastingWays(s.target, storage);
+  const rows = Math.ceil(storage.rows / ways);
   const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
-  for (const pairs of pairChoices(s, half, storage, rivals)) {
+  for (const pairs of waysOf(pairChoices(s, half, storage, rivals), ways)) {
     const memories = memoriesOf(half, pairs);
-    const [address] = findUnused(s.target, memories, storage.rows, 1);
+    const [address] = findUnused(s.target, memories, rows, 1);
     if (address === undefined) continue;
-    holdRows(memories, address, storage.rows);
-    return { side: half.side, pairs, ways: 1, address, lastRead: 0 };
+    holdRows(memories, address, rows);
+    return { side: half.side, pairs, ways, address, before: 0, lastRead: 0 };
   }
   return noRoom(s, storage.name, sliceRowsOf(storage, storage.rows));
 };

@@ -6,7 +6,6 @@
  * What flies inward is dispatched the slice's position before that, what flies outward as much after it.
  */
 
-import { invariant } from "../diagnostics.js";
 import type { Run } from "../ir/plan.js";
 import { memQueue } from "../ir/program.js";
 import { NEVER } from "./resources.js";
@@ -56,27 +55,32 @@ export interface Flight {
 export const later = (flight: Flight, cycles: number): Flight =>
   cycles === 0 ? flight : { ...flight, diagonal: flight.diagonal + cycles };
 
-/** The bursts that read or write rows of a block vector after vector; `run` counts rows from the start of the block. */
-export const burstsOf = ({ pairs, ways, address }: Pick<Copy, "pairs" | "ways" | "address">, run: Run): PairBurst[] => {
-  const { row, step, count } = run;
-  if (ways === 1)
-    return pairs.map((pair, stream) => ({ pair, address: address + row, delay: 0, count, interval: 1, step, stream }));
-  const at = (i: number): Pick<PairBurst, "pair" | "address" | "stream"> => {
-    const pair = pairs[i % ways];
-    invariant(pair !== undefined, "there are as many pairs as ways");
-    return { pair, address: address + Math.floor(i / ways), stream: 0 };
-  };
-  if (step % ways === 0) return [{ ...at(row), delay: 0, count, interval: 1, step: step / ways }];
-  if (step === 1)
-    return Array.from({ length: Math.min(ways, count) }, (_, way) => ({
-      ...at(row + way),
-      delay: way,
-      count: Math.ceil((count - way) / ways),
-      interval: ways,
-      step: 1,
+/**
+ * The bursts that read or write rows of a block vector after vector; `run` counts rows from the start of the block. Vectors
+ * that are so many apart that their rows lie in the same way are one burst.
+ */
+export const burstsOf = (
+  { pairs, ways, address, before }: Pick<Copy, "pairs" | "ways" | "address" | "before">,
+  { row, step, count }: Run,
+): PairBurst[] => {
+  const width = pairs.length / ways;
+  const interval = ways / greatestDivisor(ways, Math.abs(step));
+  return Array.from({ length: Math.min(interval, count) }, (_, delay) => {
+    const first = before + row + delay * step;
+    const way = first % ways;
+    return pairs.slice(way * width, (way + 1) * width).map((pair, stream) => ({
+      pair,
+      address: address + Math.floor(first / ways),
+      delay,
+      count: Math.ceil((count - delay) / interval),
+      interval,
+      step: (step * interval) / ways,
+      stream,
     }));
-  return Array.from({ length: count }, (_, i) => ({ ...at(row + i * step), delay: i, count: 1, interval: 1, step: 0 }));
+  }).flat();
 };
+
+const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** Cycles from the first vector of a burst to its last, both counted. */
 export const spanOf = (burst: PairBurst): number => (burst.count - 1) * burst.interval + 1;

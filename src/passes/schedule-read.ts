@@ -109,7 +109,7 @@ const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight)
     const [address] = addresses;
     if (address === undefined) continue;
     room = true;
-    const copy: Copy = { side: half.side, pairs, ways: 1, address, lastRead: 0 };
+    const copy: Copy = { side: half.side, pairs, ways: 1, address, before: 0, lastRead: 0 };
     const bursts = burstsOf(copy, run);
     const delay = tryPorts(s, bursts, piece, flight);
     if (delay === 0) {

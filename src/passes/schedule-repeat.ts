@@ -138,7 +138,10 @@ const rowsMove = (again: Again, source: RowsSource): number | undefined => {
   const to = chunkOf(s, storageAgain(again, source.storage), source);
   const [model, copy] = [from?.copies[source.copy], to?.copies[source.copy]];
   if (from === undefined || to === undefined || model === undefined || copy === undefined) return undefined;
-  const same = model.pairs.every((pair, i) => pair === copy.pairs[i]) && to.ready <= from.ready + cycles;
+  const same =
+    model.pairs.every((pair, i) => pair === copy.pairs[i]) &&
+    model.before === copy.before &&
+    to.ready <= from.ready + cycles;
   return same ? moveInBank(s, model.address, copy.address) : undefined;
 };
 

@@ -10,7 +10,7 @@ import type { Storage, Task, TaskOutput } from "../ir/plan.js";
 import { findRows } from "./memory.js";
 import { NEVER } from "./resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "./schedule-machine.js";
-import { hold, pairChoices, rivalPairs } from "./schedule-place.js";
+import { hold, pairChoices, rivalPairs, waysOf } from "./schedule-place.js";
 import { bookWrite, burstsOf, type Flight, type PairBurst, spanOf } from "./schedule-ports.js";
 import { chunksOf, type Copy, homesOf, type Scheduler, storageOf, widthOf } from "./schedule-state.js";
 import { markOf, pickStreams, rollback } from "./schedule-trial.js";
@@ -41,10 +41,7 @@ export const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: nu
   const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
   const ready = given + outermost + s.target.timing.memWrite;
   s.onCommit.push(() => {
-    // Rows of one piece (outputs) have as many chunks as blocks of rows were written, all in one place.
-    const shift = storage.output ? output.row : 0;
-    const placed = copies.map(({ copy }) => (shift === 0 ? copy : { ...copy, address: copy.address + shift }));
-    const chunk = { row: output.row, rows: task.rows, ready, copies: placed };
+    const chunk = { row: output.row, rows: task.rows, ready, copies: copies.map(({ copy }) => copy) };
     chunks.push(chunk);
     s.placed.chunks.push({ panel: output, chunk, given });
   });
@@ -127,7 +124,7 @@ const modelCopy = (
 
 /** Writes a copy to the first of some places that can take it. Returns a delay if none can, NEVER if none has room. */
 const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places): Written | number => {
-  const { task, output, storage, half, given } = result;
+  const { task, output, half, given } = result;
   const { groups, banks, ways, own } = places;
   let best = NEVER;
   for (const pairs of groups) {
@@ -138,8 +135,8 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
       const address =
         own?.address ?? findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), cycle, bank);
       if (address < 0) continue;
-      const first = storage.output ? address + output.row : address;
-      const bursts = burstsOf({ pairs, ways, address: first }, { row: 0, step: 1, count: task.rows });
+      const before = own === undefined ? 0 : output.row;
+      const bursts = burstsOf({ pairs, ways, address, before }, { row: 0, step: 1, count: task.rows });
       const delay = writeDelay(s, bursts, flight);
       if (delay > 0) {
         best = Math.min(best, delay);
@@ -147,7 +144,11 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
       }
       if (own === undefined) hold(s, memoriesOf(half, pairs), address, Math.ceil(task.rows / ways));
       const lastRead = given + Math.max(...positions) + task.rows;
-      const written: Written = { copy: { side: half.side, pairs, ways, address, lastRead }, positions, taps: [] };
+      const written: Written = {
+        copy: { side: half.side, pairs, ways, address, before, lastRead },
+        positions,
+        taps: [],
+      };
       for (const burst of bursts)
         bookWrite(s, burst, writeCycle(burst, flight), flight, () => written.taps[pairs.indexOf(burst.pair)] ?? 0);
       return written;
@@ -171,7 +172,9 @@ const placesFor = (s: Scheduler, result: Result, other: Written | undefined): Pl
   const own = storage.output ? chunksOf(s, output)[0]?.copies.find((copy) => copy.side === half.side) : undefined;
   const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
   const places =
-    own === undefined ? newPlaces(s, result, ways, other) : { groups: [own.pairs], banks: [0, 1] as const, ways, own };
+    own === undefined
+      ? newPlaces(s, result, ways, other)
+      : { groups: [own.pairs], banks: [bankOf(s.target, own.address)], ways: own.ways, own };
   if (other === undefined) return places;
   return { ...places, groups: places.groups.filter((pairs) => !other.copy.pairs.some((pair) => pairs.includes(pair))) };
 };
@@ -184,23 +187,13 @@ const newPlaces = (
 ): Places => {
   const rivals = rivalPairs(s, output, half);
   const choices = pairChoices(s, half, storage, rivals);
-  if (ways > 1) return { groups: waysOf(half, choices, ways), banks: [0, 1], ways };
+  if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
   const last = copies[other === undefined ? 0 : 1]?.pairs;
   const banks = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = last === undefined || last.some((pair) => rivals.has(pair)) ? choices : [last, ...choices];
   return { groups, banks, ways };
-};
-
-/** Groups of `ways` different pairs, in the order of the choices. */
-const waysOf = (half: Half, choices: readonly PairGroup[], ways: number): PairGroup[] => {
-  if (half.pairs.length < ways) return [];
-  const flat = choices.flat();
-  const groups: PairGroup[] = [];
-  for (let i = 0; i < flat.length; i += 2)
-    groups.push(Array.from({ length: ways }, (_, way) => flat[(i + way) % flat.length] ?? 0));
-  return groups;
 };
 
 const writeCycle = (burst: PairBurst, { half, diagonal }: Flight): number =>

@@ -11,7 +11,7 @@ import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
 import { ISA, STREAM_TYPES, type StreamType } from "../ir/isa.js";
 import type { Binding, ChipProgram, Placement, Program, TimedInstruction } from "../ir/program.js";
-import { memQueue, mxmQueue } from "../ir/program.js";
+import { memQueue, mxmQueue, rowsOfPlane } from "../ir/program.js";
 import { type Hemisphere, peakMacs, sramBytes, type Target } from "../ir/target.js";
 
 export interface BuildReport {
@@ -204,12 +204,11 @@ function markWritten(rows: Uint8Array, target: Target, slice: number, instructio
 }
 
 function markPlaced(rows: Uint8Array, target: Target, chip: number, placement: Placement): void {
-  const extent = Math.ceil(placement.rows / placement.ways);
-  for (const panel of placement.panels) {
-    for (const plane of panel.planes) {
+  for (const { planes } of placement.panels) {
+    for (const [index, plane] of planes.entries()) {
       if (plane.chip !== chip) continue;
       const first = rowIndex(target, plane.hemisphere, plane.slice, plane.row);
-      rows.fill(INPUT, first, first + extent);
+      rows.fill(INPUT, first, first + rowsOfPlane(placement, index));
     }
   }
 }

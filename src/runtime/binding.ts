@@ -12,7 +12,7 @@ import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype
 import { roundEven } from "../ir/functions.js";
 import type { Shape, Tensor } from "../ir/graph.js";
 import { NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
-import type { Binding, HostLookup, Placement } from "../ir/program.js";
+import { type Binding, type HostLookup, type Placement, rowsOfPlane } from "../ir/program.js";
 import type { Sram } from "./sram.js";
 
 /** Puts an input tensor (of the declared dtype, narrowed) in every place that it has. */
@@ -108,11 +108,9 @@ function eachSpan(
   placement: Placement,
   visit: (place: Placement["panels"][number]["planes"][number], rows: number) => void,
 ): void {
-  const { bytes } = DTYPES[placement.dtype];
   for (const { planes } of placement.panels) {
     planes.forEach((place, index) => {
-      const way = Math.floor(index / bytes);
-      const rows = Math.ceil((placement.rows - way) / placement.ways);
+      const rows = rowsOfPlane(placement, index);
       if (rows > 0) visit(place, rows);
     });
   }
