@@ -525,9 +525,25 @@ describe("what a rule does not read", () => {
       outputs: [floats("y", 2)],
     });
 
-  test("an attribute is refused by name, unless it is off", () => {
-    expect(rendered(errorOf(relu({ unheard_of: 3 })))).toContain("attribute 'unheard_of' would change the result");
-    expect(run(relu({ unheard_of: 0 }), { x: f32([2], [0, 0]) })).toEqual([0, 0]);
+  test("an attribute is refused by name, also where it is zero: nobody says that zero is what its absence means", () => {
+    for (const unheard_of of [3, 0, "", [0]])
+      expect(rendered(errorOf(relu({ unheard_of })))).toContain("attribute 'unheard_of' would change the result");
+  });
+
+  test("an attribute may say what a rule stands for anyhow", () => {
+    const normalized = (spatial: number): Uint8Array =>
+      model({
+        opset: 8,
+        nodes: [node("BatchNormalization", ["x", "s", "s", "z", "s"], ["y"], { epsilon: { float: 0 }, spatial })],
+        inputs: [floats("x", 1, 2)],
+        outputs: [floats("y", 1, 2)],
+        initializers: [
+          { name: "s", type: "float32", dims: [2], chunks: () => [new Uint8Array(new Float32Array([4, 4]).buffer)] },
+          { name: "z", type: "float32", dims: [2], chunks: () => [new Uint8Array(8)] },
+        ],
+      });
+    expect(run(normalized(1), { x: f32([1, 2], [1, -3]) })).toEqual([6, -2]);
+    expect(rendered(errorOf(normalized(0)))).toContain("attribute 'spatial' would change the result");
   });
 
   test("an operand is refused by number", () => {

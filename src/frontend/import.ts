@@ -416,7 +416,7 @@ function buildByRule(
   const { unread, ...given } = witness(attributes, operands);
   const context: RuleContext = { ...rest, ...given };
   const made = rule.build(context);
-  const dropped = unread(rule.ignores ?? {});
+  const dropped = unread(rule);
   if (dropped.length > 0)
     unsupported(
       context,

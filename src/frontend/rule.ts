@@ -21,8 +21,9 @@ import {
   type TensorProto,
 } from "./schema.js";
 import type { UseWide, Wide } from "./wide.js";
+import type { Excused } from "./witness.js";
 
-export interface Rule {
+export interface Rule extends Excused {
   readonly op: string;
   /** Empty (the default) is ONNX itself. */
   readonly domain?: string;
@@ -32,8 +33,6 @@ export interface Rule {
   readonly doc: string;
   /** One sentence: what of the operator is refused, beyond what all operators refuse. */
   readonly refuses?: string;
-  /** What may stay unread: attributes by name and operands by number, with the reason. */
-  readonly ignores?: Readonly<Record<string, string>>;
   /** What becomes of integers beyond 32 bits; without it they are refused. */
   readonly wide?: UseWide;
   /** Whether the operator takes sequences of tensors. */
@@ -151,8 +150,9 @@ export const int = (c: RuleContext, name: string, otherwise?: number): number =>
   optionalInt(c, name) ?? needed(c, name, otherwise);
 export const flag = (c: RuleContext, name: string, otherwise = false): boolean => int(c, name, otherwise ? 1 : 0) !== 0;
 export const optionalFloat = (c: RuleContext, name: string): number | undefined => attribute(c, name)?.f;
+/** An fp32 number; what stands for it where there is none is one as well. */
 export const float = (c: RuleContext, name: string, otherwise?: number): number =>
-  attribute(c, name)?.f ?? needed(c, name, otherwise);
+  attribute(c, name)?.f ?? Math.fround(needed(c, name, otherwise));
 export const optionalInts = (c: RuleContext, name: string): readonly number[] | undefined =>
   attribute(c, name)?.ints.map(int64ToNumber);
 export const ints = (c: RuleContext, name: string, otherwise?: readonly number[]): readonly number[] =>

@@ -2,12 +2,12 @@
  * What a rule reads of its node: attributes and operands are handed over so that each access is noted, and what was given and
  * never looked at is refused by name. So no rule can drop what a model says.
  *
- * Three things may stay unread: an attribute that is off (zero or empty), one of UNUSED that means nothing to a program that
- * only runs, and what a rule's row says that it ignores, with the reason.
+ * Three things may stay unread: an attribute of UNUSED, which means nothing to a program that only runs; what a rule's row
+ * says that it ignores, with the reason; and an attribute at the one value of which the row says that its rule stands for it.
  */
 
 import type { NodeId } from "../ir/graph.js";
-import { type AttributeProto, int64ToNumber } from "./schema.js";
+import { type AttributeProto, decodeText, int64ToNumber } from "./schema.js";
 
 /** Attributes that never change the values of a program that runs. */
 export const UNUSED: Readonly<Record<string, string>> = {
@@ -17,6 +17,14 @@ export const UNUSED: Readonly<Record<string, string>> = {
   consumed_inputs: "a hint of old operator sets about memory",
   is_test: "programs only run",
 };
+
+/** What of a node a rule's row says may stay unread. */
+export interface Excused {
+  /** Attributes by name and operands by number, whatever they hold, with the reason. */
+  readonly ignores?: Readonly<Record<string, string>>;
+  /** Attributes by name, at one value: what the operator's schema takes where there is none. */
+  readonly defaults?: Readonly<Record<string, number | string>>;
+}
 
 class Attributes extends Map<string, AttributeProto> {
   readonly read = new Set<string>();
@@ -33,8 +41,8 @@ class Attributes extends Map<string, AttributeProto> {
 export interface Witness {
   readonly attributes: ReadonlyMap<string, AttributeProto>;
   readonly operands: readonly (NodeId | undefined)[];
-  /** What was given and not read, as messages name it; `ignores`: attributes by name, operands by number. */
-  readonly unread: (ignores: Readonly<Record<string, string>>) => readonly string[];
+  /** What was given, not read and not excused by the rule's row, as messages name it. */
+  readonly unread: (excused: Excused) => readonly string[];
 }
 
 export function witness(
@@ -52,9 +60,9 @@ export function witness(
   return {
     attributes,
     operands: watched,
-    unread: (ignores) => [
+    unread: ({ ignores = {}, defaults = {} }) => [
       ...[...given].flatMap(([name, attribute]) =>
-        attributes.read.has(name) || name in UNUSED || name in ignores || isOff(attribute)
+        attributes.read.has(name) || name in UNUSED || name in ignores || holds(attribute, defaults[name])
           ? []
           : [`attribute '${name}'`],
       ),
@@ -65,13 +73,10 @@ export function witness(
   };
 }
 
-/** Whether an attribute says zero, nothing or not set. */
-const isOff = (attribute: AttributeProto): boolean =>
-  int64ToNumber(attribute.i) === 0 &&
-  attribute.f === 0 &&
-  attribute.ints.length === 0 &&
-  attribute.floats.length === 0 &&
-  attribute.strings.length === 0 &&
-  attribute.s.length === 0 &&
-  !attribute.t &&
-  !attribute.g;
+/** Whether an attribute has a value: a number in its integer or its float, or a text. */
+const holds = ({ i, f, s }: AttributeProto, value: number | string | undefined): boolean =>
+  typeof value === "string"
+    ? decodeText(s) === value
+    : value === 0
+      ? int64ToNumber(i) === 0 && f === 0
+      : value !== undefined && (int64ToNumber(i) === value || f === Math.fround(value));

@@ -100,6 +100,7 @@ export interface OperatorRow {
   readonly doc: string;
   readonly refuses?: string;
   readonly ignores?: Readonly<Record<string, string>>;
+  readonly defaults?: Readonly<Record<string, number | string>>;
 }
 
 /** What the frontend knows of operators and element types. */
@@ -125,7 +126,7 @@ export function opsText(tables: OperatorTables): string {
     "# Operators",
     "",
     `Models of ONNX operator sets ${oldest} to ${newest}. Every operator is written in the tensor operations below; what only depends on constants and fixed inputs folds when the program is built, in any form.`,
-    "What decides a shape (axes, sizes, pads, k) must be a constant, or an input that is fixed with `--fix`. An attribute or operand that a rule does not read is refused by name, unless it is off.",
+    "What decides a shape (axes, sizes, pads, k) must be a constant, or an input that is fixed with `--fix`. An attribute or operand that a rule does not read is refused by name.",
     "",
     ...domains.flatMap((domain) => [`## ${domain === "" ? "ONNX" : domain}`, "", ruleTable(tables, domain), ""]),
     "## Element types",
@@ -165,14 +166,16 @@ function ruleTable({ rules, opsets: [oldest, newest] }: OperatorTables, domain: 
 }
 
 /** What an operator becomes, what of it is refused, and what of it is not looked at. */
-function ruleText({ doc, refuses, ignores = {} }: OperatorRow): string {
+function ruleText({ doc, refuses, ignores = {}, defaults = {} }: OperatorRow): string {
   const unread = Object.entries(ignores).map(
     ([name, reason]) => `${/^\d+$/.test(name) ? `operand ${name}` : `\`${name}\``} (${reason})`,
   );
+  const only = Object.entries(defaults).map(([name, value]) => `\`${name}\` = ${value}`);
   return [
     doc,
     ...(refuses === undefined ? [] : [`Refused: ${refuses}`]),
     ...(unread.length === 0 ? [] : [`Not read: ${unread.join(", ")}.`]),
+    ...(only.length === 0 ? [] : [`Only with ${only.join(", ")}.`]),
   ].join(" ");
 }
 

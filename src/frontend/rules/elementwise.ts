@@ -314,6 +314,11 @@ function named<T>(table: Readonly<Record<string, T>>, name: string): T {
   return found;
 }
 
+const ONLY_FP8 = {
+  saturate: "read where the result is FP8",
+  round_mode: "it is of results in float8e8m0, and these are refused",
+};
+
 export const ELEMENTWISE: readonly Rule[] = [
   ...rows(
     UNARY,
@@ -366,6 +371,7 @@ export const ELEMENTWISE: readonly Rule[] = [
     op: "Cast",
     doc: "The operation cast; 64-bit types become those of 32 bits.",
     refuses: "FP8 results with saturate = 0.",
+    ignores: ONLY_FP8,
     wide: casts(castType),
     build: (c) => castTo(c, elementType(int(c, "to"), c.label).dtype),
   },
@@ -373,6 +379,7 @@ export const ELEMENTWISE: readonly Rule[] = [
     op: "CastLike",
     doc: "The operation cast to the element type of the second operand.",
     refuses: "FP8 results with saturate = 0.",
+    ignores: ONLY_FP8,
     build: (c) => castTo(c, dtypeOf(c, operand(c, 1))),
   },
   {

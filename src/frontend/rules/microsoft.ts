@@ -217,6 +217,7 @@ function multiHeadAttention(c: RuleContext): readonly NodeId[] {
 function groupQueryAttention(c: RuleContext): readonly NodeId[] {
   const [heads, groups] = [int(c, "num_heads"), int(c, "kv_num_heads")];
   const window = int(c, "local_window_size", -1);
+  if (int(c, "smooth_softmax", -1) > 0) unsupported(c, "a smooth softmax is not supported");
   const packed = !has(c, 1);
   const whole = operand(c, 0);
   const width = extent(c, whole, 2) / (packed ? heads + 2 * groups : heads);
@@ -287,7 +288,12 @@ const rows: readonly Omit<Rule, "domain">[] = [
     refuses: "Mean and inverse deviation as results.",
     build: skipRmsNorm,
   },
-  { op: "EmbedLayerNormalization", doc: "Gathers, additions and the operation layer_norm.", build: embedLayerNorm },
+  {
+    op: "EmbedLayerNormalization",
+    doc: "Gathers, additions and the operation layer_norm.",
+    defaults: { mask_index_type: 0 },
+    build: embedLayerNorm,
+  },
   { op: "Gelu", doc: "The operation gelu.", build: (c) => gelu(c, "none") },
   { op: "BiasGelu", doc: "An addition and the operation gelu.", build: (c) => gelu(c, "none") },
   { op: "FastGelu", doc: "An addition and the operation gelu by tanh.", build: (c) => gelu(c, "tanh") },
@@ -322,6 +328,14 @@ const rows: readonly Omit<Rule, "domain">[] = [
       "7": "without rotary positions no angles are taken",
       "8": "without rotary positions no angles are taken",
       rotary_interleaved: "without rotary positions nothing is turned",
+      qk_norm_epsilon: "it is of norms whose weights are operands 14 and 15, and these are refused",
+    },
+    defaults: {
+      causal: 1,
+      qk_output: 0,
+      sliding_window_cache: 0,
+      k_quant_type: "NONE",
+      v_quant_type: "NONE",
     },
     build: groupQueryAttention,
   },

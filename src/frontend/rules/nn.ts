@@ -340,6 +340,7 @@ export const NN: readonly Rule[] = [
     op: "MaxPool",
     doc: "The maximum of one strided slice for each place of the window.",
     refuses: "Indices of maxima as a result, and windows of more than 1,024 places.",
+    ignores: { storage_order: "it says how indices of maxima are counted" },
     build: maxPool,
   },
   {
@@ -360,6 +361,7 @@ export const NN: readonly Rule[] = [
     op: "BatchNormalization",
     doc: "A factor and an offset for each channel (inference).",
     refuses: "Training mode.",
+    defaults: { spatial: 1 },
     build: batchNormalization,
   },
   { op: "InstanceNormalization", doc: "Mean and variance over the spatial axes.", build: instanceNormalization },

@@ -363,6 +363,7 @@ const standard: readonly Rule[] = [
     op: "QuantizeLinear",
     doc: "Division by the scale, rounding, the zero point, and the limits of the integer type; scales of tensors, axes and blocks.",
     refuses: "Results that are no integers.",
+    ignores: { saturate: "only results in FP8 need not" },
     build: quantizeLinear,
   },
   {
@@ -420,6 +421,7 @@ export const QUANTIZE: readonly Rule[] = [
       doc: "A product with weights of 2, 4 or 8 bits in blocks, which fold to fp32.",
       refuses: "Weights of other than 2, 4 and 8 bits.",
       ignores: { accuracy_level: "products are of fp16 numbers in any case" },
+      defaults: { weight_prepacked: 0 },
       build: matmulNBits,
     },
     {
