@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import colors from "picocolors";
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
-import { problemsOf, renderProblems } from "../bin/problems.js";
+import { problemsOf, renderProblems } from "../bin/show/problems.js";
 import { buildModel, type FamilyName } from "../models/families.js";
 import { writeModel } from "../models/onnx-writer.js";
 import type { SizeName } from "../models/sizes.js";

@@ -10,8 +10,15 @@ import type { FieldValue, TimedInstruction } from "../src/ir/program.js";
 import { memQueue, mxmQueue, queueCount } from "../src/ir/program.js";
 import type { Mnemonic } from "../src/ir/isa.js";
 import { halfLanes, slicePosition, TARGETS } from "../src/ir/target.js";
-import { createMemory } from "../src/runtime/kernel-table.js";
-import { bestEngine, bindKernels, type Engine, ENGINES, KERNEL_NAMES, KERNELS } from "../src/runtime/kernels.js";
+import { createMemory } from "../src/runtime/kernels/table.js";
+import {
+  bestEngine,
+  bindKernels,
+  type Engine,
+  ENGINES,
+  KERNEL_NAMES,
+  KERNELS,
+} from "../src/runtime/kernels/kernels.js";
 import { createMachine } from "../src/runtime/machine.js";
 import type { MachineProgram } from "../src/runtime/state.js";
 

@@ -2,7 +2,7 @@
  * The values of options that have a form of their own: `name=value` lists. All that is wrong in a list is one error.
  */
 
-import { throwTogether } from "../src/edge.js";
+import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 

@@ -7,21 +7,21 @@
 
 import { dirname, resolve } from "node:path";
 import type { Argv, CommandModule } from "yargs";
-import { defaultCacheFolder } from "../src/cache.js";
+import { defaultCacheFolder } from "../src/host/cache.js";
 import { CompileError } from "../src/diagnostics.js";
-import { imageBeside, readText, readWhole, writeAtomically } from "../src/files.js";
+import { imageBeside, readText, readWhole, writeAtomically } from "../src/host/files.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
 import { parseBinds, parseFixes, parseInputs, parseShapes, parseTarget } from "./arguments.js";
-import type { BuildResult } from "./build.js";
-import { findCases } from "./cases.js";
-import { printCheck } from "./check-report.js";
-import { runJob } from "./jobs.js";
-import { printable } from "./problems.js";
-import { EXIT, type Terminal } from "./terminal.js";
-import { caseLabels, printCase, printTotals } from "./verify-report.js";
+import type { BuildResult } from "./jobs/build.js";
+import { findCases } from "./jobs/cases.js";
+import { printCheck } from "./show/check.js";
+import { runJob } from "./jobs/jobs.js";
+import { printable } from "./show/problems.js";
+import { EXIT, type Terminal } from "./show/terminal.js";
+import { caseLabels, printCase, printTotals } from "./show/verify.js";
 
 /** Runs a command's work with a terminal and keeps its exit status; main.ts has the one there is. */
 export type Execute = (json: boolean, work: (terminal: Terminal) => Promise<number>) => Promise<void>;
@@ -217,8 +217,8 @@ const disasm = command({
       json: { ...OPTIONS.json, hidden: true },
     }),
   run: async (args) => {
-    const { listing } = await import("../src/codegen/disassemble.js");
-    const { readImage } = await import("../src/codegen/image.js");
+    const { listing } = await import("../src/codegen/listing/disassemble.js");
+    const { readImage } = await import("../src/codegen/image/image.js");
     const lines = listing(readImage(readWhole(args.image, "image")), { data: args.data });
     if (args.output === undefined) for (const chunk of textChunks(lines)) process.stdout.write(chunk);
     else writeAtomically(args.output, textChunks(lines));
@@ -237,7 +237,7 @@ const asm = command({
         json: OPTIONS.json,
       }),
   run: async (args, terminal) => {
-    const { assemble } = await import("../src/codegen/assemble.js");
+    const { assemble } = await import("../src/codegen/listing/assemble.js");
     const bytes = assemble(readText(args.listing, "listing"), args.listing);
     const image = args.output ?? imageBeside(args.listing);
     const written = writeAtomically(image, [bytes]);
@@ -269,7 +269,7 @@ const tableCommand = (name: string, doc: string, load: () => Promise<Table>): Co
 const isa = tableCommand("isa", "Prints the instruction set.", async () => {
   const [{ ISA }, { fieldBits }, { isaText }] = await Promise.all([
     import("../src/ir/isa.js"),
-    import("../src/codegen/layout.js"),
+    import("../src/codegen/text/layout.js"),
     import("../src/report/tables.js"),
   ]);
   return { text: isaText((op) => fieldBits(TARGETS["lpu-v1"], op)), data: ISA };
@@ -286,7 +286,7 @@ const ops = tableCommand("ops", "Prints the operators: what is supported, what i
 
 const passes = tableCommand("passes", "Prints the passes over graphs, in order.", async () => {
   const [{ PIPELINE }, { passesText }] = await Promise.all([
-    import("../src/passes/pipeline.js"),
+    import("../src/passes/graph/pipeline.js"),
     import("../src/report/tables.js"),
   ]);
   return { text: passesText(PIPELINE), data: { passes: PIPELINE } };

@@ -19,8 +19,8 @@ import { bytesSource, evaluate, importModel, type LpuModel, lpuit, STAGES, type 
 import { makeTensor, toFloats } from "../src/ir/tensor.js";
 import { alignRows } from "../src/report/summary.js";
 import { formatCount, formatError, formatScaled, formatSeconds, formatShare } from "../src/report/units.js";
-import { problemsOf, renderProblems } from "./problems.js";
-import { taskReporter } from "./stages.js";
+import { problemsOf, renderProblems } from "./show/problems.js";
+import { taskReporter } from "./show/stages.js";
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "models", "storyteller");
 /** The sequence dimension's name in the file. */

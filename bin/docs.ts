@@ -5,10 +5,10 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { fieldBits } from "../src/codegen/layout.js";
+import { fieldBits } from "../src/codegen/text/layout.js";
 import { OPERATORS } from "../src/frontend/operators.js";
 import { TARGETS } from "../src/ir/target.js";
-import { PIPELINE } from "../src/passes/pipeline.js";
+import { PIPELINE } from "../src/passes/graph/pipeline.js";
 import { errorsText, type FieldNote, isaText, opsText, passesText, targetsText } from "../src/report/tables.js";
 
 /** The repository: this file is compiled to dist/bin. */
@@ -24,7 +24,7 @@ const PAGES: Readonly<Record<string, Page>> = {
   "TARGETS.md": { from: "src/ir/target.ts", text: () => targetsText(targetNotes(readText("src/ir/target.ts"))) },
   "OPS.md": { from: "src/frontend/rules, src/frontend/refused.ts and src/ir/ops", text: () => opsText(OPERATORS) },
   "ERRORS.md": { from: "src/diagnostics.ts", text: errorsText },
-  "PASSES.md": { from: "src/passes/pipeline.ts", text: () => passesText(PIPELINE) },
+  "PASSES.md": { from: "src/passes/graph/pipeline.ts", text: () => passesText(PIPELINE) },
 };
 
 const readText = (path: string): string => readFileSync(new URL(path, ROOT), "utf8");

@@ -3,8 +3,8 @@
  */
 
 import { CompileError } from "../src/diagnostics.js";
-import { throwTogether } from "../src/edge.js";
-import { readTensorFile } from "../src/files.js";
+import { throwTogether } from "../src/host/edge.js";
+import { readTensorFile } from "../src/host/files.js";
 import type { FixedValue } from "../src/frontend/fix.js";
 import type { FixText } from "./arguments.js";
 

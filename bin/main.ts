@@ -9,8 +9,8 @@ import { readFileSync } from "node:fs";
 import yargs from "yargs";
 import type { CommandFor, Execute } from "./commands.js";
 import { CompileError } from "../src/diagnostics.js";
-import { problemsOf } from "./problems.js";
-import { EXIT, openTerminal } from "./terminal.js";
+import { problemsOf } from "./show/problems.js";
+import { EXIT, openTerminal } from "./show/terminal.js";
 
 export async function main(name: string, commands: readonly CommandFor[], args: readonly string[]): Promise<void> {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {

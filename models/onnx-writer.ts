@@ -11,7 +11,7 @@
 import { basename } from "node:path";
 import protobuf from "protobufjs/minimal.js";
 import { invariant } from "../src/diagnostics.js";
-import { writeAtomically } from "../src/files.js";
+import { writeAtomically } from "../src/host/files.js";
 
 /** Element types by their TensorProto number and width. */
 export const ELEMENT_TYPES = {

@@ -9,9 +9,9 @@
  *   imageChunks     Program -> image       the only thing that the runtime is ever given
  */
 
-import { encodeProgram } from "./codegen/encode.js";
-import { imageChunks } from "./codegen/image.js";
-import { measureText } from "./codegen/measure.js";
+import { encodeProgram } from "./codegen/text/encode.js";
+import { imageChunks } from "./codegen/image/image.js";
+import { measureText } from "./codegen/text/measure.js";
 import { CompileError } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
 import { importModel } from "./frontend/import.js";
@@ -20,12 +20,12 @@ import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
-import { checkSchedule } from "./passes/check-schedule.js";
-import { checkProperties, type PassRecord, runPasses } from "./passes/pass.js";
-import { NARROW, OPTIMIZE } from "./passes/pipeline.js";
-import { keptWide } from "./passes/precision.js";
-import { schedule } from "./passes/schedule.js";
-import { select } from "./passes/select.js";
+import { checkSchedule } from "./passes/check/check.js";
+import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
+import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
+import { keptWide } from "./passes/graph/precision.js";
+import { schedule } from "./passes/schedule/schedule.js";
+import { select } from "./passes/select/select.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import type { OnStage, StageName } from "./stages.js";
 

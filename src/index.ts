@@ -6,21 +6,21 @@
  */
 
 import { performance } from "node:perf_hooks";
-import { buildModel, joinChunks } from "./build.js";
-import { defaultCacheFolder } from "./cache.js";
+import { buildModel, joinChunks } from "./host/build.js";
+import { defaultCacheFolder } from "./host/cache.js";
 import { type Compiled, type CompileOptions, compile as compileSource } from "./compile.js";
-import { bindInputs, type InputValue, type TensorSpec } from "./edge.js";
-import { memoryModel, openModel, readWhole } from "./files.js";
+import { bindInputs, type InputValue, type TensorSpec } from "./host/edge.js";
+import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { bytesSource, type ModelSource } from "./frontend/source.js";
 import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
 import { loadImage } from "./runtime/run.js";
 
-export { type CheckReport, checkModel } from "./check.js";
+export { type CheckReport, checkModel } from "./host/check.js";
 export type { Compiled, CompileOptions } from "./compile.js";
 export { CompileError, DIAGNOSTICS, type DiagnosticCode, MachineFault } from "./diagnostics.js";
-export type { InputValue, TensorSpec } from "./edge.js";
-export { openModel, readTensorFile, writeTensorFile } from "./files.js";
+export type { InputValue, TensorSpec } from "./host/edge.js";
+export { openModel, readTensorFile, writeTensorFile } from "./host/files.js";
 export type { FixedValue } from "./frontend/fix.js";
 export { type ImportOptions, importModel } from "./frontend/import.js";
 export { bytesSource, type ModelSource } from "./frontend/source.js";
@@ -29,7 +29,7 @@ export { evaluate } from "./ir/evaluate.js";
 export type { Graph, Shape, Tensor } from "./ir/graph.js";
 export type { Program } from "./ir/program.js";
 export { TARGETS, type Target, type TargetName } from "./ir/target.js";
-export { type FileTensor, decodeNpy, encodeNpy } from "./npy.js";
+export { type FileTensor, decodeNpy, encodeNpy } from "./host/npy.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
 export { summaryLines } from "./report/summary.js";
 export { type LoadedModel, loadImage } from "./runtime/run.js";

@@ -12,7 +12,7 @@ import {
   type OnnxModel,
   type OnnxNode,
 } from "../models/onnx-writer.js";
-import { joinChunks } from "../src/build.js";
+import { joinChunks } from "../src/host/build.js";
 import { compile } from "../src/compile.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";

@@ -20,8 +20,8 @@ import {
 } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
-import { checkSchedule } from "../src/passes/check-schedule.js";
-import { runLiteral } from "../src/runtime/literal.js";
+import { checkSchedule } from "../src/passes/check/check.js";
+import { runLiteral } from "../src/runtime/literal/literal.js";
 import { loadedSram, programOf, runOnLiteral, verdict } from "./compiled.js";
 import { mutate, type Random, randomProgram, seeded } from "./random-program.js";
 

@@ -7,14 +7,14 @@
 import { crc32 } from "node:zlib";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { assemble, parseAssembly } from "../src/codegen/assemble.js";
-import { decodeOrigins, decodeQueue } from "../src/codegen/decode.js";
-import { disassemble, listing } from "../src/codegen/disassemble.js";
-import { encodeOrigins, encodeQueue } from "../src/codegen/encode.js";
-import { imageChunks, readImage, writeImage } from "../src/codegen/image.js";
-import { type InstructionLayout, issues, layoutOf, nextDispatch } from "../src/codegen/layout.js";
-import type { FieldLayout } from "../src/codegen/operands.js";
-import { VERSION } from "../src/codegen/sections.js";
+import { assemble, parseAssembly } from "../src/codegen/listing/assemble.js";
+import { decodeOrigins, decodeQueue } from "../src/codegen/text/decode.js";
+import { disassemble, listing } from "../src/codegen/listing/disassemble.js";
+import { encodeOrigins, encodeQueue } from "../src/codegen/text/encode.js";
+import { imageChunks, readImage, writeImage } from "../src/codegen/image/image.js";
+import { type InstructionLayout, issues, layoutOf, nextDispatch } from "../src/codegen/text/layout.js";
+import type { FieldLayout } from "../src/codegen/text/operands.js";
+import { VERSION } from "../src/codegen/image/sections.js";
 import { CompileError, DIAGNOSTICS, type DiagnosticCode } from "../src/diagnostics.js";
 import { DTYPES } from "../src/ir/dtype.js";
 import {

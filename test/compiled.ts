@@ -12,12 +12,12 @@ import type { Plan } from "../src/ir/plan.js";
 import type { Program } from "../src/ir/program.js";
 import type { Target, TargetName } from "../src/ir/target.js";
 import { makeTensor, toNumbers } from "../src/ir/tensor.js";
-import { runPasses } from "../src/passes/pass.js";
-import { PIPELINE } from "../src/passes/pipeline.js";
-import { schedule } from "../src/passes/schedule.js";
-import { select } from "../src/passes/select.js";
+import { runPasses } from "../src/passes/graph/pass.js";
+import { PIPELINE } from "../src/passes/graph/pipeline.js";
+import { schedule } from "../src/passes/schedule/schedule.js";
+import { select } from "../src/passes/select/select.js";
 import { fetchOutput, placeInput } from "../src/runtime/binding.js";
-import { runLiteral } from "../src/runtime/literal.js";
+import { runLiteral } from "../src/runtime/literal/literal.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
 import { modelInputs } from "./reference.js";
 

@@ -5,9 +5,9 @@
 
 import { readdirSync } from "node:fs";
 import { expect, test } from "@jest/globals";
-import { joinChunks } from "../src/build.js";
+import { joinChunks } from "../src/host/build.js";
 import { CompileError } from "../src/diagnostics.js";
-import { hashOf } from "../src/files.js";
+import { hashOf } from "../src/host/files.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { COMMITTED, compileCommitted } from "./committed.js";
 import { check } from "./golden.js";

@@ -8,11 +8,11 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { CompileError, type DiagnosticCode } from "../src/diagnostics.js";
-import { bindInputs, fileFromTensor, type InputValue, type TensorSpec, tensorFromFile } from "../src/edge.js";
-import { openModel, readTensorFile, writeAtomically, writeTensorFile } from "../src/files.js";
+import { bindInputs, fileFromTensor, type InputValue, type TensorSpec, tensorFromFile } from "../src/host/edge.js";
+import { openModel, readTensorFile, writeAtomically, writeTensorFile } from "../src/host/files.js";
 import type { EdgeDType } from "../src/ir/dtype.js";
 import { tensorOf, toNumbers } from "../src/ir/tensor.js";
-import { decodeNpy, encodeNpy } from "../src/npy.js";
+import { decodeNpy, encodeNpy } from "../src/host/npy.js";
 
 const folder = mkdtempSync(join(tmpdir(), "metronome-edge-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -6,11 +6,11 @@
 
 import { existsSync, readdirSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
-import { joinChunks } from "../src/build.js";
-import { readImage, writeImage } from "../src/codegen/image.js";
+import { joinChunks } from "../src/host/build.js";
+import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { type Compiled, type CompileOptions, compile } from "../src/compile.js";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
-import { hashOf, openModel, readTensorProto } from "../src/files.js";
+import { hashOf, openModel, readTensorProto } from "../src/host/files.js";
 import type { ModelSource } from "../src/frontend/source.js";
 import type { Tensor } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";

@@ -15,7 +15,7 @@ import { CompileError, didYouMean, nearestNames } from "../src/diagnostics.js";
 import { type FixedValue, importModel } from "../src/index.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { tensorOf } from "../src/ir/tensor.js";
-import { encodeNpy } from "../src/npy.js";
+import { encodeNpy } from "../src/host/npy.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "metronome-fix-"));

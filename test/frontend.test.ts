@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { encodeModel, modelBytes, type OnnxModel, type OnnxNode } from "../models/onnx-writer.js";
-import { checkModel } from "../src/check.js";
+import { checkModel } from "../src/host/check.js";
 import { CompileError } from "../src/diagnostics.js";
 import { type ImportOptions, importModel } from "../src/frontend/import.js";
 import { OPERATORS } from "../src/frontend/operators.js";

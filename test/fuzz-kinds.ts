@@ -9,13 +9,13 @@
 import { buildModel } from "../models/families.js";
 import { modelBytes, type OnnxModel } from "../models/onnx-writer.js";
 import { int64Tensor, normalTensor } from "../models/weights.js";
-import { joinChunks } from "../src/build.js";
-import { assemble } from "../src/codegen/assemble.js";
-import { disassemble } from "../src/codegen/disassemble.js";
-import { writeImage } from "../src/codegen/image.js";
+import { joinChunks } from "../src/host/build.js";
+import { assemble } from "../src/codegen/listing/assemble.js";
+import { disassemble } from "../src/codegen/listing/disassemble.js";
+import { writeImage } from "../src/codegen/image/image.js";
 import { compile } from "../src/compile.js";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
-import { narrowDtype } from "../src/edge.js";
+import { narrowDtype } from "../src/host/edge.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { elementCount, type Graph, type Literal, type Tensor } from "../src/ir/graph.js";
 import { isLiteral, stringAttr } from "../src/ir/ops/attributes.js";

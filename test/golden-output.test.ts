@@ -4,10 +4,10 @@
  */
 
 import { afterAll, describe, expect, test } from "@jest/globals";
-import { renderProblems } from "../bin/problems.js";
-import { joinChunks } from "../src/build.js";
-import { listing } from "../src/codegen/disassemble.js";
-import { hashOf } from "../src/files.js";
+import { renderProblems } from "../bin/show/problems.js";
+import { joinChunks } from "../src/host/build.js";
+import { listing } from "../src/codegen/listing/disassemble.js";
+import { hashOf } from "../src/host/files.js";
 import type { Tensor } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { TARGETS } from "../src/ir/target.js";

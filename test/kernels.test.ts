@@ -2,8 +2,8 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { ALU_FUNCTIONS } from "../src/ir/isa.js";
 import { f16ToF32 } from "../src/ir/numerics.js";
-import { createMemory, type MachineMemory } from "../src/runtime/kernel-table.js";
-import { bestEngine, bindKernels, ENGINES, KERNEL_NAMES, KERNELS } from "../src/runtime/kernels.js";
+import { createMemory, type MachineMemory } from "../src/runtime/kernels/table.js";
+import { bestEngine, bindKernels, ENGINES, KERNEL_NAMES, KERNELS } from "../src/runtime/kernels/kernels.js";
 
 /**
  * Every emitted kernel gives the bits of its reference, over boundary values and random bits; only payloads of NaNs that are

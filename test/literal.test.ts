@@ -2,14 +2,14 @@
 
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { readImage, writeImage } from "../src/codegen/image.js";
+import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { MachineFault } from "../src/diagnostics.js";
 import { aluBinary, aluUnary } from "../src/ir/functions.js";
 import { completionCycles, MNEMONICS } from "../src/ir/isa.js";
 import { f16ToF32, f32ToF16 } from "../src/ir/numerics.js";
 import { type Program, parseQueueName, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
-import { runLiteral } from "../src/runtime/literal.js";
+import { runLiteral } from "../src/runtime/literal/literal.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
 import {
   getF16,

@@ -4,11 +4,11 @@
  * another chip is written `1:mem.w0`.
  */
 
-import { parseAssembly } from "../src/codegen/assemble.js";
+import { parseAssembly } from "../src/codegen/listing/assemble.js";
 import { f16ToF32, f32ToF16 } from "../src/ir/numerics.js";
 import { type ChipProgram, type Link, parseQueueName, queueCount, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS, type Target } from "../src/ir/target.js";
-import { type LiteralResult, runLiteral } from "../src/runtime/literal.js";
+import { type LiteralResult, runLiteral } from "../src/runtime/literal/literal.js";
 import { Sram } from "../src/runtime/sram.js";
 import type { MachineProgram } from "../src/runtime/state.js";
 

@@ -3,8 +3,8 @@
 import { describe, expect, test } from "@jest/globals";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
 import { TARGETS, type Target } from "../src/ir/target.js";
-import { bestEngine, type Engine, ENGINES } from "../src/runtime/kernels.js";
-import { runLiteral } from "../src/runtime/literal.js";
+import { bestEngine, type Engine, ENGINES } from "../src/runtime/kernels/kernels.js";
+import { runLiteral } from "../src/runtime/literal/literal.js";
 import { createMachine } from "../src/runtime/machine.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
 import type { MachineProgram } from "../src/runtime/state.js";

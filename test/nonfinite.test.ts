@@ -12,7 +12,7 @@ import { modelBytes, type OnnxNode, type ValueInfo } from "../models/onnx-writer
 import { culpritOf, findNonFinite } from "../src/ir/nonfinite.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { tensorOf } from "../src/ir/tensor.js";
-import { encodeNpy } from "../src/npy.js";
+import { encodeNpy } from "../src/host/npy.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "metronome-nonfinite-"));

@@ -1,6 +1,6 @@
 /** Where elements lie, by plain index arithmetic: the definition that views and layouts are tested against. */
 
-import type { Factor, View } from "../src/passes/view.js";
+import type { Factor, View } from "../src/passes/select/layout/view.js";
 
 export interface Place {
   readonly row: number;

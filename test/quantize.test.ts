@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "@jest/globals";
 import { type AttributeValue, type ElementType, modelBytes } from "../models/onnx-writer.js";
-import { joinChunks } from "../src/build.js";
+import { joinChunks } from "../src/host/build.js";
 import { compile } from "../src/compile.js";
 import { CompileError } from "../src/diagnostics.js";
 import { evaluate } from "../src/ir/evaluate.js";

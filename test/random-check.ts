@@ -6,7 +6,7 @@
  * linked and the literal machine must agree bit for bit, and the cycles with the prediction.
  */
 
-import { readImage, writeImage } from "../src/codegen/image.js";
+import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { CompileError } from "../src/diagnostics.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
@@ -14,9 +14,9 @@ import { stringAttr } from "../src/ir/ops/attributes.js";
 import { applyOp } from "../src/ir/ops.js";
 import type { Target } from "../src/ir/target.js";
 import { isFloat, toNumbers } from "../src/ir/tensor.js";
-import { checkSchedule } from "../src/passes/check-schedule.js";
-import { schedule } from "../src/passes/schedule.js";
-import { select } from "../src/passes/select.js";
+import { checkSchedule } from "../src/passes/check/check.js";
+import { schedule } from "../src/passes/schedule/schedule.js";
+import { select } from "../src/passes/select/select.js";
 import { loadImage } from "../src/runtime/run.js";
 import { legalGraph, runOnLiteral } from "./compiled.js";
 

@@ -7,7 +7,7 @@ import { parseGraph } from "../src/ir/parse.js";
 import type { Binding, Program, TimedInstruction } from "../src/ir/program.js";
 import { memQueue, mxmQueue, queueCount } from "../src/ir/program.js";
 import { peakMacs, TARGETS } from "../src/ir/target.js";
-import { keptWide } from "../src/passes/precision.js";
+import { keptWide } from "../src/passes/graph/precision.js";
 import { estimatePerformance, reportProgram } from "../src/report/report.js";
 import { summaryLines } from "../src/report/summary.js";
 import { compileSmall } from "./compiled.js";

@@ -5,9 +5,9 @@
 
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { joinChunks } from "../src/build.js";
-import { encodeProgram } from "../src/codegen/encode.js";
-import { imageChunks, readImage } from "../src/codegen/image.js";
+import { joinChunks } from "../src/host/build.js";
+import { encodeProgram } from "../src/codegen/text/encode.js";
+import { imageChunks, readImage } from "../src/codegen/image/image.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";
@@ -16,8 +16,8 @@ import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
 import { narrowFloats } from "../src/ir/numerics.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
-import { checkSchedule } from "../src/passes/check-schedule.js";
-import { findRows, findUnused, holdRows, pairMemory, releaseRows } from "../src/passes/memory.js";
+import { checkSchedule } from "../src/passes/check/check.js";
+import { findRows, findUnused, holdRows, pairMemory, releaseRows } from "../src/passes/schedule/chip/memory.js";
 import {
   book,
   endOf,
@@ -27,9 +27,9 @@ import {
   lastEndBefore,
   type Timeline,
   timeline,
-} from "../src/passes/resources.js";
-import { schedule } from "../src/passes/schedule.js";
-import { residentBytes } from "../src/passes/schedule-room.js";
+} from "../src/passes/schedule/chip/resources.js";
+import { schedule } from "../src/passes/schedule/schedule.js";
+import { residentBytes } from "../src/passes/schedule/place/room.js";
 import { loadProgram } from "../src/runtime/run.js";
 import {
   compileSmall,

@@ -3,9 +3,9 @@
 import { describe, expect, test } from "@jest/globals";
 import { expectAgreement, float, importNode, node, type NodeCase, type Operand } from "./agreement.js";
 import { seeded } from "./random-program.js";
-import { keptWide } from "../src/passes/precision.js";
-import { OPTIMIZE } from "../src/passes/pipeline.js";
-import { runPasses } from "../src/passes/pass.js";
+import { keptWide } from "../src/passes/graph/precision.js";
+import { OPTIMIZE } from "../src/passes/graph/pipeline.js";
+import { runPasses } from "../src/passes/graph/pass.js";
 import { tensorOf, toNumbers } from "../src/ir/tensor.js";
 import { programOf, runOnLiteral } from "./compiled.js";
 import { TARGETS } from "../src/ir/target.js";

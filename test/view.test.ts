@@ -14,7 +14,7 @@ import {
   sliceView,
   transposeView,
   type View,
-} from "../src/passes/view.js";
+} from "../src/passes/select/layout/view.js";
 import { allIndices, digitsOf, placeOf } from "./places.js";
 
 const extent = fc.integer({ min: 1, max: 4 });

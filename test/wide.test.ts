@@ -4,13 +4,13 @@
  */
 
 import { expect, test } from "@jest/globals";
-import { writeImage } from "../src/codegen/image.js";
+import { writeImage } from "../src/codegen/image/image.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import type { Graph, NodeId, Tensor } from "../src/ir/graph.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { tensorOf } from "../src/ir/tensor.js";
-import { checkSchedule } from "../src/passes/check-schedule.js";
+import { checkSchedule } from "../src/passes/check/check.js";
 import { loadImage } from "../src/runtime/run.js";
 import { distance, planOf, programOf, runOnLiteral } from "./compiled.js";
 import { seeded } from "./random-program.js";

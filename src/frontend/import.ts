@@ -15,8 +15,8 @@ import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
 import { inOrder } from "./order.js";
 import { refusedFor } from "./refused.js";
-import { type Made, type Rule, type RuleContext, type Sequence, unsupported } from "./rule.js";
-import { type Wide, wideOf } from "./wide.js";
+import { type Made, type Rule, type RuleContext, type Sequence, unsupported, type Wide } from "./rule.js";
+import { wideOf } from "./wide.js";
 import { witness } from "./witness.js";
 import { domainsOf, findRule, operatorKey, RULES } from "./rules/table.js";
 import {

@@ -6,7 +6,7 @@
  * import reports every unsupported node.
  */
 
-import { type DiagnosticCode, fail } from "../diagnostics.js";
+import { type DiagnosticCode, fail, type CompileError } from "../diagnostics.js";
 import type { DType } from "../ir/dtype.js";
 import { type Attrs, elementCount, type NodeId, type Shape, type Tensor, type TensorType } from "../ir/graph.js";
 import { formatType, isFloat, toNumbers } from "../ir/tensor.js";
@@ -20,7 +20,6 @@ import {
   type SparseTensorProto,
   type TensorProto,
 } from "./schema.js";
-import type { UseWide, Wide } from "./wide.js";
 import type { Excused } from "./witness.js";
 
 export interface Rule extends Excused {
@@ -39,6 +38,29 @@ export interface Rule extends Excused {
   readonly sequences?: true;
   readonly build: (context: RuleContext) => Made | readonly Made[];
 }
+
+/** One integer tensor, of which `held` (i32), `above` and `below` (bool) and `number` (f32) are nodes of its shape. */
+export interface Wide {
+  readonly held: NodeId;
+  /** Where the element is greater than int32 holds. */
+  readonly above: NodeId;
+  /** Where it is less. */
+  readonly below: NodeId;
+  /** The elements rounded to fp32. */
+  readonly number: NodeId;
+  /** What is said where the value is used and cannot be. */
+  readonly problem: CompileError;
+}
+
+/** A node's operands with the wide ones apart, and a way to build the node on operands that stand for them. */
+export interface WideUse {
+  readonly context: RuleContext;
+  readonly operands: readonly (NodeId | undefined)[];
+  readonly wide: readonly (Wide | undefined)[];
+  readonly build: (operands: readonly (NodeId | undefined)[]) => readonly Made[];
+}
+/** The results of a node with wide operands; undefined where they would not be exact. */
+export type UseWide = (use: WideUse) => readonly Made[] | undefined;
 
 /** Tensors of a static number, in order: a value of the importer and never of a program. */
 export interface Sequence {

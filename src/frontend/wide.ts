@@ -7,34 +7,11 @@
  * it refuses the value by name. Compared with integers of 32 bits, clamped, or cast to floats, the values are exact.
  */
 
+import type { Made, RuleContext, Wide, WideUse, UseWide } from "./rule.js";
 import { DTYPES } from "../ir/dtype.js";
 import type { CompileError } from "../diagnostics.js";
 import { elementCount, type NodeId, type Tensor } from "../ir/graph.js";
 import type { Appender } from "./builder.js";
-import type { Made, RuleContext } from "./rule.js";
-
-/** One integer tensor, of which `held` (i32), `above` and `below` (bool) and `number` (f32) are nodes of its shape. */
-export interface Wide {
-  readonly held: NodeId;
-  /** Where the element is greater than int32 holds. */
-  readonly above: NodeId;
-  /** Where it is less. */
-  readonly below: NodeId;
-  /** The elements rounded to fp32. */
-  readonly number: NodeId;
-  /** What is said where the value is used and cannot be. */
-  readonly problem: CompileError;
-}
-
-/** A node's operands with the wide ones apart, and a way to build the node on operands that stand for them. */
-export interface WideUse {
-  readonly context: RuleContext;
-  readonly operands: readonly (NodeId | undefined)[];
-  readonly wide: readonly (Wide | undefined)[];
-  readonly build: (operands: readonly (NodeId | undefined)[]) => readonly Made[];
-}
-/** The results of a node with wide operands; undefined where they would not be exact. */
-export type UseWide = (use: WideUse) => readonly Made[] | undefined;
 
 const PARTS = ["held", "above", "below", "number"] as const;
 type Part = (typeof PARTS)[number];

@@ -61,3 +61,10 @@ export interface Graph {
 }
 
 export const elementCount = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
+
+/** For each node, those that take its value. */
+export const consumersOf = (graph: Graph): NodeId[][] => {
+  const consumers: NodeId[][] = graph.nodes.map(() => []);
+  for (const node of graph.nodes) for (const input of node.inputs) consumers[input]?.push(node.id);
+  return consumers;
+};

@@ -367,3 +367,6 @@ export function applyOp(op: string, inputs: readonly Tensor[], attrs: Attrs = {}
 /** The value of an operation whose type is known. */
 export const evaluateNode = (op: string, inputs: readonly Tensor[], attrs: Attrs, type: TensorType): Tensor =>
   opRow(op).evaluate(inputs, attrs, type);
+
+/** Whether an operation works place by place, as its row says. */
+export const isElementwise = (op: string): boolean => opRow(op).elementwise === true;

@@ -218,7 +218,7 @@ export function passesText(pipeline: readonly { readonly name: string; readonly 
   return [
     "# Passes, in order",
     "",
-    "Why the order is this one is said in the list itself, in `src/passes/pipeline.ts`.",
+    "Why the order is this one is said in the list itself, in `src/passes/graph/pipeline.ts`.",
     "",
     table(["", "pass", "what it does"], rows),
     "",

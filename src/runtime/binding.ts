@@ -4,7 +4,7 @@
  * A Placement says for every element a row and a column; the column's panel and the row's way lead to one slice for every
  * byte of the element. Rows and columns are sums over dimensions, so both are kept as one table for each dimension and the
  * innermost loop only adds. Element types convert here (f32 to f16, i32 to i16, ...); int64 and fp64 stay outside, in
- * edge.ts. Invariant: placing an input writes every row of its panels whole, so that none of them is poison.
+ * host/edge.ts. Invariant: placing an input writes every row of its panels whole, so that none of them is poison.
  */
 
 import { fail, invariant } from "../diagnostics.js";

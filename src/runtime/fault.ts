@@ -2,7 +2,7 @@
  * How the machines say what went wrong: the instruction as text, its queue by name, its cycle and its ONNX node.
  */
 
-import { printInstruction } from "../codegen/print.js";
+import { printInstruction } from "../codegen/listing/print.js";
 import { type DiagnosticCode, MachineFault } from "../diagnostics.js";
 import { type QueueNumber, queueName, type TimedInstruction } from "../ir/program.js";
 import type { Target } from "../ir/target.js";

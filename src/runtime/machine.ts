@@ -7,10 +7,10 @@
  * whatever the last run has left there.
  */
 
-import type { Engine } from "./kernels.js";
-import { bestEngine, bindKernels } from "./kernels.js";
-import { createMemory } from "./kernel-table.js";
-import { type LinkedProgram, link } from "./link.js";
+import type { Engine } from "./kernels/kernels.js";
+import { bestEngine, bindKernels } from "./kernels/kernels.js";
+import { createMemory } from "./kernels/table.js";
+import { type LinkedProgram, link } from "./link/link.js";
 import { placeConstants, Sram, sramSize } from "./sram.js";
 import type { Counters, MachineProgram } from "./state.js";
 import { halfLanes } from "../ir/target.js";

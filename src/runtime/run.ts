@@ -6,7 +6,7 @@
  * instructions of the program. A run in which the two differ is an error (LPU4032).
  */
 
-import { readImage } from "../codegen/image.js";
+import { readImage } from "../codegen/image/image.js";
 import { fail } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Shape, Tensor } from "../ir/graph.js";

@@ -39,9 +39,10 @@ import {
   text,
   unsupported,
   wants,
+  type UseWide,
 } from "../rule.js";
 import { elementType } from "../tensors.js";
-import { bounds, type CastType, casts, clips, compares, moves, type UseWide } from "../wide.js";
+import { bounds, type CastType, casts, clips, compares, moves } from "../wide.js";
 
 type Build = (c: RuleContext, x: NodeId) => NodeId;
 

@@ -4,7 +4,7 @@
  *
  * A quantized value q stands for (q - zero point) * scale. Products are made of the differences, in i32, so their sums are
  * exact; a result is quantized again as round(x) + zero point within the limits of its type. Numbers
- * of constants are known and stay apart from their integers and scales until products have seen these (passes/quantized.ts).
+ * of constants are known and stay apart from their integers and scales until products have seen these (passes/graph/quantized.ts).
  */
 
 import type { DType } from "../../ir/dtype.js";

@@ -47,11 +47,12 @@ import {
   text,
   transpose,
   unsupported,
+  type Wide,
 } from "../rule.js";
 import type { Int64, TensorProto } from "../schema.js";
 import { gatherAt } from "./gather.js";
 import { elementType } from "../tensors.js";
-import { clamps, either, moves, type Wide } from "../wide.js";
+import { clamps, either, moves } from "../wide.js";
 
 /** 0 copies the operand's extent (unless allowzero), -1 is what is left. */
 function reshapeRule(c: RuleContext): NodeId {

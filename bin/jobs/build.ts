@@ -1,0 +1,125 @@
+/**
+ * The work of `lpu build` and `lpuit`: a model file to an image file, with the stages announced on the way.
+ */
+
+import type { JobContext } from "./job.js";
+import { join } from "node:path";
+import type { TargetName } from "../../src/ir/target.js";
+import { buildModel } from "../../src/host/build.js";
+import type { CompileOptions } from "../../src/compile.js";
+import { makeFolder, openModel, writeAtomically } from "../../src/host/files.js";
+import { printGraph } from "../../src/ir/print.js";
+import { PassError, passBanner } from "../../src/passes/graph/pass.js";
+import { selectPasses } from "../../src/passes/graph/pipeline.js";
+import type { BuildReport } from "../../src/report/report.js";
+import { formatSeconds } from "../../src/report/units.js";
+import { STAGES, type StageEvent } from "../../src/stages.js";
+import type { FixText } from "../arguments.js";
+import { readFixes } from "../fix.js";
+import { clock } from "../show/terminal.js";
+
+export interface BuildRequest {
+  readonly model: string;
+  readonly image: string;
+  readonly target: TargetName;
+  readonly bind: Readonly<Record<string, number>>;
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly fix: Readonly<Record<string, FixText>>;
+  readonly cacheFolder: string | undefined;
+  readonly rebuild: boolean;
+  readonly shown: ShownPasses;
+}
+
+/** What the pass runner is asked to show of its work. */
+export interface ShownPasses {
+  readonly printAfter: readonly string[];
+  readonly dumpFolder: string | undefined;
+  readonly time: boolean;
+  readonly verify: boolean;
+}
+
+export interface BuildResult {
+  readonly image: string;
+  readonly sha256: string;
+  readonly imageBytes: number;
+  readonly cached: boolean;
+  readonly seconds: Readonly<Record<string, number>>;
+  /** Inputs that were fixed, and are inputs no more. */
+  readonly fixed: readonly string[];
+  readonly report: BuildReport;
+}
+
+export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
+  const { target, bind, shapes, shown } = request;
+  // Refuses names of passes that do not exist.
+  selectPasses({ only: shown.printAfter });
+  const fix = readFixes(request.fix);
+  const model = openModel(request.model);
+  try {
+    const options = {
+      target,
+      bind,
+      shapes,
+      fix,
+      onStage: stageTasks(context),
+      ...(isShown(shown) ? passListener(shown, context) : {}),
+    };
+    const rebuild = request.rebuild || isShown(shown);
+    const build = buildModel(model, options, { cacheFolder: request.cacheFolder, rebuild, now: clock });
+    const { bytes, sha256 } = build.writeImage(request.image);
+    return {
+      image: request.image,
+      sha256,
+      imageBytes: bytes,
+      cached: build.cached,
+      seconds: build.seconds,
+      fixed: Object.keys(fix),
+      report: build.report,
+    };
+  } catch (error) {
+    if (error instanceof PassError && shown.dumpFolder !== undefined) {
+      const path = join(shown.dumpFolder, "reproducer.tir");
+      writeText(path, error.reproducer);
+      context.note(`the graph that went into pass '${error.pass}' is in ${path}`);
+    }
+    throw error;
+  } finally {
+    model.close();
+  }
+}
+
+const isShown = ({ printAfter, dumpFolder, time, verify }: ShownPasses): boolean =>
+  printAfter.length > 0 || dumpFolder !== undefined || time || verify;
+
+/** Options that print, dump and time passes as they end. */
+function passListener(
+  shown: ShownPasses,
+  context: JobContext<never>,
+): Pick<CompileOptions, "onPass" | "clock" | "verify"> {
+  const { dumpFolder } = shown;
+  if (dumpFolder !== undefined) makeFolder(dumpFolder);
+  // Not the record's ordinal: the compiler runs the pipeline in two parts.
+  let dumped = 0;
+  return {
+    clock,
+    verify: shown.verify,
+    onPass: (record, graph) => {
+      const { pass, milliseconds } = record;
+      dumped++;
+      if (shown.printAfter.includes(pass.name)) context.note(`${passBanner(record)}\n${printGraph(graph)}`);
+      if (shown.time) context.note(`${pass.name.padEnd(24)}${formatSeconds(milliseconds / 1000)}`);
+      if (dumpFolder !== undefined) {
+        const file = `${String(dumped).padStart(2, "0")}-${pass.name}.tir`;
+        writeText(join(dumpFolder, file), `${passBanner(record)}\n${printGraph(graph)}`);
+      }
+    },
+  };
+}
+
+const writeText = (path: string, text: string): void => void writeAtomically(path, [new TextEncoder().encode(text)]);
+
+/** Stages as tasks. */
+const stageTasks =
+  (context: JobContext<never>) =>
+  ({ stage, ...event }: StageEvent): void =>
+    context.task({ ...event, title: STAGES[stage].title, at: clock() });

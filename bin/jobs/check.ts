@@ -1,0 +1,51 @@
+/**
+ * The work of `lpu check`: what `lpu build` would say of a model, without scheduling anything.
+ */
+
+import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
+import { openModel } from "../../src/host/files.js";
+import type { TargetName } from "../../src/ir/target.js";
+import type { FixText } from "../arguments.js";
+import { readFixes } from "../fix.js";
+import { type Problem, problemsOf } from "../show/problems.js";
+
+export interface CheckRequest {
+  readonly model: string;
+  readonly target: TargetName;
+  readonly bind: Readonly<Record<string, number>>;
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly fix: Readonly<Record<string, FixText>>;
+}
+
+export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "unbound" | "open"> {
+  readonly model: string;
+  readonly target: TargetName;
+  /** Nothing that was looked at stands in the way. */
+  readonly supported: boolean;
+  readonly supportedNodes: number;
+  readonly problems: readonly Problem[];
+  /** Bytes; null where the model did not come as far. */
+  readonly sram: SramNeed | null;
+}
+
+export function checkJob({ model: path, target, bind, shapes, fix }: CheckRequest): CheckResult {
+  const fixed = readFixes(fix);
+  const model = openModel(path);
+  try {
+    const report = checkModel(model.source, { target, bind, shapes, fix: fixed });
+    return {
+      model: path,
+      target,
+      supported: report.problems.length === 0,
+      nodes: report.nodes,
+      supportedNodes: report.supported,
+      operators: report.operators,
+      problems: report.problems.flatMap(problemsOf),
+      unbound: report.unbound,
+      sram: report.sram ?? null,
+      open: report.open,
+    };
+  } finally {
+    model.close();
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The work of `lpu run`: an image and tensor files in, the machine's outputs as .npy files out.
+ *
+ * Every tensor file and every input is looked at before anything runs, and all that is wrong is said at once.
+ */
+
+import type { JobContext } from "./job.js";
+import { join } from "node:path";
+import { CompileError, fail } from "../../src/diagnostics.js";
+import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../../src/host/edge.js";
+import { makeFolder, readTensorFile, readWhole, writeTensorFile } from "../../src/host/files.js";
+import type { EdgeDType } from "../../src/ir/dtype.js";
+import { findNonFinite, type NonFinite } from "../../src/ir/nonfinite.js";
+import { loadImage } from "../../src/runtime/run.js";
+import { clock } from "../show/terminal.js";
+
+export interface RunRequest {
+  readonly image: string;
+  /** Files by input name. */
+  readonly inputs: Readonly<Record<string, string>>;
+  readonly outputFolder: string;
+}
+
+export interface RunReport {
+  readonly cycles: number;
+  readonly predictedCycles: number;
+  /** Wall time of the run on the reference machine, after loading. */
+  readonly seconds: number;
+  readonly loadSeconds: number;
+  readonly outputs: readonly {
+    readonly name: string;
+    readonly dtype: EdgeDType;
+    readonly shape: readonly number[];
+    readonly file: string;
+    /** The first element that is NaN or infinite, where there is one. */
+    readonly nonFinite?: NonFinite;
+  }[];
+}
+
+export async function runImageJob(request: RunRequest, context: JobContext<never>): Promise<RunReport> {
+  const load = await timed(context, "Loading image", () => loadImage(readWhole(request.image, "image")));
+  const inputs = bindFiles(load.value.inputs, request.inputs);
+  const run = await timed(context, "Running", () => load.value.run(inputs));
+  const { outputs, cycles } = run.value;
+  makeFolder(request.outputFolder);
+  const names = fileNames(load.value.outputs.map((spec) => spec.name));
+  const written = load.value.outputs.map((spec, index) => {
+    const tensor = outputs[spec.name];
+    if (tensor === undefined) return fail("LPU5000", { message: `the machine gave no output '${spec.name}'` });
+    const file = join(request.outputFolder, names[index] ?? "");
+    writeTensorFile(file, tensor, spec.dtype);
+    const nonFinite = findNonFinite(tensor);
+    return { name: spec.name, dtype: spec.dtype, shape: tensor.shape, file, ...(nonFinite && { nonFinite }) };
+  });
+  return {
+    cycles,
+    predictedCycles: load.value.predictedCycles,
+    seconds: run.seconds,
+    loadSeconds: load.seconds,
+    outputs: written,
+  };
+}
+
+async function timed<Value>(
+  context: JobContext<never>,
+  title: string,
+  work: () => Value | Promise<Value>,
+): Promise<{ readonly value: Value; readonly seconds: number }> {
+  const start = clock();
+  context.task({ title, status: "start", at: start });
+  try {
+    const value = await work();
+    const end = clock();
+    context.task({ title, status: "done", at: end });
+    return { value, seconds: (end - start) / 1000 };
+  } catch (error) {
+    context.task({ title, status: "failed", at: clock() });
+    throw error;
+  }
+}
+
+/** A file that cannot be read is one problem among the others, and not also a missing input. */
+function bindFiles(
+  specs: readonly TensorSpec[],
+  files: Readonly<Record<string, string>>,
+): Parameters<ReturnType<typeof loadImage>["run"]>[0] {
+  const problems: CompileError[] = [];
+  const collect = <Value>(work: () => Value): Value | undefined => {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof CompileError)) throw error;
+      problems.push(error);
+      return undefined;
+    }
+  };
+  const read: Record<string, InputValue> = {};
+  const unreadable = new Set<string>();
+  for (const [name, file] of Object.entries(files)) {
+    const tensor = collect(() => readTensorFile(file));
+    if (tensor === undefined) unreadable.add(name);
+    else read[name] = tensor;
+  }
+  const bound = collect(() =>
+    bindInputs(
+      specs.filter((spec) => !unreadable.has(spec.name)),
+      read,
+    ),
+  );
+  throwTogether(problems);
+  return bound ?? {};
+}
+
+/** Names of outputs are not names of files: anything unusual becomes `_`, and equal names get a number. */
+export function fileNames(names: readonly string[]): string[] {
+  const taken = new Set<string>();
+  return names.map((name) => {
+    const plain =
+      name
+        .replace(/[^\w.-]+/g, "_")
+        .replace(/^\.+/, "_")
+        .slice(0, 100) || "output";
+    let file = `${plain}.npy`;
+    for (let number = 2; taken.has(file.toLowerCase()); number++) file = `${plain}-${number}.npy`;
+    taken.add(file.toLowerCase());
+    return file;
+  });
+}

@@ -1,0 +1,391 @@
+/**
+ * Assembler: a listing becomes an image. `assemble(disassemble(bytes))` equals bytes.
+ *
+ * Listings written by hand may leave out whatever has an obvious value: constants, origins, the first `.chip`, the cycles of
+ * an entry point, operands of kind optionalStream. Errors carry `file:line:col`. Times and operands are judged by the
+ * encoder, so that a listing obeys exactly the rules that compiled programs obey.
+ */
+
+import { fail } from "../../diagnostics.js";
+import { isMnemonic, type Mnemonic } from "../../ir/isa.js";
+import {
+  type Binding,
+  chipCycles,
+  type ConstantBlock,
+  type EntryPoint,
+  type FieldValue,
+  type HostLookup,
+  type Link,
+  type Program,
+  parseQueueName,
+  queueCount,
+  queuePlace,
+  type TimedInstruction,
+} from "../../ir/program.js";
+import { TARGETS, type Target } from "../../ir/target.js";
+import { encodeQueue, notifier } from "../text/encode.js";
+import { writeImage } from "../image/image.js";
+import { layoutOf } from "../text/layout.js";
+import {
+  dtypeReader,
+  edgeDtypeReader,
+  mapReader,
+  naturalsReader,
+  placementsReader,
+  targetReader,
+} from "../image/metadata.js";
+import { type FieldLayout, OPERAND_CODECS } from "../text/operands.js";
+import { LineScanner } from "./scanner.js";
+
+export const assemble = (text: string, file = "listing"): Uint8Array => writeImage(parseAssembly(text, file));
+
+interface Placed {
+  readonly instruction: TimedInstruction;
+  /** Where it is written. */
+  readonly at: string;
+}
+
+interface ChipBuilder {
+  readonly queues: Placed[][];
+  readonly constants: ConstantBlock[];
+  readonly maps: Int16Array[];
+}
+
+interface EntryBuilder {
+  readonly name: string;
+  readonly inputs: Binding[];
+  readonly outputs: Binding[];
+  readonly cycles: readonly number[] | undefined;
+}
+
+/** What has been read so far. */
+interface State {
+  target: Target | undefined;
+  name: string;
+  macs: number;
+  readonly links: Link[];
+  readonly origins: string[];
+  /** The first id of each origin. */
+  readonly originIds: Map<string, number>;
+  readonly tables: HostLookup["bytes"][];
+  readonly entries: EntryBuilder[];
+  readonly chips: ChipBuilder[];
+  /** Where the last binding is, for `.lookup`. */
+  bindings: Binding[];
+  queue: Placed[] | undefined;
+}
+
+export function parseAssembly(text: string, file = "listing"): Program {
+  const state: State = {
+    target: undefined,
+    name: "",
+    macs: 0,
+    links: [],
+    origins: [],
+    originIds: new Map(),
+    tables: [],
+    entries: [],
+    chips: [],
+    bindings: [],
+    queue: undefined,
+  };
+  let line = 0;
+  for (const content of text.split(/\r?\n/)) {
+    line++;
+    const scanner = new LineScanner(file, line, content);
+    if (!scanner.done) readLine(state, scanner);
+  }
+  return finish(state, file);
+}
+
+function readLine(state: State, scanner: LineScanner): void {
+  const at = scanner.at;
+  const word = scanner.word("a line");
+  if (word.startsWith(".")) {
+    const directive = DIRECTIVES[word];
+    if (directive === undefined) {
+      const message = `expected one of ${Object.keys(DIRECTIVES).join(" ")}, got '${word}'`;
+      fail("LPU3041", { message, at });
+    }
+    directive(state, scanner, at);
+  } else if (word.endsWith(":")) {
+    openQueue(state, word.slice(0, -1), at);
+  } else {
+    readInstruction(state, scanner, word, at);
+  }
+  scanner.end();
+}
+
+type Directive = (state: State, scanner: LineScanner, at: string) => void;
+
+const DIRECTIVES: Readonly<Record<string, Directive>> = {
+  ".program": (state, scanner) => {
+    state.name = scanner.string("the name of the program");
+  },
+  ".target": (state, scanner, at) => {
+    if (state.target !== undefined) fail("LPU3040", { message: "expected one .target, got another", at });
+    state.target = readTarget(scanner);
+  },
+  ".macs": (state, scanner) => {
+    state.macs = scanner.number("multiply-accumulates");
+  },
+  ".link": (state, scanner) => {
+    const [fromChip, fromLink] = linkEnd(scanner);
+    const [toChip, toLink] = linkEnd(scanner);
+    state.links.push({ fromChip, fromLink, toChip, toLink });
+  },
+  ".origin": (state, scanner) => {
+    const name = scanner.string("the name of an origin");
+    if (!state.originIds.has(name)) state.originIds.set(name, state.origins.length);
+    state.origins.push(name);
+  },
+  ".table": (state, scanner) => {
+    inSequence(scanner, "table", state.tables.length);
+    const bytes = readData(scanner, undefined);
+    state.tables.push(() => bytes);
+  },
+  ".entry": (state, scanner) => {
+    const name = scanner.string("the name of an entry point");
+    const cycles = scanner.take("cycles=") ? scanner.json("a list of cycles", naturalsReader) : undefined;
+    state.entries.push({ name, inputs: [], outputs: [], cycles });
+  },
+  ".input": (state, scanner, at) => readBinding(state, scanner, at, "inputs"),
+  ".output": (state, scanner, at) => readBinding(state, scanner, at, "outputs"),
+  ".lookup": (state, scanner, at) => {
+    const origin = scanner.string("the origin of the lookup");
+    const dtype = dtypeReader(scanner.word("a dtype"), scanner.at);
+    const rows = scanner.number("rows", "rows=");
+    const width = scanner.number("elements", "width=");
+    const bytes = state.tables[scanner.number("a table", "table=")];
+    const binding = state.bindings.pop();
+    if (bytes === undefined) return fail("LPU3041", { message: "expected a table that is given above", at });
+    if (binding === undefined) return fail("LPU3040", { message: "expected .lookup after .input or .output", at });
+    state.bindings.push({ ...binding, lookup: { origin, dtype, rows, width, bytes } });
+  },
+  ".chip": (state, scanner) => {
+    const target = knownTarget(state, scanner.at);
+    inSequence(scanner, "chip", state.chips.length);
+    state.chips.push(newChip(target));
+    state.queue = undefined;
+  },
+  ".map": (state, scanner, at) => {
+    const { maps } = currentChip(state, at);
+    inSequence(scanner, "map", maps.length);
+    maps.push(readMap(scanner));
+  },
+  ".constant": readConstant,
+};
+
+function readTarget(scanner: LineScanner): Target {
+  if (scanner.next("{")) return scanner.json("a target record", targetReader);
+  const at = scanner.at;
+  const word = scanner.word("a target");
+  const known = Object.values(TARGETS).find(({ name }) => name === word);
+  if (known !== undefined) return known;
+  return fail("LPU3041", { message: `expected one of ${Object.keys(TARGETS).join(", ")}, got '${word}'`, at });
+}
+
+function linkEnd(scanner: LineScanner): readonly [chip: number, link: number] {
+  const at = scanner.at;
+  const word = scanner.word("chip.link");
+  const match = /^(\d{1,5})\.(\d{1,5})$/.exec(word);
+  if (match === null) return fail("LPU3040", { message: `expected chip.link, got '${word}'`, at });
+  return [Number(match[1]), Number(match[2])];
+}
+
+/** The number that a listing gives to things in a list is the number that they have anyway. */
+function inSequence(scanner: LineScanner, what: string, next: number): void {
+  const at = scanner.at;
+  const number = scanner.number(`the number of a ${what}`);
+  if (number !== next) fail("LPU3040", { message: `expected ${what} ${next}, got ${number}`, at });
+}
+
+function readBinding(state: State, scanner: LineScanner, at: string, side: "inputs" | "outputs"): void {
+  const entry = state.entries.at(-1);
+  if (entry === undefined) fail("LPU3040", { message: "expected .entry before its inputs and outputs", at });
+  const name = scanner.string("the name of a tensor");
+  const declared = edgeDtypeReader(scanner.word("a dtype"), at);
+  const shape = scanner.json("a shape", naturalsReader);
+  const placements = scanner.json("a list of placements", placementsReader);
+  state.bindings = entry[side];
+  state.bindings.push({ name, declared, shape, placements });
+}
+
+function readMap(scanner: LineScanner): Int16Array {
+  return Int16Array.from(scanner.json("a list of lanes", mapReader));
+}
+
+function readConstant(state: State, scanner: LineScanner, at: string): void {
+  const target = knownTarget(state, at);
+  const word = scanner.word("a queue of unit mem");
+  const queue = parseQueueName(target, word);
+  const place = queue === undefined ? undefined : queuePlace(target, queue);
+  if (place?.unit !== "mem" || place.hemisphere === undefined) {
+    fail("LPU3041", { message: `expected a queue of unit mem, got '${word}'`, at });
+  }
+  const row = scanner.number("a row", "row=");
+  const rows = scanner.number("a count of rows", "rows=");
+  if (row + rows > 2 * target.rowsPerBank) {
+    fail("LPU3021", { message: `expected rows up to ${2 * target.rowsPerBank - 1}, got ${row + rows - 1}`, at });
+  }
+  const bytes = readData(scanner, rows * target.lanes);
+  const { hemisphere, index: slice } = place;
+  currentChip(state, at).constants.push({ hemisphere, slice, row, rows, bytes: () => bytes });
+}
+
+/** `fill 0`, `hex 00ff...` or `base64 AP8=...`; a table, whose length nothing else says, has `fill 0 x30`. */
+function readData(scanner: LineScanner, length: number | undefined): Uint8Array {
+  const at = scanner.at;
+  const form = scanner.word("fill, hex or base64");
+  if (form === "fill") {
+    const value = scanner.number("a byte");
+    const size = length ?? scanner.number("a length", "x");
+    if (value > 255 || size > 2 ** 32) fail("LPU3040", { message: `expected a byte, got ${value}`, at });
+    return new Uint8Array(size).fill(value);
+  }
+  const pattern = form === "hex" ? /^([0-9a-f]{2})*$/i : /^[A-Za-z0-9+/]*={0,2}$/;
+  const data = scanner.done ? "" : scanner.word("data");
+  if ((form !== "hex" && form !== "base64") || !pattern.test(data)) {
+    fail("LPU3040", { message: `expected fill, hex or base64 and data, got '${form}'`, at });
+  }
+  const bytes = new Uint8Array(Buffer.from(data, form === "hex" ? "hex" : "base64"));
+  if (length !== undefined && bytes.length !== length) {
+    fail("LPU3040", { message: `expected ${length} bytes, got ${bytes.length}`, at });
+  }
+  return bytes;
+}
+
+function knownTarget({ target }: State, at: string): Target {
+  return target ?? fail("LPU3040", { message: "expected .target before everything that depends on it", at });
+}
+
+const newChip = (target: Target): ChipBuilder => ({
+  queues: Array.from({ length: queueCount(target) }, () => []),
+  constants: [],
+  maps: [],
+});
+
+/** The chip that is being described; a listing of one chip need not say `.chip 0`. */
+function currentChip(state: State, at: string): ChipBuilder {
+  const last = state.chips.at(-1);
+  if (last !== undefined) return last;
+  const first = newChip(knownTarget(state, at));
+  state.chips.push(first);
+  return first;
+}
+
+function openQueue(state: State, name: string, at: string): void {
+  const queue = parseQueueName(knownTarget(state, at), name);
+  if (queue === undefined) {
+    const hint = "mem.w12, vxm.3, mxm.e0.weights, mxm.e0.activations, mxm.e0.accumulate, sxm.w2";
+    fail("LPU3041", { message: `expected a queue, got '${name}'`, at, hint });
+  }
+  state.queue = currentChip(state, at).queues[queue];
+}
+
+function readInstruction(state: State, scanner: LineScanner, word: string, at: string): void {
+  if (!/^\d{1,15}$/.test(word))
+    fail("LPU3040", { message: `expected a directive, a queue or a cycle, got '${word}'`, at });
+  const { queue } = state;
+  if (queue === undefined) fail("LPU3040", { message: "expected a queue before its instructions", at });
+  const place = scanner.at;
+  const op = scanner.word("a mnemonic");
+  if (!isMnemonic(op)) fail("LPU3041", { message: `expected a mnemonic, got '${op}'`, at: place });
+  const { fields, tap } = readOperands(knownTarget(state, at), scanner, op, place);
+  const burst = readBurst(scanner);
+  const origin = originId(state, readOrigin(state, scanner));
+  queue.push({ instruction: { cycle: Number(word), op, fields, ...burst, tap, origin }, at: place });
+}
+
+interface Operands {
+  readonly fields: Readonly<Record<string, FieldValue>>;
+  readonly tap: number;
+}
+
+function readOperands(target: Target, scanner: LineScanner, op: Mnemonic, at: string): Operands {
+  const layouts = layoutOf(target).byName.get(op)?.fields ?? [];
+  // No operand starts as the suffixes of a line do, with `x128` or `from`.
+  const given = new Map<string, FieldValue>();
+  let tap = 0;
+  let positional = 0;
+  while (!scanner.done && !scanner.next("x") && !scanner.next("from")) {
+    const place = scanner.at;
+    const word = scanner.word("an operand");
+    const equals = word.indexOf("=");
+    const field = equals < 0 ? layouts[positional++] : layouts.find(({ name }) => name === word.slice(0, equals));
+    if (field === undefined || given.has(field.name)) {
+      const names = layouts.map(({ name }) => name).join(", ");
+      return fail("LPU3041", { message: `expected each of (${names}) of ${op} once, got '${word}'`, at: place });
+    }
+    const text = word.slice(equals + 1);
+    const tapped = field.tapBit >= 0 && text.endsWith("~");
+    if (tapped) tap |= 1 << field.tapBit;
+    given.set(field.name, parseOperand(tapped ? text.slice(0, -1) : text, field, place));
+  }
+  const fields: Record<string, FieldValue> = {};
+  for (const { name, row } of layouts) {
+    const value = given.get(name) ?? (row.kind === "optionalStream" ? -1 : undefined);
+    if (value === undefined) return fail("LPU3040", { message: `expected operand '${name}' of ${op}`, at });
+    fields[name] = value;
+  }
+  return { fields, tap };
+}
+
+function parseOperand(text: string, field: FieldLayout, at: string): FieldValue {
+  const codec = OPERAND_CODECS[field.row.kind];
+  const value = codec.parse(text, field);
+  const expected = codec.refuse(value, field);
+  if (value !== undefined && expected === undefined) return value;
+  return fail("LPU3021", { message: `operand '${field.name}': expected ${expected}, got '${text}'`, at });
+}
+
+function readBurst(scanner: LineScanner): Pick<TimedInstruction, "count" | "interval" | "step"> {
+  if (!scanner.next("x")) return { count: 1, interval: 1, step: 0 };
+  const count = scanner.number("a count", "x");
+  const interval = scanner.next("/") ? scanner.number("an interval", "/") : 1;
+  const sign = scanner.next("+") ? "+" : scanner.next("-") ? "-" : undefined;
+  const step = sign === undefined ? 0 : scanner.number("a step", sign);
+  return { count, interval, step: sign === "-" ? -step : step };
+}
+
+/** The origin's name, or its number, or none. */
+function readOrigin({ origins }: State, scanner: LineScanner): string | number {
+  if (!scanner.take("from")) return "";
+  if (!scanner.next("#")) return scanner.string("the name of an origin");
+  const at = scanner.at;
+  const id = scanner.number("the number of an origin", "#");
+  return id < origins.length
+    ? id
+    : fail("LPU3041", { message: `expected an origin that is given above, got #${id}`, at });
+}
+
+function originId({ origins, originIds }: State, origin: string | number): number {
+  if (typeof origin === "number") return origin;
+  const known = originIds.get(origin);
+  if (known !== undefined) return known;
+  originIds.set(origin, origins.length);
+  origins.push(origin);
+  return origins.length - 1;
+}
+
+/** The program, after the encoder has seen every queue with the places of its instructions at hand. */
+function finish(state: State, file: string): Program {
+  const target = knownTarget(state, `${file}:1:1`);
+  const chips = state.chips.map(({ queues, constants, maps }) => {
+    const instructions = queues.map((queue) => queue.map(({ instruction }) => instruction));
+    const first = notifier(instructions);
+    queues.forEach((placed, queue) => {
+      const locate = (index: number): string => placed[index]?.at ?? file;
+      encodeQueue(target, queue, instructions[queue] ?? [], { notify: queue === first, locate });
+    });
+    return { queues: instructions, constants, maps };
+  });
+  const entries = state.entries.map(
+    ({ cycles, ...entry }): EntryPoint => ({
+      ...entry,
+      cycles: cycles ?? chips.map(({ queues }) => chipCycles(target, queues)),
+    }),
+  );
+  const { name, macs, links, origins } = state;
+  return { target, name, chips, links, entries, origins, macs };
+}

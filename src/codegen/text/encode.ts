@@ -1,0 +1,166 @@
+/**
+ * Encoder: the timed instructions of one queue become program text, in which time is implicit.
+ *
+ * A queue starts with `sync` (one queue of a chip: `notify`) at cycle 0 and goes on at `timing.barrier`; `nop` fills every
+ * gap. A burst of a MEM instruction is `iterations`, `countdown`, `step` before it (each only where it says something) and
+ * one dispatch; any other burst is the instruction and `repeat`, during which the queue is busy. There is exactly one text
+ * for a list of instructions, and `decodeQueue` gives the list back (interval 1 and step 0 where the count is 1). Origins are
+ * not in the text: `encodeOrigins`.
+ */
+
+import { type DiagnosticCode, fail } from "../../diagnostics.js";
+import type { Mnemonic } from "../../ir/isa.js";
+import {
+  type ChipProgram,
+  type Program,
+  type QueueNumber,
+  queueName,
+  type TimedInstruction,
+  unitOfQueue,
+} from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
+import { BitWriter } from "./bits.js";
+import { type InstructionLayout, issues, layoutOf, nextDispatch, OPCODE_BITS, refuseLast } from "./layout.js";
+import { OPERAND_CODECS } from "./operands.js";
+
+/** The most that a 16-bit count holds. */
+const COUNT_MAX = 65535;
+
+export interface EncodeOptions {
+  /** This queue releases the barrier. */
+  readonly notify: boolean;
+  /** Where the instruction with this index was written, for messages. */
+  readonly locate?: (index: number) => string;
+}
+
+export function encodeQueue(
+  target: Target,
+  queue: QueueNumber,
+  instructions: readonly TimedInstruction[],
+  options: EncodeOptions,
+): Uint8Array {
+  const bits = new BitWriter();
+  if (instructions.length === 0) return bits.finish();
+  const { byName } = layoutOf(target);
+  const unit = unitOfQueue(target, queue);
+  writeOwn(bits, target, options.notify ? "notify" : "sync", []);
+  let clock = target.timing.barrier;
+  for (const [index, instruction] of instructions.entries()) {
+    const { op, cycle, count, interval } = instruction;
+    const refuse = (code: DiagnosticCode, message: string): never =>
+      fail(code, { message, at: options.locate?.(index) ?? `${queueName(target, queue)} cycle ${cycle} (${op})` });
+    const layout = byName.get(op);
+    if (layout === undefined || layout.own || !issues(layout.row, unit)) {
+      return refuse("LPU3023", `expected an instruction of unit '${unit}', got '${op}'`);
+    }
+    if (!Number.isSafeInteger(cycle) || cycle < clock) {
+      refuse("LPU3020", `expected a dispatch at cycle ${clock} or later, got ${cycle}`);
+    }
+    const refused = refuseBurst(instruction, layout) ?? refuseFields(instruction, layout);
+    if (refused !== undefined) refuse("LPU3021", refused);
+    for (let gap = cycle - clock; gap > 0; gap -= COUNT_MAX) writeOwn(bits, target, "nop", [Math.min(gap, COUNT_MAX)]);
+    const start = bits.length;
+    writeInstruction(bits, target, instruction, layout);
+    const bytes = bits.length - start;
+    if (bytes > target.dispatchBytes) {
+      refuse("LPU3022", `needs ${bytes} bytes, target '${target.name}' dispatches ${target.dispatchBytes}`);
+    }
+    if (count > 1 && !layout.generator) writeOwn(bits, target, "repeat", [count - 1, interval]);
+    clock = nextDispatch(layout, cycle, count, interval);
+  }
+  return bits.finish();
+}
+
+/** The texts of all queues, by chip. */
+export type ProgramTexts = readonly (readonly Uint8Array[])[];
+
+export const encodeProgram = ({ target, chips }: Program): ProgramTexts =>
+  chips.map((chip) => encodeChip(target, chip));
+
+/** The texts of all queues of a chip; the first queue that has instructions releases the barrier. */
+export function encodeChip(target: Target, chip: ChipProgram): readonly Uint8Array[] {
+  const first = notifier(chip.queues);
+  return chip.queues.map((instructions, queue) =>
+    encodeQueue(target, queue, instructions, { notify: queue === first }),
+  );
+}
+
+export const notifier = (queues: ChipProgram["queues"]): QueueNumber => queues.findIndex(({ length }) => length > 0);
+
+function writeInstruction(
+  bits: BitWriter,
+  target: Target,
+  { fields, count, interval, step, tap }: TimedInstruction,
+  layout: InstructionLayout,
+): void {
+  if (layout.generator && count > 1) {
+    writeOwn(bits, target, "iterations", [count]);
+    if (interval !== 1) writeOwn(bits, target, "countdown", [interval]);
+    if (step !== 0) writeOwn(bits, target, "step", [step]);
+  }
+  bits.put(layout.row.opcode, OPCODE_BITS);
+  for (const field of layout.fields) {
+    const value = fields[field.name];
+    if (value !== undefined) OPERAND_CODECS[field.row.kind].write(bits, value, field);
+    if (field.tapBit >= 0) bits.put((tap >> field.tapBit) & 1, 1);
+  }
+  bits.align();
+}
+
+/** One of the encoder's own instructions; its operands are numbers in the row's order. */
+function writeOwn(bits: BitWriter, target: Target, op: Mnemonic, operands: readonly number[]): void {
+  const layout = layoutOf(target).byName.get(op);
+  if (layout === undefined) return;
+  bits.put(layout.row.opcode, OPCODE_BITS);
+  layout.fields.forEach((field, index) => {
+    OPERAND_CODECS[field.row.kind].write(bits, operands[index] ?? 0, field);
+  });
+  bits.align();
+}
+
+function refuseBurst(
+  { op, count, interval, step, tap }: TimedInstruction,
+  { generator, steps, tapMask }: InstructionLayout,
+): string | undefined {
+  const most = op === "deskew" ? 1 : generator ? COUNT_MAX : COUNT_MAX + 1;
+  if (!Number.isInteger(count) || count < 1 || count > most) return `expected a count from 1 to ${most}, got ${count}`;
+  if (count === 1) return refuseTap(tap, tapMask);
+  if (!Number.isInteger(interval) || interval < 1 || interval > COUNT_MAX) {
+    return `expected an interval from 1 to ${COUNT_MAX}, got ${interval}`;
+  }
+  if (!Number.isInteger(step) || (step !== 0 && !steps)) return `expected step 0 for ${op}, got ${step}`;
+  if (step < -32768 || step > 32767) return `expected a step from -32768 to 32767, got ${step}`;
+  return refuseTap(tap, tapMask);
+}
+
+const refuseTap = (tap: number, mask: number): string | undefined =>
+  (tap & ~mask) === 0 ? undefined : `expected taps within mask ${mask}, got ${tap}`;
+
+function refuseFields(instruction: TimedInstruction, { fields, op }: InstructionLayout): string | undefined {
+  for (const field of fields) {
+    const value = instruction.fields[field.name];
+    const expected = OPERAND_CODECS[field.row.kind].refuse(value, field) ?? refuseLast(instruction, field);
+    if (expected !== undefined) return `operand '${field.name}' of ${op}: expected ${expected}, got ${show(value)}`;
+  }
+  return undefined;
+}
+
+const show = (value: unknown): string => (value === undefined ? "nothing" : JSON.stringify(value));
+
+/** Origin ids of the instructions of one queue, as variable-length zigzag differences. */
+export function encodeOrigins(instructions: readonly TimedInstruction[]): Uint8Array {
+  const bits = new BitWriter();
+  let previous = 0;
+  for (const { origin } of instructions) {
+    const difference = origin - previous;
+    let rest = difference < 0 ? -2 * difference - 1 : 2 * difference;
+    while (rest > 127) {
+      bits.put((rest % 128) + 128, 8);
+      rest = Math.floor(rest / 128);
+    }
+    bits.put(rest, 8);
+    bits.align();
+    previous = origin;
+  }
+  return bits.finish();
+}

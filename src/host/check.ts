@@ -1,0 +1,110 @@
+/**
+ * What `build` would say of a model, without scheduling it: every step up to the Plan, and whether the Plan finds room.
+ *
+ * Each step reports all that stands in the way, and later steps look at what is left: where nodes cannot be imported, the others
+ * are still held against the machine. What was not looked at, and why, is said as well. No step is another than that of
+ * compile.ts, so a model in which nothing stands in the way only fails to build if no schedule is found.
+ */
+
+import { CompileError } from "../diagnostics.js";
+import type { CompileOptions } from "../compile.js";
+import { checkSupport } from "../frontend/import.js";
+import type { ModelSource } from "../frontend/source.js";
+import type { Graph } from "../ir/graph.js";
+import type { Plan } from "../ir/plan.js";
+import { TARGETS, type Target } from "../ir/target.js";
+import { legalErrors } from "../passes/graph/legal.js";
+import { runPasses } from "../passes/graph/pass.js";
+import { NARROW, OPTIMIZE } from "../passes/graph/pipeline.js";
+import { checkPlaces } from "../passes/schedule/schedule.js";
+import { type SramNeed, sramNeed } from "../passes/schedule/place/room.js";
+import { select } from "../passes/select/select.js";
+
+export type { SramNeed } from "../passes/schedule/place/room.js";
+
+export interface CheckReport {
+  /** Nodes of the main graph. */
+  readonly nodes: number;
+  /** Those of them in whose way nothing stands. */
+  readonly supported: number;
+  /** How often each operator occurs in the main graph, and how many of these are supported; by name. */
+  readonly operators: readonly { readonly op: string; readonly count: number; readonly supported: number }[];
+  /** All that stands in the way, each with its node. */
+  readonly problems: readonly CompileError[];
+  /** Dimensions without a size. */
+  readonly unbound: readonly string[];
+  /** Undefined where the model did not come as far. */
+  readonly sram: SramNeed | undefined;
+  /** What was not looked at, and why. */
+  readonly open: readonly string[];
+}
+
+export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const { bind = {}, shapes, fix } = options;
+  const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
+  const { problems, sram, open } =
+    graph === undefined
+      ? { problems: [], sram: undefined, open: [unboundText(unbound)] }
+      : checkGraph(graph, target, refused.length > 0);
+  const all: readonly CompileError[] = [...refused.flatMap(apart), ...problems];
+  const named = new Set(all.flatMap(namesOf));
+  const counts = new Map<string, { count: number; supported: number }>();
+  for (const { name, op } of nodes) {
+    const { count, supported } = counts.get(op) ?? { count: 0, supported: 0 };
+    counts.set(op, { count: count + 1, supported: supported + (named.has(name) ? 0 : 1) });
+  }
+  const operators = [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
+  const supported = operators.reduce((sum, row) => sum + row.supported, 0);
+  return { nodes: nodes.length, supported, operators, problems: all, unbound, sram, open };
+}
+
+type Found = Pick<CheckReport, "problems" | "sram" | "open">;
+
+/** `partial`: some nodes could not be imported, and are missing. */
+function checkGraph(graph: Graph, target: Target, partial: boolean): Found {
+  const stopped = (problems: readonly CompileError[]): Found => ({ problems, sram: undefined, open: [STOPPED] });
+  const optimized = attempt(() => runPasses(graph, OPTIMIZE, { target }));
+  if ("errors" in optimized) return stopped(optimized.errors);
+  const illegal = legalErrors(optimized.value, false);
+  if (partial || illegal.length > 0) return stopped(illegal);
+  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, { target }), target));
+  if ("errors" in planned) return stopped(planned.errors);
+  const placed = attempt(() => checkPlaces(planned.value, target));
+  const sram = sramNeed(planned.value, target);
+  if ("errors" in placed) return { problems: placed.errors, sram, open: [] };
+  return { problems: [], sram, open: sram.peak > ALMOST * sram.capacity ? [FULL, SCHEDULE] : [SCHEDULE] };
+}
+
+/** What a build may lose at the ends of banks and by keeping results longer than the plan needs them. */
+const ALMOST = 0.9;
+
+const STOPPED = "layout and SRAM were not looked at: that takes a model in whose way nothing else stands";
+const FULL =
+  "SRAM is almost full at the fullest moment by this estimate: whether there is room then, only a build can tell";
+const SCHEDULE =
+  "the schedule was not made: that every operation finds ports, streams and rows in time, only a build can tell";
+
+const unboundText = (unbound: readonly string[]): string =>
+  `only names of operators were looked at, and not their forms, shapes, layout or SRAM: ${unbound.length === 1 ? "dimension" : "dimensions"} ${unbound.map((name) => `'${name}'`).join(", ")} ${unbound.length === 1 ? "has" : "have"} no size (--bind name=N)`;
+
+type Attempted<T> = { readonly value: T } | { readonly errors: readonly CompileError[] };
+
+function attempt<T>(step: () => T): Attempted<T> {
+  try {
+    return { value: step() };
+  } catch (error) {
+    if (!(error instanceof CompileError)) throw error;
+    return { errors: apart(error) };
+  }
+}
+
+/** An error and the others that it holds. */
+const apart = ({ code, details, others }: CompileError): readonly CompileError[] => [
+  new CompileError(code, details),
+  ...others.flatMap(apart),
+];
+
+/** Names of the ONNX nodes that an error is about: alone, with the operator, or several that became one. */
+const namesOf = ({ details }: CompileError): readonly string[] =>
+  (details.node ?? "").replace(/ \([^()]*\)$/, "").split(/, | \+ /);

@@ -1,0 +1,215 @@
+/**
+ * What all parts of the schedule checker share: the bursts of one chip, what each instruction takes from and gives to
+ * streams, and how a broken rule is reported.
+ *
+ * Everything is derived from the ISA table and the target. Invariant: a part that returns has proved its rule for every
+ * execution of every burst; the first broken rule raises a MachineFault with cycle, queue, instruction and ONNX node.
+ */
+
+import { type DiagnosticCode, invariant, MachineFault } from "../../diagnostics.js";
+import {
+  completionCycles,
+  ISA,
+  type InstructionRow,
+  isStreamType,
+  MNEMONICS,
+  type Mnemonic,
+  type OperandKind,
+  STREAM_TYPES,
+} from "../../ir/isa.js";
+import {
+  type ChipProgram,
+  type FieldValue,
+  type Program,
+  type QueuePlace,
+  queueName,
+  queuePlace,
+  type TimedInstruction,
+} from "../../ir/program.js";
+import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/target.js";
+
+/** An instruction record with its place. */
+export interface Burst {
+  readonly queue: number;
+  readonly place: QueuePlace;
+  readonly position: number;
+  readonly instruction: TimedInstruction;
+  /** Cycle of the last execution. */
+  readonly last: number;
+}
+
+export interface CheckedChip {
+  readonly program: Program;
+  readonly target: Target;
+  readonly index: number;
+  readonly chip: ChipProgram;
+  readonly specs: ReadonlyMap<Mnemonic, OpSpec>;
+  /** Of each queue, in order. */
+  readonly queues: readonly (readonly Burst[])[];
+  /** One past the last effect of any instruction. */
+  readonly cycles: number;
+}
+
+/** A stream operand: `offset` cycles after dispatch its value stands on the unit's stream register. */
+export interface StreamSpec {
+  readonly field: string;
+  readonly offset: number;
+  /** Bit in `tap`. */
+  readonly slot: number;
+}
+
+export interface OpSpec {
+  readonly op: Mnemonic;
+  readonly row: InstructionRow;
+  readonly fields: readonly { readonly name: string; readonly kind: OperandKind }[];
+  readonly takes: readonly StreamSpec[];
+  readonly gives: readonly StreamSpec[];
+  readonly completion: number;
+  /** Bursts are loops of the slice's address generator, and leave the queue free. */
+  readonly generator: boolean;
+}
+
+export const specsOf = (target: Target): ReadonlyMap<Mnemonic, OpSpec> =>
+  new Map(MNEMONICS.map((op) => [op, specOf(target, op)]));
+
+const specOf = (target: Target, op: Mnemonic): OpSpec => {
+  const row: InstructionRow = ISA[op];
+  return {
+    op,
+    row,
+    fields: Object.entries(row.fields).map(([name, { kind }]) => ({ name, kind })),
+    takes: Object.entries(row.takes).map(([field, { skew, sign = 1 }], slot) => ({
+      field,
+      slot,
+      offset: sign * (skew === 0 ? 0 : target.timing[skew]),
+    })),
+    gives: Object.entries(row.gives).map(([field, latency], slot) => ({ field, slot, offset: target.timing[latency] })),
+    completion: completionCycles(target, op),
+    generator: op === "read" || op === "write" || op === "gather" || op === "scatter",
+  };
+};
+
+export const checkedChip = (program: Program, index: number): CheckedChip => {
+  const { target } = program;
+  const chip = program.chips[index];
+  invariant(chip !== undefined, `chip ${index} of ${program.chips.length}`);
+  const specs = specsOf(target);
+  let cycles = 0;
+  const queues = chip.queues.map((instructions, queue): Burst[] => {
+    const place = queuePlace(target, queue);
+    const position = positionOf(target, place);
+    return instructions.map((instruction) => {
+      const last = instruction.cycle + (instruction.count - 1) * instruction.interval;
+      cycles = Math.max(cycles, last + specOfOp(specs, instruction.op).completion);
+      return { queue, place, position, instruction, last };
+    });
+  });
+  return { program, target, index, chip, specs, queues, cycles };
+};
+
+export const specOfOp = (specs: ReadonlyMap<Mnemonic, OpSpec>, op: Mnemonic): OpSpec => {
+  const spec = specs.get(op);
+  invariant(spec !== undefined, `instruction '${op}' is in the table`);
+  return spec;
+};
+
+const positionOf = (target: Target, { unit, hemisphere = "W", index }: QueuePlace): number => {
+  if (unit === "vxm") return 0;
+  if (unit === "mem") return slicePosition(target, hemisphere, index);
+  return unit === "sxm" ? sxmPosition(target, hemisphere) : mxmPosition(target, hemisphere);
+};
+
+/** How many streams an operand has: a number, the name of the type field that says it, or a rule. */
+const WIDTHS: Readonly<Partial<Record<Mnemonic, Readonly<Record<string, number | string>>>>> = {
+  gather: { map: 2 },
+  scatter: { map: 2 },
+  ifetch: { source: 2 },
+  unary: { a: "type", give: "as", give2: "as" },
+  binary: { a: "typeA", b: "typeB", give: "as", give2: "as" },
+  ternary: { a: "typeA", b: "typeB", c: "typeC", give: "as", give2: "as" },
+  lw: { stream: "mode" },
+  iwStream: { stream: "mode" },
+  abc: { stream: "mode" },
+  acc: { give: 4 },
+  shift: { source: "type", give: "type" },
+  select: { a: "type", b: "type", give: "type" },
+  permute: { source: "type", give: "type" },
+  distribute: { source: "type", give: "type" },
+  rotate: { source: "type", give: "type" },
+  transpose: { source: "superlane", give: "superlane" },
+};
+
+/** Neighbouring streams of one element, to which an operand is aligned. */
+export const elementStreams = (target: Target, instruction: TimedInstruction, field: string): number => {
+  const rule = WIDTHS[instruction.op]?.[field] ?? 1;
+  if (typeof rule === "number") return rule;
+  if (rule === "superlane") return target.superlane;
+  if (rule === "mode") return isInt8(instruction) ? 1 : 2;
+  const type = instruction.fields[rule];
+  return typeof type === "string" && isStreamType(type) ? STREAM_TYPES[type] : 1;
+};
+
+/** Streams of a whole operand. */
+export const operandStreams = (target: Target, instruction: TimedInstruction, field: string): number =>
+  elementStreams(target, instruction, field) * ("ways" in instruction.fields ? Number(instruction.fields["ways"]) : 1);
+
+/** First stream of an operand, or -1 if it names none. */
+export const streamOf = (value: FieldValue | undefined): number => {
+  if (typeof value === "number") return value;
+  return typeof value === "object" && "stream" in value ? value.stream : -1;
+};
+
+/** The word that field `mode` stands for. */
+export const modeOf = ({ op, fields }: TimedInstruction): string => {
+  const row: InstructionRow = ISA[op];
+  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
+};
+
+/** Weights or activations of int8; all others are fp16. */
+export const isInt8 = (instruction: TimedInstruction): boolean => modeOf(instruction) === "full";
+
+export function raise(
+  { program, target, index }: CheckedChip,
+  code: DiagnosticCode,
+  { queue, instruction }: Burst,
+  cycle: number,
+  message: string,
+): never {
+  const unit = `${index === 0 ? "" : `chip ${index} `}${queueName(target, queue)}`;
+  const origin = program.origins[instruction.origin] ?? "";
+  throw new MachineFault(code, { cycle, unit, instruction: describe(target, instruction), origin }, message);
+}
+
+/** The burst in words: `write at cycle 120 of mem.e3`. */
+export const brief = ({ target }: CheckedChip, { queue, instruction }: Burst): string =>
+  `${instruction.op} at cycle ${instruction.cycle} of ${queueName(target, queue)}`;
+
+export const streamName = ({ streams }: Target, stream: number): string =>
+  stream < streams ? `e${stream}` : `w${stream - streams}`;
+
+const describe = (target: Target, { op, fields, count, interval, step, tap }: TimedInstruction): string => {
+  const row: InstructionRow = ISA[op];
+  const taken = Object.keys(row.takes);
+  const operands = Object.entries(row.fields).map(([name, { kind, words }]) => {
+    const value = fields[name];
+    const tapped = kind === "stream" && ((tap >> taken.indexOf(name)) & 1) === 1 && taken.includes(name) ? "~" : "";
+    return ` ${name}=${show(target, kind, value, words)}${tapped}`;
+  });
+  const burst = count === 1 ? "" : ` x${count}${interval === 1 ? "" : ` /${interval}`}`;
+  return `${op}${operands.join("")}${burst}${step === 0 ? "" : ` ${step > 0 ? "+" : ""}${step}`}`;
+};
+
+const show = (
+  target: Target,
+  kind: OperandKind,
+  value: FieldValue | undefined,
+  words: readonly string[] | undefined,
+): string => {
+  if (typeof value === "object") {
+    if ("alu" in value) return `alu${value.alu}@${value.age}`;
+    return "stream" in value ? `${streamName(target, value.stream)}${value.tap ? "~" : ""}` : String(value.constant);
+  }
+  if (typeof value !== "number") return String(value);
+  if (kind === "stream" || kind === "optionalStream") return value < 0 ? "-" : streamName(target, value);
+  return kind === "mode" ? (words?.[value] ?? String(value)) : String(value);
+};

@@ -1,0 +1,34 @@
+/**
+ * Decomposition: composites, and operations that the machine does not have, end as the operations of `legal.ts`.
+ *
+ * Canonical rules run along, so that what the rules make is in normal form at once. Operations for which there is no rule
+ * stay as they are: `legal.ts` reports them all together.
+ */
+
+import { CANONICAL_RULES } from "./canonicalize.js";
+import { ATTENTION_RULES } from "./decompose/attention.js";
+import { CONV_RULES } from "./decompose/conv.js";
+import { GATHER_RULES } from "./decompose/gather.js";
+import { INDEX_RULES } from "./decompose/index.js";
+import { INTEGER_RULES } from "./decompose/integers.js";
+import { MATH_RULES } from "./decompose/math.js";
+import { REDUCE_RULES } from "./decompose/reduce.js";
+import type { Pass } from "./pass.js";
+import { rewriteGraph, type Rule } from "./rewriter.js";
+
+export const DECOMPOSE_RULES: readonly Rule[] = [
+  ...MATH_RULES,
+  ...REDUCE_RULES,
+  ...ATTENTION_RULES,
+  ...CONV_RULES,
+  ...GATHER_RULES,
+  ...INDEX_RULES,
+  ...INTEGER_RULES,
+];
+
+export const decompose: Pass = {
+  name: "decompose",
+  doc: "Writes composites, reductions, convolutions and gathers in terms of the operations that the machine has.",
+  run: (graph) => rewriteGraph(graph, [...DECOMPOSE_RULES, ...CANONICAL_RULES]),
+  ensures: ["no-composites"],
+};

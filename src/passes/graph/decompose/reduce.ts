@@ -1,0 +1,215 @@
+/**
+ * Reductions, softmax and normalizations as sums and maxima over the last axis, kept as an axis of extent 1.
+ *
+ * Other axes are brought to the end by a transpose and joined by a reshape. Softmax that feeds a matmul divides after it:
+ * the quotient of a row is the same for all its products, and there are fewer of them.
+ */
+
+import { elementCount, type NodeId } from "../../../ir/graph.js";
+import { booleanAttr, intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
+import { broadcastShapes, equalShapes, isFloat } from "../../../ir/tensor.js";
+import { sliceAxis } from "./gather.js";
+import { contractByParts, EXACT_F16, EXACT_F32 } from "./integers.js";
+import { filledLiteral } from "../../../ir/literals.js";
+import type { Rewriter, Rule } from "../rewriter.js";
+import { operandOf } from "../rules/arithmetic.js";
+import { exchangeWithLast } from "../rules/views.js";
+
+const LAST = { keepdims: true } as const;
+export const reduceLast = (g: Rewriter, op: "reduce_sum" | "reduce_max", x: NodeId): NodeId =>
+  g.emit(op, [x], { ...LAST, axes: [g.shape(x).length - 1] });
+const scaled = (g: Rewriter, x: NodeId, value: number): NodeId =>
+  g.emit("mul", [x, g.number(Math.fround(value), g.type(x).dtype)]);
+
+const lastAxisOnly: Rule = {
+  name: "reduce-last-axis",
+  law: "reduce(x, axes) == reshape(reduce(reshape(transpose(x)), last))",
+  ops: ["reduce_sum", "reduce_max"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const shape = g.shape(x);
+    const given = intsAttr(node.attrs, "axes");
+    const axes = given.filter((axis) => shape[axis] !== 1);
+    if (axes.length === 0) return g.emit("reshape", [x], { shape: node.type.shape });
+    if (elementCount(shape) === 0)
+      return g.constant(filledLiteral(node.type, node.op === "reduce_sum" ? 0 : Number.NEGATIVE_INFINITY));
+    if (given.length === 1 && given[0] === shape.length - 1 && booleanAttr(node.attrs, "keepdims")) return undefined;
+    const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
+    const sorted = g.emit("transpose", [x], { perm: [...kept, ...axes] });
+    const extents = (list: readonly number[]): number[] => list.map((axis) => shape[axis] ?? 1);
+    const joined = g.emit("reshape", [sorted], { shape: [...extents(kept), elementCount(extents(axes))] });
+    const reduced = g.emit(node.op, [joined], { ...LAST, axes: [kept.length] });
+    return g.emit("reshape", [reduced], { shape: node.type.shape });
+  },
+};
+
+const meanAsSum: Rule = {
+  name: "mean-as-sum",
+  law: "mean(x) == sum(x) * (1 / n), or sum(x) / n toward zero of integers",
+  ops: ["reduce_mean"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const count = intsAttr(node.attrs, "axes").reduce((n, axis) => n * (g.shape(x)[axis] ?? 1), 1);
+    if (!isFloat(node.type.dtype))
+      return g.emit("div", [g.emit("reduce_sum", [x], node.attrs), g.number(count, node.type.dtype)]);
+    return scaled(g, g.emit("reduce_sum", [x], node.attrs), 1 / count);
+  },
+};
+
+/** The most numbers that are exact in fp16 whose sum is in fp32. */
+const MOST_SUMMED = EXACT_F32 / EXACT_F16;
+
+const integerSum: Rule = {
+  name: "integer-sum",
+  law: "sum(x) == (sum(h) * 2048 + sum(m)) * 2048 + sum(l) for integers x == (h * 2048 + m) * 2048 + l, where each part is exact in fp16",
+  ops: ["reduce_sum"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const { dtype } = node.type;
+    const axes = intsAttr(node.attrs, "axes");
+    const isLast = axes.length === 1 && axes[0] === g.shape(x).length - 1;
+    if (isFloat(dtype) || !isLast || (g.shape(x)[g.shape(x).length - 1] ?? 1) > MOST_SUMMED) return undefined;
+    return contractByParts(g, x, (part) => g.emit("reduce_sum", [part], node.attrs));
+  },
+};
+
+const minAsMax: Rule = {
+  name: "min-as-max",
+  law: "min(x) == -max(-x)",
+  ops: ["reduce_min"],
+  rewrite: (g, node) => g.emit("neg", [g.emit("reduce_max", [g.emit("neg", [operandOf(node, 0)])], node.attrs)]),
+};
+
+/** Products by halves, so that as few roundings meet as there are halvings. */
+const productByHalves: Rule = {
+  name: "product-by-halves",
+  law: "prod(x) == prod(first half of x * second half of x), times what is left of an odd number",
+  ops: ["reduce_prod"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const shape = g.shape(x);
+    const axes = intsAttr(node.attrs, "axes");
+    const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
+    const extents = (list: readonly number[]): number[] => list.map((axis) => shape[axis] ?? 1);
+    if (elementCount(shape) === 0) return g.constant(filledLiteral(node.type, 1));
+    const sorted = g.emit("transpose", [x], { perm: [...axes, ...kept] });
+    let rest = g.emit("reshape", [sorted], { shape: [elementCount(extents(axes)), ...extents(kept), 1] });
+    const odd: NodeId[] = [];
+    for (let count = g.shape(rest)[0] ?? 1; count > 1; count = Math.floor(count / 2)) {
+      const half = Math.floor(count / 2);
+      if (count % 2 === 1) odd.push(sliceAxis(g, rest, 0, count - 1, 1));
+      rest = g.emit("mul", [sliceAxis(g, rest, 0, 0, half), sliceAxis(g, rest, 0, half, half)]);
+    }
+    const product = odd.reduce((all, one) => g.emit("mul", [all, one]), rest);
+    return g.emit("reshape", [product], { shape: node.type.shape });
+  },
+};
+
+/** Applies `make` with an axis brought to the end. */
+function onLastAxis(g: Rewriter, x: NodeId, axis: number, make: (x: NodeId) => NodeId): NodeId {
+  if (axis === g.shape(x).length - 1) return make(x);
+  const perm = exchangeWithLast(g.shape(x).length, axis);
+  return g.emit("transpose", [make(g.emit("transpose", [x], { perm }))], { perm });
+}
+
+const softmax: Rule = {
+  name: "softmax",
+  law: "softmax(x) == e / sum(e), log_softmax(x) == x - max(x) - log(sum(e)), where e = exp(x - max(x))",
+  ops: ["softmax", "log_softmax"],
+  rewrite: (g, node) =>
+    onLastAxis(g, operandOf(node, 0), numberAttr(node.attrs, "axis"), (x) => {
+      const shifted = g.emit("sub", [x, reduceLast(g, "reduce_max", x)]);
+      const e = g.emit("exp", [shifted]);
+      const sum = reduceLast(g, "reduce_sum", e);
+      return node.op === "softmax" ? g.emit("div", [e, sum]) : g.emit("sub", [shifted, g.emit("log", [sum])]);
+    }),
+};
+
+/** e / s, where e is e^x and s is one number a row, or that where s is positive and else 0. */
+interface RowQuotient {
+  readonly e: NodeId;
+  readonly s: NodeId;
+  readonly guarded: boolean;
+}
+
+const rowQuotient = (g: Rewriter, id: NodeId): RowQuotient | undefined => {
+  const node = g.node(id);
+  if (node.op === "select") {
+    const [condition, a, b] = [operandOf(node, 0), operandOf(node, 1), operandOf(node, 2)];
+    const inner = g.uniform(b) === 0 ? rowQuotient(g, a) : undefined;
+    const isPositive = g.node(condition);
+    const guards = inner !== undefined && isPositive.op === "lt" && operandOf(isPositive, 1) === inner.s;
+    return guards && g.uniform(operandOf(isPositive, 0)) === 0 ? { ...inner, guarded: true } : undefined;
+  }
+  if (node.op !== "div") return undefined;
+  const [e, s] = [operandOf(node, 0), operandOf(node, 1)];
+  const row = g.shape(s);
+  const isRow = g.node(e).op === "exp" && row[row.length - 1] === 1 && row.length <= g.shape(e).length;
+  return isRow ? { e, s, guarded: false } : undefined;
+};
+
+const zeroLike = (g: Rewriter, x: NodeId): NodeId => g.number(0, g.type(x).dtype);
+/** The quotient of a row, or zero for a row that has no sum. */
+const whereSummed = (g: Rewriter, quotient: NodeId, s: NodeId): NodeId =>
+  g.emit("select", [g.emit("lt", [zeroLike(g, s), s]), quotient, zeroLike(g, quotient)]);
+
+const divideAfter: Rule = {
+  name: "divide-after-matmul",
+  law: "matmul(exp(x) / s, v) == matmul(exp(x), v) / s where s has one element a row",
+  ops: ["matmul"],
+  rewrite: (g, node) => {
+    const quotient = rowQuotient(g, operandOf(node, 0));
+    if (quotient === undefined) return undefined;
+    const { e, s, guarded } = quotient;
+    if (!equalShapes(broadcastShapes([node.type.shape, g.shape(s)], "div"), node.type.shape)) return undefined;
+    g.through(operandOf(node, 0), guarded ? "select" : "div");
+    const divided = g.emit("div", [g.emit("matmul", [e, operandOf(node, 1)]), s]);
+    return guarded ? whereSummed(g, divided, s) : divided;
+  },
+};
+
+const nanGuard: Rule = {
+  name: "nan-guard",
+  law: "select(p == p, p, 0) == select(0 < s, p, 0) for p = exp(x) / s: a row is no number only if its sum is not positive",
+  ops: ["select"],
+  rewrite: (g, node) => {
+    const [condition, a, b] = [operandOf(node, 0), operandOf(node, 1), operandOf(node, 2)];
+    const negated = g.node(condition).op === "not";
+    const [p, other] = negated ? [b, a] : [a, b];
+    const equal = g.node(negated ? operandOf(g.node(condition), 0) : condition);
+    if (equal.op !== "eq" || equal.inputs[0] !== p || equal.inputs[1] !== p || g.uniform(other) !== 0) return undefined;
+    const quotient = rowQuotient(g, p);
+    if (quotient === undefined || quotient.guarded || !equalShapes(g.shape(p), node.type.shape)) return undefined;
+    g.through(condition, g.node(condition).op);
+    return whereSummed(g, p, quotient.s);
+  },
+};
+
+const norms: Rule = {
+  name: "norms",
+  law: "layer_norm(x) == d * rsqrt(mean(d * d) + epsilon) * scale + bias with d = x - mean(x); rms_norm(x) has d = x and no bias",
+  ops: ["layer_norm", "rms_norm"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const { shape } = node.type;
+    const axes = shape.map((_, axis) => axis).slice(numberAttr(node.attrs, "axis"));
+    const mean = (y: NodeId): NodeId => g.emit("reduce_mean", [y], { axes, keepdims: true });
+    const d = node.op === "layer_norm" ? g.emit("sub", [x, mean(x)]) : x;
+    const epsilon = g.number(Math.fround(numberAttr(node.attrs, "epsilon")), node.type.dtype);
+    const factor = g.emit("rsqrt", [g.emit("add", [mean(g.emit("mul", [d, d])), epsilon])]);
+    const scaledX = g.emit("mul", [g.emit("mul", [d, factor]), operandOf(node, 1)]);
+    return node.op === "layer_norm" ? g.emit("add", [scaledX, operandOf(node, 2)]) : scaledX;
+  },
+};
+
+export const REDUCE_RULES: readonly Rule[] = [
+  lastAxisOnly,
+  meanAsSum,
+  integerSum,
+  minAsMax,
+  productByHalves,
+  softmax,
+  divideAfter,
+  nanGuard,
+  norms,
+];

@@ -1,0 +1,111 @@
+/**
+ * Masks: what is added to the scores of a softmax, and what that asks of their type.
+ *
+ * A mask of -10,000 leaves an fp16 score no fraction, which counts where a whole row is masked: such scores are stored in
+ * fp32. A mask beside which no score has any weight at all (finfo.min, -1e9) says only how often a place is masked. Those
+ * scores are brought into the range of fp16: above FLOOR they are what they were, below it the magnitudes of masks stay apart,
+ * the least finite number stays finite and minus infinity stays what it is. So a row in which everything is masked gives what
+ * ONNX says: the places that are masked least share the weight.
+ */
+
+import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
+import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import { VIEWS } from "../../ir/ops.js";
+import { isFloat } from "../../ir/tensor.js";
+import type { Range } from "../../ir/ranges.js";
+import type { Rewriter } from "./rewriter.js";
+
+/** Beside a number of this magnitude an fp16 score has fewer bits than a softmax should see. */
+const GREAT = 512;
+/** Beside a number of this magnitude a score has no weight. */
+const ABSORBING = 1e7;
+/** Scores above it are kept exactly as fp16 has them. */
+const FLOOR = -50000;
+const SLOPE = 1e-5;
+const LEAST_F16 = -LARGEST_F16;
+
+export type Mask = "none" | "absorbing" | "bits";
+
+export const magnitude = ({ lo, hi }: Range): number => Math.max(Math.abs(lo), Math.abs(hi));
+
+/** Operations through which scores and masks reach a softmax. */
+const CARRIERS: readonly string[] = [
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "neg",
+  "select",
+  "max",
+  "min",
+  "concat",
+  "cast",
+  ...VIEWS,
+];
+
+/** Nodes that are scores: softmax subtracts their maximum from them. */
+export const scoreNodes = (graph: Graph): ReadonlySet<NodeId> => {
+  const scores = new Set<NodeId>();
+  for (const { op, inputs } of graph.nodes) {
+    const [x, m] = inputs;
+    if (op === "sub" && x !== undefined && m !== undefined && isMaximumOf(graph, m, x)) scores.add(x);
+  }
+  return scores;
+};
+
+/** Whether a node is the maximum of another, or a lower bound of that. */
+export const isMaximumOf = (graph: Graph, id: NodeId, x: NodeId): boolean => {
+  const node = graph.nodes[id];
+  if (node?.op === "max") return node.inputs.some((input) => isMaximumOf(graph, input, x));
+  return node?.op === "reduce_max" && node.inputs[0] === x;
+};
+
+/** What kind of mask there is in the scores at a node. */
+export const maskOf = (graph: Graph, ranges: readonly Range[], scores: NodeId): Mask => {
+  let [least, unknown] = [Number.POSITIVE_INFINITY, false];
+  const seen = new Set<NodeId>();
+  const stack = [scores];
+  for (let id = stack.pop(); id !== undefined; id = stack.pop()) {
+    const node = graph.nodes[id];
+    if (node === undefined || seen.has(id)) continue;
+    seen.add(id);
+    if (node.op === "input") unknown ||= isFloat(node.type.dtype);
+    else if (node.op === "constant") {
+      const great = greatnessOf(node, ranges[id]);
+      if (great === undefined) unknown = true;
+      else if (great > GREAT) least = Math.min(least, great);
+    } else if (isFloat(node.type.dtype) && CARRIERS.includes(node.op))
+      stack.push(...(node.op === "select" ? chosenFrom(graph, ranges, node) : node.inputs));
+  }
+  if (least === Number.POSITIVE_INFINITY) return unknown ? "bits" : "none";
+  return unknown || least < ABSORBING ? "bits" : "absorbing";
+};
+
+/** What a selection chooses from: a constant that takes the place of scores is none of it, but two constants are a mask. */
+const chosenFrom = (graph: Graph, ranges: readonly Range[], { inputs }: Node): readonly NodeId[] => {
+  const values = inputs.slice(1);
+  const isMask = values.every((id) => graph.nodes[id]?.op === "constant");
+  return isMask ? values : values.filter((id) => !isReplacement(graph, ranges, id));
+};
+
+/** A number of fp16 that takes the place of a score: no bits of others are lost beside it. */
+const isReplacement = (graph: Graph, ranges: readonly Range[], id: NodeId): boolean => {
+  const range = ranges[id];
+  return graph.nodes[id]?.op === "constant" && range !== undefined && magnitude(range) <= LARGEST_F16;
+};
+
+/** The greatest finite magnitude in a constant; undefined if it was not looked at. */
+const greatnessOf = ({ type }: Node, range: Range | undefined): number | undefined => {
+  if (!isFloat(type.dtype)) return 0;
+  const great = range === undefined ? Number.POSITIVE_INFINITY : magnitude(range);
+  return Number.isFinite(great) ? great : undefined;
+};
+
+/** Scores with an absorbing mask, of f32, in the range of fp16; see above. */
+export const heldScores = (g: Rewriter, x: NodeId): NodeId => {
+  const number = (value: number): NodeId => g.number(Math.fround(value), "f32");
+  const below = g.emit("add", [g.emit("mul", [x, number(SLOPE)]), number(FLOOR * (1 - SLOPE))]);
+  const finite = g.emit("max", [g.emit("max", [x, below]), number(LEAST_F16)]);
+  // Only minus infinity is less than this.
+  return g.emit("min", [finite, g.emit("add", [x, number(LARGEST_F32)])]);
+};

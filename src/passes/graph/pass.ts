@@ -1,0 +1,147 @@
+/**
+ * What a pass is, and the one runner of passes over graphs.
+ *
+ * The runner verifies what goes in and comes out, drops dead nodes after every pass, and tells a listener about each: from
+ * this the command line prints, dumps and times without the passes knowing. It reads no clock and writes no file; both come
+ * as callbacks. When a pass fails, the error carries a reproducer: the text of the graph that went in, the pass and the target.
+ */
+
+import { CompileError, type Details, type DiagnosticCode } from "../../diagnostics.js";
+import type { Graph } from "../../ir/graph.js";
+import { printGraph } from "../../ir/print.js";
+import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
+import type { Target } from "../../ir/target.js";
+import { PROPERTIES, type Property, verifyGraph } from "../../ir/verify.js";
+import { requireLegal } from "./legal.js";
+
+export interface PassContext {
+  readonly target: Target;
+}
+
+/** Properties of `ir/verify.ts`, and those of the machine: its operations, and these with its types. */
+export type GraphProperty = Property | "legal-ops" | "legal";
+
+export interface Pass {
+  /** Also the name of its file, on the command line, and of its folder of golden tests. */
+  readonly name: string;
+  readonly doc: string;
+  readonly run: (graph: Graph, context: PassContext) => Graph;
+  readonly requires?: readonly GraphProperty[];
+  readonly ensures?: readonly GraphProperty[];
+}
+
+export interface PassRecord {
+  readonly pass: Pass;
+  /** From 1; `limit` counts the same way. */
+  readonly ordinal: number;
+  readonly of: number;
+  readonly changed: boolean;
+  readonly nodes: number;
+  readonly milliseconds: number;
+}
+
+export interface PassOptions {
+  /** Verify the graph after every pass; properties that passes require or ensure are always checked. */
+  readonly verify?: boolean;
+  /** Milliseconds since some moment. */
+  readonly clock?: () => number;
+  /** Called after every pass with the graph that it gave. */
+  readonly onPass?: (record: PassRecord, graph: Graph) => void;
+  /** Run only so many passes (bisection). */
+  readonly limit?: number;
+}
+
+/** A failure within a pass; `reproducer` is enough to make it happen again. */
+export class PassError extends CompileError {
+  readonly pass: string;
+  readonly reproducer: string;
+  constructor(
+    code: DiagnosticCode,
+    details: Details,
+    others: readonly CompileError[],
+    pass: string,
+    reproducer: string,
+    cause: unknown,
+  ) {
+    super(code, details, others);
+    this.name = "PassError";
+    this.pass = pass;
+    this.reproducer = reproducer;
+    this.cause = cause;
+  }
+}
+
+const NO_CLOCK = (): number => 0;
+
+export function runPasses(
+  graph: Graph,
+  passes: readonly Pass[],
+  context: PassContext,
+  options: PassOptions = {},
+): Graph {
+  const { verify = false, clock = NO_CLOCK, onPass, limit = passes.length } = options;
+  let current = graph;
+  for (const [index, pass] of passes.slice(0, limit).entries()) {
+    const before = current;
+    const start = clock();
+    current = guarded(pass, before, context, () => {
+      checkProperties(before, pass.requires ?? []);
+      const after = eliminateDeadNodes(pass.run(before, context));
+      if (verify) verifyGraph(after);
+      checkProperties(after, pass.ensures ?? []);
+      return after;
+    });
+    const milliseconds = clock() - start;
+    onPass?.(
+      {
+        pass,
+        ordinal: index + 1,
+        of: passes.length,
+        changed: !equalGraphs(before, current),
+        nodes: current.nodes.length,
+        milliseconds,
+      },
+      current,
+    );
+  }
+  return current;
+}
+
+/** The banner above a printed graph. */
+export const passBanner = ({ pass, ordinal, of, changed, milliseconds }: PassRecord): string =>
+  `; ---- after ${pass.name} (pass ${ordinal}/${of}, ${changed ? "changed" : "unchanged"}, ${milliseconds.toFixed(1)} ms) ----`;
+
+/** Raises if a graph lacks a property. */
+export function checkProperties(graph: Graph, properties: readonly GraphProperty[]): void {
+  for (const property of properties) {
+    if (property === "legal" || property === "legal-ops") requireLegal(graph, property === "legal");
+    else verifyGraph(graph, [property]);
+  }
+}
+
+export const GRAPH_PROPERTIES: Readonly<Record<GraphProperty, { readonly doc: string }>> = {
+  ...PROPERTIES,
+  "legal-ops": { doc: "Every operation is one that the machine has, in a form that it takes." },
+  legal: { doc: "Every operation is one that the machine has, on tensors of machine types." },
+};
+
+function guarded(pass: Pass, graph: Graph, context: PassContext, run: () => Graph): Graph {
+  try {
+    return run();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    const reproducer = [`; run: opt --passes=${pass.name} --target=${context.target.name}`, printGraph(graph)].join(
+      "\n",
+    );
+    if (error instanceof CompileError)
+      throw new PassError(error.code, error.details, error.others, pass.name, reproducer, error);
+    throw new PassError(
+      "LPU5000",
+      { message: `pass '${pass.name}': ${error.message}` },
+      [],
+      pass.name,
+      reproducer,
+      error,
+    );
+  }
+}

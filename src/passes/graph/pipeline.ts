@@ -1,0 +1,54 @@
+/**
+ * The passes over graphs, in order: the one list. What leaves it is legal (`legal.ts`) and goes to layout and selection.
+ */
+
+import { fail } from "../../diagnostics.js";
+import { canonicalize } from "./canonicalize.js";
+import { centre } from "./centre.js";
+import { decompose } from "./decompose.js";
+import { laneMaps } from "./lane-maps.js";
+import type { Pass } from "./pass.js";
+import { precision } from "./precision.js";
+import { quantized } from "./quantized.js";
+import { splitMatmuls } from "./split-matmuls.js";
+
+export const PIPELINE: readonly Pass[] = [
+  // First: it looks at how constants are made, and the next pass folds them.
+  quantized,
+  // Before what looks at values: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
+  canonicalize,
+  decompose,
+  // After decompose, which writes norms out; before split-matmuls, which cuts the weights that are centred.
+  centre,
+  // After decompose, which makes the slices; before lane-maps, which would pay for slices of products with lanes.
+  splitMatmuls,
+  laneMaps,
+  // Last: rules of the other passes keep one element type.
+  precision,
+];
+
+const SPLIT = PIPELINE.indexOf(precision);
+/** The two halves of the pipeline: what brings a graph to operations of the machine, and what gives it types of the machine. */
+export const OPTIMIZE = PIPELINE.slice(0, SPLIT);
+export const NARROW = PIPELINE.slice(SPLIT);
+
+/** The pipeline without some passes, or only some, or up to one; names as in the list. */
+export function selectPasses(edit: {
+  readonly skip?: readonly string[];
+  readonly only?: readonly string[];
+  readonly stopAfter?: string;
+}): readonly Pass[] {
+  const names = PIPELINE.map(({ name }) => name);
+  for (const name of [
+    ...(edit.skip ?? []),
+    ...(edit.only ?? []),
+    ...(edit.stopAfter === undefined ? [] : [edit.stopAfter]),
+  ]) {
+    if (!names.includes(name))
+      fail("LPU2102", { message: `unknown pass '${name}'`, hint: `passes are ${names.join(", ")}` });
+  }
+  const end = edit.stopAfter === undefined ? names.length : names.indexOf(edit.stopAfter) + 1;
+  return PIPELINE.slice(0, end).filter(
+    ({ name }) => !(edit.skip ?? []).includes(name) && (edit.only === undefined || edit.only.includes(name)),
+  );
+}

@@ -1,0 +1,607 @@
+/**
+ * Precision: every tensor gets the type in which the machine stores it: f16, f32, i32, or truth values.
+ *
+ * fp16 is what the MXM multiplies, and the default. ALUs compute in fp32 whatever is stored, and fp32 storages cost twice
+ * the streams: WIDE lists what is kept in fp32, and why. Integers of all widths are i32; narrower ones wrap, or saturate, where
+ * ONNX says so. Constants of one element that meet a tensor are immediates of the ALU, and exact. Infinities stay infinities.
+ * Casts between float types are no operations of the machine: they say in which type a value is read.
+ */
+
+import { VIEWS, isElementwise } from "../../ir/ops.js";
+import { literalIn } from "../../ir/ops/attributes.js";
+import { fail } from "../../diagnostics.js";
+import { type DType, integerLimits, type Limits, type TensorData } from "../../ir/dtype.js";
+import {
+  elementCount,
+  type Graph,
+  type Literal,
+  type Node,
+  type NodeId,
+  type Tensor,
+  consumersOf,
+} from "../../ir/graph.js";
+import { LARGEST_F16, LARGEST_F32, narrowFloats } from "../../ir/numerics.js";
+import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../../ir/tensor.js";
+import { exactProduct, exponentNodes, isMove } from "./exponents.js";
+import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
+import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
+import type { Pass } from "./pass.js";
+import { bounded, type Range, rangesOf } from "../../ir/ranges.js";
+import { Rewriter } from "./rewriter.js";
+
+/** Bits of an infinity, and of every NaN. */
+const INFINITE_F16 = 0x7c00;
+/** Constants of at most so many elements are converted at once. */
+const SMALL = 4096;
+
+/* ---------- which values are wide ---------- */
+
+const UNBOUNDED: Range = bounded(Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY);
+
+/** A graph before its types are chosen. */
+interface Context {
+  readonly graph: Graph;
+  readonly ranges: readonly Range[];
+  /** Nodes among whose values are numbers beyond fp16. */
+  readonly beyond: readonly boolean[];
+  /** Nodes whose numbers become integers, and what decides which. */
+  readonly whole: ReadonlySet<NodeId>;
+  /** What scores are made of where nothing is known of their magnitude. */
+  readonly exponents: ReadonlySet<NodeId>;
+  readonly consumers: readonly (readonly NodeId[])[];
+}
+
+/** A reason to keep a float value in fp32. */
+export interface WideRow {
+  readonly name: string;
+  readonly doc: string;
+  readonly holds: (context: Context, node: Node) => boolean;
+}
+
+const nodeAt = ({ graph }: Context, id: NodeId | undefined): Node | undefined =>
+  id === undefined ? undefined : graph.nodes[id];
+const readers = ({ graph, consumers }: Context, { id }: Node): readonly Node[] =>
+  (consumers[id] ?? []).flatMap((next) => graph.nodes[next] ?? []);
+
+/** Operations that leave a great number great; of a constant only those that do not choose. */
+const KEEPS_GREAT: readonly string[] = ["add", "sub", "mul", "neg", "concat", ...VIEWS];
+const CHOOSES: readonly string[] = ["max", "min", "select"];
+
+/** Nodes among whose values are numbers beyond a magnitude, by the constants that they are made of; not what is `held`. */
+const greatNodes = (graph: Graph, ranges: readonly Range[], beyond: number, held: ReadonlySet<NodeId>): boolean[] => {
+  const great: boolean[] = [];
+  for (const { id, op, inputs, type } of graph.nodes) {
+    const range = ranges[id];
+    const most = range === undefined ? Number.POSITIVE_INFINITY : magnitude(range);
+    const made =
+      (KEEPS_GREAT.includes(op) && inputs.some((input) => great[input] === true)) ||
+      (CHOOSES.includes(op) && inputs.some((input) => great[input] === true && !isConstant(graph, input)));
+    const isGreat = op === "constant" ? Number.isFinite(most) && most > beyond : made && most > beyond;
+    great[id] = isFloat(type.dtype) && isGreat && !held.has(id);
+  }
+  return great;
+};
+
+const isConstant = (graph: Graph, id: NodeId): boolean => graph.nodes[id]?.op === "constant";
+
+const COMPARISONS: readonly string[] = ["eq", "lt", "le"];
+const ROUNDINGS: readonly string[] = ["floor", "round"];
+
+/** What a number is on its way to an integer: whole already, about to be rounded, or an operand of what is. */
+type Stage = "whole" | "rounded" | "operand";
+
+/**
+ * Numbers that become integers: back from casts to the roundings, the quotients that they round, and the operands of these. Of
+ * figures of a whole tensor, such as scales, also what they are made of.
+ */
+const wholeNodes = (graph: Graph): ReadonlySet<NodeId> => {
+  const found = new Set<NodeId>();
+  const visit = (id: NodeId, stage: Stage): void => {
+    const node = graph.nodes[id];
+    if (node === undefined || !isFloat(node.type.dtype) || node.op === "constant" || found.has(id)) return;
+    found.add(id);
+    const next = nextStage(node, stage);
+    if (next !== undefined) for (const input of node.inputs) visit(input, next);
+  };
+  for (const { op, type, inputs } of graph.nodes)
+    if (op === "cast" && !isFloat(type.dtype) && type.dtype !== "bool") visit(inputs[0] ?? 0, "whole");
+  return found;
+};
+
+const nextStage = ({ op, type }: Node, stage: Stage): Stage | undefined => {
+  if (VIEWS.includes(op) || op === "concat" || op === "cast") return stage;
+  if (stage === "whole") return ROUNDINGS.includes(op) ? "rounded" : isElementwise(op) ? "whole" : undefined;
+  if (op === "reduce_max") return "operand";
+  const isFigure = elementCount(type.shape) === 1;
+  return isElementwise(op) && (stage === "rounded" || isFigure) ? "operand" : undefined;
+};
+
+export const WIDE: readonly WideRow[] = [
+  {
+    name: "square",
+    doc: "products that are only summed: squares have twice the range of their numbers",
+    holds: (c, node) =>
+      node.op === "mul" && node.inputs.every((id) => nodeAt(c, id)?.op !== "constant") && isOnlySummed(c, node),
+  },
+  {
+    name: "sum",
+    doc: "sums over many values, which come out of the MXM in fp32",
+    holds: (_, { op }) => op === "reduce_sum",
+  },
+  {
+    name: "product",
+    doc: "products of many values, by halves: each halving doubles the range",
+    holds: (c, node) => {
+      const source = halved(c, node);
+      if (source === undefined) return false;
+      const others = [source, ...readers(c, node).flatMap((next) => (next.op === "slice" ? readers(c, next) : []))];
+      return others.some((other) => halved(c, other) !== undefined);
+    },
+  },
+  {
+    name: "beyond",
+    doc: "values known to be finite and beyond fp16",
+    holds: (c, { id, op, inputs }) =>
+      c.beyond[id] === true ||
+      (op === "select" && inputs.slice(1).some((input) => c.beyond[input])) ||
+      (isElementwise(op) && inputs.some((input) => c.beyond[input] === true && isVector(c.graph, input))),
+  },
+  {
+    name: "compared",
+    doc: "numbers that are compared with others or made whole: a rounding before would choose another",
+    holds: (c, node) =>
+      readers(c, node).some(
+        ({ op, inputs }) =>
+          ROUNDINGS.includes(op) ||
+          (op === "reduce_max" && isChosen(c, node)) ||
+          (COMPARISONS.includes(op) && inputs[0] !== inputs[1] && !inputs.some((id) => isZero(c, id))),
+      ),
+  },
+  {
+    name: "scaled",
+    doc: "integers times scales, as of quantization, whose bounds are known and beyond fp16",
+    holds: ({ graph, ranges }, node) => {
+      const most = magnitude(ranges[node.id] ?? UNBOUNDED);
+      return most > LARGEST_F16 && Number.isFinite(most) && isOfIntegers(graph, node);
+    },
+  },
+  {
+    name: "exact",
+    doc: "sums of products of integers, as of quantized numbers: fp32 holds them, and a scale follows",
+    holds: ({ graph }, node) => isSumOfWhole(graph, node),
+  },
+  {
+    name: "exponent",
+    doc: "scores of a softmax that are products of inputs alone: nothing bounds them, and an exponent makes a difference of theirs a factor",
+    holds: ({ exponents }, { id }) => exponents.has(id),
+  },
+  {
+    name: "whole",
+    doc: "numbers that become integers, with the scales and operands that decide which",
+    holds: ({ whole }, { id }) => whole.has(id),
+  },
+  {
+    name: "input",
+    doc: "inputs that take part in sums and differences, where rounding may cancel what matters",
+    holds: (c, node) => node.op === "input" && node.type.dtype !== "f16" && readAsNumbers(c, node),
+  },
+];
+
+/** Whether a value is made of integers and constants alone, by operations that leave a great number great. */
+const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
+  inputs.length > 0 &&
+  inputs.every((id) => {
+    const from = graph.nodes[id];
+    if (from === undefined || from.op === "constant") return true;
+    return op === "cast" && !isFloat(from.type.dtype) ? true : KEEPS_GREAT.includes(op) && isOfIntegers(graph, from);
+  });
+
+/** Whether a value is a matmul of integers in float form, or a sum of such. */
+const isSumOfWhole = (graph: Graph, { op, inputs, type }: Node): boolean => {
+  if (!isFloat(type.dtype)) return false;
+  const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
+  if (op === "matmul")
+    return from.every((node, index) => isWhole(graph, node) || (index === 1 && node.op === "constant" && !moves(node)));
+  return (op === "add" || op === "concat" || VIEWS.includes(op)) && from.every((node) => isSumOfWhole(graph, node));
+};
+
+/** Whether a value is an integer in float form, also after it was moved. */
+const isWhole = (graph: Graph, { op, inputs }: Node): boolean => {
+  const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
+  const [x, map] = from;
+  if (op === "matmul") return x !== undefined && map !== undefined && moves(map) && isWhole(graph, x);
+  if (op === "concat" || VIEWS.includes(op))
+    return from.every((node) => isWhole(graph, node) || node.op === "constant");
+  if (op !== "cast" || x === undefined) return false;
+  return isFloat(x.type.dtype) ? isWhole(graph, x) : x.type.dtype !== "bool";
+};
+
+const moves = (node: Node): boolean => isLaneMap(literalIn(node));
+
+/** The value of which a node multiplies two parts. */
+const halved = (c: Context, { op, inputs }: Node): Node | undefined => {
+  const [a, b] = inputs.map((id) => nodeAt(c, id));
+  if (op !== "mul" || a?.op !== "slice" || b?.op !== "slice" || a === b) return undefined;
+  return a.inputs[0] === b.inputs[0] ? nodeAt(c, a.inputs[0]) : undefined;
+};
+
+/** A constant that is stored, and no immediate. */
+const isVector = (graph: Graph, id: NodeId): boolean =>
+  isConstant(graph, id) && elementCount(graph.nodes[id]?.type.shape ?? []) > 1;
+
+/** Whether sums are all that reads a value, through views. */
+const isOnlySummed = (c: Context, node: Node): boolean => {
+  const all = readers(c, node);
+  return (
+    all.length > 0 &&
+    all.every((next) => next.op === "reduce_sum" || (VIEWS.includes(next.op) && isOnlySummed(c, next)))
+  );
+};
+
+const isZero = (c: Context, id: NodeId): boolean => {
+  const range = c.ranges[id];
+  return nodeAt(c, id)?.op === "constant" && range !== undefined && range.lo === 0 && range.hi === 0;
+};
+
+/** Whether a value is compared with its own maximum. */
+const isChosen = (c: Context, node: Node): boolean => readers(c, node).some(({ op }) => COMPARISONS.includes(op));
+
+/** Whether an input, seen through views, is an operand of arithmetic. */
+const readAsNumbers = (c: Context, node: Node): boolean =>
+  readers(c, node).some(
+    (next) =>
+      (isElementwise(next.op) && next.op !== "cast") ||
+      next.op === "reduce_sum" ||
+      next.op === "reduce_max" ||
+      (VIEWS.includes(next.op) && readAsNumbers(c, next)),
+  );
+
+/** Operations through which a wide value stays wide. */
+const STICKY: readonly string[] = [
+  "add",
+  "sub",
+  "mul",
+  "neg",
+  "max",
+  "min",
+  "select",
+  "concat",
+  "reduce_max",
+  ...VIEWS,
+];
+
+/**
+ * Why each float node is wide; undefined for those that are not. `held`: scores that are brought into the range of fp16;
+ * `emptyRows`: differences from a maximum that may be minus infinity.
+ */
+export const wideReasons = (
+  graph: Graph,
+): {
+  readonly reasons: readonly (string | undefined)[];
+  readonly held: ReadonlySet<NodeId>;
+  readonly emptyRows: ReadonlySet<NodeId>;
+} => {
+  const ranges = rangesOf(graph);
+  const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
+  const exponents = exponentNodes(graph, [...masks.keys()]);
+  const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" && !exponents.has(id) ? [id] : [])));
+  const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
+  const context: Context = {
+    graph,
+    ranges,
+    beyond,
+    whole: wholeNodes(graph),
+    exponents,
+    consumers: consumersOf(graph),
+  };
+  const reasons: (string | undefined)[] = [];
+  for (const node of graph.nodes) {
+    if (!isFloat(node.type.dtype) || node.op === "constant" || held.has(node.id)) continue;
+    if (masks.get(node.id) === "bits") {
+      reasons[node.id] = "masked";
+      continue;
+    }
+    const own = WIDE.find(({ holds }) => holds(context, node))?.name;
+    reasons[node.id] = own ?? inherited(node, reasons, (id) => elementCount(graph.nodes[id]?.type.shape ?? []));
+  }
+  const emptyRows = new Set(
+    graph.nodes.flatMap(({ id, op, inputs: [x = -1, m = -1] }) =>
+      op === "sub" && masks.has(x) && isMaximumOf(graph, m, x) && ranges[x]?.mayBeInfinite === true ? [id] : [],
+    ),
+  );
+  return { reasons, held, emptyRows };
+};
+
+const inherited = (
+  { op, inputs, type }: Node,
+  reasons: readonly (string | undefined)[],
+  countOf: (id: NodeId) => number,
+): string | undefined => {
+  const from = inputs.flatMap((id) => reasons[id] ?? []);
+  const masked = from.find(
+    (reason) => reason === "masked" || reason === "product" || reason === "beyond" || reason === "exponent",
+  );
+  if (masked !== undefined && STICKY.includes(op)) return masked;
+  if (VIEWS.includes(op) || op === "reduce_max") return from[0];
+  // Figures of whole rows, such as means and variances, before they meet the rows.
+  const isFigure = inputs.some((id) => reasons[id] === "sum" && countOf(id) === elementCount(type.shape));
+  return isFigure && isElementwise(op) ? "sum" : undefined;
+};
+
+/* ---------- what is kept in four bytes, for the report ---------- */
+
+/** Values that are kept in four bytes for one reason. */
+export interface Kept {
+  readonly dtype: "f32" | "i32";
+  /** Name of a row of WIDE, "masked", or "integer". */
+  readonly reason: string;
+  readonly doc: string;
+  /** Tensors that are computed or given, views aside, and their elements in all. */
+  readonly tensors: number;
+  readonly values: number;
+  /** ONNX nodes and inputs that they come from: the first few. */
+  readonly origins: readonly string[];
+}
+
+const MASKED = "scores that meet a mask which does not make them vanish in fp16, so that both keep their bits";
+const INTEGER = "integers that the chip reads or computes";
+const ORIGINS = 3;
+
+/** Everything that `precision` keeps in four bytes of a graph that goes into it, by reason; the most values first. */
+export const keptWide = (graph: Graph): readonly Kept[] => {
+  const { reasons } = wideReasons(graph);
+  const indices = indexNodes(graph);
+  const docs = new Map([
+    ...WIDE.map(({ name, doc }) => [name, doc] as const),
+    ["masked", MASKED],
+    ["integer", INTEGER],
+  ]);
+  const groups = new Map<string, Node[]>();
+  for (const node of graph.nodes) {
+    if (node.op === "constant" || VIEWS.includes(node.op) || indices[node.id] === 1) continue;
+    const { dtype } = node.type;
+    const reason = isFloat(dtype) || dtype === "bool" ? reasons[node.id] : "integer";
+    if (reason !== undefined) groups.set(reason, [...(groups.get(reason) ?? []), node]);
+  }
+  const kept = [...groups].map(
+    ([reason, nodes]): Kept => ({
+      dtype: reason === "integer" ? "i32" : "f32",
+      reason,
+      doc: docs.get(reason) ?? reason,
+      tensors: nodes.length,
+      values: nodes.reduce((sum, { type }) => sum + elementCount(type.shape), 0),
+      origins: [...new Set(nodes.map(({ origin }) => origin.join(" + ")))].slice(0, ORIGINS),
+    }),
+  );
+  return kept.sort((a, b) => b.values - a.values);
+};
+
+/* ---------- constants ---------- */
+
+/** Narrows a tensor of numbers to fp16; `memory` may be given for the result. Finite values stay finite, or are refused. */
+function toF16(tensor: Tensor, memory?: Uint16Array): Tensor {
+  const values = toFloats(tensor);
+  const out = memory?.subarray(0, values.length) ?? new Uint16Array(values.length);
+  const { data } = narrowFloats("f16", values, out, false);
+  for (let i = 0; i < data.length; i += 1)
+    if (((data[i] as number) & INFINITE_F16) === INFINITE_F16 && Number.isFinite(values[i]))
+      fail("LPU2103", {
+        message: `expected numbers within fp16 (up to 65504) in a constant that the MXM multiplies, found ${values[i]}`,
+        hint: "scale the weights of the layer before this one",
+      });
+  return makeTensor("f16", tensor.shape, data);
+}
+
+/** A constant of numbers in a type of the machine. */
+function literalAs(literal: Literal, dtype: DType): Literal {
+  if (literal.dtype === dtype) return literal;
+  if (isLaneMap(literal)) return laneMapLiteral(literal.shape[0] ?? 0, literal.shape[1] ?? 0, literal.laneMap, dtype);
+  const load = (): Tensor => {
+    const tensor = literal.load();
+    if (dtype === "f16") return toF16(tensor);
+    const data = dtype === "f32" ? toFloats(tensor) : Int32Array.from(toNumbers(tensor));
+    return makeTensor(dtype, tensor.shape, data);
+  };
+  if (elementCount(literal.shape) <= SMALL) return literalOf(load());
+  const derived = deriveLiteral([literal], dtype, { dtype, shape: literal.shape }, load);
+  const { dtype: from, pieces } = literal;
+  return pieces === undefined || dtype !== "f16" ? derived : { ...derived, pieces: () => halfPieces(from, pieces()) };
+}
+
+function* halfPieces(dtype: DType, pieces: Iterable<TensorData>): Generator<TensorData> {
+  let memory: Uint16Array | undefined;
+  for (const data of pieces) {
+    if (memory === undefined || memory.length < data.length) memory = new Uint16Array(data.length);
+    yield toF16({ dtype, shape: [data.length], data }, memory).data;
+  }
+}
+
+/* ---------- the graph in types of the machine ---------- */
+
+/** Nodes whose integers the host looks up: indices of gathers, back to the inputs. */
+function indexNodes(graph: Graph): Uint8Array {
+  const marked = new Uint8Array(graph.nodes.length);
+  for (let id = graph.nodes.length - 1; id >= 0; id -= 1) {
+    const node = graph.nodes[id];
+    if (node?.op === "gather") marked[node.inputs[1] ?? 0] = 1;
+    else if (node !== undefined && marked[id] === 1) for (const operand of node.inputs) marked[operand] = 1;
+  }
+  return marked;
+}
+
+/** Limits of integers that are narrower than i32. */
+const narrowLimits = (dtype: DType): Limits | undefined =>
+  dtype === "i32" || dtype === "u32" ? undefined : integerLimits(dtype);
+/** Integer operations whose results may leave the range of their type. */
+const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
+
+class Narrowing {
+  readonly g = new Rewriter([]);
+  readonly map = (id: NodeId): NodeId => this.made[id] ?? 0;
+  private readonly made: NodeId[] = [];
+  private readonly graph: Graph;
+  private readonly indices: Uint8Array;
+  private readonly reasons: readonly (string | undefined)[];
+  private readonly held: ReadonlySet<NodeId>;
+  private readonly emptyRows: ReadonlySet<NodeId>;
+
+  constructor(graph: Graph) {
+    this.graph = graph;
+    this.indices = indexNodes(graph);
+    const { reasons, held, emptyRows } = wideReasons(graph);
+    this.reasons = reasons;
+    this.held = held;
+    this.emptyRows = emptyRows;
+    for (const node of graph.nodes)
+      this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.stored(node)));
+  }
+
+  /** The type in which a node is stored. */
+  private typeOf(id: NodeId): DType {
+    const dtype = this.graph.nodes[id]?.type.dtype ?? "f16";
+    if (dtype === "bool") return "bool";
+    if (!isFloat(dtype)) return "i32";
+    return this.reasons[id] === undefined ? "f16" : "f32";
+  }
+
+  private input(node: Node): NodeId {
+    return this.g.input(node, { dtype: this.typeOf(node.id), shape: node.type.shape });
+  }
+
+  private stored(node: Node): NodeId {
+    const dtype = this.typeOf(node.id);
+    // What reads sums of products of integers, as their scales do, reads them in fp32, whatever becomes of its result.
+    const readsSums = isElementwise(node.op) && node.inputs.some((id) => this.reasons[id] === "exact");
+    if (dtype === "f16" && readsSums) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
+    if (!this.held.has(node.id)) return this.convert(node, dtype);
+    return this.g.emit("cast", [heldScores(this.g, this.convert(node, "f32"))], { to: "f16" });
+  }
+
+  private convert(node: Node, dtype: DType): NodeId {
+    const { g } = this;
+    const { op, attrs, inputs } = node;
+    // Constants keep their type until it is known what takes them.
+    const literal = literalIn(node);
+    if (literal !== undefined) return g.constant(literal);
+    if (op === "gather") return g.emit("gather", [this.as(inputs[0], dtype), this.as(inputs[1], "i32")], attrs);
+    if (op === "cast") return this.cast(node, inputs[0] ?? 0, dtype);
+    if (op === "matmul" || op === "reduce_sum" || op === "reduce_max") return this.contract(node, dtype);
+    if (this.indices[node.id] === 1 || !isElementwise(op))
+      return g.emit(
+        op,
+        inputs.map((id) => this.as(id, dtype)),
+        attrs,
+      );
+    if (this.emptyRows.has(node.id)) {
+      // The maximum of a row of minus infinities: what is subtracted stays finite, and e^x is 0.
+      const least = g.number(dtype === "f32" ? -LARGEST_F32 : -LARGEST_F16, "f32");
+      return g.emit("sub", [this.as(inputs[0], dtype), g.emit("max", [this.as(inputs[1], dtype), least])]);
+    }
+    const operands = node.type.dtype !== "bool" ? dtype : this.comparedAs(inputs);
+    const made = g.emit(
+      op,
+      inputs.map((id, index) => (op === "select" && index === 0 ? this.map(id) : this.operand(op, id, operands))),
+      attrs,
+    );
+    return WRAPPING.includes(op) ? this.wrapped(made, node.type.dtype) : made;
+  }
+
+  /** The type in which operands of a comparison meet. */
+  private comparedAs(inputs: readonly NodeId[]): DType {
+    const types = inputs.map((id) => this.typeOf(id));
+    const computed = inputs.flatMap((id) => (this.graph.nodes[id]?.op === "constant" ? [] : [this.typeOf(id)]));
+    return computed.includes("f32") || types.every((dtype) => dtype === "f32")
+      ? "f32"
+      : (computed[0] ?? types[0] ?? "f16");
+  }
+
+  /** An operand in a type; a single number that meets floats is an immediate, and exact. */
+  private operand(op: string, id: NodeId, dtype: DType): NodeId {
+    const literal = this.g.literal(this.map(id));
+    const immediate = literal !== undefined && elementCount(literal.shape) === 1 && op !== "select";
+    return this.as(id, immediate && isFloat(dtype) ? "f32" : dtype);
+  }
+
+  /** Products of fp16 numbers; sums and maxima of any. A wide product is one that flows through an ALU. */
+  private contract(node: Node, dtype: DType): NodeId {
+    const { g } = this;
+    const { op, attrs, inputs } = node;
+    if (op !== "matmul") {
+      const [x = 0] = inputs;
+      const made = g.emit(op, [this.as(x, dtype)], attrs);
+      return WRAPPING.includes(op) ? this.wrapped(made, node.type.dtype) : made;
+    }
+    const map = isMove(this.graph, op, inputs[1]);
+    if (!isFloat(node.type.dtype) || map)
+      return g.emit(
+        op,
+        inputs.map((id) => this.as(id, map ? this.typeOf(inputs[0] ?? 0) : dtype)),
+        attrs,
+      );
+    if (this.reasons[node.id] === "exponent" && inputs.every((id) => this.reasons[id] !== undefined))
+      return exactProduct(
+        g,
+        node,
+        inputs.map((id) => this.as(id, "f32")),
+      );
+    const product = g.emit(
+      op,
+      inputs.map((id) => this.as(id, "f16")),
+      attrs,
+    );
+    return dtype === "f32" ? g.emit("mul", [g.emit("cast", [product], { to: "f32" }), g.number(1, "f32")]) : product;
+  }
+
+  private cast(node: Node, x: NodeId, dtype: DType): NodeId {
+    const { g } = this;
+    const from = this.typeOf(x);
+    if (dtype === "bool" || from === "bool" || dtype !== "i32" || from === "i32") {
+      const made = this.as(x, dtype);
+      return dtype === "i32" ? this.wrapped(made, node.type.dtype, this.graph.nodes[x]?.type.dtype) : made;
+    }
+    // Floats become whole numbers before they are cast (decompose/math.ts), and are held within narrow types.
+    const limits = narrowLimits(node.type.dtype);
+    const value = this.as(x, "f32");
+    const held =
+      limits === undefined
+        ? value
+        : g.emit("max", [g.emit("min", [value, g.number(limits.hi, "f32")]), g.number(limits.lo, "f32")]);
+    return g.emit("cast", [held], { to: "i32" });
+  }
+
+  /** Integers as a narrower type holds them: modulo the number of its values. */
+  private wrapped(x: NodeId, dtype: DType, from: DType = "i32"): NodeId {
+    const { g } = this;
+    const limits = narrowLimits(dtype);
+    const fits = narrowLimits(from);
+    if (limits === undefined || (fits !== undefined && fits.lo >= limits.lo && fits.hi <= limits.hi)) return x;
+    const count = g.number(limits.hi - limits.lo + 1, "i32");
+    if (limits.lo === 0) return g.emit("mod", [x, count]);
+    const offset = g.number(-limits.lo, "i32");
+    return g.emit("sub", [g.emit("mod", [g.emit("add", [x, offset]), count]), offset]);
+  }
+
+  /** A node in a type of the machine. */
+  private as(id: NodeId | undefined, dtype: DType): NodeId {
+    const { g } = this;
+    const made = this.map(id ?? 0);
+    const from = g.type(made).dtype;
+    if (from === dtype) return made;
+    const literal = g.literal(made);
+    if (literal !== undefined && dtype !== "bool") return g.constant(literalAs(literal, dtype));
+    if (dtype === "bool") return g.emit("not", [g.emit("eq", [made, g.number(0, from)])]);
+    if (from === "bool") return g.emit("select", [made, g.number(1, dtype), g.number(0, dtype)]);
+    return g.emit("cast", [made], { to: dtype });
+  }
+}
+
+export const precision: Pass = {
+  name: "precision",
+  doc: "Gives every tensor the type in which it is stored: f16, f32 where its range or its bits ask for it, i32 for integers.",
+  run: (graph) => {
+    const narrowing = new Narrowing(graph);
+    return narrowing.g.finish(graph, narrowing.map);
+  },
+  requires: ["legal-ops"],
+  ensures: ["legal"],
+};

@@ -1,0 +1,303 @@
+/**
+ * Rules for operations that only move elements: reshape, transpose, slice, expand and concat.
+ *
+ * Chains of reshapes and transposes are written in the fewest steps (`atoms.ts`). Transposes that move the last axis cost
+ * lanes, so they sink below elementwise operations until they meet their inverse; so do reshapes that only regroup rows.
+ */
+
+import { elementCount, type Node, type NodeId } from "../../../ir/graph.js";
+import { intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
+import { equalShapes } from "../../../ir/tensor.js";
+import { atomsOf, fewestSteps, isAscending, regroup } from "../atoms.js";
+import type { Rewriter, Rule } from "../rewriter.js";
+import { ELEMENTWISE_OPS, operandOf } from "./arithmetic.js";
+
+/** The permutation that exchanges an axis with the last one; it undoes itself. */
+export const exchangeWithLast = (rank: number, axis: number): number[] =>
+  Array.from({ length: rank }, (_, i) => (i === axis ? rank - 1 : i === rank - 1 ? axis : i));
+
+const isMove = (node: Node): boolean => node.op === "reshape" || node.op === "transpose";
+
+const viewChain: Rule = {
+  name: "view-chain",
+  law: "a chain of reshapes and transposes == its permutation of atoms in the fewest steps",
+  ops: ["reshape", "transpose"],
+  rewrite: (g, node) => {
+    const chain: { readonly op: string; readonly attrs: Node["attrs"] }[] = [node];
+    const passed: NodeId[] = [];
+    let base = operandOf(node, 0);
+    while (isMove(g.node(base))) {
+      passed.push(base);
+      chain.unshift(g.node(base));
+      base = operandOf(g.node(base), 0);
+    }
+    if (elementCount(node.type.shape) === 0) return undefined;
+    const atoms = atomsOf(g.shape(base));
+    for (const step of chain) {
+      if (step.op === "transpose") {
+        const { dims } = atoms;
+        atoms.dims = intsAttr(step.attrs, "perm").map((axis) => dims[axis] ?? []);
+      } else if (!regroup(atoms, intsAttr(step.attrs, "shape"))) return undefined;
+    }
+    const steps = fewestSteps(atoms, g.shape(base));
+    if (steps.length >= chain.length) return undefined;
+    for (const id of passed) g.through(id, g.node(id).op);
+    return steps.reduce(
+      (x, step) =>
+        "reshape" in step
+          ? g.emit("reshape", [x], { shape: step.reshape })
+          : g.emit("transpose", [x], { perm: step.transpose }),
+      base,
+    );
+  },
+};
+
+const identityView: Rule = {
+  name: "identity-view",
+  law: "reshape, expand, slice or concat to the same shape == x; transpose of axes of extent 1 == reshape",
+  ops: ["reshape", "expand", "slice", "concat", "transpose"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    if (node.op === "transpose") {
+      const perm = intsAttr(node.attrs, "perm");
+      if (isAscending(perm)) return x;
+      const moved = perm.filter((axis) => g.shape(x)[axis] !== 1);
+      return moved.every((axis, i) => i === 0 || axis > (moved[i - 1] ?? 0))
+        ? g.emit("reshape", [x], { shape: node.type.shape })
+        : undefined;
+    }
+    if (node.inputs.length !== 1 || !equalShapes(g.shape(x), node.type.shape)) return undefined;
+    return node.op === "slice" &&
+      intsAttr(node.attrs, "strides").some((stride, axis) => stride !== 1 && (node.type.shape[axis] ?? 1) > 1)
+      ? undefined
+      : x;
+  },
+};
+
+const expandChain: Rule = {
+  name: "expand-chain",
+  law: "expand(expand(x)) == expand(x); expand that only adds axes of extent 1 == reshape",
+  ops: ["expand"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    if (elementCount(node.type.shape) === elementCount(g.shape(x)))
+      return g.emit("reshape", [x], { shape: node.type.shape });
+    const inner = g.through(x, "expand");
+    return inner === undefined ? undefined : g.emit("expand", inner.inputs, node.attrs);
+  },
+};
+
+const sliceOfSlice: Rule = {
+  name: "slice-slice",
+  law: "slice(slice(x)) == slice(x)",
+  ops: ["slice"],
+  rewrite: (g, node) => {
+    const inner = g.through(operandOf(node, 0), "slice");
+    if (inner === undefined) return undefined;
+    const [starts, strides] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "strides")];
+    const [innerStarts, innerStrides] = [intsAttr(inner.attrs, "starts"), intsAttr(inner.attrs, "strides")];
+    return g.emit("slice", inner.inputs, {
+      starts: starts.map((start, axis) => (innerStarts[axis] ?? 0) + start * (innerStrides[axis] ?? 1)),
+      sizes: intsAttr(node.attrs, "sizes"),
+      strides: strides.map((stride, axis) => stride * (innerStrides[axis] ?? 1)),
+    });
+  },
+};
+
+const sliceOfConcat: Rule = {
+  name: "slice-concat",
+  law: "slice(concat(x, y)) == slice(x) where the slice lies within x",
+  ops: ["slice"],
+  rewrite: (g, node) => {
+    const whole = g.node(operandOf(node, 0));
+    if (whole.op !== "concat") return undefined;
+    const axis = numberAttr(whole.attrs, "axis");
+    const [starts, sizes, strides] = [
+      intsAttr(node.attrs, "starts"),
+      intsAttr(node.attrs, "sizes"),
+      intsAttr(node.attrs, "strides"),
+    ];
+    const first = starts[axis] ?? 0;
+    const last = first + ((sizes[axis] ?? 1) - 1) * (strides[axis] ?? 1);
+    let offset = 0;
+    for (const part of whole.inputs) {
+      const extent = g.shape(part)[axis] ?? 1;
+      if (Math.min(first, last) >= offset && Math.max(first, last) < offset + extent) {
+        const at = offset;
+        g.through(whole.id, "concat");
+        return g.emit("slice", [part], {
+          starts: starts.map((start, i) => (i === axis ? start - at : start)),
+          sizes,
+          strides,
+        });
+      }
+      offset += extent;
+    }
+    return undefined;
+  },
+};
+
+const sliceOfExpand: Rule = {
+  name: "slice-expand",
+  law: "slice(expand(x)) == expand(slice(x))",
+  ops: ["slice"],
+  rewrite: (g, node) => {
+    const inner = g.through(operandOf(node, 0), "expand");
+    if (inner === undefined || elementCount(node.type.shape) === 0) return undefined;
+    const x = operandOf(inner, 0);
+    const lead = inner.type.shape.length - g.shape(x).length;
+    const own = (name: string, repeated: number): number[] =>
+      intsAttr(node.attrs, name)
+        .slice(lead)
+        .map((value, axis) => (g.shape(x)[axis] === 1 ? repeated : value));
+    const small = g.emit("slice", [x], {
+      starts: own("starts", 0),
+      sizes: own("sizes", 1),
+      strides: own("strides", 1),
+    });
+    return g.emit("expand", [small], { shape: node.type.shape });
+  },
+};
+
+const flattenConcat: Rule = {
+  name: "flatten-concat",
+  law: "concat(concat(x, y), z) == concat(x, y, z); neighbouring constants join; empty parts vanish",
+  ops: ["concat"],
+  rewrite: (g, node) => {
+    const axis = numberAttr(node.attrs, "axis");
+    const parts: NodeId[] = [];
+    for (const id of node.inputs) {
+      const inner = g.node(id);
+      if (inner.op === "concat" && numberAttr(inner.attrs, "axis") === axis)
+        parts.push(...(g.through(id, "concat")?.inputs ?? []));
+      else parts.push(id);
+    }
+    const joined: NodeId[] = [];
+    for (const id of parts.filter((part) => g.shape(part)[axis] !== 0)) {
+      const last = joined[joined.length - 1];
+      if (last !== undefined && g.literal(last) !== undefined && g.literal(id) !== undefined)
+        joined[joined.length - 1] = g.emit("concat", [last, id], { axis });
+      else joined.push(id);
+    }
+    if (joined.length === 0 || (joined.length === node.inputs.length && joined.every((id, i) => id === node.inputs[i])))
+      return undefined;
+    return g.emit("concat", joined, { axis });
+  },
+};
+
+/** Moves a constant operand to where it stands before a transposition of the result. */
+function untranspose(g: Rewriter, id: NodeId, perm: readonly number[]): NodeId {
+  const shape = g.shape(id);
+  if (shape.length === 0) return id;
+  const full = g.emit("reshape", [id], { shape: [...new Array<number>(perm.length - shape.length).fill(1), ...shape] });
+  return g.emit("transpose", [full], { perm: perm.map((_, axis) => perm.indexOf(axis)) });
+}
+
+const sinkTranspose: Rule = {
+  name: "sink-transpose",
+  law: "op(transpose(x, p), transpose(y, p), c) == transpose(op(x, y, c'), p) where p moves the last axis",
+  ops: ELEMENTWISE_OPS,
+  rewrite: (g, node) => {
+    const moved = node.inputs.find((id) => g.node(id).op === "transpose");
+    if (moved === undefined) return undefined;
+    const perm = intsAttr(g.node(moved).attrs, "perm");
+    if (perm[perm.length - 1] === perm.length - 1 || perm.length !== node.type.shape.length) return undefined;
+    const same = (id: NodeId): boolean =>
+      g.node(id).op === "transpose" && equalShapes(intsAttr(g.node(id).attrs, "perm"), perm);
+    if (!node.inputs.every((id) => same(id) || g.literal(id) !== undefined)) return undefined;
+    const inputs = node.inputs.map((id) => (same(id) ? operandOf(g.node(id), 0) : untranspose(g, id, perm)));
+    const inner = g.emit(node.op, inputs, node.attrs);
+    return g.from(g.node(moved), () => g.emit("transpose", [inner], { perm }));
+  },
+};
+
+/** Whether a node is a reshape that leaves the last axis as it is, so that it only regroups rows. */
+function regroupsRows(g: Rewriter, id: NodeId): boolean {
+  const node = g.node(id);
+  if (node.op !== "reshape") return false;
+  const from = g.shape(operandOf(node, 0));
+  return (
+    from.length > 1 &&
+    node.type.shape.length > 1 &&
+    from[from.length - 1] === node.type.shape[node.type.shape.length - 1]
+  );
+}
+
+const sinkReshapeProduct: Rule = {
+  name: "sink-reshape-matmul",
+  law: "matmul(reshape(x), w) == reshape(matmul(x, w)) where only rows are regrouped and w is a matrix",
+  ops: ["matmul"],
+  rewrite: (g, node) => {
+    const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
+    if (!regroupsRows(g, a) || g.shape(b).length !== 2) return undefined;
+    const product = g.emit("matmul", [operandOf(g.node(a), 0), b]);
+    return g.from(g.node(a), () => g.emit("reshape", [product], { shape: node.type.shape }));
+  },
+};
+
+const sinkReshape: Rule = {
+  name: "sink-reshape",
+  law: "op(reshape(x), reshape(y), c) == reshape(op(x, y, c)) where only rows are regrouped and c is the same for all rows",
+  ops: ELEMENTWISE_OPS,
+  rewrite: (g, node) => {
+    const moved = node.inputs.find((id) => regroupsRows(g, id));
+    if (moved === undefined || !equalShapes(g.shape(moved), node.type.shape)) return undefined;
+    const from = g.shape(operandOf(g.node(moved), 0));
+    const same = (id: NodeId): boolean =>
+      regroupsRows(g, id) &&
+      equalShapes(g.shape(id), node.type.shape) &&
+      equalShapes(g.shape(operandOf(g.node(id), 0)), from);
+    if (!node.inputs.every((id) => same(id) || (g.literal(id) !== undefined && g.shape(id).length <= 1)))
+      return undefined;
+    const inner = g.emit(
+      node.op,
+      node.inputs.map((id) => (same(id) ? operandOf(g.node(id), 0) : id)),
+      node.attrs,
+    );
+    return g.from(g.node(moved), () => g.emit("reshape", [inner], { shape: node.type.shape }));
+  },
+};
+
+const sliceOfReshape: Rule = {
+  name: "slice-reshape",
+  law: "slice of the last axis of reshape(x) == reshape(slice of the last axis of x) where only rows are regrouped",
+  ops: ["slice"],
+  rewrite: (g, node) => {
+    const inner = g.node(operandOf(node, 0));
+    const last = node.type.shape.length - 1;
+    const [starts, sizes, strides] = [
+      intsAttr(node.attrs, "starts"),
+      intsAttr(node.attrs, "sizes"),
+      intsAttr(node.attrs, "strides"),
+    ];
+    if (
+      !regroupsRows(g, inner.id) ||
+      !sizes.every((size, axis) => axis === last || (size === inner.type.shape[axis] && strides[axis] === 1))
+    )
+      return undefined;
+    const x = operandOf(inner, 0);
+    const own = g.shape(x).length - 1;
+    const along = (value: number, other: (extent: number) => number): number[] =>
+      g.shape(x).map((extent, axis) => (axis === own ? value : other(extent)));
+    const cut = g.emit("slice", [x], {
+      starts: along(starts[last] ?? 0, () => 0),
+      sizes: along(sizes[last] ?? 1, (extent) => extent),
+      strides: along(strides[last] ?? 1, () => 1),
+    });
+    return g.from(inner, () => g.emit("reshape", [cut], { shape: node.type.shape }));
+  },
+};
+
+export const VIEW_RULES: readonly Rule[] = [
+  identityView,
+  viewChain,
+  expandChain,
+  sliceOfSlice,
+  sliceOfConcat,
+  sliceOfExpand,
+  flattenConcat,
+  sliceOfReshape,
+  sinkTranspose,
+  sinkReshapeProduct,
+  sinkReshape,
+];

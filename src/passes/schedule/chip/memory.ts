@@ -1,0 +1,80 @@
+/**
+ * SRAM of one chip while a program is scheduled: which rows of which slice pair are free, and from which cycle on.
+ *
+ * Slices are used in pairs of the same position (both bytes of an fp16 vector at the same rows), fp32 in two neighbouring
+ * pairs. Constants and inputs lie there before cycle 0, so they take rows that no one has used; temporaries take rows again
+ * after their last read. Constants fill from the top row down, temporaries from row 0 up. No block of rows crosses a bank.
+ */
+
+import { invariant } from "../../../diagnostics.js";
+import type { Target } from "../../../ir/target.js";
+
+const HELD = 0x7fffffff;
+
+export interface PairMemory {
+  /** Cycle from which each row is free; 0: never used. */
+  readonly freeAt: Int32Array;
+  /** Rows that have ever been held. */
+  touched: number;
+}
+
+export const pairMemory = (target: Target): PairMemory => ({
+  freeAt: new Int32Array(2 * target.rowsPerBank),
+  touched: 0,
+});
+
+/** For temporaries: the lowest rows of a bank that are free in all the given pairs from cycle `by` on; the first of them, or -1. */
+export const findRows = (
+  target: Target,
+  pairs: readonly PairMemory[],
+  rows: number,
+  by: number,
+  bank: 0 | 1,
+): number => {
+  const end = (bank + 1) * target.rowsPerBank;
+  for (let row = bank * target.rowsPerBank; row + rows <= end; ) {
+    const blocker = lastBlocker(pairs, row, rows, by, false);
+    if (blocker < 0) return row;
+    row = blocker + 1;
+  }
+  return -1;
+};
+
+/** For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of each, or none. */
+export const findUnused = (target: Target, pairs: readonly PairMemory[], rows: number, blocks: number): number[] => {
+  for (let bank = 1; bank >= 0; bank--) {
+    const start = bank * target.rowsPerBank;
+    const found: number[] = [];
+    for (let row = start + target.rowsPerBank - rows; row >= start; ) {
+      const blocker = lastBlocker(pairs, row, rows, 0, true);
+      if (blocker < 0) found.push(row);
+      if (found.length === blocks) return found;
+      row = (blocker < 0 ? row : blocker) - rows;
+    }
+  }
+  return [];
+};
+
+/** A row that is not free; the one that lets the search skip furthest. */
+const lastBlocker = (pairs: readonly PairMemory[], row: number, rows: number, by: number, fromTop: boolean): number => {
+  for (const { freeAt } of pairs)
+    if (fromTop) {
+      for (let r = row; r < row + rows; r++) if ((freeAt[r] as number) > by) return r;
+    } else for (let r = row + rows - 1; r >= row; r--) if ((freeAt[r] as number) > by) return r;
+  return -1;
+};
+
+export const holdRows = (pairs: readonly PairMemory[], row: number, rows: number): void => {
+  for (const pair of pairs) {
+    for (let r = row; r < row + rows; r++) if (pair.freeAt[r] === 0) pair.touched++;
+    pair.freeAt.fill(HELD, row, row + rows);
+  }
+};
+
+export const releaseRows = (pairs: readonly PairMemory[], row: number, rows: number, at: number): void => {
+  invariant(
+    pairs.every(({ freeAt }) => freeAt[row] === HELD && freeAt[row + rows - 1] === HELD),
+    "rows that are released were held",
+  );
+  for (const pair of pairs) pair.freeAt.fill(at, row, row + rows);
+};

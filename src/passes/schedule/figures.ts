@@ -1,0 +1,124 @@
+/**
+ * What follows from a Plan alone and is asked again and again while it is scheduled: who reads what, which panels meet in
+ * one burst, which rows become weights. No time and no addresses: the same for every strategy.
+ */
+
+import { invariant } from "../../diagnostics.js";
+import { isTile, type PackedTile, type Pass, type Plan, type StorageId, type Task } from "../../ir/plan.js";
+import { findRepeat, type Repeat } from "./repeat/repeats.js";
+
+/** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
+export const TILE_WAYS = 4;
+
+/** One column panel of a storage. */
+export interface PanelRef {
+  readonly storage: StorageId;
+  readonly panel: number;
+}
+
+export interface PlanFacts {
+  /** Tasks that read each storage. */
+  readonly readers: Int32Array;
+  /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
+  readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
+  /** Temporaries whose rows are activations or weights of some pass: two copies in each hemisphere. */
+  readonly feeders: ReadonlySet<StorageId>;
+  /** Storages whose rows are weights of some pass, and so lie interleaved. */
+  readonly interleaved: ReadonlySet<StorageId>;
+  /** Tasks that are the same again and again. */
+  readonly repeat: Repeat | undefined;
+  /** Rows of slice pairs that one copy of each weight tile takes. */
+  readonly tileRows: number;
+}
+
+export const planFacts = (plan: Plan): PlanFacts => {
+  const readers = readersOf(plan);
+  return {
+    readers,
+    rivals: rivalsOf(plan),
+    feeders: feedersOf(plan),
+    interleaved: interleavedIn(plan),
+    repeat: findRepeat(plan, readers),
+    tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0),
+  };
+};
+
+export const panelKey = ({ storage, panel }: PanelRef): string => `${storage}/${panel}`;
+
+/** Cycles in which a tile is loaded, and rows that it takes in each of its TILE_WAYS pairs: two columns are one vector. */
+export const executionsOf = (tile: PackedTile): number => Math.ceil(Math.ceil(tile.columns / 2) / TILE_WAYS);
+
+/** Rows of slice pairs that a copy of a tile takes. */
+export const rowsOfTile = (tile: PackedTile): number => executionsOf(tile) * TILE_WAYS;
+
+export const taskAt = ({ tasks }: Plan, index: number): Task => {
+  const task = tasks[index];
+  invariant(task !== undefined, "a task exists");
+  return task;
+};
+
+/** The tiles of a plan by key, each with the origin of the first task that multiplies by it. */
+export const distinctTiles = (plan: Plan): Map<string, { readonly tile: PackedTile; readonly origin: number }> => {
+  const tiles = new Map<string, { tile: PackedTile; origin: number }>();
+  for (const { passes, origin } of plan.tasks)
+    for (const { weights } of passes)
+      if (isTile(weights) && !tiles.has(weights.key)) tiles.set(weights.key, { tile: weights, origin });
+  return tiles;
+};
+
+export const readsOf = (task: Task): Set<StorageId> => {
+  const ids = new Set<StorageId>();
+  for (const leaf of task.leaves) ids.add(leaf.storage);
+  for (const pass of task.passes) {
+    ids.add(pass.storage);
+    for (const id of loadedBy(pass)) ids.add(id);
+  }
+  return ids;
+};
+
+/** Storages whose rows a pass loads as weights. */
+const loadedBy = ({ weights }: Pass): StorageId[] => (isTile(weights) ? [] : weights.map(({ storage }) => storage));
+
+const readersOf = (plan: Plan): Int32Array => {
+  const readers = new Int32Array(plan.storages.length);
+  for (const task of plan.tasks) for (const id of readsOf(task)) readers[id] = (readers[id] ?? 0) + 1;
+  return readers;
+};
+
+const rivalsOf = (plan: Plan): Map<string, Map<string, PanelRef>> => {
+  const rivals = new Map<string, Map<string, PanelRef>>();
+  for (const task of plan.tasks) {
+    const panels = panelsTogether(plan, task).map((panel) => ({ key: panelKey(panel), panel }));
+    for (const { key } of panels)
+      for (const other of panels) {
+        if (key === other.key) continue;
+        const known = rivals.get(key);
+        if (known === undefined) rivals.set(key, new Map([[other.key, other.panel]]));
+        else known.set(other.key, other.panel);
+      }
+  }
+  return rivals;
+};
+
+/** Panels that a task reads or writes at the same time. */
+const panelsTogether = (plan: Plan, task: Task): PanelRef[] => {
+  const last = task.passes.at(-1);
+  return [
+    ...task.leaves,
+    ...(last === undefined ? [] : [last]),
+    // What has its place from the start is written while the operands are still read.
+    ...task.outputs.filter(({ storage }) => plan.storages[storage]?.output),
+  ].map(({ storage, panel }) => ({ storage, panel }));
+};
+
+const feedersOf = (plan: Plan): Set<StorageId> => {
+  const passes = plan.tasks.flatMap((task) => task.passes);
+  const feeders = new Set(passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]));
+  for (const storage of plan.storages) if (storage.kind !== "temp" || storage.output) feeders.delete(storage.id);
+  return feeders;
+};
+
+const interleavedIn = (plan: Plan): Set<StorageId> => {
+  const loaded = plan.tasks.flatMap((task) => task.passes.flatMap(loadedBy));
+  return new Set(loaded.filter((id) => plan.storages[id]?.dtype === "f16" && !plan.storages[id]?.output));
+};

@@ -1,0 +1,226 @@
+/**
+ * Order: who waits for whom, how far each task is from the end of the program, and which of those that may go is next.
+ *
+ * Tasks without an MXM pass go to their place as soon as their producers have one, the highest first. The others compete
+ * for the arrays: an array must not idle for the sake of a task that is not ready, however high.
+ */
+
+import { isTile, type Plan, type Run, type Task } from "../../ir/plan.js";
+import type { Target } from "../../ir/target.js";
+import { endOf, NEVER } from "./chip/resources.js";
+import { type PanelRef, type PlanFacts, taskAt } from "./figures.js";
+import { readyOf } from "./chip/ports.js";
+import { piecesOf } from "./task/read.js";
+import type { Scheduler, Strategy } from "./state.js";
+
+/** Cycles for which an array may wait for a task with a longer way to go. */
+const READY_SLACK = 16;
+/** Columns of computed weights that, most likely, load in one cycle. */
+const LOADED_TOGETHER = 4;
+/** ALU operations of a chain, one after another, as heights count them. */
+const CHAIN_LENGTH = 8;
+
+/** What follows from a plan alone about the order of its tasks. */
+export interface Order {
+  /** By task: those that read what it writes. */
+  readonly consumers: readonly (readonly number[])[];
+  /** By task: how many write what it reads. */
+  readonly producers: readonly number[];
+  /** By task: cycles, at the least, from its start to the end of the program. */
+  readonly lengths: Float64Array;
+  /** By task: cycles, at the least, from its start until something that follows from it is loaded as weights. */
+  readonly toWeights: Float64Array;
+}
+
+export const orderOf = (plan: Plan, target: Target, interleaved: PlanFacts["interleaved"]): Order => {
+  const producers = producersOf(plan);
+  const consumers: number[][] = plan.tasks.map(() => []);
+  for (const [index, list] of producers.entries()) for (const from of list) consumers[from]?.push(index);
+  const lengths = lengthsOf(plan, target, consumers);
+  const toWeights = distancesToWeights(plan, consumers, lengths, interleaved);
+  return { consumers, producers: producers.map((list) => list.length), lengths, toWeights };
+};
+
+/** Tasks that have no place yet. */
+export interface Agenda {
+  /** By task: how far it is from the end of the program, in cycles; less what it is to stay behind. */
+  readonly heights: Float64Array;
+  readonly consumers: Order["consumers"];
+  /** By task: producers that have no place yet; PLACED if it has one itself. */
+  readonly waiting: number[];
+  /** Tasks that wait for no one: those without a pass, and those with. */
+  readonly chains: number[];
+  readonly passes: Waiting[];
+}
+
+/** A task with passes whose producers have their places. */
+interface Waiting {
+  readonly index: number;
+  /** First cycle in which its first pass could start, by its operands. */
+  readonly ready: number;
+}
+
+const PLACED = -1;
+
+export const newAgenda = (s: Scheduler, order: Order): Agenda => {
+  const { plan, strategy } = s;
+  const { consumers, producers } = order;
+  const waiting = [...producers];
+  const agenda: Agenda = { heights: staggered(plan, strategy, order), consumers, waiting, chains: [], passes: [] };
+  for (const index of plan.tasks.keys()) if (waiting[index] === 0) addReady(s, agenda, index);
+  return agenda;
+};
+
+const addReady = (s: Scheduler, { chains, passes }: Agenda, index: number): void => {
+  const task = taskAt(s.plan, index);
+  if (task.passes.length === 0) chains.push(index);
+  else passes.push({ index, ready: readyCycle(s, task) });
+};
+
+/** Whether all that a task reads has its place, and it has none itself. */
+export const isNext = ({ waiting }: Agenda, index: number): boolean => waiting[index] === 0;
+
+/** Takes a task that has its place off the agenda; those that waited for it alone are next. */
+export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void => {
+  const { chains, passes, waiting, consumers } = agenda;
+  const chain = chains.indexOf(index);
+  if (chain >= 0) chains.splice(chain, 1);
+  else
+    passes.splice(
+      passes.findIndex((task) => task.index === index),
+      1,
+    );
+  waiting[index] = PLACED;
+  for (const next of consumers[index] ?? []) {
+    const left = (waiting[next] ?? 0) - 1;
+    waiting[next] = left;
+    if (left === 0) addReady(s, agenda, next);
+  }
+};
+
+/** The task that goes to its place next; undefined if all have theirs. */
+export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
+  if (agenda.chains.length > 0)
+    return agenda.chains.reduce((best, task) => (isHigher(agenda, task, best) ? task : best));
+  return earliest(s, agenda);
+};
+
+/* ---------- dependencies ---------- */
+
+/** Rows [row, end) of a panel that a task writes. */
+interface Produced {
+  readonly row: number;
+  readonly end: number;
+  readonly task: number;
+}
+
+/** For each task those that write rows which it reads. */
+const producersOf = (plan: Plan): number[][] => {
+  const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
+  for (const [task, { outputs, rows }] of plan.tasks.entries())
+    for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
+  return plan.tasks.map((task) => {
+    const found = new Set<number>();
+    forEachRun(task, ({ storage, panel }, { row, step, count }) => {
+      const last = row + step * (count - 1);
+      const [low, high] = [Math.min(row, last), Math.max(row, last)];
+      for (const producer of produced[storage]?.[panel] ?? [])
+        if (producer.row <= high && producer.end > low) found.add(producer.task);
+    });
+    return [...found];
+  });
+};
+
+/** Every run of rows that a task reads. */
+const forEachRun = (task: Task, visit: (panel: PanelRef, run: Run) => void): void => {
+  for (const leaf of task.leaves) for (const run of leaf.runs) visit(leaf, run);
+  for (const pass of task.passes) {
+    for (const run of pass.runs) visit(pass, run);
+    if (!isTile(pass.weights)) for (const load of pass.weights) visit(load, load.run);
+  }
+};
+
+/* ---------- heights ---------- */
+
+const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"]): Float64Array => {
+  const { timing, mxm } = target;
+  const latency = 2 * mxm + timing.mxmMultiply + timing.mxmAccumulate + CHAIN_LENGTH * timing.vxmAlu;
+  const heights = new Float64Array(tasks.length);
+  for (const [index, { passes, rows }] of [...tasks.entries()].reverse()) {
+    const length = passes.length === 0 ? latency / 2 + rows / 2 : latency + passes.length * rows;
+    let after = 0;
+    for (const next of consumers[index] ?? []) after = Math.max(after, heights[next] ?? 0);
+    heights[index] = after + length;
+  }
+  return heights;
+};
+
+const distancesToWeights = (
+  plan: Plan,
+  consumers: Order["consumers"],
+  heights: Float64Array,
+  interleaved: PlanFacts["interleaved"],
+): Float64Array => {
+  const distances = new Float64Array(plan.tasks.length).fill(NEVER);
+  for (const [index, { outputs }] of [...plan.tasks.entries()].reverse()) {
+    let distance = outputs.some(({ storage }) => interleaved.has(storage)) ? 0 : NEVER;
+    for (const next of consumers[index] ?? [])
+      distance = Math.min(distance, (distances[next] ?? 0) + (heights[index] ?? 0) - (heights[next] ?? 0));
+    distances[index] = distance;
+  }
+  return distances;
+};
+
+/**
+ * Later blocks of rows stay behind on purpose, so that their work fills the latencies of the blocks before them; but not
+ * what all blocks will soon wait for: rows that become weights.
+ */
+const staggered = (plan: Plan, strategy: Strategy, { lengths, toWeights }: Order): Float64Array =>
+  lengths.map((height, index) => {
+    const output = plan.tasks[index]?.outputs[0];
+    if (output === undefined || (toWeights[index] ?? 0) <= strategy.nearWeights) return height;
+    return height - (strategy.stagger * output.row) / (plan.storages[output.storage]?.rows ?? 1);
+  });
+
+/* ---------- the next task ---------- */
+
+/** By number if two are as high. */
+const isHigher = ({ heights }: Agenda, a: number, b: number): boolean => {
+  const [high, low] = [heights[a] ?? 0, heights[b] ?? 0];
+  return high > low || (high === low && a < b);
+};
+
+/** The highest of the tasks with passes that could start about as early as any. */
+const earliest = (s: Scheduler, agenda: Agenda): number | undefined => {
+  const free = Math.min(endOf(s.halves[0].array), endOf(s.halves[1].array));
+  let first = NEVER;
+  for (const { ready } of agenda.passes) first = Math.min(first, Math.max(ready, free));
+  let best: number | undefined;
+  for (const { index, ready } of agenda.passes)
+    if (Math.max(ready, free) <= first + READY_SLACK && (best === undefined || isHigher(agenda, index, best)))
+      best = index;
+  return best;
+};
+
+/** First cycle in which the first pass of a task could start: its activations, computed weights and chain operands are there. */
+const readyCycle = (s: Scheduler, task: Task): number => {
+  const { timing, mxm } = s.target;
+  let cycle = timing.barrier;
+  /** `lead`: cycles from the dispatch of the first row, at position 0, to the start of the first pass. */
+  const need = (panel: PanelRef, runs: readonly Run[], lead: number): void => {
+    for (const piece of piecesOf(s, panel, runs)) cycle = Math.max(cycle, readyOf(piece) - piece.offset + lead);
+  };
+  for (const [index, pass] of task.passes.entries()) {
+    const before = index * task.rows;
+    need(pass, pass.runs, mxm - timing.mxmActivationSkew - before);
+    if (isTile(pass.weights)) continue;
+    let loaded = 0;
+    for (const load of [...pass.weights].reverse()) {
+      loaded += load.run.count / LOADED_TOGETHER;
+      need(load, [load.run], mxm - timing.mxmWeightSkew + timing.mxmInstall + loaded - before);
+    }
+  }
+  const arrival = timing.mxmMultiply + timing.mxmAccumulate + mxm;
+  for (const leaf of task.leaves) need(leaf, leaf.runs, -arrival - (task.passes.length - 1) * task.rows);
+  return cycle;
+};

@@ -1,0 +1,30 @@
+/**
+ * Chunks: where rows of a storage lie, in one or several copies.
+ */
+
+import type { PairGroup, Side } from "../chip/machine.js";
+
+/**
+ * Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). What is loaded
+ * as weights, and what one bank does not hold, is interleaved: row i of the place in way i % ways at row floor(i / ways), so
+ * that several columns load at once. The pairs of one way stand together in `pairs`.
+ */
+export interface Copy {
+  readonly side: Side;
+  readonly pairs: PairGroup;
+  readonly ways: number;
+  readonly address: number;
+  /** Rows of the place before the first of the block: blocks of an output are written into one place. */
+  readonly before: number;
+  /** One past the last cycle in which it is read (or written). */
+  lastRead: number;
+}
+
+/** Rows [row, row + rows) of a panel, written by one burst. */
+export interface Chunk {
+  readonly row: number;
+  readonly rows: number;
+  /** First cycle in which a Read of `row` may be dispatched; row + i is ready i cycles later. 0: there before the program. */
+  readonly ready: number;
+  readonly copies: Copy[];
+}

@@ -1,0 +1,65 @@
+/**
+ * The edge to the host: where inputs and outputs lie. Each lies at rows that nothing else ever takes, in one piece or
+ * interleaved, and is placed before any task; a Binding tells the host where.
+ */
+
+import type { Chunk, Copy } from "./chunk.js";
+import { invariant } from "../../../diagnostics.js";
+import type { PlanBinding, Storage } from "../../../ir/plan.js";
+import type { Binding, PanelPlace, Placement } from "../../../ir/program.js";
+import type { Half } from "../chip/machine.js";
+import { lastingCopy } from "./rows.js";
+import { homesOf, type Scheduler, storageOf } from "../state.js";
+
+export const placeEdge = (s: Scheduler, storage: Storage): void => {
+  for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries()) {
+    s.cursor = storage.id + panel;
+    const copies = homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]));
+    // An output has no rows yet, only a place for them.
+    if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
+    else chunks[0]?.copies.push(...copies);
+  }
+};
+
+export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
+  const { storage: id, factors, firstRow, ...rest } = binding;
+  // What no one reads has no place.
+  if (id < 0) return { ...rest, placements: [] };
+  const storage = storageOf(s, id);
+  const panels = s.chunks[id] ?? [];
+  const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
+  const placements = (used.length > 0 ? used : s.halves.slice(0, 1)).map((half): Placement => {
+    const copies = panels.map((chunks, panel) => copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half));
+    return {
+      dtype: storage.dtype,
+      factors,
+      rows: storage.rows - firstRow,
+      columns: storage.panels * s.target.lanes,
+      ways: copies[0]?.ways ?? 1,
+      panels: copies.map((copy) => panelPlace(copy, half, firstRow)),
+    };
+  });
+  return { ...rest, placements };
+};
+
+/** The place of a panel in one hemisphere; what lies in one piece has it in its first chunk. */
+const copyIn = (chunks: readonly Chunk[], { side }: Half): Copy | undefined =>
+  chunks[0]?.copies.find((copy) => copy.side === side);
+
+/** Rows from `firstRow` on: the first of them lies in the first way. */
+const panelPlace = ({ pairs, ways, address }: Copy, { hemisphere }: Half, firstRow: number): PanelPlace => {
+  const width = pairs.length / ways;
+  return {
+    planes: pairs.flatMap((_, index) => {
+      const row = firstRow + Math.floor(index / width);
+      const pair = pairs[(row % ways) * width + (index % width)];
+      invariant(pair !== undefined, "each way has its pairs");
+      return [0, 1].map((byte) => ({
+        chip: 0,
+        hemisphere,
+        slice: 2 * pair + byte,
+        row: address + Math.floor(row / ways),
+      }));
+    }),
+  };
+};

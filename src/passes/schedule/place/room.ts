@@ -1,0 +1,162 @@
+/**
+ * Whether SRAM suffices, and what to say if it does not.
+ *
+ * What must lie in SRAM from the first cycle on (weight tiles, rows of constants that are read, what the host writes and
+ * reads) is known before anything is scheduled. It is a lower bound: where constants are in both hemispheres, rows of
+ * intermediate results and what is lost at the ends of banks come on top. If already that is too much, no strategy helps.
+ */
+
+import { fail } from "../../../diagnostics.js";
+import { isTile, type Plan, type Run, type Storage, type Task } from "../../../ir/plan.js";
+import { sramBytes, type Target } from "../../../ir/target.js";
+import { distinctTiles, rowsOfTile } from "../figures.js";
+import { CONSTANT_ROWS, type Scheduler, sliceRowsOf } from "../state.js";
+
+const LARGEST = 3;
+
+export const checkRoom = (plan: Plan, target: Target): void => {
+  const parts = residentBytes(plan, target);
+  const needed = [...parts.values()].reduce((sum, bytes) => sum + bytes, 0);
+  const available = sramBytes(target);
+  if (needed <= available) return;
+  const largest = [...parts].sort(([, a], [, b]) => b - a).slice(0, LARGEST);
+  fail("LPU2001", {
+    message: `constants, inputs and outputs need ${sizeText(needed)} of SRAM, target '${target.name}' has ${sizeText(available)}: ${sizeText(needed - available)} too much`,
+    notes: [
+      ...largest.map(([name, bytes]) => `'${name}' takes ${sizeText(bytes)}`),
+      `${(available / 2e6).toFixed(1)} million fp16 values fit at most`,
+    ],
+    hint: "use fewer layers or a smaller vocabulary, or leave the embedding table to the host; a model cannot be sharded over several chips yet",
+  });
+};
+
+/** Bytes of whole rows that a plan needs. */
+export interface SramNeed {
+  /** Weights of products, and rows of other constants that are read. */
+  readonly constants: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  /** Intermediate results at the fullest moment, if tasks ran in the order of the plan: an estimate. */
+  readonly results: number;
+  /** All of these. */
+  readonly peak: number;
+  readonly capacity: number;
+}
+
+/** What a plan needs of SRAM, before anything is scheduled. */
+export const sramNeed = (plan: Plan, target: Target): SramNeed => {
+  const bytesOf = (storage: Storage, rows: number): number => sliceRowsOf(storage, rows) * target.lanes;
+  const wholes = (storages: readonly Storage[]): number =>
+    storages.reduce((sum, storage) => sum + bytesOf(storage, rowsOf(storage)), 0);
+  const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const inputs = wholes(plan.storages.filter(({ kind }) => kind === "input"));
+  const outputs = wholes(plan.storages.filter(({ kind, output }) => output && kind !== "input"));
+  const results = mostAlive(plan, (storage) => bytesOf(storage, rowsOf(storage)));
+  const constants = resident - inputs - outputs;
+  return { constants, inputs, outputs, results, peak: resident + results, capacity: sramBytes(target) };
+};
+
+/** Rows of all panels, in every hemisphere that needs them. */
+const rowsOf = ({ rows, panels, bothHemispheres }: Storage): number => rows * panels * (bothHemispheres ? 2 : 1);
+
+/** The most that intermediate results take at once: each from the first task that writes it to the last that reads it. */
+const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => {
+  const last = new Map<number, number>();
+  const first = new Map<number, number>();
+  for (const [index, task] of plan.tasks.entries()) {
+    for (const storage of storagesRead(task)) last.set(storage, index);
+    for (const { storage } of task.outputs) if (!first.has(storage)) first.set(storage, index);
+  }
+  const changes = new Array<number>(plan.tasks.length + 1).fill(0);
+  for (const storage of plan.storages) {
+    const begin = first.get(storage.id);
+    if (begin === undefined || storage.kind !== "temp" || storage.output) continue;
+    const end = 1 + (last.get(storage.id) ?? begin);
+    changes[begin] = (changes[begin] ?? 0) + sizeOf(storage);
+    changes[end] = (changes[end] ?? 0) - sizeOf(storage);
+  }
+  let [alive, most] = [0, 0];
+  for (const change of changes) {
+    alive += change;
+    most = Math.max(most, alive);
+  }
+  return most;
+};
+
+const storagesRead = ({ leaves, passes }: Task): number[] => [
+  ...leaves.map(({ storage }) => storage),
+  ...passes.flatMap(({ storage, weights }) => [
+    storage,
+    ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
+  ]),
+];
+
+/** Bytes of SRAM that are taken from the first cycle on, by the ONNX node or tensor for which they are. */
+export const residentBytes = (plan: Plan, target: Target): Map<string, number> => {
+  const parts = new Map<string, number>();
+  const add = (name: string, sliceRows: number): void => {
+    if (sliceRows > 0) parts.set(name, (parts.get(name) ?? 0) + sliceRows * target.lanes);
+  };
+  for (const { tile, origin } of distinctTiles(plan).values())
+    add(plan.origins[origin]?.split(" + ")[0] ?? "weights", 2 * rowsOfTile(tile));
+  const constants = constantRows(plan);
+  for (const storage of plan.storages) {
+    const edge = storage.kind === "input" || storage.output;
+    const rows = edge ? rowsOf(storage) : (constants.get(storage.id) ?? 0);
+    add(nameOf(plan, storage), sliceRowsOf(storage, rows));
+  }
+  return parts;
+};
+
+/** What the user calls a storage: the binding's name, if it is the host's. */
+const nameOf = ({ inputs, outputs }: Plan, { id, name }: Storage): string =>
+  [...inputs, ...outputs].find(({ storage }) => storage === id)?.name ?? name;
+
+/** Rows of each constant that are placed: of the pieces in which constants are placed, those that something reads. */
+const constantRows = (plan: Plan): Map<number, number> => {
+  const pieces = new Map<number, Set<number>>();
+  const read = (id: number, panel: number, runs: readonly Run[]): void => {
+    const storage = plan.storages[id];
+    if (storage?.kind !== "constant" || storage.output) return;
+    const perPanel = Math.ceil(storage.rows / CONSTANT_ROWS);
+    const found = pieces.get(id) ?? new Set();
+    for (const run of runs) for (const piece of piecesOfRun(run)) found.add(panel * perPanel + piece);
+    pieces.set(id, found);
+  };
+  for (const { leaves, passes } of plan.tasks) {
+    for (const { storage, panel, runs } of [...leaves, ...passes]) read(storage, panel, runs);
+    for (const { weights } of passes)
+      if (!isTile(weights)) for (const { storage, panel, run } of weights) read(storage, panel, [run]);
+  }
+  return new Map([...pieces].map(([id, found]) => [id, rowsOfPieces(plan.storages[id]?.rows ?? 0, found)]));
+};
+
+const piecesOfRun = ({ row, step, count }: Run): number[] => {
+  const last = Math.floor((row + step * (count - 1)) / CONSTANT_ROWS);
+  const first = Math.floor(row / CONSTANT_ROWS);
+  if (Math.abs(step) > CONSTANT_ROWS)
+    return Array.from({ length: count }, (_, i) => Math.floor((row + i * step) / CONSTANT_ROWS));
+  return Array.from({ length: Math.abs(last - first) + 1 }, (_, i) => Math.min(first, last) + i);
+};
+
+/** All pieces of a panel have CONSTANT_ROWS rows but the last one. */
+const rowsOfPieces = (rows: number, pieces: ReadonlySet<number>): number => {
+  const perPanel = Math.ceil(rows / CONSTANT_ROWS);
+  let sum = 0;
+  for (const piece of pieces) sum += Math.min(CONSTANT_ROWS, rows - (piece % perPanel) * CONSTANT_ROWS);
+  return sum;
+};
+
+/** When something finds no room among what was placed before it. `sliceRows`: rows of slices that it would take. */
+export const noRoom = ({ halves, target }: Scheduler, name: string, sliceRows: number): never => {
+  const pairs = halves.flatMap((half) => half.pairs);
+  const taken = pairs.reduce((rows, { memory }) => rows + memory.touched, 0) * 2 * target.lanes;
+  return fail("LPU2001", {
+    message: `no room in SRAM for ${sizeText(sliceRows * target.lanes)} of '${name}': ${sizeText(taken)} of ${sizeText(sramBytes(target))} of target '${target.name}' are taken`,
+    hint: "bind a shorter sequence or a smaller batch, or use a smaller model",
+  });
+};
+
+/** In MiB, or in KiB what would be less than a tenth of one. */
+const sizeText = (bytes: number): string =>
+  bytes >= 2 ** 20 / 10 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 10).toFixed(1)} KiB`;

@@ -1,0 +1,92 @@
+/**
+ * Where rows go: which pairs of slices may take them, in which order they are asked, and what is said if none has room.
+ *
+ * Panels that one burst reads together (rivals) are kept in different pairs as far as there are enough: a pair has one read
+ * port. Apart from that places are taken in turn, so that work spreads over the slices.
+ */
+
+import type { Copy } from "./chunk.js";
+import type { Storage } from "../../../ir/plan.js";
+import type { Target } from "../../../ir/target.js";
+import { findUnused, holdRows, type PairMemory } from "../chip/memory.js";
+import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
+import { type PanelRef, panelKey } from "../figures.js";
+import { chunksOf, type Scheduler, sliceRowsOf, widthOf } from "../state.js";
+import { noRoom } from "./room.js";
+
+/** Places that follow one another in a choice are so many apart, if all are reached like that. */
+const STRIDE = 5;
+/** Groups of choices that follow one another begin so many choices apart. */
+const WAYS_STRIDE = 2;
+
+/** Pairs of one hemisphere that hold a rival of a panel. */
+export const rivalPairs = (s: Scheduler, panel: PanelRef, half: Half): Set<number> => {
+  const pairs = new Set<number>();
+  for (const rival of s.rivals.get(panelKey(panel))?.values() ?? [])
+    for (const pair of pairsOf(s, rival, half)) pairs.add(pair);
+  return pairs;
+};
+
+/** Pairs of one hemisphere in which rows of a panel lie. */
+export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
+  chunksOf(s, panel).flatMap((chunk) => chunk.copies.flatMap((copy) => (copy.side === half.side ? copy.pairs : [])));
+
+/** Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; those that hold a rival last. */
+export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): PairGroup[] => {
+  const places = widthOf(storage) === 1 ? half.singles : half.couples;
+  const stride = places.length % STRIDE === 0 ? 1 : STRIDE;
+  s.cursor = (s.cursor + 1) % half.pairs.length;
+  const choices: PairGroup[] = [];
+  const last: PairGroup[] = [];
+  for (let i = 0; i < places.length; i++) {
+    const place = places[(s.cursor + i * stride) % places.length] ?? [];
+    // With many constants in one burst there may be no others left.
+    if (rivals.size > 0 && place.some((pair) => rivals.has(pair))) last.push(place);
+    else choices.push(place);
+  }
+  return last.length === 0 ? choices : [...choices, ...last];
+};
+
+/** Holds rows for as long as the trial lasts, and from then on if it is booked. */
+export const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, rows: number): void => {
+  const before = memories.map((memory) => ({
+    memory,
+    freeAt: memory.freeAt.slice(address, address + rows),
+    touched: memory.touched,
+  }));
+  holdRows(memories, address, rows);
+  s.onAbort.push(() => {
+    for (const { memory, freeAt, touched } of before) {
+      memory.freeAt.set(freeAt, address);
+      memory.touched = touched;
+    }
+  });
+};
+
+/** Groups of so many of the choices, all different, one behind the other: where rows lie interleaved. */
+export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[] => {
+  if (choices.length < ways) return [];
+  const groups: PairGroup[] = [];
+  for (let i = 0; i < choices.length; i += ways === 1 ? 1 : WAYS_STRIDE)
+    groups.push(Array.from({ length: ways }, (_, way) => choices[(i + way) % choices.length] ?? []).flat());
+  return groups;
+};
+
+/** In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two. */
+const lastingWays = ({ rowsPerBank }: Target, { rows }: Storage): number =>
+  2 ** Math.ceil(Math.log2(Math.max(1, rows / rowsPerBank)));
+
+/** A place for all rows of a panel, that nothing else ever takes; all panels of a storage lie in as many ways. */
+export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half: Half): Copy => {
+  const ways = lastingWays(s.target, storage);
+  const rows = Math.ceil(storage.rows / ways);
+  const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
+  for (const pairs of waysOf(pairChoices(s, half, storage, rivals), ways)) {
+    const memories = memoriesOf(half, pairs);
+    const [address] = findUnused(s.target, memories, rows, 1);
+    if (address === undefined) continue;
+    holdRows(memories, address, rows);
+    return { side: half.side, pairs, ways, address, before: 0, lastRead: 0 };
+  }
+  return noRoom(s, storage.name, sliceRowsOf(storage, storage.rows));
+};

@@ -1,0 +1,224 @@
+/**
+ * Space-time scheduling: gives every burst of a Plan its units, streams, rows and cycle. Plan -> Program.
+ *
+ * List scheduling in order of decreasing height (cycles to the end of the program), ties by task number, so the result
+ * depends on the plan and the target alone. A task is a rigid figure that slides along time to the first place where all it
+ * needs is free: it may fall into a hole that earlier decisions left. Weights of a pass are loaded as late as they may be,
+ * while the array still computes the pass before. Legality is not argued here: passes/check derives it anew.
+ *
+ *   schedule-room     whether SRAM suffices         schedule-order   which task is next
+ *   schedule-plan     facts of the plan alone       schedule-pass    a task's place: its passes,
+ *   schedule-machine  what can be busy              schedule-weights   (loads) their weights,
+ *   schedule-state    what lies and goes where      schedule-chain   its chain (timing, operands),
+ *   schedule-trial    sliding, streams, dispatch    schedule-write   and what it writes
+ *   schedule-place    rows for a panel              schedule-read    rows onto streams, by
+ *   schedule-edge     inputs and outputs            schedule-ports   bursts of slice pairs
+ *   resources, memory interval sets, rows of SRAM   schedule-repeat  instances that are alike (repeats,
+ *   constant-blocks   bytes of constants            schedule-placed    what placing a task changed)
+ */
+
+import type { Copy } from "./place/chunk.js";
+import { CompileError, invariant } from "../../diagnostics.js";
+import type { Plan, Task } from "../../ir/plan.js";
+import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
+import { constantBlocks } from "./place/constant-blocks.js";
+import { releaseRows } from "./chip/memory.js";
+import { NEVER } from "./chip/resources.js";
+import { bind, placeEdge } from "./place/edge.js";
+import { memoriesOf } from "./chip/machine.js";
+import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
+import type { Placed } from "./repeat/placed.js";
+import { placeTask } from "./task/pass.js";
+import { distinctTiles, executionsOf, planFacts, readsOf, taskAt, TILE_WAYS } from "./figures.js";
+import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
+import { checkRoom } from "./place/room.js";
+import { newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
+
+const STRATEGIES: readonly Strategy[] = [
+  { stagger: 0, nearWeights: 0, duplicates: 0.88, model: 1 },
+  { stagger: 250, nearWeights: 500, duplicates: 0.88, model: 1 },
+  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, model: 1 },
+  { stagger: 0, nearWeights: 0, duplicates: 0.84, model: 0 },
+];
+/** When nothing else fits: no constant is in both hemispheres. */
+const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER };
+/** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
+const TASKS_IN_ALL = 3_500;
+
+export const schedule = (plan: Plan, target: Target): Program => {
+  checkRoom(plan, target);
+  const facts = planFacts(plan);
+  const order = orderOf(plan, target, facts.interleaved);
+  const begun: Begun[] = [];
+  let tasks = 0;
+  for (const strategy of STRATEGIES) {
+    const next = attempt(() => begin(newScheduler(plan, target, facts, strategy), order));
+    if (next !== undefined) begun.push(next);
+    tasks += next?.s.searched ?? 0;
+    if (tasks >= TASKS_IN_ALL) break;
+  }
+  for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
+    const done = attempt(() => complete(one));
+    if (done !== undefined) return programOf(done);
+  }
+  return programOf(complete(begin(newScheduler(plan, target, facts, FRUGAL), order)));
+};
+
+/** Raises what is known before anything has its time: constants and edges that SRAM does not hold, edges that no piece of it does. */
+export const checkPlaces = (plan: Plan, target: Target): void => {
+  checkRoom(plan, target);
+  placeEdges(newScheduler(plan, target, planFacts(plan), FRUGAL));
+};
+
+const placeEdges = (s: Scheduler): void => {
+  for (const storage of s.plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
+};
+
+/** Undefined if a strategy leaves no room for something. */
+const attempt = <T>(step: () => T): T | undefined => {
+  try {
+    return step();
+  } catch (error) {
+    if (error instanceof CompileError) return undefined;
+    throw error;
+  }
+};
+
+/** A schedule as far as places must be searched; complete, if there is no repeat. */
+interface Begun {
+  readonly s: Scheduler;
+  readonly agenda: Agenda;
+  /** An instance that later ones can copy, each as many cycles after the one before. */
+  readonly instance: Instance | undefined;
+  /** Of the program in the end, though the last layers may take some more or less. */
+  readonly cycles: number;
+}
+
+interface Instance {
+  readonly placed: readonly Placed[];
+  readonly cycles: number;
+}
+
+const begin = (s: Scheduler, order: Order): Begun => {
+  const { repeat, strategy } = s;
+  placeEdges(s);
+  const agenda = newAgenda(s, order);
+  // What is placed of the model, and early of the instances after it.
+  const placed: Placed[] = [];
+  for (let next = nextTask(s, agenda); next !== undefined; next = nextTask(s, agenda)) {
+    const task = place(s, agenda, next);
+    if (instanceOf(s, next) < strategy.model) continue;
+    placed.push(task);
+    const instance = isModelDone(s, placed) ? repeatModel(s, agenda, placed) : undefined;
+    if (repeat === undefined || instance === undefined) continue;
+    const left = repeat.count - 1 - instanceOf(s, instance.placed[0]?.task ?? -1);
+    return { s, agenda, instance, cycles: chipCycles(s.target, s.queues) + left * instance.cycles };
+  }
+  return { s, agenda, instance: undefined, cycles: chipCycles(s.target, s.queues) };
+};
+
+const complete = ({ s, agenda, instance }: Begun): Scheduler => {
+  if (instance !== undefined) placeCopies(s, agenda, instance);
+  for (let next = nextTask(s, agenda); next !== undefined; next = nextTask(s, agenda)) place(s, agenda, next);
+  invariant(
+    agenda.waiting.every((left) => left < 0),
+    "tasks form no cycle",
+  );
+  return s;
+};
+
+/** Searches a place for a task; by the choices of the model, if there is one. */
+const place = (s: Scheduler, agenda: Agenda, index: number, model?: Placed): Placed => {
+  placeTask(s, index, model);
+  settle(s, agenda, index);
+  return s.placed;
+};
+
+const settle = (s: Scheduler, agenda: Agenda, index: number): void => {
+  release(s, taskAt(s.plan, index));
+  markPlaced(s, agenda, index);
+};
+
+/** Places instances behind the model by its choices, until they do not differ in anything but time; undefined if they always do. */
+const repeatModel = (s: Scheduler, agenda: Agenda, earlier: readonly Placed[]): Instance | undefined => {
+  // Some tasks of later instances had their place before the last one of the model.
+  const early = new Map(earlier.map((placed) => [placed.task, placed]));
+  let models = earlier.filter(({ task }) => instanceOf(s, task) === s.strategy.model);
+  for (;;) {
+    const placed: Placed[] = [];
+    for (const model of models) {
+      const index = laterTask(s, model.task, 1);
+      if (index === undefined) return undefined;
+      const known = early.get(index);
+      if (known === undefined && !isNext(agenda, index)) return undefined;
+      placed.push(known ?? place(s, agenda, index, model));
+    }
+    const cycles = distanceOf(models, placed);
+    if (cycles !== undefined) return { placed, cycles };
+    models = placed;
+  }
+};
+
+/** Places one instance after another as the one before, as long as it fits. */
+const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance): void => {
+  for (let later = 1; ; later++)
+    for (const model of placed) {
+      const index = laterTask(s, model.task, later);
+      if (index === undefined || !isNext(agenda, index) || !placeAgain(s, model, index, later * cycles)) return;
+      settle(s, agenda, index);
+    }
+};
+
+/** Rows that no later task reads are free after their last read. */
+const release = (s: Scheduler, task: Task): void => {
+  for (const id of readsOf(task)) {
+    const left = (s.readers[id] ?? 0) - 1;
+    s.readers[id] = left;
+    const { kind, output } = storageOf(s, id);
+    if (left !== 0 || kind !== "temp" || output) continue;
+    for (const chunks of s.chunks[id] ?? [])
+      for (const { rows, copies } of chunks) for (const copy of copies) releaseCopy(s, copy, rows);
+  }
+};
+
+const releaseCopy = (s: Scheduler, { side, pairs, ways, address, lastRead }: Copy, rows: number): void => {
+  const from = lastRead + s.target.timing.memWrite;
+  releaseRows(memoriesOf(s.halves[side], pairs), address, Math.ceil(rows / ways), from);
+};
+
+const programOf = (s: Scheduler): Program => {
+  const { plan, target } = s;
+  const inputs = plan.inputs.map((binding) => bind(s, binding));
+  const outputs = plan.outputs.map((binding) => bind(s, binding));
+  const queues = s.queues.map((queue) => [...queue].sort((a, b) => a.cycle - b.cycle));
+  return {
+    target,
+    name: plan.name,
+    chips: [{ queues, constants: constantsOf(s), maps: plan.maps }],
+    links: [],
+    entries: [{ name: "main", inputs, outputs, cycles: [chipCycles(target, queues)] }],
+    origins: plan.origins,
+    macs: plan.macs,
+  };
+};
+
+/** What lies in SRAM before cycle 0: every copy of every tile, and of the rows of constants that are read. */
+const constantsOf = (s: Scheduler): ConstantBlock[] => {
+  const blocks = constantBlocks(s.target);
+  const tiles = distinctTiles(s.plan);
+  for (const { side, hemisphere } of s.halves)
+    for (const [key, place] of s.tiles[side]) {
+      const tile = tiles.get(key)?.tile;
+      invariant(tile !== undefined, "a tile that has a place is in the plan");
+      blocks.addTile(tile, hemisphere, place, executionsOf(tile), TILE_WAYS);
+    }
+  for (const storage of s.plan.storages)
+    if (storage.kind === "constant")
+      for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries())
+        for (const chunk of chunks)
+          if (chunk.rows > 0)
+            for (const copy of chunk.copies)
+              blocks.addRows(storage, panel, chunk, s.halves[copy.side].hemisphere, copy);
+  return blocks.finish();
+};

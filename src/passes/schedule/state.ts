@@ -1,0 +1,138 @@
+/**
+ * The state of one scheduling: what lies where, what is booked, and what was dispatched so far.
+ *
+ * A Scheduler is the one mutable value of this pass. Trials change it through the figure, `onCommit` and `onAbort` alone
+ * (task/trial.ts), so that a trial that does not fit leaves nothing behind.
+ */
+
+import type { Chunk } from "./place/chunk.js";
+import { invariant } from "../../diagnostics.js";
+import { type AluOp, type Plan, STORAGE_BYTES, type Storage, type StorageId } from "../../ir/plan.js";
+import { queueCount, type TimedInstruction } from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
+import { storageSlot } from "./repeat/repeats.js";
+import { Figure, type Timeline, timelines } from "./chip/resources.js";
+import { newPlaced, type Placed } from "./repeat/placed.js";
+import type { TimedChain } from "./task/chain-timing.js";
+import { type Half, newHalf, type PairGroup, type Side } from "./chip/machine.js";
+import type { PanelRef, PlanFacts } from "./figures.js";
+
+/** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
+export const CONSTANT_ROWS = 256;
+
+/** Where a weight tile lies: one address in each of its pairs. */
+export interface TilePlace {
+  readonly pairs: PairGroup;
+  readonly addresses: readonly number[];
+}
+
+/**
+ * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
+ * runs, so all are tried and the shortest program is kept.
+ */
+export interface Strategy {
+  /** How far, in cycles of the way to the end, the last block of rows may stay behind the first. */
+  readonly stagger: number;
+  /** What leads to weights within so many cycles does not stay behind. */
+  readonly nearWeights: number;
+  /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
+  readonly duplicates: number;
+  /** The instance of a repeat whose choices all later ones repeat; NEVER if none. */
+  readonly model: number;
+}
+
+export interface Scheduler extends PlanFacts {
+  readonly plan: Plan;
+  readonly target: Target;
+  readonly strategy: Strategy;
+  readonly halves: readonly [Half, Half];
+  readonly alus: readonly Timeline[];
+  /** By storage and panel. */
+  readonly chunks: readonly (readonly Chunk[][])[];
+  /** By hemisphere and key. */
+  readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
+  /** Chains that were timed before: tasks that differ in their rows alone share their operations. */
+  readonly chains: Map<readonly AluOp[], TimedChain>;
+  /** What placing the present task has changed so far. */
+  placed: Placed;
+  /** Placed of the same task in an earlier instance, whose choices are made again. */
+  model: Placed | undefined;
+  readonly queues: TimedInstruction[][];
+  readonly figure: Figure;
+  /** What to do if the figure is booked, and what to undo if it is not. */
+  readonly onCommit: (() => void)[];
+  readonly onAbort: (() => void)[];
+  /** Where choices begin, so that work spreads over slices and hemispheres: it turns with every choice of a trial, from `turn` on. */
+  cursor: number;
+  turn: number;
+  /** Whether the present task has not been tried often yet. */
+  patient: boolean;
+  /** Rows of slice pairs that second copies of weight tiles may still take. */
+  spareRows: number;
+  /** Tasks for which a place was searched, and not taken from another instance. */
+  searched: number;
+  /** The storage for whose rows the present trial found no room, if it did not. */
+  starved: Storage | undefined;
+}
+
+export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): Scheduler => {
+  const pairRows = 4 * Math.floor(target.slices / 2) * target.rowsPerBank;
+  return {
+    ...facts,
+    readers: facts.readers.slice(),
+    plan,
+    target,
+    strategy,
+    halves: [newHalf(target, 0), newHalf(target, 1)],
+    alus: timelines(target.alus),
+    chunks: plan.storages.map((storage) => Array.from({ length: storage.panels }, () => firstChunks(storage))),
+    tiles: [new Map(), new Map()],
+    chains: new Map(),
+    placed: newPlaced(-1),
+    model: undefined,
+    queues: Array.from({ length: queueCount(target) }, () => []),
+    figure: new Figure(),
+    onCommit: [],
+    onAbort: [],
+    cursor: 0,
+    turn: 0,
+    patient: true,
+    spareRows: strategy.duplicates * pairRows - facts.tileRows,
+    searched: 0,
+    starved: undefined,
+  };
+};
+
+/** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
+const firstChunks = (storage: Storage): Chunk[] => {
+  if (storage.kind === "temp") return [];
+  const size = storage.kind === "input" ? storage.rows : CONSTANT_ROWS;
+  const chunks: Chunk[] = [];
+  for (let row = 0; row < storage.rows; row += size)
+    chunks.push({ row, rows: Math.min(size, storage.rows - row), ready: 0, copies: [] });
+  return chunks;
+};
+
+export const storageOf = (s: Scheduler, id: StorageId): Storage => {
+  const storage = s.plan.storages[id];
+  invariant(storage !== undefined, "a storage exists");
+  return storage;
+};
+
+export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] => {
+  const chunks = s.chunks[storage]?.[panel];
+  invariant(chunks !== undefined, "a panel of a storage exists");
+  return chunks;
+};
+
+export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
+
+/** Pairs (of slices, of streams) that a vector of this storage takes: one slice, one stream for each byte of an element. */
+export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STORAGE_BYTES[dtype] / 2;
+
+/** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
+export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
+
+/** Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across blocks. */
+export const homesOf = (s: Scheduler, { id, bothHemispheres }: Storage): readonly Side[] =>
+  bothHemispheres ? [0, 1] : [storageSlot(s.repeat, id) % 2 === 0 ? 0 : 1];

@@ -1,0 +1,299 @@
+/**
+ * Chains: gives each operation of a task's chain an ALU, brings its operands onto streams and its results into SRAM.
+ *
+ * An operand that is rearranged over the lanes turns at the SXM: it flies out, through a permutation and back in.
+ */
+
+import { invariant } from "../../../diagnostics.js";
+import { ALU_FUNCTIONS, type Source, type StreamType } from "../../../ir/isa.js";
+import type { Argument, Leaf, Storage, Task } from "../../../ir/plan.js";
+import { sxmQueue, vxmQueue } from "../../../ir/program.js";
+import { NEVER, type Timeline } from "../chip/resources.js";
+import { type TimedChain, timeChain } from "./chain-timing.js";
+import type { Half, Side } from "../chip/machine.js";
+import type { Flight, Piece } from "../chip/ports.js";
+import { piecesOf, tryRead } from "./read.js";
+import { type Scheduler, storageOf, widthOf } from "../state.js";
+import { emit, markOf, pickStreams, rollback } from "./trial.js";
+import { tryWrite } from "./write.js";
+
+/** The sums of a task's passes on their way to the VXM. */
+export interface Sums {
+  readonly half: Half;
+  /** First stream. */
+  readonly stream: number;
+}
+
+/** Tries a chain whose time zero is `at`, and its reads and writes. */
+export const tryChain = (s: Scheduler, task: Task, at: number, sums: Sums | undefined): number => {
+  const chain = timedChain(s, task);
+  const alus: number[] = [];
+  const delay = tryAlus(s, chain, task, at, alus);
+  if (delay !== 0) return delay;
+  const turned = new Map<number, number>();
+  for (const map of chain.turns) {
+    const stream = sums === undefined ? -NEVER : trySumsTurn(s, task, at, sums, map);
+    if (stream < 0) return -stream;
+    turned.set(map, stream);
+  }
+  const taken: number[] = [];
+  const outbound: Outbound[] = [];
+  for (const take of chain.takes) {
+    const leaf = task.leaves[take.leaf];
+    invariant(leaf !== undefined, "a chain takes leaves of its task");
+    const stream = tryLeaf(s, task, leaf, at + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
+    if (stream < 0) return -stream;
+    taken.push(stream);
+  }
+  const given = new Map<number, Given>();
+  for (const output of task.outputs) {
+    const op = chain.index[output.op] ?? -1;
+    const streams = tryWrite(s, task, output, at + offsetOf(chain, op) + s.target.timing.vxmAlu);
+    if (typeof streams === "number") return streams;
+    invariant(!given.has(op), "one operation feeds one output");
+    given.set(op, { streams, type: output.as ?? storageOf(s, output.storage).dtype });
+  }
+  s.onCommit.push(() => emitChain(s, task, { chain, at, mxm: sums?.stream ?? -1, turned, alus, taken, given }));
+  return 0;
+};
+
+const timedChain = (s: Scheduler, { ops }: Task): TimedChain => {
+  const known = s.chains.get(ops);
+  if (known !== undefined) return known;
+  const chain = timeChain(ops, s.target);
+  s.chains.set(ops, chain);
+  return chain;
+};
+
+const offsetOf = ({ ops }: TimedChain, op: number): number => {
+  const timed = ops[op];
+  invariant(timed !== undefined, "an operation is part of its chain");
+  return timed.offset;
+};
+
+/** A free ALU for each operation, added to `alus`. Returns 0 or a delay. */
+const tryAlus = (s: Scheduler, chain: TimedChain, task: Task, at: number, alus: number[]): number => {
+  const { barrier } = s.target.timing;
+  for (const { offset } of chain.ops) {
+    const cycle = at + offset;
+    if (cycle < barrier) return barrier - cycle;
+    const alu = pickLine(s, s.alus, cycle, task.rows, alus);
+    if (alu < 0) return -alu;
+    alus.push(alu);
+  }
+  return 0;
+};
+
+/** Lowest line that is free and not in `except`, or minus the delay until one is free. */
+const pickLine = (
+  s: Scheduler,
+  lines: readonly Timeline[],
+  cycle: number,
+  length: number,
+  except: readonly number[] = [],
+): number => {
+  let best = NEVER;
+  for (const [index, line] of lines.entries()) {
+    if (except.includes(index)) continue;
+    const start = s.figure.fit(line, cycle, length);
+    if (start === cycle) {
+      s.figure.add(line, cycle, length);
+      return index;
+    }
+    best = Math.min(best, start - cycle);
+  }
+  return -best;
+};
+
+/* ---------- operands ---------- */
+
+/** Rows on their way out to the SXM: further permutations of the same rows at the same cycle take them from the same stream. */
+interface Outbound {
+  readonly side: Side;
+  readonly diagonal: number;
+  readonly stream: number;
+  readonly leaf: Leaf;
+}
+
+/** Brings a leaf's rows to the VXM at `arrival`. Returns its stream, or minus a delay. */
+const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number, outbound: Outbound[]): number => {
+  const storage = storageOf(s, leaf.storage);
+  const pieces = piecesOf(s, leaf, leaf.runs);
+  let best = NEVER;
+  for (const side of sidesWith(s, storage, pieces)) {
+    const half = s.halves[side];
+    const mark = markOf(s);
+    const stream = pickStreams(s, {
+      half,
+      use: "inward",
+      width: widthOf(storage),
+      diagonal: arrival,
+      length: task.rows,
+    });
+    if (stream < 0) {
+      best = Math.min(best, -stream);
+      continue;
+    }
+    const flight: Flight = { half, inward: true, diagonal: arrival, stream, origin: task.origin };
+    const delay =
+      leaf.map === undefined
+        ? tryRead(s, leaf, pieces, flight)
+        : tryTurn(s, task, { leaf, map: leaf.map, storage, pieces }, flight, outbound);
+    if (delay === 0) return stream;
+    best = Math.min(best, delay);
+    rollback(s, mark);
+  }
+  return -best;
+};
+
+/** Hemispheres from which all pieces can be read; where a constant has no copy yet, the less used one first. */
+const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece[]): readonly Side[] => {
+  const has = ([0, 1] as const).filter((side) =>
+    pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)),
+  );
+  if (has.length > 0 || storage.kind === "temp") return has;
+  return s.cursor % 2 === 0 ? [0, 1] : [1, 0];
+};
+
+interface Turn {
+  readonly leaf: Leaf;
+  /** Index into Plan.maps. */
+  readonly map: number;
+  readonly storage: Storage;
+  readonly pieces: readonly Piece[];
+}
+
+/** Out to the SXM, through a permutation, and back in as `back`. Returns 0 or a delay. */
+const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: Outbound[]): number => {
+  const { leaf, map, storage, pieces } = turn;
+  const { target } = s;
+  const { half } = back;
+  const diagonal = back.diagonal - 2 * target.sxm - target.timing.sxmPermute;
+  const dispatch = diagonal + target.sxm;
+  if (dispatch < target.timing.barrier) return target.timing.barrier - dispatch;
+  const unit = pickLine(s, half.sxm, dispatch, task.rows);
+  if (unit < 0) return -unit;
+  const shared = outbound.find(
+    (other) => other.side === half.side && other.diagonal === diagonal && sameRows(other.leaf, leaf),
+  );
+  const source =
+    shared?.stream ?? pickStreams(s, { half, use: "outward", width: widthOf(storage), diagonal, length: task.rows });
+  if (source < 0) return -source;
+  if (shared === undefined) {
+    const delay = tryRead(s, leaf, pieces, { ...back, inward: false, diagonal, stream: source });
+    if (delay !== 0) return delay;
+    outbound.push({ side: half.side, diagonal, stream: source, leaf });
+  }
+  s.onCommit.push(() =>
+    emitPermute(s, task, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream }),
+  );
+  return 0;
+};
+
+/** A permutation by one unit of an SXM; with `tap`, what it takes flies on. */
+interface Permute {
+  readonly half: Half;
+  readonly unit: number;
+  readonly dispatch: number;
+  readonly tap: 0 | 1;
+}
+
+const emitPermute = (
+  s: Scheduler,
+  { origin, rows }: Task,
+  { half, unit, dispatch, tap }: Permute,
+  fields: Readonly<Record<"source" | "map" | "give", number>> & { readonly type: Storage["dtype"] },
+): void =>
+  emit(s, sxmQueue(s.target, half.hemisphere, unit), dispatch, { op: "permute", fields, origin, count: rows, tap });
+
+/** Through a permutation as they fly past the SXM, and on beside themselves. Returns the stream, or minus a delay. */
+const trySumsTurn = (s: Scheduler, task: Task, at: number, { half, stream: source }: Sums, map: number): number => {
+  const { target } = s;
+  const dispatch = at - target.sxm;
+  const unit = pickLine(s, half.sxm, dispatch, task.rows);
+  if (unit < 0) return unit;
+  const diagonal = at + target.timing.sxmPermute;
+  const give = pickStreams(s, { half, use: "inward", width: 2, diagonal, length: task.rows });
+  if (give < 0) return give;
+  s.onCommit.push(() => emitPermute(s, task, { half, unit, dispatch, tap: 1 }, { source, map, type: "f32", give }));
+  return give;
+};
+
+/** Leaves of one task that read the same rows of the same panel. */
+const sameRows = (a: Leaf, b: Leaf): boolean =>
+  a.storage === b.storage && a.panel === b.panel && JSON.stringify(a.runs) === JSON.stringify(b.runs);
+
+/* ---------- instructions ---------- */
+
+/** Streams on which a result leaves the VXM: one for each hemisphere that keeps it. */
+interface Given {
+  readonly streams: readonly number[];
+  readonly type: StreamType;
+}
+
+interface PlacedChain {
+  readonly chain: TimedChain;
+  /** Time zero. */
+  readonly at: number;
+  /** Stream of the MXM result, and of what permutations made of it on the way. */
+  readonly mxm: number;
+  readonly turned: ReadonlyMap<number, number>;
+  /** By operation. */
+  readonly alus: readonly number[];
+  /** Stream of each of the chain's takes. */
+  readonly taken: readonly number[];
+  /** By operation. */
+  readonly given: ReadonlyMap<number, Given>;
+}
+
+const OPERANDS = [
+  { name: "a", type: "typeA" },
+  { name: "b", type: "typeB" },
+  { name: "c", type: "typeC" },
+] as const;
+const MNEMONICS = { 1: "unary", 2: "binary", 3: "ternary" } as const;
+
+const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
+  for (const [index, { fn, args, offset }] of placed.chain.ops.entries()) {
+    const fields: Record<string, string | number | Source> = { function: fn };
+    for (const [position, { name, type }] of OPERANDS.slice(0, args.length).entries()) {
+      const operand = operandOf(s, task, placed, index, position);
+      fields[args.length === 1 ? "type" : type] = operand.type;
+      fields[name] = operand.source;
+    }
+    const given = placed.given.get(index);
+    fields["give"] = given?.streams[0] ?? -1;
+    fields["give2"] = given?.streams[1] ?? -1;
+    fields["as"] = given?.type ?? "f32";
+    emit(s, vxmQueue(s.target, placed.alus[index] ?? -1), placed.at + offset, {
+      op: MNEMONICS[ALU_FUNCTIONS[fn].operands],
+      fields,
+      origin: task.origin,
+      count: task.rows,
+    });
+  }
+};
+
+/** Where an ALU takes an argument from: a stream, a constant, or the result of another ALU some cycles ago. */
+const operandOf = (
+  s: Scheduler,
+  task: Task,
+  { chain, mxm, turned, alus, taken }: PlacedChain,
+  op: number,
+  position: number,
+): { type: string; source: Source } => {
+  const argument: Argument | undefined = chain.ops[op]?.args[position];
+  invariant(argument !== undefined, "an operation has its arguments");
+  if ("constant" in argument) return { type: "f32", source: { constant: argument.constant } };
+  if ("mxm" in argument) {
+    const stream = argument.map === undefined ? mxm : (turned.get(argument.map) ?? -1);
+    return { type: "f32", source: { stream, tap: false } };
+  }
+  if ("op" in argument) {
+    const age = offsetOf(chain, op) - offsetOf(chain, argument.op) - s.target.timing.vxmAlu;
+    return { type: "f32", source: { alu: alus[argument.op] ?? -1, age } };
+  }
+  const take = chain.takes.findIndex((one) => one.op === op && one.argument === position);
+  const storage = storageOf(s, task.leaves[argument.leaf]?.storage ?? -1);
+  return { type: argument.as ?? storage.dtype, source: { stream: taken[take] ?? -1, tap: false } };
+};

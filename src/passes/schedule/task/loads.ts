@@ -1,0 +1,150 @@
+/**
+ * Weights that are computed, or come from the host: columns of an array loaded from rows of storages, one burst after
+ * another. Rows that lie interleaved load as many columns a cycle as they have ways, others one.
+ */
+
+import type { Copy } from "../place/chunk.js";
+import type { WeightLoad } from "../../../ir/plan.js";
+import { mxmQueue } from "../../../ir/program.js";
+import { NEVER } from "../chip/resources.js";
+import type { Half } from "../chip/machine.js";
+import { TILE_WAYS } from "../figures.js";
+import { bookCopy, type Flight, later, type PairBurst, type Piece, readyOf, tryPorts } from "../chip/ports.js";
+import { piecesOf, tryPiece } from "./read.js";
+import type { Scheduler } from "../state.js";
+import { emit, markOf, pickStreams, rollback } from "./trial.js";
+
+/** Start cycles that are tried, and how far they are apart. */
+const LOAD_TRIES = 24;
+const LOAD_STRIDE = 4;
+
+/** For which array weights are loaded, and when they are installed. */
+export interface Load {
+  readonly half: Half;
+  /** Cycle of the IW. */
+  readonly install: number;
+  /** Index into Plan.origins. */
+  readonly origin: number;
+}
+
+/** Loads weights between `earliest` and the IW. Returns 0 or a delay. */
+export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load, earliest: number): number => {
+  const bursts = loadBursts(s, loads, load.half);
+  const total = bursts.reduce((sum, burst) => sum + burst.executions, 0);
+  const first = firstStart(s, bursts, earliest);
+  const latest = load.install - s.target.timing.mxmLoad - total + 1;
+  if (latest < first) return first - latest;
+  for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= LOAD_STRIDE, tries++)
+    if (tryLoadsAt(s, bursts, load, start, total)) return 0;
+  return LOAD_STRIDE;
+};
+
+/** A burst that loads columns, `ways` at a time. */
+interface LoadBurst {
+  readonly load: WeightLoad;
+  readonly piece: Piece;
+  /** The piece as one that is ready when the last of its rows is: `ways` rows a cycle are read while one a cycle was written. */
+  readonly waited: Piece;
+  readonly column: number;
+  readonly ways: number;
+  readonly executions: number;
+  /** Cycles after the first load. */
+  readonly offset: number;
+}
+
+const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): LoadBurst[] => {
+  const bursts: LoadBurst[] = [];
+  let offset = 0;
+  for (const load of loads)
+    for (const piece of piecesOf(s, load, [load.run]))
+      for (const { skip, count, ways } of partsOf(piece, half)) {
+        const executions = count / ways;
+        const part = { ...piece, row: piece.row + skip * piece.step, step: count === 1 ? 0 : piece.step, count };
+        const waited = { ...part, step: 0, row: part.row + count - executions };
+        bursts.push({ load, piece: part, waited, column: load.column + piece.offset + skip, ways, executions, offset });
+        offset += executions;
+      }
+  return bursts;
+};
+
+/** Whole turns of the interleaving load together, what is left over, and what more streams would be needed for, one by one. */
+const partsOf = ({ chunk, row, step, count }: Piece, half: Half): { skip: number; count: number; ways: number }[] => {
+  const { ways = 1, before = 0 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
+  const aligned = step === 1 && ways > 1 && ways <= TILE_WAYS && (before + row - chunk.row) % ways === 0;
+  const wide = aligned ? count - (count % ways) : 0;
+  return [
+    { skip: 0, count: wide, ways },
+    { skip: wide, count: count - wide, ways: 1 },
+  ].filter((part) => part.count > 0);
+};
+
+/** First cycle from `earliest` on in which loading may start, so that the rows of every burst are ready. */
+const firstStart = (s: Scheduler, bursts: readonly LoadBurst[], earliest: number): number => {
+  const dispatch = earliest + s.target.timing.mxmWeightSkew - s.target.mxm - s.target.timing.memRead;
+  return Math.max(earliest, ...bursts.map(({ waited, offset }) => earliest + readyOf(waited) - (dispatch + offset)));
+};
+
+const tryLoadsAt = (s: Scheduler, bursts: readonly LoadBurst[], load: Load, start: number, total: number): boolean => {
+  const { half, origin } = load;
+  const mark = markOf(s);
+  const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
+  const width = Math.max(...bursts.map(({ ways }) => ways));
+  const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: total });
+  const flight: Flight = { half, inward: false, diagonal, stream, origin };
+  if (stream < 0 || !bursts.every((burst) => tryBurst(s, burst, later(flight, burst.offset)) === 0)) {
+    rollback(s, mark);
+    return false;
+  }
+  emitLoads(s, bursts, load, start, stream);
+  return true;
+};
+
+const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadBurst, flight: Flight): number => {
+  if (ways === 1) return tryPiece(s, load, piece, flight);
+  let best = NEVER;
+  for (const copy of piece.chunk.copies) {
+    if (copy.side !== flight.half.side) continue;
+    const bursts = wideBursts(copy, piece, executions);
+    const delay = tryPorts(s, bursts, waited, flight);
+    if (delay === 0) {
+      bookCopy(s, { storage: load.storage, panel: load.panel }, piece, copy, bursts, flight);
+      return 0;
+    }
+    best = Math.min(best, delay);
+  }
+  return best;
+};
+
+/** Every pair of an interleaved copy at once. */
+const wideBursts = ({ pairs, ways, address, before }: Copy, { chunk, row }: Piece, executions: number): PairBurst[] => {
+  const from = address + (before + row - chunk.row) / ways;
+  return pairs.map((pair, way) => ({
+    pair,
+    address: from,
+    delay: 0,
+    count: executions,
+    interval: 1,
+    step: 1,
+    stream: way,
+  }));
+};
+
+const emitLoads = (s: Scheduler, bursts: readonly LoadBurst[], to: Load, start: number, stream: number): void => {
+  const { half, install, origin } = to;
+  s.figure.add(half.buffer, start, install + 1 - start);
+  const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
+  s.onCommit.push(() => {
+    for (const [index, { load, offset, ways, executions, column }] of bursts.entries()) {
+      const shape = {
+        mode: 1 + load.half,
+        ways,
+        column,
+        first: load.first,
+        lanes: load.lanes,
+        clear: index === 0 ? 1 : 0,
+      };
+      emit(s, queue, start + offset, { op: "lw", fields: { stream, ...shape }, origin, count: executions });
+    }
+    emit(s, queue, install, { op: "iw", fields: {}, origin });
+  });
+};

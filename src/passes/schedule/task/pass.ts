@@ -1,0 +1,149 @@
+/**
+ * Placing a task: its MXM passes one after another in one array, and its chain with the last of them.
+ *
+ * The hemisphere, and the accumulator rows in which the passes add up, are chosen before; then each pass slides along time
+ * on its own. The last one and the chain are one rigid figure, because the sums leave the accumulator as they are made.
+ */
+
+import { invariant } from "../../../diagnostics.js";
+import { isTile, type Pass, type Task } from "../../../ir/plan.js";
+import { mxmQueue } from "../../../ir/program.js";
+import { positionIn } from "../repeat/repeats.js";
+import { endOf, NEVER } from "../chip/resources.js";
+import { tryChain } from "./chain.js";
+import { ACCUMULATOR_BLOCK, type Half } from "../chip/machine.js";
+import { newPlaced, type Placed } from "../repeat/placed.js";
+import { rowsOfTile, taskAt } from "../figures.js";
+import type { Flight, Piece } from "../chip/ports.js";
+import { piecesOf, tryRead, waitFor } from "./read.js";
+import { tilesAlike } from "../repeat/instances.js";
+import { otherHalf, type Scheduler } from "../state.js";
+import { emit, pickStreams, slide } from "./trial.js";
+import { tryWeights } from "./weights.js";
+
+/** `model`: a placement of the same task in an earlier instance of a repeat, whose choices are made again. */
+export const placeTask = (s: Scheduler, index: number, model: Placed | undefined): void => {
+  const task = taskAt(s.plan, index);
+  const { timing } = s.target;
+  s.placed = newPlaced(index);
+  s.searched++;
+  s.model = model;
+  s.turn = positionIn(s.repeat, index)?.slot ?? index;
+  if (task.passes.length === 0) {
+    slide(s, task, timing.barrier, (at) => tryChain(s, task, at, undefined));
+    return;
+  }
+  const half = chooseHalf(s, task);
+  const sums = chooseAccumulators(half, task);
+  let first = Number.POSITIVE_INFINITY;
+  let at = Math.max(timing.barrier + timing.mxmInstall, sums.free - timing.mxmMultiply);
+  for (const [index, pass] of task.passes.entries()) {
+    const pieces = piecesOf(s, pass, pass.runs);
+    const placed: PlacedPass = {
+      task,
+      pass,
+      pieces,
+      half,
+      row: sums.block * ACCUMULATOR_BLOCK,
+      mode: index === 0 ? 0 : 1,
+    };
+    const last = index === task.passes.length - 1;
+    at = slide(s, task, at, (start) => (last ? tryLastPass(s, placed, start) : tryPass(s, placed, start, -1)));
+    first = Math.min(first, at);
+    at += task.rows;
+  }
+  const until = at + timing.mxmMultiply;
+  for (let i = 0; i < sums.blocks; i++) half.accumulators[sums.block + i] = until;
+  s.placed.sums.push({ half, block: sums.block, blocks: sums.blocks, from: first + timing.mxmMultiply, until });
+};
+
+/** The hemisphere whose array is free first, weighed against loading weights into a second one, for which there must be room. */
+const chooseHalf = (s: Scheduler, task: Task): Half => {
+  const [west, east] = s.halves;
+  const model = s.model?.sums[0]?.half;
+  if (model !== undefined) return model;
+  return costOf(s, task, east) < costOf(s, task, west) ? east : west;
+};
+
+/** Cycles: when a task could start in a hemisphere, and half of the time that the other one would have its weights sooner. */
+const costOf = (s: Scheduler, task: Task, half: Half): number => {
+  const other = s.tiles[otherHalf(s, half).side];
+  let rows = 0;
+  let missing = 0;
+  for (const [pass, { weights }] of task.passes.entries())
+    if (isTile(weights) && !s.tiles[half.side].has(weights.key) && other.has(weights.key)) {
+      rows += rowsOfTile(weights) * tilesAlike(s, weights, pass).length;
+      missing++;
+    }
+  if (rows > 0 && rows > s.spareRows) return NEVER;
+  return endOf(half.array) + (missing * task.rows) / 2;
+};
+
+/** The blocks of accumulator rows, enough for a task, that are free first, and the cycle from which on they are. */
+const chooseAccumulators = ({ accumulators }: Half, task: Task): { block: number; blocks: number; free: number } => {
+  const blocks = Math.ceil(task.rows / ACCUMULATOR_BLOCK);
+  invariant(blocks <= accumulators.length, "a task's rows fit in the accumulator");
+  let best = { block: 0, blocks, free: Number.POSITIVE_INFINITY };
+  for (let block = 0; block + blocks <= accumulators.length; block++) {
+    const free = Math.max(...accumulators.slice(block, block + blocks));
+    if (free < best.free) best = { block, blocks, free };
+  }
+  return best;
+};
+
+interface PlacedPass {
+  readonly task: Task;
+  readonly pass: Pass;
+  readonly pieces: readonly Piece[];
+  readonly half: Half;
+  /** First accumulator row. */
+  readonly row: number;
+  /** 0 sets partial sums, 1 adds to them. */
+  readonly mode: 0 | 1;
+}
+
+/** A pass whose sums flow into the task's chain. */
+const tryLastPass = (s: Scheduler, placed: PlacedPass, at: number): number => {
+  const { timing, mxm } = s.target;
+  const { task, half } = placed;
+  const arrival = at + timing.mxmMultiply + timing.mxmAccumulate + mxm;
+  const stream = pickStreams(s, { half, use: "inward", width: 2, diagonal: arrival, length: task.rows });
+  if (stream < 0) return -stream;
+  const delay = tryPass(s, placed, at, stream);
+  return delay !== 0 ? delay : tryChain(s, task, arrival, { half, stream });
+};
+
+/** A pass whose first ABC is dispatched at `at`. `give`: stream on which the sums leave, or -1. Returns 0 or a delay. */
+const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): number => {
+  const { timing, mxm } = s.target;
+  const { task, pass, pieces, half } = placed;
+  const { origin, rows } = task;
+  const busy = s.figure.fit(half.array, at, rows) - at;
+  if (busy > 0) return busy;
+  const diagonal = at + timing.mxmActivationSkew - mxm;
+  const late = waitFor(s, pieces, diagonal);
+  if (late > 0) return late;
+  s.figure.add(half.array, at, rows);
+  const stream = pickStreams(s, { half, use: "outward", width: 1, diagonal, length: rows });
+  if (stream < 0) return -stream;
+  const flight: Flight = { half, inward: false, diagonal, stream, origin };
+  const read = tryRead(s, pass, pieces, flight);
+  if (read !== 0) return read;
+  const weights = tryWeights(s, task, pass, { half, install: at - timing.mxmInstall, origin });
+  if (weights !== 0) return weights;
+  s.onCommit.push(() => emitPass(s, placed, at, stream, give));
+  return 0;
+};
+
+const emitPass = (
+  s: Scheduler,
+  { task, pass, half, row, mode }: PlacedPass,
+  at: number,
+  stream: number,
+  give: number,
+): void => {
+  const { origin, rows: count } = task;
+  const queue = (part: 1 | 2): number => mxmQueue(s.target, half.hemisphere, 0, part);
+  emit(s, queue(1), at, { op: "abc", fields: { stream, mode: pass.half }, origin, count });
+  emit(s, queue(2), at + s.target.timing.mxmMultiply, { op: "acc", fields: { row, mode, give }, origin, count });
+};

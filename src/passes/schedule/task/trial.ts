@@ -1,0 +1,163 @@
+/**
+ * Trials: a task is tried at a cycle, then later and later, until all that it needs is free at once.
+ *
+ * A trial books into the figure and leaves what it would do in `onCommit`, what it must undo in `onAbort`. It answers 0, or
+ * by how many cycles to move at least; functions that choose a stream answer its number, or minus that delay. Nothing that
+ * a failed trial did may be left: `rollback` takes it back to a mark, all of it or a part.
+ */
+
+import { fail } from "../../../diagnostics.js";
+import type { Task } from "../../../ir/plan.js";
+import type { TimedInstruction } from "../../../ir/program.js";
+import { NEVER, type Timeline } from "../chip/resources.js";
+import { type Half, lineAt, streamNumber } from "../chip/machine.js";
+import type { Source } from "../repeat/placed.js";
+import { noRoom } from "../place/room.js";
+import { TILE_WAYS } from "../figures.js";
+import { otherHalf, type Scheduler, sliceRowsOf } from "../state.js";
+
+/** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
+const TRIES = 20_000;
+/**
+ * For so many trials the choices of a task are those of the model, or of any instance: then all that follows can do the same.
+ * After that anything is tried, and constants may have further copies.
+ */
+const PATIENCE = 64;
+
+/** Repeats a trial, later and later, until it fits, and books it there. */
+export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number) => number): number => {
+  let at = from;
+  for (let tries = 0; tries < TRIES && at < NEVER; tries++) {
+    s.starved = undefined;
+    s.patient = tries < PATIENCE;
+    s.cursor = s.turn + Math.floor(tries / PATIENCE);
+    if (!s.patient) s.model = undefined;
+    const delay = trial(at);
+    if (delay === 0) {
+      commit(s);
+      return at;
+    }
+    rollback(s, START);
+    at += delay;
+  }
+  if (s.starved !== undefined) return noRoom(s, s.starved.name, sliceRowsOf(s.starved, task.rows));
+  return noPlaceInTime(s, task);
+};
+
+const noPlaceInTime = (s: Scheduler, task: Task): never =>
+  fail("LPU2002", {
+    message: `no cycle in which all that an operation needs is free: ${task.leaves.length + task.passes.length} operands of ${task.rows} rows on target '${s.target.name}'`,
+    node: s.plan.origins[task.origin] ?? "",
+    notes: ["SRAM suffices; ports of its slices, streams or units conflict at every cycle"],
+    hint: "choose a target with more slices and streams, or split the operation into ones with fewer operands",
+  });
+
+export interface Mark {
+  readonly figure: number;
+  readonly commits: number;
+  readonly aborts: number;
+}
+const START: Mark = { figure: 0, commits: 0, aborts: 0 };
+
+export const markOf = ({ figure, onCommit, onAbort }: Scheduler): Mark => ({
+  figure: figure.size,
+  commits: onCommit.length,
+  aborts: onAbort.length,
+});
+
+/** Takes back what was tried since the mark, the last first. */
+export const rollback = ({ figure, onCommit, onAbort }: Scheduler, mark: Mark): void => {
+  for (let i = onAbort.length - 1; i >= mark.aborts; i--) onAbort[i]?.();
+  onAbort.length = mark.aborts;
+  onCommit.length = mark.commits;
+  figure.truncate(mark.figure);
+};
+
+const commit = ({ figure, onCommit, onAbort, placed }: Scheduler): void => {
+  figure.commit(placed);
+  for (const action of onCommit) action();
+  onCommit.length = 0;
+  onAbort.length = 0;
+};
+
+/** What a queue dispatches: once, or `count` times every `interval` cycles. */
+export interface Dispatch {
+  readonly op: TimedInstruction["op"];
+  readonly fields: TimedInstruction["fields"];
+  /** Index into Plan.origins. */
+  readonly origin: number;
+  readonly count?: number;
+  /** Rows added to the address each time. */
+  readonly step?: number;
+  readonly interval?: number;
+  /** Stream operands that fly on, as a bit mask. */
+  readonly tap?: number;
+}
+
+export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispatch, source?: Source): void => {
+  const { op, fields, origin, count = 1, step = 0, interval = 1, tap = 0 } = dispatch;
+  const burst = count === 1 ? { interval: 1, step: 0 } : { interval, step };
+  const instruction = { cycle, op, fields, count, ...burst, tap, origin };
+  s.queues[queue]?.push(instruction);
+  s.placed.dispatched.push({ queue, instruction, source });
+};
+
+/**
+ * What streams are for. inward: to the VXM, and on in its own registers. outward: from slices to the SXM or MXM. result:
+ * from the VXM's registers of the other direction to the slices. weights: as outward, but the top of the streams belongs to
+ * them alone: chains that all become ready at once would otherwise fill the streams and starve the arrays.
+ */
+type StreamUse = "inward" | "outward" | "result" | "weights";
+
+export interface StreamRequest {
+  readonly half: Half;
+  readonly use: StreamUse;
+  /** Stream pairs side by side; the first is a multiple of this. */
+  readonly width: number;
+  /** Cycle in which the first vector passes the VXM's position. */
+  readonly diagonal: number;
+  /** Vectors. */
+  readonly length: number;
+}
+
+/** First number of the lowest free streams, or minus the delay until some are free. */
+export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }: StreamRequest): number => {
+  const inward = use === "inward";
+  const lines = inward ? half.inward : half.outward;
+  const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
+  const shared = lines.length - TILE_WAYS;
+  const groups = Math.floor((use === "outward" || use === "result" ? shared : lines.length) / width);
+  let best = NEVER;
+  for (let group = use === "weights" ? shared / width : 0; group < groups; group++) {
+    const base = group * width;
+    const at = streamsFit(s, lines, crossing, base, width, diagonal, length);
+    if (at === diagonal) {
+      for (let i = base; i < base + width; i++) {
+        s.figure.add(lineAt(lines, i), diagonal, length);
+        if (crossing !== undefined) s.figure.add(lineAt(crossing, i), diagonal, length);
+      }
+      return streamNumber(s.target, half, inward, base);
+    }
+    best = Math.min(best, at - diagonal);
+  }
+  return -best;
+};
+
+/** Where the first of some streams that is not free at a diagonal is free again; the diagonal if all are free. */
+const streamsFit = (
+  s: Scheduler,
+  lines: readonly Timeline[],
+  crossing: readonly Timeline[] | undefined,
+  base: number,
+  width: number,
+  diagonal: number,
+  length: number,
+): number => {
+  for (let i = base; i < base + width; i++) {
+    const at = s.figure.fit(lineAt(lines, i), diagonal, length);
+    if (at !== diagonal) return at;
+    const beyond = crossing === undefined ? diagonal : s.figure.fit(lineAt(crossing, i), diagonal, length);
+    if (beyond !== diagonal) return beyond;
+  }
+  return diagonal;
+};

@@ -1,0 +1,201 @@
+/**
+ * Weights: loads a pass's weights into the buffer of an array as late as they may be, before the IW that installs them,
+ * while the array still computes the pass before.
+ *
+ * A constant tile lies in TILE_WAYS pairs, placed at its first use in a hemisphere, and loads TILE_WAYS vectors a cycle.
+ * Weights that are computed are loads.ts.
+ */
+
+import { halfLanes } from "../../../ir/target.js";
+import { isTile, type PackedTile, type Pass, type Task } from "../../../ir/plan.js";
+import { mxmQueue } from "../../../ir/program.js";
+import { findUnused } from "../chip/memory.js";
+import { fitBefore, lastEndBefore, NEVER } from "../chip/resources.js";
+import { type Load, tryLoads } from "./loads.js";
+import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
+import { hold, pairsOf } from "../place/rows.js";
+import { executionsOf, rowsOfTile, TILE_WAYS } from "../figures.js";
+import { bookRead, dispatchOf, type Flight } from "../chip/ports.js";
+import { tilesAlike } from "../repeat/instances.js";
+import { noRoom } from "../place/room.js";
+import { otherHalf, type Scheduler, type TilePlace } from "../state.js";
+import { emit, markOf, pickStreams, rollback } from "./trial.js";
+
+/** Start cycles that are tried for a tile. */
+const TILE_TRIES = 40;
+
+/** Loads the weights of a pass for the IW at `load.install`. Returns 0 or a delay. */
+export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): number => {
+  const { buffer } = load.half;
+  const covered = s.figure.fit(buffer, load.install, 1) - load.install;
+  if (covered > 0) return covered;
+  const earliest = Math.max(lastEndBefore(buffer, load.install), s.target.timing.barrier);
+  const { weights } = pass;
+  if (!isTile(weights)) return tryLoads(s, weights, load, earliest);
+  const index = task.passes.indexOf(pass);
+  return tryTile(s, weights, { ...load, pass: index, neighbours: neighboursOf(task, pass) }, earliest);
+};
+
+/** A pass and the one that, most likely, computes while its weights load: neither's activations should lie with the weights. */
+const neighboursOf = (task: Task, pass: Pass): Pass[] => {
+  const before = task.passes.at(task.passes.indexOf(pass) - 1);
+  return before === undefined ? [pass] : [pass, before];
+};
+
+interface TileLoad extends Load {
+  /** Number of the pass in its task. */
+  readonly pass: number;
+  readonly neighbours: readonly Pass[];
+}
+
+const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
+  const latest = load.install - s.target.timing.mxmLoad - executionsOf(tile) + 1;
+  if (latest < earliest) return earliest - latest;
+  for (let start = latest, tries = 0; start >= earliest && tries < TILE_TRIES; tries++) {
+    const lead = tryTileAt(s, tile, load, start);
+    if (lead === 0) return 0;
+    start -= lead;
+  }
+  return 2;
+};
+
+/** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
+const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number): number => {
+  const { half } = load;
+  const executions = executionsOf(tile);
+  const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
+  const mark = markOf(s);
+  const stream = pickStreams(s, { half, use: "weights", width: TILE_WAYS, diagonal, length: executions });
+  const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
+  const known = s.tiles[half.side].get(tile.key);
+  const placed = stream < 0 || known !== undefined ? undefined : newTilePlace(s, tile, load, flight);
+  const place = stream < 0 ? undefined : (known ?? placed?.[0]?.place);
+  if (place === undefined) {
+    rollback(s, mark);
+    return 2;
+  }
+  const lead = leadOf(s, place, executions, flight);
+  if (lead > 0) {
+    rollback(s, mark);
+    return known === undefined ? 1 : lead;
+  }
+  if (placed !== undefined) holdTile(s, executions, placed, half);
+  bookTile(s, place, executions, flight, load.pass);
+  emitTile(s, executions, start, stream, load);
+  return 0;
+};
+
+/** By how many cycles a tile must be read earlier, so that all its ports are free. */
+const leadOf = (s: Scheduler, { pairs, addresses }: TilePlace, executions: number, flight: Flight): number => {
+  let worst = 0;
+  for (const [way, index] of pairs.entries()) {
+    const pair = pairAt(flight.half, index);
+    const cycle = dispatchOf(s, pair, flight);
+    if (cycle < s.target.timing.barrier) return NEVER;
+    const bank = bankOf(s.target, addresses[way] ?? 0);
+    worst = Math.max(
+      worst,
+      cycle - fitBefore(pair.read, cycle, executions),
+      cycle - fitBefore(pair.writeBank[bank], cycle, executions),
+      cycle - fitBefore(pair.issue, cycle, 1),
+      s.figure.free(pair.read, cycle, executions) && s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
+    );
+  }
+  return worst;
+};
+
+/** A tile with the place that it gets. */
+interface PlacedTile {
+  readonly tile: PackedTile;
+  readonly place: TilePlace;
+}
+
+/** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
+const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): PlacedTile[] | undefined => {
+  const { half } = load;
+  const executions = executionsOf(tile);
+  // A later instance whose turn came first has its place already.
+  const alike = tilesAlike(s, tile, load.pass).filter((one) => !s.tiles[half.side].has(one.key));
+  const pairs: number[] = [];
+  const addresses: (readonly number[])[] = [];
+  const rowsIn = (index: number): readonly number[] =>
+    findUnused(s.target, [pairAt(half, index).memory], executions, alike.length);
+  for (const index of emptiestFirst(s, load)) {
+    const pair = pairAt(half, index);
+    const cycle = dispatchOf(s, pair, flight);
+    if (!s.figure.free(pair.read, cycle, executions) || !s.figure.free(pair.issue, cycle, 1)) continue;
+    const rows = rowsIn(index);
+    const [address] = rows;
+    if (address === undefined) continue;
+    if (!s.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
+    pairs.push(index);
+    addresses.push(rows);
+    if (pairs.length === TILE_WAYS)
+      return alike.map((each, later) => ({
+        tile: each,
+        place: { pairs, addresses: addresses.map((list) => list[later] ?? -1) },
+      }));
+  }
+  const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
+  if (room < TILE_WAYS) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile));
+  return undefined;
+};
+
+const originName = (s: Scheduler, origin: number): string => s.plan.origins[origin] ?? "weights";
+
+/** Pairs in which no activations lie that are read meanwhile, then by how much lies in them. */
+const emptiestFirst = (s: Scheduler, { half, neighbours }: TileLoad): number[] => {
+  const busy = new Set(neighbours.flatMap((pass) => pairsOf(s, pass, half)));
+  const rank = half.pairs.map(({ memory }, index) => ({
+    index,
+    busy: Number(busy.has(index)),
+    touched: memory.touched,
+  }));
+  rank.sort((a, b) => a.busy - b.busy || a.touched - b.touched || b.index - a.index);
+  return rank.map(({ index }) => index);
+};
+
+const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[], half: Half): void => {
+  for (const { place } of placed)
+    for (const [way, pair] of place.pairs.entries())
+      hold(s, memoriesOf(half, [pair]), place.addresses[way] ?? 0, executions);
+  s.onCommit.push(() => {
+    for (const { tile, place } of placed) {
+      if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile);
+      s.tiles[half.side].set(tile.key, place);
+    }
+  });
+};
+
+const bookTile = (
+  s: Scheduler,
+  { pairs, addresses }: TilePlace,
+  executions: number,
+  flight: Flight,
+  pass: number,
+): void => {
+  for (const [way, pair] of pairs.entries()) {
+    const burst = {
+      pair,
+      address: addresses[way] ?? 0,
+      delay: 0,
+      count: executions,
+      interval: 1,
+      step: 1,
+      stream: way,
+    };
+    const source = { side: flight.half.side, pass, way };
+    bookRead(s, burst, dispatchOf(s, pairAt(flight.half, pair), flight), flight, source);
+  }
+};
+
+const emitTile = (s: Scheduler, executions: number, start: number, stream: number, load: TileLoad): void => {
+  const { half, install, origin } = load;
+  s.figure.add(half.buffer, start, install + 1 - start);
+  const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
+  const shape = { mode: 0, ways: TILE_WAYS, column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
+  s.onCommit.push(() => {
+    emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executions });
+    emit(s, queue, install, { op: "iw", fields: {}, origin });
+  });
+};

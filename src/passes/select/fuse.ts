@@ -1,0 +1,260 @@
+/**
+ * Fusion: which elementwise operations run as one chain through the VXM.
+ *
+ * A root is an elementwise node whose value must be stored; every other elementwise node belongs to a root's chain (a cheap
+ * one to several) and never touches memory. Reshapes and transposes inside a chain are transparent: they rename elements but
+ * do not move them. A chain may start on the result of one matmul (its `main`), straight from the MXM.
+ */
+
+import { ALU_OF_OP } from "../../ir/ops/alu.js";
+import { invariant } from "../../diagnostics.js";
+import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import { consumersOf, elementCount } from "../../ir/graph.js";
+import { isFloat } from "../../ir/tensor.js";
+
+export interface Fusion {
+  readonly root: NodeId;
+  /** Elementwise nodes of the chain, in topological order; the root is last. */
+  readonly nodes: readonly NodeId[];
+  /** The matmul whose result enters the chain straight from the MXM. */
+  readonly main?: NodeId;
+}
+
+const nodeAt = (graph: Graph, id: NodeId | undefined): Node => {
+  const node = id === undefined ? undefined : graph.nodes[id];
+  invariant(node !== undefined, `node ${id} is in the graph`);
+  return node;
+};
+
+/** Whether a node only renames elements: a reshape, a transpose, or a cast between float types, since an ALU takes any. */
+export const isTransparent = (graph: Graph, node: Node): boolean =>
+  node.op === "reshape" || node.op === "transpose" || isFloatCast(graph, node);
+
+/** A cast from one float type to another is a matter of who stores and who reads. */
+export const isFloatCast = (graph: Graph, { op, type, inputs }: Node): boolean =>
+  op === "cast" && isFloat(type.dtype) && isFloat(nodeAt(graph, inputs[0]).type.dtype);
+
+/** The node that casts between float types start from. */
+export const stripCasts = (graph: Graph, id: NodeId): Node => {
+  let node = nodeAt(graph, id);
+  while (isFloatCast(graph, node)) node = nodeAt(graph, node.inputs[0]);
+  return node;
+};
+
+export const isElementwise = (graph: Graph, node: Node): boolean =>
+  ALU_OF_OP[node.op] !== undefined && !isFloatCast(graph, node);
+
+/** The node that a chain of reshapes and transposes starts from. */
+const strip = (graph: Graph, id: NodeId): Node => {
+  let node = nodeAt(graph, id);
+  while (isTransparent(graph, node)) node = nodeAt(graph, node.inputs[0]);
+  return node;
+};
+
+/** `stored`: nodes that must be roots, because no chain could hold them. */
+export const fuse = (
+  graph: Graph,
+  limit: number,
+  stored: ReadonlySet<NodeId> = new Set(),
+): ReadonlyMap<NodeId, Fusion> => {
+  const forced = new Set<NodeId>([...stored, ...earlyAddends(graph, stored)]);
+  for (;;) {
+    const fusions = fuseOnce(graph, forced);
+    const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
+    if (cut.length === 0) {
+      const assigned = assignMains(graph, fusions);
+      const narrowed = [...assigned.values()].flatMap((fusion) => narrowedProducts(graph, fusion));
+      if (narrowed.length === 0) return assigned;
+      cut.push(...narrowed);
+    }
+    for (const id of cut) forced.add(id);
+  }
+};
+
+/** The matmul whose fp32 result a node takes: it must come from the MXM, since what is stored of a matmul is fp16. */
+const wideProduct = (graph: Graph, id: NodeId): NodeId | undefined => {
+  const [input] = nodeAt(graph, id).inputs;
+  const widening = input === undefined ? undefined : nodeAt(graph, input);
+  if (widening?.op !== "cast" || widening.type.dtype !== "f32") return undefined;
+  const source = strip(graph, widening.id);
+  return source.op === "matmul" ? source.id : undefined;
+};
+
+/** Nodes of a chain that take a product in fp32 which does not come from the MXM: they need a chain of their own. */
+const narrowedProducts = (graph: Graph, { root, nodes, main }: Fusion): NodeId[] =>
+  nodes.filter((id) => {
+    const product = id === root ? undefined : wideProduct(graph, id);
+    return product !== undefined && product !== main;
+  });
+
+/**
+ * What is made of sums over rows, and meets a product: it is known earlier, and stored, so that the product does not wait for
+ * streams of all that it is made of.
+ */
+const earlyAddends = (graph: Graph, stored: ReadonlySet<NodeId>): NodeId[] => {
+  const { isRoot } = usesOfNodes(graph, stored);
+  // What the chain of a node computes of products, and of sums.
+  const fromProduct: boolean[] = [];
+  const fromSum: boolean[] = [];
+  const early: NodeId[] = [];
+  for (const node of graph.nodes) {
+    if (!isElementwise(graph, node)) continue;
+    const sources = node.inputs.map((input) => strip(graph, input));
+    const inChain = sources.filter(({ id }) => !isRoot[id]);
+    fromProduct[node.id] = inChain.some(({ id, op }) => op === "matmul" || fromProduct[id] === true);
+    fromSum[node.id] = inChain.some(({ id, op }) => op === "reduce_sum" || fromSum[id] === true);
+    if (!fromProduct[node.id]) continue;
+    const count = elementCount(node.type.shape);
+    for (const { id, type } of inChain)
+      if (fromSum[id] && !fromProduct[id] && elementCount(type.shape) === count) early.push(id);
+  }
+  return early;
+};
+
+/**
+ * Nodes that cost so little that every chain that needs them computes them anew: that saves a store, a read and their
+ * latency. Nothing that starts on a matmul's result is among them.
+ */
+const RECOMPUTED_OPERATIONS = 3;
+
+const cheapNodes = (
+  graph: Graph,
+  outside: readonly boolean[],
+  consumers: readonly (readonly NodeId[])[],
+): boolean[] => {
+  const cost: number[] = [];
+  for (const node of graph.nodes) {
+    if (!isElementwise(graph, node)) continue;
+    let sum = 1;
+    for (const input of node.inputs) {
+      const source = strip(graph, input);
+      if (source.op === "matmul") sum = Number.POSITIVE_INFINITY;
+      else if (isElementwise(graph, source) && !outside[source.id]) sum += cost[source.id] ?? 0;
+    }
+    cost[node.id] = sum;
+  }
+  // A value that is broadcast would have to be moved for every chain: it is stored once instead. But what is made of sums
+  // alone stands on all lanes already.
+  const onAllLanes = (id: NodeId): boolean => {
+    const node = strip(graph, id);
+    if (node.op === "constant") return size(node.id) === 1;
+    return (
+      node.op === "reduce_sum" || (isElementwise(graph, node) && !outside[node.id] && node.inputs.every(onAllLanes))
+    );
+  };
+  const size = (id: NodeId): number => elementCount(nodeAt(graph, id).type.shape);
+  const wholeUses = (id: NodeId): boolean =>
+    (consumers[id] ?? []).every(
+      (next) => size(next) === size(id) && (!isTransparent(graph, nodeAt(graph, next)) || wholeUses(next)),
+    );
+  return graph.nodes.map(
+    (node) =>
+      (cost[node.id] ?? Number.POSITIVE_INFINITY) <= RECOMPUTED_OPERATIONS &&
+      (wholeUses(node.id) || onAllLanes(node.id)),
+  );
+};
+
+/** Where the value of a node goes: to chains (their roots), or out of the VXM. */
+interface Uses {
+  readonly roots: ReadonlySet<NodeId>;
+  readonly outside: boolean;
+}
+
+const NO_USES: Uses = { roots: new Set(), outside: false };
+
+const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[]; isRoot: boolean[] } => {
+  const consumers = consumersOf(graph);
+  const outside: boolean[] = graph.nodes.map(() => false);
+  for (const output of graph.outputs) outside[output.node] = true;
+  for (const node of [...graph.nodes].reverse())
+    for (const id of consumers[node.id] ?? []) {
+      const consumer = nodeAt(graph, id);
+      if (!isElementwise(graph, consumer) && (!isTransparent(graph, consumer) || outside[id])) outside[node.id] = true;
+    }
+  const cheap = cheapNodes(graph, outside, consumers);
+  const uses: Uses[] = [];
+  const isRoot: boolean[] = [];
+  for (const node of [...graph.nodes].reverse()) {
+    const roots = new Set<NodeId>();
+    for (const id of consumers[node.id] ?? [])
+      for (const root of isRoot[id] ? [id] : (uses[id] ?? NO_USES).roots) roots.add(root);
+    uses[node.id] = { roots, outside: outside[node.id] === true };
+    isRoot[node.id] =
+      isElementwise(graph, node) &&
+      (outside[node.id] === true || roots.size === 0 || (roots.size > 1 && !cheap[node.id]) || forced.has(node.id));
+  }
+  return { uses, isRoot };
+};
+
+const fuseOnce = (graph: Graph, forced: ReadonlySet<NodeId>): Map<NodeId, { root: NodeId; nodes: NodeId[] }> => {
+  const { uses, isRoot } = usesOfNodes(graph, forced);
+  const fusions = new Map<NodeId, { root: NodeId; nodes: NodeId[] }>();
+  for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
+  for (const node of graph.nodes) {
+    if (!isElementwise(graph, node)) continue;
+    for (const root of isRoot[node.id] ? [node.id] : (uses[node.id] ?? NO_USES).roots)
+      fusions.get(root)?.nodes.push(node.id);
+  }
+  return fusions;
+};
+
+/** A chain longer than the VXM has ALUs is cut at the node whose part is nearest to half of it. */
+const cutTooLong = (graph: Graph, fusion: Fusion, limit: number): NodeId[] => {
+  if (fusion.nodes.length <= limit) return [];
+  const inside = new Set(fusion.nodes);
+  const size = new Map<NodeId, number>();
+  for (const id of fusion.nodes) {
+    const reached = new Set<NodeId>([id]);
+    const stack = [id];
+    for (let at = stack.pop(); at !== undefined; at = stack.pop())
+      for (const input of nodeAt(graph, at).inputs) {
+        const source = strip(graph, input).id;
+        if (inside.has(source) && !reached.has(source)) {
+          reached.add(source);
+          stack.push(source);
+        }
+      }
+    size.set(id, reached.size);
+  }
+  const half = fusion.nodes.length / 2;
+  const candidates = fusion.nodes.filter((id) => id !== fusion.root);
+  candidates.sort((a, b) => Math.abs((size.get(a) ?? 0) - half) - Math.abs((size.get(b) ?? 0) - half) || a - b);
+  return candidates.slice(0, 1);
+};
+
+const assignMains = (
+  graph: Graph,
+  fusions: ReadonlyMap<NodeId, { root: NodeId; nodes: readonly NodeId[] }>,
+): Map<NodeId, Fusion> => {
+  const { uses } = usesOfNodes(graph, new Set());
+  const consumers = consumersOf(graph);
+  const result = new Map<NodeId, Fusion>();
+  for (const [root, fusion] of fusions) {
+    const count = elementCount(nodeAt(graph, root).type.shape);
+    const inside = new Set(fusion.nodes);
+    const mains = new Set<NodeId>();
+    for (const id of fusion.nodes)
+      for (const input of nodeAt(graph, id).inputs) {
+        const source = strip(graph, input);
+        const all = uses[source.id] ?? NO_USES;
+        if (source.op !== "matmul" || all.outside || elementCount(source.type.shape) !== count) continue;
+        if (consumersInside(graph, consumers, source.id, inside)) mains.add(source.id);
+      }
+    const main = [...mains].sort((a, b) => b - a)[0];
+    result.set(root, main === undefined ? fusion : { ...fusion, main });
+  }
+  return result;
+};
+
+/** Whether all that takes a value, through views, belongs to one chain. */
+const consumersInside = (
+  graph: Graph,
+  consumers: readonly (readonly NodeId[])[],
+  id: NodeId,
+  inside: ReadonlySet<NodeId>,
+): boolean =>
+  (consumers[id] ?? []).every(
+    (next) =>
+      inside.has(next) ||
+      (isTransparent(graph, nodeAt(graph, next)) && consumersInside(graph, consumers, next, inside)),
+  );

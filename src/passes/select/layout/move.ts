@@ -1,0 +1,235 @@
+/**
+ * Moving: a copy of a tensor in another layout.
+ *
+ * The digits of an index (factorPairs) each lie on rows or on lanes, before and after. Rows that stay rows are only
+ * addresses. Lanes that stay lanes, or become rows, move by a matmul with a selection matrix as weights (here); rows that
+ * become lanes by a matmul of the identity with the tensor itself as weights (transpose.ts). Lanes over which the
+ * wanted layout broadcasts are filled with copies, and the result says so (`repeated`). The wanted columns are kept exactly;
+ * rows are packed densely, since any row is as good as another.
+ */
+
+import { fail, invariant } from "../../../diagnostics.js";
+import type { Node, NodeId, Shape } from "../../../ir/graph.js";
+import { f32ToF16 } from "../../../ir/numerics.js";
+import type { Pass } from "../../../ir/plan.js";
+import { halfLanes, type Target } from "../../../ir/target.js";
+import { type FactorPair, factorPairs, type Located, type RowDigit, runsOf } from "./operand.js";
+import { stripCasts } from "../fuse.js";
+import { asHalf, emitParts, movable } from "./bits.js";
+import { combinations, type Move, productOfExtents } from "./digits.js";
+import { addToPass, type Passes, passesInOrder } from "./passes.js";
+import { emitTranspose } from "./transpose.js";
+import { originOf, originText, pushTask, rowBlock, rowBlocks, type Selection, spaceOf } from "../selection.js";
+import type { Factor, Layout, View } from "./view.js";
+
+/** A copy of a node's value whose elements lie on the lanes of `wanted`, to which its shape broadcasts. */
+export const relayout = (s: Selection, id: NodeId, stored: Located, wanted: Layout): Located => {
+  // Casts between float types are the reader's: what is moved is the value itself.
+  const node = stripCasts(s.graph, id);
+  const value = asHalf(s, node.id, stored);
+  const pairs = factorPairs(wanted.view, wanted.shape, value.view);
+  if (pairs === undefined) return relayoutThroughPlain(s, node, value, wanted);
+  const key = moveKey(value, wanted.view);
+  const known = s.copies.get(key);
+  if (known !== undefined) return known;
+  const moved = move(s, node, value, wanted, pairs);
+  s.copies.set(key, moved);
+  return moved;
+};
+
+const moveKey = (value: Located, wanted: View): string =>
+  `move ${value.storage} ${JSON.stringify(value.view)} ${JSON.stringify(wanted)}`;
+
+/** Radices that do not meet may both meet those of the plain layout. */
+const relayoutThroughPlain = (s: Selection, node: Node, value: Located, wanted: Layout): Located => {
+  const plain = plainLayout(wanted);
+  const isPlain = JSON.stringify(plain.view) === JSON.stringify(wanted.view);
+  if (isPlain || factorPairs(plain.view, plain.shape, value.view) === undefined)
+    fail("LPU2201", {
+      message: `cannot move [${value.shape.join(",")}] into the layout of [${wanted.shape.join(",")}]`,
+      node: originText(node),
+      hint: "elements would have to change lanes in a way that is not supported yet: write the rearrangement as several Reshape and Transpose nodes, or use sizes that are multiples of the lanes",
+    });
+  return relayout(s, node.id, relayout(s, node.id, value, plain), wanted);
+};
+
+/** The same dims on lanes and on rows, each as one factor, packed densely. */
+const plainLayout = ({ view, shape }: Layout): Layout => {
+  let row = 1;
+  let column = 1;
+  const dims: Factor[][] = shape.map(() => []);
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    const extent = shape[axis] ?? 1;
+    if (extent === 1) continue;
+    if ((view.dims[axis] ?? []).some((f) => f.column !== 0)) {
+      dims[axis] = [{ extent, row: 0, column }];
+      column *= extent;
+    } else {
+      dims[axis] = [{ extent, row, column: 0 }];
+      row *= extent;
+    }
+  }
+  return { view: { dims, row: 0, column: 0 }, shape };
+};
+
+const move = (
+  s: Selection,
+  node: Node,
+  value: Located,
+  { view: wanted, shape }: Layout,
+  pairs: readonly FactorPair[],
+): Located => {
+  // Rows along which the value is only repeated are not written: the same row is read again and again.
+  const kept = pairs.filter(([f, g]) => !(g.row === 0 && g.column === 0 && f.column === 0));
+  const digits = {
+    rowToRow: kept.filter(([f, g]) => f.row !== 0 && g.column === 0),
+    laneToRow: kept.filter(([f, g]) => f.row !== 0 && g.column !== 0),
+    rowToLane: kept.filter(([f, g]) => f.column !== 0 && g.row !== 0),
+    laneToLane: kept.filter(([f, g]) => f.column !== 0 && g.row === 0),
+  };
+  const transposes = digits.rowToLane.length > 0;
+  // One task writes neighbouring rows: those of the contracted lanes when rows become lanes, else those that were rows.
+  const inner = transposes ? digits.laneToRow : digits.rowToRow;
+  const outer = transposes ? digits.rowToRow : digits.laneToRow;
+  const strides = denseStrides([...outer, ...inner]);
+  const view: View = { dims: movedDims(wanted, shape, pairs, strides), row: 0, column: wanted.column };
+  const rows = productOfExtents(kept.filter(([f]) => f.row !== 0));
+  const { panels } = spaceOf(s.target, { view, shape });
+  const task = { value, panels, column: wanted.column, ...digits, strides, origin: originOf(s, node) };
+  const emitMove = transposes ? emitTranspose : emitSelection;
+  const storage = emitParts(s, node, movable(s, node.id, value), { rows, panels }, (parts, to, chain, as) =>
+    emitMove(s, { ...task, parts, storage: to, chain, as }),
+  );
+  return ownPart({ view, shape }, value.shape, storage);
+};
+
+/** Row strides that pack digits densely, the last one innermost. */
+const denseStrides = (digits: readonly FactorPair[]): Map<FactorPair, number> => {
+  const strides = new Map<FactorPair, number>();
+  let row = 1;
+  for (const pair of [...digits].reverse()) {
+    strides.set(pair, row);
+    row *= pair[0].extent;
+  }
+  return strides;
+};
+
+/** The wanted dims with the row strides of the copy; rows along which the value is only repeated do not move. */
+const movedDims = (
+  wanted: View,
+  shape: Shape,
+  pairs: readonly FactorPair[],
+  strides: ReadonlyMap<FactorPair, number>,
+): Factor[][] => {
+  const queue = [...pairs];
+  return shape.map((_, axis) => {
+    const dim: Factor[] = [];
+    let left = (wanted.dims[axis] ?? []).reduce((product, f) => product * f.extent, 1);
+    while (left > 1) {
+      const pair = queue.shift();
+      invariant(pair !== undefined, "digits cover every dim");
+      const [{ extent, row, column }] = pair;
+      left /= extent;
+      dim.push({ extent, row: row === 0 ? 0 : (strides.get(pair) ?? 0), column });
+    }
+    return dim;
+  });
+};
+
+/** The value within a copy that fills a broadcast layout: its own dims, and the columns along which it is repeated. */
+const ownPart = (full: Layout, shape: Shape, storage: number): Located => {
+  const missing = full.shape.length - shape.length;
+  const repeated = full.view.dims.flatMap((factors, axis) =>
+    (shape[axis - missing] ?? 1) === 1 ? factors.filter((f) => f.column !== 0 && f.extent > 1) : [],
+  );
+  return { storage, shape, view: restrictTo(full, shape), ...(repeated.length === 0 ? {} : { repeated }) };
+};
+
+/** The part of a broadcast layout that belongs to an operand of a smaller shape. */
+export const restrictTo = (full: Layout, shape: Shape): View => {
+  const missing = full.shape.length - shape.length;
+  return {
+    ...full.view,
+    dims: shape.map((extent, axis) => (extent === 1 ? [] : (full.view.dims[axis + missing] ?? []))),
+  };
+};
+
+/* ---------- lanes to lanes, lanes to rows ---------- */
+
+/** One weight that is one: physical column of a panel, lane of a half. */
+type One = readonly [column: number, lane: number];
+
+/** Passes of selection matrices: for each place of the lanes that become rows, all rows that were rows. */
+const emitSelection = (s: Selection, task: Move): void => {
+  const { value, storage, rowToRow, laneToRow, strides, origin } = task;
+  const count = productOfExtents(rowToRow);
+  const digits = rowToRow.map(
+    (pair): RowDigit => ({ extent: pair[0].extent, out: strides.get(pair) ?? 1, row: pair[1].row }),
+  );
+  for (const lane of combinations(laneToRow, "row", "column", strides))
+    for (let panel = 0; panel < task.panels; panel++) {
+      const passes = selectedLanes(s.target, task, lane.from, panel);
+      if (passes.size === 0) continue;
+      for (const { row, rows } of rowBlocks(count, rowBlock(s.target, count))) {
+        const runs = runsOf({ digits, row: value.view.row }, row, rows);
+        const list = passesInOrder(passes).flatMap(({ panel: from, half, parts: ones }) =>
+          task.parts.map(
+            ({ storage: source, scale }): Pass => ({
+              storage: source,
+              panel: from,
+              half,
+              runs,
+              weights: {
+                key: selectionKey(ones, scale),
+                columns: columnsOf(ones),
+                content: () => selectionContent(s.target, ones, scale),
+              },
+            }),
+          ),
+        );
+        const at = lane.to + row;
+        pushTask(s, {
+          rows,
+          passes: list,
+          ...task.chain(panel, at, rows),
+          storage,
+          panel,
+          row: at,
+          origin,
+          as: task.as,
+        });
+      }
+    }
+};
+
+/** The lanes that columns of a panel come from, by half-vector; `lane`: offset of the lanes that become the row at hand. */
+const selectedLanes = (
+  target: Target,
+  { value, column, laneToLane }: Move,
+  lane: number,
+  panel: number,
+): Passes<One> => {
+  const { lanes } = target;
+  const half = halfLanes(target);
+  const passes: Passes<One> = new Map();
+  for (const { to, from } of combinations(laneToLane, "column", "column")) {
+    const at = column + to;
+    if (Math.floor(at / lanes) !== panel) continue;
+    const place = value.view.column + lane + from;
+    addToPass(passes, Math.floor(place / half), [at % lanes, place % half]);
+  }
+  return passes;
+};
+
+const selectionKey = (ones: readonly One[], scale: number): string =>
+  `select ${scale === 1 ? "" : `times ${scale} `}${JSON.stringify(ones)}`;
+const columnsOf = (ones: readonly One[]): number => Math.max(...ones.map(([column]) => column)) + 1;
+
+/** [columns][halfLanes] fp16 bits. */
+const selectionContent = (target: Target, ones: readonly One[], scale: number): Uint16Array => {
+  const half = halfLanes(target);
+  const tile = new Uint16Array(columnsOf(ones) * half);
+  const bits = f32ToF16(scale);
+  for (const [column, lane] of ones) tile[column * half + lane] = bits;
+  return tile;
+};

@@ -1,0 +1,143 @@
+/**
+ * Moving rows onto lanes: a matmul of the identity with the tensor itself as weights.
+ *
+ * A row of the source becomes a column of weights, and row i of the identity picks what the lane that becomes row i holds:
+ * the product is the transpose. Lanes that become rows are the contracted dim. Invariant: every pass loads a column at most
+ * once, and each row of the result gets exactly one non-zero product for each of its columns.
+ */
+
+import { f32ToF16 } from "../../../ir/numerics.js";
+import type { Pass, StorageId, WeightLoad } from "../../../ir/plan.js";
+import { halfLanes, type Target } from "../../../ir/target.js";
+import { combinations, type Move } from "./digits.js";
+import { addToPass, halfAt, type HalfPass, neighbours, type Passes, passesInOrder } from "./passes.js";
+import { constantOnce, longBlock, type Part, pushTask, rowBlocks, rowRun, type Selection } from "../selection.js";
+
+/** Where the identity is one: its row, and the physical column of the source that the row picks. */
+type One = readonly [row: number, column: number];
+
+/** Weights that neighbouring lanes of a half make, and the rows of the identity that pick them. */
+interface Group {
+  readonly loads: readonly Omit<WeightLoad, "storage">[];
+  readonly identity: readonly One[];
+}
+
+/** Source rows `row`, `row + step`, .. that fill `count` columns of a panel from `column` on. */
+interface ColumnRun {
+  readonly column: number;
+  readonly row: number;
+  step: number;
+  count: number;
+}
+
+export const emitTranspose = (s: Selection, task: Move): void => {
+  const { storage, origin } = task;
+  const contracted = combinations(task.laneToRow, "row", "column", task.strides).sort((x, y) => x.to - y.to);
+  const lanesIn = contracted.map(({ from }) => from);
+  const depth = lanesIn.length;
+  // The tensor is loaded as weights anew for every block: as few as the accumulators allow.
+  const block = Math.ceil(depth / Math.ceil(depth / longBlock(s.target)));
+  for (const outer of combinations(task.rowToRow, "row", "row", task.strides))
+    for (let panel = 0; panel < task.panels; panel++) {
+      const passes = passesInOrder(transposedParts(s.target, task, lanesIn, outer.from, panel));
+      if (passes.length === 0) continue;
+      for (const { row, rows } of rowBlocks(depth, block))
+        pushTask(s, {
+          rows,
+          passes: passes.flatMap((pass) => task.parts.flatMap((part) => identityPass(s, depth, pass, part, row, rows))),
+          ...task.chain(panel, outer.to + row, rows),
+          storage,
+          panel,
+          row: outer.to + row,
+          origin,
+          as: task.as,
+        });
+    }
+};
+
+/** Parts by half-vector, for one panel of the destination and one place of the rows that stay rows. */
+const transposedParts = (
+  target: Target,
+  { value, column, rowToLane, laneToLane }: Move,
+  lanesIn: readonly number[],
+  row: number,
+  panel: number,
+): Passes<Group> => {
+  const { lanes } = target;
+  const half = halfLanes(target);
+  const spread = combinations(rowToLane, "column", "row");
+  const passes: Passes<Group> = new Map();
+  for (const group of combinations(laneToLane, "column", "column")) {
+    const runs = columnRuns(spread, column + group.to - panel * lanes, lanes);
+    if (runs.length === 0) continue;
+    const places = lanesIn.map((from) => value.view.column + group.from + from);
+    for (const { index, at, count } of neighbours(places, half)) {
+      const loads = runs.map(
+        (run): Omit<WeightLoad, "storage"> => ({
+          panel: Math.floor(at / lanes),
+          run: { row: value.view.row + row + run.row, step: run.step, count: run.count },
+          half: halfAt(Math.floor(at / half)).half,
+          first: at % half,
+          lanes: count,
+          column: run.column,
+        }),
+      );
+      const identity = Array.from({ length: count }, (_, i): One => [index + i, at + i]);
+      addToPass(passes, Math.floor(at / half), { loads, identity }, (other) =>
+        other.loads.some((load) => runs.some((run) => run.column === load.column)),
+      );
+    }
+  }
+  return passes;
+};
+
+/** Runs of source rows that fill neighbouring columns; `base`: column of the panel at which the spread starts. */
+const columnRuns = (
+  spread: readonly { readonly to: number; readonly from: number }[],
+  base: number,
+  lanes: number,
+): readonly ColumnRun[] => {
+  const runs: ColumnRun[] = [];
+  for (const { to, from } of [...spread].sort((x, y) => x.to - y.to)) {
+    const column = base + to;
+    if (column < 0 || column >= lanes) continue;
+    const last = runs[runs.length - 1];
+    const follows = last !== undefined && column === last.column + last.count;
+    if (follows && (last.count === 1 || from === last.row + last.step * last.count)) {
+      if (last.count === 1) last.step = from - last.row;
+      last.count++;
+    } else runs.push({ column, row: from, step: 0, count: 1 });
+  }
+  return runs;
+};
+
+/** The pass that makes these rows of the result; none, if all that they pick lies in other halves. */
+const identityPass = (
+  s: Selection,
+  depth: number,
+  { half, parts }: HalfPass<Group>,
+  { storage: source, scale }: Part,
+  row: number,
+  rows: number,
+): Pass[] => {
+  const ones = parts.flatMap(({ identity }) => identity);
+  if (!ones.some(([at]) => at >= row && at < row + rows)) return [];
+  const storage = identityStorage(s, depth, half, ones, scale);
+  const weights = parts.flatMap(({ loads }) => loads.map((load): WeightLoad => ({ ...load, storage: source })));
+  return [{ storage, panel: 0, half, runs: [rowRun(row, rows)], weights }];
+};
+
+/** A constant of `rows` rows that are `scale` at the given places and zero elsewhere. */
+const identityStorage = (s: Selection, rows: number, half: number, ones: readonly One[], scale: number): StorageId => {
+  const { lanes } = s.target;
+  const content = (): Uint16Array => {
+    const panel = new Uint16Array(rows * lanes);
+    const bits = f32ToF16(scale);
+    for (const [row, column] of ones) panel[row * lanes + (column % lanes)] = bits;
+    return panel;
+  };
+  return constantOnce(s, identityKey(rows, half, ones, lanes, scale), { name: "identity", rows, panels: 1, content });
+};
+
+const identityKey = (rows: number, half: number, ones: readonly One[], lanes: number, scale: number): string =>
+  `identity ${scale === 1 ? "" : `times ${scale} `}${rows} ${half} ${JSON.stringify(ones.map(([row, column]) => [row, column % lanes]))}`;

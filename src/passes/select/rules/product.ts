@@ -1,0 +1,199 @@
+/**
+ * Products: passes of half-vectors through weights, for every panel and block of rows of a result.
+ *
+ * Every batch index of the result is a block of columns of some rows. Rows whose batch indices need other weights have
+ * passes of their own (segments); within a segment, the K values of every block are cut where they leave a half-vector, and
+ * what lies in one half shares a pass. Invariant: over the passes of a task, every column of every block meets each of its K
+ * values exactly once.
+ */
+
+import { fail } from "../../../diagnostics.js";
+import { elementCount, type Shape } from "../../../ir/graph.js";
+import type { Pass } from "../../../ir/plan.js";
+import { halfLanes, type Target } from "../../../ir/target.js";
+import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
+import { FILLED_SUMS } from "../padding.js";
+import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
+import { type Block, passWeights, type Product, weightBatch } from "../weights.js";
+import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
+import { columnsFrom, expandView, offsetAt, type View } from "../layout/view.js";
+
+export const emitProduct = (s: Selection, product: Product): void => {
+  const places = placesOf(s.target, product);
+  const digits = rowDigits(product.space.view, places.a, [...places.batchShape, places.m]);
+  for (const segment of segmentsOf(product, places)) {
+    const panels = panelsOf(s.target, product, places, segment);
+    for (const { row, rows } of rowBlocks(segment.rows, blockOf(s.target, product, segment.rows), segment.row))
+      for (const { panel, passes } of panels) {
+        const runs = runsOf({ digits, row: product.a.view.row }, row, rows);
+        pushTask(s, {
+          rows,
+          passes: passes.flatMap(({ panel: from, half, parts: blocks }) =>
+            product.parts.map(({ storage, scale }): Pass => {
+              const weights = passWeights(s.target, product, blocks, scale);
+              return { storage, panel: from, half, runs, weights };
+            }),
+          ),
+          ...product.chain(panel, row, rows),
+          storage: product.storage,
+          panel,
+          row,
+          origin: product.origin,
+          as: product.as,
+          sums: product.fill ? FILLED_SUMS : undefined,
+        });
+      }
+  }
+};
+
+/* ---------- places ---------- */
+
+/** Extents of a product, and where its operands and its result lie for each batch index. */
+interface Places {
+  readonly batchShape: Shape;
+  readonly m: number;
+  readonly n: number;
+  /** The activations, broadcast to the batch dims of the result. */
+  readonly a: View;
+  /** First row and first column of the result for a batch index. */
+  readonly rowOf: (batch: number) => number;
+  readonly columnOf: (batch: number) => number;
+  /** Column of the activations' first K value for a batch index. */
+  readonly firstOfK: (batch: number) => number;
+  /** Columns of their K values, cut where they leave a half-vector. */
+  readonly partsOfK: (batch: number) => ReturnType<typeof neighbours>;
+}
+
+const placesOf = (target: Target, { a, space }: Product): Places => {
+  const batchShape = space.shape.slice(0, -2);
+  const [m = 1, n = 1] = space.shape.slice(-2);
+  const k = a.shape[a.shape.length - 1] ?? 1;
+  const wide = expandView(a.view, [...batchShape, m, k]);
+  const kDim = wide.dims[batchShape.length + 1] ?? [];
+  const kOffsets = columnsFrom(kDim, 0);
+  const batchDims = space.view.dims.slice(0, -2);
+  const firstOfK = (batch: number): number =>
+    a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
+  const parts = new Map<number, ReturnType<typeof neighbours>>();
+  return {
+    batchShape,
+    m,
+    n,
+    a: wide,
+    rowOf: (batch) => offsetAt(batchDims, batchShape, batch, "row"),
+    columnOf: (batch) => space.view.column + offsetAt(batchDims, batchShape, batch, "column"),
+    firstOfK,
+    partsOfK: (batch) => {
+      const first = firstOfK(batch);
+      const known = parts.get(first);
+      if (known !== undefined) return known;
+      const cut = neighbours(
+        kOffsets.map((offset) => first + offset),
+        halfLanes(target),
+      );
+      parts.set(first, cut);
+      return cut;
+    },
+  };
+};
+
+/** Rows of the operand for the rows of the result. */
+const rowDigits = (space: View, a: View, shape: Shape): RowDigit[] => {
+  const pairs = factorPairs({ ...space, dims: space.dims.slice(0, -1) }, shape, { ...a, dims: a.dims.slice(0, -1) });
+  if (pairs === undefined)
+    fail("LPU2201", {
+      message: `cannot lay out the rows of a product of [${shape.join(",")}]`,
+      hint: "a number of tokens that neither divides nor is divided by what lies on lanes is not supported here yet",
+    });
+  return pairs.filter(([f]) => f.row !== 0).map(([f, g]) => ({ extent: f.extent, out: f.row, row: g.row }));
+};
+
+/* ---------- segments ---------- */
+
+/** Rows of the result that the same weights make. */
+interface Segment {
+  readonly row: number;
+  readonly rows: number;
+  readonly batches: readonly number[];
+}
+
+const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
+  const weightOf = weightBatch(weights, places.batchShape);
+  const byRow = new Map<number, number[]>();
+  for (let batch = 0; batch < elementCount(places.batchShape); batch++) {
+    const row = places.rowOf(batch);
+    byRow.set(row, [...(byRow.get(row) ?? []), batch]);
+  }
+  // Neighbouring rows with the same weights, activations' columns and result's columns are one segment.
+  const segments: { row: number; rows: number; batches: number[]; sameness: string }[] = [];
+  for (const [row, batches] of [...byRow].sort((x, y) => x[0] - y[0])) {
+    const sameness = JSON.stringify(
+      batches.map((batch) => [weightOf(batch), places.firstOfK(batch), places.columnOf(batch)]),
+    );
+    const last = segments[segments.length - 1];
+    if (last !== undefined && last.sameness === sameness && last.row + last.rows === row) last.rows += places.m;
+    else segments.push({ row, rows: places.m, batches, sameness });
+  }
+  return segments;
+};
+
+/**
+ * Rows of a burst. Computed weights load four columns a cycle at the most: where that takes longer than a short block of
+ * rows computes, blocks are as long as the accumulators allow.
+ */
+const blockOf = (target: Target, { weights, space }: Product, rows: number): number => {
+  const block = rowBlock(target, rows);
+  if (weights.kind === "constant" || rows > longBlock(target)) return block;
+  const n = space.shape[space.shape.length - 1] ?? 1;
+  const columns = Math.min(target.lanes, n) * (space.panels > 1 ? 2 : 1);
+  return columns / 4 > block / 2 ? rows : block;
+};
+
+/* ---------- passes ---------- */
+
+/** The passes that make one panel of a segment. */
+interface PanelPasses {
+  readonly panel: number;
+  readonly passes: readonly HalfPass<Block>[];
+}
+
+const panelsOf = (target: Target, product: Product, places: Places, segment: Segment): PanelPasses[] =>
+  Array.from({ length: product.space.panels }, (_, panel): PanelPasses => {
+    const blocks = segment.batches.flatMap((batch) => blocksOf(target, places, batch, panel));
+    const passes: Passes<Block> = new Map();
+    const computed = product.weights.kind === "stored";
+    for (const { half, block } of blocks)
+      addToPass(passes, half, block, (other) => computed && other.column === block.column);
+    if (product.fill) fillColumns(passes, target.lanes);
+    return { panel, passes: passesInOrder(passes) };
+  }).filter(({ passes }) => passes.length > 0);
+
+/** Blocks of weights that make the columns of a batch index which lie on a panel, with the half-vectors that they multiply. */
+const blocksOf = (
+  target: Target,
+  places: Places,
+  batch: number,
+  panel: number,
+): readonly { readonly half: number; readonly block: Block }[] => {
+  const { lanes } = target;
+  const half = halfLanes(target);
+  const first = places.columnOf(batch);
+  const from = Math.max(first, panel * lanes);
+  const to = Math.min(first + places.n, (panel + 1) * lanes);
+  if (from >= to) return [];
+  const own = { n: from - first, columns: to - from, column: from - panel * lanes };
+  return places.partsOfK(batch).map(({ index, at, count }) => ({
+    half: Math.floor(at / half),
+    block: { batch, k: index, count, lane: at % half, ...own },
+  }));
+};
+
+const fillColumns = (passes: Passes<Block>, lanes: number): void => {
+  const used = [...passes.values()].flat();
+  const first = Math.min(...used.map((block) => block.column));
+  const end = Math.max(...used.map((block) => block.column + block.columns));
+  for (const blocks of passes.values())
+    for (const block of blocks.filter((candidate) => candidate.column === first))
+      for (let column = end; column < lanes; column += block.columns)
+        blocks.push({ ...block, column, columns: Math.min(block.columns, lanes - column) });
+};

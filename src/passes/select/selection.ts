@@ -1,0 +1,297 @@
+/**
+ * The nouns of selection: the plan in the making, and the few ways in which rules add to it.
+ *
+ * Every rule (select-*.ts) takes the Selection and appends storages, tasks and maps to it in an order that follows from the
+ * graph alone, so that the same graph gives the same plan to the byte. Nothing is ever taken back: a chain that has no
+ * layout is put on `refused`, and the driver (select.ts) starts anew. A storage marked `bothHemispheres` is one that some
+ * pass, weight load or permutation takes; pushTask sees to it.
+ */
+
+import { invariant } from "../../diagnostics.js";
+import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import type {
+  AluOp,
+  Leaf,
+  Pass,
+  PlanBinding,
+  Run,
+  Storage,
+  StorageId,
+  StorageType,
+  Task,
+  TaskOutput,
+} from "../../ir/plan.js";
+import type { Target } from "../../ir/target.js";
+import type { LiteralReader } from "./constants.js";
+import { type Fusion, isFloatCast } from "./fuse.js";
+import type { Located } from "./layout/operand.js";
+import { type Range, union } from "../../ir/ranges.js";
+import { type Facts, factsOfChain, storedFacts, SUMS } from "./padding.js";
+import { extents, type Layout, naturalLayout } from "./layout/view.js";
+
+/** A layout with the storage that it asks for: `panels` panels of `rows` vectors. */
+export interface Space extends Layout {
+  readonly rows: number;
+  readonly panels: number;
+}
+
+/** What rows `row` .. `row + rows - 1` of a panel flow through on their way to a storage; the last operation's result is stored. */
+export type Chain = (
+  panel: number,
+  row: number,
+  rows: number,
+) => { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] };
+
+/** A storage of fp16 numbers that a product takes `scale` times, a power of two that fp16 holds. */
+export interface Part {
+  readonly storage: StorageId;
+  readonly scale: number;
+}
+
+/** What is summed: `a` says how it lies; the sum of a row is `factor` times that of all parts, each times its scale. */
+export interface Summands {
+  readonly a: Located;
+  readonly parts: readonly Part[];
+  readonly factor: number;
+}
+
+/** Lowers a reduction over the last axis, for a reader that wants the result to lie as told; a chain also takes it in two storages. */
+export type Reduction = (s: Selection, node: Node, wanted: Layout, use: "inChain" | "alone") => Located;
+
+export interface Selection {
+  readonly graph: Graph;
+  readonly target: Target;
+  readonly reader: LiteralReader;
+  /** Chains by their roots. */
+  readonly fusions: ReadonlyMap<NodeId, Fusion>;
+  readonly consumers: readonly (readonly NodeId[])[];
+  /** Reductions are made of values, and values of reductions: this table is where the circle of imports is cut. */
+  readonly reductions: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>>;
+  readonly storages: Storage[];
+  readonly tasks: Task[];
+  /** SXM permutations, each with its number by content. */
+  readonly maps: Int16Array[];
+  readonly mapIds: Map<string, number>;
+  readonly inputs: PlanBinding[];
+  readonly origins: string[];
+  readonly originIds: Map<string, number>;
+  /** Where the value of a node lies first. */
+  readonly located: Map<NodeId, Located>;
+  /** What has been made of values besides: copies in other layouts or types, sums, constants; by a key that says what it is. */
+  readonly copies: Map<string, Located>;
+  /** Facts of storages, by number; see padding.ts. */
+  readonly facts: Facts[];
+  /** Ranges of the sums that a permutation brings to all lanes: by number of the map. */
+  readonly sumRanges: Map<number, Range>;
+  /** The range of each node of the graph. */
+  readonly ranges: readonly Range[];
+  /** What sums over lanes take, by the node that is summed. */
+  readonly summands: Map<NodeId, Summands>;
+  /** Nodes that must be stored for their chain to have a layout. */
+  readonly refused: NodeId[];
+}
+
+/** fp16 bits of the number one. */
+export const ONE_F16 = 0x3c00;
+
+/* ---------- nodes ---------- */
+
+export const nodeAt = (s: Selection, id: NodeId): Node => {
+  const node = s.graph.nodes[id];
+  invariant(node !== undefined, `node ${id} is in the graph`);
+  return node;
+};
+
+export const operandId = (node: Node, index: number): NodeId => {
+  const id = node.inputs[index];
+  invariant(id !== undefined, `${node.op} has operand ${index}`);
+  return id;
+};
+
+export const operandAt = (s: Selection, node: Node, index: number): Node => nodeAt(s, operandId(node, index));
+
+/** Truth values are stored as zeros and ones. */
+export const storedType = ({ type: { dtype } }: Node): StorageType =>
+  dtype === "f32" || dtype === "i32" ? dtype : "f16";
+
+/** The type in which a chain stores its root: fp16 already where all that reads it takes it as that. */
+export const rootType = (s: Selection, node: Node): StorageType => {
+  const readers = s.consumers[node.id] ?? [];
+  const isOutput = s.graph.outputs.some((output) => output.node === node.id);
+  const asHalf = (id: NodeId): boolean => isFloatCast(s.graph, nodeAt(s, id)) && nodeAt(s, id).type.dtype === "f16";
+  return !isOutput && readers.length > 0 && readers.every(asHalf) ? "f16" : storedType(node);
+};
+
+/** ONNX nodes that a node comes from, for messages. */
+export const originText = (node: Node): string => node.origin.join(" + ");
+
+/** Number of a node's origin in the plan. */
+export const originOf = (s: Selection, node: Node): number => {
+  const name = originText(node);
+  const known = s.originIds.get(name);
+  if (known !== undefined) return known;
+  s.originIds.set(name, s.origins.length);
+  s.origins.push(name);
+  return s.origins.length - 1;
+};
+
+/* ---------- storages ---------- */
+
+export const addStorage = (s: Selection, storage: Omit<Storage, "id">): StorageId => {
+  s.storages.push({ ...storage, id: s.storages.length });
+  return s.storages.length - 1;
+};
+
+export const storageAt = (s: Selection, id: StorageId): Storage => {
+  const storage = s.storages[id];
+  invariant(storage !== undefined, `storage ${id} is in the plan`);
+  return storage;
+};
+
+/** Rows of fp16 bits that selection itself needs, made once for each key. */
+export const constantOnce = (
+  s: Selection,
+  key: string,
+  constant: Pick<Storage, "name" | "rows" | "panels"> & { readonly content: (panel: number) => Uint16Array },
+): StorageId => {
+  const known = s.copies.get(key);
+  if (known !== undefined) return known.storage;
+  const storage = addStorage(s, { ...constant, dtype: "f16", kind: "constant", bothHemispheres: false, output: false });
+  s.copies.set(key, { storage, ...naturalLayout([constant.rows, s.target.lanes]) });
+  return storage;
+};
+
+/** A row that is one on its first `count` lanes and zero on the others. */
+export const rowOfOnes = (s: Selection, count: number): StorageId =>
+  constantOnce(s, `ones on ${count} lanes`, {
+    name: "ones",
+    rows: 1,
+    panels: 1,
+    content: () => new Uint16Array(s.target.lanes).fill(ONE_F16, 0, count),
+  });
+
+/** A storage for what tasks compute. */
+export const addTemp = (
+  s: Selection,
+  node: Node,
+  dtype: StorageType,
+  { rows, panels }: Pick<Space, "rows" | "panels">,
+): StorageId =>
+  addStorage(s, {
+    name: node.origin[node.origin.length - 1] ?? node.op,
+    dtype,
+    rows,
+    panels,
+    kind: "temp",
+    bothHemispheres: false,
+    output: false,
+  });
+
+export const spaceOf = (target: Target, { view, shape }: Layout): Space => {
+  const { rows, columns } = extents(view);
+  return { view, shape, rows, panels: Math.ceil(columns / target.lanes) };
+};
+
+/* ---------- tasks ---------- */
+
+interface NewTask {
+  readonly rows: number;
+  readonly passes?: readonly Pass[];
+  readonly ops: readonly AluOp[];
+  readonly leaves: readonly Leaf[];
+  readonly storage: StorageId;
+  readonly panel: number;
+  readonly row: number;
+  readonly origin: number;
+  readonly as?: TaskOutput["as"] | undefined;
+  /** What the passes give, if not SUMS. */
+  readonly sums?: Facts | undefined;
+}
+
+/** Adds a task whose last operation writes `rows` rows of a panel, from `row` on. */
+export const pushTask = (s: Selection, task: NewTask): void => {
+  const { rows, passes = [], ops, leaves, storage, panel, row, origin } = task;
+  for (const pass of passes) {
+    const factors = [pass.storage, ...("key" in pass.weights ? [] : pass.weights.map((load) => load.storage))];
+    for (const factor of factors) {
+      invariant(storageAt(s, factor).dtype === "f16", `the MXM takes storage ${factor} as numbers of fp16`);
+      markBoth(s, factor);
+    }
+  }
+  for (const leaf of leaves) if (leaf.map !== undefined) markBoth(s, leaf.storage);
+  const output: TaskOutput = {
+    op: ops.length - 1,
+    storage,
+    panel,
+    row,
+    ...(task.as === undefined ? {} : { as: task.as }),
+  };
+  s.tasks.push({ rows, passes, ops, leaves, outputs: [output], origin });
+  const made = storedFacts(factsOfChain(s, ops, leaves, task.sums ?? SUMS), storageAt(s, storage).dtype);
+  const known = s.facts[storage];
+  s.facts[storage] =
+    known === undefined
+      ? made
+      : { values: union(known.values, made.values), padding: union(known.padding, made.padding) };
+};
+
+const markBoth = (s: Selection, id: StorageId): void => {
+  s.storages[id] = { ...storageAt(s, id), bothHemispheres: true };
+};
+
+/** Stores what a chain computes without the MXM: every panel of every block of rows. */
+export const pushChain = (
+  s: Selection,
+  { rows, panels }: Pick<Space, "rows" | "panels">,
+  chain: Chain,
+  storage: StorageId,
+  origin: number,
+): void => {
+  for (const block of rowBlocks(rows, rowBlock(s.target, rows)))
+    for (let panel = 0; panel < panels; panel++)
+      pushTask(s, { rows: block.rows, ...chain(panel, block.row, block.rows), storage, panel, row: block.row, origin });
+};
+
+/** Rows `row` .. `row + count - 1` as a run. */
+export const rowRun = (row: number, count: number): Run => ({ row, step: count > 1 ? 1 : 0, count });
+
+/** A leaf as it is: numbers as numbers, integers with all their bits. */
+export const copyOfLeaf = (dtype: StorageType, leaf: number): AluOp =>
+  dtype === "i32" ? { fn: "orBits", args: [{ leaf, as: "i32" }, { constant: 0 }] } : { fn: "copy", args: [{ leaf }] };
+
+/** Stores what comes out of the MXM as it is. */
+export const COPY: Chain = () => ({ ops: [{ fn: "copy", args: [{ mxm: true }] }], leaves: [] });
+
+/** Rows of one burst: short, so that blocks overlap one another through a layer's latencies, but not so short that they are many. */
+export const rowBlock = (target: Target, rows: number): number => {
+  if (rows <= SHORT_BLOCK) return rows;
+  return rows <= MANY_ROWS ? Math.ceil(rows / Math.ceil(rows / SHORT_BLOCK)) : longBlock(target);
+};
+const SHORT_BLOCK = 64;
+const MANY_ROWS = 512;
+
+/** Rows of the longest burst: half of what a pair of planes accumulates, so that two can be under way. */
+export const longBlock = (target: Target): number => (target.planes * target.accumulatorRows) / 2;
+
+/** Rows `first` .. `first + count - 1`, cut into blocks of at most `block`. */
+export const rowBlocks = (
+  count: number,
+  block: number,
+  first = 0,
+): readonly { readonly row: number; readonly rows: number }[] =>
+  Array.from({ length: Math.ceil(count / block) }, (_, index) => ({
+    row: first + index * block,
+    rows: Math.min(block, count - index * block),
+  }));
+
+/* ---------- maps ---------- */
+
+/** Number of an SXM permutation: lane i of the result comes from lane `map[i]`. */
+export const mapId = (s: Selection, map: Int16Array): number => {
+  const key = map.join();
+  const known = s.mapIds.get(key);
+  if (known !== undefined) return known;
+  s.mapIds.set(key, s.maps.length);
+  s.maps.push(map);
+  return s.maps.length - 1;
+};

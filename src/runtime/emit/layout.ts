@@ -1,0 +1,393 @@
+/**
+ * Where everything lies in machine memory, and the calls that work on it: what the unit emitters write into.
+ *
+ * Order of memory: SRAM, data (fault words, accumulators, constant rows, maps, flags), arena of buffers, scratch, call
+ * arguments. The operations are emitted twice, by the same code: first to plan, which finds out when each buffer is first and last used
+ * and how much scratch a call needs, then for good. Buffers share the arena by lifetime. A read is not run at all but used where
+ * it lies in SRAM, unless one of its rows is overwritten before its last consumer has run.
+ */
+
+import { invariant } from "../../diagnostics.js";
+import { MNEMONICS, STREAM_TYPES } from "../../ir/isa.js";
+import { KERNEL_NAMES, KERNELS } from "../kernels/kernels.js";
+import { SEGMENT, SEGMENT_SIZE, type Matches } from "../link/streams.js";
+import type { MemoryLinks } from "../link/memory.js";
+import type { MxmLinks } from "../link/mxm.js";
+import type { Nodes } from "../link/nodes.js";
+import { isWhole, type Order } from "../link/order.js";
+import { elementType, ENTRY, ENTRY_SIZE, IntList, NO_STREAM, RAW_SLOT, type Tables } from "../link/tables.js";
+import { sramSize } from "../sram.js";
+
+/** Vectors in memory: address of the first, bytes from one to the next, and bytes from lane to lane. */
+export interface Place {
+  readonly address: number;
+  readonly stride: number;
+  readonly laneStride: number;
+}
+
+/** Everything that linking has found out. */
+export interface Links {
+  readonly tables: Tables;
+  readonly nodes: Nodes;
+  readonly matches: Matches;
+  readonly memory: MemoryLinks;
+  readonly mxm: MxmLinks;
+  readonly wires: ReadonlyMap<number, readonly WireSegment[]>;
+  /** Rows that hold constants or inputs when the program starts. */
+  readonly initial: Uint8Array;
+}
+
+/** Executions of a Receive burst and the Send executions whose vectors they get. */
+export interface WireSegment {
+  readonly first: number;
+  readonly count: number;
+  readonly send: number;
+  readonly vector: number;
+}
+
+/** Bytes that are there before a run; `changes`: a run changes them, so they are put back before each. */
+export interface FixedBytes {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly changes: boolean;
+}
+
+interface Buffer {
+  readonly bytes: number;
+  /** Bytes from one vector to the next. */
+  readonly stride: number;
+  first: number;
+  last: number;
+  address: number;
+}
+
+const KERNEL_NUMBERS = new Map(KERNEL_NAMES.map((name, index) => [name, index]));
+const align = (bytes: number, to = 64): number => Math.ceil(bytes / to) * to;
+export const FAULT_BYTES = 64;
+
+export class Layout {
+  readonly links: Links;
+  readonly lanes: number;
+  readonly rows: number;
+  /** Calls: kernel, and where its arguments start in `words`. */
+  readonly kernels = new IntList();
+  readonly starts = new IntList();
+  readonly words = new IntList();
+  /** Calls after which the fault words are to be looked at. */
+  readonly checks = new IntList();
+  readonly data: FixedBytes[] = [];
+  readonly dataStart: number;
+  /** Place of the item that is being emitted, in the order. */
+  position = 0;
+  planning = true;
+  private dataEnd: number;
+  private arenaBytes = 0;
+  private scratchStart = 0;
+  private scratchUsed = 0;
+  private scratchBytes = 0;
+  private readonly known = new Map<string, number>();
+  private readonly buffers: Buffer[] = [];
+  /** Buffers by GIVE entry (-1: none), and those of operands that are put together, by TAKE entry. */
+  private readonly ofGive: Int32Array;
+  private readonly ofTake = new Map<number, number>();
+  private readonly ofVersion = new Map<number, number>();
+  /** Reads (by burst) that must be copied; the last position at which one is used; rows' bytes in SRAM. */
+  private readonly copied: Uint8Array;
+  private readonly lastUse: Int32Array;
+  /** Bytes between neighbouring lanes of what a burst gives; 0 where every stream is a plane of its own. */
+  private readonly widths: Uint8Array;
+
+  constructor(links: Links) {
+    const { tables } = links;
+    const { target, program } = tables;
+    this.links = links;
+    this.lanes = target.lanes;
+    this.rows = 2 * target.rowsPerBank;
+    this.dataStart = align(sramSize(target, program.chips.length));
+    this.dataEnd = this.dataStart + FAULT_BYTES;
+    const bursts = tables.instructions.length;
+    this.copied = new Uint8Array(bursts);
+    this.lastUse = new Int32Array(bursts).fill(-1);
+    this.widths = new Uint8Array(bursts);
+    this.ofGive = new Int32Array(tables.gives.length / ENTRY_SIZE).fill(-1);
+    for (let burst = 0; burst < bursts; burst++) this.addBuffers(burst);
+  }
+
+  /** Buffers of what a burst gives: one for its streams, one for ALU results. */
+  private addBuffers(burst: number): void {
+    const { tables } = this.links;
+    const first = tables.giveFirst.at(burst);
+    const end = tables.giveFirst.at(burst + 1);
+    if (first === end) return;
+    const width = this.widthOf(burst);
+    this.widths[burst] = width;
+    const count = tables.count.at(burst);
+    if (this.isRead(burst)) this.copied[burst] = tables.length.at(burst) < this.lanes ? 1 : 0;
+    const stride = this.lanes * (width === 0 ? end - first : width);
+    let streams = -1;
+    for (let entry = first; entry < end; entry++) {
+      if (tables.gives.at(entry * ENTRY_SIZE + ENTRY.slot) === RAW_SLOT)
+        this.ofGive[entry] = this.addBuffer(count, this.lanes * 4);
+      else this.ofGive[entry] = streams = streams < 0 ? this.addBuffer(count, stride) : streams;
+    }
+  }
+
+  private widthOf(burst: number): number {
+    const { tables } = this.links;
+    const instruction = tables.instructions[burst];
+    const op = MNEMONICS[tables.op.at(burst)];
+    if (instruction === undefined || op === "transpose") return 0;
+    if (op === "read" || op === "gather" || op === "receive") return 1;
+    if (op === "acc") return 4;
+    return STREAM_TYPES[
+      elementType(instruction, op === "unary" || op === "binary" || op === "ternary" ? "as" : "type")
+    ];
+  }
+
+  private addBuffer(count: number, stride: number): number {
+    return (
+      this.buffers.push({ bytes: count * stride, stride, first: Number.POSITIVE_INFINITY, last: -1, address: 0 }) - 1
+    );
+  }
+
+  private isRead(burst: number): boolean {
+    return MNEMONICS[this.links.tables.op.at(burst)] === "read";
+  }
+
+  /** Address of a buffer, which is in use now. */
+  private use(index: number): Buffer {
+    const buffer = this.buffers[index];
+    invariant(buffer !== undefined, "a buffer for every value");
+    if (this.planning) {
+      buffer.first = Math.min(buffer.first, this.position);
+      buffer.last = Math.max(buffer.last, this.position);
+    }
+    return buffer;
+  }
+
+  /** A read that is used where it lies needs no buffer. */
+  private forget(burst: number): void {
+    const buffer = this.buffers[this.ofGive[this.links.tables.giveFirst.at(burst)] as number];
+    if (buffer !== undefined) buffer.last = -1;
+  }
+
+  /** Row of a slice, by the MEM queue of a burst, at one of its executions. */
+  rowPlace(burst: number, index: number): Place {
+    const { tables } = this.links;
+    const instruction = tables.instructions[burst];
+    const step = instruction?.step ?? 0;
+    const row = Number(instruction?.fields["address"]) + (tables.base.at(burst) + index) * step;
+    return { address: this.sliceAddress(burst) + row * this.lanes, stride: step * this.lanes, laneStride: 1 };
+  }
+
+  sliceAddress(burst: number): number {
+    return this.sliceNumber(burst) * this.rows * this.lanes;
+  }
+
+  sliceNumber(burst: number): number {
+    const { tables } = this.links;
+    return tables.chip.at(burst) * 2 * tables.target.slices + tables.queue.at(burst);
+  }
+
+  /** Where a burst puts vector `index` of what it gives on streams. */
+  givePlace(burst: number, index: number): Place {
+    const { address, stride } = this.use(this.ofGive[this.links.tables.giveFirst.at(burst)] as number);
+    return { address: address + index * stride, stride, laneStride: this.widths[burst] as number };
+  }
+
+  givesStreams(burst: number): boolean {
+    const { tables } = this.links;
+    const first = tables.giveFirst.at(burst);
+    return first < tables.giveFirst.at(burst + 1) && tables.gives.at(first * ENTRY_SIZE + ENTRY.slot) !== RAW_SLOT;
+  }
+
+  /** Where an ALU burst puts result `index`. */
+  rawPlace(burst: number, index: number): Place {
+    const { address, stride } = this.use(this.ofGive[this.links.tables.giveFirst.at(burst + 1) - 1] as number);
+    return { address: address + index * stride, stride, laneStride: 4 };
+  }
+
+  isCopied(burst: number): boolean {
+    return this.copied[burst] === 1;
+  }
+
+  /** Vectors of one give entry from `index` on, `step` apart. */
+  private entryPlace(give: number, index: number, step: number): Place {
+    const { tables } = this.links;
+    const burst = tables.gives.at(give * ENTRY_SIZE);
+    if (tables.gives.at(give * ENTRY_SIZE + ENTRY.slot) === RAW_SLOT) {
+      const { address, stride } = this.rawPlace(burst, index);
+      return { address, stride: stride * step, laneStride: 4 };
+    }
+    if (this.isRead(burst)) {
+      if (this.planning) this.lastUse[burst] = this.position;
+      if (!this.planning && !this.isCopied(burst)) {
+        const { address, stride } = this.rowPlace(burst, index);
+        return { address, stride: stride * step, laneStride: 1 };
+      }
+    }
+    const byte = tables.gives.at(give * ENTRY_SIZE + ENTRY.byte);
+    const width = this.widths[burst] as number;
+    const place = this.givePlace(burst, index);
+    return {
+      address: place.address + byte * (width === 0 ? this.lanes : 1),
+      stride: place.stride * step,
+      laneStride: Math.max(width, 1),
+    };
+  }
+
+  /** One stream of an operand (or a chained one), from execution `index` of its burst on. */
+  takePlace(entry: number, index: number): Place {
+    const { tables, matches } = this.links;
+    if (isWhole(tables, matches, entry)) {
+      const at = (matches.first[entry] as number) * SEGMENT_SIZE;
+      const step = matches.segments.at(at + SEGMENT.step);
+      return this.entryPlace(
+        matches.segments.at(at + SEGMENT.give),
+        matches.segments.at(at + SEGMENT.vector) + index * step,
+        step,
+      );
+    }
+    const chained = tables.takes.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM;
+    let known = this.ofTake.get(entry);
+    if (known === undefined) {
+      known = this.addBuffer(tables.count.at(tables.takes.at(entry * ENTRY_SIZE)), this.lanes * (chained ? 4 : 1));
+      this.ofTake.set(entry, known);
+    }
+    const { address, stride } = this.use(known);
+    return { address: address + index * stride, stride, laneStride: chained ? 4 : 1 };
+  }
+
+  /** Source of one segment of an operand, from execution `index` of the segment on. */
+  segmentPlace(segment: number, index: number): Place {
+    const { segments } = this.links.matches;
+    const at = segment * SEGMENT_SIZE;
+    const step = segments.at(at + SEGMENT.step);
+    return this.entryPlace(segments.at(at + SEGMENT.give), segments.at(at + SEGMENT.vector) + index * step, step);
+  }
+
+  versionAddress(version: number, bytes: number): number {
+    let known = this.ofVersion.get(version);
+    if (known === undefined) {
+      known = this.addBuffer(1, bytes);
+      this.ofVersion.set(version, known);
+    }
+    return this.use(known).address;
+  }
+
+  /** Bytes for this item alone. */
+  scratch(bytes: number): number {
+    const address = this.scratchStart + this.scratchUsed;
+    this.scratchUsed += align(bytes);
+    this.scratchBytes = Math.max(this.scratchBytes, this.scratchUsed);
+    return address;
+  }
+
+  /** Bytes that stay, known by name; made at first use. */
+  fixed(name: string, make: () => Uint8Array, changes = false): number {
+    const known = this.known.get(name);
+    if (known !== undefined) return known;
+    invariant(this.planning, "data is found while planning");
+    const bytes = make();
+    const address = this.dataEnd;
+    this.data.push({ address, bytes, changes });
+    this.dataEnd += align(bytes.length);
+    this.known.set(name, address);
+    return address;
+  }
+
+  fixedWords(name: string, make: () => Int32Array): number {
+    return this.fixed(name, () => {
+      const words = make();
+      return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+    });
+  }
+
+  nextItem(position: number): void {
+    this.position = position;
+    this.scratchUsed = 0;
+  }
+
+  call(name: string, ...values: readonly number[]): void {
+    if (this.planning) return;
+    const kernel = KERNEL_NUMBERS.get(name);
+    invariant(kernel !== undefined && KERNELS[name]?.arguments.length === values.length, `arguments of kernel ${name}`);
+    this.kernels.push(kernel);
+    this.starts.push(this.words.length);
+    for (const value of values) this.words.push(value);
+  }
+
+  checkFaults(): void {
+    if (!this.planning) this.checks.push(this.kernels.length);
+  }
+
+  /** Ends planning: decides which reads are copied, and where buffers lie. */
+  place(order: Order): void {
+    const { nodes, memory } = this.links;
+    const firstOf = new Int32Array(nodes.kind.length).fill(-1);
+    for (let item = order.node.length - 1; item >= 0; item--) firstOf[order.node.at(item)] = item;
+    for (let at = 0; at < memory.overwrites.length; at += 2) {
+      const reader = nodes.burst.at(memory.overwrites.at(at + 1));
+      if (this.isRead(reader) && (firstOf[memory.overwrites.at(at)] as number) <= (this.lastUse[reader] as number))
+        this.copied[reader] = 1;
+    }
+    for (let item = 0; item < order.node.length; item++) {
+      const burst = nodes.burst.at(order.node.at(item));
+      if (!this.isRead(burst) || nodes.ofBurst[burst] !== order.node.at(item)) continue;
+      this.position = item;
+      if (this.isCopied(burst)) this.givePlace(burst, 0);
+      else this.forget(burst);
+    }
+    const arena = this.dataEnd;
+    this.arenaBytes = placeBuffers(
+      this.buffers.filter((buffer) => buffer.last >= 0),
+      arena,
+      order.node.length,
+    );
+    this.scratchStart = arena + this.arenaBytes;
+    this.planning = false;
+  }
+
+  /** Where the call arguments start. */
+  wordsAddress(): number {
+    return align(this.scratchStart + this.scratchBytes + 64);
+  }
+}
+
+/** Gives every buffer an address from `start` on; buffers of disjoint lifetimes share. Returns the bytes used. */
+function placeBuffers(buffers: readonly Buffer[], start: number, positions: number): number {
+  const free: { address: number; bytes: number }[] = [];
+  const ending: Buffer[][] = [];
+  let end = start;
+  const release = ({ address, bytes }: Buffer): void => {
+    let at = free.findIndex((hole) => hole.address > address);
+    if (at < 0) at = free.length;
+    free.splice(at, 0, { address, bytes: align(bytes) });
+    for (const index of [at, at - 1]) {
+      const [left, right] = [free[index], free[index + 1]];
+      if (left === undefined || right === undefined || left.address + left.bytes !== right.address) continue;
+      left.bytes += right.bytes;
+      free.splice(index + 1, 1);
+    }
+  };
+  let done = 0;
+  for (const buffer of [...buffers].sort((a, b) => a.first - b.first)) {
+    for (; done < Math.min(buffer.first, positions); done++) for (const old of ending[done] ?? []) release(old);
+    const bytes = align(buffer.bytes);
+    const hole = free.findIndex((candidate) => candidate.bytes >= bytes);
+    const found = free[hole];
+    if (found === undefined) {
+      buffer.address = end;
+      end += bytes;
+    } else {
+      buffer.address = found.address;
+      found.address += bytes;
+      found.bytes -= bytes;
+      if (found.bytes === 0) free.splice(hole, 1);
+    }
+    const list = ending[buffer.last];
+    if (list === undefined) ending[buffer.last] = [buffer];
+    else list.push(buffer);
+  }
+  return end - start;
+}

@@ -1,0 +1,329 @@
+/**
+ * Kernel calls of the MXM: weights into the panels of a version, activations times panels into accumulator rows.
+ *
+ * Only the part of a version that is loaded is stored, cleared and multiplied; where that leaves zero weights out, a last
+ * call mends the rows whose activations are not finite. Loads of whole panels with one window of lanes take the fast kernel,
+ * all others go column by column.
+ */
+
+import { halfLanes } from "../../ir/target.js";
+import { PANEL } from "../kernels/matrix.js";
+import type { Layout, Place } from "./layout.js";
+import type { Piece } from "../link/mxm.js";
+import { mask, number, plane, takes, wordOf } from "./operands.js";
+import { columnsOf, type Version } from "../link/weights.js";
+
+/** The part of a version's array that holds weights: k and panels, and whether loads fill all of it. */
+interface Extent {
+  readonly fromK: number;
+  readonly toK: number;
+  readonly fromPanel: number;
+  readonly toPanel: number;
+  readonly complete: boolean;
+}
+
+const extents = new WeakMap<Version, Extent>();
+
+function extentOf(layout: Layout, version: Version): Extent {
+  const known = extents.get(version);
+  if (known !== undefined) return known;
+  const { tables } = layout.links;
+  const half = halfLanes(tables.target);
+  const loaded = new Uint8Array(layout.lanes);
+  let [fromK, toK, low, high] = version.base >= 0 ? [0, half, 0, layout.lanes] : [half, 0, layout.lanes, 0];
+  for (const burst of version.loads) {
+    const { first, lanes } = windowOf(layout, burst, half);
+    const column = number(layout, burst, "column");
+    const columns = tables.count.at(burst) * columnsOf(tables, burst);
+    loaded.fill(1, column, column + columns);
+    fromK = Math.min(fromK, first);
+    toK = Math.max(toK, first + lanes);
+    low = Math.min(low, column);
+    high = Math.max(high, column + columns);
+  }
+  const [fromPanel, toPanel] = [Math.floor(low / PANEL), Math.ceil(high / PANEL)];
+  const complete = version.base < 0 && loaded.subarray(fromPanel * PANEL, toPanel * PANEL).every((one) => one === 1);
+  const extent: Extent = { fromK: Math.min(fromK, toK), toK, fromPanel, toPanel, complete };
+  extents.set(version, extent);
+  return extent;
+}
+
+/** Lanes that a load keeps, within so many. */
+function windowOf(layout: Layout, burst: number, depth: number): { readonly first: number; readonly lanes: number } {
+  const first = Math.min(number(layout, burst, "first"), depth);
+  return { first, lanes: Math.max(Math.min(number(layout, burst, "lanes"), depth - first), 0) };
+}
+
+const panelBytes = (layout: Layout): number => halfLanes(layout.links.tables.target) * PANEL * 8;
+
+function versionAddress(layout: Layout, index: number): number {
+  const version = layout.links.mxm.versions[index];
+  const { lanes } = layout;
+  return layout.versionAddress(
+    index,
+    version?.kind === "i8" ? lanes * lanes * 2 : (lanes / PANEL) * panelBytes(layout),
+  );
+}
+
+/** Zeroes what loads will not fill; copies the array that this one started from. */
+export function prepare(layout: Layout, index: number): void {
+  const version = layout.links.mxm.versions[index];
+  if (version === undefined) return;
+  const address = versionAddress(layout, index);
+  const { lanes } = layout;
+  if (version.kind === "i8") {
+    if (version.base < 0) layout.call("fillRows", address, 0, 1, lanes * lanes * 2);
+    else layout.call("copyRows", address, 0, versionAddress(layout, version.base), 0, 1, lanes * lanes * 2);
+    return;
+  }
+  const { complete, fromPanel, toPanel } = extentOf(layout, version);
+  if (complete) return;
+  const panel = panelBytes(layout);
+  layout.call("fillRows", address + fromPanel * panel, 0, 1, (toPanel - fromPanel) * panel);
+  const base = layout.links.mxm.versions[version.base];
+  if (base === undefined) return;
+  const from = extentOf(layout, base);
+  const offset = from.fromPanel * panel + from.fromK * PANEL * 8;
+  layout.call(
+    "copyRows",
+    address + offset,
+    panel,
+    versionAddress(layout, version.base) + offset,
+    panel,
+    from.toPanel - from.fromPanel,
+    (from.toK - from.fromK) * PANEL * 8,
+  );
+}
+
+/** Where one weight column of an execution comes from. */
+interface Column {
+  readonly low: Place;
+  readonly high: Place;
+  readonly offset: number;
+}
+
+export function load(layout: Layout, burst: number, first: number, count: number): void {
+  const { tables, mxm } = layout.links;
+  const index = mxm.versionOf.get(burst) ?? -1;
+  const version = mxm.versions[index];
+  if (version === undefined) return;
+  const ways = number(layout, burst, "ways");
+  const entry = takes(layout, burst, 0);
+  const column = number(layout, burst, "column") + first * columnsOf(tables, burst);
+  if (version.kind === "i8") {
+    const { lanes } = layout;
+    const window = windowOf(layout, burst, lanes);
+    for (let way = 0; way < ways; way++) {
+      const { address, stride } = plane(layout, entry + way, first, count);
+      layout.call(
+        "loadBytes",
+        versionAddress(layout, index),
+        column + way,
+        ways,
+        count,
+        address,
+        stride,
+        window.first,
+        window.lanes,
+        lanes,
+      );
+    }
+    return;
+  }
+  const half = halfLanes(tables.target);
+  const mode = wordOf(tables, burst);
+  const offsets = mode === "packed" ? [0, half] : [mode === "high" ? half : 0];
+  const columns: Column[] = [];
+  for (let way = 0; way < ways; way++) {
+    const low = plane(layout, entry + 2 * way, first, count);
+    const high = plane(layout, entry + 2 * way + 1, first, count);
+    for (const offset of offsets) columns.push({ low, high, offset });
+  }
+  const address = versionAddress(layout, index);
+  const extent = extentOf(layout, version);
+  const window = windowOf(layout, burst, half);
+  // Executions that fill one panel of four columns, or panels that one execution fills.
+  const together = Math.max(PANEL / columns.length, 1);
+  const rounded = Math.ceil(window.lanes / 8) * 8;
+  const fits = column % PANEL === 0 && Number.isInteger(together) && window.first + rounded <= half;
+  const steps = fits ? Math.floor(count / together) : 0;
+  if (steps > 0)
+    loadPanels(
+      layout,
+      columns,
+      together,
+      steps,
+      address + (column / PANEL) * panelBytes(layout),
+      window,
+      rounded,
+      extent,
+    );
+  const done = steps * together;
+  if (done === count) return;
+  columns.forEach(({ low, high, offset }, way) => {
+    layout.call(
+      "loadColumns",
+      address,
+      panelBytes(layout),
+      column + done * columns.length + way,
+      columns.length,
+      count - done,
+      low.address + done * low.stride + offset,
+      low.stride,
+      high.address + done * high.stride + offset,
+      high.stride,
+      window.first,
+      window.lanes,
+      extent.fromK,
+      extent.toK,
+    );
+  });
+}
+
+function loadPanels(
+  layout: Layout,
+  columns: readonly Column[],
+  together: number,
+  steps: number,
+  address: number,
+  window: { first: number; lanes: number },
+  rounded: number,
+  extent: Extent,
+): void {
+  const panel = panelBytes(layout);
+  const perStep = Math.max(columns.length / PANEL, 1);
+  const panels = steps * perStep;
+  if (rounded > 0) {
+    for (let group = 0; group < perStep; group++) {
+      const four = Array.from({ length: PANEL }, (_, at) => {
+        const inStep = group * PANEL + at;
+        const { low, high, offset } = columns[inStep % columns.length] as Column;
+        const execution = Math.floor(inStep / columns.length);
+        const lane = offset + window.first;
+        return {
+          lo: low.address + execution * low.stride + lane,
+          hi: high.address + execution * high.stride + lane,
+          loStride: low.stride * together,
+          hiStride: high.stride * together,
+        };
+      });
+      layout.call(
+        "loadPanels",
+        address + group * panel + window.first * PANEL * 8,
+        perStep * panel,
+        steps,
+        rounded,
+        ...four.map(({ lo }) => lo),
+        ...four.map(({ loStride }) => loStride),
+        ...four.map(({ hi }) => hi),
+        ...four.map(({ hiStride }) => hiStride),
+      );
+    }
+  }
+  const clear = (from: number, to: number): void => {
+    if (to > from) layout.call("fillRows", address + from * PANEL * 8, panel, panels, (to - from) * PANEL * 8);
+  };
+  clear(extent.fromK, window.first);
+  clear(window.first + window.lanes, extent.toK);
+}
+
+/** Products of a piece into its accumulator rows, and on streams. */
+export function multiply(layout: Layout, piece: Piece, first: number, count: number): void {
+  const { tables, mxm } = layout.links;
+  const version = mxm.versions[piece.version];
+  if (version === undefined) return;
+  const { target } = tables;
+  const { lanes } = layout;
+  const { acc, abc } = piece;
+  const chip = tables.chip.at(acc);
+  const plane0 = Math.floor((tables.queue.at(acc) - 2 * target.slices - target.alus) / 3);
+  const hemisphere = Math.floor(plane0 / target.planes);
+  const sums = layout.fixed(
+    `accumulators ${chip} ${hemisphere}`,
+    () => new Uint8Array(target.planes * target.accumulatorRows * lanes * 4),
+  );
+  const index = piece.first + first;
+  const ownRow = number(layout, acc, "row") + index;
+  const row = version.kind === "i8" ? (plane0 % target.planes) * target.accumulatorRows + ownRow : ownRow;
+  const to = sums + row * lanes * 4;
+  const add = wordOf(tables, acc) === "add" ? 1 : 0;
+  const from = piece.abcFirst + first * piece.abcStep;
+  const vectors = (count - 1) * piece.abcStep + 1;
+  const entry = takes(layout, abc, 0);
+  const weights = versionAddress(layout, piece.version);
+  const low = plane(layout, entry, from, vectors);
+  if (version.kind === "i8") {
+    layout.call(
+      "multiplyBytes",
+      low.address,
+      low.stride * piece.abcStep,
+      weights,
+      to,
+      count,
+      lanes,
+      lanes,
+      lanes * 4,
+      add,
+    );
+  } else {
+    const high = plane(layout, entry + 1, from, vectors);
+    multiplyHalves(
+      layout,
+      version,
+      { ...low, stride: low.stride * piece.abcStep },
+      { ...high, stride: high.stride * piece.abcStep },
+      wordOf(tables, abc),
+      weights,
+      to,
+      count,
+      add,
+    );
+  }
+  if (!layout.givesStreams(acc)) return;
+  const given = layout.givePlace(acc, index);
+  if (version.kind === "i8") layout.call("copyRows", given.address, given.stride, to, lanes * 4, count, lanes * 4);
+  else layout.call("storeFloat", given.address, to, count * lanes);
+  mask(layout, acc, given, count);
+}
+
+function multiplyHalves(
+  layout: Layout,
+  version: Version,
+  low: Place,
+  high: Place,
+  mode: string,
+  weights: number,
+  to: number,
+  count: number,
+  add: number,
+): void {
+  const { lanes } = layout;
+  const half = halfLanes(layout.links.tables.target);
+  const { fromK, toK, fromPanel, toPanel } = extentOf(layout, version);
+  const rows = layout.scratch(count * half * 8);
+  const flags = layout.scratch(count + 8) + 8;
+  const offset = mode === "high" ? half : 0;
+  layout.call("widenRows", rows, low.address + offset, low.stride, high.address + offset, high.stride, count, flags);
+  const panel = panelBytes(layout);
+  const [fromColumn, toColumn] = [fromPanel * PANEL, toPanel * PANEL];
+  const whole = fromK === 0 && toK === half && fromColumn === 0 && toColumn === lanes;
+  if (toK > fromK) {
+    layout.call(
+      "multiply",
+      rows + fromK * 8,
+      weights + fromPanel * panel + fromK * PANEL * 8,
+      to + fromColumn * 4,
+      count,
+      toPanel - fromPanel,
+      toK - fromK,
+      panel,
+      lanes * 4,
+      add,
+    );
+  } else if (add === 0) layout.call("fillRows", to + fromColumn * 4, lanes * 4, count, (toColumn - fromColumn) * 4);
+  if (whole) return;
+  if (add === 0 && fromColumn > 0) layout.call("fillRows", to, lanes * 4, count, fromColumn * 4);
+  if (add === 0 && toColumn < lanes)
+    layout.call("fillRows", to + toColumn * 4, lanes * 4, count, (lanes - toColumn) * 4);
+  layout.call("spreadNonFinite", flags, rows, count, to, lanes * 4, lanes, fromK, toK, fromColumn, toColumn);
+}

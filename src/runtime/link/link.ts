@@ -1,0 +1,103 @@
+/**
+ * Linking: a program becomes an ordered list of block operations, and is proved free of hazards on the way.
+ *
+ * A program has no control that depends on data, so all of its time can be replayed before any data is there. The steps are
+ * the calls below: tables, streams, SRAM, MXM, links, order, and emission of kernel calls. What comes out is flat (kernel numbers and
+ * their int32 arguments) and can be executed any number of times. A broken rule is a MachineFault, the earliest there is;
+ * only addresses that are data (Gather, Scatter) are left to check when the program runs. The result depends on the
+ * program alone.
+ */
+
+import type { MachineMemory } from "../kernels/table.js";
+import { expandFetches } from "./fetch.js";
+import { type FixedBytes, Layout, type Links } from "../emit/layout.js";
+import { linkMemory, type MemoryLinks } from "./memory.js";
+import { linkMxm } from "./mxm.js";
+import { createNodes } from "./nodes.js";
+import { addBurstNodes, linkOperands, orderNodes } from "./order.js";
+import { matchStreams } from "./streams.js";
+import { buildTables, raiseAt, type Tables } from "./tables.js";
+import { checkMaps, emitItem } from "../emit/units.js";
+import { linkWires } from "./wires.js";
+import type { Counters, MachineProgram } from "../state.js";
+
+export interface LinkedProgram {
+  /** Kernel of each call, by number in KERNEL_NAMES, and the address of its arguments. */
+  readonly kernels: Int32Array;
+  readonly pointers: Int32Array;
+  /** All arguments, to be put at `wordsAddress`. */
+  readonly words: Int32Array;
+  readonly wordsAddress: number;
+  /** Numbers of calls before which a Gather or Scatter may have noted a fault. */
+  readonly checks: Int32Array;
+  readonly data: readonly FixedBytes[];
+  readonly faultAddress: number;
+  /** Bytes of memory that a run needs, SRAM included. */
+  readonly bytes: number;
+  /** Of each chip: one past the last cycle in which any instruction has an effect. */
+  readonly cycles: readonly number[];
+  readonly counters: readonly Counters[];
+  /** By row of SRAM: written when the program has ended, and written by the program. */
+  readonly written: MemoryLinks["written"];
+  readonly changed: MemoryLinks["changed"];
+  /** Raises the fault that the fault words describe, if they do. */
+  readonly raiseNoted: (memory: MachineMemory) => void;
+  /** How many block operations and how many bursts there are. */
+  readonly operations: number;
+  readonly bursts: number;
+}
+
+/** `initial`: by row of SRAM, 1 where constants or inputs lie when the program starts. */
+export function link(program: MachineProgram, initial: Uint8Array): LinkedProgram {
+  const { tables, matches } = expandFetches(program, (current) => {
+    const tables = buildTables(current);
+    return { tables, matches: matchStreams(tables) };
+  });
+  const nodes = createNodes(tables);
+  addBurstNodes(tables, nodes);
+  const memory = linkMemory(tables, nodes, initial);
+  const wires = linkWires(tables, nodes);
+  const mxm = linkMxm(tables, nodes);
+  checkMaps(tables);
+  tables.faults.raiseEarliest(tables);
+  linkOperands(tables, nodes, matches, mxm);
+  const order = orderNodes(tables, nodes);
+  const links: Links = { tables, nodes, matches, memory, mxm, wires, initial };
+  const layout = new Layout(links);
+  const emitAll = (): void => {
+    for (let item = 0; item < order.node.length; item++) {
+      layout.nextItem(item);
+      emitItem(layout, order.node.at(item), order.first.at(item), order.count.at(item));
+    }
+  };
+  emitAll();
+  layout.place(order);
+  emitAll();
+  const wordsAddress = layout.wordsAddress();
+  return {
+    kernels: layout.kernels.view(),
+    pointers: layout.starts.view().map((start) => wordsAddress + start * 4),
+    words: layout.words.view(),
+    wordsAddress,
+    checks: layout.checks.view(),
+    data: layout.data,
+    faultAddress: layout.dataStart,
+    bytes: wordsAddress + layout.words.length * 4 + 64,
+    cycles: tables.cycles,
+    counters: tables.counters,
+    written: memory.written,
+    changed: memory.changed,
+    raiseNoted: (machine) => raiseNoted(tables, machine, layout.dataStart),
+    operations: order.node.length,
+    bursts: tables.instructions.length,
+  };
+}
+
+function raiseNoted(tables: Tables, { i32 }: MachineMemory, at: number): void {
+  const [kind = 0, burst = 0, execution = 0, address = 0] = i32.subarray(at / 4, at / 4 + 4);
+  if (kind === 0) return;
+  const cycle = tables.cycle.at(burst) + execution * tables.interval.at(burst);
+  const limit = 2 * tables.target.rowsPerBank;
+  if (kind === 1) raiseAt(tables, "LPU4014", burst, cycle, `expected a row below ${limit}, got ${address}`);
+  raiseAt(tables, "LPU4005", burst, cycle, `row ${address} was never written`);
+}

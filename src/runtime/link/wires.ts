@@ -1,0 +1,74 @@
+/**
+ * Links between chips: which Send every Receive gets its vector from, and proof that it has arrived.
+ *
+ * A link is a queue: vectors come out in the order in which they were sent, `linkDelay` cycles after at the earliest. So the
+ * n-th execution of Receive on one end belongs to the n-th execution of Send on the other.
+ */
+
+import { MNEMONICS } from "../../ir/isa.js";
+import { linkDelay } from "../../ir/target.js";
+import type { WireSegment } from "../emit/layout.js";
+import { addEdge, type Nodes } from "./nodes.js";
+import type { Tables } from "./tables.js";
+
+interface Passage {
+  readonly burst: number;
+  readonly index: number;
+  readonly cycle: number;
+}
+
+export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, readonly WireSegment[]> {
+  const { program, target, faults } = tables;
+  const sends = new Map<string, Passage[]>();
+  const receives = new Map<string, Passage[]>();
+  const wires = new Map(
+    program.links.map(({ fromChip, fromLink, toChip, toLink }) => [`${fromChip}:${fromLink}`, `${toChip}:${toLink}`]),
+  );
+  for (let burst = 0; burst < tables.instructions.length; burst++) {
+    const op = MNEMONICS[tables.op.at(burst)];
+    if (op !== "send" && op !== "receive") continue;
+    const own = `${tables.chip.at(burst)}:${Number(tables.instructions[burst]?.fields["link"])}`;
+    const name = op === "receive" ? own : wires.get(own);
+    if (name === undefined) {
+      faults.report("LPU4015", burst, tables.cycle.at(burst), `link ${own.split(":")[1]} is not connected`);
+      continue;
+    }
+    const table = op === "send" ? sends : receives;
+    const list = table.get(name) ?? [];
+    table.set(name, list);
+    for (let index = 0; index < tables.count.at(burst); index++)
+      list.push({ burst, index, cycle: tables.cycle.at(burst) + index * tables.interval.at(burst) });
+  }
+  for (const list of [...sends.values(), ...receives.values()]) list.sort((a, b) => a.cycle - b.cycle);
+  for (const list of sends.values()) {
+    list.forEach(({ burst, cycle }, index) => {
+      const free = (list[index - 1]?.cycle ?? Number.NEGATIVE_INFINITY) + target.timing.linkInterval;
+      if (cycle < free) faults.report("LPU4015", burst, cycle, `the link takes the next vector at cycle ${free}`);
+    });
+  }
+  const segments = new Map<number, { first: number; count: number; send: number; vector: number }[]>();
+  for (const [name, list] of receives) {
+    let missed = 0;
+    list.forEach(({ burst, index, cycle }, order) => {
+      const send = sends.get(name)?.[order - missed];
+      if (send === undefined || send.cycle + linkDelay(target) > cycle) {
+        faults.report("LPU4015", burst, cycle, "nothing has arrived on the link");
+        missed++;
+        return;
+      }
+      addEdge(nodes, nodes.ofBurst[burst] as number, nodes.ofBurst[send.burst] as number);
+      const own = segments.get(burst) ?? [];
+      segments.set(burst, own);
+      const last = own.at(-1);
+      if (
+        last !== undefined &&
+        last.send === send.burst &&
+        last.first + last.count === index &&
+        last.vector + last.count === send.index
+      )
+        last.count++;
+      else own.push({ first: index, count: 1, send: send.burst, vector: send.index });
+    });
+  }
+  return segments;
+}

@@ -1,0 +1,342 @@
+/**
+ * The literal machine: every stream register of every chip, every cycle. Slow and obvious: the definition.
+ *
+ * A cycle has five steps: values on eastward streams move one position east, on westward ones one west, and drop off at the
+ * ends; results that are due are put on registers (a live value there is a fault); operands that are due are taken from
+ * registers (none there is a fault; a value goes away unless all who read it here only tap); the dispatches of the cycle run;
+ * what waits for operands that have now arrived runs. Nothing stalls and nothing is repaired: a broken rule is a
+ * MachineFault. An ALU takes its stream operands `vxmEntry` cycles before dispatch, so the machine looks that far ahead.
+ */
+
+import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
+import { decodeQueue } from "../../codegen/text/decode.js";
+import { OPERAND_CODECS } from "../../codegen/text/operands.js";
+import { invariant } from "../../diagnostics.js";
+import { completionCycles, ISA, type InstructionRow } from "../../ir/isa.js";
+import { isWestward, type QueueNumber, type QueuePlace, queuePlace, type TimedInstruction } from "../../ir/program.js";
+import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/target.js";
+import { type FaultPlace, raise } from "../fault.js";
+import { semantics } from "./semantics.js";
+import type { Sram } from "../sram.js";
+import {
+  broken,
+  type ChipState,
+  type Counters,
+  createChip,
+  type Execution,
+  type Machine,
+  type MachineProgram,
+  numberField,
+  streamGroup,
+  type Vector,
+} from "../state.js";
+
+export interface LiteralResult {
+  /** Of each chip: one past the last cycle in which any instruction has an effect. */
+  readonly cycles: readonly number[];
+  readonly sram: Sram;
+  readonly counters: readonly Counters[];
+}
+
+interface Take {
+  readonly execution: Execution;
+  readonly field: string;
+  readonly stream: number;
+  readonly streams: number;
+  readonly tap: boolean;
+}
+
+interface Give {
+  readonly execution: Execution;
+  readonly stream: number;
+  readonly vector: Vector;
+}
+
+/** What is due in one cycle. */
+interface Due {
+  readonly records: { readonly chip: ChipState; readonly queue: QueueNumber; readonly instruction: TimedInstruction }[];
+  readonly gives: Give[];
+  readonly takes: Take[];
+  readonly dispatches: Execution[];
+  readonly arrivals: (() => void)[];
+}
+
+/** Runs a program to its end. Constants and inputs lie in `sram` already; outputs lie there afterwards. */
+export function runLiteral(program: MachineProgram, sram: Sram): LiteralResult {
+  const { target } = program;
+  const agenda = new Map<number, Due>();
+  const chips = program.chips.map((_, index) => createChip(program, index));
+  const links = new Map(program.links.map((link) => [`${link.fromChip}:${link.fromLink}`, link]));
+  const machine: Machine = {
+    program,
+    target,
+    sram,
+    chips,
+    now: -target.timing.vxmEntry,
+    give: (execution, field, vectors) => scheduleGive(machine, agenda, execution, field, vectors),
+    linkFrom: (chip, link) => links.get(`${chip}:${link}`),
+    fetch: (execution, text) => fetchText(machine, agenda, execution, text),
+  };
+  for (const chip of chips) {
+    chip.notified = notifyCycle(chip);
+    chip.program.queues.forEach((instructions, queue) => {
+      addRecords(machine, agenda, chip, queue, instructions, machine.now);
+    });
+  }
+  while (agenda.size > 0) {
+    stepCycle(machine, agenda);
+    machine.now++;
+  }
+  return { cycles: chips.map(({ cycles }) => cycles), sram, counters: chips.map(({ counters }) => counters) };
+}
+
+function stepCycle(machine: Machine, agenda: Map<number, Due>): void {
+  for (const chip of machine.chips) moveStreams(machine.target, chip);
+  const due = agenda.get(machine.now);
+  if (due !== undefined) {
+    // Looking ahead adds to lists of this cycle and later ones, so it comes first.
+    for (const { chip, queue, instruction } of due.records) expand(machine, agenda, chip, queue, instruction);
+    for (const give of due.gives) put(give);
+    takeAll(due.takes);
+    for (const execution of due.dispatches) dispatch(machine, agenda, execution);
+    for (const arrive of due.arrivals) arrive();
+    agenda.delete(machine.now);
+  }
+  for (const { planes } of machine.chips) {
+    for (const { products } of planes.flat()) {
+      const lost = products.find(({ cycle }) => cycle <= machine.now);
+      if (lost !== undefined) broken(lost.execution, "LPU4012", "no acc takes the product of this instruction");
+    }
+  }
+}
+
+function moveStreams(target: Target, { registers }: ChipState): void {
+  registers.forEach((register, stream) => {
+    if (isWestward(target, stream)) {
+      register.shift();
+      register.push(undefined);
+    } else {
+      register.pop();
+      register.unshift(undefined);
+    }
+  });
+}
+
+function put({ execution, stream, vector }: Give): void {
+  const { state, position, target } = execution;
+  const register = state.registers[stream];
+  const place = position + target.mxm;
+  if (register === undefined || register[place] !== undefined) {
+    broken(execution, "LPU4001", `${streamName(target, stream)} already carries a value at position ${position}`);
+  }
+  register[place] = vector;
+}
+
+/** Everyone reads before anything is taken away. */
+function takeAll(takes: readonly Take[]): void {
+  for (const { execution, field, stream, streams } of takes) {
+    const { state, position, target } = execution;
+    const vectors: Vector[] = [];
+    for (let byte = 0; byte < streams; byte++) {
+      const vector = state.registers[stream + byte]?.[position + target.mxm];
+      if (vector === undefined)
+        broken(execution, "LPU4002", `no value on ${streamName(target, stream + byte)} at position ${position}`);
+      vectors.push(vector);
+    }
+    execution.operands.set(field, vectors);
+  }
+  for (const { execution, stream, streams, tap } of takes) {
+    for (let byte = 0; byte < streams && !tap; byte++) {
+      const register = execution.state.registers[stream + byte];
+      if (register !== undefined) register[execution.position + execution.target.mxm] = undefined;
+    }
+  }
+}
+
+function dispatch(machine: Machine, agenda: Map<number, Due>, execution: Execution): void {
+  const { state, instruction, cycle } = execution;
+  const arrive = semantics[instruction.op](execution);
+  const { executions } = state.counters;
+  executions[instruction.op] = (executions[instruction.op] ?? 0) + 1;
+  state.cycles = Math.max(state.cycles, cycle + completionCycles(machine.target, instruction.op));
+  if (arrive !== undefined)
+    dueAt(agenda, Math.max(cycle, ...takesOf(execution).map(({ at }) => at))).arrivals.push(arrive);
+}
+
+/** Puts instructions on the agenda, early enough to look ahead for the operands of ALUs. */
+function addRecords(
+  machine: Machine,
+  agenda: Map<number, Due>,
+  chip: ChipState,
+  queue: QueueNumber,
+  instructions: readonly TimedInstruction[],
+  earliest: number,
+): void {
+  for (const instruction of instructions) {
+    const ahead = instruction.cycle - machine.target.timing.vxmEntry;
+    dueAt(agenda, Math.max(ahead, earliest)).records.push({ chip, queue, instruction });
+    chip.ends[queue] = Math.max(chip.ends[queue] ?? 0, queueFree(chip, machine.target, instruction));
+  }
+}
+
+/** Puts all executions of a burst on the agenda: what they take, and their dispatch. */
+function expand(
+  machine: Machine,
+  agenda: Map<number, Due>,
+  chip: ChipState,
+  queue: QueueNumber,
+  instruction: TimedInstruction,
+): void {
+  const { target, program } = machine;
+  const at: FaultPlace = {
+    target,
+    chip: chip.index,
+    queue,
+    instruction,
+    cycle: instruction.cycle,
+    origins: program.origins,
+  };
+  const place = queuePlace(target, queue);
+  checkRecord(at, place);
+  const free = chip.free[queue] ?? 0;
+  if (instruction.cycle < free) raise("LPU4007", at, `the queue may dispatch again at cycle ${free}`);
+  chip.free[queue] = queueFree(chip, target, instruction);
+  const position = positionOf(target, place);
+  for (let index = 0; index < instruction.count; index++) {
+    const cycle = instruction.cycle + index * instruction.interval;
+    const execution: Execution = { ...at, cycle, machine, state: chip, place, position, index, operands: new Map() };
+    for (const { at: due, ...take } of takesOf(execution)) {
+      if (due < machine.now) raise("LPU4017", at, `its operand should have been taken at cycle ${due}`);
+      dueAt(agenda, due).takes.push({ execution, ...take });
+    }
+    const list = dueAt(agenda, cycle).dispatches;
+    // A vector length, and a change of the array, hold from the cycle of their dispatch on.
+    if (instruction.op === "config" || instruction.op === "iwStream") list.unshift(execution);
+    else list.push(execution);
+  }
+}
+
+/** Operands must be such as the encoder accepts, and streams aligned and within one direction. */
+function checkRecord(at: FaultPlace, { unit }: QueuePlace): void {
+  const { target, instruction } = at;
+  const layout = layoutOf(target).byName.get(instruction.op);
+  if (layout === undefined || !issues(layout.row, unit))
+    raise("LPU4008", at, `unit '${unit}' has no '${instruction.op}'`);
+  for (const field of layout.fields) {
+    const value = instruction.fields[field.name];
+    const expected = OPERAND_CODECS[field.row.kind].refuse(value, field);
+    if (expected !== undefined) raise("LPU4008", at, `operand '${field.name}': expected ${expected}`);
+    const last =
+      typeof value === "number" ? numberField({ instruction, index: instruction.count - 1 }, field.name) : field.min;
+    if (last < field.min || last > field.max)
+      raise("LPU4008", at, `operand '${field.name}': the last of the burst is ${last}`);
+    const stream = streamOf(instruction, field.name);
+    if (stream === undefined) continue;
+    const { unit: width, groups } = streamGroup(target, instruction, field.name);
+    const start = stream % target.streams;
+    if (start % width !== 0 || start + width * groups > target.streams) {
+      raise(
+        "LPU4008",
+        at,
+        `operand '${field.name}': expected ${groups * width} neighbouring streams, aligned to ${width}`,
+      );
+    }
+  }
+  const [give, give2] = [streamOf(instruction, "give"), streamOf(instruction, "give2")];
+  if (give !== undefined && give2 !== undefined && isWestward(target, give) === isWestward(target, give2)) {
+    raise("LPU4008", at, "operand 'give2': expected a stream of the other direction");
+  }
+}
+
+/** The stream that an operand names, if it is one. */
+function streamOf({ op, fields }: TimedInstruction, name: string): number | undefined {
+  const row: InstructionRow = ISA[op];
+  const kind = row.fields[name]?.kind;
+  const value = fields[name];
+  if (typeof value === "object") return "stream" in value ? value.stream : undefined;
+  return (kind === "stream" || kind === "optionalStream") && Number(value) >= 0 ? Number(value) : undefined;
+}
+
+/** What an execution takes, and when. */
+function takesOf({ target, instruction, cycle }: Execution): (Omit<Take, "execution"> & { readonly at: number })[] {
+  const row: InstructionRow = ISA[instruction.op];
+  return Object.entries(row.takes).flatMap(([field, { skew, sign = 1 }], bit) => {
+    const stream = streamOf(instruction, field);
+    if (stream === undefined) return [];
+    const { unit, groups } = streamGroup(target, instruction, field);
+    const value = instruction.fields[field];
+    const tap = typeof value === "object" ? "tap" in value && value.tap : ((instruction.tap >> bit) & 1) === 1;
+    return [{ at: cycle + sign * (skew === 0 ? 0 : target.timing[skew]), field, stream, streams: unit * groups, tap }];
+  });
+}
+
+function scheduleGive(
+  machine: Machine,
+  agenda: Map<number, Due>,
+  execution: Execution,
+  field: string,
+  vectors: readonly Vector[],
+): void {
+  const row: InstructionRow = ISA[execution.instruction.op];
+  const latency = row.gives[field];
+  invariant(latency !== undefined, `${execution.instruction.op} gives '${field}'`);
+  const { gives } = dueAt(agenda, execution.cycle + machine.target.timing[latency]);
+  const stream = numberField(execution, field);
+  vectors.forEach((vector, byte) => {
+    gives.push({ execution, stream: stream + byte, vector });
+  });
+}
+
+/** The first cycle at which the queue may dispatch after this instruction. */
+function queueFree(chip: ChipState, target: Target, { op, cycle, count, interval, fields }: TimedInstruction): number {
+  if (op === "nop") return cycle + Math.max(Number(fields["cycles"]), 1);
+  if (op === "sync" || op === "notify") return Math.max(cycle + 1, chip.notified + target.timing.barrier || 0);
+  const layout = layoutOf(target).byName.get(op);
+  invariant(layout !== undefined, `no layout of ${op}`);
+  return nextDispatch(layout, cycle, count, interval);
+}
+
+/** When the chip notifies; NaN if never. */
+function notifyCycle({ program }: ChipState): number {
+  const cycles = program.queues.flatMap((queue) => queue.filter(({ op }) => op === "notify").map(({ cycle }) => cycle));
+  return cycles.length === 0 ? Number.NaN : Math.min(...cycles);
+}
+
+/**
+ * Text that was fetched: its length in bytes (two bytes, low first), then instructions. The first is dispatched when the
+ * queue is through with the text that it has, and not before the fetch is complete.
+ */
+function fetchText(machine: Machine, agenda: Map<number, Due>, execution: Execution, bytes: Uint8Array): void {
+  const { target, queue, state } = execution;
+  const length = (bytes[0] ?? 0) | ((bytes[1] ?? 0) << 8);
+  if (length > bytes.length - 2)
+    broken(execution, "LPU4017", `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
+  const text = Uint8Array.of(ISA.sync.opcode, ...bytes.subarray(2, 2 + length));
+  const { instructions } = decodeQueue(target, queue, text);
+  if (instructions.some(({ op }) => op === "deskew")) broken(execution, "LPU4017", "fetched text cannot hold deskew");
+  const start = Math.max(state.ends[queue] ?? 0, execution.cycle + target.timing.ifetch);
+  const shift = start - target.timing.barrier;
+  const fetched = instructions.map((instruction) => ({
+    ...instruction,
+    cycle: instruction.cycle + shift,
+    origin: execution.instruction.origin,
+  }));
+  addRecords(machine, agenda, state, queue, fetched, machine.now + 1);
+}
+
+function positionOf(target: Target, { unit, hemisphere = "W", index }: QueuePlace): number {
+  if (unit === "vxm") return 0;
+  if (unit === "mem") return slicePosition(target, hemisphere, index);
+  return unit === "sxm" ? sxmPosition(target, hemisphere) : mxmPosition(target, hemisphere);
+}
+
+function dueAt(agenda: Map<number, Due>, cycle: number): Due {
+  const known = agenda.get(cycle);
+  if (known !== undefined) return known;
+  const due: Due = { records: [], gives: [], takes: [], dispatches: [], arrivals: [] };
+  agenda.set(cycle, due);
+  return due;
+}
+
+const streamName = (target: Target, stream: number): string =>
+  stream < target.streams ? `e${stream}` : `w${stream - target.streams}`;
