@@ -5,7 +5,7 @@
  *   runPasses       Graph -> Graph, legal  only operations the machine has, in its types
  *   select          Graph -> Plan          bursts through units, storages; no addresses, no time
  *   schedule        Plan -> Program        addresses, units, streams, cycles
- *   checkSchedule   an independent proof of legality, in production too
+ *   checkSchedule   an independent proof that it is legal and computes what the plan says, in production too
  *   imageChunks     Program -> image       the only thing that the runtime is ever given
  */
 
@@ -105,7 +105,7 @@ const raise = (error: CompileError): never => {
 const compilePlan = (plan: Plan, options: CompileOptions): Program => {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const program = schedule(plan, target);
-  checkSchedule(program);
+  checkSchedule(program, plan);
   return options.name === undefined ? program : { ...program, name: options.name };
 };
 

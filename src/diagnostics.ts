@@ -155,6 +155,11 @@ export const DIAGNOSTICS = {
     doc: "A finished schedule sets partial sums again that were never given, or clears weights that were never installed.",
     hint: SCHEDULER,
   },
+  LPU2224: {
+    title: "schedule: another computation",
+    doc: "A burst of a finished schedule takes rows, or computes with them, as no task of its plan does, or an output holds other values.",
+    hint: SCHEDULER,
+  },
   LPU2001: {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",

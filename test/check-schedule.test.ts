@@ -5,11 +5,8 @@
 
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { MachineFault } from "../src/diagnostics.js";
-import { GraphBuilder } from "../src/ir/builder.js";
-import type { Graph, Tensor } from "../src/ir/graph.js";
 import type { Source } from "../src/ir/isa.js";
 import {
-  chipCycles,
   memQueue,
   mxmQueue,
   type Program,
@@ -19,9 +16,9 @@ import {
   vxmQueue,
 } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
-import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
+import { blockGraph, blockInput, instructionsOf, replaced, type Victim, withFields, withQueues } from "./changed.js";
 import { loadedSram, programOf, runOnLiteral, verdict } from "./compiled.js";
 import { mutate, type Random, randomProgram, seeded } from "./random-program.js";
 
@@ -58,37 +55,7 @@ describe("random machine programs", () => {
   });
 });
 
-/** Matmuls by constants and by a stored tensor, a layer norm and a softmax: every unit works. */
-function blockGraph(): Graph {
-  const builder = new GraphBuilder("block");
-  const random = seeded(5);
-  const constant = (shape: readonly number[], origin: string): number => {
-    const values = Array.from(
-      { length: shape.reduce((count, extent) => count * extent, 1) },
-      () => (random(65) - 32) / 64,
-    );
-    return builder.constant(literalOf(tensorOf("f32", shape, values)), [origin]);
-  };
-  const x = builder.input("x", { dtype: "f32", shape: [6, 20] });
-  const first = builder.add("matmul", [x, constant([20, 24], "w")], {}, ["first"]);
-  const active = builder.add("tanh", [builder.add("add", [first, constant([24], "b")], {}, ["bias"])], {}, ["active"]);
-  const ones = builder.add(
-    "layer_norm",
-    [active, constant([24], "s"), constant([24], "o")],
-    { axis: 1, epsilon: 1e-5 },
-    ["norm"],
-  );
-  const turned = builder.add("transpose", [ones], { perm: [1, 0] }, ["turned"]);
-  const scores = builder.add("matmul", [ones, turned], {}, ["scores"]);
-  builder.output("y", builder.add("softmax", [scores], { axis: 1 }, ["weights"]));
-  return builder.finish();
-}
-
-const INPUT: Tensor = tensorOf(
-  "f32",
-  [6, 20],
-  Array.from({ length: 120 }, (_, i) => Math.sin(i)),
-);
+const INPUT = blockInput(6, 20);
 
 interface Change {
   /** Codes that the checker may give; others are a finding. */
@@ -100,10 +67,6 @@ interface Change {
     program: Program,
   ) => readonly TimedInstruction[] | undefined;
 }
-
-const withFields = (instruction: TimedInstruction, fields: TimedInstruction["fields"]): readonly TimedInstruction[] => [
-  { ...instruction, fields: { ...instruction.fields, ...fields } },
-];
 
 /** A change of one field of some instructions. */
 const field = (
@@ -219,7 +182,7 @@ describe("compiled programs", () => {
   let program: Program;
   let facts: ReturnType<typeof checkSchedule>;
   beforeAll(() => {
-    program = programOf(blockGraph(), TARGETS.tiny);
+    program = programOf(blockGraph(6, 20, 24), TARGETS.tiny);
     facts = checkSchedule(program);
   });
 
@@ -402,30 +365,6 @@ function faultOf(run: () => unknown): MachineFault | undefined {
   } catch (error) {
     return error instanceof MachineFault ? error : undefined;
   }
-}
-
-interface Victim {
-  readonly queue: number;
-  readonly at: number;
-  readonly instruction: TimedInstruction;
-}
-
-const instructionsOf = ({ chips }: Program): Victim[] =>
-  (chips[0]?.queues ?? []).flatMap((list, queue) => list.map((instruction, at) => ({ queue, at, instruction })));
-
-const replaced = (program: Program, { queue, at }: Victim, by: readonly TimedInstruction[]): Program =>
-  withQueues(
-    program,
-    (program.chips[0]?.queues ?? []).map((list, index) =>
-      index === queue ? [...list.slice(0, at), ...by, ...list.slice(at + 1)] : list,
-    ),
-  );
-
-/** The program with other queues; its prediction follows, so that only the change itself is judged. */
-function withQueues(program: Program, queues: readonly (readonly TimedInstruction[])[]): Program {
-  const chips = program.chips.map((chip) => ({ ...chip, queues }));
-  const cycles = [chipCycles(program.target, queues)];
-  return { ...program, chips, entries: program.entries.map((entry) => ({ ...entry, cycles })) };
 }
 
 const once = (cycle: number): Omit<TimedInstruction, "op" | "fields"> => ({

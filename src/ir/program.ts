@@ -46,6 +46,16 @@ export interface ConstantBlock {
   readonly rows: number;
   /** Called once, while the image is written. */
   readonly bytes: () => Uint8Array;
+  /** What the rows are, as long as the program has a plan with which it can be compared; no part of the image. */
+  readonly holds?: ConstantBytes;
+}
+
+/** Byte `byte` of the elements of vectors `first`, `first + step` and so on: rows of a panel, or pairs of columns of a tile. */
+export interface ConstantBytes {
+  readonly of: { readonly storage: number; readonly panel: number } | { readonly tile: string };
+  readonly first: number;
+  readonly step: number;
+  readonly byte: number;
 }
 
 export interface ChipProgram {

@@ -30,6 +30,8 @@ import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/t
 
 /** An instruction record with its place. */
 export interface Burst {
+  /** Bursts of a chip are numbered from 0. */
+  readonly number: number;
   readonly queue: number;
   readonly place: QueuePlace;
   readonly position: number;
@@ -46,6 +48,8 @@ export interface CheckedChip {
   readonly specs: ReadonlyMap<Mnemonic, OpSpec>;
   /** Of each queue, in order. */
   readonly queues: readonly (readonly Burst[])[];
+  /** How many there are. */
+  readonly bursts: number;
   /** One past the last effect of any instruction. */
   readonly cycles: number;
 }
@@ -95,16 +99,17 @@ export const checkedChip = (program: Program, index: number): CheckedChip => {
   invariant(chip !== undefined, `chip ${index} of ${program.chips.length}`);
   const specs = specsOf(target);
   let cycles = 0;
+  let bursts = 0;
   const queues = chip.queues.map((instructions, queue): Burst[] => {
     const place = queuePlace(target, queue);
     const position = positionOf(target, place);
     return instructions.map((instruction) => {
       const last = instruction.cycle + (instruction.count - 1) * instruction.interval;
       cycles = Math.max(cycles, last + specOfOp(specs, instruction.op).completion);
-      return { queue, place, position, instruction, last };
+      return { number: bursts++, queue, place, position, instruction, last };
     });
   });
-  return { program, target, index, chip, specs, queues, cycles };
+  return { program, target, index, chip, specs, queues, bursts, cycles };
 };
 
 export const specOfOp = (specs: ReadonlyMap<Mnemonic, OpSpec>, op: Mnemonic): OpSpec => {

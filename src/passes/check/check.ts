@@ -3,15 +3,18 @@
  *
  * It knows the ISA table, the target and the program, and shares no code with the scheduler. Its parts replay the program,
  * each from one point of view, with plain tables indexed by cycle; they may be slow to explain a fault but are quick to find
- * none. What cannot be seen here is meaning: a row that is overwritten too early, or a wrong operand that is there at the
- * right time. The first broken rule raises a MachineFault that names cycle, queue, instruction and ONNX node.
+ * none. Legality does not see meaning: a row that is overwritten too early, or a wrong operand that is there at the right
+ * time. With the plan, meaning.ts proves that too. The first broken rule raises a MachineFault that names cycle, queue,
+ * instruction and ONNX node.
  */
 
 import { fail } from "../../diagnostics.js";
 import type { ScheduleFacts } from "../../ir/facts.js";
+import type { Plan } from "../../ir/plan.js";
 import type { Program } from "../../ir/program.js";
 import { type Hemisphere, linkDelay } from "../../ir/target.js";
 import { type Burst, type CheckedChip, checkedChip, raise } from "./burst.js";
+import { checkMeaning } from "./meaning.js";
 import { checkMemory } from "./memory.js";
 import { checkMxm } from "./mxm.js";
 import { checkOperands } from "./operands.js";
@@ -19,17 +22,21 @@ import { checkChains, checkStreams } from "./streams.js";
 
 const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 
-export const checkSchedule = (program: Program): ScheduleFacts => {
+/** With the plan from which the program was made: also that it computes what the plan says. */
+export const checkSchedule = (program: Program, plan?: Plan): ScheduleFacts => {
   const chips = program.chips.map((_, index) => checkedChip(program, index));
   for (const chip of chips) checkOperands(chip);
   checkPrediction(program, chips);
-  for (const chip of chips) {
+  const taken = chips.map((chip) => {
     checkMemory(chip);
-    checkStreams(chip);
+    const flows = checkStreams(chip);
     checkChains(chip);
-  }
+    return flows;
+  });
   checkLinks(program, chips);
-  return { arrays: chips.flatMap((chip) => HEMISPHERES.map((hemisphere) => checkMxm(chip, hemisphere))) };
+  const arrays = chips.flatMap((chip) => HEMISPHERES.map((hemisphere) => checkMxm(chip, hemisphere)));
+  if (plan !== undefined) checkMeaning(plan, chips, taken);
+  return { arrays };
 };
 
 const checkPrediction = ({ entries }: Program, chips: readonly CheckedChip[]): void => {

@@ -5,18 +5,67 @@
  * flight. Each stream is replayed position by position in the order of flight: first the gives of a position claim their
  * diagonals, which must be free, then its takes must find theirs claimed, and values that were not only tapped leave. What is
  * never taken flies on to the edge of the chip. ALU operands that chain need no stream, but a result of just that age.
+ *
+ * The replay also notes which bursts gave what each operand takes: meaning.ts asks whether it is what the plan says.
  */
 
+import { invariant } from "../../diagnostics.js";
 import { isWestward } from "../../ir/program.js";
 import { brief, type Burst, type CheckedChip, operandStreams, raise, specOfOp, streamName, streamOf } from "./burst.js";
 
 /** A stream operand of a burst: its first vector is on the unit's stream register at cycle `at`. */
-interface Flow {
+export interface Flow {
   readonly burst: Burst;
   readonly field: string;
+  /** First stream. */
+  readonly stream: number;
+  /** How many streams. */
+  readonly width: number;
   readonly at: number;
   readonly tap: boolean;
+  /** Of what is taken: streams that are taken before it. */
+  readonly before: number;
 }
+
+/** `count` vectors that one burst gave: executions `from`, `from + step` and so on of it. */
+export interface Piece {
+  readonly giver: Flow;
+  readonly from: number;
+  readonly step: number;
+  readonly count: number;
+}
+
+/** What bursts take, and from which bursts it comes. */
+export interface Taken {
+  /** In order of bursts. */
+  readonly flows: Flow[];
+  /** By number of a burst: index of the first of its flows. */
+  readonly first: Int32Array;
+  /** By taken stream: index of its first piece, and how many there are. */
+  readonly starts: number[];
+  readonly lengths: number[];
+  /** By piece. */
+  readonly givers: Flow[];
+  readonly froms: number[];
+  readonly counts: number[];
+}
+
+export const flowOf = ({ flows, first }: Taken, { number }: Burst, field: string): Flow | undefined => {
+  for (let i = first[number] ?? 0; i < (first[number + 1] ?? flows.length); i++)
+    if (flows[i]?.field === field) return flows[i];
+  return undefined;
+};
+
+/** What a flow takes from its `index`th stream, in order of executions. */
+export const piecesOf = (taken: Taken, flow: Flow, index: number): Piece[] => {
+  const start = taken.starts[flow.before + index] ?? 0;
+  return Array.from({ length: taken.lengths[flow.before + index] ?? 0 }, (_, i): Piece => {
+    const giver = taken.givers[start + i];
+    invariant(giver !== undefined, "a piece is given by some burst");
+    const step = flow.burst.instruction.interval / giver.burst.instruction.interval;
+    return { giver, from: taken.froms[start + i] ?? 0, step, count: taken.counts[start + i] ?? 0 };
+  });
+};
 
 /** Flows of every stream at every position, positions in the order of flight. */
 interface Flows {
@@ -24,52 +73,68 @@ interface Flows {
   readonly takes: (Flow[] | undefined)[];
 }
 
-export const checkStreams = (chip: CheckedChip): void => {
+export const checkStreams = (chip: CheckedChip): Taken => {
   const { target } = chip;
-  const flows = collect(chip);
+  const first = new Int32Array(chip.bursts);
+  const taken: Taken = { flows: [], first, starts: [], lengths: [], givers: [], froms: [], counts: [] };
+  const flows = collect(chip, taken);
   // Diagonals run from the earliest operand at the far edge to the last result at the other.
   const low = -target.mxm - target.timing.vxmEntry;
   const values = new Int32Array(chip.cycles + 2 * target.mxm + Math.max(...Object.values(target.timing)) - low + 1);
-  for (let stream = 0; stream < 2 * target.streams; stream++) replay(chip, flows, stream, values, low);
+  for (let stream = 0; stream < 2 * target.streams; stream++) replay(chip, flows, stream, values, low, taken);
+  return taken;
 };
 
-const collect = (chip: CheckedChip): Flows => {
-  const { specs, queues } = chip;
+const collect = (chip: CheckedChip, taken: Taken): Flows => {
+  const { target, specs, queues } = chip;
   const flows: Flows = { gives: [], takes: [] };
+  let before = 0;
   for (const queue of queues)
     for (const burst of queue) {
       const { instruction } = burst;
       const { takes, gives } = specOfOp(specs, instruction.op);
+      taken.first[burst.number] = taken.flows.length;
       for (const { field, offset, slot } of takes) {
         const value = instruction.fields[field];
+        const stream = streamOf(value);
+        if (stream < 0) continue;
         const tap = typeof value === "object" ? "tap" in value && value.tap : ((instruction.tap >> slot) & 1) === 1;
-        add(chip, flows.takes, { burst, field, at: instruction.cycle + offset, tap }, streamOf(value));
+        const width = operandStreams(target, instruction, field);
+        const flow = { burst, field, stream, width, at: instruction.cycle + offset, tap, before };
+        before += width;
+        taken.flows.push(flow);
+        add(chip, flows.takes, flow);
       }
-      for (const { field, offset } of gives)
-        add(
-          chip,
-          flows.gives,
-          { burst, field, at: instruction.cycle + offset, tap: false },
-          streamOf(instruction.fields[field]),
-        );
+      for (const { field, offset } of gives) {
+        const stream = streamOf(instruction.fields[field]);
+        if (stream < 0) continue;
+        const width = operandStreams(target, instruction, field);
+        add(chip, flows.gives, { burst, field, stream, width, at: instruction.cycle + offset, tap: false, before: 0 });
+      }
     }
   return flows;
+};
 
-  function add({ target }: CheckedChip, table: (Flow[] | undefined)[], flow: Flow, first: number): void {
-    if (first < 0) return;
-    const width = operandStreams(target, flow.burst.instruction, flow.field);
-    for (let stream = first; stream < first + width; stream++) {
-      const { position } = flow.burst;
-      const bin = stream * (2 * target.mxm + 1) + target.mxm + (isWestward(target, stream) ? -position : position);
-      const known = table[bin];
-      if (known === undefined) table[bin] = [flow];
-      else known.push(flow);
-    }
+const add = ({ target }: CheckedChip, table: (Flow[] | undefined)[], flow: Flow): void => {
+  const { burst, stream: first, width } = flow;
+  const { position } = burst;
+  for (let stream = first; stream < first + width; stream++) {
+    const bin = stream * (2 * target.mxm + 1) + target.mxm + (isWestward(target, stream) ? -position : position);
+    const known = table[bin];
+    if (known === undefined) table[bin] = [flow];
+    else known.push(flow);
   }
 };
 
 /** `values[diagonal - low]` is the value that flies there: a flow of `givers`, counted from 1. */
-const replay = (chip: CheckedChip, { gives, takes }: Flows, stream: number, values: Int32Array, low: number): void => {
+const replay = (
+  chip: CheckedChip,
+  { gives, takes }: Flows,
+  stream: number,
+  values: Int32Array,
+  low: number,
+  taken: Taken,
+): void => {
   const { target } = chip;
   const positions = 2 * target.mxm + 1;
   const givers: Flow[] = [];
@@ -91,8 +156,23 @@ const replay = (chip: CheckedChip, { gives, takes }: Flows, stream: number, valu
     if (here === undefined) continue;
     for (const flow of here) {
       const { count, interval } = flow.burst.instruction;
-      for (let i = 0, at = start(flow); i < count; i++, at += interval)
-        if (!used || values[at] === 0) nothing(chip, stream, flow, i);
+      const pieces = taken.givers.length;
+      for (let i = 0, at = start(flow); i < count; ) {
+        const number = used ? (values[at] as number) : 0;
+        const giver = givers[number - 1] ?? nothing(chip, stream, flow, i);
+        const from = (at - start(giver)) / giver.burst.instruction.interval;
+        const first = i;
+        do {
+          i++;
+          at += interval;
+        } while (i < count && values[at] === number);
+        taken.givers.push(giver);
+        taken.froms.push(from);
+        taken.counts.push(i - first);
+      }
+      const index = flow.before + stream - flow.stream;
+      taken.starts[index] = pieces;
+      taken.lengths[index] = taken.givers.length - pieces;
     }
     for (const flow of here) {
       if (flow.tap) continue;

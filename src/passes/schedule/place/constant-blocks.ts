@@ -52,7 +52,8 @@ export const constantBlocks = (target: Target): ConstantBlocks => {
         for (const plane of [0, 1]) {
           const from = ((2 * i + plane) * height + row) * lanes;
           const bytes = (): Uint8Array => remember(key, cut).subarray(from, from + rows * lanes);
-          blocks.push({ key, block: { hemisphere, slice: 2 * pair + plane, row: address, rows, bytes } });
+          const holds = { of: { storage: id, panel }, first: row, step: 1, byte: 2 * i + plane };
+          blocks.push({ key, block: { hemisphere, slice: 2 * pair + plane, row: address, rows, bytes, holds } });
         }
     },
     addTile: (tile, hemisphere, { pairs, addresses }, executions, ways) => {
@@ -63,7 +64,9 @@ export const constantBlocks = (target: Target): ConstantBlocks => {
           const bytes = (): Uint8Array => remember(tile.key, cut).subarray(from, from + executions * lanes);
           const row = addresses[way];
           invariant(row !== undefined, "each way has an address");
-          blocks.push({ key: tile.key, block: { hemisphere, slice: 2 * pair + plane, row, rows: executions, bytes } });
+          const holds = { of: { tile: tile.key }, first: way, step: ways, byte: plane };
+          const place = { hemisphere, slice: 2 * pair + plane, row, rows: executions };
+          blocks.push({ key: tile.key, block: { ...place, bytes, holds } });
         }
     },
     finish: () => blocks.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)).map(({ block }) => block),

@@ -1,0 +1,149 @@
+/**
+ * Part of the proof that a Program is its Plan: which rows of SRAM hold which bytes of inputs, constants and outputs.
+ *
+ * Inputs and outputs lie where their placements say, constants where their blocks say; what a binding says of names, types
+ * and factors is the plan's.
+ */
+
+import { fail } from "../../diagnostics.js";
+import { DTYPES } from "../../ir/dtype.js";
+import { isTile, type PackedTile, type Plan, type PlanBinding, type Run } from "../../ir/plan.js";
+import { type Binding, memQueue, rowsOfPlane } from "../../ir/program.js";
+import type { CheckedChip } from "./burst.js";
+import { type PlanValues, vectorsOf } from "./plan.js";
+import { append, PLANES, UNKNOWN, ZEROS } from "./values.js";
+
+/** Consecutive rows of the slice of a queue that hold one byte of the elements of rows `way`, `way + ways` and so on of a panel. */
+interface ByteRows {
+  readonly queue: number;
+  readonly row: number;
+  readonly count: number;
+  readonly panel: number;
+  readonly way: number;
+  readonly ways: number;
+  readonly byte: number;
+}
+
+export const byteRows = ({ target }: CheckedChip, { placements }: Binding): ByteRows[] =>
+  placements.flatMap((placement) =>
+    placement.panels.flatMap(({ planes }, panel) =>
+      planes.map(({ hemisphere, slice, row }, at) => {
+        const { dtype, ways } = placement;
+        const way = Math.floor(at / DTYPES[dtype].bytes);
+        const count = rowsOfPlane(placement, at);
+        return {
+          queue: memQueue(target, hemisphere, slice),
+          row,
+          count,
+          panel,
+          way,
+          ways,
+          byte: at % DTYPES[dtype].bytes,
+        };
+      }),
+    ),
+  );
+
+/** What lies in the rows of slices before cycle 0: each row is one of a span of planes that are evenly apart. */
+export interface RowsBefore {
+  /** By queue and row: index into `spans`, counted from 1; 0 if nothing lies there. */
+  readonly spanAt: Int32Array;
+  readonly spans: readonly RowSpan[];
+}
+
+interface RowSpan {
+  /** Where its first row is in `spanAt`. */
+  readonly at: number;
+  readonly count: number;
+  readonly plane: number;
+  readonly step: number;
+}
+
+export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip): RowsBefore => {
+  const { target, program } = chip;
+  const depth = 2 * target.rowsPerBank;
+  const [entry] = program.entries;
+  checkBindings(plan, "input", plan.inputs, entry?.inputs ?? []);
+  checkBindings(plan, "output", plan.outputs, entry?.outputs ?? []);
+  const spanAt = new Int32Array(2 * target.slices * depth);
+  const spans: RowSpan[] = [];
+  const add = (queue: number, row: number, count: number, bytes: VectorBytes): void => {
+    const at = queue * depth + row;
+    spans.push({ at, count, plane: bytes.first + bytes.byte, step: PLANES * bytes.step });
+    spanAt.fill(spans.length, at, at + count);
+  };
+  for (const [at, input] of (entry?.inputs ?? []).entries()) {
+    const { storage: id = -1, firstRow = 0 } = plan.inputs[at] ?? {};
+    const storage = plan.storages[id];
+    if (storage !== undefined)
+      for (const { queue, row, count, panel, way, ways, byte } of byteRows(chip, input))
+        add(queue, row, count, { first: values.panel(storage, panel) + PLANES * (firstRow + way), step: ways, byte });
+  }
+  const tiles = tilesOf(plan);
+  for (const { hemisphere, slice, row, rows, holds } of chip.chip.constants) {
+    if (holds === undefined)
+      fail("LPU2224", { message: "expected constant blocks that say what they hold, found one that does not" });
+    const { of, first, step, byte } = holds;
+    const queue = memQueue(target, hemisphere, slice);
+    const storage = "tile" in of ? undefined : plan.storages[of.storage];
+    const length = "tile" in of ? vectorsOf(tiles.get(of.tile)) : (storage?.rows ?? 0);
+    const base =
+      "tile" in of ? values.tile(of.tile, length) : storage === undefined ? UNKNOWN : values.panel(storage, of.panel);
+    // A tile is filled up with zeros.
+    const own = Math.min(rows, Math.ceil((length - first) / step));
+    add(queue, row, own, { first: base + PLANES * first, step, byte });
+    add(queue, row + own, rows - own, { first: ZEROS, step: 0, byte });
+  }
+  return { spanAt, spans };
+};
+
+interface VectorBytes {
+  readonly first: number;
+  readonly step: number;
+  readonly byte: number;
+}
+
+/** The planes in `count` rows from a row of the slice of a queue on, `step` apart, before cycle 0. */
+export const planesIn = ({ spanAt, spans }: RowsBefore, first: number, step: number, count: number): Run[] => {
+  const planes: Run[] = [];
+  for (let i = 0; i < count; ) {
+    const row = first + i * step;
+    const span = spans[(spanAt[row] ?? 0) - 1];
+    const last = first + (count - 1) * step;
+    const inside = span === undefined ? 1 : last >= span.at && last < span.at + span.count ? count - i : 1;
+    const plane = span === undefined ? UNKNOWN : span.plane + (row - span.at) * span.step;
+    append(planes, { row: plane, step: inside === 1 ? 0 : step * (span?.step ?? 0), count: inside });
+    i += inside;
+  }
+  return planes;
+};
+
+const tilesOf = ({ tasks }: Plan): ReadonlyMap<string, PackedTile> =>
+  new Map(
+    tasks.flatMap(({ passes }) => passes.flatMap(({ weights }) => (isTile(weights) ? [[weights.key, weights]] : []))),
+  );
+
+const checkBindings = (
+  { storages }: Plan,
+  kind: "input" | "output",
+  expected: readonly PlanBinding[],
+  found: readonly Binding[],
+): void => {
+  const refuse = (name: string, what: string): never =>
+    fail("LPU2224", { message: `${kind} '${name}': expected ${what} of the plan, found others` });
+  if (expected.length !== found.length) refuse("", `the ${kind}s`);
+  for (const [at, { storage: id, name, declared, shape, factors, firstRow, lookup }] of expected.entries()) {
+    const binding = found[at];
+    if (binding?.name !== name) refuse(name, "the name");
+    if (binding?.declared !== declared || binding.shape.join() !== shape.join()) refuse(name, "the type");
+    if (binding?.lookup !== lookup) refuse(name, "the table");
+    const storage = storages[id];
+    if ((storage === undefined) !== (binding?.placements.length === 0)) refuse(name, "the place");
+    for (const { dtype, rows, panels, factors: own } of binding?.placements ?? []) {
+      if (dtype !== storage?.dtype || JSON.stringify(own) !== JSON.stringify(factors))
+        refuse(name, "the element type and factors");
+      if (rows !== (storage?.rows ?? 0) - firstRow || panels.length !== storage?.panels)
+        refuse(name, "rows and panels");
+    }
+  }
+};

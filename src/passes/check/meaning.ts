@@ -1,0 +1,328 @@
+/**
+ * A proof that a Program is its Plan: what every burst takes and makes is what a task of the plan does.
+ *
+ * The plan's values have numbers (plan.ts). The program is followed from what lies in SRAM before cycle 0, write by
+ * write: a write takes what an ALU gave, the ALU took what reads, arrays (arrays.ts) and permutations gave, a read found
+ * what earlier writes left (rows.ts), all by the bursts alone. A burst whose computation has no number in the plan
+ * takes a wrong row, one that was overwritten too early, another slice, panel or half, other weights, or does something else
+ * with them. In the end the rows of every output hold the plan's values. Bursts are followed as a whole.
+ */
+
+import { fail, invariant } from "../../diagnostics.js";
+import { isAluFunction, isStreamType, type Mnemonic, type StreamType } from "../../ir/isa.js";
+import type { Plan, Run } from "../../ir/plan.js";
+import type { Binding } from "../../ir/program.js";
+import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
+import { type Burst, type CheckedChip, isInt8, modeOf, raise } from "./burst.js";
+import { byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
+import { appendColumns, type PlanValues, planValues } from "./plan.js";
+import { type Found, findRows, type RowsFound } from "./rows.js";
+import { type Flow, flowOf, type Piece, piecesOf, type Taken } from "./streams.js";
+import { type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
+
+interface Followed {
+  readonly chip: CheckedChip;
+  readonly values: Values;
+  readonly taken: Taken;
+  readonly found: RowsFound;
+  readonly before: RowsBefore;
+  /** Bursts of each ALU by their first cycle. */
+  readonly alus: readonly ReadonlyMap<number, Burst>[];
+  readonly accumulations: Accumulations;
+  readonly weights: Map<Installed, number>;
+  /** By number of a burst: what it computes; UNKNOWN while that is being found out. */
+  readonly computations: (number | undefined)[];
+  /** By number of a memory burst: planes that it reads or writes. */
+  readonly planes: (readonly Run[] | undefined)[];
+}
+
+export const checkMeaning = (plan: Plan, chips: readonly CheckedChip[], flows: readonly Taken[]): void => {
+  const [chip, ...otherChips] = chips;
+  const [taken] = flows;
+  invariant(chip !== undefined && taken !== undefined && otherChips.length === 0, "a plan is for one chip");
+  const learned = planValues(plan, chip.target);
+  const { target, queues } = chip;
+  const followed: Followed = {
+    chip,
+    values: learned.values,
+    taken,
+    found: findRows(chip),
+    before: rowsBefore(plan, learned, chip),
+    alus: queues
+      .slice(2 * target.slices, 2 * target.slices + target.alus)
+      .map((queue) => new Map(queue.map((burst) => [burst.instruction.cycle, burst]))),
+    accumulations: accumulationsOf(chip),
+    weights: new Map(),
+    computations: new Array(chip.bursts),
+    planes: new Array(chip.bursts),
+  };
+  checkMaps(plan, chip);
+  const writes = queues.flat().filter(({ instruction }) => instruction.op === "write");
+  // In order of cycles, so that what a write depends on has been followed before, and the way back is short.
+  writes.sort((a, b) => a.instruction.cycle - b.instruction.cycle);
+  for (const write of writes) writtenBy(followed, write);
+  checkOutputs(plan, learned, followed);
+};
+
+const checkMaps = ({ maps }: Plan, { chip }: CheckedChip): void => {
+  const same = maps.length === chip.maps.length && maps.every((map, index) => map.join() === chip.maps[index]?.join());
+  if (!same) fail("LPU2224", { message: "expected the lane maps of the plan, found others" });
+};
+
+/* ---------- memory ---------- */
+
+/** Planes that a burst writes. */
+const writtenBy = (f: Followed, burst: Burst): readonly Run[] => {
+  f.planes[burst.number] ??= planesTaken(f, operandFlow(f, burst, "stream"), 0);
+  return f.planes[burst.number] ?? [];
+};
+
+/** Planes that a burst reads. */
+const readBy = (f: Followed, burst: Burst): readonly Run[] => {
+  f.planes[burst.number] ??= planesFound(f, burst.queue, f.found.read(burst));
+  return f.planes[burst.number] ?? [];
+};
+
+const planesFound = (f: Followed, queue: number, pieces: readonly Found[]): readonly Run[] => {
+  const first = queue * 2 * f.chip.target.rowsPerBank;
+  return joined(
+    pieces.map(({ write, from, step, count }) =>
+      write === undefined
+        ? planesIn(f.before, first + from, step, count)
+        : partOf(writtenBy(f, write), from, step, count),
+    ),
+  );
+};
+
+/* ---------- streams ---------- */
+
+const operandFlow = (f: Followed, burst: Burst, field: string): Flow =>
+  flowOf(f.taken, burst, field) ?? refuse(f, burst, `expected operand '${field}' from a stream`);
+
+/** Planes that an operand takes from one of its streams. */
+const planesTaken = (f: Followed, flow: Flow, index: number): readonly Run[] => {
+  const pieces = piecesOf(f.taken, flow, index);
+  const [only] = pieces;
+  const stream = flow.stream + index;
+  if (pieces.length === 1 && only !== undefined) return planesGiven(f, only, stream);
+  return joined(pieces.map((piece) => planesGiven(f, piece, stream)));
+};
+
+const planesGiven = (f: Followed, { giver, from, step, count }: Piece, stream: number): readonly Run[] => {
+  if (giver.burst.instruction.op === "read") return partOf(readBy(f, giver.burst), from, step, count);
+  const row = givenBy(f, giver.burst) + PLANES * from + stream - giver.stream;
+  return [{ row, step: count === 1 ? 0 : PLANES * step, count }];
+};
+
+/** Vectors that an operand takes from `bytes` of its streams, from the first of them on. */
+const vectorsTaken = (f: Followed, flow: Flow, first: number, bytes: number): readonly Run[] => {
+  const vectors = planesTaken(f, flow, first);
+  for (const { row, step } of vectors)
+    if (row % PLANES !== 0 || step % PLANES !== 0)
+      refuse(f, flow.burst, `operand '${flow.field}': expected vectors from their first byte on, found other bytes`);
+  for (let byte = 1; byte < bytes; byte++)
+    if (!isByte(planesTaken(f, flow, first + byte), vectors, byte))
+      refuse(f, flow.burst, `operand '${flow.field}': expected the bytes of one vector on its streams, found others`);
+  return vectors;
+};
+
+const isByte = (planes: readonly Run[], vectors: readonly Run[], byte: number): boolean =>
+  planes.length === vectors.length &&
+  planes.every(({ row, step, count }, at) => {
+    const run = vectors[at];
+    return run !== undefined && row === run.row + byte && step === run.step && count === run.count;
+  });
+
+/* ---------- computations ---------- */
+
+/** First of the vectors that a burst gives. */
+const givenBy = (f: Followed, burst: Burst): number => {
+  const { op, fields, count } = burst.instruction;
+  const type = op === "acc" ? "f32" : typeIn(f, burst, op === "permute" ? "type" : "as");
+  const first = f.values.results(computedBy(f, burst), type, count);
+  if (first === UNKNOWN)
+    refuse(f, burst, `expected a result that some task stores or permutes, found one given as ${fields["as"] ?? type}`);
+  return first;
+};
+
+const computedBy = (f: Followed, burst: Burst): number => {
+  const { computations } = f;
+  const known = computations[burst.number];
+  if (known === UNKNOWN)
+    refuse(f, burst, "expected operands that are there before the result, found ones that follow from it");
+  if (known !== undefined) return known;
+  computations[burst.number] = UNKNOWN;
+  const { op } = burst.instruction;
+  const compute = COMPUTED[op] ?? refuse(f, burst, "expected an instruction that tasks are made of");
+  const computation = compute(f, burst);
+  computations[burst.number] = computation;
+  return computation;
+};
+
+const OPERANDS = {
+  unary: [["a", "type"]],
+  binary: [
+    ["a", "typeA"],
+    ["b", "typeB"],
+  ],
+  ternary: [
+    ["a", "typeA"],
+    ["b", "typeB"],
+    ["c", "typeC"],
+  ],
+} as const;
+
+const applied = (f: Followed, burst: Burst): number => {
+  const { op, fields } = burst.instruction;
+  const fn = fields["function"];
+  if ((op !== "unary" && op !== "binary" && op !== "ternary") || typeof fn !== "string" || !isAluFunction(fn))
+    return refuse(f, burst, "expected an ALU function");
+  const args = OPERANDS[op].map(([name, type]) => operand(f, burst, name, type));
+  const result = f.values.applied(fn, args);
+  return result === UNKNOWN
+    ? refuse(f, burst, `expected operands to which a task applies '${fn}', found others`)
+    : result;
+};
+
+const operand = (f: Followed, burst: Burst, name: string, typeName: string): number => {
+  const source = burst.instruction.fields[name];
+  if (typeof source !== "object") return refuse(f, burst, `expected an operand '${name}'`);
+  if ("constant" in source) return f.values.constant(source.constant);
+  if ("alu" in source) {
+    const { cycle, count, interval } = burst.instruction;
+    const giver = f.alus[source.alu]?.get(cycle - f.chip.target.timing.vxmAlu - source.age);
+    if (giver?.instruction.count !== count || giver.instruction.interval !== interval)
+      return refuse(f, burst, `operand '${name}': expected the results of one whole burst`);
+    return computedBy(f, giver);
+  }
+  const flow = operandFlow(f, burst, name);
+  const type = typeIn(f, burst, typeName);
+  const vectors = vectorsTaken(f, flow, 0, flow.width);
+  const number = f.values.taken(type, vectors);
+  return number === UNKNOWN ? mistaken(f, burst, name, vectors, `that some task takes as ${type}`) : number;
+};
+
+const permuted = (f: Followed, burst: Burst): number => {
+  const flow = operandFlow(f, burst, "source");
+  const vectors = vectorsTaken(f, flow, 0, flow.width);
+  const number = f.values.permuted(Number(burst.instruction.fields["map"]), typeIn(f, burst, "type"), vectors);
+  return number === UNKNOWN ? mistaken(f, burst, "source", vectors, "that some task permutes so") : number;
+};
+
+const summed = (f: Followed, burst: Burst): number => {
+  const { before, product, weights } =
+    f.accumulations[burst.number] ?? refuse(f, burst, "expected the products of one whole burst and its own sums");
+  const flow = operandFlow(f, product, "stream");
+  const vectors = vectorsTaken(f, flow, 0, flow.width);
+  const number = f.values.product(installed(f, weights), Number(product.instruction.fields["mode"]), vectors);
+  if (number === UNKNOWN)
+    mistaken(
+      f,
+      product,
+      "stream",
+      vectors,
+      `that some pass multiplies by these weights, ${modeOf(product.instruction)} half`,
+    );
+  const sum = f.values.sum(before === undefined ? undefined : computedBy(f, before), number);
+  return sum === UNKNOWN
+    ? refuse(f, burst, "expected products that some task adds up in this order, found others")
+    : sum;
+};
+
+const COMPUTED: Readonly<Partial<Record<Mnemonic, (f: Followed, burst: Burst) => number>>> = {
+  unary: applied,
+  binary: applied,
+  ternary: applied,
+  permute: permuted,
+  acc: summed,
+};
+
+const installed = (f: Followed, weights: Installed): number => {
+  const known = f.weights.get(weights);
+  if (known !== undefined) return known;
+  const columns: Columns[] = [];
+  for (const load of weights.loads) loadColumns(f, load, columns);
+  const number = f.values.weights(columns);
+  const [load] = weights.loads;
+  if (number === UNKNOWN && load !== undefined) {
+    const all = columns.flatMap(({ vectors }) => vectors);
+    mistaken(f, load, "stream", all, "that some pass has as its weights");
+  }
+  f.weights.set(weights, number);
+  return number;
+};
+
+/** Columns that a burst loads; what is zero was cleared before. */
+const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
+  const { fields, count } = burst.instruction;
+  const [ways, column, first, lanes] = ["ways", "column", "first", "lanes"].map((name) => Number(fields[name])) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  if (isInt8(burst.instruction) || (Number(fields["clear"]) === 1) !== (columns.length === 0))
+    refuse(f, burst, "expected fp16 weights of a buffer that is cleared once");
+  const half = HALVES[modeOf(burst.instruction)] ?? 0;
+  const flow = operandFlow(f, burst, "stream");
+  const bytes = flow.width / ways;
+  const byWay = Array.from({ length: ways }, (_, way) => vectorsTaken(f, flow, way * bytes, bytes));
+  const [start] = byWay[0] ?? [];
+  const turns =
+    start !== undefined &&
+    byWay.every(
+      ([run], way) =>
+        run?.count === count &&
+        run.row === start.row + PLANES * way &&
+        run.step === (count === 1 ? 0 : PLANES * ways) &&
+        run.row > ZEROS,
+    );
+  if (turns) {
+    const vectors = consecutive(start.row, count * ways);
+    appendColumns(columns, { column, half, first, lanes, vectors });
+    return;
+  }
+  for (let execution = 0; execution < count; execution++)
+    for (const [way, runs] of byWay.entries()) {
+      const vectors = partOf(runs, execution, 0, 1);
+      const at = column + (execution * ways + way) * (half === "both" ? 2 : 1);
+      if (vectors[0]?.row !== ZEROS) appendColumns(columns, { column: at, half, first, lanes, vectors });
+    }
+};
+
+const HALVES: Readonly<Record<string, Columns["half"]>> = { packed: "both", low: 0, high: 1 };
+
+/* ---------- outputs ---------- */
+
+const checkOutputs = (plan: Plan, { rows }: PlanValues, f: Followed): void => {
+  const outputs: readonly Binding[] = f.chip.program.entries[0]?.outputs ?? [];
+  for (const [at, output] of outputs.entries()) {
+    const binding = plan.outputs[at];
+    const numbers = rows[binding?.storage ?? -1] ?? [];
+    for (const { queue, panel, way, ways, byte, row, count } of byteRows(f.chip, output)) {
+      const planes = planesFound(f, queue, f.found.atEnd(queue, row, count));
+      for (let i = 0; i < count; i++) {
+        const of = numbers[panel]?.[(binding?.firstRow ?? 0) + way + i * ways] ?? UNKNOWN;
+        if (of === UNKNOWN) continue;
+        const [plane] = partOf(planes, i, 0, 1);
+        if (plane?.row !== of + byte)
+          fail("LPU2224", {
+            message: `output '${output.name}': expected ${f.values.describe([{ row: of, step: 0, count: 1 }])} in its row, found ${f.values.describe([{ row: plane?.row ?? UNKNOWN, step: 0, count: 1 }])}`,
+          });
+      }
+    }
+  }
+};
+
+/* ---------- reports ---------- */
+
+const typeIn = (f: Followed, burst: Burst, field: string): StreamType => {
+  const type = burst.instruction.fields[field];
+  return typeof type === "string" && isStreamType(type) ? type : refuse(f, burst, `expected a type in '${field}'`);
+};
+
+const mistaken = (f: Followed, burst: Burst, field: string, vectors: readonly Run[], which: string): never =>
+  refuse(f, burst, `operand '${field}': expected vectors ${which}, found ${f.values.describe(vectors)}`);
+
+const refuse = (f: Followed, burst: Burst, message: string): never =>
+  raise(f.chip, "LPU2224", burst, burst.instruction.cycle, message);

@@ -1,0 +1,133 @@
+/**
+ * Part of the proof that a Program is its Plan: the values of the plan, task by task, in the numbers of values.ts.
+ */
+
+import { invariant } from "../../diagnostics.js";
+import {
+  type Argument,
+  isTile,
+  type PackedTile,
+  type Pass,
+  type Plan,
+  type Run,
+  type Storage,
+  type Task,
+} from "../../ir/plan.js";
+import { halfLanes, type Target } from "../../ir/target.js";
+import { append, type Columns, consecutive, PLANES, Values } from "./values.js";
+
+export interface PlanValues {
+  readonly values: Values;
+  /** By storage and panel: the number of the vector that is in each row in the end; UNKNOWN if none. */
+  readonly rows: readonly (readonly Int32Array[])[];
+}
+
+/** Vectors of a tile: two columns are one. */
+export const vectorsOf = (tile: PackedTile | undefined): number => Math.ceil((tile?.columns ?? 0) / 2);
+
+export const planValues = (plan: Plan, target: Target): PlanValues => {
+  const values = new Values();
+  const rows = plan.storages.map((storage) =>
+    Array.from({ length: storage.panels }, (_, panel) => {
+      const numbers = new Int32Array(storage.rows);
+      if (storage.kind === "temp") return numbers;
+      const first = values.panel(storage, panel);
+      values.label(first, `panel ${panel} of ${storage.kind} '${storage.name}'`);
+      for (let row = 0; row < storage.rows; row++) numbers[row] = first + PLANES * row;
+      return numbers;
+    }),
+  );
+  const learned = { values, rows };
+  for (const task of plan.tasks) learnTask(learned, plan, target, task);
+  values.seal();
+  return learned;
+};
+
+const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task): void => {
+  const { values, rows } = learned;
+  const typeOf = (id: number): Storage["dtype"] => plan.storages[id]?.dtype ?? "f32";
+  const sums = sumsOf(learned, target, task);
+  const argument = (arg: Argument, ops: readonly number[]): number => {
+    if ("constant" in arg) return values.constant(arg.constant);
+    if ("op" in arg) return ops[arg.op] ?? 0;
+    if ("mxm" in arg) return values.taken("f32", arg.map === undefined ? sums : permuted(arg.map, "f32", sums));
+    const leaf = task.leaves[arg.leaf];
+    invariant(leaf !== undefined, "a chain takes leaves of its task");
+    const type = typeOf(leaf.storage);
+    const vectors = vectorsIn(learned, leaf, leaf.runs);
+    return values.taken(arg.as ?? type, leaf.map === undefined ? vectors : permuted(leaf.map, type, vectors));
+  };
+  const permuted = (map: number, type: Storage["dtype"], vectors: readonly Run[]): Run[] =>
+    consecutive(values.results(values.permuted(map, type, vectors), type, task.rows), task.rows);
+  const ops: number[] = [];
+  for (const { fn, args } of task.ops)
+    ops.push(
+      values.applied(
+        fn,
+        args.map((arg) => argument(arg, ops)),
+      ),
+    );
+  for (const { op, storage, panel, row, as } of task.outputs) {
+    const first = values.results(ops[op] ?? 0, as ?? typeOf(storage), task.rows);
+    values.label(first, `rows ${row} to ${row + task.rows - 1} of panel ${panel} of '${plan.storages[storage]?.name}'`);
+    const numbers = rows[storage]?.[panel];
+    invariant(numbers !== undefined, "a panel of a storage exists");
+    for (let i = 0; i < task.rows; i++) numbers[row + i] = first + PLANES * i;
+  }
+};
+
+/** The vectors of the sums of a task's passes. */
+const sumsOf = (learned: PlanValues, target: Target, { passes, rows }: Task): Run[] => {
+  const { values } = learned;
+  let sum: number | undefined;
+  for (const pass of passes)
+    sum = values.sum(
+      sum,
+      values.product(
+        values.weights(columnsOf(learned, target, pass.weights)),
+        pass.half,
+        vectorsIn(learned, pass, pass.runs),
+      ),
+    );
+  return sum === undefined ? [] : consecutive(values.results(sum, "f32", rows), rows);
+};
+
+const columnsOf = (learned: PlanValues, target: Target, weights: Pass["weights"]): Columns[] => {
+  const columns: Columns[] = [];
+  if (isTile(weights)) {
+    const count = vectorsOf(weights);
+    const vectors = consecutive(learned.values.tile(weights.key, count), count);
+    return [{ column: 0, half: "both", first: 0, lanes: halfLanes(target), vectors }];
+  }
+  for (const load of weights) appendColumns(columns, { ...load, vectors: vectorsIn(learned, load, [load.run]) });
+  return columns;
+};
+
+/** Continues columns by further ones. */
+export const appendColumns = (columns: Columns[], { column, half, first, lanes, vectors }: Columns): void => {
+  const last = columns.at(-1);
+  const each = half === "both" ? 2 : 1;
+  const next = last === undefined ? -1 : last.column + each * lengthOf(last.vectors);
+  if (last === undefined || next !== column || last.half !== half || last.first !== first || last.lanes !== lanes) {
+    columns.push({ column, half, first, lanes, vectors });
+    return;
+  }
+  const joined = [...last.vectors];
+  for (const run of vectors) append(joined, run);
+  columns[columns.length - 1] = { ...last, vectors: joined };
+};
+
+const lengthOf = (runs: readonly Run[]): number => runs.reduce((sum, { count }) => sum + count, 0);
+
+const vectorsIn = (
+  { rows }: PlanValues,
+  { storage, panel }: { readonly storage: number; readonly panel: number },
+  runs: readonly Run[],
+): Run[] => {
+  const numbers = rows[storage]?.[panel];
+  invariant(numbers !== undefined, "a panel of a storage exists");
+  const vectors: Run[] = [];
+  for (const { row, step, count } of runs)
+    for (let i = 0; i < count; i++) append(vectors, { row: numbers[row + i * step] ?? 0, step: 0, count: 1 });
+  return vectors;
+};
