@@ -13,7 +13,8 @@ import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
-import { narrowFloats } from "../src/ir/numerics.js";
+import { loadedBy } from "../src/ir/plan.js";
+import type { Program } from "../src/ir/program.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
@@ -158,25 +159,9 @@ describe("what does not fit", () => {
 describe("inputs and outputs of more rows than a bank has", () => {
   /** 8 pairs of slices a hemisphere, 4 couples of them: up to 4 ways of 64 rows. */
   const target: Target = { ...TARGETS.tiny, rowsPerBank: 64 };
-  const ramp = (shape: readonly number[], dtype: "f32" | "f16" = "f32"): Tensor => {
-    const values = Float32Array.from({ length: elementCount(shape) }, (_, i) => ((i * 37) % 101) / 16 - 3);
-    return tensorOf(dtype, shape, dtype === "f32" ? values : narrowFloats("f16", values).data);
-  };
-
-  /** Ways in which inputs and outputs lie, once both machines and the evaluator agree on the values. */
+  /** Ways in which inputs and outputs lie. */
   const waysOf = (graph: Graph, inputs: Readonly<Record<string, Tensor>>): number[] => {
-    const program = programOf(graph, target);
-    checkSchedule(program);
-    const literal = runOnLiteral(program, inputs);
-    expect(literal.cycles).toEqual(program.entries[0]?.cycles);
-    const image = readImage(joinChunks(imageChunks(program, encodeProgram(program))));
-    const linked = loadProgram(image).run(inputs);
-    const names = graph.outputs.map(({ name }) => name);
-    for (const [index, want] of evaluate(graph, inputs).entries()) {
-      expect(distance(literal.outputs[index], want)).toBeLessThan(1e-3);
-      expect(linked.outputs[names[index] ?? ""]?.data).toEqual(literal.outputs[index]?.data);
-    }
-    const { inputs: taken = [], outputs = [] } = program.entries[0] ?? {};
+    const { inputs: taken = [], outputs = [] } = agreedProgram(graph, inputs, target).entries[0] ?? {};
     return [...taken, ...outputs].flatMap(({ placements }) => placements.map(({ ways }) => ways));
   };
 
@@ -231,6 +216,67 @@ describe("inputs and outputs of more rows than a bank has", () => {
     expect(refusalOf(builder.finish(), target).code).toBe("LPU2001");
   });
 });
+
+describe("inputs that no reader takes as they lie", () => {
+  const target = TARGETS.tiny;
+
+  test("keys and values of a cache are written by the host as the products want them", () => {
+    const builder = new GraphBuilder("attention");
+    const input = (name: string, shape: readonly number[]) => builder.input(name, { dtype: "f16", shape });
+    // Heads of 8 features lie side by side on lanes, as a projection makes them; those of the cache are asked to lie as they do.
+    const query = builder.add("abs", [input("x", [3, 16])], {}, ["query"]);
+    const heads = builder.add("reshape", [query], { shape: [3, 2, 8] }, ["split"]);
+    const q = builder.add("transpose", [heads], { perm: [1, 0, 2] }, ["heads"]);
+    const keys = builder.add("transpose", [input("k", [2, 20, 8])], { perm: [0, 2, 1] }, ["turned"]);
+    const scores = builder.add("matmul", [q, keys], {}, ["scores"]);
+    builder.output("y", builder.add("matmul", [scores, input("v", [2, 20, 8])], {}, ["context"]));
+    const graph = builder.finish();
+    const plan = planOf(graph, target);
+    const loaded = plan.tasks.flatMap(({ passes }) => passes.flatMap(loadedBy)).map((id) => plan.storages[id]);
+    expect(new Set(loaded.map((storage) => `${storage?.kind} ${storage?.name}`))).toEqual(
+      new Set(["input k", "input v"]),
+    );
+    expect(plan.inputs.map(({ name }) => name)).toEqual(["x", "k", "v"]);
+    const tensors = { x: ramp([3, 16], "f16"), k: ramp([2, 20, 8], "f16"), v: ramp([2, 20, 8], "f16") };
+    agreedProgram(graph, tensors, target);
+  });
+
+  test("one that has readers of both kinds is written twice; as an output it is computed", () => {
+    const builder = new GraphBuilder("twice");
+    const x = builder.input("x", { dtype: "f16", shape: [6, 40] });
+    const w = builder.input("w", { dtype: "f16", shape: [40, 9] });
+    builder.output("product", builder.add("matmul", [x, w], {}, ["product"]));
+    builder.output("sum", builder.add("add", [w, w], {}, ["sum"]));
+    builder.output("same", w);
+    const graph = builder.finish();
+    const plan = planOf(graph, target);
+    expect(plan.inputs.map(({ name }) => name)).toEqual(["x", "w", "w"]);
+    const program = agreedProgram(graph, { x: ramp([6, 40], "f16"), w: ramp([40, 9], "f16") }, target);
+    expect(program.entries[0]?.inputs.map(({ name }) => name)).toEqual(["x", "w", "w"]);
+  });
+});
+
+/** Values from -3 to 3.25 in steps of a sixteenth. */
+function ramp(shape: readonly number[], dtype: "f32" | "f16" = "f32"): Tensor {
+  const values = Float32Array.from({ length: elementCount(shape) }, (_, i) => ((i * 37) % 101) / 16 - 3);
+  return tensorOf(dtype, shape, values);
+}
+
+/** The program of a graph, once both machines and the evaluator agree on its values, and the checker on its legality. */
+function agreedProgram(graph: Graph, inputs: Readonly<Record<string, Tensor>>, target: Target): Program {
+  const program = programOf(graph, target);
+  checkSchedule(program);
+  const literal = runOnLiteral(program, inputs);
+  expect(literal.cycles).toEqual(program.entries[0]?.cycles);
+  const image = readImage(joinChunks(imageChunks(program, encodeProgram(program))));
+  const linked = loadProgram(image).run(inputs);
+  const names = graph.outputs.map(({ name }) => name);
+  for (const [index, want] of evaluate(graph, inputs).entries()) {
+    expect(distance(literal.outputs[index], want)).toBeLessThan(1e-3);
+    expect(linked.outputs[names[index] ?? ""]?.data).toEqual(literal.outputs[index]?.data);
+  }
+  return program;
+}
 
 /** Matrices of constants one after another. */
 function layers([first = 1, ...widths]: readonly number[]): Graph {

@@ -69,6 +69,10 @@ export interface Pass {
 
 export const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in weights;
 
+/** Storages whose rows a pass loads as weights. */
+export const loadedBy = ({ weights }: Pass): StorageId[] =>
+  isTile(weights) ? [] : weights.map(({ storage }) => storage);
+
 export interface Leaf {
   readonly storage: StorageId;
   readonly panel: number;
@@ -123,6 +127,10 @@ export interface Task {
   /** Index into Plan.origins. */
   readonly origin: number;
 }
+
+/** Storages that a task reads. */
+export const readsOf = ({ leaves, passes }: Task): Set<StorageId> =>
+  new Set([...leaves.map(({ storage }) => storage), ...passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)])]);
 
 /** A host-visible tensor bound to a storage; placements are filled in when the storage has addresses. */
 export interface PlanBinding extends Omit<Binding, "placements"> {

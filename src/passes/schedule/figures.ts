@@ -4,7 +4,7 @@
  */
 
 import { invariant } from "../../diagnostics.js";
-import { isTile, type PackedTile, type Pass, type Plan, type StorageId, type Task } from "../../ir/plan.js";
+import { isTile, loadedBy, type PackedTile, type Plan, readsOf, type StorageId, type Task } from "../../ir/plan.js";
 import { findRepeat, type Repeat } from "./repeat/repeats.js";
 
 /** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
@@ -65,19 +65,6 @@ export const distinctTiles = (plan: Plan): Map<string, { readonly tile: PackedTi
       if (isTile(weights) && !tiles.has(weights.key)) tiles.set(weights.key, { tile: weights, origin });
   return tiles;
 };
-
-export const readsOf = (task: Task): Set<StorageId> => {
-  const ids = new Set<StorageId>();
-  for (const leaf of task.leaves) ids.add(leaf.storage);
-  for (const pass of task.passes) {
-    ids.add(pass.storage);
-    for (const id of loadedBy(pass)) ids.add(id);
-  }
-  return ids;
-};
-
-/** Storages whose rows a pass loads as weights. */
-const loadedBy = ({ weights }: Pass): StorageId[] => (isTile(weights) ? [] : weights.map(({ storage }) => storage));
 
 const readersOf = (plan: Plan): Int32Array => {
   const readers = new Int32Array(plan.storages.length);

@@ -19,7 +19,7 @@
 
 import type { Copy } from "./place/chunk.js";
 import { CompileError, invariant } from "../../diagnostics.js";
-import type { Plan, Task } from "../../ir/plan.js";
+import { type Plan, readsOf, type Task } from "../../ir/plan.js";
 import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { constantBlocks } from "./place/constant-blocks.js";
@@ -30,7 +30,7 @@ import { memoriesOf } from "./chip/machine.js";
 import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
-import { distinctTiles, executionsOf, planFacts, readsOf, taskAt, TILE_WAYS } from "./figures.js";
+import { distinctTiles, executionsOf, planFacts, taskAt, TILE_WAYS } from "./figures.js";
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import { checkRoom } from "./place/room.js";
 import { newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";

@@ -16,7 +16,8 @@ import { literalReader } from "./constants.js";
 import { fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
-import { allInputs, bindOutput } from "./edge.js";
+import { allInputs, dropUnread } from "./input.js";
+import { bindOutput } from "./output.js";
 import { isFolded } from "./rules/fold.js";
 import { lowerMatmul, lowerMatmulChain } from "./rules/matmul.js";
 import { lowerMax } from "./rules/max.js";
@@ -139,6 +140,7 @@ const planOf = (s: Selection, problems: Problems): Plan => {
   );
   problems.raise();
   const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
+  dropUnread(s);
   const inputs = allInputs(s);
   const { storages, tasks, maps, origins } = s;
   return { name: s.graph.name, storages, tasks, maps, inputs, outputs, origins, macs: usefulMacs(s) };

@@ -16,7 +16,7 @@ import { constantContent } from "./constants.js";
 import { fitOperand, leafOf, type Located } from "./layout/operand.js";
 import { isFloatCast, stripCasts } from "./fuse.js";
 import { factsOf, withinType } from "./padding.js";
-import { boundInput, viewThrough } from "./edge.js";
+import { boundInput, viewThrough } from "./input.js";
 import { type Range, union, ZERO } from "../../ir/ranges.js";
 import { asHalf } from "./layout/bits.js";
 import { relayout } from "./layout/move.js";

@@ -7,7 +7,7 @@
  */
 
 import { fail } from "../../../diagnostics.js";
-import { isTile, type Plan, type Run, type Storage, type Task } from "../../../ir/plan.js";
+import { isTile, type Plan, readsOf, type Run, type Storage } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
 import { distinctTiles, rowsOfTile } from "../figures.js";
 import { CONSTANT_ROWS, type Scheduler, sliceRowsOf } from "../state.js";
@@ -64,7 +64,7 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
   const last = new Map<number, number>();
   const first = new Map<number, number>();
   for (const [index, task] of plan.tasks.entries()) {
-    for (const storage of storagesRead(task)) last.set(storage, index);
+    for (const storage of readsOf(task)) last.set(storage, index);
     for (const { storage } of task.outputs) if (!first.has(storage)) first.set(storage, index);
   }
   const changes = new Array<number>(plan.tasks.length + 1).fill(0);
@@ -82,14 +82,6 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
   }
   return most;
 };
-
-const storagesRead = ({ leaves, passes }: Task): number[] => [
-  ...leaves.map(({ storage }) => storage),
-  ...passes.flatMap(({ storage, weights }) => [
-    storage,
-    ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
-  ]),
-];
 
 /** Bytes of SRAM that are taken from the first cycle on, by the ONNX node or tensor for which they are. */
 export const residentBytes = (plan: Plan, target: Target): Map<string, number> => {

@@ -19,29 +19,47 @@ import { asHalf, emitParts, movable } from "./bits.js";
 import { combinations, type Move, productOfExtents } from "./digits.js";
 import { addToPass, type Passes, passesInOrder } from "./passes.js";
 import { emitTranspose } from "./transpose.js";
-import { originOf, originText, pushTask, rowBlock, rowBlocks, type Selection, spaceOf } from "../selection.js";
-import type { Factor, Layout, View } from "./view.js";
+import { boundAs } from "../input.js";
+import {
+  originOf,
+  originText,
+  pushTask,
+  rowBlock,
+  rowBlocks,
+  type Selection,
+  spaceOf,
+  storageAt,
+  storedType,
+} from "../selection.js";
+import { type Factor, type Layout, restrictTo, type View } from "./view.js";
+
+/** A node's value with its elements on the lanes of `wanted`, to which its shape broadcasts: written so by the host, or moved. */
+export const relayout = (s: Selection, id: NodeId, stored: Located, wanted: Layout): Located => {
+  const node = stripCasts(s.graph, id);
+  const { dtype } = storageAt(s, stored.storage);
+  return boundAs(s, node, wanted, dtype === "f16" ? dtype : storedType(node)) ?? moved(s, id, stored, wanted);
+};
 
 /** A copy of a node's value whose elements lie on the lanes of `wanted`, to which its shape broadcasts. */
-export const relayout = (s: Selection, id: NodeId, stored: Located, wanted: Layout): Located => {
+export const moved = (s: Selection, id: NodeId, stored: Located, wanted: Layout): Located => {
   // Casts between float types are the reader's: what is moved is the value itself.
   const node = stripCasts(s.graph, id);
   const value = asHalf(s, node.id, stored);
   const pairs = factorPairs(wanted.view, wanted.shape, value.view);
-  if (pairs === undefined) return relayoutThroughPlain(s, node, value, wanted);
+  if (pairs === undefined) return movedThroughPlain(s, node, value, wanted);
   const key = moveKey(value, wanted.view);
   const known = s.copies.get(key);
   if (known !== undefined) return known;
-  const moved = move(s, node, value, wanted, pairs);
-  s.copies.set(key, moved);
-  return moved;
+  const copy = move(s, node, value, wanted, pairs);
+  s.copies.set(key, copy);
+  return copy;
 };
 
 const moveKey = (value: Located, wanted: View): string =>
   `move ${value.storage} ${JSON.stringify(value.view)} ${JSON.stringify(wanted)}`;
 
 /** Radices that do not meet may both meet those of the plain layout. */
-const relayoutThroughPlain = (s: Selection, node: Node, value: Located, wanted: Layout): Located => {
+const movedThroughPlain = (s: Selection, node: Node, value: Located, wanted: Layout): Located => {
   const plain = plainLayout(wanted);
   const isPlain = JSON.stringify(plain.view) === JSON.stringify(wanted.view);
   if (isPlain || factorPairs(plain.view, plain.shape, value.view) === undefined)
@@ -50,7 +68,7 @@ const relayoutThroughPlain = (s: Selection, node: Node, value: Located, wanted: 
       node: originText(node),
       hint: "elements would have to change lanes in a way that is not supported yet: write the rearrangement as several Reshape and Transpose nodes, or use sizes that are multiples of the lanes",
     });
-  return relayout(s, node.id, relayout(s, node.id, value, plain), wanted);
+  return moved(s, node.id, moved(s, node.id, value, plain), wanted);
 };
 
 /** The same dims on lanes and on rows, each as one factor, packed densely. */
@@ -143,15 +161,6 @@ const ownPart = (full: Layout, shape: Shape, storage: number): Located => {
     (shape[axis - missing] ?? 1) === 1 ? factors.filter((f) => f.column !== 0 && f.extent > 1) : [],
   );
   return { storage, shape, view: restrictTo(full, shape), ...(repeated.length === 0 ? {} : { repeated }) };
-};
-
-/** The part of a broadcast layout that belongs to an operand of a smaller shape. */
-export const restrictTo = (full: Layout, shape: Shape): View => {
-  const missing = full.shape.length - shape.length;
-  return {
-    ...full.view,
-    dims: shape.map((extent, axis) => (extent === 1 ? [] : (full.view.dims[axis + missing] ?? []))),
-  };
 };
 
 /* ---------- lanes to lanes, lanes to rows ---------- */

@@ -130,6 +130,15 @@ export const expandView = (view: View, shape: Shape): View => {
   };
 };
 
+/** The part of a broadcast layout that belongs to an operand of a smaller shape. */
+export const restrictTo = (full: Layout, shape: Shape): View => {
+  const missing = full.shape.length - shape.length;
+  return {
+    ...full.view,
+    dims: shape.map((extent, axis) => (extent === 1 ? [] : (full.view.dims[axis + missing] ?? []))),
+  };
+};
+
 /** Cuts two factor lists of the same total extent at common boundaries, pairwise. */
 export const align = (
   a: readonly Factor[],

@@ -12,7 +12,6 @@ import type { AluOp } from "../../../ir/plan.js";
 import type { Located } from "../layout/operand.js";
 import { summandsOf } from "./fold.js";
 import { stackDims } from "./matmul.js";
-import { restrictTo } from "../layout/move.js";
 import { halfLanes } from "../../../ir/target.js";
 import { refine } from "../padding.js";
 import { emitProduct } from "./product.js";
@@ -28,7 +27,7 @@ import {
   spaceOf,
   ONE_F16,
 } from "../selection.js";
-import { expandView, type Factor, type Layout, normalize, type View } from "../layout/view.js";
+import { expandView, type Factor, type Layout, normalize, restrictTo, type View } from "../layout/view.js";
 
 export const lowerSum: Reduction = (s, node, wanted, use) => {
   const { shape } = node.type;

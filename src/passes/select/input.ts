@@ -1,19 +1,18 @@
 /**
- * Selection at the host's edge: inputs and outputs, and which element of a host tensor lies where.
+ * Inputs: which element of a host tensor lies where.
  *
- * The host writes an input in whatever layout we like, so reshapes, transposes and slices of an input cost nothing: the
- * binding describes them. The same holds for rows of a constant table that an input chooses (a token embedding): the host
- * looks them up. Invariant: a binding's factors give every element of the tensor exactly one place.
+ * The host writes an input in whatever layout we like, so reshapes and transposes of an input cost nothing: the binding
+ * describes them. What a reader cannot take as it lies, the host writes once more, as that reader wants it. The same holds for
+ * rows of a constant table that an input chooses (a token embedding): the host looks them up. Invariant: a binding's factors
+ * give every element of the tensor exactly one place.
  */
 
-import { invariant } from "../../diagnostics.js";
 import type { Literal, Node, Shape } from "../../ir/graph.js";
 import { edgeDtypeAttr, intsAttr, stringAttr, literalIn } from "../../ir/ops/attributes.js";
-import type { PlanBinding } from "../../ir/plan.js";
+import { type PlanBinding, readsOf, type StorageType } from "../../ir/plan.js";
 import { isFloatCast, isTransparent } from "./fuse.js";
 import { factorPairs, type Located } from "./layout/operand.js";
 import { ZERO } from "../../ir/ranges.js";
-import { relayout } from "./layout/move.js";
 import { withinType } from "./padding.js";
 import {
   addStorage,
@@ -28,8 +27,11 @@ import {
 import {
   elementView,
   expandView,
+  type Factor,
+  type Layout,
   naturalLayout,
   reshapeView,
+  restrictTo,
   sliceView,
   transposeView,
   type View,
@@ -50,17 +52,63 @@ export const boundInput = (s: Selection, node: Node): Located | undefined => {
   // What reads an input in another float type reads the input.
   const path = isFloatCast(s.graph, node) ? undefined : inputPath(s, node);
   if (path === undefined) return undefined;
-  const { input, table, elements } = path;
-  const layout = naturalLayout(node.type.shape);
+  return bindPath(s, node, path, naturalLayout(node.type.shape), storedType(node));
+};
+
+/**
+ * The value of a node that the host can write, lying on the lanes of `wanted`, to which its shape broadcasts; undefined for all
+ * others, and where the host would have to write an element to several lanes. Rows are packed densely.
+ */
+export const boundAs = (s: Selection, node: Node, wanted: Layout, dtype: StorageType): Located | undefined => {
+  const { shape } = node.type;
+  const path = inputPath(s, node);
+  const onlyOwn = wanted.view.dims.every((factors, axis) => {
+    const extent = shape[axis - wanted.shape.length + shape.length] ?? 1;
+    return extent > 1 || factors.every(({ column }) => column === 0);
+  });
+  // A table would be looked up twice.
+  if (path === undefined || path.table !== undefined || !onlyOwn || wanted.view.column !== 0) return undefined;
+  const { dims } = restrictTo(wanted, shape);
+  if (!dims.flat().every(isPlace)) return undefined;
+  const view: View = { dims: denseRows(dims), row: 0, column: 0 };
+  const key = `input ${stringAttr(path.input.attrs, "name")} ${dtype} ${JSON.stringify([path.elements, shape, view])}`;
+  const known = s.copies.get(key);
+  if (known !== undefined) return known;
+  const value = bindPath(s, node, path, { view, shape }, dtype);
+  if (value !== undefined) s.copies.set(key, value);
+  return value;
+};
+
+/** Whether a digit moves forwards, along rows or along columns. */
+const isPlace = ({ row, column }: Factor): boolean => row >= 0 && column >= 0 && (row === 0) !== (column === 0);
+
+/** Factors whose rows have strides without gaps, in the same order. */
+const denseRows = (dims: View["dims"]): Factor[][] => {
+  const strides = new Map<Factor, number>();
+  let stride = 1;
+  for (const factor of dims.flat().sort((a, b) => a.row - b.row)) {
+    if (factor.row === 0) continue;
+    strides.set(factor, stride);
+    stride *= factor.extent;
+  }
+  return dims.map((factors) => factors.map((factor) => ({ ...factor, row: strides.get(factor) ?? 0 })));
+};
+
+const bindPath = (
+  s: Selection,
+  node: Node,
+  { input, table, elements }: InputPath,
+  layout: Layout,
+  dtype: StorageType,
+): Located | undefined => {
   const { rows, panels } = spaceOf(s.target, layout);
   const name = stringAttr(input.attrs, "name");
   const hostShape = table === undefined ? input.type.shape : [...input.type.shape, table.shape[1] ?? 1];
   const factors = bindingFactors(hostShape, elements, layout.shape, layout.view);
-  // Extents that the host's dims do not divide are no loop over them.
-  if (factors.some(({ divide, extent }) => !Number.isInteger(divide) || !Number.isInteger(extent))) return undefined;
+  if (factors === undefined) return undefined;
   const storage = addStorage(s, {
     name,
-    dtype: storedType(node),
+    dtype,
     rows,
     panels,
     kind: "input",
@@ -77,7 +125,7 @@ export const boundInput = (s: Selection, node: Node): Located | undefined => {
     ...(table === undefined ? {} : { lookup: lookupIn(s, node, table) }),
   });
   const range = s.ranges[node.id];
-  if (range !== undefined) s.facts[storage] = { values: withinType(range, storedType(node)), padding: ZERO };
+  if (range !== undefined) s.facts[storage] = { values: withinType(range, dtype), padding: ZERO };
   return { storage, ...layout };
 };
 
@@ -120,10 +168,18 @@ const lookupIn = (s: Selection, node: Node, table: Literal): NonNullable<PlanBin
   },
 });
 
-/** Binding factors over the host tensor's dims, from the host's element numbers and the storage's strides of one shape. */
-const bindingFactors = (hostShape: Shape, elements: View, shape: Shape, stored: View): PlanBinding["factors"] => {
+/**
+ * Binding factors over the host tensor's dims, from the host's element numbers and the storage's strides of one shape; undefined
+ * where the two do not meet, or an extent does not divide the host's dims and so is no loop over them.
+ */
+export const bindingFactors = (
+  hostShape: Shape,
+  elements: View,
+  shape: Shape,
+  stored: View,
+): PlanBinding["factors"] | undefined => {
   const pairs = factorPairs(elements, shape, stored);
-  invariant(pairs !== undefined, "element strides and storage strides of one shape meet");
+  if (pairs === undefined) return undefined;
   const factors: { dim: number; divide: number; extent: number; row: number; column: number }[] = [];
   for (const [host, place] of pairs) {
     // A merged factor may span several host dims: cut it at their boundaries.
@@ -145,41 +201,29 @@ const bindingFactors = (hostShape: Shape, elements: View, shape: Shape, stored: 
       stride *= size;
     }
   }
-  return factors;
+  return factors.every(({ divide, extent }) => Number.isInteger(divide) && Number.isInteger(extent))
+    ? factors
+    : undefined;
 };
 
-/** Binds an output to the storage in which its value lies, copied if that is not a computed one of its own. */
-export const bindOutput = (
-  s: Selection,
-  output: { readonly name: string; readonly declared: PlanBinding["declared"]; readonly node: number },
-  stored: Located,
-): PlanBinding => {
-  const { shape } = stored;
-  // The host reads forwards from the first column; what is stored backwards, or elsewhere, is copied first.
-  const forwards = stored.view.dims.flat().every((f) => f.row >= 0 && f.column >= 0);
-  const asItLies = forwards && stored.view.column === 0 && storageAt(s, stored.storage).kind === "temp";
-  const value = asItLies ? stored : relayout(s, output.node, stored, naturalLayout(shape));
-  s.storages[value.storage] = { ...storageAt(s, value.storage), output: true };
-  return {
-    name: output.name,
-    declared: output.declared,
-    shape,
-    storage: value.storage,
-    firstRow: value.view.row,
-    factors: bindingFactors(shape, elementView(shape), shape, value.view),
-  };
+/** Takes the panels from inputs that nothing reads as they lie there, since all their readers wanted them otherwise. */
+export const dropUnread = (s: Selection): void => {
+  const read = new Set(s.tasks.flatMap((task) => [...readsOf(task)]));
+  for (const { storage } of s.inputs)
+    if (!read.has(storage)) s.storages[storage] = { ...storageAt(s, storage), panels: 0 };
 };
 
 /** Inputs in the graph's order; those that nothing on the chip reads are still accepted, and bound to nothing. */
 export const allInputs = (s: Selection): readonly PlanBinding[] => {
   const names = s.graph.inputs.map((id) => stringAttr(nodeAt(s, id).attrs, "name"));
+  const bound = s.inputs.filter(({ storage }) => storageAt(s, storage).panels > 0);
   const unused = s.graph.inputs.flatMap((id, index): PlanBinding[] => {
     const { attrs, type } = nodeAt(s, id);
     const name = names[index] ?? "";
-    if (s.inputs.some((binding) => binding.name === name)) return [];
+    if (bound.some((binding) => binding.name === name)) return [];
     return [
       { name, declared: edgeDtypeAttr(attrs, "declared"), shape: type.shape, storage: -1, firstRow: 0, factors: [] },
     ];
   });
-  return [...s.inputs, ...unused].sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
+  return [...bound, ...unused].sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
 };
