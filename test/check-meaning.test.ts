@@ -3,6 +3,7 @@
  * gives other values is refused. Changes are of kinds that no rule of the machine forbids: wrong rows, slices, panels, halves.
  */
 
+import { contentsOf } from "../src/ir/contents.js";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import type { AluFunction } from "../src/ir/isa.js";
 import { isTile, type Plan } from "../src/ir/plan.js";
@@ -239,16 +240,23 @@ describe("legal programs that were changed", () => {
 
   test("constants hold what their blocks say that they do", () => {
     const { lanes } = program.target;
+    const contents = contentsOf(program.target, plan.literals);
+    const rowsOf = (id: number, panel: number): ArrayLike<number> | undefined => {
+      const storage = plan.storages[id];
+      return storage?.recipe && contents.panel(storage.recipe, storage.dtype, panel);
+    };
     const tiles = new Map(
       plan.tasks.flatMap(({ passes }) =>
-        passes.flatMap(({ weights }) => (isTile(weights) ? [[weights.key, weights.content()] as const] : [])),
+        passes.flatMap(({ weights }) =>
+          isTile(weights) ? [[weights.key, contents.tile(weights.recipe)] as const] : [],
+        ),
       ),
     );
     for (const { rows, holds, bytes } of program.chips[0]?.constants ?? []) {
       expect(holds).toBeDefined();
       if (holds === undefined) continue;
       const { of, first, step, byte } = holds;
-      const vectors = "tile" in of ? tiles.get(of.tile) : plan.storages[of.storage]?.content?.(of.panel);
+      const vectors = "tile" in of ? tiles.get(of.tile) : rowsOf(of.storage, of.panel);
       const expected = Uint8Array.from({ length: rows * lanes }, (_, at) => {
         const vector = first + step * Math.floor(at / lanes);
         return (vectors?.[vector * lanes + (at % lanes)] ?? 0) >>> (8 * byte);

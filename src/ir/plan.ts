@@ -7,7 +7,9 @@
  */
 
 import type { AluFunction, StreamType } from "./isa.js";
-import type { Binding } from "./program.js";
+import type { Literal } from "./graph.js";
+import type { Binding, HostLookup } from "./program.js";
+import type { PanelRecipe, TileRecipe } from "./recipe.js";
 
 export type StorageId = number;
 
@@ -27,8 +29,8 @@ export interface Storage {
   readonly kind: "temp" | "constant" | "input";
   /** Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes. */
   readonly bothHemispheres: boolean;
-  /** Constants: element bit patterns of one panel, rows x lanes, of two or four bytes by dtype. */
-  readonly content?: (panel: number) => Uint16Array | Uint32Array;
+  /** Constants: what their panels are made of. */
+  readonly recipe?: PanelRecipe;
   /** True if read by the host after the run. */
   readonly output: boolean;
 }
@@ -42,10 +44,10 @@ export interface Run {
 
 /** A constant weight tile: `columns` columns of halfLanes fp16 values; packed two columns a vector. */
 export interface PackedTile {
+  /** Equal for equal tiles: those are stored and loaded once. */
   readonly key: string;
   readonly columns: number;
-  /** [columns][halfLanes] fp16 bits. */
-  readonly content: () => Uint16Array;
+  readonly recipe: TileRecipe;
 }
 
 /** Weight columns loaded from rows of a storage: one row is one column, from one half of its lanes. */
@@ -133,7 +135,9 @@ export const readsOf = ({ leaves, passes }: Task): Set<StorageId> =>
   new Set([...leaves.map(({ storage }) => storage), ...passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)])]);
 
 /** A host-visible tensor bound to a storage; placements are filled in when the storage has addresses. */
-export interface PlanBinding extends Omit<Binding, "placements"> {
+export interface PlanBinding extends Omit<Binding, "placements" | "lookup"> {
+  /** A table whose rows the host looks up: a literal of the plan, by its key. */
+  readonly lookup?: Omit<HostLookup, "bytes"> & { readonly literal: string };
   readonly storage: StorageId;
   readonly factors: Binding["placements"][number]["factors"];
   readonly firstRow: number;
@@ -147,5 +151,7 @@ export interface Plan {
   readonly inputs: readonly PlanBinding[];
   readonly outputs: readonly PlanBinding[];
   readonly origins: readonly string[];
+  /** The literals that recipes and lookups name, by their keys. */
+  readonly literals: ReadonlyMap<string, Literal>;
   readonly macs: number;
 }

@@ -17,6 +17,7 @@
  *   constant-blocks   bytes of constants            schedule-placed    what placing a task changed)
  */
 
+import { type Contents, contentsOf } from "../../ir/contents.js";
 import type { Copy } from "./place/chunk.js";
 import { CompileError, invariant } from "../../diagnostics.js";
 import { type Plan, readsOf, type Task } from "../../ir/plan.js";
@@ -189,13 +190,14 @@ const releaseCopy = (s: Scheduler, { side, pairs, ways, address, lastRead }: Cop
 
 const programOf = (s: Scheduler): Program => {
   const { plan, target } = s;
-  const inputs = plan.inputs.map((binding) => bind(s, binding));
-  const outputs = plan.outputs.map((binding) => bind(s, binding));
+  const contents = contentsOf(target, plan.literals);
+  const inputs = plan.inputs.map((binding) => bind(s, contents, binding));
+  const outputs = plan.outputs.map((binding) => bind(s, contents, binding));
   const queues = s.queues.map((queue) => [...queue].sort((a, b) => a.cycle - b.cycle));
   return {
     target,
     name: plan.name,
-    chips: [{ queues, constants: constantsOf(s), maps: plan.maps }],
+    chips: [{ queues, constants: constantsOf(s, contents), maps: plan.maps }],
     links: [],
     entries: [{ name: "main", inputs, outputs, cycles: [chipCycles(target, queues)] }],
     origins: plan.origins,
@@ -204,8 +206,8 @@ const programOf = (s: Scheduler): Program => {
 };
 
 /** What lies in SRAM before cycle 0: every copy of every tile, and of the rows of constants that are read. */
-const constantsOf = (s: Scheduler): ConstantBlock[] => {
-  const blocks = constantBlocks(s.target);
+const constantsOf = (s: Scheduler, contents: Contents): ConstantBlock[] => {
+  const blocks = constantBlocks(s.target, contents);
   const tiles = distinctTiles(s.plan);
   for (const { side, hemisphere } of s.halves)
     for (const [key, place] of s.tiles[side]) {

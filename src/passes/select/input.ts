@@ -157,16 +157,16 @@ const lookupPath = (s: Selection, node: Node): InputPath | undefined => {
   return { input, table, elements: elementView([...indices.type.shape, table.shape[1] ?? 1]) };
 };
 
-const lookupIn = (s: Selection, node: Node, table: Literal): NonNullable<PlanBinding["lookup"]> => ({
-  origin: originText(node),
-  dtype: "f16",
-  rows: table.shape[0] ?? 0,
-  width: table.shape[1] ?? 0,
-  bytes: () => {
-    const halfs = s.reader.halfs(table);
-    return new Uint8Array(halfs.buffer, halfs.byteOffset, halfs.byteLength);
-  },
-});
+const lookupIn = (s: Selection, node: Node, table: Literal): NonNullable<PlanBinding["lookup"]> => {
+  s.literals.set(table.key, table);
+  return {
+    origin: originText(node),
+    dtype: "f16",
+    rows: table.shape[0] ?? 0,
+    width: table.shape[1] ?? 0,
+    literal: table.key,
+  };
+};
 
 /**
  * Binding factors over the host tensor's dims, from the host's element numbers and the storage's strides of one shape; undefined

@@ -12,7 +12,6 @@ import { CompileError, invariant } from "../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import type { Plan } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
-import { literalReader } from "./constants.js";
 import { fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
@@ -53,7 +52,7 @@ const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>)
   return {
     graph,
     target,
-    reader: literalReader(),
+    literals: new Map(),
     fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
     consumers: consumersOf(graph),
     reductions: REDUCTIONS,
@@ -142,8 +141,8 @@ const planOf = (s: Selection, problems: Problems): Plan => {
   const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
   dropUnread(s);
   const inputs = allInputs(s);
-  const { storages, tasks, maps, origins } = s;
-  return { name: s.graph.name, storages, tasks, maps, inputs, outputs, origins, macs: usefulMacs(s) };
+  const { storages, tasks, maps, origins, literals } = s;
+  return { name: s.graph.name, storages, tasks, maps, inputs, outputs, origins, literals, macs: usefulMacs(s) };
 };
 
 /** Multiply-accumulates that the model asks for: products of its matmuls, without padding, sums or moves. */

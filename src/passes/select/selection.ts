@@ -7,6 +7,8 @@
  * pass, weight load or permutation takes; pushTask sees to it.
  */
 
+import type { Literal } from "../../ir/graph.js";
+import type { PanelRecipe } from "../../ir/recipe.js";
 import { invariant } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import type {
@@ -22,7 +24,6 @@ import type {
   TaskOutput,
 } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
-import type { LiteralReader } from "./constants.js";
 import { type Fusion, isFloatCast } from "./fuse.js";
 import type { Located } from "./layout/operand.js";
 import { type Range, union } from "../../ir/ranges.js";
@@ -61,7 +62,8 @@ export type Reduction = (s: Selection, node: Node, wanted: Layout, use: "inChain
 export interface Selection {
   readonly graph: Graph;
   readonly target: Target;
-  readonly reader: LiteralReader;
+  /** The literals that recipes name, by their keys. */
+  readonly literals: Map<string, Literal>;
   /** Chains by their roots. */
   readonly fusions: ReadonlyMap<NodeId, Fusion>;
   readonly consumers: readonly (readonly NodeId[])[];
@@ -148,12 +150,12 @@ export const storageAt = (s: Selection, id: StorageId): Storage => {
   return storage;
 };
 
-/** Rows of fp16 bits that selection itself needs, made once for each key. */
+/** Rows of fp16 numbers that selection itself needs, made once for each recipe. */
 export const constantOnce = (
   s: Selection,
-  key: string,
-  constant: Pick<Storage, "name" | "rows" | "panels"> & { readonly content: (panel: number) => Uint16Array },
+  constant: Pick<Storage, "name" | "rows" | "panels"> & { readonly recipe: PanelRecipe },
 ): StorageId => {
+  const key = `${constant.panels} panels ${JSON.stringify(constant.recipe)}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known.storage;
   const storage = addStorage(s, { ...constant, dtype: "f16", kind: "constant", bothHemispheres: false, output: false });
@@ -163,11 +165,11 @@ export const constantOnce = (
 
 /** A row that is one on its first `count` lanes and zero on the others. */
 export const rowOfOnes = (s: Selection, count: number): StorageId =>
-  constantOnce(s, `ones on ${count} lanes`, {
+  constantOnce(s, {
     name: "ones",
     rows: 1,
     panels: 1,
-    content: () => new Uint16Array(s.target.lanes).fill(ONE_F16, 0, count),
+    recipe: { kind: "points", vectors: 1, value: 1, places: Array.from({ length: count }, (_, lane) => [0, lane]) },
   });
 
 /** A storage for what tasks compute. */

@@ -91,11 +91,12 @@ const storeLiteral = (
   range: Range | undefined,
   full: Layout,
 ): Located => {
-  const layout = constantContent(s.target, s.reader, literal, dtype, full.view, full.shape);
+  const layout = constantContent(s.target, literal, full.view, full.shape);
   const key = `constant ${literal.key} ${dtype} ${layout.key}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known;
-  const { rows, panels, content, view, repeated } = layout;
+  const { rows, panels, recipe, view, repeated } = layout;
+  s.literals.set(literal.key, literal);
   const storage = addStorage(s, {
     name,
     dtype,
@@ -103,7 +104,7 @@ const storeLiteral = (
     panels,
     kind: "constant",
     bothHemispheres: false,
-    content,
+    recipe,
     output: false,
   });
   const { values } = range === undefined ? factsOf(s, storage) : { values: withinType(range, dtype) };

@@ -8,10 +8,9 @@
 
 import { invariant } from "../../diagnostics.js";
 import type { Shape } from "../../ir/graph.js";
-import { f16ToF32, f32ToF16 } from "../../ir/numerics.js";
-import type { BitsType, Pass, StorageId, WeightLoad } from "../../ir/plan.js";
+import type { BitsType, PackedTile, Pass, StorageId, WeightLoad } from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
-import { type TileBlock, tileContent } from "./constants.js";
+import { type Matrix, type TileBlock, tileKey, type TileRecipe } from "../../ir/recipe.js";
 import type { Located } from "./layout/operand.js";
 import { halfAt } from "./layout/passes.js";
 import type { Chain, Part, Space } from "./selection.js";
@@ -29,10 +28,8 @@ export interface StoredWeights {
 
 export interface ConstantWeights {
   readonly kind: "constant";
-  readonly key: string;
+  readonly matrix: Matrix;
   readonly shape: Shape;
-  /** fp16 bit patterns, row-major. */
-  readonly read: () => Uint16Array;
 }
 
 export interface Product {
@@ -81,7 +78,7 @@ export const passWeights = (
   scale: number,
 ): Pass["weights"] => {
   const { weights, name } = product;
-  if (weights.kind === "constant") return tileOf(target, product, scaled(weights, scale), blocks);
+  if (weights.kind === "constant") return tileOf(product, weights, scale, blocks);
   invariant(scale === 1, "computed weights are as they are");
   const loads =
     loadsFrom(target, product, weights.value, blocks) ??
@@ -106,44 +103,20 @@ const sumLoads = ({ sums }: Product, blocks: readonly Block[]): WeightLoad[] =>
 
 /* ---------- constants ---------- */
 
-/** The same weights times a power of two. */
-const scaled = (weights: ConstantWeights, scale: number): ConstantWeights =>
-  scale === 1
-    ? weights
-    : {
-        ...weights,
-        key: `${weights.key} times ${scale}`,
-        read: () => weights.read().map((bits) => f32ToF16(f16ToF32(bits) * scale)),
-      };
+/** A matrix times a power of two. */
+const scaled = (matrix: Matrix, scale: number): Matrix => ({ ...matrix, scale: matrix.scale * scale });
 
-const tileOf = (
-  target: Target,
-  { space }: Product,
-  weights: ConstantWeights,
-  blocks: readonly Block[],
-): Pass["weights"] => {
+const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blocks: readonly Block[]): PackedTile => {
   const [k = 1, n = 1] = weights.shape.slice(-2);
   const batchOf = weightBatch(weights, space.shape.slice(0, -2));
-  const tile = blocks.map((block): TileBlock => ({ ...block, offset: batchOf(block.batch) * k * n }));
-  return {
-    key: tileKey(weights.key, tile),
-    columns: Math.max(...blocks.map((block) => block.column + block.columns)),
-    content: () => tileContent(target, weights.read(), n, tile),
+  const recipe: TileRecipe = {
+    kind: "blocks",
+    matrix: scaled(weights.matrix, scale),
+    width: n,
+    blocks: blocks.map((block): TileBlock => ({ ...block, offset: batchOf(block.batch) * k * n })),
   };
-};
-
-/** Equal for equal tiles: those are stored and loaded once. */
-const tileKey = (key: string, tile: readonly TileBlock[]): string => {
-  const places = tile.map(({ offset, k, count, lane, n, columns, column }) => [
-    offset,
-    k,
-    count,
-    lane,
-    n,
-    columns,
-    column,
-  ]);
-  return `${key} ${JSON.stringify(places)}`;
+  const columns = Math.max(...blocks.map((block) => block.column + block.columns));
+  return { key: tileKey(recipe), columns, recipe };
 };
 
 /* ---------- computed tensors ---------- */

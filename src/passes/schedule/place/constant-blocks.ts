@@ -6,6 +6,7 @@
  */
 
 import { invariant } from "../../../diagnostics.js";
+import type { Contents } from "../../../ir/contents.js";
 import type { PackedTile, Storage } from "../../../ir/plan.js";
 import type { ConstantBlock } from "../../../ir/program.js";
 import type { Hemisphere, Target } from "../../../ir/target.js";
@@ -32,7 +33,7 @@ export interface ConstantBlocks {
   readonly finish: () => ConstantBlock[];
 }
 
-export const constantBlocks = (target: Target): ConstantBlocks => {
+export const constantBlocks = (target: Target, contents: Contents): ConstantBlocks => {
   const { lanes } = target;
   const blocks: { readonly key: string; readonly block: ConstantBlock }[] = [];
   const last: { key: string; planes: Uint8Array } = { key: "", planes: new Uint8Array(0) };
@@ -44,10 +45,10 @@ export const constantBlocks = (target: Target): ConstantBlocks => {
     return last.planes;
   };
   return {
-    addRows: ({ id, rows: height, content }, panel, { row, rows }, hemisphere, { pairs, address }) => {
-      invariant(content !== undefined, "a constant has contents");
+    addRows: ({ id, dtype, rows: height, recipe }, panel, { row, rows }, hemisphere, { pairs, address }) => {
+      invariant(recipe !== undefined, "a constant has a recipe");
       const key = `panel ${id}/${panel}`;
-      const cut = (): Uint8Array => panelPlanes(content(panel));
+      const cut = (): Uint8Array => panelPlanes(contents.panel(recipe, dtype, panel));
       for (const [i, pair] of pairs.entries())
         for (const plane of [0, 1]) {
           const from = ((2 * i + plane) * height + row) * lanes;
@@ -57,7 +58,7 @@ export const constantBlocks = (target: Target): ConstantBlocks => {
         }
     },
     addTile: (tile, hemisphere, { pairs, addresses }, executions, ways) => {
-      const cut = (): Uint8Array => tilePlanes(tile.content(), { lanes, executions, ways });
+      const cut = (): Uint8Array => tilePlanes(contents.tile(tile.recipe), { lanes, executions, ways });
       for (const [way, pair] of pairs.entries())
         for (const plane of [0, 1]) {
           const from = (2 * way + plane) * executions * lanes;

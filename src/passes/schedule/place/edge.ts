@@ -3,10 +3,11 @@
  * interleaved, and is placed before any task; a Binding tells the host where.
  */
 
+import type { Contents } from "../../../ir/contents.js";
 import type { Chunk, Copy } from "./chunk.js";
 import { invariant } from "../../../diagnostics.js";
 import type { PlanBinding, Storage } from "../../../ir/plan.js";
-import type { Binding, PanelPlace, Placement } from "../../../ir/program.js";
+import type { Binding, HostLookup, PanelPlace, Placement } from "../../../ir/program.js";
 import type { Half } from "../chip/machine.js";
 import { lastingCopy } from "./rows.js";
 import { homesOf, type Scheduler, storageOf } from "../state.js";
@@ -21,8 +22,9 @@ export const placeEdge = (s: Scheduler, storage: Storage): void => {
   }
 };
 
-export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
-  const { storage: id, factors, firstRow, ...rest } = binding;
+export const bind = (s: Scheduler, contents: Contents, binding: PlanBinding): Binding => {
+  const { storage: id, factors, firstRow, lookup, name, declared, shape } = binding;
+  const rest = { name, declared, shape, ...(lookup === undefined ? {} : { lookup: tableOf(contents, lookup) }) };
   // What no one reads has no place.
   if (id < 0) return { ...rest, placements: [] };
   const storage = storageOf(s, id);
@@ -41,6 +43,11 @@ export const bind = (s: Scheduler, binding: PlanBinding): Binding => {
   });
   return { ...rest, placements };
 };
+
+const tableOf = (contents: Contents, { literal, ...lookup }: NonNullable<PlanBinding["lookup"]>): HostLookup => ({
+  ...lookup,
+  bytes: () => contents.table(literal),
+});
 
 /** The place of a panel in one hemisphere; what lies in one piece has it in its first chunk. */
 const copyIn = (chunks: readonly Chunk[], { side }: Half): Copy | undefined =>

@@ -8,9 +8,10 @@
  * rows are packed densely, since any row is as good as another.
  */
 
+import type { PackedTile } from "../../../ir/plan.js";
+import { type Place, tileKey, type TileRecipe } from "../../../ir/recipe.js";
 import { fail, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId, Shape } from "../../../ir/graph.js";
-import { f32ToF16 } from "../../../ir/numerics.js";
 import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { type FactorPair, factorPairs, type Located, type RowDigit, runsOf } from "./operand.js";
@@ -165,9 +166,6 @@ const ownPart = (full: Layout, shape: Shape, storage: number): Located => {
 
 /* ---------- lanes to lanes, lanes to rows ---------- */
 
-/** One weight that is one: physical column of a panel, lane of a half. */
-type One = readonly [column: number, lane: number];
-
 /** Passes of selection matrices: for each place of the lanes that become rows, all rows that were rows. */
 const emitSelection = (s: Selection, task: Move): void => {
   const { value, storage, rowToRow, laneToRow, strides, origin } = task;
@@ -188,11 +186,7 @@ const emitSelection = (s: Selection, task: Move): void => {
               panel: from,
               half,
               runs,
-              weights: {
-                key: selectionKey(ones, scale),
-                columns: columnsOf(ones),
-                content: () => selectionContent(s.target, ones, scale),
-              },
+              weights: selectionTile(ones, scale),
             }),
           ),
         );
@@ -217,10 +211,10 @@ const selectedLanes = (
   { value, column, laneToLane }: Move,
   lane: number,
   panel: number,
-): Passes<One> => {
+): Passes<Place> => {
   const { lanes } = target;
   const half = halfLanes(target);
-  const passes: Passes<One> = new Map();
+  const passes: Passes<Place> = new Map();
   for (const { to, from } of combinations(laneToLane, "column", "column")) {
     const at = column + to;
     if (Math.floor(at / lanes) !== panel) continue;
@@ -230,15 +224,9 @@ const selectedLanes = (
   return passes;
 };
 
-const selectionKey = (ones: readonly One[], scale: number): string =>
-  `select ${scale === 1 ? "" : `times ${scale} `}${JSON.stringify(ones)}`;
-const columnsOf = (ones: readonly One[]): number => Math.max(...ones.map(([column]) => column)) + 1;
-
-/** [columns][halfLanes] fp16 bits. */
-const selectionContent = (target: Target, ones: readonly One[], scale: number): Uint16Array => {
-  const half = halfLanes(target);
-  const tile = new Uint16Array(columnsOf(ones) * half);
-  const bits = f32ToF16(scale);
-  for (const [column, lane] of ones) tile[column * half + lane] = bits;
-  return tile;
+/** A tile that brings lanes to columns. */
+const selectionTile = (places: readonly Place[], value: number): PackedTile => {
+  const columns = Math.max(...places.map(([column]) => column)) + 1;
+  const recipe: TileRecipe = { kind: "points", vectors: columns, value, places };
+  return { key: tileKey(recipe), columns, recipe };
 };

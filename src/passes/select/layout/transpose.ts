@@ -6,7 +6,7 @@
  * once, and each row of the result gets exactly one non-zero product for each of its columns.
  */
 
-import { f32ToF16 } from "../../../ir/numerics.js";
+import type { Place, PointsRecipe } from "../../../ir/recipe.js";
 import type { Pass, StorageId, WeightLoad } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { combinations, type Move } from "./digits.js";
@@ -122,22 +122,14 @@ const identityPass = (
 ): Pass[] => {
   const ones = parts.flatMap(({ identity }) => identity);
   if (!ones.some(([at]) => at >= row && at < row + rows)) return [];
-  const storage = identityStorage(s, depth, half, ones, scale);
+  const storage = identityStorage(s, depth, ones, scale);
   const weights = parts.flatMap(({ loads }) => loads.map((load): WeightLoad => ({ ...load, storage: source })));
   return [{ storage, panel: 0, half, runs: [rowRun(row, rows)], weights }];
 };
 
 /** A constant of `rows` rows that are `scale` at the given places and zero elsewhere. */
-const identityStorage = (s: Selection, rows: number, half: number, ones: readonly One[], scale: number): StorageId => {
-  const { lanes } = s.target;
-  const content = (): Uint16Array => {
-    const panel = new Uint16Array(rows * lanes);
-    const bits = f32ToF16(scale);
-    for (const [row, column] of ones) panel[row * lanes + (column % lanes)] = bits;
-    return panel;
-  };
-  return constantOnce(s, identityKey(rows, half, ones, lanes, scale), { name: "identity", rows, panels: 1, content });
+const identityStorage = (s: Selection, rows: number, ones: readonly One[], scale: number): StorageId => {
+  const places = ones.map(([row, column]): Place => [row, column % s.target.lanes]);
+  const recipe: PointsRecipe = { kind: "points", vectors: rows, value: scale, places };
+  return constantOnce(s, { name: "identity", rows, panels: 1, recipe });
 };
-
-const identityKey = (rows: number, half: number, ones: readonly One[], lanes: number, scale: number): string =>
-  `identity ${scale === 1 ? "" : `times ${scale} `}${rows} ${half} ${JSON.stringify(ones.map(([row, column]) => [row, column % lanes]))}`;

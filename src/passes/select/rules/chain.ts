@@ -6,6 +6,7 @@
  * layout suits all paths from an operand to the root, the chain is refused and its nodes are stored one by one.
  */
 
+import type { Place, PointsRecipe } from "../../../ir/recipe.js";
 import { aluFunction } from "../../../ir/ops/alu.js";
 import { invariant } from "../../../diagnostics.js";
 import { elementCount, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
@@ -30,7 +31,6 @@ import {
   spaceOf,
   storageAt,
   rootType,
-  ONE_F16,
 } from "../selection.js";
 import {
   columnsFrom,
@@ -250,7 +250,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     if (op !== undefined) return { op };
     if (source.id === fusion.main) return { mxm: true };
     const literal = literalIn(source);
-    if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(s.reader, literal) };
+    if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(literal) };
     const layout = layouts.get(consumer);
     invariant(layout !== undefined, "every node of a chain has a layout");
     return leafArgument(s, apart(s, input, layout, operands), leafFor, ops, sums);
@@ -283,13 +283,9 @@ const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout, lay
   const { panels } = spaceOf(s.target, { view, shape });
   const columns = columnsOf(view);
   if (columns.length === panels * lanes) return chain;
-  const key = `columns ${JSON.stringify(columns)}`;
-  const content = (panel: number): Uint16Array => {
-    const bits = new Uint16Array(lanes);
-    for (const column of columns) if (Math.floor(column / lanes) === panel) bits[column % lanes] = ONE_F16;
-    return bits;
-  };
-  const mask = constantOnce(s, key, { name: "mask", rows: 1, panels, content });
+  const places = columns.map((column): Place => [Math.floor(column / lanes), column % lanes]);
+  const recipe: PointsRecipe = { kind: "points", vectors: 1, value: 1, places };
+  const mask = constantOnce(s, { name: "mask", rows: 1, panels, recipe });
   // One array of operations for all bursts: their timing is worked out once.
   const first = chain(0, 0, 1);
   const last: AluOp = {

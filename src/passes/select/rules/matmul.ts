@@ -9,6 +9,7 @@
  * passes: one further column of ones for each block, and a permutation in the SXM that spreads each sum over its block.
  */
 
+import type { Matrix } from "../../../ir/recipe.js";
 import { literalIn } from "../../../ir/ops/attributes.js";
 import { invariant } from "../../../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
@@ -76,8 +77,7 @@ const emitLaneMap = (s: Selection, node: Node, space: Space): StorageId => {
   const moved = laneMapLiteral(k, n, entries, "f16");
   const weights: Weights = {
     kind: "constant",
-    key: moved.key,
-    read: () => s.reader.halfs(moved),
+    matrix: literalMatrix(s, moved),
     shape: moved.shape,
   };
   const negative = numbers ? [] : laneMap.flatMap(({ to, sign }) => (sign < 0 ? [to] : []));
@@ -206,10 +206,14 @@ const activationsOf = (s: Selection, node: Node): Located => {
   return activations(s, id, locate(s, id));
 };
 
+const literalMatrix = (s: Selection, literal: Literal): Matrix => {
+  s.literals.set(literal.key, literal);
+  return { literal: literal.key, scale: 1 };
+};
+
 const weightsOf = (s: Selection, id: NodeId): Weights => {
   const literal = literalIn(nodeAt(s, id));
-  if (literal !== undefined)
-    return { kind: "constant", key: literal.key, read: () => s.reader.halfs(literal), shape: literal.shape };
+  if (literal !== undefined) return { kind: "constant", matrix: literalMatrix(s, literal), shape: literal.shape };
   const value = asHalf(s, id, locate(s, id));
   return { kind: "stored", value, move: (wanted) => relayout(s, id, value, wanted) };
 };

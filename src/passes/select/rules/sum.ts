@@ -25,7 +25,6 @@ import {
   type Selection,
   type Summands,
   spaceOf,
-  ONE_F16,
 } from "../selection.js";
 import { expandView, type Factor, type Layout, normalize, restrictTo, type View } from "../layout/view.js";
 
@@ -116,9 +115,8 @@ const scaledBy = (factor: number): Chain => {
 
 const ones = (k: number, width: number): Weights => ({
   kind: "constant",
-  key: `ones ${k}x${width}`,
+  matrix: { ones: [k, width], scale: 1 },
   shape: [k, width],
-  read: () => new Uint16Array(k * width).fill(ONE_F16),
 });
 
 const hasColumns = (dims: View["dims"]): boolean => dims.some((factors) => columnFactors(factors).length > 0);

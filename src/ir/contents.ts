@@ -1,0 +1,210 @@
+/**
+ * Contents: the one place where recipes become bits, while an image is written.
+ *
+ * The reader keeps only the literal that was read last: tiles of one matrix are made together, and no second copy of the
+ * weights ever exists.
+ */
+
+import type { TensorData } from "./dtype.js";
+import { elementCount, type Literal, type Tensor } from "./graph.js";
+import { invariant } from "../diagnostics.js";
+import { encodeF16, f16ToF32, f32ToF16 } from "./numerics.js";
+import type { StorageType } from "./plan.js";
+import {
+  type BlocksRecipe,
+  type Matrix,
+  type PanelRecipe,
+  type PointsRecipe,
+  productOf,
+  type SpreadDigit,
+  type SpreadRecipe,
+  type TileRecipe,
+} from "./recipe.js";
+import { halfLanes, type Target } from "./target.js";
+import { toFloats } from "./tensor.js";
+
+export interface Contents {
+  /** [columns][halfLanes] fp16 bits. */
+  readonly tile: (recipe: TileRecipe) => Uint16Array;
+  /** [rows][lanes] bits of one panel, of two or four bytes by dtype. */
+  readonly panel: (recipe: PanelRecipe, dtype: StorageType, panel: number) => Uint16Array | Uint32Array;
+  /** Bytes of a table of fp16 numbers. */
+  readonly table: (literal: string) => Uint8Array;
+}
+
+/** Contents of recipes that name these literals. */
+export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal>): Contents => {
+  const reader = literalReader();
+  const named = (key: string): Literal => {
+    const literal = literals.get(key);
+    invariant(literal !== undefined, `the plan has a literal ${key}`);
+    return literal;
+  };
+  const bitsOf = (key: string, dtype: StorageType): Uint16Array | Uint32Array => storedBits(reader, named(key), dtype);
+  const matrixOf = (matrix: Matrix): Uint16Array => {
+    if ("ones" in matrix) return new Uint16Array(matrix.ones[0] * matrix.ones[1]).fill(f32ToF16(matrix.scale));
+    const bits = reader.halfs(named(matrix.literal));
+    return matrix.scale === 1 ? bits : bits.map((half) => f32ToF16(f16ToF32(half) * matrix.scale));
+  };
+  return {
+    tile: (recipe) =>
+      recipe.kind === "points"
+        ? pointsContent(recipe, halfLanes(target), 0, recipe.vectors)
+        : tileContent(target, matrixOf(recipe.matrix), recipe),
+    panel: (recipe, dtype, panel) => {
+      if (recipe.kind === "spread") return spreadContent(target, recipe, bitsOf(recipe.literal, dtype), panel);
+      const rows = recipe.vectors;
+      return pointsContent(recipe, target.lanes, panel * rows, rows);
+    },
+    table: (literal) => {
+      const halfs = reader.halfs(named(literal));
+      return new Uint8Array(halfs.buffer, halfs.byteOffset, halfs.byteLength);
+    },
+  };
+};
+
+/** Vectors [first, first + count) of a recipe of points. */
+const pointsContent = ({ value, places }: PointsRecipe, width: number, first: number, count: number): Uint16Array => {
+  const bits = new Uint16Array(count * width);
+  const half = f32ToF16(value);
+  for (const [vector, element] of places)
+    if (vector >= first && vector < first + count) bits[(vector - first) * width + element] = half;
+  return bits;
+};
+
+const spreadContent = (
+  { lanes }: Target,
+  { rows: rowDigits, columns, column }: SpreadRecipe,
+  source: Uint16Array | Uint32Array,
+  panel: number,
+): Uint16Array | Uint32Array => {
+  const rows = productOf(rowDigits);
+  const rowElement = offsets(rows, rowDigits);
+  const columnElement =
+    columns === undefined
+      ? new Int32Array(lanes)
+      : offsets((panel + 1) * lanes, columns, column).subarray(panel * lanes);
+  const bits = source instanceof Uint16Array ? new Uint16Array(rows * lanes) : new Uint32Array(rows * lanes);
+  for (let row = 0; row < rows; row++)
+    for (let lane = 0; lane < lanes; lane++) {
+      const element = columnElement[lane] as number;
+      if (element >= 0) bits[row * lanes + lane] = source[(rowElement[row] as number) + element] as number;
+    }
+  return bits;
+};
+
+/** [columns][halfLanes] fp16 bits of a tile made of blocks; zero elsewhere. */
+const tileContent = (target: Target, matrix: Uint16Array, { width, blocks }: BlocksRecipe): Uint16Array => {
+  const half = halfLanes(target);
+  const columns = Math.max(...blocks.map((block) => block.column + block.columns));
+  const tile = new Uint16Array(columns * half);
+  for (const { offset, k, count, lane, n, columns: taken, column } of blocks) {
+    const turn = { from: offset + k * width + n, width, count, to: column * half + lane, half, columns: taken };
+    if (Object.values(turn).every((value) => value % 2 === 0) && matrix.byteOffset % 4 === 0)
+      turnPairs(matrix, tile, turn);
+    else turnElements(matrix, tile, turn);
+  }
+  return tile;
+};
+
+/** Rows `count`, `width` elements apart, become columns, `half` elements apart. */
+interface Turn {
+  readonly from: number;
+  readonly width: number;
+  readonly count: number;
+  readonly to: number;
+  readonly half: number;
+  readonly columns: number;
+}
+
+const turnElements = (
+  matrix: Uint16Array,
+  tile: Uint16Array,
+  { from, width, count, to, half, columns }: Turn,
+): void => {
+  for (let i = 0; i < count; i++) {
+    const source = from + i * width;
+    for (let j = 0; j < columns; j++) tile[to + i + j * half] = matrix[source + j] as number;
+  }
+};
+
+/** The same where everything is even: squares of two by two elements, as two words each. */
+const turnPairs = (matrix: Uint16Array, tile: Uint16Array, { from, width, count, to, half, columns }: Turn): void => {
+  const read = new Uint32Array(matrix.buffer, matrix.byteOffset, matrix.length >> 1);
+  const written = new Uint32Array(tile.buffer);
+  for (let i = 0; i < count; i += 2) {
+    const first = (from + i * width) >> 1;
+    const second = first + (width >> 1);
+    let place = (to + i) >> 1;
+    for (let j = 0; j < columns >> 1; j++) {
+      const one = read[first + j] as number;
+      const two = read[second + j] as number;
+      written[place] = (one & 0xffff) | (two << 16);
+      written[place + (half >> 1)] = (one >>> 16) | (two & 0xffff0000);
+      place += half;
+    }
+  }
+};
+
+/** For every place 0 .. count - 1 the element offset of the digits that lead there, or -1 where none do. */
+const offsets = (count: number, digits: readonly SpreadDigit[], base = 0): Int32Array => {
+  const result = new Int32Array(count).fill(-1);
+  const visit = (index: number, place: number, element: number): void => {
+    const digit = digits[index];
+    if (digit === undefined) {
+      if (place < count) result[place] = element;
+      return;
+    }
+    for (let i = 0; i < digit.extent; i++) visit(index + 1, place + i * digit.to, element + i * digit.element);
+  };
+  visit(0, base, 0);
+  return result;
+};
+
+/* ---------- literals ---------- */
+
+interface LiteralReader {
+  /** fp16 bit patterns. */
+  readonly halfs: (literal: Literal) => Uint16Array;
+  readonly floats: (literal: Literal) => Float32Array;
+  /** Integers of at most 32 bits, as int32. */
+  readonly integers: (literal: Literal) => Int32Array;
+}
+
+const literalReader = (): LiteralReader => {
+  let key = "";
+  let halfs: Uint16Array = new Uint16Array(0);
+  return {
+    halfs: (literal) => {
+      if (literal.key === key) return halfs;
+      halfs =
+        literal.dtype === "f16" && literal.pieces !== undefined
+          ? joined(literal, literal.pieces())
+          : halfsOf(literal.load());
+      key = literal.key;
+      return halfs;
+    },
+    floats: (literal) => toFloats(literal.load()),
+    integers: (literal) => Int32Array.from(literal.load().data),
+  };
+};
+
+const halfsOf = (tensor: Tensor): Uint16Array =>
+  tensor.dtype === "f16" && tensor.data instanceof Uint16Array ? tensor.data : encodeF16(toFloats(tensor));
+
+const joined = (literal: Literal, pieces: Iterable<TensorData>): Uint16Array => {
+  const whole = new Uint16Array(elementCount(literal.shape));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+};
+
+/** Bit patterns of a constant as it is stored. */
+const storedBits = (reader: LiteralReader, literal: Literal, dtype: StorageType): Uint16Array | Uint32Array => {
+  if (dtype === "f16") return reader.halfs(literal);
+  const words = dtype === "f32" ? reader.floats(literal) : reader.integers(literal);
+  return new Uint32Array(words.buffer, words.byteOffset, words.length);
+};
