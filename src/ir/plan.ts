@@ -137,7 +137,7 @@ export const readsOf = ({ leaves, passes }: Task): Set<StorageId> =>
 /** A host-visible tensor bound to a storage; placements are filled in when the storage has addresses. */
 export interface PlanBinding extends Omit<Binding, "placements" | "lookup"> {
   /** A table whose rows the host looks up: a literal of the plan, by its key. */
-  readonly lookup?: Omit<HostLookup, "bytes"> & { readonly literal: string };
+  readonly lookup?: Omit<HostLookup, "bytes" | "literal"> & { readonly literal: string };
   readonly storage: StorageId;
   readonly factors: Binding["placements"][number]["factors"];
   readonly firstRow: number;

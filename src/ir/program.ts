@@ -119,6 +119,8 @@ export interface HostLookup {
   readonly rows: number;
   readonly width: number;
   readonly bytes: () => Uint8Array;
+  /** The literal of the plan that the table is, by its key; not in an image. */
+  readonly literal?: string;
 }
 
 export interface Link {

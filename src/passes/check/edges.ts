@@ -136,7 +136,7 @@ const checkBindings = (
     const binding = found[at];
     if (binding?.name !== name) refuse(name, "the name");
     if (binding?.declared !== declared || binding.shape.join() !== shape.join()) refuse(name, "the type");
-    if (binding?.lookup !== lookup) refuse(name, "the table");
+    if (binding?.lookup?.literal !== lookup?.literal) refuse(name, "the table");
     const storage = storages[id];
     if ((storage === undefined) !== (binding?.placements.length === 0)) refuse(name, "the place");
     for (const { dtype, rows, panels, factors: own } of binding?.placements ?? []) {

@@ -44,9 +44,9 @@ export const bind = (s: Scheduler, contents: Contents, binding: PlanBinding): Bi
   return { ...rest, placements };
 };
 
-const tableOf = (contents: Contents, { literal, ...lookup }: NonNullable<PlanBinding["lookup"]>): HostLookup => ({
+const tableOf = (contents: Contents, lookup: NonNullable<PlanBinding["lookup"]>): HostLookup => ({
   ...lookup,
-  bytes: () => contents.table(literal),
+  bytes: () => contents.table(lookup.literal),
 });
 
 /** The place of a panel in one hemisphere; what lies in one piece has it in its first chunk. */
