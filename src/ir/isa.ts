@@ -491,10 +491,13 @@ export const ALU_FUNCTIONS = {
 >;
 export type AluFunction = keyof typeof ALU_FUNCTIONS;
 
-/** What an instruction that gives nothing still has to finish, as a sum of timings; all others that give nothing take one cycle. */
+/** What an instruction still has to finish if it gives nothing, as a sum of timings; all others take one cycle. */
 const COMPLETION: Readonly<Partial<Record<Mnemonic, readonly (keyof Timings)[]>>> = {
   write: ["memWrite"],
   scatter: ["memWrite"],
+  unary: ["vxmAlu"],
+  binary: ["vxmAlu"],
+  ternary: ["vxmAlu"],
   lw: ["mxmWeightSkew", "mxmLoad"],
   iw: ["mxmInstall"],
   iwStream: ["mxmWeightSkew", "mxmInstall"],
@@ -503,14 +506,18 @@ const COMPLETION: Readonly<Partial<Record<Mnemonic, readonly (keyof Timings)[]>>
 };
 
 /**
- * Cycles from the dispatch of one execution until its last effect. The cycle count of a chip is the maximum over all
- * executions of dispatch cycle + this.
+ * Cycles from the dispatch of one execution until its last effect: a result on its stream, if it names one. The cycle count
+ * of a chip is the maximum over all executions of dispatch cycle + this; the literal machine measures it (test/machine).
  */
-export function completionCycles(target: Target, op: Mnemonic): number {
-  let cycles = 1;
-  for (const name of Object.values<keyof Timings>(ISA[op].gives)) cycles = Math.max(cycles, target.timing[name]);
+export function completionCycles(
+  target: Target,
+  { op, fields }: { readonly op: Mnemonic; readonly fields: Readonly<Record<string, unknown>> },
+): number {
   const sum = (COMPLETION[op] ?? []).reduce((total, name) => total + target.timing[name], 0);
-  return Math.max(cycles, sum);
+  let cycles = Math.max(1, sum);
+  for (const [field, name] of Object.entries<keyof Timings>(ISA[op].gives))
+    if (Number(fields[field]) >= 0) cycles = Math.max(cycles, target.timing[name]);
+  return cycles;
 }
 
 export const isMnemonic = (name: string): name is Mnemonic => Object.hasOwn(ISA, name);

@@ -221,8 +221,9 @@ export function parseQueueName(target: Target, name: string): QueueNumber | unde
 export function chipCycles(target: Target, queues: ChipProgram["queues"]): number {
   let cycles = 0;
   for (const queue of queues) {
-    for (const { cycle, op, count, interval } of queue) {
-      cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, op));
+    for (const instruction of queue) {
+      const { cycle, count, interval } = instruction;
+      cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, instruction));
     }
   }
   return cycles;

@@ -79,9 +79,15 @@ export interface ChipState {
   /** The same after all text that the queue has. */
   readonly ends: number[];
   notified: number;
+  /** From here on everything stands that has changed so far: rows, registers, weights, products, sums, queues. */
   cycles: number;
   readonly counters: Counters;
 }
+
+/** Notes a change that stands, or may be used, from a cycle on. */
+export const changed = (state: ChipState, cycle: number): void => {
+  state.cycles = Math.max(state.cycles, cycle);
+};
 
 export interface Counters {
   /** Executions by instruction. */

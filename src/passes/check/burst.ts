@@ -68,7 +68,6 @@ export interface OpSpec {
   readonly fields: readonly { readonly name: string; readonly kind: OperandKind }[];
   readonly takes: readonly StreamSpec[];
   readonly gives: readonly StreamSpec[];
-  readonly completion: number;
   /** Bursts are loops of the slice's address generator, and leave the queue free. */
   readonly generator: boolean;
 }
@@ -88,7 +87,6 @@ const specOf = (target: Target, op: Mnemonic): OpSpec => {
       offset: sign * (skew === 0 ? 0 : target.timing[skew]),
     })),
     gives: Object.entries(row.gives).map(([field, latency], slot) => ({ field, slot, offset: target.timing[latency] })),
-    completion: completionCycles(target, op),
     generator: op === "read" || op === "write" || op === "gather" || op === "scatter",
   };
 };
@@ -105,7 +103,7 @@ export const checkedChip = (program: Program, index: number): CheckedChip => {
     const position = positionOf(target, place);
     return instructions.map((instruction) => {
       const last = instruction.cycle + (instruction.count - 1) * instruction.interval;
-      cycles = Math.max(cycles, last + specOfOp(specs, instruction.op).completion);
+      cycles = Math.max(cycles, last + completionCycles(target, instruction));
       return { number: bursts++, queue, place, position, instruction, last };
     });
   });

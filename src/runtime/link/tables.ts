@@ -149,7 +149,6 @@ interface OpSpec {
   readonly takes: readonly TakeSpec[];
   readonly gives: readonly { readonly field: string; readonly latency: number; readonly slot: number }[];
   readonly alu: boolean;
-  readonly completion: number;
 }
 
 export function buildTables(program: MachineProgram): Tables {
@@ -201,7 +200,6 @@ function specOf(target: Target, op: Mnemonic): OpSpec {
       latency: target.timing[latency],
     })),
     alu: op === "unary" || op === "binary" || op === "ternary",
-    completion: completionCycles(target, op),
   };
 }
 
@@ -278,7 +276,8 @@ function addQueue(
           ? Math.max(cycle + 1, notified + target.timing.barrier || 0)
           : nextDispatch(layout, cycle, count, interval);
     executions[op] = (executions[op] ?? 0) + count;
-    tables.cycles[chip] = Math.max(tables.cycles[chip] ?? 0, cycle + (count - 1) * interval + spec.completion);
+    const end = cycle + (count - 1) * interval + completionCycles(target, instruction);
+    tables.cycles[chip] = Math.max(tables.cycles[chip] ?? 0, end);
     if (inside.length > 0)
       length = [...lengths].reverse().find((change) => change.cycle <= cycle)?.length ?? target.lanes;
   }

@@ -12,7 +12,7 @@ import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
 import { decodeQueue } from "../../codegen/text/decode.js";
 import { OPERAND_CODECS } from "../../codegen/text/operands.js";
 import { invariant } from "../../diagnostics.js";
-import { completionCycles, ISA, type InstructionRow } from "../../ir/isa.js";
+import { ISA, type InstructionRow } from "../../ir/isa.js";
 import { isWestward, type QueueNumber, type QueuePlace, queuePlace, type TimedInstruction } from "../../ir/program.js";
 import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/target.js";
 import { type FaultPlace, raise } from "../fault.js";
@@ -20,6 +20,7 @@ import { semantics } from "./semantics.js";
 import type { Sram } from "../sram.js";
 import {
   broken,
+  changed,
   type ChipState,
   type Counters,
   createChip,
@@ -32,7 +33,7 @@ import {
 } from "../state.js";
 
 export interface LiteralResult {
-  /** Of each chip: one past the last cycle in which any instruction has an effect. */
+  /** Of each chip: the cycle from which on nothing changes any more, but for values that fly on. */
   readonly cycles: readonly number[];
   readonly sram: Sram;
   readonly counters: readonly Counters[];
@@ -96,7 +97,7 @@ function stepCycle(machine: Machine, agenda: Map<number, Due>): void {
   if (due !== undefined) {
     // Looking ahead adds to lists of this cycle and later ones, so it comes first.
     for (const { chip, queue, instruction } of due.records) expand(machine, agenda, chip, queue, instruction);
-    for (const give of due.gives) put(give);
+    for (const give of due.gives) put(give, machine.now);
     takeAll(due.takes);
     for (const execution of due.dispatches) dispatch(machine, agenda, execution);
     for (const arrive of due.arrivals) arrive();
@@ -122,7 +123,7 @@ function moveStreams(target: Target, { registers }: ChipState): void {
   });
 }
 
-function put({ execution, stream, vector }: Give): void {
+function put({ execution, stream, vector }: Give, now: number): void {
   const { state, position, target } = execution;
   const register = state.registers[stream];
   const place = position + target.mxm;
@@ -130,6 +131,7 @@ function put({ execution, stream, vector }: Give): void {
     broken(execution, "LPU4001", `${streamName(target, stream)} already carries a value at position ${position}`);
   }
   register[place] = vector;
+  changed(state, now);
 }
 
 /** Everyone reads before anything is taken away. */
@@ -158,7 +160,7 @@ function dispatch(machine: Machine, agenda: Map<number, Due>, execution: Executi
   const arrive = semantics[instruction.op](execution);
   const { executions } = state.counters;
   executions[instruction.op] = (executions[instruction.op] ?? 0) + 1;
-  state.cycles = Math.max(state.cycles, cycle + completionCycles(machine.target, instruction.op));
+  changed(state, machine.now + 1);
   if (arrive !== undefined)
     dueAt(agenda, Math.max(cycle, ...takesOf(execution).map(({ at }) => at))).arrivals.push(arrive);
 }

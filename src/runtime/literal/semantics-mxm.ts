@@ -12,6 +12,7 @@ import { f16ToF32 } from "../../ir/numerics.js";
 import { writeLanes } from "../lanes.js";
 import {
   broken,
+  changed,
   createWeights,
   type Execution,
   type Handler,
@@ -33,7 +34,10 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     const buffer = planes[0]?.buffer ?? createWeights(x.target, kind);
     for (const plane of planes) plane.buffer = buffer;
     buffer.lastLoad = x.cycle;
-    return () => load(x, buffer);
+    return () => {
+      load(x, buffer);
+      changed(x.state, Math.max(x.machine.now + 1, x.cycle + x.target.timing.mxmLoad));
+    };
   },
 
   iw: (x) => {
@@ -45,7 +49,7 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     for (const plane of planesOf(x, buffer.kind)) {
       stillArriving(x, plane, x.cycle + mxmInstall);
       plane.buffer = undefined;
-      install(plane, x.cycle + mxmInstall, buffer);
+      install(x, plane, x.cycle + mxmInstall, buffer);
     }
     return undefined;
   },
@@ -79,7 +83,9 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     return () => {
       const sums = kind === "f16" ? multiplyF16(weights, halves(x, mode)) : multiplyI8(weights, taken(x));
       x.state.counters.macs += weights.values.length;
-      planeOf(x).products.push({ cycle: x.cycle + x.target.timing.mxmMultiply, kind, sums, execution: x });
+      const cycle = x.cycle + x.target.timing.mxmMultiply;
+      planeOf(x).products.push({ cycle, kind, sums, execution: x });
+      changed(x.state, cycle);
     };
   },
 
@@ -128,7 +134,10 @@ function stillArriving(x: Execution, { changes }: Plane, from: number, kind?: We
     broken(x, "LPU4010", "weights past the buffer are still arriving");
 }
 
-const install = (plane: Plane, from: number, weights: Weights): void => void plane.installs.push({ from, weights });
+const install = ({ state }: Execution, plane: Plane, from: number, weights: Weights): void => {
+  plane.installs.push({ from, weights });
+  changed(state, from);
+};
 
 /**
  * A burst past the buffer changes a copy of the array, which becomes the array when the burst has arrived; until then no ABC
@@ -149,7 +158,7 @@ function startStreaming(x: Execution, planes: readonly Plane[], kind: Weights["k
   for (const plane of planes) {
     if (goesOn) plane.installs.pop();
     plane.changes.push({ weights, from, until });
-    install(plane, until, weights);
+    install(x, plane, until, weights);
   }
   return !goesOn && latest?.kind === kind ? latest : undefined;
 }

@@ -14,6 +14,7 @@ import { convertLanes, floatToInt, type LaneValues, readLanes, writeLanes } from
 import { mxmSemantics } from "./semantics-mxm.js";
 import {
   broken,
+  changed,
   type Execution,
   type Handler,
   hemisphereIndex,
@@ -62,6 +63,7 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
       rowBytes(x, row).set(single(x, "stream"));
       x.machine.sram.written[rowIndex(x, row)] = 1;
       x.state.writes.set(rowIndex(x, row), x.cycle);
+      changed(x.state, x.cycle + x.target.timing.memWrite);
     };
   },
   gather: (x) => {
@@ -81,6 +83,7 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
     return () => {
       const vector = single(x, "stream");
       eachSuperlane(x, (row, from, to) => rowBytes(x, row).set(vector.subarray(from, to), from));
+      changed(x.state, x.cycle + x.target.timing.memWrite);
     };
   },
 
@@ -155,6 +158,7 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
     if (x.cycle < free) broken(x, "LPU4015", `link ${link} takes the next vector at cycle ${free}`);
     x.state.sentAt[link] = x.cycle;
     const inbox = x.machine.chips[wire.toChip]?.inbox[wire.toLink];
+    changed(x.state, x.cycle + x.target.timing.c2cSend);
     return () => inbox?.push({ arrival: x.cycle + linkDelay(x.target), vector: single(x, "stream") });
   },
   receive: (x) => {
@@ -275,6 +279,7 @@ function compute(x: Execution, fields: readonly AluOperand[]): void {
     result.values[lane] = apply(operands[0]?.[lane] ?? 0, operands[1]?.[lane] ?? 0, operands[2]?.[lane] ?? 0);
   }
   const results = state.results[place.index];
+  changed(state, cycle + target.timing.vxmAlu);
   if (results !== undefined) remember(results, cycle, result, target.timing.vxmAlu + target.chainDepth);
   for (const field of ["give", "give2"]) {
     if (numberField(x, field) >= 0)
