@@ -4,7 +4,7 @@
 
 import { CompileError } from "../src/diagnostics.js";
 import { throwTogether } from "../src/host/edge.js";
-import { readTensorFile } from "../src/host/files.js";
+import { readWideFile } from "../src/host/files.js";
 import type { FixedValue } from "../src/frontend/fix.js";
 import type { FixText } from "./arguments.js";
 
@@ -14,7 +14,7 @@ export function readFixes(fixes: Readonly<Record<string, FixText>>): Record<stri
   const values: Record<string, FixedValue> = {};
   for (const [name, fix] of Object.entries(fixes)) {
     try {
-      values[name] = typeof fix === "string" ? readTensorFile(fix) : fix;
+      values[name] = typeof fix === "string" ? readWideFile(fix) : fix;
     } catch (error) {
       if (!(error instanceof CompileError)) throw error;
       problems.push(error);

@@ -171,8 +171,8 @@ export const DIAGNOSTICS = {
     hint: "choose a target with more slices and streams, or split the operation into ones with fewer operands",
   },
   LPU2003: {
-    title: "integer out of range",
-    doc: "A 64-bit integer does not fit in the 32 bits that it narrows to.",
+    title: "64-bit number out of range",
+    doc: "A 64-bit integer, or a finite fp64 number, is beyond the 32 bits that it narrows to.",
     hint: "64-bit integers are kept in 32 bits: use values from -2147483648 to 2147483647",
   },
   LPU2010: {

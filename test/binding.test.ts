@@ -103,7 +103,7 @@ describe("placing and fetching", () => {
 
   test("element types convert at the edge", () => {
     const sram = new Sram(tiny, 1);
-    const data = Float32Array.of(1 / 3, -70000, Number.NaN, 5);
+    const data = Float32Array.of(1 / 3, -60000, Number.NaN, 5);
     const asF16 = binding("f32", [1, 4], rowMajor("f16", 1, 4));
     placeInput(asF16, { dtype: "f32", shape: [1, 4], data }, sram);
     expect(fetchOutput(asF16, sram).data).toEqual(decodeF16(encodeF16(data)));
@@ -151,5 +151,13 @@ describe("placing and fetching", () => {
     expect(place(Int32Array.of(1))).toBe("LPU4030");
     expect(place(Float32Array.of(1, 2), "f32")).toBe("LPU4030");
     expect(() => fetchOutput(binding("i32", [1, 2], rowMajor("i32", 1, 2)), new Sram(tiny, 1))).toThrow("LPU4033");
+  });
+
+  test("finite numbers stay finite in fp16, or are refused by place", () => {
+    const bound = binding("f32", [1, 3], rowMajor("f16", 1, 3));
+    const place = (...values: number[]): void =>
+      placeInput(bound, { dtype: "f32", shape: [1, 3], data: Float32Array.from(values) }, new Sram(tiny, 1));
+    place(65519, Number.NEGATIVE_INFINITY, Number.NaN);
+    expect(() => place(1, 2, -65520)).toThrow("LPU4030: input 'x': element 2 is -65520, beyond f16");
   });
 });

@@ -115,9 +115,25 @@ describe("files", () => {
     expect([file.dtype, [...toNumbers(tensorFromFile(file, "t"))]]).toEqual(["f32", [1.5, -3]]);
   });
 
-  test("int64 that does not fit is refused", () => {
-    const file = { dtype: "i64", shape: [1], bytes: new Uint8Array(new BigInt64Array([2n ** 40n]).buffer) } as const;
-    expect(codesOf(() => tensorFromFile(file, "t"))).toEqual(["LPU2003"]);
+  test.each([2n ** 40n, 2n ** 31n, 2n ** 63n - 1n, -(2n ** 63n)])("int64 that does not fit is refused: %s", (value) => {
+    const file = { dtype: "i64", shape: [2], bytes: new Uint8Array(new BigInt64Array([0n, value]).buffer) } as const;
+    expect(() => tensorFromFile(file, "'t.npy'")).toThrow(
+      `LPU2003: expected an integer of 32 bits, element 1 is ${value}`,
+    );
+  });
+
+  test("fp64 beyond fp32 is refused, and its infinities are none the less", () => {
+    const file = (...values: number[]) =>
+      ({ dtype: "f64", shape: [values.length], bytes: new Uint8Array(new Float64Array(values).buffer) }) as const;
+    expect(() => tensorFromFile(file(1, -1e39), "t")).toThrow(
+      "LPU2003: expected a number within fp32, element 1 is -1e+39",
+    );
+    const fine = [Number.POSITIVE_INFINITY, Number.NaN, 1e-50, 3e38];
+    expect(Array.from(toNumbers(tensorFromFile(file(...fine), "t")))).toEqual([
+      ...fine.slice(0, 2),
+      0,
+      Math.fround(3e38),
+    ]);
   });
 
   test("a write that breaks leaves neither the file nor a part of it", () => {
@@ -185,6 +201,11 @@ describe("inputs", () => {
     ["another length", { x: [1, 2, 3] }, ["LPU5006"]],
     ["another dtype", { ids: tensorOf("f32", [1, 3], [1, 2, 3]) }, ["LPU5007"]],
     ["another array type", { x: Int32Array.of(1, 2) }, ["LPU5007"]],
+    ["a greater integer", { ids: BigInt64Array.of(1n, 2n ** 63n - 1n, 0n) }, ["LPU2003"]],
+    ["the least one of 64 bits", { ids: BigInt64Array.of(1n, -(2n ** 63n), 0n) }, ["LPU2003"]],
+    ["a greater integer, as a number", { ids: [1, 2 ** 63, 3] }, ["LPU5007"]],
+    ["a number beyond fp32", { x: [1, 1e39] }, ["LPU5007"]],
+    ["infinities", { x: [Number.NEGATIVE_INFINITY, Number.NaN] }, []],
     ["a fraction for an integer", { ids: [1, 2.5, 3] }, ["LPU5007"]],
     ["everything at once", { idz: [1], ids: [1], x: Int32Array.of(1, 2) }, ["LPU5004", "LPU5006", "LPU5007"]],
   ])("%s", (_, change, codes) => {

@@ -14,6 +14,7 @@ import { modelBytes, type OnnxNode, type ValueInfo } from "../models/onnx-writer
 import { CompileError, didYouMean, nearestNames } from "../src/diagnostics.js";
 import { type FixedValue, importModel } from "../src/index.js";
 import { bytesSource } from "../src/frontend/source.js";
+import { readTensorFile, readWideFile } from "../src/host/files.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { encodeNpy } from "../src/host/npy.js";
 
@@ -99,6 +100,35 @@ describe("values of inputs", () => {
 
   test("all names that are wrong are said at once", () => {
     expect(errorOf({ p: [1], q: [1] }).others).toHaveLength(1);
+  });
+});
+
+describe("integers beyond 32 bits in a file", () => {
+  const path = join(folder, "ends.npy");
+  const words = new BigInt64Array([2n ** 63n - 1n]);
+  writeFileSync(path, encodeNpy({ dtype: "i64", shape: [1], bytes: new Uint8Array(words.buffer) }));
+  const model = (op: OnnxNode["op"], inputs: string[]): Uint8Array =>
+    modelBytes({
+      name: "m",
+      opset: 18,
+      nodes: [node(op, inputs, ["y"])],
+      inputs: [input("x", "float32", 5), input("starts", "int64", 1), input("ends", "int64", 1)],
+      outputs: [input("y", op === "Slice" ? "float32" : "int64")],
+      initializers: [],
+    });
+  const fix = { starts: [2], ends: readWideFile(path) };
+
+  test("mean the end where a slice ends there", () => {
+    const graph = importModel(bytesSource("m", model("Slice", ["x", "starts", "ends"])), { bind: {}, fix });
+    expect(graph.nodes[graph.outputs[0]?.node ?? 0]?.type.shape).toEqual([3]);
+  });
+
+  test("are refused where they are numbers, and where they are given when the program runs", () => {
+    const sum = (): unknown => importModel(bytesSource("m", model("Add", ["starts", "ends"])), { bind: {}, fix });
+    expect(sum).toThrow("LPU2003: expected an integer of 32 bits, element 0 is 9223372036854775807");
+    expect(() => readTensorFile(path)).toThrow(
+      "LPU2003: expected an integer of 32 bits, element 0 is 9223372036854775807",
+    );
   });
 });
 

@@ -106,12 +106,10 @@ test("fp16 in bulk may fill part of a buffer, from a view that does not start at
 describe("int64", () => {
   const words = (...values: bigint[]): Int32Array => new Int32Array(BigInt64Array.from(values).buffer);
 
-  test("narrows what fits, and the limits to the limits", () => {
-    const values = [0n, -1n, 2n ** 31n - 1n, -(2n ** 31n), 2n ** 63n - 1n, -(2n ** 63n)];
-    expect(Array.from(narrowInt64(words(...values), { node: "x" }))).toEqual([
-      0, -1, 2147483647, -2147483648, 2147483647, -2147483648,
-    ]);
-    expect(Array.from(narrowInt64(words(7n, -1n), { node: "x", unsigned: true }))).toEqual([7, 2147483647]);
+  test("narrows what fits", () => {
+    const values = [0n, -1n, 2n ** 31n - 1n, -(2n ** 31n)];
+    expect(Array.from(narrowInt64(words(...values), { node: "x" }))).toEqual([0, -1, 2147483647, -2147483648]);
+    expect(Array.from(narrowInt64(words(7n), { node: "x", unsigned: true }))).toEqual([7]);
   });
 
   test.each([
@@ -119,6 +117,8 @@ describe("int64", () => {
     [-(2n ** 31n) - 1n, false],
     [2n ** 32n, false],
     [2n ** 31n, true],
+    [2n ** 63n - 1n, false],
+    [-(2n ** 63n), false],
     [2n ** 63n - 2n, false],
   ])("%s (unsigned %s) is out of range", (value, unsigned) => {
     const narrow = (): unknown => narrowInt64(words(1n, value), { node: "ids (Constant)", unsigned });

@@ -16,12 +16,13 @@ import { joinChunks } from "../../src/host/build.js";
 import { compile } from "../../src/compile.js";
 import { fail } from "../../src/diagnostics.js";
 import { bindInputs } from "../../src/host/edge.js";
-import { type OpenModel, openModel, readTensorProto } from "../../src/host/files.js";
+import { type OpenModel, openModel, readTensorProto, readWideProto } from "../../src/host/files.js";
 import { readModel } from "../../src/frontend/source.js";
+import type { NamedTensor } from "../../src/frontend/tensors.js";
 import type { Graph, Shape, Tensor } from "../../src/ir/graph.js";
 import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../../src/ir/nonfinite.js";
 import type { TargetName } from "../../src/ir/target.js";
-import { equalShapes, formatShape, isFloat, toNumbers } from "../../src/ir/tensor.js";
+import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
 import { formatError } from "../../src/report/units.js";
 import { type LoadedModel, loadImage } from "../../src/runtime/run.js";
 import { STAGES } from "../../src/stages.js";
@@ -147,22 +148,31 @@ async function runDataSets(
   const failures: string[] = [];
   let built: (Built & { readonly shapes: string }) | undefined;
   for (const dataSet of dataSetsOf(folder)) {
-    const inputs = readNumbered(folder, dataSet, "input", inputNames);
+    const inputs = readNumbered(folder, dataSet, "input", inputNames, readWideProto);
+    // Integers beyond 32 bits are none of a program's, but a model may do with their limits what is exact.
+    const wide = Object.keys(inputs).filter((input) => isWideTensor(inputs[input] ?? {}));
+    facts.fixed = [...new Set([...facts.fixed, ...wide])];
     const shapes = Object.fromEntries(Object.entries(inputs).map(([input, tensor]) => [input, tensor.shape]));
-    const signature = JSON.stringify([shapes, facts.fixed.map((input) => Array.from(inputs[input]?.data ?? []))]);
+    const signature = JSON.stringify([shapes, facts.fixed.map((input) => valuesOf(inputs[input]))]);
     if (built?.shapes !== signature)
       built = { shapes: signature, ...buildFixing(model, inputs, shapes, request, announce, facts) };
     const current = built;
     const { loaded } = current;
     announce("Running");
-    const given = Object.fromEntries(Object.entries(inputs).filter(([input]) => !facts.fixed.includes(input)));
+    const given: Readonly<Record<string, Tensor>> = Object.fromEntries(
+      Object.entries(inputs).flatMap(([input, tensor]): [string, Tensor][] =>
+        facts.fixed.includes(input) || isWideTensor(tensor) ? [] : [[input, tensor]],
+      ),
+    );
     const { outputs, cycles } = loaded.run(bindInputs(loaded.inputs, given));
     facts.cycles = cycles;
     facts.predictedCycles = loaded.predictedCycles;
     if (cycles !== loaded.predictedCycles)
       failures.push(`expected ${loaded.predictedCycles} cycles, the machine took ${cycles}`);
     const outputNames = loaded.outputs.map((spec) => spec.name);
-    for (const [output, expected] of Object.entries(readNumbered(folder, dataSet, "output", outputNames))) {
+    for (const [output, expected] of Object.entries(
+      readNumbered(folder, dataSet, "output", outputNames, readTensorProto),
+    )) {
       const blame = (value: NonFiniteName): string | undefined => blamed(current, given, output, value, announce);
       const failure = compareOutput(output, outputs[output], expected, request.tolerance, facts, blame);
       if (failure !== undefined) failures.push(`${dataSet}: ${failure}`);
@@ -170,6 +180,9 @@ async function runDataSets(
   }
   return failures;
 }
+
+const valuesOf = (value: Tensor | WideTensor | undefined): readonly number[] =>
+  value === undefined ? [] : Array.from(isWideTensor(value) ? value.words : value.data);
 
 /** Refusals that the values of integer inputs may answer. */
 const NEEDS_VALUES: ReadonlySet<string> = new Set(["LPU1011", "LPU1003", "LPU1012", "LPU2101"]);
@@ -179,13 +192,13 @@ const MOST_FIXED = 64;
 /** Builds; and again with the inputs fixed whose values are asked for, or else with all small integer inputs. */
 function buildFixing(
   model: OpenModel,
-  inputs: Readonly<Record<string, Tensor>>,
+  inputs: Readonly<Record<string, Tensor | WideTensor>>,
   shapes: Readonly<Record<string, Shape>>,
   request: VerifyRequest,
   announce: Announce,
   facts: CaseFacts,
 ): Built {
-  const values = (): Readonly<Record<string, Tensor>> =>
+  const values = (): Readonly<Record<string, Tensor | WideTensor>> =>
     Object.fromEntries(facts.fixed.flatMap((input) => (inputs[input] ? [[input, inputs[input]]] : [])));
   for (;;)
     try {
@@ -200,10 +213,12 @@ function buildFixing(
 /** Small inputs that are not fixed yet: those that a problem names, or else the integers if their values may help. */
 function wantedInputs(
   problems: readonly Problem[],
-  inputs: Readonly<Record<string, Tensor>>,
+  inputs: Readonly<Record<string, Tensor | WideTensor>>,
   fixed: readonly string[],
 ): readonly string[] {
-  const small = Object.entries(inputs).filter(([name, { data }]) => !fixed.includes(name) && data.length <= MOST_FIXED);
+  const small = Object.entries(inputs).flatMap(([name, tensor]): [string, Tensor][] =>
+    isWideTensor(tensor) || fixed.includes(name) || tensor.data.length > MOST_FIXED ? [] : [[name, tensor]],
+  );
   const named = problems.flatMap((problem) => problem.inputs ?? []);
   const asked = small.filter(([name]) => named.includes(name));
   const helps = problems.some(({ code }) => NEEDS_VALUES.has(code));
@@ -220,7 +235,7 @@ interface Built {
 
 function build(
   model: OpenModel,
-  fix: Readonly<Record<string, Tensor>>,
+  fix: Readonly<Record<string, Tensor | WideTensor>>,
   shapes: Readonly<Record<string, Shape>>,
   request: VerifyRequest,
   announce: Announce,
@@ -273,21 +288,22 @@ function dataSetsOf(folder: string): string[] {
 }
 
 /** `input_K.pb` is the K-th input, unless the tensor itself carries the name of one. */
-function readNumbered(
+function readNumbered<T>(
   folder: string,
   dataSet: string,
   kind: "input" | "output",
   names: readonly string[],
-): Record<string, Tensor> {
+  read: (path: string) => NamedTensor<T>,
+): Record<string, T> {
   const place = join(folder, dataSet);
   const files = readdirSync(place).filter((name) => new RegExp(`^${kind}_\\d+\\.pb$`).test(name));
   const tensors = files
     .sort((a, b) => numberOf(a) - numberOf(b))
-    .map((file): [string | undefined, Tensor] => {
-      const { name, tensor } = readTensorProto(join(place, file));
+    .map((file): [string | undefined, T] => {
+      const { name, tensor } = read(join(place, file));
       return [names.includes(name) ? name : names[numberOf(file)], tensor];
     });
-  const known = tensors.flatMap(([name, tensor]): [string, Tensor][] => (name === undefined ? [] : [[name, tensor]]));
+  const known = tensors.flatMap(([name, tensor]): [string, T][] => (name === undefined ? [] : [[name, tensor]]));
   if (known.length < tensors.length || (kind === "output" && files.length === 0)) {
     fail("LPU5009", { message: `'${place}': expected ${names.length} ${kind} files, found ${files.length}` });
   }

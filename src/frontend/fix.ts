@@ -7,12 +7,20 @@
 
 import { CompileError } from "../diagnostics.js";
 import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
-import { equalShapes, firstUnheld, formatShape, formatType, tensorOf } from "../ir/tensor.js";
+import {
+  equalShapes,
+  firstUnheld,
+  formatShape,
+  formatType,
+  isWideTensor,
+  tensorOf,
+  type WideTensor,
+} from "../ir/tensor.js";
 import type { ValueInfoProto } from "./schema.js";
 import { elementType } from "./tensors.js";
 
-/** A tensor, or the elements of one in row-major order. */
-export type FixedValue = Tensor | readonly (number | boolean)[];
+/** A tensor, also of integers beyond 32 bits, or the elements of one in row-major order. */
+export type FixedValue = Tensor | WideTensor | readonly (number | boolean)[];
 
 const isList = (value: FixedValue): value is readonly (number | boolean)[] => Array.isArray(value);
 
@@ -29,9 +37,9 @@ export function fixedTensors(
   inputs: readonly ValueInfoProto[],
   shapes: ReadonlyMap<string, Shape>,
   fix: Readonly<Record<string, FixedValue>>,
-): ReadonlyMap<string, Tensor> {
+): ReadonlyMap<string, Tensor | WideTensor> {
   const problems: CompileError[] = [];
-  const tensors = new Map<string, Tensor>();
+  const tensors = new Map<string, Tensor | WideTensor>();
   for (const input of inputs) {
     const value = Object.hasOwn(fix, input.name) ? fix[input.name] : undefined;
     if (value === undefined) continue;
@@ -44,11 +52,19 @@ export function fixedTensors(
   return tensors;
 }
 
-function fixedTensor({ name, type }: ValueInfoProto, shape: Shape, value: FixedValue): Tensor | CompileError {
+function fixedTensor(
+  { name, type }: ValueInfoProto,
+  shape: Shape,
+  value: FixedValue,
+): Tensor | WideTensor | CompileError {
   const { dtype, edge } = elementType(type?.tensorType?.elemType ?? 0, `input '${name}'`);
   const refuse = (expected: string, found: string, hint: string): CompileError =>
     new CompileError("LPU1005", { message: `input '${name}' expects ${expected}, got ${found}`, hint });
   const declared = `${edge}${formatShape(shape)}`;
+  if (!isList(value) && isWideTensor(value))
+    return edge === (value.unsigned ? "u64" : "i64") && equalShapes(value.shape, shape)
+      ? value
+      : refuse(declared, `64-bit integers of ${formatShape(value.shape)}`, value.problem.details.message);
   if (!isList(value))
     return value.dtype === dtype && equalShapes(value.shape, shape)
       ? value

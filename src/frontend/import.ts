@@ -10,6 +10,7 @@
 import { CompileError, didYouMean, fail, InvariantError } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
+import { isWideTensor, type WideTensor } from "../ir/tensor.js";
 import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
@@ -165,7 +166,7 @@ function importGraph(
   frame: Frame,
   inputs: readonly ValueInfoProto[],
   shapes: ReadonlyMap<string, Shape>,
-  fixed: ReadonlyMap<string, Tensor>,
+  fixed: ReadonlyMap<string, Tensor | WideTensor>,
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
@@ -175,7 +176,11 @@ function importGraph(
     const type = inputType(input, shapes);
     const given = fixed.get(input.name);
     graph.origin = [input.name];
-    define(scope, input.name, given === undefined ? graph.input(input.name, type, type.edge) : graph.tensor(given));
+    define(
+      scope,
+      input.name,
+      given === undefined ? graph.input(input.name, type, type.edge) : fixedValue(graph, given),
+    );
   }
   importBody(importer, model.graph, scope, frame);
   // A name that is listed again is the same output.
@@ -190,6 +195,9 @@ function importGraph(
   const made = outputs.filter((output) => output !== undefined);
   return { importer, finish: (more: readonly GraphOutput[] = []) => graph.finish([...made, ...more]) };
 }
+
+const fixedValue = (graph: Appender, given: Tensor | WideTensor): NodeId | Wide =>
+  isWideTensor(given) ? wideOf(graph, given.shape, given.words, given.unsigned, given.problem) : graph.tensor(given);
 
 function inputType(
   { name, type }: ValueInfoProto,

@@ -6,11 +6,11 @@
  * cannot fail for a reason that was in the file. Raw data that is aligned is a view of the source's bytes; else it is copied.
  */
 
-import { fail, invariant } from "../diagnostics.js";
+import { CompileError, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, integerLimits, isPacked, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
-import { narrowInt64 } from "../ir/numerics.js";
-import { contentKey, formatShape, newData, stridesOf } from "../ir/tensor.js";
+import { narrowDoubles, narrowInt64 } from "../ir/numerics.js";
+import { contentKey, formatShape, isWideTensor, newData, stridesOf, type WideTensor } from "../ir/tensor.js";
 import { decodeMessage, int64ToNumber, int64Words, type SparseTensorProto, type TensorProto } from "./schema.js";
 import type { ModelSource, TensorRecord } from "./source.js";
 
@@ -84,8 +84,7 @@ interface Description {
   readonly narrow: (words: Int32Array) => Int32Array;
 }
 
-/** `exact`: the limits of int64 are integers as all others. */
-function describe(proto: TensorProto, exact = true): Description {
+function describe(proto: TensorProto): Description {
   const what = `tensor '${proto.name}'`;
   const type = elementType(proto.dataType, what);
   const shape = proto.dims.map(int64ToNumber);
@@ -93,8 +92,7 @@ function describe(proto: TensorProto, exact = true): Description {
   if (shape.some((extent) => extent < 0) || count > 2 ** 40) {
     malformed(`${what} has the impossible shape ${formatShape(shape)}`);
   }
-  const narrow = (words: Int32Array): Int32Array =>
-    narrowInt64(words, { node: what, unsigned: type.edge === "u64", exact });
+  const narrow = (words: Int32Array): Int32Array => narrowInt64(words, { node: what, unsigned: type.edge === "u64" });
   return { what, type, shape, count, bytes: Math.ceil((count * type.bits) / 8), narrow };
 }
 
@@ -106,15 +104,22 @@ function wantBytes({ what, shape, type, bytes }: Description, given: number): vo
     malformed(`${what} of ${type.name}${formatShape(shape)} expects ${bytes} bytes of data, has ${given}`);
 }
 
+interface Words {
+  readonly words: Int32Array;
+  readonly unsigned: boolean;
+}
+
 /** The words of a tensor of 64-bit integers, low first. */
-export function wordsOfRecord(record: TensorRecord, source: ModelSource): { words: Int32Array; unsigned: boolean } {
+export const wordsOfRecord = (record: TensorRecord, source: ModelSource): Words =>
+  wordsOf(describe(record.proto), (description) => locate(record, source, description).load());
+
+function wordsOf(description: Description, load: (description: Description) => unknown): Words {
   let words = new Int32Array(0);
-  const description = describe(record.proto);
   const keep = (all: Int32Array): Int32Array => {
     words = Int32Array.from(all);
     return words;
   };
-  locate(record, source, { ...description, narrow: keep }).load();
+  load({ ...description, narrow: keep });
   return { words, unsigned: description.type.edge === "u64" };
 }
 
@@ -263,7 +268,7 @@ function fromRaw(bytes: Uint8Array, description: Description): TensorData {
   invariant(bytes.length === description.bytes, "a source gives as many bytes as it is asked for");
   if (isPacked(type.dtype)) return unpacked(bytes, count, type);
   if (type.edge === "i64" || type.edge === "u64") return description.narrow(viewOf(Int32Array, bytes, count * 2));
-  if (type.edge === "f64") return Float32Array.from(viewOf(Float64Array, bytes, count));
+  if (type.edge === "f64") return narrowDoubles(viewOf(Float64Array, bytes, count), what);
   if (type.dtype === "bool") return normalizedBools(bytes);
   const data = viewOf<TensorData>(DTYPES[type.dtype].array, bytes, count);
   invariant(data.length === count, `${what} has its elements`);
@@ -308,27 +313,39 @@ function fromFields(proto: TensorProto, description: Description): TensorData {
     return Uint32Array.from(proto.uint64Data, (value) => (typeof value === "number" ? value : value.low));
   if (isPacked(type.dtype)) return unpacked(Uint8Array.from(proto.int32Data), count, type);
   if (type.dtype === "bool") return Uint8Array.from(proto.int32Data, (value) => (value === 0 ? 0 : 1));
+  if (type.edge === "f64") return narrowDoubles(Float64Array.from(proto.doubleData), what);
   const data = new DTYPES[type.dtype].array(count);
-  data.set(proto[type.field as "floatData" | "int32Data" | "doubleData"]);
+  data.set(proto[type.field as "floatData" | "int32Data"]);
   return data;
 }
 
-export interface NamedTensor {
+export interface NamedTensor<T = Tensor> {
   readonly name: string;
-  readonly tensor: Tensor;
+  readonly tensor: T;
   readonly declared: EdgeDType;
 }
 
 /** A TensorProto file, as the ONNX backend tests keep their inputs and outputs. */
 export function decodeTensorProto(bytes: Uint8Array): NamedTensor {
+  const named = decodeWide(bytes);
+  const { tensor } = named;
+  if (isWideTensor(tensor)) throw tensor.problem;
+  return { ...named, tensor };
+}
+
+/** The same, where integers beyond 32 bits may be of use. */
+export function decodeWide(bytes: Uint8Array): NamedTensor<Tensor | WideTensor> {
   const proto = decodeMessage("TensorProto", bytes, "offset 0");
-  const description = describe(proto, false);
+  const description = describe(proto);
   if (proto.dataLocation === EXTERNAL)
     malformed(`${description.what} keeps its data in another file, which a tensor file may not`);
   const { type, shape } = description;
-  return {
-    name: proto.name,
-    tensor: { dtype: type.dtype, shape, data: fromProto(proto, description) },
-    declared: type.edge,
-  };
+  const named = { name: proto.name, declared: type.edge };
+  try {
+    return { ...named, tensor: { dtype: type.dtype, shape, data: fromProto(proto, description) } };
+  } catch (error) {
+    if (!(error instanceof CompileError) || error.code !== "LPU2003") throw error;
+    const load = (own: Description): unknown => fromProto(proto, own);
+    return { ...named, tensor: { shape, ...wordsOf(description, load), problem: error } };
+  }
 }

@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { CompileError } from "../diagnostics.js";
 import { chunksOf, hashOf, isSystemError, makeFolder, type OpenModel, openFile, writeAtomically } from "./files.js";
 import type { FixedValue } from "../frontend/fix.js";
-import { contentKey } from "../ir/tensor.js";
+import { contentKey, isWideTensor } from "../ir/tensor.js";
 import type { BuildReport } from "../report/report.js";
 
 /** What the image depends on beside the model. */
@@ -50,6 +50,11 @@ export function defaultCacheFolder(): string {
   return join(base === undefined || base === "" ? join(homedir(), ".cache") : base, "metronome");
 }
 
+function fixKey(value: FixedValue): unknown {
+  if ("data" in value) return contentKey(value);
+  return isWideTensor(value) ? [value.shape, value.unsigned, Array.from(value.words)] : value.map(String);
+}
+
 export function cacheKey(model: OpenModel, options: CacheOptions): string {
   const { source } = model;
   const sorted = <Value>(record: Readonly<Record<string, Value>>): [string, Value][] =>
@@ -61,7 +66,7 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     options.target,
     sorted(options.bind),
     sorted(options.shapes),
-    sorted(options.fix).map(([name, value]) => [name, "data" in value ? contentKey(value) : value.map(String)]),
+    sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),
   ];
   const hash = createHash("sha256").update(JSON.stringify(facts));
   const buffer = new Uint8Array(1 << 20);

@@ -1,7 +1,7 @@
 /**
  * Tensors where the user's world meets the machine's: files and arrays with wide dtypes outside, narrow ones inside.
  *
- * int64 narrows to int32 with a range check, fp64 rounds to fp32; outputs widen back to the dtype that the model declares.
+ * int64 narrows to int32 and fp64 to fp32, with a range check; outputs widen back to the dtype that the model declares.
  * What a user gives for inputs is checked as a whole: every unknown name, missing input, wrong shape and wrong dtype is
  * found before anything runs, and all of them are one error.
  */
@@ -9,8 +9,18 @@
 import { CompileError, didYouMean, fail } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, isPacked, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
-import { narrowInt64 } from "../ir/numerics.js";
-import { equalShapes, firstUnheld, formatShape, isNarrowFloat, makeTensor, tensorOf, toFloats } from "../ir/tensor.js";
+import { narrowDoubles, narrowInt64 } from "../ir/numerics.js";
+import {
+  equalShapes,
+  firstUnheld,
+  formatShape,
+  isNarrowFloat,
+  isWideTensor,
+  makeTensor,
+  tensorOf,
+  toFloats,
+  type WideTensor,
+} from "../ir/tensor.js";
 import type { FileTensor } from "./npy.js";
 
 /** An input or output as the user sees it. */
@@ -40,17 +50,31 @@ export const edgeBytes = (dtype: EdgeDType): number =>
   dtype === "i64" || dtype === "u64" || dtype === "f64" ? 8 : DTYPES[dtype].bytes;
 
 /** `what` names the tensor in errors. */
-export function tensorFromFile({ dtype, shape, bytes }: FileTensor, what: string): Tensor {
+export function tensorFromFile(file: FileTensor, what: string): Tensor {
+  const tensor = wideFromFile(file, what);
+  if (isWideTensor(tensor)) throw tensor.problem;
+  return tensor;
+}
+
+/** The same, where integers beyond 32 bits may be of use. */
+export function wideFromFile({ dtype, shape, bytes }: FileTensor, what: string): Tensor | WideTensor {
   // A copy, because typed arrays must be aligned and bytes of a file need not be.
   const aligned = bytes.slice();
   const buffer = aligned.buffer;
   const length = elementCount(shape);
   switch (dtype) {
     case "i64":
-    case "u64":
-      return makeTensor("i32", shape, narrowInt64(new Int32Array(buffer), { node: what, unsigned: dtype === "u64" }));
+    case "u64": {
+      const [words, unsigned] = [new Int32Array(buffer), dtype === "u64"];
+      try {
+        return makeTensor("i32", shape, narrowInt64(words, { node: what, unsigned }));
+      } catch (error) {
+        if (!(error instanceof CompileError)) throw error;
+        return { shape, words, unsigned, problem: error };
+      }
+    }
     case "f64":
-      return makeTensor("f32", shape, Float32Array.from(new Float64Array(buffer)));
+      return makeTensor("f32", shape, narrowDoubles(new Float64Array(buffer), what));
     default:
       return makeTensor(dtype, shape, new DTYPES[dtype].array(buffer, 0, length));
   }

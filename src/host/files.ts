@@ -24,11 +24,12 @@ import {
 import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { threadId } from "node:worker_threads";
 import { CompileError, fail } from "../diagnostics.js";
-import { fileFromTensor, tensorFromFile } from "./edge.js";
+import { fileFromTensor, wideFromFile } from "./edge.js";
 import { bytesSource, type ExternalFiles, type ModelSource } from "../frontend/source.js";
-import { decodeTensorProto, type NamedTensor } from "../frontend/tensors.js";
+import { decodeTensorProto, decodeWide, type NamedTensor } from "../frontend/tensors.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Tensor } from "../ir/graph.js";
+import { isWideTensor, type WideTensor } from "../ir/tensor.js";
 import { decodeNpy, encodeNpy } from "./npy.js";
 
 const CHUNK = 1 << 22;
@@ -164,16 +165,26 @@ export function makeFolder(path: string): void {
 
 /** A tensor from a .npy array or a TensorProto in a .pb file, narrowed to what the machine keeps it in. */
 export function readTensorFile(path: string): Tensor {
+  const tensor = readWideFile(path);
+  if (isWideTensor(tensor)) throw tensor.problem;
+  return tensor;
+}
+
+/** The same, where integers beyond 32 bits may be of use. */
+export function readWideFile(path: string): Tensor | WideTensor {
   const extension = extname(path).toLowerCase();
-  if (extension === ".npy") return tensorFromFile(decodeNpy(readWhole(path, "tensor"), path), `'${path}'`);
-  if (extension === ".pb") return readTensorProto(path).tensor;
+  if (extension === ".npy") return wideFromFile(decodeNpy(readWhole(path, "tensor"), path), `'${path}'`);
+  if (extension === ".pb") return readProto(path, decodeWide).tensor;
   return fail("LPU5002", { message: `'${path}': expected a file that ends in .npy or .pb` });
 }
 
+export const readTensorProto = (path: string): NamedTensor => readProto(path, decodeTensorProto);
+export const readWideProto = (path: string): NamedTensor<Tensor | WideTensor> => readProto(path, decodeWide);
+
 /** What the frontend says about bad bytes does not know the file, so it is said here. */
-export function readTensorProto(path: string): NamedTensor {
+function readProto<T>(path: string, decode: (bytes: Uint8Array) => T): T {
   try {
-    return decodeTensorProto(readWhole(path, "tensor"));
+    return decode(readWhole(path, "tensor"));
   } catch (error) {
     if (!(error instanceof CompileError) || error.code === "LPU5001") throw error;
     const { message, ...details } = error.details;

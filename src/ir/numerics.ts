@@ -273,42 +273,43 @@ export interface NarrowedTensor {
   /** As in messages. */
   readonly node: string;
   readonly unsigned?: boolean;
-  /** The limits of int64 are integers as all others. */
-  readonly exact?: boolean;
 }
 
-/**
- * Narrows int64, given as little-endian pairs of 32-bit words, to int32. INT64_MAX and INT64_MIN (and, unsigned, 2^64 - 1)
- * are used by exporters to mean "to the end" and become the int32 limits; any other value out of range is an error.
- */
+/** Narrows int64, given as little-endian pairs of 32-bit words, to int32; a value out of range is an error. */
 export function narrowInt64(words: Int32Array, what: NarrowedTensor): Int32Array {
   const out = new Int32Array(words.length >>> 1);
   for (let i = 0; i < out.length; i += 1) {
     const low = words[2 * i] as number;
     const high = words[2 * i + 1] as number;
-    if (high === low >> 31 && !(what.unsigned === true && high < 0)) out[i] = low;
-    else out[i] = narrowSentinel(low, high, i, what);
+    if (high !== low >> 31 || (what.unsigned === true && high < 0)) return failBeyond(low, high, i, what);
+    out[i] = low;
   }
   return out;
 }
 
-function narrowSentinel(low: number, high: number, index: number, what: NarrowedTensor): number {
-  if (what.exact !== true) {
-    const limit = limitOf(low, high, what.unsigned === true);
-    if (limit !== undefined) return limit;
-  }
-  const value = (BigInt(what.unsigned === true ? high >>> 0 : high) << 32n) | BigInt(low >>> 0);
+function failBeyond(low: number, high: number, index: number, { node, unsigned = false }: NarrowedTensor): never {
+  const value = (BigInt(unsigned ? high >>> 0 : high) << 32n) | BigInt(low >>> 0);
   return fail("LPU2003", {
     message: `expected an integer of 32 bits, element ${index} is ${value}`,
-    node: what.node,
+    node,
     hint: "64-bit integers narrow to 32 bits; larger values are not supported",
   });
 }
 
-/** The int32 limit that a limit of int64 stands for. */
-function limitOf(low: number, high: number, unsigned: boolean): number | undefined {
-  if (low === -1 && (high === 0x7fffffff || (unsigned && high === -1))) return 0x7fffffff;
-  // -INT64_MAX is the other way to write "before the first" (torch.flip).
-  if ((low === 0 || low === 1) && high === -0x80000000 && !unsigned) return -0x80000000;
+/** Place of the first finite number that is none any more where it is kept. */
+export function firstOverflow(values: ArrayLike<number>, kept: ArrayLike<number>): number | undefined {
+  for (let i = 0; i < kept.length; i += 1) if (!Number.isFinite(kept[i]) && Number.isFinite(values[i])) return i;
   return undefined;
+}
+
+/** Rounds fp64 to fp32; a finite value beyond the range of fp32 is an error. */
+export function narrowDoubles(values: Float64Array, node: string): Float32Array {
+  const out = Float32Array.from(values);
+  const index = firstOverflow(values, out);
+  if (index === undefined) return out;
+  return fail("LPU2003", {
+    message: `expected a number within fp32, element ${index} is ${values[index]}`,
+    node,
+    hint: "fp64 rounds to fp32, which ends at 3.4e38: use an infinity if that is what is meant",
+  });
 }

@@ -6,10 +6,10 @@
  */
 
 import { createHash } from "node:crypto";
-import { fail, invariant } from "../diagnostics.js";
+import { type CompileError, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, integerLimits, type TensorData } from "./dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor, type TensorType } from "./graph.js";
-import { NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
+import { firstOverflow, NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
 
 /** Data whose elements are their values. */
 export type Numbers = Float32Array | Int32Array | Uint32Array | Int16Array | Uint16Array | Int8Array | Uint8Array;
@@ -59,9 +59,9 @@ export function tensorOf(dtype: DType, shape: Shape, values: ArrayLike<number>):
   return fromNumbers(dtype, shape, numbers);
 }
 
-/** Where the first value is that a dtype of integers or truth values does not hold; floats round and hold everything. */
+/** Where the first value is that a dtype does not hold: floats round, and hold what is finite after it. */
 export function firstUnheld(dtype: DType, values: ArrayLike<number>): number | undefined {
-  if (isFloat(dtype)) return undefined;
+  if (isFloat(dtype)) return firstOverflow(values, toNumbers(tensorOf(dtype, [values.length], values)));
   const { lo, hi } = integerLimits(dtype) ?? { lo: 0, hi: 1 };
   const isHeld = (value: number): boolean => Number.isInteger(value) && value >= lo && value <= hi;
   const index = Array.from(values).findIndex((value) => !isHeld(value));
@@ -128,3 +128,14 @@ export function broadcastShapes(shapes: readonly Shape[], what: string): Shape {
     }
   return common;
 }
+
+/** Integers of 64 bits, some of which 32 bits do not hold: a value for inputs that are fixed, and for no others. */
+export interface WideTensor {
+  readonly shape: Shape;
+  /** Pairs of 32-bit words, low first. */
+  readonly words: Int32Array;
+  readonly unsigned: boolean;
+  /** What is said where they are used as integers of 32 bits. */
+  readonly problem: CompileError;
+}
+export const isWideTensor = (value: object): value is WideTensor => "words" in value;

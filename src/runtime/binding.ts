@@ -11,7 +11,7 @@ import { fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
 import { roundEven } from "../ir/functions.js";
 import type { Shape, Tensor } from "../ir/graph.js";
-import { NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
+import { firstOverflow, NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
 import { type Binding, type HostLookup, type Placement, rowsOfPlane } from "../ir/program.js";
 import type { Sram } from "./sram.js";
 
@@ -29,10 +29,23 @@ export function placeInput(binding: Binding, tensor: Tensor, sram: Sram): void {
   const source = lookup === undefined ? tensor : lookUp(name, lookup, tensor);
   for (const placement of placements) {
     clear(placement, sram);
-    const elements = bytesOf(convert(name, source, placement.dtype));
+    const converted = convert(name, source, placement.dtype);
+    wantFinite(name, source, placement.dtype, converted);
+    const elements = bytesOf(converted);
     const offsets = byteOffsets(placement, source.shape, sram);
     for (let i = 0; i < offsets.length; i++) sram.bytes[offsets[i] as number] = elements[i] as number;
   }
+}
+
+/** What is finite in an input stays finite where the program keeps it. */
+function wantFinite(name: string, { dtype, data }: Tensor, to: DType, converted: TensorData): void {
+  if (dtype !== "f32" || !isNarrowFloat(to)) return;
+  const index = firstOverflow(data, widenFloats(to, converted as Uint16Array | Uint8Array));
+  if (index !== undefined)
+    fail("LPU4030", {
+      message: `input '${name}': element ${index} is ${data[index]}, beyond ${to}, in which the program keeps it`,
+      hint: "scale the input and, in the model, what is made of it; use an infinity if that is what is meant",
+    });
 }
 
 /** Gets an output tensor, in the declared dtype narrowed. */
