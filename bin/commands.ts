@@ -76,9 +76,9 @@ const buildOptions = (argv: Argv) =>
       default: [] as string[],
       describe: "prints the text form after this pass, on stderr",
     },
-    "dump-dir": { type: "string", describe: "writes the text form after every pass to this folder" },
+    "dump-dir": { type: "string", describe: "writes the text form after every pass, and the plan, to this folder" },
     time: { type: "boolean", default: false, describe: "prints the time of every pass, on stderr" },
-    verify: { type: "boolean", default: false, describe: "verifies the graph after every pass" },
+    verify: { type: "boolean", default: false, describe: "verifies the graph after every pass, and the plan" },
     json: OPTIONS.json,
   });
 

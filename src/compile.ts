@@ -18,6 +18,7 @@ import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
+import { verifyPlan } from "./ir/plan/verify.js";
 import type { Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
@@ -41,9 +42,11 @@ export interface CompileOptions {
   readonly onStage?: OnStage | undefined;
   /** Called with the graph after every pass. */
   readonly onPass?: ((record: PassRecord, graph: Graph) => void) | undefined;
+  /** Called with the plan, before it is scheduled. */
+  readonly onPlan?: ((plan: Plan) => void) | undefined;
   /** Milliseconds, for the times of passes. */
   readonly clock?: (() => number) | undefined;
-  /** Verify the graph after every pass. */
+  /** Verify the graph after every pass, and the plan. */
   readonly verify?: boolean | undefined;
 }
 
@@ -104,6 +107,8 @@ const raise = (error: CompileError): never => {
 
 const compilePlan = (plan: Plan, options: CompileOptions): Program => {
   const target = TARGETS[options.target ?? "lpu-v1"];
+  if (options.verify === true) verifyPlan(plan, target);
+  options.onPlan?.(plan);
   const program = schedule(plan, target);
   checkSchedule(program, plan);
   return options.name === undefined ? program : { ...program, name: options.name };

@@ -160,6 +160,11 @@ export const DIAGNOSTICS = {
     doc: "A burst of a finished schedule takes rows, or computes with them, as no task of its plan does, or an output holds other values.",
     hint: SCHEDULER,
   },
+  LPU2225: {
+    title: "plan breaks a rule",
+    doc: "A plan reads what nothing wrote, writes rows again, or names what is not there: its text is wrong, or selection is.",
+    hint: "if the text of the plan was not edited this is a bug: please report it",
+  },
   LPU2001: {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",

@@ -7,9 +7,9 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
-import { ALU_FUNCTIONS } from "../src/ir/isa.js";
-import type { Plan, Run, Storage, Task } from "../src/ir/plan.js";
-import { halfLanes, TARGETS, type Target, type TargetName } from "../src/ir/target.js";
+import type { Run } from "../src/ir/plan.js";
+import { planProblems } from "../src/ir/plan/verify.js";
+import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { fitOperand, type Located, type RowDigit, runsOf } from "../src/passes/select/layout/operand.js";
 import type { Factor, View } from "../src/passes/select/layout/view.js";
 import { planOf, type SmallName, smallSource } from "./compiled.js";
@@ -19,76 +19,6 @@ import { seeded } from "./random-program.js";
 
 const rowsOf = (runs: readonly Run[]): number[] =>
   runs.flatMap(({ row, step, count }) => Array.from({ length: count }, (_, i) => row + i * step));
-
-/** Everything in a plan that no scheduler could make good. */
-function planProblems(plan: Plan, target: Target): string[] {
-  const problems: string[] = [];
-  const written = plan.storages.map(({ rows, panels, kind }) =>
-    Array.from({ length: panels }, () => Array.from({ length: rows }, () => kind !== "temp")),
-  );
-  const storageOf = (id: number): Storage | undefined => plan.storages[id];
-  for (const [index, task] of plan.tasks.entries()) {
-    const say = (message: string): void => void problems.push(`task ${index}: ${message}`);
-    const reads = (what: string, id: number, panel: number, runs: readonly Run[], count: number): void => {
-      const rows = rowsOf(runs);
-      if (rows.length !== count) say(`${what} reads ${rows.length} vectors, needs ${count}`);
-      const missing = rows.find((row) => written[id]?.[panel]?.[row] !== true);
-      if (missing !== undefined)
-        say(
-          `${what} reads row ${missing} of panel ${panel} of storage ${id} (${storageOf(id)?.name}), which nothing wrote`,
-        );
-    };
-    for (const pass of task.passes) {
-      reads("a pass", pass.storage, pass.panel, pass.runs, task.rows);
-      if (storageOf(pass.storage)?.dtype !== "f16") say("activations are not fp16");
-      if ("key" in pass.weights) continue;
-      const columns = new Set<number>();
-      for (const load of pass.weights) {
-        reads("a load", load.storage, load.panel, [load.run], load.run.count);
-        if (storageOf(load.storage)?.dtype !== "f16") say("weights are not fp16");
-        if (load.first + load.lanes > halfLanes(target))
-          say(`lanes ${load.first} to ${load.first + load.lanes - 1} of a half`);
-        for (let column = load.column; column < load.column + load.run.count; column++) {
-          if (columns.has(column) || column >= target.lanes) say(`column ${column} is loaded twice or does not exist`);
-          columns.add(column);
-        }
-      }
-    }
-    for (const leaf of task.leaves) reads("a leaf", leaf.storage, leaf.panel, leaf.runs, task.rows);
-    problems.push(...chainProblems(task, plan).map((problem) => `task ${index}: ${problem}`));
-    for (const { storage, panel, row } of task.outputs) {
-      const rows = written[storage]?.[panel];
-      if (rows === undefined || storageOf(storage)?.kind !== "temp" || row + task.rows > rows.length) {
-        say(`writes rows ${row} to ${row + task.rows - 1} of storage ${storage}, which has ${rows?.length ?? 0}`);
-        continue;
-      }
-      if (rows.slice(row, row + task.rows).includes(true)) say(`writes rows of storage ${storage} again`);
-      rows.fill(true, row, row + task.rows);
-    }
-  }
-  for (const { name, storage } of plan.outputs)
-    if (written[storage]?.some((rows) => rows.includes(false))) problems.push(`output '${name}' is not written whole`);
-  return problems;
-}
-
-function chainProblems({ ops, leaves, passes, outputs }: Task, plan: Plan): string[] {
-  const problems: string[] = [];
-  for (const [index, { fn, args }] of ops.entries()) {
-    if (args.length !== ALU_FUNCTIONS[fn].operands) problems.push(`${fn} of ${args.length} operands`);
-    for (const argument of args) {
-      if ("op" in argument && !(argument.op >= 0 && argument.op < index))
-        problems.push(`operation ${index} takes ${argument.op}`);
-      if ("leaf" in argument && leaves[argument.leaf] === undefined) problems.push(`no leaf ${argument.leaf}`);
-      if ("mxm" in argument && passes.length === 0) problems.push("takes a product without passes");
-      if ("mxm" in argument && argument.map !== undefined && plan.maps[argument.map] === undefined)
-        problems.push(`no map ${argument.map}`);
-    }
-  }
-  if (outputs.some(({ op }) => ops[op] === undefined)) problems.push("an output of no operation");
-  if (outputs.length === 0) problems.push("writes nothing");
-  for (const { map } of leaves) if (map !== undefined && plan.maps[map] === undefined) problems.push(`no map ${map}`);
-  return problems;
-}
 
 const REASONS = /^LPU(2001|2101|2201|2202)$/;
 

@@ -8,6 +8,7 @@ import type { TargetName } from "../../src/ir/target.js";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
 import { makeFolder, openModel, writeAtomically } from "../../src/host/files.js";
+import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";
 import { PassError, passBanner } from "../../src/passes/graph/pass.js";
 import { selectPasses } from "../../src/passes/graph/pipeline.js";
@@ -91,11 +92,11 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
 const isShown = ({ printAfter, dumpFolder, time, verify }: ShownPasses): boolean =>
   printAfter.length > 0 || dumpFolder !== undefined || time || verify;
 
-/** Options that print, dump and time passes as they end. */
+/** Options that print, dump and time passes as they end, and dump the plan. */
 function passListener(
   shown: ShownPasses,
   context: JobContext<never>,
-): Pick<CompileOptions, "onPass" | "clock" | "verify"> {
+): Pick<CompileOptions, "onPass" | "onPlan" | "clock" | "verify"> {
   const { dumpFolder } = shown;
   if (dumpFolder !== undefined) makeFolder(dumpFolder);
   // Not the record's ordinal: the compiler runs the pipeline in two parts.
@@ -112,6 +113,9 @@ function passListener(
         const file = `${String(dumped).padStart(2, "0")}-${pass.name}.tir`;
         writeText(join(dumpFolder, file), `${passBanner(record)}\n${printGraph(graph)}`);
       }
+    },
+    onPlan: (plan) => {
+      if (dumpFolder !== undefined) writeText(join(dumpFolder, "plan.txt"), printPlan(plan));
     },
   };
 }

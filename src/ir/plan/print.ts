@@ -1,0 +1,126 @@
+/**
+ * The text form of a Plan, which `parse.ts` reads back to an equal plan.
+ *
+ *     plan @main {
+ *       macs 96
+ *       literal "w": f16[4,8]
+ *       origin "MatMul_0"
+ *       storage 0: input f16 3x1 "x"
+ *       storage 1: temp f16 3x1 "y" output
+ *       input "x": f32[3,4] in 0 from 0 by [[0, 1, 3, 1, 0], [1, 1, 4, 0, 1]]
+ *       output "y": f32[3,8] in 1 from 0 by [[0, 1, 3, 1, 0], [1, 1, 8, 0, 1]]
+ *       task "MatMul_0": 3 rows {
+ *         pass 0/0 low [0:3] by tile 8 blocks "w" times 1 width 8 [[0, 0, 4, 0, 0, 8, 0]]
+ *         a0 = relu(mxm)
+ *         a0 -> 1/0 from 0
+ *       }
+ *     }
+ *
+ * Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
+ * ALUs `a0 ..`. Lists of numbers are in the order of the fields that they stand for.
+ */
+
+import type { Argument, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad } from "../plan.js";
+import { isTile } from "../plan.js";
+import type { PanelRecipe, SpreadDigit, TileRecipe } from "../recipe.js";
+import { formatType } from "../tensor.js";
+import { formatName, formatNumber } from "../text.js";
+
+export function printPlan(plan: Plan): string {
+  const lines = [
+    `macs ${plan.macs}`,
+    ...[...plan.literals].map(([key, literal]) => `literal ${quoted(key)}: ${formatType(literal)}`),
+    ...plan.origins.map((name) => `origin ${quoted(name)}`),
+    ...plan.storages.map(printStorage),
+    ...plan.maps.map((map) => `map [${Array.from(map).join(", ")}]`),
+    ...plan.inputs.map((binding) => `input ${printBinding(binding)}`),
+    ...plan.outputs.map((binding) => `output ${printBinding(binding)}`),
+    ...plan.tasks.map((task) => printTask(plan, task)),
+  ];
+  return `plan @${formatName(plan.name)} {\n${lines.map((line) => `  ${line}\n`).join("")}}\n`;
+}
+
+const quoted = (text: string): string => JSON.stringify(text);
+const numbers = (values: readonly number[]): string => `[${values.map(formatNumber).join(", ")}]`;
+const lists = (values: readonly (readonly number[])[]): string => `[${values.map(numbers).join(", ")}]`;
+
+const printStorage = ({ id, kind, dtype, rows, panels, name, bothHemispheres, output, recipe }: Storage): string => {
+  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}`;
+  const made = recipe === undefined ? "" : ` = ${printRecipe(recipe)}`;
+  return `storage ${id}: ${kind} ${dtype} ${rows} x ${panels} ${quoted(name)}${marks}${made}`;
+};
+
+const printDigits = (digits: readonly SpreadDigit[]): string =>
+  lists(digits.map(({ extent, to, element }) => [extent, to, element]));
+
+const printRecipe = (recipe: PanelRecipe | TileRecipe): string => {
+  switch (recipe.kind) {
+    case "points":
+      return `points ${formatNumber(recipe.value)} in ${recipe.vectors} ${lists(recipe.places)}`;
+    case "spread": {
+      const columns = recipe.columns === undefined ? "" : ` columns ${printDigits(recipe.columns)}`;
+      return `spread ${quoted(recipe.literal)} rows ${printDigits(recipe.rows)}${columns} from ${recipe.column}`;
+    }
+    case "blocks": {
+      const { matrix, width } = recipe;
+      const source = "ones" in matrix ? `ones ${numbers(matrix.ones)}` : quoted(matrix.literal);
+      const blocks = recipe.blocks.map(({ offset, k, count, lane, n, columns, column }) => [
+        offset,
+        k,
+        count,
+        lane,
+        n,
+        columns,
+        column,
+      ]);
+      return `blocks ${source} times ${formatNumber(matrix.scale)} width ${width} ${lists(blocks)}`;
+    }
+  }
+};
+
+const printBinding = ({ name, declared, shape, storage, firstRow, factors, lookup }: PlanBinding): string => {
+  const by = lists(factors.map(({ dim, divide, extent, row, column }) => [dim, divide, extent, row, column]));
+  const table =
+    lookup === undefined
+      ? ""
+      : ` lookup ${lookup.dtype}[${lookup.rows},${lookup.width}] ${quoted(lookup.literal)} for ${quoted(lookup.origin)}`;
+  return `${quoted(name)}: ${declared}[${shape.join(",")}] in ${storage} from ${firstRow} by ${by}${table}`;
+};
+
+const printRun = ({ row, step, count }: Run): string => `${row}:${count}${step === 1 ? "" : `:${step}`}`;
+const printRuns = (runs: readonly Run[]): string => `[${runs.map(printRun).join(", ")}]`;
+const halfName = (half: 0 | 1): string => (half === 0 ? "low" : "high");
+
+const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, origin }: Task): string => {
+  const lines = [
+    ...passes.map(printPass),
+    ...leaves.map((leaf, index) => `v${index} = ${printLeaf(leaf)}`),
+    ...ops.map(({ fn, args }, index) => `a${index} = ${fn}(${args.map(printArgument).join(", ")})`),
+    ...outputs.map(
+      ({ op, storage, panel, row, as }) =>
+        `a${op} -> ${storage}/${panel} from ${row}${as === undefined ? "" : ` as ${as}`}`,
+    ),
+  ];
+  const body = lines.map((line) => `    ${line}\n`).join("");
+  return `task ${quoted(plan.origins[origin] ?? "")}: ${rows} rows {\n${body}  }`;
+};
+
+const printPass = ({ storage, panel, half, runs, weights }: Pass): string => {
+  const by = isTile(weights)
+    ? `tile ${weights.columns} ${printRecipe(weights.recipe)}`
+    : `rows {${weights.map(printLoad).join(", ")}}`;
+  return `pass ${storage}/${panel} ${halfName(half)} ${printRuns(runs)} by ${by}`;
+};
+
+const printLoad = ({ storage, panel, run, half, first, lanes, column }: WeightLoad): string =>
+  `${storage}/${panel} ${halfName(half)} [${printRun(run)}] lanes [${first}:${lanes}] column ${column}`;
+
+const printLeaf = ({ storage, panel, runs, map }: Leaf): string =>
+  `${storage}/${panel} ${printRuns(runs)}${map === undefined ? "" : ` map ${map}`}`;
+
+const printArgument = (argument: Argument): string => {
+  if ("op" in argument) return `a${argument.op}`;
+  if ("leaf" in argument) return `v${argument.leaf}${argument.as === undefined ? "" : ` as ${argument.as}`}`;
+  if ("constant" in argument) return formatNumber(argument.constant);
+  return argument.map === undefined ? "mxm" : `mxm map ${argument.map}`;
+};
