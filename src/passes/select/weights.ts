@@ -81,7 +81,7 @@ export const passWeights = (
   if (weights.kind === "constant") return tileOf(product, weights, scale, blocks);
   invariant(scale === 1, "computed weights are as they are");
   const loads =
-    loadsFrom(target, product, weights.value, blocks) ??
+    loadsFrom(target, product, weights.value, blocks, 1) ??
     loadsFrom(target, product, movedWeights(product, weights), blocks);
   invariant(loads !== undefined, `weights of ${name} lie as the activations need them`);
   return [...loads, ...sumLoads(product, blocks)];
@@ -121,12 +121,16 @@ const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blo
 
 /* ---------- computed tensors ---------- */
 
-/** Loads of a stored second operand, if its rows are columns of weights with K on just the lanes that the blocks name. */
+/**
+ * Loads of a stored second operand, if its rows are columns of weights with K on just the lanes that the blocks name. One load
+ * takes rows that are equally far apart: as many as the last digit of a column's number has. `digits`: the most of them.
+ */
 const loadsFrom = (
   target: Target,
   { a, space }: Product,
   value: Located,
   blocks: readonly Block[],
+  digits = Number.POSITIVE_INFINITY,
 ): WeightLoad[] | undefined => {
   const half = halfLanes(target);
   const batchShape = space.shape.slice(0, -2);
@@ -136,8 +140,9 @@ const loadsFrom = (
   const batchDims = dims.slice(0, -2);
   const kDim = dims[dims.length - 2] ?? [];
   const nDim = normalize(dims[dims.length - 1] ?? []);
-  if (kDim.some((f) => f.row !== 0) || nDim.some((f) => f.column !== 0) || nDim.length > 1) return undefined;
-  const step = nDim[0]?.row ?? 0;
+  if (kDim.some((f) => f.row !== 0) || nDim.some((f) => f.column !== 0) || nDim.length > digits) return undefined;
+  const step = nDim.at(-1)?.row ?? 0;
+  const most = nDim.length > 1 ? (nDim.at(-1)?.extent ?? 1) : n;
   const loads: WeightLoad[] = [];
   for (const block of blocks) {
     const base = value.view.column + offsetAt(batchDims, batchShape, block.batch, "column");
@@ -146,16 +151,21 @@ const loadsFrom = (
     const last = first + block.count - 1;
     const inOneHalf = Math.floor(first / half) === Math.floor(last / half);
     if (first % half !== block.lane || columnOf(block.k + block.count - 1) !== last || !inOneHalf) return undefined;
-    const row = value.view.row + offsetAt(batchDims, batchShape, block.batch, "row") + block.n * step;
-    loads.push({
-      storage: value.storage,
-      panel: Math.floor(first / target.lanes),
-      run: { row, step, count: block.columns },
-      half: halfAt(Math.floor(first / half)).half,
-      first: block.lane,
-      lanes: block.count,
-      column: block.column,
-    });
+    const row = value.view.row + offsetAt(batchDims, batchShape, block.batch, "row");
+    for (let done = 0; done < block.columns; ) {
+      const from = block.n + done;
+      const count = Math.min(most - (from % most), block.columns - done);
+      loads.push({
+        storage: value.storage,
+        panel: Math.floor(first / target.lanes),
+        run: { row: row + offsetAt([nDim], [n], from, "row"), step, count },
+        half: halfAt(Math.floor(first / half)).half,
+        first: block.lane,
+        lanes: block.count,
+        column: block.column + done,
+      });
+      done += count;
+    }
   }
   return loads;
 };
