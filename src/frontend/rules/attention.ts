@@ -55,6 +55,14 @@ export interface Mask {
   readonly mayBeEmpty?: boolean;
 }
 
+/** A softmax over the last axis whose rows have a share more, which goes nowhere: that of a score `sink`, which broadcasts to them. */
+function softmaxBeside(c: RuleContext, x: NodeId, sink: NodeId): NodeId {
+  const most = op(c, "max", [reduce(c, "max", x, [rankOf(c, x) - 1], true), sink]);
+  const share = (score: NodeId): NodeId => op(c, "exp", [sub(c, score, most)]);
+  const shares = share(x);
+  return op(c, "div", [shares, add(c, reduce(c, "sum", shares, [rankOf(c, x) - 1], true), share(sink))]);
+}
+
 export interface Attended {
   readonly scores: NodeId;
   readonly capped: NodeId;
@@ -67,7 +75,7 @@ export interface Attended {
 /** Where a key is not allowed its score is minus infinity, and for the softmax this: exp of the difference from any real score is 0, also in fp16. */
 const FORBIDDEN = -LARGEST_F16;
 
-/** q [B,H,S,D], k [B,K,T,D], v [B,K,T,Dv], where K divides H. */
+/** q [B,H,S,D], k [B,K,T,D], v [B,K,T,Dv], where K divides H. `sink`: scores [1,H,1,1] of which the softmax knows besides. */
 export function attend(
   c: RuleContext,
   q: NodeId,
@@ -76,6 +84,7 @@ export function attend(
   factor: number,
   softcap: number,
   mask: Mask,
+  sink?: NodeId,
 ): Attended {
   const [batch = 1, heads = 1, queries = 1, width = 1] = shapeOf(c, q);
   const [groups, keys] = [extent(c, k, 1), extent(c, k, 2)];
@@ -88,7 +97,9 @@ export function attend(
   const forbidden = (score: number): NodeId =>
     mask.allowed === undefined ? added : select(c, mask.allowed, added, scalarLike(c, added, score));
   const biased = forbidden(Number.NEGATIVE_INFINITY);
-  const weights = withoutEmptyRows(c, op(c, "softmax", [forbidden(FORBIDDEN)], { axis: 3 }), mask);
+  const seen = forbidden(FORBIDDEN);
+  const shares = sink === undefined ? op(c, "softmax", [seen], { axis: 3 }) : softmaxBeside(c, seen, sink);
+  const weights = withoutEmptyRows(c, shares, mask);
   const sum = op(c, "matmul", [reshape(c, weights, [batch, groups, rows, keys]), v]);
   return { scores, capped, biased, weights, output: reshape(c, sum, [batch, heads, queries, extent(c, v, 3)]) };
 }

@@ -201,6 +201,8 @@ function multiHeads(c: RuleContext, heads: number): readonly [NodeId, NodeId, No
 }
 
 function multiHeadAttention(c: RuleContext): readonly NodeId[] {
+  if (has(c, 6) && !wants(c, 1))
+    unsupported(c, "a past without present keys and values as results is not supported: ONNX Runtime does not read it");
   const [q, k, v] = multiHeads(c, int(c, "num_heads"));
   const joined = (past: NodeId | undefined, own: NodeId): NodeId =>
     past === undefined ? own : concat(c, [past, own], 2);
@@ -217,7 +219,6 @@ function multiHeadAttention(c: RuleContext): readonly NodeId[] {
 function groupQueryAttention(c: RuleContext): readonly NodeId[] {
   const [heads, groups] = [int(c, "num_heads"), int(c, "kv_num_heads")];
   const window = int(c, "local_window_size", -1);
-  if (int(c, "smooth_softmax", -1) > 0) unsupported(c, "a smooth softmax is not supported");
   const packed = !has(c, 1);
   const whole = operand(c, 0);
   const width = extent(c, whole, 2) / (packed ? heads + 2 * groups : heads);
@@ -249,8 +250,17 @@ function groupQueryAttention(c: RuleContext): readonly NodeId[] {
         ])
       : seen;
   const factor = optionalFloat(c, "scale") || 1 / Math.sqrt(width);
-  const done = attend(c, turned(q), keys, values, factor, float(c, "softcap", 0), { allowed, bias: optional(c, 10) });
+  const mask = { allowed, bias: optional(c, 10) };
+  const done = attend(c, turned(q), keys, values, factor, float(c, "softcap", 0), mask, sinkOf(c, q));
   return [joinHeads(c, done.output), keys, values];
+}
+
+/** A score of each head, or 0 for a smooth softmax. */
+function sinkOf(c: RuleContext, q: NodeId): NodeId | undefined {
+  const isSmooth = int(c, "smooth_softmax", -1) > 0;
+  const given = optional(c, 11);
+  if (given !== undefined) return reshape(c, cast(c, given, dtypeOf(c, q)), [1, extent(c, q, 1), 1, 1]);
+  return isSmooth ? scalarLike(c, q, 0) : undefined;
 }
 
 function turnedAt(c: RuleContext, x: NodeId, positions: NodeId): NodeId {
@@ -268,7 +278,8 @@ function rotaryEmbedding(c: RuleContext): NodeId {
   const apart = flat ? splitHeads(c, x, heads) : x;
   const [batch = 1, , length = 1] = shapeOf(c, apart);
   const given = cast(c, operand(c, 1), "i32");
-  const counted = rankOf(c, given) === 1 ? add(c, given, c.graph.numbers("i32", [1, length], iota(length))) : given;
+  const counted =
+    rankOf(c, given) < 2 ? add(c, reshape(c, given, [1, 1]), c.graph.numbers("i32", [1, length], iota(length))) : given;
   const positions = op(c, "expand", [counted], { shape: [batch, length] });
   const [cos, sin] = [anglesAt(c, operand(c, 2), positions), anglesAt(c, operand(c, 3), positions)];
   const turned = rotate(c, apart, cos, sin, flag(c, "interleaved"), named > 0 ? named : 2 * half);
