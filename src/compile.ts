@@ -109,8 +109,8 @@ const compilePlan = (plan: Plan, options: CompileOptions): Program => {
   const target = TARGETS[options.target ?? "lpu-v1"];
   if (options.verify === true) verifyPlan(plan, target);
   options.onPlan?.(plan);
-  const program = schedule(plan, target);
-  checkSchedule(program, plan);
+  const { plan: scheduled, program } = schedule(plan, target);
+  checkSchedule(program, scheduled);
   return options.name === undefined ? program : { ...program, name: options.name };
 };
 

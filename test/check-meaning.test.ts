@@ -226,7 +226,7 @@ describe("legal programs that were changed", () => {
 
   beforeAll(() => {
     plan = planOf(blockGraph(ROWS, WIDTH, 24), TARGETS.tiny);
-    program = schedule(plan, TARGETS.tiny);
+    program = schedule(plan, TARGETS.tiny).program;
     outputs = resultOf(program);
   });
 

@@ -42,7 +42,7 @@ export function smallInputs(name: SmallName): Record<string, Tensor> {
 
 export const legalGraph = (graph: Graph, target: Target): Graph => runPasses(graph, PIPELINE, { target });
 export const planOf = (graph: Graph, target: Target): Plan => select(legalGraph(graph, target), target);
-export const programOf = (graph: Graph, target: Target): Program => schedule(planOf(graph, target), target);
+export const programOf = (graph: Graph, target: Target): Program => schedule(planOf(graph, target), target).program;
 
 export interface MachineResult {
   readonly outputs: readonly Tensor[];

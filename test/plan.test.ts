@@ -33,7 +33,7 @@ describe("a plan and its text", () => {
     const text = printPlan(plan);
     const again = parsePlan(text, { literals: plan.literals });
     expect(printPlan(again)).toBe(text);
-    const [image, expected] = [again, plan].map((one) => Buffer.from(writeImage(schedule(one, target))));
+    const [image, expected] = [again, plan].map((one) => Buffer.from(writeImage(schedule(one, target).program)));
     expect(image?.equals(expected ?? Buffer.of())).toBe(true);
   });
 
@@ -50,8 +50,8 @@ describe("a plan and its text", () => {
 
   test("without weights a plan can be scheduled, and its image says what is missing", () => {
     const plan = planOf(importModel(smallSource("bert"), { bind: {} }), target);
-    const program = schedule(parsePlan(printPlan(plan)), target);
-    expect(program.entries[0]?.cycles).toEqual(schedule(plan, target).entries[0]?.cycles);
+    const { program } = schedule(parsePlan(printPlan(plan)), target);
+    expect(program.entries[0]?.cycles).toEqual(schedule(plan, target).program.entries[0]?.cycles);
     expect(() => writeImage(program)).toThrow(/^LPU3010: expected the contents of literal/);
   });
 });

@@ -34,7 +34,7 @@ export function randomGraphVerdict(graph: Graph, inputs: Tensors, target: Target
   const legal = legalGraph(graph, target);
   let image: Uint8Array;
   try {
-    const program = schedule(select(legal, target), target);
+    const { program } = schedule(select(legal, target), target);
     checkSchedule(program);
     image = writeImage(program);
   } catch (error) {

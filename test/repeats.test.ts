@@ -111,7 +111,7 @@ describe("equal stretches of a plan", () => {
 describe("programs of many equal layers", () => {
   test.each(["bert", "gpt2", "llama"] as const)("%s: exact on the machine, and its schedule legal", (family) => {
     const { graph, plan, inputs } = deepModel(family);
-    const program = schedule(plan, target);
+    const { program } = schedule(plan, target);
     checkSchedule(program);
     const loaded = loadImage(writeImage(program));
     const { outputs, cycles } = loaded.run(inputs);
@@ -125,7 +125,7 @@ describe("programs of many equal layers", () => {
   test("instances differ in their constants alone, and follow one another in equal time", () => {
     const { plan } = deepModel("bert");
     const repeat = repeatOf(plan);
-    const instances = repeat === undefined ? new Map() : instancesOf(schedule(plan, target), plan, repeat);
+    const instances = repeat === undefined ? new Map() : instancesOf(schedule(plan, target).program, plan, repeat);
     const late = instances.get(LAYERS - 4);
     expect(late?.length).toBeGreaterThan(100);
     expect(instances.get(LAYERS - 5)).toEqual(late);
@@ -134,7 +134,7 @@ describe("programs of many equal layers", () => {
 
   test("the literal machine gives the same bits", () => {
     const { plan, inputs } = deepModel("bert", 8);
-    const program = schedule(plan, target);
+    const { program } = schedule(plan, target);
     const linked = loadImage(writeImage(program)).run(inputs);
     const literal = runOnLiteral(program, inputs);
     expect(linked.cyclesByChip).toEqual(literal.cycles);

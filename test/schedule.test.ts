@@ -13,8 +13,9 @@ import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
-import { loadedBy } from "../src/ir/plan.js";
+import { type AluOp, loadedBy, type Plan, type Run } from "../src/ir/plan.js";
 import type { Program } from "../src/ir/program.js";
+import { verifyPlan } from "../src/ir/plan/verify.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
@@ -29,6 +30,7 @@ import {
   type Timeline,
   timeline,
 } from "../src/passes/schedule/chip/resources.js";
+import { dividedPlan } from "../src/passes/schedule/divide.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { residentBytes } from "../src/passes/schedule/place/room.js";
 import { loadProgram } from "../src/runtime/run.js";
@@ -148,11 +150,55 @@ describe("what does not fit", () => {
   });
 
   test("ports that conflict in every cycle are not taken for a lack of SRAM", () => {
-    // Three vectors a cycle, of which two lie in one hemisphere: its one pair of slices reads one.
-    const { code, details } = refusalOf(sumOf(3), { ...TARGETS.tiny, slices: 2 });
+    // Two vectors a cycle that lie in one hemisphere, whose one pair of slices reads one.
+    const builder = new GraphBuilder("twice");
+    const x = builder.input("x", { dtype: "f16", shape: [4, 8] });
+    builder.output("y", builder.add("abs", [x], {}, ["abs"]));
+    const plan = planOf(builder.finish(), TARGETS.tiny);
+    const tasks = plan.tasks.map((task) => ({
+      ...task,
+      ops: PAIRED,
+      leaves: [...task.leaves, ...task.leaves],
+      rows: 1,
+    }));
+    const one = tasks.map((task) => ({ ...task, leaves: task.leaves.map((leaf) => ({ ...leaf, runs: ONE_ROW })) }));
+    const { code, details } = refusalOfPlan({ ...plan, tasks: one }, { ...TARGETS.tiny, slices: 2 });
     expect(code).toBe("LPU2002");
-    expect(details.message).toContain("3 operands");
-    expect(details.node).toBe("sum2");
+    expect(details.message).toContain("2 operands of 1 rows");
+    expect(details.node).toBe("abs");
+  });
+});
+
+/** The sum of the same row twice, at once. */
+const PAIRED: readonly AluOp[] = [{ fn: "add", args: [{ leaf: 0 }, { leaf: 1 }] }];
+const ONE_ROW: readonly Run[] = [{ row: 0, step: 0, count: 1 }];
+
+describe("what fits in no cycle is divided", () => {
+  test.each([10, 14, 18])("the sum of %i tensors of fp32 that are computed, and outputs too", (count) => {
+    const graph = sumOf(count, "f32", [64, 8], "abs");
+    const inputs = Object.fromEntries(Array.from({ length: count }, (_, index) => [`x${index}`, ramp([64, 8])]));
+    const { plan } = schedule(planOf(graph, TARGETS.tiny), TARGETS.tiny);
+    expect(plan.tasks.length).toBeGreaterThan(planOf(graph, TARGETS.tiny).tasks.length);
+    agreedProgram(graph, inputs, TARGETS.tiny);
+  });
+
+  test("any task of a model can be, and the outputs are the same to the bit", () => {
+    const graph = importModel(smallSource("bert"), { bind: {} });
+    const inputs = smallInputs("bert");
+    const target = TARGETS["lpu-v1"];
+    const whole = planOf(graph, target);
+    const want = runOnLiteral(schedule(whole, target).program, inputs).outputs;
+    let cuts = 0;
+    for (const index of [0, 7, 19, 31, whole.tasks.length - 1]) {
+      const divided = dividedPlan(whole, index);
+      if (divided === undefined) continue;
+      cuts += divided.storages.length > whole.storages.length ? 1 : 0;
+      verifyPlan(divided, target);
+      const { plan, program } = schedule(divided, target);
+      checkSchedule(program, plan);
+      expect(runOnLiteral(program, inputs).outputs).toEqual(want);
+    }
+    expect(cuts).toBeGreaterThan(0);
   });
 });
 
@@ -264,8 +310,8 @@ function ramp(shape: readonly number[], dtype: "f32" | "f16" = "f32"): Tensor {
 
 /** The program of a graph, once both machines and the evaluator agree on its values, and the checker on its legality. */
 function agreedProgram(graph: Graph, inputs: Readonly<Record<string, Tensor>>, target: Target): Program {
-  const program = programOf(graph, target);
-  checkSchedule(program);
+  const { plan, program } = schedule(planOf(graph, target), target);
+  checkSchedule(program, plan);
   const literal = runOnLiteral(program, inputs);
   expect(literal.cycles).toEqual(program.entries[0]?.cycles);
   const image = readImage(joinChunks(imageChunks(program, encodeProgram(program))));
@@ -293,19 +339,27 @@ function layers([first = 1, ...widths]: readonly number[]): Graph {
   return builder.finish();
 }
 
-/** The sum of some inputs, each read in the same cycles as the others. */
-function sumOf(count: number): Graph {
+/** The sum of what a function makes of some inputs, all outputs, each read in the same cycles as the others. */
+function sumOf(count: number, dtype: "f16" | "f32", shape: readonly number[], op: string): Graph {
   const builder = new GraphBuilder("sum");
-  const inputs = Array.from({ length: count }, (_, index) =>
-    builder.input(`x${index}`, { dtype: "f16", shape: [64, 8] }),
+  const summed = Array.from({ length: count }, (_, index) => {
+    const x = builder.input(`x${index}`, { dtype, shape });
+    const made = builder.add(op, [x], {}, [`made${index}`]);
+    builder.output(`made${index}`, made);
+    return made;
+  });
+  builder.output(
+    "y",
+    summed.reduce((a, b, index) => builder.add("add", [a, b], {}, [`sum${index}`])),
   );
-  const sum = inputs.reduce((a, b, index) => builder.add("add", [a, b], {}, [`sum${index}`]));
-  builder.output("y", sum);
   return builder.finish();
 }
 
 function refusalOf(graph: Graph, target: Target): CompileError {
-  const plan = planOf(graph, target);
+  return refusalOfPlan(planOf(graph, target), target);
+}
+
+function refusalOfPlan(plan: Plan, target: Target): CompileError {
   try {
     schedule(plan, target);
   } catch (error) {

@@ -28,6 +28,7 @@ import { releaseRows } from "./chip/memory.js";
 import { NEVER } from "./chip/resources.js";
 import { bind, placeEdge } from "./place/edge.js";
 import { memoriesOf } from "./chip/machine.js";
+import { dividedPlan } from "./divide.js";
 import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
@@ -47,24 +48,44 @@ const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, model: NEV
 /** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
 const TASKS_IN_ALL = 3_500;
 
-export const schedule = (plan: Plan, target: Target): Program => {
+/** A program, and the plan that it is: the given one, or one with tasks divided that fitted in no cycle. */
+export interface Scheduled {
+  readonly plan: Plan;
+  readonly program: Program;
+}
+
+export const schedule = (plan: Plan, target: Target): Scheduled => {
   checkRoom(plan, target);
   const facts = planFacts(plan);
   const order = orderOf(plan, target, facts.interleaved);
+  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy);
   const begun: Begun[] = [];
   let tasks = 0;
   for (const strategy of STRATEGIES) {
-    const next = attempt(() => begin(newScheduler(plan, target, facts, strategy), order));
-    if (next !== undefined) begun.push(next);
-    tasks += next?.s.searched ?? 0;
+    const s = started(strategy);
+    const next = attempt(() => begin(s, order));
+    const divided = next instanceof CompileError ? dividedFor(s, next) : undefined;
+    if (divided !== undefined) return schedule(divided, target);
+    if (next instanceof CompileError) continue;
+    begun.push(next);
+    tasks += s.searched;
     if (tasks >= TASKS_IN_ALL) break;
   }
   for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
     const done = attempt(() => complete(one));
-    if (done !== undefined) return programOf(done);
+    if (!(done instanceof CompileError)) return { plan, program: programOf(done) };
   }
-  return programOf(complete(begin(newScheduler(plan, target, facts, FRUGAL), order)));
+  const s = started(FRUGAL);
+  const done = attempt(() => complete(begin(s, order)));
+  if (!(done instanceof CompileError)) return { plan, program: programOf(done) };
+  const divided = dividedFor(s, done);
+  if (divided === undefined) throw done;
+  return schedule(divided, target);
 };
+
+/** What to schedule instead, where the task at hand fits in no cycle; undefined if that is not the cause, or it cannot be divided. */
+const dividedFor = (s: Scheduler, { code }: CompileError): Plan | undefined =>
+  code === "LPU2002" ? dividedPlan(s.plan, s.placed.task) : undefined;
 
 /** Raises what is known before anything has its time: constants and edges that SRAM does not hold, edges that no piece of it does. */
 export const checkPlaces = (plan: Plan, target: Target): void => {
@@ -76,12 +97,12 @@ const placeEdges = (s: Scheduler): void => {
   for (const storage of s.plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
 };
 
-/** Undefined if a strategy leaves no room for something. */
-const attempt = <T>(step: () => T): T | undefined => {
+/** What a step makes, or for what a strategy leaves no room or no cycle. */
+const attempt = <T>(step: () => T): T | CompileError => {
   try {
     return step();
   } catch (error) {
-    if (error instanceof CompileError) return undefined;
+    if (error instanceof CompileError) return error;
     throw error;
   }
 };

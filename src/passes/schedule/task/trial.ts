@@ -9,7 +9,7 @@
 import { fail } from "../../../diagnostics.js";
 import type { Task } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
-import { NEVER, type Timeline } from "../chip/resources.js";
+import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
 import type { Source } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
@@ -18,6 +18,10 @@ import { otherHalf, type Scheduler, sliceRowsOf } from "../state.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;
+/** As many as are enough once nothing that was booked before is at work: then all choices of places have had their turn. */
+const TRIES_WHEN_IDLE = 1_500;
+/** Trials after which it is asked when that is. */
+const TRIES_WHEN_BUSY = 500;
 /**
  * For so many trials the choices of a task are those of the model, or of any instance: then all that follows can do the same.
  * After that anything is tried, and constants may have further copies.
@@ -27,7 +31,11 @@ const PATIENCE = 64;
 /** Repeats a trial, later and later, until it fits, and books it there. */
 export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number) => number): number => {
   let at = from;
-  for (let tries = 0; tries < TRIES && at < NEVER; tries++) {
+  let idle = NEVER;
+  let left = TRIES_WHEN_IDLE;
+  for (let tries = 0; tries < TRIES && left > 0 && at < NEVER; tries++) {
+    if (tries === TRIES_WHEN_BUSY) idle = idleFrom(s);
+    if (at >= idle) left--;
     s.starved = undefined;
     s.patient = tries < PATIENCE;
     s.cursor = s.turn + Math.floor(tries / PATIENCE);
@@ -44,12 +52,23 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
   return noPlaceInTime(s, task);
 };
 
+/** The cycle, or diagonal, from which on nothing is booked. */
+const idleFrom = ({ halves, alus }: Scheduler): number => {
+  const lines = halves.flatMap(({ pairs, inward, outward, crossing, array, buffer, sxm }) => [
+    ...pairs.flatMap(({ read, write, readBank, writeBank, issue }) => [read, write, ...readBank, ...writeBank, issue]),
+    ...[inward, outward, crossing, sxm].flat(),
+    array,
+    buffer,
+  ]);
+  return Math.max(...[...lines, ...alus].map(endOf));
+};
+
 const noPlaceInTime = (s: Scheduler, task: Task): never =>
   fail("LPU2002", {
     message: `no cycle in which all that an operation needs is free: ${task.leaves.length + task.passes.length} operands of ${task.rows} rows on target '${s.target.name}'`,
     node: s.plan.origins[task.origin] ?? "",
     notes: ["SRAM suffices; ports of its slices, streams or units conflict at every cycle"],
-    hint: "choose a target with more slices and streams, or split the operation into ones with fewer operands",
+    hint: "choose a target with more slices and streams",
   });
 
 export interface Mark {
