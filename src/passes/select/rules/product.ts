@@ -97,9 +97,13 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
   };
 };
 
-/** Rows of the operand for the rows of the result. */
+/** Rows of the operand for the rows of the result; dims that lie on lanes in both may be cut there as they like. */
 const rowDigits = (space: View, a: View, shape: Shape): RowDigit[] => {
-  const pairs = factorPairs({ ...space, dims: space.dims.slice(0, -1) }, shape, { ...a, dims: a.dims.slice(0, -1) });
+  const onRows = (view: View, axis: number): boolean => (view.dims[axis] ?? []).some(({ row }) => row !== 0);
+  const axes = shape.flatMap((_, axis) => (onRows(space, axis) || onRows(a, axis) ? [axis] : []));
+  const dimsOf = (view: View): View => ({ ...view, dims: axes.map((axis) => view.dims[axis] ?? []) });
+  const extents = axes.map((axis) => shape[axis] ?? 1);
+  const pairs = factorPairs(dimsOf(space), extents, dimsOf(a));
   if (pairs === undefined)
     fail("LPU2201", {
       message: `cannot lay out the rows of a product of [${shape.join(",")}]`,
