@@ -160,12 +160,13 @@ export function refusalOf(given: NodeCase): string {
   return "none";
 }
 
-/** What ONNX Runtime makes of a model. */
-async function runtimeResults(model: OnnxModel, given: NodeCase): Promise<Tensor[]> {
+/** What ONNX Runtime makes of a model; its optimizations may quantize what is not quantized. */
+async function runtimeResults(model: OnnxModel, given: NodeCase, optimized: boolean): Promise<Tensor[]> {
   const session = await InferenceSession.create(modelBytes(model), {
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
     logSeverityLevel: 3,
+    graphOptimizationLevel: optimized ? "all" : "disabled",
   });
   const feeds = Object.fromEntries(
     named(given.operands, false).map((operand) => [
@@ -188,7 +189,10 @@ const EVALUATED = 1e-5;
 const COMPUTED = 5e-3;
 
 /** Fails unless evaluator and, with `machine`, the compiled program agree with ONNX Runtime. */
-export async function expectAgreement(given: NodeCase, { machine = true, evaluated = EVALUATED } = {}): Promise<void> {
+export async function expectAgreement(
+  given: NodeCase,
+  { machine = true, evaluated = EVALUATED, optimized = true } = {},
+): Promise<void> {
   const graph = importNode(given);
   const inputs = inputsOf(given);
   const actual = evaluate(graph, inputs);
@@ -196,7 +200,7 @@ export async function expectAgreement(given: NodeCase, { machine = true, evaluat
     given,
     actual.map(({ shape }) => shape),
   );
-  const wanted = await runtimeResults(model, given);
+  const wanted = await runtimeResults(model, given, optimized);
   expectClose("evaluated", actual, wanted, evaluated);
   if (!machine) return;
   const loaded = loadImage(joinChunks(compile(bytesSource("node", modelBytes(model)), {}).image()));

@@ -391,6 +391,103 @@ describe("products of dequantized numbers", () => {
   });
 });
 
+describe("at the sizes and magnitudes of real layers", () => {
+  /** Numbers of about a bell's shape around 0, most of them within `width`. */
+  const bell = (width: number, ...dims: readonly number[]): Operand =>
+    float(
+      dims,
+      Array.from({ length: elementCount(dims) }, (_, i) => {
+        const at = (k: number): number => ((Math.imul(4 * i + k + 1, 2654435761) >>> 8) % 65536) / 65536 - 0.5;
+        return (at(0) + at(1) + at(2) + at(3)) * width;
+      }),
+    );
+  const bytes = (...dims: readonly number[]): Operand =>
+    whole(
+      dims,
+      Array.from({ length: elementCount(dims) }, (_, i) => (Math.imul(i + 7, 2654435761) >>> 11) & 255),
+      "uint8",
+    );
+  const positive = (most: number, ...dims: readonly number[]): Operand => {
+    const x = bell(most, ...dims);
+    return { ...x, values: x.values.map((value) => Math.abs(value) / 2 + most / 50) };
+  };
+
+  describe.each([2, 4, 8])("MatMulNBits of %s bits", (bits) => {
+    const [inner, columns, block] = [768, 48, 32];
+    const blocks = inner / block;
+    const nbits = (zeros?: Operand): NodeCase => ({
+      op: "MatMulNBits",
+      domain: MICROSOFT,
+      attributes: { K: inner, N: columns, block_size: block, bits },
+      operands: [
+        bell(4, 6, inner),
+        constant(bytes(columns, blocks, (block * bits) / 8)),
+        constant(positive(0.2 / 2 ** (bits - 2), columns * blocks)),
+        ...(zeros === undefined ? [] : [constant(zeros)]),
+      ],
+    });
+    test("the middle of the range, and packed zero points", async () => {
+      await expectAgreement(nbits(), { evaluated: 2e-5 });
+      await expectAgreement(nbits(bytes(columns * Math.ceil((blocks * bits) / 8))), { evaluated: 2e-5 });
+    });
+  });
+
+  test.each([13, 12])("QLinearSoftmax of operator set %s", async (version) => {
+    await expectAgreement({
+      op: "QLinearSoftmax",
+      domain: MICROSOFT,
+      attributes: { axis: version === 13 ? -1 : 1, opset: version },
+      results: ["uint8"],
+      operands: [bytes(3, 5, 64), scale(0.08), one("uint8", 150), scale(1 / 256), one("uint8", 0)],
+    });
+  });
+
+  test.each(["int4", "uint4", "int8"] as const)("weights of %s in blocks along the sum", async (type) => {
+    const [lo, hi] = type === "int4" ? [-8, 7] : type === "uint4" ? [0, 15] : [-128, 127];
+    await expectAgreement(
+      {
+        op: "MatMul",
+        opset: 21,
+        nodes: [
+          node("DequantizeLinear", ["x1", "x2", "x3"], ["w"], { axis: 0, block_size: 64 }),
+          node("MatMul", ["x0", "w"], ["y0"]),
+        ],
+        operands: [
+          bell(4, 6, 768),
+          constant(integers(type, lo, hi, 768, 40)),
+          constant(positive(0.02, 12, 40)),
+          constant(integers(type, lo, hi, 12, 40)),
+        ],
+      },
+      { evaluated: 2e-5, optimized: false },
+    );
+  });
+
+  test("a layer whose input is quantized by its range", async () => {
+    await expectAgreement(
+      {
+        op: "MatMulInteger",
+        nodes: [
+          node("DynamicQuantizeLinear", ["x0"], ["q", "s", "z"]),
+          node("MatMulInteger", ["q", "x1", "z", "x2"], ["i"]),
+          node("Cast", ["i"], ["f"], { to: 1 }),
+          node("Mul", ["s", "x3"], ["both"]),
+          node("Mul", ["f", "both"], ["scaled"]),
+          node("Add", ["scaled", "x4"], ["y0"]),
+        ],
+        operands: [
+          bell(9, 1, 7, 512),
+          constant(integers("int8", -127, 127, 512, 40)),
+          one("int8", 0),
+          constant(float([], [0.0021])),
+          constant(bell(1, 40)),
+        ],
+      },
+      { evaluated: 2e-5 },
+    );
+  });
+});
+
 describe("layers of quantized operands", () => {
   const x = integers("uint8", 0, 255, 2, 3, 4, 4);
   const y = integers("uint8", 0, 255, 2, 3, 4, 4);

@@ -14,5 +14,5 @@ export const OPERATORS = {
   refused: REFUSED,
   unused: UNUSED,
   types: Object.values(ELEMENT_TYPES),
-  otherTypes: Object.values(OTHER_TYPES).filter((name) => name !== "undefined"),
+  otherTypes: Object.values(OTHER_TYPES).filter(({ name }) => name !== "undefined"),
 } as const;

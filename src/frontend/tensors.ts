@@ -48,22 +48,27 @@ export const ELEMENT_TYPES: Readonly<Record<number, ElementType>> = {
 };
 
 /** Types that are refused. */
-export const OTHER_TYPES: Readonly<Record<number, string>> = {
-  0: "undefined",
-  8: "string",
-  14: "complex64",
-  15: "complex128",
-  18: "float8e4m3fnuz",
-  20: "float8e5m2fnuz",
-  23: "float4e2m1",
-  24: "float8e8m0",
+export const OTHER_TYPES: Readonly<Record<number, { readonly name: string; readonly why: string }>> = {
+  0: { name: "undefined", why: "no element type is said" },
+  8: { name: "string", why: "the machine computes with numbers" },
+  14: { name: "complex64", why: "the machine computes with real numbers: write the two parts apart" },
+  15: { name: "complex128", why: "the machine computes with real numbers: write the two parts apart" },
+  18: { name: "float8e4m3fnuz", why: "it has another bias than the FP8 of OCP, which float8e4m3fn is: use that" },
+  20: { name: "float8e5m2fnuz", why: "it has another bias than the FP8 of OCP, which float8e5m2 is: use that" },
+  23: {
+    name: "float4e2m1",
+    why: "its 16 numbers are exact in float16, and twice them in int8: use one of these",
+  },
+  24: { name: "float8e8m0", why: "it holds scales, which are powers of two and exact in float: use that" },
 };
 
 export function elementType(code: number, what: string): ElementType {
   const type = ELEMENT_TYPES[code];
   if (type !== undefined) return type;
+  const other = OTHER_TYPES[code];
   return fail("LPU1009", {
-    message: `${what} has element type '${OTHER_TYPES[code] ?? `number ${code}`}', which is not supported`,
+    message: `${what} has element type '${other?.name ?? `number ${code}`}', which is not supported`,
+    notes: other === undefined ? [] : [other.why],
     hint: `supported are ${Object.values(ELEMENT_TYPES)
       .map((row) => row.name)
       .join(", ")}`,

@@ -116,7 +116,7 @@ export interface OperatorTables {
   /** Attributes that mean nothing to a program that only runs, with the reason. */
   readonly unused: Readonly<Record<string, string>>;
   readonly types: readonly { readonly name: string; readonly dtype: DType; readonly edge: EdgeDType }[];
-  readonly otherTypes: readonly string[];
+  readonly otherTypes: readonly { readonly name: string; readonly why: string }[];
 }
 
 export function opsText(tables: OperatorTables): string {
@@ -133,7 +133,9 @@ export function opsText(tables: OperatorTables): string {
     "",
     table(["type", "in files and at the edge", "computed as"], tables.types.map(typeRow)),
     "",
-    `Not supported: ${tables.otherTypes.join(", ")}.`,
+    "Not supported:",
+    "",
+    ...tables.otherTypes.map(({ name, why }) => `* ${name}: ${why}.`),
     "",
     "## What is refused and why",
     "",

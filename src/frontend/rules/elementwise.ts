@@ -315,6 +315,8 @@ function named<T>(table: Readonly<Record<string, T>>, name: string): T {
   return found;
 }
 
+const FP8_OF_COMPUTED =
+  "FP8 results with saturate = 0; and of what is computed any, since no unit of the machine rounds to FP8: only constants are rounded.";
 const ONLY_FP8 = {
   saturate: "read where the result is FP8",
   round_mode: "it is of results in float8e8m0, and these are refused",
@@ -371,7 +373,7 @@ export const ELEMENTWISE: readonly Rule[] = [
   {
     op: "Cast",
     doc: "The operation cast; 64-bit types become those of 32 bits.",
-    refuses: "FP8 results with saturate = 0.",
+    refuses: FP8_OF_COMPUTED,
     ignores: ONLY_FP8,
     wide: casts(castType),
     build: (c) => castTo(c, elementType(int(c, "to"), c.label).dtype),
@@ -379,7 +381,7 @@ export const ELEMENTWISE: readonly Rule[] = [
   {
     op: "CastLike",
     doc: "The operation cast to the element type of the second operand.",
-    refuses: "FP8 results with saturate = 0.",
+    refuses: FP8_OF_COMPUTED,
     ignores: ONLY_FP8,
     build: (c) => castTo(c, dtypeOf(c, operand(c, 1))),
   },

@@ -362,7 +362,7 @@ const standard: readonly Rule[] = [
   {
     op: "QuantizeLinear",
     doc: "Division by the scale, rounding, the zero point, and the limits of the integer type; scales of tensors, axes and blocks.",
-    refuses: "Results that are no integers.",
+    refuses: "Results in FP8 and float4e2m1, to which no unit of the machine rounds.",
     ignores: { saturate: "only results in FP8 need not" },
     build: quantizeLinear,
   },

@@ -87,12 +87,12 @@ const isConstant = (graph: Graph, id: NodeId): boolean => graph.nodes[id]?.op ==
 const COMPARISONS: readonly string[] = ["eq", "lt", "le"];
 const ROUNDINGS: readonly string[] = ["floor", "round"];
 
-/** What a number is on its way to an integer: whole already, about to be rounded, or an operand of what is. */
-type Stage = "whole" | "rounded" | "operand";
+/** What a number is on its way to an integer: whole already, about to be rounded, an operand of what is, or part of a share. */
+type Stage = "whole" | "rounded" | "operand" | "share";
 
 /**
  * Numbers that become integers: back from casts to the roundings, the quotients that they round, and the operands of these. Of
- * figures of a whole tensor, such as scales, also what they are made of.
+ * figures of a whole tensor, such as scales, and of shares of a sum, also what they are made of.
  */
 const wholeNodes = (graph: Graph): ReadonlySet<NodeId> => {
   const found = new Set<NodeId>();
@@ -100,7 +100,7 @@ const wholeNodes = (graph: Graph): ReadonlySet<NodeId> => {
     const node = graph.nodes[id];
     if (node === undefined || !isFloat(node.type.dtype) || node.op === "constant" || found.has(id)) return;
     found.add(id);
-    const next = nextStage(node, stage);
+    const next = isShare(graph, node) ? "share" : nextStage(node, stage);
     if (next !== undefined) for (const input of node.inputs) visit(input, next);
   };
   for (const { op, type, inputs } of graph.nodes)
@@ -108,8 +108,13 @@ const wholeNodes = (graph: Graph): ReadonlySet<NodeId> => {
   return found;
 };
 
+/** A quotient by a sum, as softmax makes: it is as exact as what it divides. */
+const isShare = (graph: Graph, { op, inputs }: Node): boolean =>
+  op === "div" && graph.nodes[inputs[1] ?? 0]?.op === "reduce_sum";
+
 const nextStage = ({ op, type }: Node, stage: Stage): Stage | undefined => {
   if (VIEWS.includes(op) || op === "concat" || op === "cast") return stage;
+  if (stage === "share") return isElementwise(op) || op === "reduce_max" ? stage : undefined;
   if (stage === "whole") return ROUNDINGS.includes(op) ? "rounded" : isElementwise(op) ? "whole" : undefined;
   if (op === "reduce_max") return "operand";
   const isFigure = elementCount(type.shape) === 1;
