@@ -468,6 +468,28 @@ describe("resources", () => {
   });
 });
 
+test("a figure that was taken back to a mark is as it was there", () => {
+  const requests = fc.array(fc.tuple(fc.nat(2), fc.nat(40), fc.integer({ min: 1, max: 9 })), { maxLength: 20 });
+  fc.assert(
+    fc.property(requests, requests, requests, (kept, undone, asked) => {
+      const lines = [timeline(), timeline(), timeline()];
+      const [figure, fresh] = [new Figure(), new Figure()];
+      const put = (to: Figure, list: typeof kept): void => {
+        for (const [index, at, length] of list) {
+          const line = lines[index];
+          if (line !== undefined) to.add(line, to.fit(line, at, length), length);
+        }
+      };
+      put(fresh, kept);
+      put(figure, kept);
+      put(figure, undone);
+      figure.truncate(kept.length);
+      for (const one of asked) for (const to of [figure, fresh]) put(to, [one]);
+      expect([figure.starts, figure.ends]).toEqual([fresh.starts, fresh.ends]);
+    }),
+  );
+});
+
 describe("rows of SRAM", () => {
   const target = { ...TARGETS.tiny, rowsPerBank: 12 };
   const step = fc.record({

@@ -91,6 +91,9 @@ export class Figure {
   readonly lines: Timeline[] = [];
   readonly starts: number[] = [];
   readonly ends: number[] = [];
+  /** The last interval of each line, and for each interval the one before it on its line; -1 for none. */
+  private readonly last = new Map<Timeline, number>();
+  private readonly before: number[] = [];
 
   clear(): void {
     this.truncate(0);
@@ -101,6 +104,10 @@ export class Figure {
   }
 
   truncate(size: number): void {
+    for (let i = this.lines.length - 1; i >= size; i--)
+      this.last.set(this.lines[i] as Timeline, this.before[i] as number);
+    if (size === 0) this.last.clear();
+    this.before.length = size;
     this.lines.length = size;
     this.starts.length = size;
     this.ends.length = size;
@@ -109,11 +116,12 @@ export class Figure {
   /** As `fitFrom`, also against what the figure holds already. */
   fit(line: Timeline, at: number, length: number): number {
     let start = fitFrom(line, at, length);
-    for (let i = 0; i < this.lines.length; i++)
-      if (this.lines[i] === line && (this.starts[i] as number) < start + length && (this.ends[i] as number) > start) {
+    const last = this.last.get(line) ?? -1;
+    for (let i = last; i >= 0; )
+      if ((this.starts[i] as number) < start + length && (this.ends[i] as number) > start) {
         start = fitFrom(line, this.ends[i] as number, length);
-        i = -1;
-      }
+        i = last;
+      } else i = this.before[i] as number;
     return start;
   }
 
@@ -122,6 +130,8 @@ export class Figure {
   }
 
   add(line: Timeline, start: number, length: number): void {
+    this.before.push(this.last.get(line) ?? -1);
+    this.last.set(line, this.lines.length);
     this.lines.push(line);
     this.starts.push(start);
     this.ends.push(start + length);
