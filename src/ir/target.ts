@@ -199,6 +199,58 @@ export const TARGETS = { "lpu-v1": LPU_V1, tiny: TINY, "unit-latency": UNIT_LATE
 >;
 export type TargetName = keyof typeof TARGETS;
 
+/**
+ * Energy of each instruction class, in picojoules, and what flows while nothing happens. None of it is part of the machine's
+ * meaning, so no image holds it. Nothing is published for each instruction: these figures are set so that a full-rate int8
+ * matmul stays within 300 W and a mix with little more than half of its switching draws about 185 W, which is published.
+ * Everything that is made of them is a model, calibrated to that envelope, not measured.
+ */
+export interface Energies {
+  /** pJ for each bit of a row that is read. */
+  readonly sramReadBit: number;
+  /** pJ for each bit of a row that is written. */
+  readonly sramWriteBit: number;
+  /** pJ for each byte that a stream carries one hop on. */
+  readonly streamHopByte: number;
+  /** pJ for each byte of weights that enters a plane's buffer. */
+  readonly weightByte: number;
+  /** pJ for each fp16 multiply-accumulate, with its fp32 sum; zeros of padding count. */
+  readonly fp16Mac: number;
+  /** pJ for each int8 multiply-accumulate, with its int32 sum. */
+  readonly int8Mac: number;
+  /** pJ a lane for each sum, comparison, choice, conversion or bitwise function of an ALU. */
+  readonly aluAdd: number;
+  /** pJ a lane for each product of an ALU. */
+  readonly aluMultiply: number;
+  /** pJ a lane for each quotient or transcendental function of an ALU. */
+  readonly aluFunction: number;
+  /** pJ for each byte that the SXM moves. */
+  readonly sxmByte: number;
+  /** pJ for each byte that a link carries, at its sender. */
+  readonly c2cByte: number;
+  /** pJ for each execution that a queue dispatches. */
+  readonly dispatch: number;
+  /** W that a chip takes at any time. */
+  readonly staticWatts: number;
+}
+
+/** lpu-v1 and its relatives: one process, one design. */
+export const ENERGIES: Energies = Object.freeze({
+  sramReadBit: 0.3, // P
+  sramWriteBit: 0.3, // A: as a read
+  streamHopByte: 0.5, // A: about 0.6 mm of wire a hop
+  weightByte: 0.5, // A
+  fp16Mac: 1.4, // A: four times int8, whose array it shares
+  int8Mac: 0.35, // A
+  aluAdd: 1, // A
+  aluMultiply: 2, // A
+  aluFunction: 8, // A
+  sxmByte: 1.5, // A
+  c2cByte: 48, // A: 6 pJ a bit
+  dispatch: 20, // A
+  staticWatts: 75, // A
+});
+
 export type Hemisphere = "W" | "E";
 /** Position of slice s (0 innermost) of a hemisphere, in hops from the VXM; west is negative. */
 export const slicePosition = (target: Target, hemisphere: Hemisphere, slice: number): number =>

@@ -19,7 +19,7 @@ import {
 } from "../ir/isa.js";
 import { OPS } from "../ir/ops.js";
 import { type AttributeKind, ATTRIBUTE_KINDS } from "../ir/ops/attributes.js";
-import { peakMacs, sramBytes, TARGETS, type Target } from "../ir/target.js";
+import { ENERGIES, peakMacs, sramBytes, TARGETS, type Target } from "../ir/target.js";
 
 /** Bits of each field of an instruction in program text, by field name. */
 export type FieldBits = (op: Mnemonic) => Readonly<Record<string, string>>;
@@ -282,6 +282,20 @@ export function targetsText(notes: Readonly<Record<string, FieldNote>> = {}): st
     table(
       ["field", ...names, "source", "meaning"],
       valueRows(first?.timing ?? {}, (target) => target.timing),
+    ),
+    "",
+    "## Energies",
+    "",
+    "A model, calibrated to the published envelope (300 W at most, about 185 W in a mix), not measured; no image holds it.",
+    "",
+    table(
+      ["field", "all targets", "source", "meaning"],
+      Object.entries(ENERGIES).map(([field, value]) => [
+        field,
+        String(value),
+        notes[field]?.source ?? "",
+        notes[field]?.doc ?? "",
+      ]),
     ),
     "",
   ].join("\n");
