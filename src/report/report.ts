@@ -9,10 +9,11 @@
 
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
-import { ISA, STREAM_TYPES, type StreamType } from "../ir/isa.js";
-import type { Binding, ChipProgram, Placement, Program, TimedInstruction } from "../ir/program.js";
+import type { Binding, Placement, Program, TimedInstruction } from "../ir/program.js";
 import { memQueue, mxmQueue, rowsOfPlane } from "../ir/program.js";
 import { type Hemisphere, peakMacs, sramBytes, type Target } from "../ir/target.js";
+import { programCycles } from "./bursts.js";
+import { operandsOf } from "./operands.js";
 
 export interface BuildReport {
   readonly name: string;
@@ -75,7 +76,7 @@ export function reportProgram(
   kept: readonly KeptRow[] = [],
 ): BuildReport {
   const { target } = program;
-  const cycles = Math.max(0, ...program.entries.flatMap((entry) => entry.cycles));
+  const cycles = programCycles(program);
   const microseconds = cycles / target.clock;
   const bindings = program.entries.map((entry) => [entry.inputs, entry.outputs] as const);
   return {
@@ -214,36 +215,19 @@ function markPlaced(rows: Uint8Array, target: Target, chip: number, placement: P
 }
 
 /** How many of the streams are ever given a vector, and how many vectors of bytes are given in an average cycle. */
-function streamUse(program: Program, cycles: number): BuildReport["streams"] {
+function streamUse({ target, chips }: Program, cycles: number): BuildReport["streams"] {
   const used = new Set<number>();
   let vectors = 0;
-  const visit = (instruction: TimedInstruction): void => {
-    const width = givenStreams(instruction, program.target);
-    for (const fieldName of Object.keys(ISA[instruction.op].gives)) {
-      const first = instruction.fields[fieldName];
-      if (typeof first !== "number" || first < 0) continue;
-      for (let stream = first; stream < first + width; stream++) used.add(stream);
-      vectors += width * instruction.count;
+  const operands = operandsOf(target);
+  for (const { queues } of chips) {
+    for (const instruction of queues.flat()) {
+      operands.gives(instruction, ({ stream, streams }) => {
+        for (let byte = 0; byte < streams; byte++) used.add(stream + byte);
+        vectors += streams * instruction.count;
+      });
     }
-  };
-  for (const chip of program.chips) everyInstruction(chip, visit);
-  return {
-    used: used.size,
-    available: 2 * program.target.streams,
-    vectorsPerCycle: ratio(vectors, cycles * program.chips.length),
-  };
-}
-
-/** Neighbouring streams that a result takes: the bytes of its type, where the instruction has one. */
-function givenStreams({ op, fields }: TimedInstruction, target: Target): number {
-  if (op === "acc") return STREAM_TYPES.f32;
-  if (op === "transpose") return target.superlane;
-  const type = fields["as"] ?? fields["type"];
-  return typeof type === "string" && Object.hasOwn(STREAM_TYPES, type) ? STREAM_TYPES[type as StreamType] : 1;
-}
-
-function everyInstruction(chip: ChipProgram, visit: (instruction: TimedInstruction) => void): void {
-  for (const queue of chip.queues) for (const instruction of queue) visit(instruction);
+  }
+  return { used: used.size, available: 2 * target.streams, vectorsPerCycle: ratio(vectors, cycles * chips.length) };
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
