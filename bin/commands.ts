@@ -9,7 +9,7 @@ import { dirname, resolve } from "node:path";
 import type { Argv, CommandModule } from "yargs";
 import { defaultCacheFolder } from "../src/host/cache.js";
 import { CompileError } from "../src/diagnostics.js";
-import { imageBeside, readText, readWhole, writeAtomically } from "../src/host/files.js";
+import { imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
@@ -20,6 +20,7 @@ import { findCases } from "./jobs/cases.js";
 import { printCheck } from "./show/check.js";
 import { runJob } from "./jobs/jobs.js";
 import { printable } from "./show/problems.js";
+import { printReport } from "./show/report.js";
 import { EXIT, type Terminal } from "./show/terminal.js";
 import { caseLabels, printCase, printTotals } from "./show/verify.js";
 
@@ -203,6 +204,33 @@ const check = command({
   },
 });
 
+const report = command({
+  command: "report <image>",
+  doc: "Says where the cycles and the energy of a program go; nothing is run.",
+  options: (argv) =>
+    argv.positional("image", image).options({
+      csv: { type: "string", describe: "folder for all of it as .csv files" },
+      grid: {
+        type: "number",
+        describe: "cycles of a bin of power over time; a thousandth of the program if not given",
+      },
+      json: OPTIONS.json,
+    }),
+  run: async (args, terminal) => {
+    const { grid, csv } = args;
+    if (grid !== undefined && !(Number.isInteger(grid) && grid > 0))
+      throw new CompileError("LPU5008", { message: "--grid: expected a whole number of at least 1" });
+    const result = await runJob(
+      "report",
+      { image: args.image, csvFolder: csv, grid },
+      { tasks: terminal.tasks, writes: csv === undefined ? [] : [csv] },
+    );
+    terminal.result(result);
+    printReport(result, terminal);
+    return EXIT.ok;
+  },
+});
+
 const disasm = command({
   command: "disasm <image>",
   doc: "Prints an image as a listing that asm can read.",
@@ -297,21 +325,6 @@ const targets = tableCommand("targets", "Prints the machines that programs are b
   return { text: targetsText(), data: TARGETS };
 });
 
-/** Lines as bytes, a few thousand at a time. */
-function* textChunks(lines: Iterable<string>): Generator<Uint8Array> {
-  const encoder = new TextEncoder();
-  let text = "";
-  for (const line of lines) {
-    text += `${line}\n`;
-    if (text.length < TEXT_CHUNK) continue;
-    yield encoder.encode(text);
-    text = "";
-  }
-  yield encoder.encode(text);
-}
-
-const TEXT_CHUNK = 1 << 18;
-
 const nonFiniteText = ({ element, value, count }: NonFinite): string =>
   `  (element ${element} is ${value}${count > 1 ? `, and ${count - 1} more are not finite` : ""}; lpu verify names the node that made it)`;
 
@@ -349,7 +362,19 @@ function command<Args>(row: Command<Args & { json: boolean }>): CommandFor {
   };
 }
 
-export const COMMANDS: readonly CommandFor[] = [build, run, verify, check, disasm, asm, isa, ops, passes, targets];
+export const COMMANDS: readonly CommandFor[] = [
+  build,
+  run,
+  verify,
+  check,
+  report,
+  disasm,
+  asm,
+  isa,
+  ops,
+  passes,
+  targets,
+];
 
 /** The commands of `lpuit`: the one there is. */
 export const ONE_SHOT: readonly CommandFor[] = [command({ ...buildCommand, command: "$0 <model>" })];

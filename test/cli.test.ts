@@ -57,6 +57,8 @@ describe("arguments", () => {
     [["build", "none.onnx"], 1, "LPU5001"],
     [["check", "none.onnx"], 1, "LPU5001"],
     [["run", "none.lpu"], 1, "LPU5001"],
+    [["report", "none.lpu"], 1, "LPU5001"],
+    [["report", "none.lpu", "--grid", "0"], 2, "LPU5008"],
     [["disasm", "none.lpu"], 1, "LPU5001"],
     [["asm", "none.txt"], 1, "LPU5001"],
   ])("lpu %p ends with %i and says %s", (args, status, code) => {
@@ -91,7 +93,7 @@ describe("arguments", () => {
 });
 
 describe("bad files", () => {
-  test.each(["build", "check", "run", "disasm", "asm"])(
+  test.each(["build", "check", "run", "report", "disasm", "asm"])(
     "lpu %s of random bytes is a coded error and leaves nothing behind",
     (command) => {
       const place = mkdtempSync(join(folder, "bad-"));
@@ -182,6 +184,32 @@ describe("a model all the way", () => {
     expect(result.cycles).toBe(built["cycles"]);
     expect(result.predictedCycles).toBe(result.cycles);
     for (const { shape, file } of result.outputs) expect(readTensorFile(join(folder, file)).shape).toEqual(shape);
+  });
+
+  test("report says where all cycles go, and its tables add up to the same", () => {
+    const report = JSON.parse(lpu("report", image, "--csv", "csv", "--grid", "50", "--json").stdout);
+    const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
+    const rows = (name: string): Record<string, number>[] => {
+      const [head = "", ...lines] = readFileSync(join(folder, "csv", name), "utf8")
+        .trimEnd()
+        .split("\n");
+      return lines.map((line) => {
+        const cells = line.split(",");
+        return Object.fromEntries(head.split(",").map((column, index) => [column, Number(cells[index])]));
+      });
+    };
+    const cycles = Number(built["cycles"]);
+    const cyclesOf = (parts: readonly { readonly cycles: number }[]): number => total(parts.map((part) => part.cycles));
+    expect(report.cycles).toBe(cycles);
+    expect([report.bounds, report.layers, report.nodes].map(cyclesOf)).toEqual([cycles, cycles, cycles]);
+    expect(total(report.bounds.map(({ share }: { share: number }) => share))).toBeCloseTo(1, 12);
+    expect(rows("bursts.csv")).toHaveLength(report.bursts);
+    expect(total(rows("bounds.csv").map(({ from = 0, to = 0 }) => to - from))).toBe(cycles);
+    const power = rows("power.csv");
+    const units = ["static", "mem", "vxm", "mxm", "sxm"].map((unit) => `${unit} femtojoules`);
+    expect(total(power.map((bin) => total(units.map((unit) => bin[unit] ?? 0))))).toBe(report.energy.femtojoules);
+    expect(power).toHaveLength(Math.ceil(cycles / 50));
+    expect(lpu("report", image).stdout).toContain("calibrated to the published envelope, not measured");
   });
 
   test("check counts nodes", () => {

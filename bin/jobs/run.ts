@@ -4,7 +4,7 @@
  * Every tensor file and every input is looked at before anything runs, and all that is wrong is said at once.
  */
 
-import type { JobContext } from "./job.js";
+import { type JobContext, timed } from "./job.js";
 import { join } from "node:path";
 import { CompileError, fail } from "../../src/diagnostics.js";
 import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../../src/host/edge.js";
@@ -12,7 +12,6 @@ import { makeFolder, readTensorFile, readWhole, writeTensorFile } from "../../sr
 import type { EdgeDType } from "../../src/ir/dtype.js";
 import { findNonFinite, type NonFinite } from "../../src/ir/nonfinite.js";
 import { loadImage } from "../../src/runtime/run.js";
-import { clock } from "../show/terminal.js";
 
 export interface RunRequest {
   readonly image: string;
@@ -59,24 +58,6 @@ export async function runImageJob(request: RunRequest, context: JobContext<never
     loadSeconds: load.seconds,
     outputs: written,
   };
-}
-
-async function timed<Value>(
-  context: JobContext<never>,
-  title: string,
-  work: () => Value | Promise<Value>,
-): Promise<{ readonly value: Value; readonly seconds: number }> {
-  const start = clock();
-  context.task({ title, status: "start", at: start });
-  try {
-    const value = await work();
-    const end = clock();
-    context.task({ title, status: "done", at: end });
-    return { value, seconds: (end - start) / 1000 };
-  } catch (error) {
-    context.task({ title, status: "failed", at: clock() });
-    throw error;
-  }
 }
 
 /** A file that cannot be read is one problem among the others, and not also a missing input. */

@@ -16,6 +16,7 @@ type Job<Name extends JobName> = (
 const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
   build: async () => (await import("./build.js")).buildJob,
   run: async () => (await import("./run.js")).runImageJob,
+  report: async () => (await import("./report.js")).reportJob,
   check: async () => (await import("./check.js")).checkJob,
   verify: async () => (await import("./verify.js")).verifyJob,
 };

@@ -155,6 +155,21 @@ export function copyAtomically(from: string, to: string): void {
   viaTemporary(to, (temporary) => copyFileSync(from, temporary, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL));
 }
 
+const TEXT_CHUNK = 1 << 18;
+
+/** Lines as bytes, a few thousand at a time. */
+export function* textChunks(lines: Iterable<string>): Generator<Uint8Array> {
+  const encoder = new TextEncoder();
+  let text = "";
+  for (const line of lines) {
+    text += `${line}\n`;
+    if (text.length < TEXT_CHUNK) continue;
+    yield encoder.encode(text);
+    text = "";
+  }
+  yield encoder.encode(text);
+}
+
 /** Where an image goes when nobody says where: beside the model. */
 export const imageBeside = (modelPath: string): string =>
   `${modelPath.slice(0, modelPath.length - extname(modelPath).length)}.lpu`;

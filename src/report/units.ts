@@ -47,6 +47,20 @@ export function formatScaled(value: number): string {
   return `${formatCount(value)} `;
 }
 
+/** Whole femtojoules, as energies are kept: 4.8e13 -> "48.0 mJ". */
+export function formatEnergy(femtojoules: number): string {
+  for (const [scale, unit] of [
+    [1e15, "J"],
+    [1e12, "mJ"],
+    [1e9, "uJ"],
+    [1e6, "nJ"],
+    [1e3, "pJ"],
+  ] as const) {
+    if (femtojoules >= scale) return `${threeDigits(femtojoules / scale)} ${unit}`;
+  }
+  return `${formatCount(femtojoules)} fJ`;
+}
+
 /** Errors and other small ratios: "1.23e-3", and "0" for exactly zero. */
 export const formatError = (value: number): string => (value === 0 ? "0" : value.toExponential(2));
 

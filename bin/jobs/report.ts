@@ -1,0 +1,48 @@
+/**
+ * The work of `lpu report`: an image in, the activity of its program out: figures for the terminal, and files.
+ */
+
+import { join } from "node:path";
+import { readImage } from "../../src/codegen/image/image.js";
+import { printInstruction } from "../../src/codegen/listing/print.js";
+import { makeFolder, readWhole, textChunks, writeAtomically } from "../../src/host/files.js";
+import { activityOf } from "../../src/report/activity.js";
+import { stretchesOf } from "../../src/report/bounds.js";
+import { csvFiles } from "../../src/report/csv.js";
+import { type Overview, overviewOf } from "../../src/report/overview.js";
+import { defaultGrid, powerOf } from "../../src/report/power.js";
+import { type JobContext, timed } from "./job.js";
+
+export interface ReportRequest {
+  readonly image: string;
+  readonly csvFolder: string | undefined;
+  /** Cycles of a bin of power over time; about a thousandth of the program if not given. */
+  readonly grid: number | undefined;
+}
+
+export interface ReportResult extends Overview {
+  readonly files: readonly { readonly file: string; readonly bytes: number }[];
+}
+
+export async function reportJob(request: ReportRequest, context: JobContext<never>): Promise<ReportResult> {
+  const { value: program } = await timed(context, "Loading image", () => readImage(readWhole(request.image, "image")));
+  const { value: model } = await timed(context, "Following vectors", () => {
+    const activity = activityOf(program);
+    const stretches = stretchesOf(activity);
+    const power = powerOf(activity, request.grid ?? defaultGrid(activity.cycles));
+    return { activity, stretches, power, overview: overviewOf(activity, stretches, power) };
+  });
+  const { activity, stretches, power, overview } = model;
+  const files: { file: string; bytes: number }[] = [];
+  const { csvFolder } = request;
+  if (csvFolder !== undefined) {
+    makeFolder(csvFolder);
+    const describe = (instruction: Parameters<typeof printInstruction>[1]): string =>
+      printInstruction(program.target, instruction);
+    for (const [name, lines] of Object.entries(csvFiles(activity, stretches, power, describe))) {
+      const file = join(csvFolder, name);
+      files.push({ file, bytes: writeAtomically(file, textChunks(lines())).bytes });
+    }
+  }
+  return { ...overview, files };
+}

@@ -1,0 +1,73 @@
+/**
+ * How the result of `lpu report` looks to a person: where the cycles go, in total and by layer, what energy they take, and
+ * where time could be won.
+ */
+
+import type { Account } from "../../src/report/nodes.js";
+import { alignRows } from "../../src/report/summary.js";
+import {
+  formatBytes,
+  formatCount,
+  formatEnergy,
+  formatScaled,
+  formatSeconds,
+  formatShare,
+} from "../../src/report/units.js";
+import type { ReportResult } from "../jobs/report.js";
+import { printable } from "./problems.js";
+import { table, type Terminal } from "./terminal.js";
+
+export function printReport(result: ReportResult, terminal: Terminal): void {
+  const { bold } = terminal.colors;
+  const { cycles, chips, energy, sram, bounds, layers, advice, files } = result;
+  const all = cycles * chips;
+  const share = (part: number): string => formatShare(all === 0 ? 0 : part / all);
+  const print = (lines: readonly string[]): void => {
+    for (const line of lines) terminal.print(`  ${printable(line)}`);
+  };
+  const place = chips === 1 ? result.target : `${chips} chips of ${result.target}`;
+  terminal.print("");
+  print(
+    alignRows([
+      [
+        "cycles",
+        `${formatCount(cycles)}  (${formatSeconds(result.microseconds / 1e6)} at ${result.clockMHz} MHz, ${place})`,
+      ],
+      [
+        "energy",
+        `${formatEnergy(energy.femtojoules)}, ${formatCount(energy.averageWatts)} W on average, ${formatCount(energy.peakWatts)} W at most over ${formatCount(energy.gridCycles)} cycles  (${energy.note})`,
+      ],
+      [
+        "SRAM",
+        `${formatBytes(sram.peak)} of ${formatBytes(sram.capacity)} at the fullest moment  (constants ${formatBytes(sram.constants)})`,
+      ],
+      ["bursts", formatCount(result.bursts)],
+    ]),
+  );
+  terminal.print(`\n${bold("Where the cycles go")}`);
+  print(
+    table(
+      bounds.map((row) => [row.name, formatCount(row.cycles), share(row.cycles), row.doc]),
+      [1, 2],
+    ),
+  );
+  terminal.print(`\n${bold("Layers")}`);
+  print(table([LAYER_HEAD, ...layers.map((layer) => layerRow(layer, share))], [1, 2, 3, 4, 5]));
+  if (advice.length > 0) {
+    terminal.print(`\n${bold("Where time could be won")}`);
+    print(advice.map(({ text }) => text));
+  }
+  if (files.length > 0) terminal.print("");
+  for (const { file, bytes } of files) print([`${file}  (${formatBytes(bytes)})`]);
+}
+
+const LAYER_HEAD: readonly string[] = ["", "cycles", "share", "both arrays", "MACs", "energy"];
+
+const layerRow = ({ name, cycles, bounds, macs, energy }: Account, share: (part: number) => string): string[] => [
+  name,
+  formatCount(cycles),
+  share(cycles),
+  formatShare(cycles === 0 ? 0 : bounds.arrays / cycles),
+  formatScaled(macs).trimEnd(),
+  formatEnergy(energy),
+];

@@ -1,0 +1,94 @@
+/**
+ * The activity of a program in figures, as `lpu report --json` gives it: where the cycles go, what energy they take, and what
+ * each layer and node has of both. Everything in it is plain data.
+ */
+
+import type { Mnemonic } from "../ir/isa.js";
+import { sramBytes } from "../ir/target.js";
+import type { Activity } from "./activity.js";
+import { type Advice, adviceOf } from "./advice.js";
+import { BOUNDS, BOUND_NAMES, type Bound, type Stretches } from "./bounds.js";
+import { ENERGY_CLASSES, type EnergyClass, watts } from "./energy.js";
+import { type Account, accountsByLayer, accountsByNode, cyclesByBound } from "./nodes.js";
+import type { Power } from "./power.js";
+
+/** Stands wherever a figure of energy or power is shown. */
+export const POWER_NOTE = "a model, calibrated to the published envelope, not measured";
+
+export interface Overview {
+  readonly name: string;
+  readonly target: string;
+  readonly clockMHz: number;
+  readonly chips: number;
+  readonly cycles: number;
+  readonly microseconds: number;
+  readonly bursts: number;
+  /** Executions by instruction: the machine's own counters. */
+  readonly executions: Readonly<Partial<Record<Mnemonic, number>>>;
+  /** Of all cycles of all chips; shares sum to one. */
+  readonly bounds: readonly {
+    readonly name: Bound;
+    readonly doc: string;
+    readonly cycles: number;
+    readonly share: number;
+  }[];
+  readonly energy: {
+    readonly note: string;
+    readonly femtojoules: number;
+    readonly byClass: Readonly<Record<EnergyClass, number>>;
+    readonly averageWatts: number;
+    readonly wattsByClass: Readonly<Record<EnergyClass, number>>;
+    /** Of the bin of `gridCycles` cycles that takes the most. */
+    readonly peakWatts: number;
+    readonly gridCycles: number;
+  };
+  /** Bytes. `peak` is the fullest moment, constants included. */
+  readonly sram: { readonly constants: number; readonly peak: number; readonly capacity: number };
+  readonly layers: readonly Account[];
+  readonly nodes: readonly Account[];
+  readonly advice: readonly Advice[];
+}
+
+export function overviewOf(activity: Activity, stretches: Stretches, power: Power): Overview {
+  const { program, cycles, bursts, memory, energy } = activity;
+  const { target } = program;
+  const all = cycles * program.chips.length;
+  const byBound = cyclesByBound(stretches);
+  const executions: Partial<Record<Mnemonic, number>> = {};
+  for (const { op, count } of bursts.instructions) executions[op] = (executions[op] ?? 0) + count;
+  return {
+    name: program.name,
+    target: target.name,
+    clockMHz: target.clock,
+    chips: program.chips.length,
+    cycles,
+    microseconds: cycles / target.clock,
+    bursts: bursts.size,
+    executions,
+    bounds: BOUND_NAMES.map((name) => ({
+      name,
+      doc: BOUNDS[name].doc,
+      cycles: byBound[name],
+      share: all === 0 ? 0 : byBound[name] / all,
+    })),
+    energy: {
+      note: POWER_NOTE,
+      femtojoules: power.total,
+      byClass: energy,
+      averageWatts: power.averageWatts,
+      wattsByClass: Object.fromEntries(
+        ENERGY_CLASSES.map((kind) => [kind, watts(target, energy[kind], cycles)]),
+      ) as Record<EnergyClass, number>,
+      peakWatts: power.peakWatts,
+      gridCycles: power.grid,
+    },
+    sram: {
+      constants: memory.constants * target.lanes,
+      peak: memory.peak * target.lanes,
+      capacity: sramBytes(target) * program.chips.length,
+    },
+    layers: accountsByLayer(activity, stretches),
+    nodes: accountsByNode(activity, stretches),
+    advice: adviceOf(activity, stretches),
+  };
+}
