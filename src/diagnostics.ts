@@ -165,6 +165,11 @@ export const DIAGNOSTICS = {
     doc: "A plan reads what nothing wrote, writes rows again, or names what is not there: its text is wrong, or selection is.",
     hint: "if the text of the plan was not edited this is a bug: please report it",
   },
+  LPU2226: {
+    title: "plan: unused lanes are not finite",
+    doc: "Lanes that no element uses may hold an infinity or a NaN where a plan brings them to an array or a reduction.",
+    hint: SCHEDULER,
+  },
   LPU2001: {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",

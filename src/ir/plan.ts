@@ -9,6 +9,7 @@
 import type { AluFunction, StreamType } from "./isa.js";
 import type { Literal } from "./graph.js";
 import type { Binding, HostLookup } from "./program.js";
+import type { Range } from "./ranges.js";
 import type { PanelRecipe, TileRecipe } from "./recipe.js";
 
 export type StorageId = number;
@@ -18,6 +19,14 @@ export type StorageType = "f16" | "f32" | "i32";
 
 /** Bytes of an element. */
 export const STORAGE_BYTES: Readonly<Record<StorageType, 2 | 4>> = { f16: 2, f32: 4, i32: 4 };
+
+/** What is known of the lanes of a storage; passes/check/padding.ts follows what lies on those that no element uses. */
+export interface Lanes {
+  /** What elements may be. */
+  readonly values: Range;
+  /** Columns that elements use, as runs of neighbours; undefined of parts of values, which use what they are made of. */
+  readonly columns?: readonly Run[];
+}
 
 export interface Storage {
   readonly id: StorageId;
@@ -33,6 +42,7 @@ export interface Storage {
   readonly recipe?: PanelRecipe;
   /** True if read by the host after the run. */
   readonly output: boolean;
+  readonly lanes?: Lanes;
 }
 
 /** `count` rows from `row` on, `step` apart; 0 repeats the same row. */
@@ -148,6 +158,8 @@ export interface Plan {
   readonly storages: readonly Storage[];
   readonly tasks: readonly Task[];
   readonly maps: readonly Int16Array[];
+  /** What the sums may be that a permutation brings to other lanes, by number of the map; any finite number if not said. */
+  readonly turnedSums?: ReadonlyMap<number, Range>;
   readonly inputs: readonly PlanBinding[];
   readonly outputs: readonly PlanBinding[];
   readonly origins: readonly string[];

@@ -254,6 +254,17 @@ const INT32: AluRange = () => bounded(-(2 ** 31), 2 ** 31);
 const bits: AluRange = (inputs) => (inputs.every(({ lo, hi }) => lo === 0 && hi === 0) ? ZERO : INT32(inputs, false));
 /** Zero times anything finite is zero. */
 const product: AluRange = (inputs) => (inputs.some(({ lo, hi }) => lo === 0 && hi === 0) ? ZERO : INT32(inputs, false));
+/** An operand without a sign bounds what is left of the other. */
+const masked: AluRange = (inputs) => {
+  const bounds = inputs.filter(({ lo }) => lo >= 0).map(({ hi }) => hi);
+  return bounds.length > 0 ? bounded(0, Math.min(...bounds)) : INT32(inputs, false);
+};
+/** By a known number of bits. */
+const shiftedRight: AluRange = ([a = ANYTHING, b = ANYTHING]) => {
+  const by = 2 ** (b.lo & 31);
+  if (b.lo !== b.hi || !Number.isFinite(a.lo) || !Number.isFinite(a.hi)) return ofZero([a, b], false);
+  return bounded(Math.floor(a.lo / by), Math.floor(a.hi / by));
+};
 /** Of zero they are zero, whatever the other operand. */
 const ofZero: AluRange = (inputs) => {
   const [a = ANYTHING] = inputs;
@@ -287,7 +298,8 @@ export const ALU_RANGES: Readonly<Record<AluFunction, AluRange>> = {
   add: asOp("add"),
   sub: asOp("sub"),
   mul: asOp("mul"),
-  div: asOp("div"),
+  div: ([a = ANYTHING, b = ANYTHING], isSquare) =>
+    isSquare && !holdsZero(a) && !isSpecial(a) ? bounded(1, 1) : asOp("div")([a, b], isSquare),
   max: asOp("max"),
   min: asOp("min"),
   lt: truth,
@@ -301,9 +313,9 @@ export const ALU_RANGES: Readonly<Record<AluFunction, AluRange>> = {
   addSat: bits,
   maxInt: bits,
   minInt: bits,
-  andBits: product,
+  andBits: masked,
   shiftLeft: ofZero,
-  shiftRight: ofZero,
+  shiftRight: shiftedRight,
   orBits: bits,
   xorBits: bits,
   divInt: ofZero,

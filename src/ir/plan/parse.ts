@@ -14,6 +14,7 @@ import {
   type AluOp,
   type Argument,
   type BitsType,
+  type Lanes,
   type Leaf,
   type PackedTile,
   type Pass,
@@ -27,6 +28,7 @@ import {
   type TaskOutput,
   type WeightLoad,
 } from "../plan.js";
+import type { Range } from "../ranges.js";
 import { type Matrix, type PanelRecipe, type Place, type SpreadDigit, tileKey, type TileRecipe } from "../recipe.js";
 import { formatType } from "../tensor.js";
 import { parseNumber, type Token, TokenReader } from "../text.js";
@@ -43,6 +45,7 @@ interface Reading {
   readonly literals: Map<string, Literal>;
   readonly storages: Storage[];
   readonly maps: Int16Array[];
+  readonly turnedSums: Map<number, Range>;
   readonly inputs: PlanBinding[];
   readonly outputs: PlanBinding[];
   readonly tasks: Task[];
@@ -64,6 +67,7 @@ export function parsePlan(text: string, options: ParsePlanOptions = {}): Plan {
     literals: new Map(),
     storages: [],
     maps: [],
+    turnedSums: new Map(),
     inputs: [],
     outputs: [],
     tasks: [],
@@ -74,8 +78,8 @@ export function parsePlan(text: string, options: ParsePlanOptions = {}): Plan {
   reader.expect("{");
   while (!reader.accept("}")) readItem(reading);
   reader.take("end", "the end of the text");
-  const { literals, storages, maps, inputs, outputs, tasks, origins, macs } = reading;
-  return { name: token.text, storages, tasks, maps, inputs, outputs, origins, literals, macs };
+  const { literals, storages, maps, turnedSums, inputs, outputs, tasks, origins, macs } = reading;
+  return { name: token.text, storages, tasks, maps, turnedSums, inputs, outputs, origins, literals, macs };
 }
 
 /** What a plan is made of, by the word that starts it. */
@@ -86,7 +90,10 @@ const ITEMS: Readonly<Record<string, (reading: Reading) => void>> = {
   literal: readLiteral,
   origin: ({ reader, origins }) => void origins.push(string(reader, "an ONNX node")),
   storage: readStorage,
-  map: ({ reader, maps }) => void maps.push(Int16Array.from(reader.list("[", "]", () => reader.integer("a lane")))),
+  map: ({ reader, maps, turnedSums }) => {
+    maps.push(Int16Array.from(reader.list("[", "]", () => reader.integer("a lane"))));
+    if (reader.accept("sums")) turnedSums.set(maps.length - 1, readRange(reader));
+  },
   input: (reading) => void reading.inputs.push(readBinding(reading.reader)),
   output: (reading) => void reading.outputs.push(readBinding(reading.reader)),
   task: readTask,
@@ -177,6 +184,7 @@ function readStorage({ reader, storages }: Reading): void {
   const name = string(reader, "the name of a storage");
   const bothHemispheres = reader.accept("both");
   const output = reader.accept("output");
+  const lanes = reader.accept("values") ? readLanes(reader) : undefined;
   const recipe = reader.accept("=") ? readPanelRecipe(reader) : undefined;
   storages.push({
     id,
@@ -187,9 +195,23 @@ function readStorage({ reader, storages }: Reading): void {
     kind,
     bothHemispheres,
     output,
+    ...(lanes === undefined ? {} : { lanes }),
     ...(recipe === undefined ? {} : { recipe }),
   });
 }
+
+const readRange = (reader: TokenReader): Range => {
+  const token = reader.peek();
+  const [lo, hi, infinite, nan, ...others] = list(reader);
+  if (lo === undefined || hi === undefined || nan === undefined || others.length > 0)
+    return reader.complain("expected the least and the greatest number, and whether infinities and NaNs may be", token);
+  return { lo, hi, mayBeInfinite: infinite === 1, mayBeNan: nan === 1 };
+};
+
+const readLanes = (reader: TokenReader): Lanes => {
+  const values = readRange(reader);
+  return reader.accept("columns") ? { values, columns: readRuns(reader) } : { values };
+};
 
 const readPanelRecipe = (reader: TokenReader): PanelRecipe => {
   if (reader.accept("points")) return readPoints(reader);

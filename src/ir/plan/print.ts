@@ -17,11 +17,13 @@
  *     }
  *
  * Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
- * ALUs `a0 ..`. Lists of numbers are in the order of the fields that they stand for.
+ * ALUs `a0 ..`. Lists of numbers are in the order of the fields that they stand for; a range is its least and its greatest
+ * number, whether infinities and whether NaNs may be among them.
  */
 
-import type { Argument, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad } from "../plan.js";
+import type { Argument, Lanes, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad } from "../plan.js";
 import { isTile } from "../plan.js";
+import type { Range } from "../ranges.js";
 import type { PanelRecipe, SpreadDigit, TileRecipe } from "../recipe.js";
 import { formatType } from "../tensor.js";
 import { formatName, formatNumber } from "../text.js";
@@ -32,7 +34,7 @@ export function printPlan(plan: Plan): string {
     ...[...plan.literals].map(([key, literal]) => `literal ${quoted(key)}: ${formatType(literal)}`),
     ...plan.origins.map((name) => `origin ${quoted(name)}`),
     ...plan.storages.map(printStorage),
-    ...plan.maps.map((map) => `map [${Array.from(map).join(", ")}]`),
+    ...plan.maps.map((map, index) => `map [${Array.from(map).join(", ")}]${printSums(plan.turnedSums?.get(index))}`),
     ...plan.inputs.map((binding) => `input ${printBinding(binding)}`),
     ...plan.outputs.map((binding) => `output ${printBinding(binding)}`),
     ...plan.tasks.map((task) => printTask(plan, task)),
@@ -44,8 +46,26 @@ const quoted = (text: string): string => JSON.stringify(text);
 const numbers = (values: readonly number[]): string => `[${values.map(formatNumber).join(", ")}]`;
 const lists = (values: readonly (readonly number[])[]): string => `[${values.map(numbers).join(", ")}]`;
 
-const printStorage = ({ id, kind, dtype, rows, panels, name, bothHemispheres, output, recipe }: Storage): string => {
-  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}`;
+const printRange = ({ lo, hi, mayBeInfinite, mayBeNan }: Range): string =>
+  numbers([lo, hi, Number(mayBeInfinite), Number(mayBeNan)]);
+const printSums = (range: Range | undefined): string => (range === undefined ? "" : ` sums ${printRange(range)}`);
+const printLanes = ({ values, columns }: Lanes): string =>
+  ` values ${printRange(values)}${columns === undefined ? "" : ` columns ${printRuns(columns)}`}`;
+
+const printStorage = ({
+  id,
+  kind,
+  dtype,
+  rows,
+  panels,
+  name,
+  bothHemispheres,
+  output,
+  recipe,
+  lanes,
+}: Storage): string => {
+  const known = lanes === undefined ? "" : printLanes(lanes);
+  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}${known}`;
   const made = recipe === undefined ? "" : ` = ${printRecipe(recipe)}`;
   return `storage ${id}: ${kind} ${dtype} ${rows} x ${panels} ${quoted(name)}${marks}${made}`;
 };

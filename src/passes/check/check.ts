@@ -18,6 +18,7 @@ import { checkMeaning } from "./meaning.js";
 import { checkMemory } from "./memory.js";
 import { checkMxm } from "./mxm.js";
 import { checkOperands } from "./operands.js";
+import { checkPadding } from "./padding.js";
 import { checkChains, checkStreams } from "./streams.js";
 
 const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
@@ -35,7 +36,10 @@ export const checkSchedule = (program: Program, plan?: Plan): ScheduleFacts => {
   });
   checkLinks(program, chips);
   const arrays = chips.flatMap((chip) => HEMISPHERES.map((hemisphere) => checkMxm(chip, hemisphere)));
-  if (plan !== undefined) checkMeaning(plan, chips, taken);
+  if (plan !== undefined) {
+    checkPadding(plan, program.target);
+    checkMeaning(plan, chips, taken);
+  }
   return { arrays };
 };
 

@@ -7,6 +7,7 @@
  */
 
 import { ALU_FUNCTIONS } from "../../ir/isa.js";
+import { LARGEST_F32 } from "../../ir/numerics.js";
 import {
   type AluOp,
   type Argument,
@@ -19,6 +20,7 @@ import {
   type StorageId,
   type Task,
 } from "../../ir/plan.js";
+import { bounded } from "../../ir/ranges.js";
 import { taskAt } from "./figures.js";
 
 /** Bytes of an fp32 sum or result. */
@@ -108,7 +110,8 @@ const withCuts = (plan: Plan, cuts: ReadonlyMap<Task, Cut>): Plan => {
   const storages: Storage[] = [];
   for (const storage of plan.storages) {
     if (cutStorages.has(storage.id)) {
-      const { name, rows, panels } = storage;
+      const { name, rows, panels, lanes } = storage;
+      const columns = lanes?.columns;
       const between = {
         name,
         dtype: "f32",
@@ -117,6 +120,8 @@ const withCuts = (plan: Plan, cuts: ReadonlyMap<Task, Cut>): Plan => {
         kind: "temp",
         bothHemispheres: false,
         output: false,
+        // Its elements are where those of the result are.
+        ...(columns === undefined ? {} : { lanes: { values: bounded(-LARGEST_F32, LARGEST_F32), columns } }),
       } as const;
       storages.push({ ...between, id: storages.length });
     }

@@ -23,6 +23,8 @@ import { lowerMax } from "./rules/max.js";
 import { lowerSum } from "./rules/sum.js";
 import { rangesOf } from "../../ir/ranges.js";
 import { locate } from "./value.js";
+import { lanesOf } from "./elements.js";
+import { SUMS } from "./padding.js";
 import { nodeAt, operandAt, originText, type Reduction, type Selection } from "./selection.js";
 
 const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>> = {
@@ -141,8 +143,11 @@ const planOf = (s: Selection, problems: Problems): Plan => {
   const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
   dropUnread(s);
   const inputs = allInputs(s);
-  const { storages, tasks, maps, origins, literals } = s;
-  return { name: s.graph.name, storages, tasks, maps, inputs, outputs, origins, literals, macs: usefulMacs(s) };
+  const { tasks, maps, sumRanges: turnedSums, origins, literals } = s;
+  const lanes = lanesOf(s);
+  const storages = s.storages.map((storage, id) => ({ ...storage, lanes: lanes[id] ?? { values: SUMS.values } }));
+  const { name } = s.graph;
+  return { name, storages, tasks, maps, turnedSums, inputs, outputs, origins, literals, macs: usefulMacs(s) };
 };
 
 /** Multiply-accumulates that the model asks for: products of its matmuls, without padding, sums or moves. */

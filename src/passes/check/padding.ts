@@ -1,0 +1,298 @@
+/**
+ * A proof that what a Plan leaves on unused lanes is finite wherever it meets an array or a reduction: 0 * inf is no number.
+ *
+ * Elements are what the plan says of them, and finite as far as the model is; all other lanes are followed through the tasks,
+ * by what each ALU function makes of ranges (ALU_RANGES). The host fills them with zeros, constants have none but by their
+ * recipes, columns without weights sum up to zero. Where a permutation or an array takes such a lane, no infinity and no NaN
+ * may lie there. Nothing is asked of the rules that made the plan.
+ */
+
+import { fail, invariant } from "../../diagnostics.js";
+import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
+import {
+  type Argument,
+  type BitsType,
+  isTile,
+  type Pass,
+  type Plan,
+  type Storage,
+  type StorageType,
+  type Task,
+} from "../../ir/plan.js";
+import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
+import { halfLanes, type Target } from "../../ir/target.js";
+
+/** One panel of a storage. */
+interface Panel {
+  /** By lane: 1 if elements use it. */
+  readonly elements: Uint8Array;
+  readonly values: Range;
+  /** What lies on the other lanes, as far as tasks have written them; undefined if none has. */
+  padding: Range | undefined;
+}
+
+interface Checked {
+  readonly plan: Plan;
+  readonly target: Target;
+  readonly panels: readonly Panel[][];
+}
+
+const GREATEST: Readonly<Record<StorageType, number>> = { f16: LARGEST_F16, f32: LARGEST_F32, i32: 2 ** 31 };
+const finite = (type: StorageType): Range => bounded(-GREATEST[type], GREATEST[type]);
+const INTEGERS: Readonly<Record<BitsType, Range>> = { i16: bounded(-(2 ** 15), 2 ** 15), i32: finite("i32") };
+
+export const checkPadding = (plan: Plan, target: Target): void => {
+  const panels = plan.storages.map((storage) =>
+    Array.from({ length: storage.panels }, (_, panel): Panel => {
+      const elements = elementsOf(storage, panel, target);
+      const values = storage.lanes?.values ?? finite(storage.dtype);
+      return { elements, values, padding: storage.kind === "temp" ? undefined : ZERO };
+    }),
+  );
+  const checked = { plan, target, panels };
+  for (const task of plan.tasks) checkTask(checked, task);
+};
+
+const panelOf = ({ panels }: Checked, storage: number, panel: number): Panel => {
+  const known = panels[storage]?.[panel];
+  invariant(known !== undefined, "a panel of a storage exists");
+  return known;
+};
+
+/** Lanes of a panel that elements use. Of a constant: those that its recipe fills. */
+const elementsOf = ({ lanes, recipe }: Storage, panel: number, target: Target): Uint8Array => {
+  const elements = new Uint8Array(target.lanes);
+  const use = (column: number): void => {
+    if (Math.floor(column / target.lanes) === panel) elements[column % target.lanes] = 1;
+  };
+  if (recipe?.kind === "points") {
+    const first = panel * recipe.vectors;
+    for (const [vector, element] of recipe.places)
+      if (vector >= first && vector < first + recipe.vectors) elements[element] = 1;
+    return elements;
+  }
+  for (const { row, step, count } of lanes?.columns ?? []) for (let i = 0; i < count; i++) use(row + i * step);
+  return elements;
+};
+
+const checkTask = (checked: Checked, task: Task): void => {
+  const { plan, target } = checked;
+  const covered = coveredBy(task.passes, target);
+  for (const pass of task.passes) checkPass(checked, task, pass);
+  for (const { op, storage: id, panel, as } of task.outputs) {
+    const storage = plan.storages[id];
+    invariant(storage !== undefined, "a storage exists");
+    const to = panelOf(checked, id, panel);
+    if (storage.lanes?.columns === undefined || isCopy(task)) inferElements(checked, task, covered, to.elements);
+    checkPermuted(checked, task, to.elements);
+    if (!to.elements.includes(0)) continue;
+    const copies = copiesOf(task, covered, to.elements);
+    const others = lanesWhere(to.elements, 0).filter((lane) => copies[lane] !== 1);
+    if (copies.includes(1)) to.padding = to.padding === undefined ? to.values : union(to.padding, to.values);
+    if (others.length === 0) continue;
+    const made = rangeOn(checked, task, covered, others, op);
+    const padding = as === undefined ? stored(made, storage.dtype) : asBits(made, storage.dtype);
+    to.padding = to.padding === undefined ? padding : union(to.padding, padding);
+  }
+};
+
+/** What becomes of a number that is stored: beyond the type's numbers are infinities. */
+const stored = (range: Range, dtype: StorageType): Range => {
+  const { lo, hi } = finite(dtype);
+  const overflows = dtype !== "i32" && (range.lo < lo || range.hi > hi);
+  return {
+    lo: Math.max(range.lo, lo),
+    hi: Math.min(range.hi, hi),
+    mayBeInfinite: range.mayBeInfinite || overflows,
+    mayBeNan: range.mayBeNan,
+  };
+};
+
+/** Bits of a number that are an integer: of zero they are zero, of others any. */
+const asBits = (range: Range, dtype: StorageType): Range => (isZero(range) ? ZERO : finite(dtype));
+
+const isZero = (range: Range): boolean => range.lo === 0 && range.hi === 0 && !isSpecial(range);
+
+/** Columns of the array that have weights in some pass, by lane. */
+const coveredBy = (passes: readonly Pass[], target: Target): Uint8Array => {
+  const covered = new Uint8Array(target.lanes);
+  for (const { weights } of passes)
+    if (!isTile(weights)) for (const { column, run } of weights) covered.fill(1, column, column + run.count);
+    else if (weights.recipe.kind === "points") for (const [column] of weights.recipe.places) covered[column] = 1;
+    else for (const { column, columns } of weights.recipe.blocks) covered.fill(1, column, column + columns);
+  return covered;
+};
+
+/** By lane: 1 where the sums alone make a result, by the same weights as on a lane of an element: it is a copy of that. */
+const copiesOf = ({ passes, leaves }: Task, covered: Uint8Array, elements: Uint8Array): Uint8Array => {
+  const copies = new Uint8Array(elements.length);
+  if (leaves.length > 0 || !covered.some((is, lane) => is === 1 && elements[lane] === 0)) return copies;
+  const weightsOf = (lane: number): string => passes.map((pass) => columnText(pass, lane)).join(";");
+  const known = new Set(lanesWhere(elements, 1).map(weightsOf));
+  for (const lane of lanesWhere(elements, 0)) if (covered[lane] === 1 && known.has(weightsOf(lane))) copies[lane] = 1;
+  return copies;
+};
+
+/** A text that is equal for columns of equal weights. */
+const columnText = ({ weights }: Pass, at: number): string => {
+  if (!isTile(weights))
+    return weights
+      .filter(({ column, run }) => column <= at && at < column + run.count)
+      .map(({ storage, panel, run, half, first, lanes, column }) =>
+        [storage, panel, run.row + (at - column) * run.step, half, first, lanes].join(),
+      )
+      .join();
+  const { recipe } = weights;
+  if (recipe.kind === "points")
+    return recipe.places
+      .filter(([vector]) => vector === at)
+      .map(([, element]) => element)
+      .join();
+  return recipe.blocks
+    .filter(({ column, columns }) => column <= at && at < column + columns)
+    .map(({ column, k, count, lane, n, offset }) =>
+      "ones" in recipe.matrix ? [count, lane].join() : [offset, k, count, lane, n + at - column].join(),
+    )
+    .join(";");
+};
+
+/** Elements that are copied whole, though not all of them are read from the copy. */
+const isCopy = ({ ops, passes, leaves }: Task): boolean =>
+  passes.length === 0 && leaves.length === 1 && ops.length === 1 && (ops[0]?.fn === "copy" || ops[0]?.fn === "orBits");
+
+/** Parts of values use the lanes that what they are made of uses, constants aside. */
+const inferElements = (checked: Checked, task: Task, covered: Uint8Array, elements: Uint8Array): void => {
+  for (let lane = 0; lane < elements.length; lane++) if (covered[lane] === 1) elements[lane] = 1;
+  for (const { storage, panel, map } of task.leaves) {
+    if (checked.plan.storages[storage]?.kind === "constant") continue;
+    const from = panelOf(checked, storage, panel).elements;
+    for (let lane = 0; lane < elements.length; lane++) if (from[sourceOf(checked, map, lane)] === 1) elements[lane] = 1;
+  }
+};
+
+const lanesWhere = (elements: Uint8Array, is: 0 | 1): number[] => {
+  const lanes: number[] = [];
+  for (let lane = elements.indexOf(is); lane >= 0; lane = elements.indexOf(is, lane + 1)) lanes.push(lane);
+  return lanes;
+};
+
+/** The lane from which a permutation takes a lane; -1 for zero. */
+const sourceOf = ({ plan }: Checked, map: number | undefined, lane: number): number =>
+  map === undefined ? lane : (plan.maps[map]?.[lane] ?? -1);
+
+/* ---------- ranges ---------- */
+
+/** What an operation of a chain gives on some lanes that no element uses. */
+const rangeOn = (checked: Checked, task: Task, covered: Uint8Array, lanes: readonly number[], last: number): Range => {
+  // Sums that a permutation brings to where they are already are one operand with themselves.
+  const maps = task.ops.flatMap(({ args }) => args.flatMap((arg) => ("mxm" in arg ? (arg.map ?? []) : [])));
+  const stays = (lane: number): boolean =>
+    maps.length > 0 && maps.every((map) => sourceOf(checked, map, lane) === lane);
+  const groups = [lanes.filter(stays), lanes.filter((lane) => !stays(lane))].filter((group) => group.length > 0);
+  return groups
+    .map((group, index) => {
+      const [map] = index === 0 && stays(group[0] ?? -1) ? maps : [];
+      return rangeOnGroup(checked, task, covered, group, last, map);
+    })
+    .reduce(union);
+};
+
+/** `stays`: a permutation that leaves the sums of these lanes where they are. */
+const rangeOnGroup = (
+  checked: Checked,
+  { ops, leaves }: Task,
+  covered: Uint8Array,
+  lanes: readonly number[],
+  last: number,
+  stays: number | undefined,
+): Range => {
+  const made: Range[] = [];
+  const rangeOf = (argument: Argument): Range => {
+    if ("constant" in argument) return constantRange(argument.constant);
+    if ("op" in argument) return made[argument.op] ?? ZERO;
+    if ("mxm" in argument) {
+      const turned = checked.plan.turnedSums?.get(stays ?? argument.map ?? -1) ?? finite("f32");
+      const from = stays === undefined ? argument.map : undefined;
+      return unionOn(lanes, (lane) => (covered[sourceOf(checked, from, lane)] === 1 ? turned : ZERO));
+    }
+    const leaf = leaves[argument.leaf];
+    invariant(leaf !== undefined, "a chain takes leaves of its task");
+    const { elements, values, padding } = panelOf(checked, leaf.storage, leaf.panel);
+    const range = unionOn(lanes, (lane) => {
+      const source = sourceOf(checked, leaf.map, lane);
+      return source < 0 ? ZERO : elements[source] === 1 ? values : (padding ?? ZERO);
+    });
+    return argument.as === undefined ? range : isZero(range) ? ZERO : INTEGERS[argument.as];
+  };
+  const same = (a: Argument, b: Argument): boolean =>
+    ("mxm" in a && "mxm" in b && stays !== undefined) || JSON.stringify(a) === JSON.stringify(b);
+  for (const { fn, args } of ops.slice(0, last + 1)) {
+    const [a, b, ...more] = args;
+    const isSquare = a !== undefined && b !== undefined && more.length === 0 && same(a, b);
+    made.push(ALU_RANGES[fn](args.map(rangeOf), isSquare));
+  }
+  return made[last] ?? ZERO;
+};
+
+const constantRange = (value: number): Range => {
+  if (Number.isNaN(value)) return { ...ZERO, mayBeNan: true };
+  return Number.isFinite(value)
+    ? bounded(value, value)
+    : { ...bounded(Math.min(0, value), Math.max(0, value)), mayBeInfinite: true };
+};
+
+const unionOn = (lanes: readonly number[], rangeAt: (lane: number) => Range): Range => {
+  const ranges = new Set(lanes.map(rangeAt));
+  return [...ranges].reduce(union);
+};
+
+/* ---------- what must be finite ---------- */
+
+/** All lanes of the half meet the array, and all lanes that weights keep. */
+const checkPass = (checked: Checked, task: Task, { storage, panel, half, weights }: Pass): void => {
+  const lanes = halfLanes(checked.target);
+  checkLanes(checked, task, { storage, panel }, half * lanes, lanes, "meets an array");
+  if (isTile(weights)) return;
+  for (const load of weights)
+    checkLanes(checked, task, load, load.half * lanes + load.first, load.lanes, "is loaded into an array");
+};
+
+const checkLanes = (
+  checked: Checked,
+  task: Task,
+  at: { readonly storage: number; readonly panel: number },
+  first: number,
+  count: number,
+  what: string,
+): void => {
+  const { elements, padding } = panelOf(checked, at.storage, at.panel);
+  if (padding !== undefined && isSpecial(padding) && elements.subarray(first, first + count).includes(0))
+    refuse(checked, task, at, what);
+};
+
+/** Elements take from other lanes what a permutation brings them. */
+const checkPermuted = (checked: Checked, task: Task, elements: Uint8Array): void => {
+  for (const { map, ...leaf } of task.leaves) {
+    if (map === undefined) continue;
+    const from = panelOf(checked, leaf.storage, leaf.panel);
+    if (from.padding === undefined || !isSpecial(from.padding)) continue;
+    for (const lane of lanesWhere(elements, 1)) {
+      const source = sourceOf(checked, map, lane);
+      if (source >= 0 && from.elements[source] === 0) refuse(checked, task, leaf, `is brought to lane ${lane}`);
+    }
+  }
+};
+
+const refuse = (
+  { plan, panels }: Checked,
+  { origin }: Task,
+  { storage, panel }: { readonly storage: number; readonly panel: number },
+  what: string,
+): never => {
+  const padding = panels[storage]?.[panel]?.padding;
+  const found = padding?.mayBeNan === true ? "what may be no number" : "what may be infinite";
+  return fail("LPU2226", {
+    message: `expected finite numbers on the unused lanes of panel ${panel} of '${plan.storages[storage]?.name}', which ${what}, found ${found}`,
+    node: plan.origins[origin] ?? "",
+  });
+};

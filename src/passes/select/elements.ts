@@ -1,0 +1,59 @@
+/**
+ * Which columns of a storage its elements use, from all the views through which it is read: what a Plan says of its lanes.
+ */
+
+import type { Lanes, Run } from "../../ir/plan.js";
+import type { Located } from "./layout/operand.js";
+import { factsOf } from "./padding.js";
+import type { Selection } from "./selection.js";
+
+/** Lanes of every storage, by number. */
+export const lanesOf = (s: Selection): Lanes[] => {
+  const columns: (Uint8Array | undefined)[] = [];
+  const use = (storage: number, { view, repeated = [] }: Located): void => {
+    const used = columns[storage] ?? new Uint8Array((s.storages[storage]?.panels ?? 0) * s.target.lanes);
+    columns[storage] = used;
+    if (repeated === "all") used.fill(1);
+    else mark(used, [...view.dims.flat(), ...repeated], view.column);
+  };
+  const summands = [...s.summands.values()];
+  for (const located of [...s.located.values(), ...s.copies.values(), ...summands.map(({ a }) => a)]) {
+    // Digits of values are found by name alone, and use what the values use.
+    if (located.view.dims.length !== located.shape.length) continue;
+    use(located.storage, located);
+    if (located.plus !== undefined) use(located.plus, located);
+  }
+  for (const { a, parts } of summands) for (const { storage } of parts) use(storage, a);
+  return s.storages.map(({ id }) => {
+    const used = columns[id];
+    const { values } = factsOf(s, id);
+    return used === undefined ? { values } : { values, columns: runsOf(used) };
+  });
+};
+
+/** Marks the columns that digits lead to from a first one on. */
+const mark = (
+  used: Uint8Array,
+  digits: readonly { readonly extent: number; readonly column: number }[],
+  first: number,
+): void => {
+  const moving = digits.filter(({ column, extent }) => column !== 0 && extent > 1);
+  const [digit, ...others] = moving;
+  if (digit === undefined) {
+    used[first] = 1;
+    return;
+  }
+  for (let i = 0; i < digit.extent; i++) mark(used, others, first + i * digit.column);
+};
+
+/** Columns that are used, as runs of neighbours. */
+const runsOf = (used: Uint8Array): Run[] => {
+  const runs: Run[] = [];
+  for (let column = used.indexOf(1); column >= 0; ) {
+    const end = used.indexOf(0, column);
+    const count = (end < 0 ? used.length : end) - column;
+    runs.push({ row: column, step: 1, count });
+    column = used.indexOf(1, column + count);
+  }
+  return runs;
+};
