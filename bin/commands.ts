@@ -9,7 +9,7 @@ import { dirname, resolve } from "node:path";
 import type { Argv, CommandModule } from "yargs";
 import { defaultCacheFolder } from "../src/host/cache.js";
 import { CompileError } from "../src/diagnostics.js";
-import { imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
+import { fileBeside, imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
@@ -231,6 +231,29 @@ const report = command({
   },
 });
 
+const trace = command({
+  command: "trace <image>",
+  doc: "Writes what every queue does as a trace for Perfetto (ui.perfetto.dev); nothing is run.",
+  options: (argv) =>
+    argv.positional("image", image).options({
+      output: { alias: "o", type: "string", describe: "where the trace goes; beside the image if not given" },
+      json: OPTIONS.json,
+    }),
+  run: async (args, terminal) => {
+    const output = args.output ?? fileBeside(args.image, ".pftrace");
+    const result = await runJob(
+      "trace",
+      { image: args.image, output },
+      { tasks: terminal.tasks, writes: [dirname(resolve(output))] },
+    );
+    terminal.result(result);
+    terminal.print(
+      `${printable(result.trace)}  (${formatBytes(result.bytes)}, ${formatCount(result.bursts)} bursts in ${formatCount(result.cycles)} cycles)`,
+    );
+    return EXIT.ok;
+  },
+});
+
 const disasm = command({
   command: "disasm <image>",
   doc: "Prints an image as a listing that asm can read.",
@@ -368,6 +391,7 @@ export const COMMANDS: readonly CommandFor[] = [
   verify,
   check,
   report,
+  trace,
   disasm,
   asm,
   isa,

@@ -58,6 +58,7 @@ describe("arguments", () => {
     [["check", "none.onnx"], 1, "LPU5001"],
     [["run", "none.lpu"], 1, "LPU5001"],
     [["report", "none.lpu"], 1, "LPU5001"],
+    [["trace", "none.lpu"], 1, "LPU5001"],
     [["report", "none.lpu", "--grid", "0"], 2, "LPU5008"],
     [["disasm", "none.lpu"], 1, "LPU5001"],
     [["asm", "none.txt"], 1, "LPU5001"],
@@ -93,7 +94,7 @@ describe("arguments", () => {
 });
 
 describe("bad files", () => {
-  test.each(["build", "check", "run", "report", "disasm", "asm"])(
+  test.each(["build", "check", "run", "report", "trace", "disasm", "asm"])(
     "lpu %s of random bytes is a coded error and leaves nothing behind",
     (command) => {
       const place = mkdtempSync(join(folder, "bad-"));
@@ -210,6 +211,13 @@ describe("a model all the way", () => {
     expect(total(power.map((bin) => total(units.map((unit) => bin[unit] ?? 0))))).toBe(report.energy.femtojoules);
     expect(power).toHaveLength(Math.ceil(cycles / 50));
     expect(lpu("report", image).stdout).toContain("calibrated to the published envelope, not measured");
+  });
+
+  test("trace writes the same trace beside the image every time", () => {
+    expect(JSON.parse(lpu("trace", image, "--json").stdout)).toMatchObject({ cycles: built["cycles"] });
+    expect(lpu("trace", image, "-o", "again.pftrace").status).toBe(0);
+    const [first, again] = ["bert.pftrace", "again.pftrace"].map((name) => readFileSync(join(folder, name)));
+    expect(first?.equals(again ?? Buffer.alloc(0))).toBe(true);
   });
 
   test("check counts nodes", () => {

@@ -15,12 +15,14 @@ import { type Problem, ReportedProblems } from "../show/problems.js";
 import type { ReportRequest, ReportResult } from "./report.js";
 import type { RunRequest, RunReport } from "./run.js";
 import type { TaskEvent, TaskReporter } from "../show/stages.js";
+import type { TraceRequest, TraceResult } from "./trace.js";
 import type { VerifyRequest } from "./verify.js";
 
 export interface JobTable {
   readonly build: { readonly request: BuildRequest; readonly result: BuildResult; readonly part: never };
   readonly run: { readonly request: RunRequest; readonly result: RunReport; readonly part: never };
   readonly report: { readonly request: ReportRequest; readonly result: ReportResult; readonly part: never };
+  readonly trace: { readonly request: TraceRequest; readonly result: TraceResult; readonly part: never };
   readonly check: { readonly request: CheckRequest; readonly result: CheckResult; readonly part: never };
   readonly verify: { readonly request: VerifyRequest; readonly result: VerifyResult; readonly part: CaseResult };
 }

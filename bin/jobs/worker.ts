@@ -17,6 +17,7 @@ const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
   build: async () => (await import("./build.js")).buildJob,
   run: async () => (await import("./run.js")).runImageJob,
   report: async () => (await import("./report.js")).reportJob,
+  trace: async () => (await import("./trace.js")).traceJob,
   check: async () => (await import("./check.js")).checkJob,
   verify: async () => (await import("./verify.js")).verifyJob,
 };

@@ -171,8 +171,11 @@ export function* textChunks(lines: Iterable<string>): Generator<Uint8Array> {
 }
 
 /** Where an image goes when nobody says where: beside the model. */
-export const imageBeside = (modelPath: string): string =>
-  `${modelPath.slice(0, modelPath.length - extname(modelPath).length)}.lpu`;
+export const imageBeside = (modelPath: string): string => fileBeside(modelPath, ".lpu");
+
+/** The path with another extension. */
+export const fileBeside = (path: string, extension: string): string =>
+  `${path.slice(0, path.length - extname(path).length)}${extension}`;
 
 export function makeFolder(path: string): void {
   attempt("LPU5003", `folder '${path}' cannot be made`, () => mkdirSync(path, { recursive: true }));
