@@ -100,6 +100,11 @@ export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void =>
 
 /** The task that goes to its place next; undefined if all have theirs. */
 export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
+  const { draw } = s.strategy;
+  if (draw !== undefined) {
+    const all = [...agenda.chains, ...agenda.passes.map(({ index }) => index)];
+    return all[all.length > 0 ? draw(all.length) : 0];
+  }
   if (agenda.chains.length > 0)
     return agenda.chains.reduce((best, task) => (isHigher(agenda, task, best) ? task : best));
   return earliest(s, agenda);

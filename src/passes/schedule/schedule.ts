@@ -83,6 +83,13 @@ export const schedule = (plan: Plan, target: Target): Scheduled => {
   return schedule(divided, target);
 };
 
+/** As one strategy has it: a plan that fits, in one try. */
+export const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
+  const facts = planFacts(plan);
+  const order = orderOf(plan, target, facts.interleaved);
+  return programOf(complete(begin(newScheduler(plan, target, facts, strategy), order)));
+};
+
 /** What to schedule instead, where the task at hand fits in no cycle; undefined if that is not the cause, or it cannot be divided. */
 const dividedFor = (s: Scheduler, { code }: CompileError): Plan | undefined =>
   code === "LPU2002" ? dividedPlan(s.plan, s.placed.task) : undefined;

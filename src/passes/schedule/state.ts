@@ -39,6 +39,11 @@ export interface Strategy {
   readonly duplicates: number;
   /** The instance of a repeat whose choices all later ones repeat; NEVER if none. */
   readonly model: number;
+  /**
+   * A number from 0 on and below another: where it is given, it chooses among all that is legal, instead of what is best. A
+   * compile has none; tests see by it that outputs do not depend on the schedule.
+   */
+  readonly draw?: (below: number) => number;
 }
 
 export interface Scheduler extends PlanFacts {

@@ -21,6 +21,10 @@ import { otherHalf, type Scheduler } from "../state.js";
 import { emit, pickStreams, slide } from "./trial.js";
 import { tryWeights } from "./weights.js";
 
+/** Places where choices may begin, and cycles that a task may wait, if they are drawn. */
+const TURNS = 64;
+const LATE = 200;
+
 /** `model`: a placement of the same task in an earlier instance of a repeat, whose choices are made again. */
 export const placeTask = (s: Scheduler, index: number, model: Placed | undefined): void => {
   const task = taskAt(s.plan, index);
@@ -28,15 +32,16 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
   s.placed = newPlaced(index);
   s.searched++;
   s.model = model;
-  s.turn = positionIn(s.repeat, index)?.slot ?? index;
+  s.turn = s.strategy.draw?.(TURNS) ?? positionIn(s.repeat, index)?.slot ?? index;
+  const late = s.strategy.draw?.(LATE) ?? 0;
   if (task.passes.length === 0) {
-    slide(s, task, timing.barrier, (at) => tryChain(s, task, at, undefined));
+    slide(s, task, timing.barrier + late, (at) => tryChain(s, task, at, undefined));
     return;
   }
   const half = chooseHalf(s, task);
   const sums = chooseAccumulators(half, task);
   let first = Number.POSITIVE_INFINITY;
-  let at = Math.max(timing.barrier + timing.mxmInstall, sums.free - timing.mxmMultiply);
+  let at = Math.max(timing.barrier + timing.mxmInstall, sums.free - timing.mxmMultiply) + late;
   for (const [index, pass] of task.passes.entries()) {
     const pieces = piecesOf(s, pass, pass.runs);
     const placed: PlacedPass = {
@@ -62,6 +67,9 @@ const chooseHalf = (s: Scheduler, task: Task): Half => {
   const [west, east] = s.halves;
   const model = s.model?.sums[0]?.half;
   if (model !== undefined) return model;
+  const possible = [west, east].filter((half) => costOf(s, task, half) < NEVER);
+  const drawn = possible.length > 0 ? s.strategy.draw?.(possible.length) : undefined;
+  if (drawn !== undefined) return possible[drawn] ?? west;
   return costOf(s, task, east) < costOf(s, task, west) ? east : west;
 };
 
