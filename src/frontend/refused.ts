@@ -39,7 +39,7 @@ export const REFUSED: readonly Refused[] = [
   },
   {
     name: "Samples at computed places",
-    operators: ["GridSample", "RoiAlign", "MaxRoiPool", "DeformConv"],
+    operators: ["RoiAlign", "MaxRoiPool", "DeformConv"],
     doc: "Every result reads places of its own that are computed from data.",
     hint: "do this part on the host, or use Resize, which has fixed places",
   },

@@ -13,6 +13,7 @@ import { NN } from "./nn.js";
 import { QUANTIZE } from "./quantize.js";
 import { REDUCE } from "./reduce.js";
 import { RESIZE } from "./resize.js";
+import { SAMPLE } from "./sample.js";
 import { SCATTER } from "./scatter.js";
 import { SEQUENCE } from "./sequence.js";
 import { SHAPE } from "./shape.js";
@@ -28,6 +29,7 @@ export const RULES: readonly Rule[] = [
   ...GATHER,
   ...SCATTER,
   ...RESIZE,
+  ...SAMPLE,
   ...NN,
   ...SPATIAL,
   ...SIGNAL,
