@@ -41,5 +41,7 @@ test("what does not fit or is no mode is refused by name", () => {
   expect(
     refusalOf(sample([whole([2, 1, 4, 4], Array(32).fill(1), "int32"), coordinates(1, 2, 3, 3, 2)], {})),
   ).toContain("expected a float operand");
-  expect(refusalOf(sample([varied(2, 1, 300, 300), coordinates(1, 2, 30, 30, 2)], {}))).toContain("1800 samples of 90000 elements");
+  expect(refusalOf(sample([varied(2, 1, 300, 300), coordinates(1, 2, 30, 30, 2)], {}))).toContain(
+    "1800 samples of 90000 elements",
+  );
 });

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "@jest/globals";
 import { evaluate } from "../src/ir/evaluate.js";
-import { toFloats } from "../src/ir/tensor.js";
+import { tensorOf, toFloats } from "../src/ir/tensor.js";
 import {
   constant,
   expectAgreement,
@@ -18,6 +18,42 @@ import {
 
 const ints = (...values: number[]): Operand => constant(whole([values.length], values));
 const number = (value: number): Operand => constant(whole([], [value]));
+
+describe("fused convolution", () => {
+  const of = (attributes: NodeCase["attributes"], ...more: readonly (Operand | undefined)[]): NodeCase => ({
+    op: "FusedConv",
+    domain: "com.microsoft",
+    attributes: { pads: [1, 0, 1, 0], strides: [2, 1], ...attributes },
+    operands: [varied(1, 6, 9, 8), constant(varied(8, 3, 3, 2)), ...more],
+  });
+  const parameters = (...floats: number[]): NodeCase["attributes"] => ({ activation_params: { floats } });
+  test.each([
+    {},
+    { activation: "Relu" },
+    { activation: "Tanh" },
+    { activation: "Sigmoid" },
+    { activation: "LeakyRelu", ...parameters(0.3) },
+    { activation: "Clip", ...parameters(-50, 75) },
+    { activation: "HardSigmoid", ...parameters(0.01, 0.4) },
+  ])("%j", async (attributes) => {
+    await expectAgreement(of({ group: 2, ...attributes }, constant(varied(8)), varied(1, 8, 5, 7)));
+  });
+  test("activations and parameters that are none are refused", () => {
+    expect(refusalOf(of({ group: 2, activation: "Mish" }))).toContain("activation 'Mish' is not supported");
+    expect(refusalOf(of({ group: 2, activation: "Clip" }))).toContain("expected 2 activation_params for 'Clip', got 0");
+  });
+});
+
+test("a bias and another tensor are added, which ONNX Runtime does on a GPU only", () => {
+  const operands = [
+    float([1, 2, 2], [1, 2, 3, 4]),
+    constant(float([2], [10, 20])),
+    constant(float([1, 2, 2], [100, 200, 300, 400])),
+  ];
+  const graph = importNode({ op: "BiasAdd", domain: "com.microsoft", operands });
+  const [sum] = evaluate(graph, { x0: tensorOf("f32", [1, 2, 2], [1, 2, 3, 4]) });
+  expect(Array.from(toFloats(sum ?? tensorOf("f32", [0], [])))).toEqual([111, 222, 313, 424]);
+});
 
 describe("transposed convolution", () => {
   const of = (attributes: NodeCase["attributes"], x = varied(1, 4, 3, 4), w = varied(4, 2, 3, 2)): NodeCase => ({

@@ -81,7 +81,7 @@ const grownBelow: Build = (c, x) => offset(c, exp(c, min(c, x, 0)), -1);
 const kinked = (c: RuleContext, x: NodeId, slope: NodeId): NodeId => select(c, below(c, x, 0), slope, x);
 const squareRoot = (c: RuleContext, x: NodeId): NodeId => op(c, "sqrt", [x]);
 
-const hardSigmoid = (c: RuleContext, x: NodeId, alpha: number, beta: number): NodeId =>
+export const hardSigmoid = (c: RuleContext, x: NodeId, alpha: number, beta: number): NodeId =>
   max(c, min(c, offset(c, scale(c, x, alpha), beta), 1), 0);
 
 /** Squares of numbers up to this one are exact enough beside 1, and do not overflow. */

@@ -14,7 +14,9 @@ import {
   extent,
   flag,
   float,
+  floats,
   has,
+  hasAttribute,
   int,
   iota,
   list,
@@ -34,13 +36,15 @@ import {
   shapeOf,
   sliceAxis,
   sub,
+  text,
   unsupported,
   wants,
 } from "../rule.js";
 import { anglesAt, attend, causal, joinHeads, type Mask, rotate, splitHeads } from "./attention.js";
+import { hardSigmoid } from "./elementwise.js";
 import { placeRows } from "./gather.js";
 import { matmul } from "./matmul.js";
-import { zerosLike } from "./nn.js";
+import { convolution, zerosLike } from "./nn.js";
 
 const sumOf = (c: RuleContext, parts: readonly (NodeId | undefined)[], first: NodeId): NodeId =>
   parts.filter((part) => part !== undefined).reduce((total, part) => add(c, total, part), first);
@@ -286,7 +290,55 @@ function rotaryEmbedding(c: RuleContext): NodeId {
   return flat ? joinHeads(c, turned) : turned;
 }
 
+interface Activation {
+  /** How many parameters it has. */
+  readonly parameters: number;
+  readonly of: (c: RuleContext, x: NodeId, a: number, b: number) => NodeId;
+}
+
+/** What FusedConv applies to its sums. */
+const ACTIVATIONS: Readonly<Record<string, Activation>> = {
+  Relu: { parameters: 0, of: (c, x) => op(c, "relu", [x]) },
+  Tanh: { parameters: 0, of: (c, x) => op(c, "tanh", [x]) },
+  Sigmoid: { parameters: 0, of: (c, x) => op(c, "sigmoid", [x]) },
+  LeakyRelu: {
+    parameters: 1,
+    of: (c, x, slope) =>
+      op(c, "select", [op(c, "lt", [x, scalarLike(c, x, 0)]), mul(c, x, scalarLike(c, x, slope)), x]),
+  },
+  Clip: {
+    parameters: 2,
+    of: (c, x, lo, hi) => op(c, "min", [op(c, "max", [x, scalarLike(c, x, lo)]), scalarLike(c, x, hi)]),
+  },
+  HardSigmoid: { parameters: 2, of: hardSigmoid },
+};
+
+/** A convolution with a bias, another sum that is added, and an activation. */
+function fusedConv(c: RuleContext): NodeId {
+  const sums = sumOf(c, [optional(c, 3)], convolution(c, operand(c, 0), operand(c, 1), optional(c, 2)));
+  const name = text(c, "activation", "");
+  const given = hasAttribute(c, "activation_params") ? floats(c, "activation_params") : [];
+  if (name === "") return sums;
+  const { parameters, of } = ACTIVATIONS[name] ?? unsupported(c, `activation '${name}' is not supported`);
+  const [a = 0, b = 0] = given;
+  if (given.length !== parameters)
+    return reject(c, "LPU1008", `expected ${parameters} activation_params for '${name}', got ${given.length}`);
+  return of(c, sums, a, b);
+}
+
 const rows: readonly Omit<Rule, "domain">[] = [
+  {
+    op: "FusedConv",
+    doc: "The operation conv, additions and an activation.",
+    refuses: `Activations other than ${Object.keys(ACTIVATIONS).join(", ")}.`,
+    ignores: { kernel_shape: "the shape of the weights says it" },
+    build: fusedConv,
+  },
+  {
+    op: "BiasAdd",
+    doc: "Two additions.",
+    build: (c) => add(c, add(c, operand(c, 0), operand(c, 1)), operand(c, 2)),
+  },
   {
     op: "SkipLayerNormalization",
     doc: "An addition and the operation layer_norm.",
