@@ -50,6 +50,9 @@ test.each([
   [25, 64, 13],
   [12, 80, 21],
   [8, 96, 40],
+  [12, 64, 321],
+  [6, 64, 330],
+  [3, 96, 641],
 ])("%d heads of %d over %d tokens", (heads, size, tokens) => {
   const graph = attention(heads, size, tokens);
   const x = numbers([tokens, heads * size], 2, 4);

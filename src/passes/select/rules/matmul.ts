@@ -166,7 +166,7 @@ const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | u
   // The result waits in an ALU for its sums. Passes of their own would take the two arrays as long as this.
   const saved = elementCount(shape) / n / 2;
   if (timing.sxmPermute > chainDepth || timing.sxmPermute > saved || n + 1 > lanes) return undefined;
-  const groups = columnGroups(main, activationsOf(s, main)).reduce((product, extent) => product * extent, 1);
+  const groups = columnGroups(s, main, activationsOf(s, main)).reduce((product, extent) => product * extent, 1);
   return { node, blocks: largestDivisor(groups, Math.floor(lanes / (n + 1))), n };
 };
 
@@ -237,7 +237,7 @@ const columnBlocks = (
   perPanel: number | undefined,
 ): readonly (readonly Factor[])[] => {
   const n = node.type.shape[node.type.shape.length - 1] ?? 1;
-  const extents = columnGroups(node, a);
+  const extents = columnGroups(s, node, a);
   const groups = extents.reduce((product, extent) => product * extent, 1);
   const aligned = groups > 1 && isAligned(s, node);
   const { inner, stride } =
@@ -255,11 +255,23 @@ const columnBlocks = (
   return view.dims;
 };
 
-/** Extents of the batch dims of a result that the activations have on columns; 1 for the others. */
-const columnGroups = (node: Node, a: Located): number[] => {
-  const batch = node.type.shape.slice(0, -2);
+/**
+ * Extents of the batch dims that a result has on columns, 1 for the others: those that the activations have there. But what is
+ * wider than a panel and will be activations again has none, since a maximum wants each group on panels of its own; and
+ * what such activations make has the heads on columns again, whose passes take the rows of one head after another.
+ */
+const columnGroups = (s: Selection, node: Node, a: Located): number[] => {
+  const { lanes } = s.target;
+  const { shape } = node.type;
+  const batch = shape.slice(0, -2);
+  const [n = 1, k = 1] = [shape[shape.length - 1], a.shape[a.shape.length - 1]];
+  if (n > lanes && isAligned(s, node)) return batch.map(() => 1);
   const batchOfA = expandView({ ...a.view, dims: a.view.dims.slice(0, -2) }, batch);
-  return batch.map((extent, axis) => ((batchOfA.dims[axis] ?? []).some((f) => f.column !== 0) ? extent : 1));
+  const isComputed = operandAt(s, node, 1).op !== "constant";
+  const isJoined = (axis: number): boolean => isComputed && k > lanes && n <= lanes && axis === batch.length - 1;
+  return batch.map((extent, axis) =>
+    isJoined(axis) || (batchOfA.dims[axis] ?? []).some((f) => f.column !== 0) ? extent : 1,
+  );
 };
 
 /** Whether the columns of a product of two computed tensors will be activations of another one. */

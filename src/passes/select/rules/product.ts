@@ -24,12 +24,12 @@ export const emitProduct = (s: Selection, product: Product): void => {
   for (const segment of segmentsOf(product, places)) {
     const panels = panelsOf(s.target, product, places, segment);
     for (const { row, rows } of rowBlocks(segment.rows, blockOf(s.target, product, segment.rows), segment.row))
-      for (const { panel, passes } of panels) {
-        const runs = runsOf({ digits, row: product.a.view.row }, row, rows);
+      for (const { panel, passes } of panels)
         pushTask(s, {
           rows,
-          passes: passes.flatMap(({ panel: from, half, parts: blocks }) =>
+          passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) =>
             product.parts.map(({ storage, scale }): Pass => {
+              const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
               const weights = passWeights(s.target, product, blocks, scale);
               return { storage, panel: from, half, runs, weights };
             }),
@@ -42,7 +42,6 @@ export const emitProduct = (s: Selection, product: Product): void => {
           as: product.as,
           sums: product.fill ? FILLED_SUMS : undefined,
         });
-      }
   }
 };
 
@@ -58,6 +57,8 @@ interface Places {
   /** First row and first column of the result for a batch index. */
   readonly rowOf: (batch: number) => number;
   readonly columnOf: (batch: number) => number;
+  /** How far down the activations' rows lie for a batch index, beyond what the row of the result says. */
+  readonly depthOf: (batch: number) => number;
   /** Column of the activations' first K value for a batch index. */
   readonly firstOfK: (batch: number) => number;
   /** Columns of their K values, cut where they leave a half-vector. */
@@ -75,6 +76,7 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
   const firstOfK = (batch: number): number =>
     a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
   const parts = new Map<number, ReturnType<typeof neighbours>>();
+  const besides = batchShape.map((_, axis) => (onRows(space.view, axis) ? [] : (wide.dims[axis] ?? [])));
   return {
     batchShape,
     m,
@@ -82,6 +84,7 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
     a: wide,
     rowOf: (batch) => offsetAt(batchDims, batchShape, batch, "row"),
     columnOf: (batch) => space.view.column + offsetAt(batchDims, batchShape, batch, "column"),
+    depthOf: (batch) => offsetAt(besides, batchShape, batch, "row"),
     firstOfK,
     partsOfK: (batch) => {
       const first = firstOfK(batch);
@@ -97,10 +100,12 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
   };
 };
 
-/** Rows of the operand for the rows of the result; dims that lie on lanes in both may be cut there as they like. */
+/** Whether a dim lies on rows, at least in part. */
+const onRows = (view: View, axis: number): boolean => (view.dims[axis] ?? []).some(({ row }) => row !== 0);
+
+/** Rows of the operand for the rows of the result. */
 const rowDigits = (space: View, a: View, shape: Shape): RowDigit[] => {
-  const onRows = (view: View, axis: number): boolean => (view.dims[axis] ?? []).some(({ row }) => row !== 0);
-  const axes = shape.flatMap((_, axis) => (onRows(space, axis) || onRows(a, axis) ? [axis] : []));
+  const axes = shape.flatMap((_, axis) => (onRows(space, axis) ? [axis] : []));
   const dimsOf = (view: View): View => ({ ...view, dims: axes.map((axis) => view.dims[axis] ?? []) });
   const extents = axes.map((axis) => shape[axis] ?? 1);
   const pairs = factorPairs(dimsOf(space), extents, dimsOf(a));
@@ -132,7 +137,7 @@ const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
   const segments: { row: number; rows: number; batches: number[]; sameness: string }[] = [];
   for (const [row, batches] of [...byRow].sort((x, y) => x[0] - y[0])) {
     const sameness = JSON.stringify(
-      batches.map((batch) => [weightOf(batch), places.firstOfK(batch), places.columnOf(batch)]),
+      batches.map((batch) => [weightOf(batch), places.depthOf(batch), places.firstOfK(batch), places.columnOf(batch)]),
     );
     const last = segments[segments.length - 1];
     if (last !== undefined && last.sameness === sameness && last.row + last.rows === row) last.rows += places.m;
@@ -155,22 +160,49 @@ const blockOf = (target: Target, { weights, space }: Product, rows: number): num
 
 /* ---------- passes ---------- */
 
+/** A pass over rows of the activations that lie so far down. */
+interface DeepPass extends HalfPass<Block> {
+  readonly depth: number;
+}
+
 /** The passes that make one panel of a segment. */
 interface PanelPasses {
   readonly panel: number;
-  readonly passes: readonly HalfPass<Block>[];
+  readonly passes: readonly DeepPass[];
 }
 
-const panelsOf = (target: Target, product: Product, places: Places, segment: Segment): PanelPasses[] =>
-  Array.from({ length: product.space.panels }, (_, panel): PanelPasses => {
-    const blocks = segment.batches.flatMap((batch) => blocksOf(target, places, batch, panel));
-    const passes: Passes<Block> = new Map();
-    const computed = product.weights.kind === "stored";
-    for (const { half, block } of blocks)
-      addToPass(passes, half, block, (other) => computed && other.column === block.column);
-    if (product.fill) fillColumns(passes, target.lanes);
-    return { panel, passes: passesInOrder(passes) };
+const panelsOf = (target: Target, product: Product, places: Places, segment: Segment): PanelPasses[] => {
+  const byDepth = new Map<number, number[]>();
+  for (const batch of segment.batches) {
+    const depth = places.depthOf(batch);
+    byDepth.set(depth, [...(byDepth.get(depth) ?? []), batch]);
+  }
+  return Array.from({ length: product.space.panels }, (_, panel): PanelPasses => {
+    const deep = [...byDepth].map(([depth, batches]) => ({
+      depth,
+      made: passesOver(target, product, places, batches, panel),
+    }));
+    const all = deep.flatMap(({ made }) => [...made.values()]);
+    if (product.fill && all.length > 0) fillColumns(all, target.lanes);
+    const passes = deep.flatMap(({ depth, made }) => passesInOrder(made).map((pass) => ({ ...pass, depth })));
+    return { panel, passes };
   }).filter(({ passes }) => passes.length > 0);
+};
+
+/** The passes that make the columns of some batch indices on a panel. */
+const passesOver = (
+  target: Target,
+  { weights }: Product,
+  places: Places,
+  batches: readonly number[],
+  panel: number,
+): Passes<Block> => {
+  const blocks = batches.flatMap((batch) => blocksOf(target, places, batch, panel));
+  const passes: Passes<Block> = new Map();
+  for (const { half, block } of blocks)
+    addToPass(passes, half, block, (other) => weights.kind === "stored" && other.column === block.column);
+  return passes;
+};
 
 /** Blocks of weights that make the columns of a batch index which lie on a panel, with the half-vectors that they multiply. */
 const blocksOf = (
@@ -192,11 +224,11 @@ const blocksOf = (
   }));
 };
 
-const fillColumns = (passes: Passes<Block>, lanes: number): void => {
-  const used = [...passes.values()].flat();
+const fillColumns = (passes: readonly Block[][], lanes: number): void => {
+  const used = passes.flat();
   const first = Math.min(...used.map((block) => block.column));
   const end = Math.max(...used.map((block) => block.column + block.columns));
-  for (const blocks of passes.values())
+  for (const blocks of passes)
     for (const block of blocks.filter((candidate) => candidate.column === first))
       for (let column = end; column < lanes; column += block.columns)
         blocks.push({ ...block, column, columns: Math.min(block.columns, lanes - column) });

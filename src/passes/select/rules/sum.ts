@@ -48,11 +48,10 @@ const sumOver = (
   wanted: Layout,
   use: "inChain" | "alone",
 ): Located => {
-  const { a, factor } = summands;
+  const { factor } = summands;
   const aligned = expandView(restrictTo(wanted, shape), shape);
   const batchDims = aligned.dims.slice(0, -2);
-  const grouped = hasColumns(a.view.dims.slice(0, -2)) && hasColumns(batchDims);
-  const repeat = grouped ? lastColumns(wanted.view) : undefined;
+  const repeat = hasColumns(batchDims) ? lastColumns(wanted.view) : undefined;
   const key = `${use} ${sumKey(node, repeat === undefined ? undefined : aligned)}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known;
