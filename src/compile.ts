@@ -12,7 +12,7 @@
 import { encodeProgram } from "./codegen/text/encode.js";
 import { imageChunks } from "./codegen/image/image.js";
 import { measureText } from "./codegen/text/measure.js";
-import { CompileError } from "./diagnostics.js";
+import { CompileError, isUnsupported } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
@@ -81,22 +81,12 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   return { program, report, image: () => imageChunks(program, texts) };
 };
 
-/** Nodes that the frontend has no rule for are a matter of the stage that checks them, not of receiving the file. */
-const UNSUPPORTED: ReadonlySet<string> = new Set([
-  "LPU1002",
-  "LPU1003",
-  "LPU1009",
-  "LPU1010",
-  "LPU1011",
-  "LPU1012",
-  "LPU1013",
-]);
-
+/** Nodes that the frontend cannot import are a matter of the stage that checks them, not of receiving the file. */
 const attempt = (run: () => Graph): { readonly graph: Graph } | { readonly error: CompileError } => {
   try {
     return { graph: run() };
   } catch (error) {
-    if (error instanceof CompileError && UNSUPPORTED.has(error.code)) return { error };
+    if (error instanceof CompileError && (isUnsupported(error.code) || error.code === "LPU1012")) return { error };
     throw error;
   }
 };

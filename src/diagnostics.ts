@@ -14,6 +14,14 @@ const PROGRAM =
   "programs of lpu build keep this rule: build the image again, and please report it if it stays; of a listing by hand, mend the instruction at this cycle and unit";
 const REBUILD = "the image was not written by this compiler, or was changed: build it again";
 
+interface Diagnostic {
+  readonly title: string;
+  /** The input is fine, and the compiler is not there yet. */
+  readonly isUnsupported?: true;
+  readonly doc: string;
+  readonly hint: string;
+}
+
 export const DIAGNOSTICS = {
   LPU1001: {
     title: "not an ONNX model",
@@ -22,11 +30,13 @@ export const DIAGNOSTICS = {
   },
   LPU1002: {
     title: "operator not supported",
+    isUnsupported: true,
     doc: "No import rule exists for an operator of the model.",
     hint: "docs/OPS.md (lpu ops) lists what is supported, and why some operators are not: write the operator out in others, or do it before or after the program",
   },
   LPU1003: {
     title: "form of an operator not supported",
+    isUnsupported: true,
     doc: "An operator is known, but not with these attributes, element types or ranks.",
     hint: "docs/OPS.md (lpu ops) says what of the operator is supported: export with other attributes, or write it out in other operators",
   },
@@ -57,16 +67,19 @@ export const DIAGNOSTICS = {
   },
   LPU1009: {
     title: "element type not supported",
+    isUnsupported: true,
     doc: "A tensor has an element type that the compiler does not have.",
     hint: "cast to one of the supported element types (docs/OPS.md) before the tensor enters the model",
   },
   LPU1010: {
     title: "operator set not supported",
+    isUnsupported: true,
     doc: "The model uses a version of the ONNX operator set outside of 7 to 25.",
     hint: "convert the model with onnx.version_converter, or export it with another opset_version",
   },
   LPU1011: {
     title: "shape depends on data",
+    isUnsupported: true,
     doc: "What an operator needs when the program is compiled (a shape, axes, a count) is computed from the program's inputs.",
     hint: "programs are static: fix the input that decides it (--fix name=value), or export the model with a constant there",
   },
@@ -77,11 +90,13 @@ export const DIAGNOSTICS = {
   },
   LPU1013: {
     title: "model is not supported",
+    isUnsupported: true,
     doc: "Several nodes of the model are not supported; each is listed.",
     hint: "lpu check lists every node; docs/OPS.md (lpu ops) lists what is supported",
   },
   LPU2201: {
     title: "layout cannot be expressed",
+    isUnsupported: true,
     doc: "A tensor is rearranged in a way that neither addresses nor lane movements express.",
     hint: "write the rearrangement as several Reshape and Transpose nodes, or choose sizes that divide one another",
   },
@@ -182,6 +197,7 @@ export const DIAGNOSTICS = {
   },
   LPU2003: {
     title: "64-bit number out of range",
+    isUnsupported: true,
     doc: "A 64-bit integer, or a finite fp64 number, is beyond the 32 bits that it narrows to.",
     hint: "64-bit integers are kept in 32 bits: use values from -2147483648 to 2147483647",
   },
@@ -207,6 +223,7 @@ export const DIAGNOSTICS = {
   },
   LPU2101: {
     title: "not supported on the chip",
+    isUnsupported: true,
     doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes.",
     hint: "make what it takes a constant or a fixed input (--fix name=value), or let the host compute it",
   },
@@ -466,9 +483,15 @@ export const DIAGNOSTICS = {
     doc: "The program took another number of cycles than the image predicts; the image is damaged or its maker is wrong.",
     hint: PROGRAM,
   },
-} as const satisfies Record<string, { readonly title: string; readonly doc: string; readonly hint: string }>;
+} as const satisfies Record<string, Diagnostic>;
 
 export type DiagnosticCode = keyof typeof DIAGNOSTICS;
+
+/** Whether a code says that the input is fine, and that the compiler is not there yet. */
+export const isUnsupported = (code: DiagnosticCode): boolean => {
+  const row: Diagnostic = DIAGNOSTICS[code];
+  return row.isUnsupported === true;
+};
 
 /** What a diagnostic says beyond its code: message (lower case, expected before actual), the ONNX node, a place in a text input, notes, a hint. */
 export interface Details {

@@ -14,7 +14,7 @@ import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { joinChunks } from "../../src/host/build.js";
 import { compile } from "../../src/compile.js";
-import { fail } from "../../src/diagnostics.js";
+import { fail, isUnsupported } from "../../src/diagnostics.js";
 import { bindInputs } from "../../src/host/edge.js";
 import { type OpenModel, openModel, readTensorProto, readWideProto } from "../../src/host/files.js";
 import { readModel } from "../../src/frontend/source.js";
@@ -115,27 +115,12 @@ async function verifyCase(folder: string, request: VerifyRequest, announce: Anno
     const [first] = problems;
     const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : "";
     return finish(
-      problems.every(isUnsupported) ? "unsupported" : "error",
+      problems.every(({ code }) => isUnsupported(code)) ? "unsupported" : "error",
       `${first?.code}: ${first?.message}${more}`,
       problems,
     );
   }
 }
-
-/** Codes that say that the input is fine and that we are not there yet. */
-const UNSUPPORTED_CODES: ReadonlySet<string> = new Set([
-  "LPU1002",
-  "LPU1003",
-  "LPU1009",
-  "LPU1010",
-  "LPU1011",
-  "LPU1013",
-  "LPU2003",
-  "LPU2101",
-  "LPU2201",
-  "LPU2202",
-]);
-const isUnsupported = (problem: Problem): boolean => UNSUPPORTED_CODES.has(problem.code);
 
 async function runDataSets(
   folder: string,

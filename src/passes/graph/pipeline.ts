@@ -12,7 +12,8 @@ import { precision } from "./precision.js";
 import { quantized } from "./quantized.js";
 import { splitMatmuls } from "./split-matmuls.js";
 
-export const PIPELINE: readonly Pass[] = [
+/** What brings a graph to operations of the machine. */
+export const OPTIMIZE: readonly Pass[] = [
   // First: it looks at how constants are made, and the next pass folds them.
   quantized,
   // Before what looks at values: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
@@ -23,14 +24,12 @@ export const PIPELINE: readonly Pass[] = [
   // After decompose, which makes the slices; before lane-maps, which would pay for slices of products with lanes.
   splitMatmuls,
   laneMaps,
-  // Last: rules of the other passes keep one element type.
-  precision,
 ];
 
-const SPLIT = PIPELINE.indexOf(precision);
-/** The two halves of the pipeline: what brings a graph to operations of the machine, and what gives it types of the machine. */
-export const OPTIMIZE = PIPELINE.slice(0, SPLIT);
-export const NARROW = PIPELINE.slice(SPLIT);
+/** What gives it types of the machine; after all others, whose rules keep one element type. */
+export const NARROW: readonly Pass[] = [precision];
+
+export const PIPELINE: readonly Pass[] = [...OPTIMIZE, ...NARROW];
 
 /** The pipeline without some passes, or only some, or up to one; names as in the list. */
 export function selectPasses(edit: {
