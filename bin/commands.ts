@@ -209,6 +209,7 @@ const report = command({
   doc: "Says where the cycles and the energy of a program go; nothing is run.",
   options: (argv) =>
     argv.positional("image", image).options({
+      output: { alias: "o", type: "string", describe: "where the page goes that shows all of it, one HTML file" },
       csv: { type: "string", describe: "folder for all of it as .csv files" },
       grid: {
         type: "number",
@@ -217,13 +218,16 @@ const report = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const { grid, csv } = args;
+    const { grid, csv, output } = args;
     if (grid !== undefined && !(Number.isInteger(grid) && grid > 0))
       throw new CompileError("LPU5008", { message: "--grid: expected a whole number of at least 1" });
     const result = await runJob(
       "report",
-      { image: args.image, csvFolder: csv, grid },
-      { tasks: terminal.tasks, writes: csv === undefined ? [] : [csv] },
+      { image: args.image, page: output, csvFolder: csv, grid },
+      {
+        tasks: terminal.tasks,
+        writes: [...(csv === undefined ? [] : [csv]), ...(output === undefined ? [] : [dirname(resolve(output))])],
+      },
     );
     terminal.result(result);
     printReport(result, terminal);

@@ -188,7 +188,7 @@ describe("a model all the way", () => {
   });
 
   test("report says where all cycles go, and its tables add up to the same", () => {
-    const report = JSON.parse(lpu("report", image, "--csv", "csv", "--grid", "50", "--json").stdout);
+    const report = JSON.parse(lpu("report", image, "-o", "r.html", "--csv", "csv", "--grid", "50", "--json").stdout);
     const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
     const rows = (name: string): Record<string, number>[] => {
       const [head = "", ...lines] = readFileSync(join(folder, "csv", name), "utf8")
@@ -210,6 +210,7 @@ describe("a model all the way", () => {
     const units = ["static", "mem", "vxm", "mxm", "sxm"].map((unit) => `${unit} femtojoules`);
     expect(total(power.map((bin) => total(units.map((unit) => bin[unit] ?? 0))))).toBe(report.energy.femtojoules);
     expect(power).toHaveLength(Math.ceil(cycles / 50));
+    expect(readFileSync(join(folder, "r.html"), "utf8")).toContain(`<dd>${formatCount(cycles)} (`);
     expect(lpu("report", image).stdout).toContain("calibrated to the published envelope, not measured");
   });
 

@@ -9,12 +9,17 @@ import { makeFolder, readWhole, textChunks, writeAtomically } from "../../src/ho
 import { activityOf } from "../../src/report/activity.js";
 import { stretchesOf } from "../../src/report/bounds.js";
 import { csvFiles } from "../../src/report/csv.js";
+import type { TimedInstruction } from "../../src/ir/program.js";
+import { pageData } from "../../src/report/page/data.js";
+import { htmlLines } from "../../src/report/page/html.js";
 import { type Overview, overviewOf } from "../../src/report/overview.js";
 import { defaultGrid, powerOf } from "../../src/report/power.js";
 import { type JobContext, timed } from "./job.js";
 
 export interface ReportRequest {
   readonly image: string;
+  /** Where the page goes; none is made without. */
+  readonly page: string | undefined;
   readonly csvFolder: string | undefined;
   /** Cycles of a bin of power over time; about a thousandth of the program if not given. */
   readonly grid: number | undefined;
@@ -34,11 +39,16 @@ export async function reportJob(request: ReportRequest, context: JobContext<neve
   });
   const { activity, stretches, power, overview } = model;
   const files: { file: string; bytes: number }[] = [];
-  const { csvFolder } = request;
+  const { page, csvFolder } = request;
+  const describe = (instruction: TimedInstruction): string => printInstruction(program.target, instruction);
+  if (page !== undefined) {
+    const { value } = await timed(context, "Writing page", () =>
+      writeAtomically(page, textChunks(htmlLines(pageData(activity, stretches, power, overview, describe)))),
+    );
+    files.push({ file: page, bytes: value.bytes });
+  }
   if (csvFolder !== undefined) {
     makeFolder(csvFolder);
-    const describe = (instruction: Parameters<typeof printInstruction>[1]): string =>
-      printInstruction(program.target, instruction);
     for (const [name, lines] of Object.entries(csvFiles(activity, stretches, power, describe))) {
       const file = join(csvFolder, name);
       files.push({ file, bytes: writeAtomically(file, textChunks(lines())).bytes });
