@@ -35,7 +35,14 @@ const outputsOf = (program: Program, inputs: Inputs): Record<string, readonly nu
 };
 
 const randomProgramOf = (plan: Plan, seed: number): Program =>
-  scheduleBy(plan, TARGET, { stagger: 0, nearWeights: 0, duplicates: 0.5, model: NO_MODEL, draw: seeded(seed) });
+  scheduleBy(plan, TARGET, {
+    stagger: 0,
+    nearWeights: 0,
+    duplicates: 0.5,
+    model: NO_MODEL,
+    inOrder: false,
+    draw: seeded(seed),
+  });
 
 const hold = (graph: Graph, inputs: Inputs): void => {
   const { plan, program } = schedule(planOf(graph, TARGET), TARGET);

@@ -173,6 +173,23 @@ describe("what does not fit", () => {
 const PAIRED: readonly AluOp[] = [{ fn: "add", args: [{ leaf: 0 }, { leaf: 1 }] }];
 const ONE_ROW: readonly Run[] = [{ row: 0, step: 0, count: 1 }];
 
+test("where not all results have room at once, each is read soon after it is made", () => {
+  const builder = new GraphBuilder("branches");
+  const x = builder.input("x", { dtype: "f16", shape: [64, 16] });
+  const weights = builder.constant(literalOf(tensorOf("f16", [16, 16], new Float32Array(256).fill(1 / 32))), ["w"]);
+  let value = x;
+  for (let index = 0; index < 12; index++) {
+    const offset = builder.constant(literalOf(tensorOf("f16", [], [index / 8])), [`c${index}`]);
+    const branch = builder.add("abs", [builder.add("add", [x, offset], {}, [`moved${index}`])], {}, [`abs${index}`]);
+    const product = builder.add("matmul", [branch, weights], {}, [`product${index}`]);
+    const sum = builder.add("add", [product, value], {}, [`sum${index}`]);
+    value = builder.add("matmul", [sum, weights], {}, [`value${index}`]);
+  }
+  builder.output("y", value);
+  // Each of the twelve takes 128 of the 1,024 rows of a hemisphere's pairs until its product is made.
+  agreedProgram(builder.finish(), { x: ramp([64, 16], "f16") }, { ...TARGETS.tiny, rowsPerBank: 64 });
+});
+
 describe("what fits in no cycle is divided", () => {
   test.each([10, 14, 18])("the sum of %i tensors of fp32 that are computed, and outputs too", (count) => {
     const graph = sumOf(count, "f32", [64, 8], "abs");

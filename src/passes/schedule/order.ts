@@ -105,6 +105,7 @@ export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
     const all = [...agenda.chains, ...agenda.passes.map(({ index }) => index)];
     return all[all.length > 0 ? draw(all.length) : 0];
   }
+  if (s.strategy.inOrder) return first(agenda);
   if (agenda.chains.length > 0)
     return agenda.chains.reduce((best, task) => (isHigher(agenda, task, best) ? task : best));
   return earliest(s, agenda);
@@ -188,6 +189,12 @@ const staggered = (plan: Plan, strategy: Strategy, { lengths, toWeights }: Order
   });
 
 /* ---------- the next task ---------- */
+
+/** Tasks are in topological order: the first that has no place waits for no one. */
+const first = ({ chains, passes }: Agenda): number | undefined => {
+  const next = Math.min(...chains, ...passes.map(({ index }) => index));
+  return next === Number.POSITIVE_INFINITY ? undefined : next;
+};
 
 /** By number if two are as high. */
 const isHigher = ({ heights }: Agenda, a: number, b: number): boolean => {

@@ -35,16 +35,16 @@ import { placeTask } from "./task/pass.js";
 import { distinctTiles, executionsOf, planFacts, taskAt, TILE_WAYS } from "./figures.js";
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import { checkRoom } from "./place/room.js";
-import { newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
+import { newScheduler, type Scheduler, spareRowsOf, type Strategy, storageOf } from "./state.js";
 
 const STRATEGIES: readonly Strategy[] = [
-  { stagger: 0, nearWeights: 0, duplicates: 0.88, model: 1 },
-  { stagger: 250, nearWeights: 500, duplicates: 0.88, model: 1 },
-  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, model: 1 },
-  { stagger: 0, nearWeights: 0, duplicates: 0.84, model: 0 },
+  { stagger: 0, nearWeights: 0, duplicates: 0.88, model: 1, inOrder: false },
+  { stagger: 250, nearWeights: 500, duplicates: 0.88, model: 1, inOrder: false },
+  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, model: 1, inOrder: false },
+  { stagger: 0, nearWeights: 0, duplicates: 0.84, model: 0, inOrder: false },
 ];
-/** When nothing else fits: no constant is in both hemispheres. */
-const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER };
+/** When nothing else fits: no constant is in both hemispheres, and results are read soon after they are made. */
+const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER, inOrder: true };
 /** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
 const TASKS_IN_ALL = 3_500;
 
@@ -56,17 +56,26 @@ export interface Scheduled {
 
 export const schedule = (plan: Plan, target: Target): Scheduled => {
   checkRoom(plan, target);
+  return scheduleBest(plan, target, STRATEGIES);
+};
+
+/** By the best of some strategies, or by FRUGAL where none fits; what fits in no cycle is divided, and goes on from there. */
+const scheduleBest = (plan: Plan, target: Target, strategies: readonly Strategy[]): Scheduled => {
   const facts = planFacts(plan);
   const order = orderOf(plan, target, facts.interleaved);
   const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy);
   const begun: Begun[] = [];
   let tasks = 0;
-  for (const strategy of STRATEGIES) {
+  for (const [index, strategy] of strategies.entries()) {
     const s = started(strategy);
     const next = attempt(() => begin(s, order));
     const divided = next instanceof CompileError ? dividedFor(s, next) : undefined;
-    if (divided !== undefined) return schedule(divided, target);
-    if (next instanceof CompileError) continue;
+    if (divided !== undefined) return scheduleBest(divided, target, strategies.slice(index));
+    if (next instanceof CompileError) {
+      // Where none limits the copies of weights, none leaves more room than another.
+      if (strategies.every((other) => spareRowsOf(target, facts, other) >= facts.tileRows)) break;
+      continue;
+    }
     begun.push(next);
     tasks += s.searched;
     if (tasks >= TASKS_IN_ALL) break;
@@ -80,7 +89,7 @@ export const schedule = (plan: Plan, target: Target): Scheduled => {
   if (!(done instanceof CompileError)) return { plan, program: programOf(done) };
   const divided = dividedFor(s, done);
   if (divided === undefined) throw done;
-  return schedule(divided, target);
+  return scheduleBest(divided, target, []);
 };
 
 /** As one strategy has it: a plan that fits, in one try. */

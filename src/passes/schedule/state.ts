@@ -39,6 +39,8 @@ export interface Strategy {
   readonly duplicates: number;
   /** The instance of a repeat whose choices all later ones repeat; NEVER if none. */
   readonly model: number;
+  /** Whether tasks go to their places in the order of the plan, in which few results wait in SRAM for their readers at once. */
+  readonly inOrder: boolean;
   /**
    * A number from 0 on and below another: where it is given, it chooses among all that is legal, instead of what is best. A
    * compile has none; tests see by it that outputs do not depend on the schedule.
@@ -81,7 +83,6 @@ export interface Scheduler extends PlanFacts {
 }
 
 export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): Scheduler => {
-  const pairRows = 4 * Math.floor(target.slices / 2) * target.rowsPerBank;
   return {
     ...facts,
     readers: facts.readers.slice(),
@@ -102,11 +103,18 @@ export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strat
     cursor: 0,
     turn: 0,
     patient: true,
-    spareRows: strategy.duplicates * pairRows - facts.tileRows,
+    spareRows: spareRowsOf(target, facts, strategy),
     searched: 0,
     starved: undefined,
   };
 };
+
+/** Rows of slice pairs that second copies of weight tiles may take. */
+export const spareRowsOf = (
+  { slices, rowsPerBank }: Target,
+  { tileRows }: PlanFacts,
+  { duplicates }: Strategy,
+): number => duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - tileRows;
 
 /** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
 const firstChunks = (storage: Storage): Chunk[] => {

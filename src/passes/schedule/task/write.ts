@@ -13,7 +13,8 @@ import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { bookWrite, burstsOf, type Flight, type PairBurst, spanOf } from "../chip/ports.js";
-import { chunksOf, homesOf, type Scheduler, storageOf, widthOf } from "../state.js";
+import { noRoom } from "../place/room.js";
+import { chunksOf, homesOf, type Scheduler, sliceRowsOf, storageOf, widthOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Columns of computed weights that load in one cycle. */
@@ -103,7 +104,11 @@ const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | 
   const places = placesFor(s, result, other);
   const written = tryPlaces(s, result, flight, places);
   if (written === NEVER) {
-    if (other === undefined) s.starved = result.storage;
+    if (other !== undefined) return WAIT_FOR_ROOM;
+    // Rows may become free, but not those of what has readers without a place.
+    if (!areRoomsAhead(s, result, places))
+      noRoom(s, result.storage.name, sliceRowsOf(result.storage, result.task.rows));
+    s.starved = result.storage;
     return WAIT_FOR_ROOM;
   }
   return written;
@@ -157,6 +162,12 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
   }
   return best;
 };
+
+/** Whether some of the places will have room at some time, by what is known now. */
+const areRoomsAhead = (s: Scheduler, { task, half }: Result, { groups, banks, ways }: Places): boolean =>
+  groups.some((pairs) =>
+    banks.some((bank) => findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), NEVER, bank) >= 0),
+  );
 
 interface Places {
   /** Pairs, and the two halves of their rows, in the order in which they are tried. */
