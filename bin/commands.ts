@@ -302,6 +302,25 @@ const asm = command({
   },
 });
 
+const opt = command({
+  command: "opt <text>",
+  doc: "Runs passes over a graph in its text form, as --dump-dir writes it, and prints the graph, or its plan.",
+  options: (argv) =>
+    argv.positional("text", { type: "string", demandOption: true, describe: "text of a graph, or of a plan" }).options({
+      passes: { type: "string", describe: "the only passes that run, separated by commas; all if not given" },
+      target: OPTIONS.target,
+      plan: { type: "boolean", default: false, describe: "selects, and prints the plan" },
+      json: { ...OPTIONS.json, hidden: true },
+    }),
+  run: async (args) => {
+    const { optimize } = await import("./jobs/opt.js");
+    const text = readText(args.text, "text of a graph or a plan");
+    const only = args.passes?.split(",");
+    process.stdout.write(optimize(text, args.text, { target: parseTarget(args.target), plan: args.plan, only }));
+    return EXIT.ok;
+  },
+});
+
 interface Table {
   readonly text: string;
   readonly data: object;
@@ -398,6 +417,7 @@ export const COMMANDS: readonly CommandFor[] = [
   trace,
   disasm,
   asm,
+  opt,
   isa,
   ops,
   passes,

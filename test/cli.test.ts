@@ -62,6 +62,7 @@ describe("arguments", () => {
     [["report", "none.lpu", "--grid", "0"], 2, "LPU5008"],
     [["disasm", "none.lpu"], 1, "LPU5001"],
     [["asm", "none.txt"], 1, "LPU5001"],
+    [["opt", "none.tir"], 1, "LPU5001"],
   ])("lpu %p ends with %i and says %s", (args, status, code) => {
     const ran = lpu(...args);
     expect(ran.status).toBe(status);
@@ -108,6 +109,37 @@ describe("bad files", () => {
       expect(readdirSync(place)).toEqual(["bad.bin"]);
     },
   );
+});
+
+describe("texts of graphs and plans", () => {
+  const reproducer = `; run: opt --passes=canonicalize --target=tiny
+graph @g(%0 "x": f16[2,4]) {
+  %1 = constant() {value=dense<[2]>} : f16[]
+  %2 = mul(%0, %1) : f16[2,4]
+  %3 = mul(%2, %1) : f16[2,4]
+  return %3 "y"
+}
+`;
+
+  test("opt runs a reproducer, prints the plan of a graph, and reads what it printed", () => {
+    writeFileSync(join(folder, "reproducer.tir"), reproducer);
+    const graph = lpu("opt", "reproducer.tir", "--passes=canonicalize", "--target=tiny");
+    expect(graph.stderr).toBe("");
+    expect(graph.stdout).toContain("value=dense<[4]>");
+    const plan = lpu("opt", "reproducer.tir", "--target=tiny", "--plan");
+    expect(plan.stdout).toContain("a0 = mul(v0, 4)");
+    writeFileSync(join(folder, "plan.txt"), plan.stdout);
+    expect(lpu("opt", "plan.txt", "--target=tiny").stdout).toBe(plan.stdout);
+    writeFileSync(join(folder, "wrong.txt"), plan.stdout.replace("a0 -> 1/0", "a1 -> 1/0"));
+    expect(lpu("opt", "wrong.txt", "--target=tiny").stderr).toContain("error LPU2225: task 0");
+  });
+
+  test("opt names a pass that is none, and the place of what does not parse", () => {
+    writeFileSync(join(folder, "reproducer.tir"), reproducer);
+    expect(lpu("opt", "reproducer.tir", "--passes=optimise").stderr).toContain("error LPU2102: unknown pass");
+    writeFileSync(join(folder, "cut.tir"), reproducer.slice(0, -3));
+    expect(lpu("opt", "cut.tir").stderr).toMatch(/error LPU3010: expected .}.*\n {2}at {5}cut\.tir:6:\d/);
+  });
 });
 
 describe("a model all the way", () => {
