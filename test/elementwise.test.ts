@@ -1,7 +1,7 @@
 /** Operators of single elements against ONNX Runtime: inverse and hyperbolic functions over their whole range, bits. */
 
 import { describe, expect, test } from "@jest/globals";
-import { constant, expectAgreement, float, refusalOf, whole } from "./agreement.js";
+import { constant, expectAgreement, float, type Operand, refusalOf, varied, whole } from "./agreement.js";
 
 /** Numbers of either sign, from the least to the greatest magnitude, within limits. */
 const spread = (least: number, most: number, low = -8, high = 37): number[] => {
@@ -78,4 +78,24 @@ describe("bits", () => {
       "LPU1008: expected a direction LEFT or RIGHT, got 'UP'",
     );
   });
+});
+
+test("products along an axis, forth and back, with and without the element itself", async () => {
+  const near = (...dims: readonly number[]): Operand => {
+    const x = varied(...dims);
+    return { ...x, values: x.values.map((value, i) => (i % 11 === 0 ? -1 : 1) * (1 + value / 60)) };
+  };
+  for (const [exclusive, reverse] of [
+    [0, 0],
+    [1, 0],
+    [0, 1],
+    [1, 1],
+  ] as const)
+    for (const axis of [1, -1])
+      await expectAgreement({
+        op: "CumProd",
+        opset: 26,
+        attributes: { exclusive, reverse },
+        operands: [near(2, 7, 13), constant(whole([], [axis]))],
+      });
 });

@@ -331,7 +331,7 @@ describe("meaning of operators", () => {
       expect(refuses ?? "A.").toMatch(/^[A-Zk].*\.$/);
     }
     expect(text).toMatch(/^\| Resize +\| 7 to 10 /m);
-    expect(text).toMatch(/^\| Resize +\| 11 to 25 /m);
+    expect(text).toMatch(/^\| Resize +\| 11 to 26 /m);
     for (const { name } of REFUSED) expect(text).toContain(`**${name}**`);
   });
   test("every rule has a sentence, and operators are not listed twice", () => {
@@ -455,7 +455,7 @@ describe("errors", () => {
         model({ nodes: [node("Abs", ["x"], ["y"]), node("Neg", ["x"], ["y"])], inputs: [x], outputs: [floats("y")] }),
       ).code,
     ).toBe("LPU1008");
-    expect(rendered(errorOf(model({ opset: 6 })))).toMatch(/^LPU1010: expected an operator set from 7 to 25, got 6/);
+    expect(rendered(errorOf(model({ opset: 6 })))).toMatch(/^LPU1010: expected an operator set from 7 to 26, got 6/);
   });
   test("external data: a path that escapes, a file that is missing or too short", () => {
     // The writer's location is replaced by one of the same length.

@@ -44,7 +44,7 @@ import { denseTensor, ELEMENT_TYPES, elementType, literalOfRecord, wordsOfRecord
 export type { ImportOptions } from "./bind.js";
 
 export const OLDEST_OPSET = 7;
-export const NEWEST_OPSET = 25;
+export const NEWEST_OPSET = 26;
 const DEEPEST = 64;
 
 /** What a rule made; what is wrong with a value if it is used; or a value that a reported node should have made. */

@@ -38,6 +38,12 @@ export const REFUSED: readonly Refused[] = [
     hint: "use Resize or ConvTranspose, which have fixed places",
   },
   {
+    name: "Bits as another type",
+    operators: ["BitCast"],
+    doc: "Numbers are kept in fp16 where that is enough, and narrow integers in 32 bits: their bits are not those of the model.",
+    hint: "write it out in Cast and arithmetic, or do it on the host",
+  },
+  {
     name: "Samples at computed places",
     operators: ["RoiAlign", "MaxRoiPool", "DeformConv"],
     doc: "Every result reads places of its own that are computed from data.",

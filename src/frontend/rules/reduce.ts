@@ -13,6 +13,7 @@ import {
   cast,
   concat,
   dtypeOf,
+  expand,
   extent,
   flag,
   has,
@@ -132,6 +133,26 @@ function cumsum(c: RuleContext): NodeId {
   return op(c, "cumsum", [x], { axis, exclusive: flag(c, "exclusive"), reverse: flag(c, "reverse") });
 }
 
+/** By doubling: each step multiplies products of n elements by those that end n elements before. */
+function cumprod(c: RuleContext): NodeId {
+  const x = operand(c, 0);
+  const axis = axisIn(c, numberOf(c, operand(c, 1), "axis"), rankOf(c, x));
+  const size = extent(c, x, axis);
+  const turned = (y: NodeId): NodeId => (flag(c, "reverse") ? sliceAxis(c, y, axis, size - 1, size, -1) : y);
+  /** Elements `by` places later, after ones. */
+  const later = (y: NodeId, by: number): NodeId => {
+    const ones = expand(
+      c,
+      scalarLike(c, y, 1),
+      shapeOf(c, y).map((own, i) => (i === axis ? by : own)),
+    );
+    return by === size ? ones : concat(c, [ones, sliceAxis(c, y, axis, 0, size - by)], axis);
+  };
+  const given = flag(c, "exclusive") ? later(turned(x), 1) : turned(x);
+  const doublings = iota(Math.ceil(Math.log2(Math.max(1, size)))).map((step) => 2 ** step);
+  return turned(doublings.reduce((products, by) => mul(c, products, later(products, by)), given));
+}
+
 const MOST_TAKEN = 64;
 
 /** The k greatest (or least), one after another: take the extreme, then put it out of the running. */
@@ -193,6 +214,7 @@ export const REDUCE: readonly Rule[] = [
   { op: "ArgMax", doc: "The operation argmax.", build: (c) => argExtreme(c, false) },
   { op: "ArgMin", doc: "The operation argmax of the negated operand.", build: (c) => argExtreme(c, true) },
   { op: "CumSum", doc: "The operation cumsum along a constant axis.", build: cumsum },
+  { op: "CumProd", doc: "Products of twice as many elements in each step, along a constant axis.", build: cumprod },
   {
     op: "TopK",
     doc: "For k up to 64: maxima and their places, one after another.",
