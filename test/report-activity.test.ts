@@ -192,22 +192,39 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
     expect(vectors((flight) => flights.tap[flight] === 0)).toBe(sum(bursts.given));
   });
 
-  test("chains take from the burst that executed just then", () => {
+  test("where no stream is between, ALUs take from ALUs, sums from products, and activations meet loaded weights", () => {
     const { bursts, flights } = activity;
-    let chained = 0;
-    operandsOf(program.target);
+    const { timing, lanes } = program.target;
+    const found = { chained: 0, products: 0 };
+    const loaded = new Map<number, number>();
     for (let flight = 0; flight < flights.size; flight++) {
       if (flights.stream[flight] !== -1) continue;
-      chained += flights.vectors[flight] as number;
       const [from, to] = [flights.from[flight] as number, flights.to[flight] as number];
-      expect((bursts.cycle[to] as number) - (bursts.cycle[from] as number)).toBeGreaterThanOrEqual(
-        program.target.timing.vxmAlu,
-      );
+      const ops = `${bursts.instructions[from]?.op} ${bursts.instructions[to]?.op}`;
+      const apart = (bursts.cycle[to] as number) - (bursts.cycle[from] as number);
+      if (ops === "abc acc") {
+        found.products += flights.vectors[flight] as number;
+        expect(apart % (bursts.interval[from] as number)).toBe(timing.mxmMultiply % (bursts.interval[from] as number));
+      } else if (ops === "lw abc") {
+        loaded.set(to, (loaded.get(to) ?? 0) + (flights.vectors[flight] as number));
+        const ready = (bursts.last[from] as number) + timing.mxmLoad + timing.mxmInstall;
+        expect(bursts.cycle[to]).toBeGreaterThanOrEqual(ready);
+      } else {
+        expect(ops).toMatch(/^(unary|binary|ternary) (unary|binary|ternary)$/);
+        found.chained += flights.vectors[flight] as number;
+        expect(apart).toBeGreaterThanOrEqual(timing.vxmAlu);
+      }
     }
-    let operands = 0;
-    for (const [burst, instruction] of bursts.instructions.entries())
-      operandsOf(program.target).chains(instruction, () => (operands += bursts.count[burst] as number));
-    expect(chained).toBe(operands);
+    const expected = { chained: 0, products: 0 };
+    for (const [burst, instruction] of bursts.instructions.entries()) {
+      operandsOf(program.target).chains(instruction, () => (expected.chained += bursts.count[burst] as number));
+      if (instruction.op === "acc") expected.products += instruction.count;
+      if (instruction.op !== "abc") continue;
+      // A packed vector of fp16 holds two of at most `lanes` columns, on two streams.
+      expect(loaded.get(burst)).toBeGreaterThan(0);
+      expect(loaded.get(burst)).toBeLessThanOrEqual(2 * lanes);
+    }
+    expect(found).toEqual(expected);
   });
 
   test("live rows are those of a replay by cycle", () => {

@@ -279,7 +279,7 @@ describe("the page of bert", () => {
     const burst = bursts.instructions.findIndex(({ op }) => op === "acc");
     const middle = ((bursts.cycle[burst] as number) + (bursts.last[burst] as number)) / 2;
     canvas.fire("keydown", { key: "0" });
-    const x = 92 + (middle / activity.cycles) * (1000 - 92);
+    const x = 116 + (middle / activity.cycles) * (1000 - 116);
     let clicked = false;
     for (let y = 0; y < 2000 && !clicked; y += 3) {
       canvas.fire("pointermove", { clientX: x, clientY: y });
@@ -340,7 +340,7 @@ describe("the page of bert", () => {
     expect(Number(readFragment(link)["from"])).toBeGreaterThan(from);
     canvas.fire("keydown", { key: "0" });
     expect(span()).toBe(activity.cycles);
-    canvas.fire("pointerup", { shiftKey: true, clientX: 92, clientY: 0 });
+    canvas.fire("pointerup", { shiftKey: true, clientX: 116, clientY: 0 });
     canvas.fire("pointerup", { shiftKey: true, clientX: 1000, clientY: 0 });
     expect(get("cursors").textContent).toContain(`${formatCount(activity.cycles)} cycles between`);
     flush();

@@ -6,8 +6,9 @@
  * is never taken leaves the chip at its edge. Time is linear in vectors; what is kept is linear in pairs of bursts.
  */
 
+import type { Mnemonic } from "../ir/isa.js";
 import type { Program } from "../ir/program.js";
-import { isWestward, vxmQueue } from "../ir/program.js";
+import { isWestward, type QueueNumber, vxmQueue } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import type { Bursts } from "./bursts.js";
 import { Int32Rows, sortByBin } from "./columns.js";
@@ -20,7 +21,7 @@ export interface Flights {
   readonly from: Int32Array;
   /** Burst that takes; -1 if nothing does. */
   readonly to: Int32Array;
-  /** Stream of the chip, or -1 where an ALU is chained to another. */
+  /** Stream of the chip, or -1 where none is between: ALU to ALU, array to accumulator, weight buffer to array. */
   readonly stream: Int32Array;
   /** Byte vectors. */
   readonly vectors: Int32Array;
@@ -65,7 +66,12 @@ export function flightsOf(program: Program, bursts: Bursts): Flights {
       for (let byte = 0; byte < streams; byte++)
         takes.push(burst, chipStreams + stream + byte, position, diagonal, tap ? 1 : 0);
     });
-    operands.chains(instruction, ({ alu, before }) => chainFlights(bursts, target, burst, alu, before, flights));
+    operands.chains(instruction, ({ alu, before }) =>
+      innerFlights(bursts, burst, vxmQueue(target, alu), before, flights),
+    );
+    if (instruction.op === "acc")
+      innerFlights(bursts, burst, (bursts.queue[burst] as number) - 1, target.timing.mxmMultiply, flights);
+    if (instruction.op === "abc") weightFlights(bursts, burst, target, flights);
   }
   const streams = program.chips.length * 2 * target.streams;
   const all = { target, bursts, gives: sorted(gives, streams, target), takes: sorted(takes, streams, target), flights };
@@ -197,21 +203,14 @@ class Scratch {
   }
 }
 
-/** What a burst takes from ALU `alu`: what was executed there `before` cycles before each of its executions. */
-function chainFlights(
-  bursts: Bursts,
-  target: Target,
-  burst: number,
-  alu: number,
-  before: number,
-  flights: Int32Rows,
-): void {
+/** What a burst takes from another queue: what was executed there `before` cycles before each of its executions. */
+function innerFlights(bursts: Bursts, burst: number, queue: QueueNumber, before: number, flights: Int32Rows): void {
   const chip = bursts.chip[burst] as number;
   const count = bursts.count[burst] as number;
   const interval = bursts.interval[burst] as number;
   const start = (bursts.cycle[burst] as number) - before;
   for (let execution = 0; execution < count; ) {
-    const from = bursts.lastStarted(chip, vxmQueue(target, alu), start + execution * interval);
+    const from = bursts.lastStarted(chip, queue, start + execution * interval);
     let vectors = 0;
     while (execution < count && start + execution * interval <= (bursts.last[from] ?? -1)) {
       vectors++;
@@ -220,4 +219,15 @@ function chainFlights(
     if (vectors === 0) return;
     flights.push(from, burst, -1, vectors, 0, 1);
   }
+}
+
+/** The loads whose weights activations meet: those of the buffer that was installed last before the first of them. */
+function weightFlights(bursts: Bursts, burst: number, { timing }: Target, flights: Int32Rows): void {
+  const [chip, queue] = [bursts.chip[burst] as number, (bursts.queue[burst] as number) - 1];
+  const [first] = bursts.ofQueue(chip, queue);
+  const opOf = (at: number): Mnemonic | undefined => bursts.instructions[at]?.op;
+  let at = bursts.lastStarted(chip, queue, (bursts.cycle[burst] as number) - timing.mxmInstall);
+  while (at >= first && opOf(at) !== "iw") at--;
+  for (at--; at >= first && opOf(at) !== "iw"; at--)
+    if (opOf(at) === "lw") flights.push(at, burst, -1, bursts.taken[at] as number, 0, 1);
 }

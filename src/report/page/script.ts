@@ -57,10 +57,10 @@ export function runPage(data: PageData): void {
     get<HTMLSelectElement>("colours"),
   ] as const;
 
-  const LABEL = 92;
+  const LABEL = 116;
   const AXIS = 20;
   const STRIP = 16;
-  const LINE = 9;
+  const LINE = 10;
   const GAP = 6;
   const PLOT = 70;
   const top = AXIS + STRIP + GAP;
@@ -73,8 +73,8 @@ export function runPage(data: PageData): void {
   }
   const plots = [
     { title: "power, W (model)", at: below + GAP },
-    { title: "vectors given a cycle", at: below + 2 * GAP + PLOT },
-    { title: "live SRAM", at: below + 3 * GAP + 2 * PLOT },
+    { title: "vectors given, a cycle", at: below + 2 * GAP + PLOT },
+    { title: "live SRAM, beside constants", at: below + 3 * GAP + 2 * PLOT },
   ] as const;
   const height = below + 4 * GAP + 3 * PLOT;
 
@@ -202,33 +202,33 @@ export function runPage(data: PageData): void {
     });
     const most = Math.max(1, ...layersOfPower.map((values) => values.reduce((a, b) => Math.max(a, b), 0)));
     for (let row = powerRows.length - 1; row >= 0; row--)
-      plot(0, greatestByPixel(starts, layersOfPower[row] ?? [], view, inner), most, hue(row + 3), "W");
+      plot(0, greatestByPixel(starts, layersOfPower[row] ?? [], view, inner), most, hue(row + 3));
+    label(0, `at most ${count(most)} W`);
     for (const [row, name] of powerRows.entries()) {
       context.fillStyle = hue(row + 3);
       context.fillText(name, LABEL + 150 + 44 * row, plots[0].at + 6);
     }
-    plot(
-      1,
-      greatestByPixel(starts, given, view, inner),
-      given.reduce((a, b) => Math.max(a, b), 1),
-      hue(8),
-      "",
-    );
-    const capacity = overview.sram.capacity / data.lanes;
-    const live = greatestByPixel(sramCycle, sramRows, view, inner).map((value) => value + data.constants);
-    const peak = overview.sram.peak / data.lanes;
-    plot(2, live, Math.min(capacity, peak * 1.05), hue(13), "rows");
+    const mostGiven = given.reduce((a, b) => Math.max(a, b), 0);
+    plot(1, greatestByPixel(starts, given, view, inner), mostGiven, hue(8));
+    label(1, `at most ${mostGiven.toFixed(1)} byte vectors`);
+    const mostLive = sramRows.reduce((a, b) => Math.max(a, b), 0);
+    plot(2, greatestByPixel(sramCycle, sramRows, view, inner), mostLive, hue(13));
+    label(2, `at most ${kibibytes(mostLive)}, constants ${kibibytes(data.constants)}`);
   }
+  const kibibytes = (vectors: number): string => `${count((vectors * data.lanes) / 1024)} KiB`;
 
-  function plot(which: 0 | 1 | 2, values: Float64Array, most: number, colour: string, unit: string): void {
+  function plot(which: 0 | 1 | 2, values: Float64Array, most: number, colour: string): void {
     const bottom = plots[which].at + PLOT;
     context.fillStyle = colour;
     for (let x = 0; x < values.length; x++) {
       const tall = ((values[x] as number) / most) * (PLOT - 12);
       if (tall > 0) context.fillRect(LABEL + x, bottom - tall, 1, tall);
     }
+  }
+
+  function label(which: 0 | 1 | 2, words: string): void {
     context.fillStyle = ink();
-    context.fillText(`at most ${count(most)} ${unit}`, LABEL + 4, plots[which].at + 6);
+    context.fillText(words, LABEL + 4, plots[which].at + 6);
   }
 
   function drawCursors(): void {
@@ -241,7 +241,7 @@ export function runPage(data: PageData): void {
 
   function drawLabels(): void {
     context.fillStyle = faint();
-    context.fillText("bound", 4, AXIS + STRIP / 2);
+    context.fillText(overview.chips === 1 ? "bound" : "bound of chip 0", 4, AXIS + STRIP / 2);
     for (const [index, { name }] of rows.entries()) context.fillText(name, 4, (tops[index] ?? 0) + LINE / 2);
     for (const { title, at } of plots) {
       for (const [line, word] of title.split(", ").entries()) context.fillText(word, 4, at + 8 + 12 * line);
