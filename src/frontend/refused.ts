@@ -80,6 +80,24 @@ export const REFUSED: readonly Refused[] = [
     hint: "run this part on the host",
   },
   {
+    name: "Determinants",
+    operators: ["Det"],
+    doc: "Elimination takes one pivot after another, each chosen by the values that the one before has left.",
+    hint: "do this part on the host",
+  },
+  {
+    name: "Layouts of other machines",
+    operators: ["com.ms.internal.nhwc:*", "com.microsoft.nchwc:*"],
+    doc: "ONNX Runtime writes them for its own kernels when it has optimized a model for one processor; layouts are the compiler's.",
+    hint: "give the model as it was exported, or as it is optimized at the levels basic and extended",
+  },
+  {
+    name: "Experimental operators",
+    operators: ["Affine", "Crop", "ImageScaler", "ParametricSoftplus", "ScaledTanh"],
+    doc: "They left ONNX with version 1.5, and no operator set since has them.",
+    hint: "write them out in Mul, Add and Slice, or export the model again",
+  },
+  {
     name: "Files of images",
     operators: ["ImageDecoder"],
     doc: "Decoding a compressed file is work of variable length on single bytes.",
