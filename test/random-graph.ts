@@ -1,4 +1,9 @@
-/** Random graphs of float operations on values of moderate size: for tests that compare a graph before and after something. */
+/**
+ * Random graphs of float operations on values of moderate size: for tests that compare a graph before and after something.
+ *
+ * With `lanes` they fill a machine of so many: last dims of one to three panels, and one more or less, numbers of other
+ * magnitudes, rows that are masked, also by infinities, integers and truth values.
+ */
 
 import { GraphBuilder } from "../src/ir/builder.js";
 import { elementCount, type NodeId, type Shape, type Tensor } from "../src/ir/graph.js";
@@ -21,19 +26,27 @@ const UNARY = [
   "ceil",
 ];
 const BINARY = ["add", "sub", "mul", "max", "min"];
+/** Numbers at whose neighbours something changes: exponentials end, squares leave fp16. Greater ones overflow in sums, which is loud. */
+const MAGNITUDES = [0, 1, 50, 1e3];
+/** Of numbers of 6e4 these are noise, by the last bit of fp16. */
+const NOISY = ["sin", "cos"];
+const MASKED = [-6e4, -65504, Number.NEGATIVE_INFINITY];
 
 export class RandomGraph {
   readonly builder = new GraphBuilder("random");
   readonly inputs: Record<string, Tensor> = {};
   private readonly nodes: NodeId[] = [];
   private readonly pick: (below: number) => number;
+  private readonly lanes: number | undefined;
 
-  constructor(pick: (below: number) => number, steps: number) {
+  constructor(pick: (below: number) => number, steps: number, lanes?: number) {
     this.pick = pick;
+    this.lanes = lanes;
+    const width = lanes === undefined ? 4 : lanes * (1 + pick(3)) + pick(3) - 1;
     for (const [i, shape] of [
-      [2, 3, 4],
-      [3, 4],
-      [2, 1, 4],
+      [2, 3, width],
+      [3, width],
+      [2, 1, width],
     ].entries()) {
       this.inputs[`x${i}`] = this.tensor(shape);
       this.nodes.push(this.builder.input(`x${i}`, { dtype: "f32", shape }));
@@ -49,8 +62,14 @@ export class RandomGraph {
     return tensorOf(
       "f32",
       shape,
-      Array.from({ length: elementCount(shape) }, () => (this.pick(65) - 32) / 16),
+      Array.from({ length: elementCount(shape) }, () => this.value()),
     );
+  }
+
+  private value(): number {
+    const value = (this.pick(65) - 32) / 16;
+    if (this.lanes === undefined || this.pick(4) > 0) return value;
+    return (MAGNITUDES[this.pick(MAGNITUDES.length)] ?? 0) * (this.pick(2) === 0 ? 1 : -1);
   }
 
   private shape(id: NodeId): Shape {
@@ -73,7 +92,10 @@ export class RandomGraph {
     const axis = pick(rank);
     const add = (op: string, inputs: readonly NodeId[], attrs = {}): NodeId => builder.add(op, inputs, attrs, [origin]);
     const kinds: readonly (() => NodeId)[] = [
-      () => add(UNARY[pick(UNARY.length)] ?? "neg", [x]),
+      () => {
+        const op = UNARY[pick(UNARY.length)] ?? "neg";
+        return add(this.lanes !== undefined && NOISY.includes(op) ? "abs" : op, [x]);
+      },
       () => add("gelu", [x], { approximate: pick(2) === 0 ? "none" : "tanh" }),
       () => add(BINARY[pick(BINARY.length)] ?? "add", [x, this.constant(pick(2) === 0 ? [] : shape, origin)]),
       () => add(BINARY[pick(BINARY.length)] ?? "add", [this.constant(shape.slice(-1), origin), x]),
@@ -142,7 +164,34 @@ export class RandomGraph {
               group: 1,
             }),
     ];
-    const made = kinds[pick(kinds.length)]?.() ?? x;
+    const filling: readonly (() => NodeId)[] = [
+      // Some rows keep nothing, some everything.
+      () => {
+        const rows = [...shape.slice(0, -1), 1];
+        const kept = tensorOf(
+          "f32",
+          rows,
+          Array.from({ length: elementCount(rows) }, () => pick(3)),
+        );
+        const mask = add("lt", [builder.constant(literalOf(kept), [origin]), this.constant(shape.slice(-1), origin)]);
+        const masked = builder.constant(literalOf(tensorOf("f32", [1], [MASKED[pick(MASKED.length)] ?? 0])), [origin]);
+        return add("softmax", [add("select", [mask, x, masked])], { axis: rank - 1 });
+      },
+      () => {
+        const whole = add("cast", [add("min", [x, this.constant([], origin)])], { to: "i32" });
+        const other = builder.constant(literalOf(tensorOf("i32", [1], [pick(7) - 3])), [origin]);
+        return add("cast", [add(["add", "sub", "mul", "max"][pick(4)] ?? "add", [whole, other])], { to: "f32" });
+      },
+      () => {
+        const [a, b] = [
+          add("lt", [x, this.constant([], origin)]),
+          add("eq", [x, add("max", [x, this.constant([], origin)])]),
+        ];
+        return add("cast", [add(pick(2) === 0 ? "and" : "or", [a, b])], { to: "f32" });
+      },
+    ];
+    const all = this.lanes === undefined ? kinds : [...kinds, ...filling];
+    const made = all[pick(all.length)]?.() ?? x;
     return this.shape(made).length === 0 ? add("reshape", [made], { shape: [1] }) : made;
   }
 
