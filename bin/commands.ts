@@ -210,6 +210,7 @@ const report = command({
   options: (argv) =>
     argv.positional("image", image).options({
       output: { alias: "o", type: "string", describe: "where the page goes that shows all of it, one HTML file" },
+      compare: { type: "string", describe: "another image: what differs, by bound, layer and node" },
       csv: { type: "string", describe: "folder for all of it as .csv files" },
       grid: {
         type: "number",
@@ -218,12 +219,12 @@ const report = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const { grid, csv, output } = args;
+    const { grid, csv, output, compare } = args;
     if (grid !== undefined && !(Number.isInteger(grid) && grid > 0))
       throw new CompileError("LPU5008", { message: "--grid: expected a whole number of at least 1" });
     const result = await runJob(
       "report",
-      { image: args.image, page: output, csvFolder: csv, grid },
+      { image: args.image, page: output, csvFolder: csv, compare, grid },
       {
         tasks: terminal.tasks,
         writes: [...(csv === undefined ? [] : [csv]), ...(output === undefined ? [] : [dirname(resolve(output))])],

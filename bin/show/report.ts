@@ -3,11 +3,13 @@
  * where time could be won.
  */
 
+import type { Difference } from "../../src/report/compare.js";
 import type { Account } from "../../src/report/nodes.js";
 import { alignRows } from "../../src/report/summary.js";
 import {
   formatBytes,
   formatCount,
+  formatDifference,
   formatEnergy,
   formatScaled,
   formatSeconds,
@@ -19,7 +21,7 @@ import { table, type Terminal } from "./terminal.js";
 
 export function printReport(result: ReportResult, terminal: Terminal): void {
   const { bold } = terminal.colors;
-  const { cycles, chips, energy, sram, bounds, layers, advice, files } = result;
+  const { cycles, chips, energy, sram, bounds, layers, advice, comparison, files } = result;
   const all = cycles * chips;
   const share = (part: number): string => formatShare(all === 0 ? 0 : part / all);
   const print = (lines: readonly string[]): void => {
@@ -57,9 +59,33 @@ export function printReport(result: ReportResult, terminal: Terminal): void {
     terminal.print(`\n${bold("Where time could be won")}`);
     print(advice.map(({ text }) => text));
   }
+  if (comparison !== null) {
+    const { other, otherTarget, otherCycles, difference, nodes } = comparison;
+    terminal.print(`\n${bold(printable(`Compared with ${other} on ${otherTarget}`))}`);
+    print([`${formatCount(cycles)} cycles here, ${formatCount(otherCycles)} there: ${formatDifference(difference)}`]);
+    const changed = bounds.filter(({ name }) => comparison.bounds[name] !== 0);
+    print(
+      table(
+        changed.map(({ name }) => [name, formatDifference(comparison.bounds[name])]),
+        [1],
+      ),
+    );
+    const most = nodes.filter((node) => node.difference !== 0).slice(0, MOST);
+    print(table([NODE_HEAD, ...most.map(nodeRow)], [1, 2, 3]));
+  }
   if (files.length > 0) terminal.print("");
   for (const { file, bytes } of files) print([`${file}  (${formatBytes(bytes)})`]);
 }
+
+/** Nodes of a comparison that are shown; all are in the JSON. */
+const MOST = 20;
+const NODE_HEAD: readonly string[] = ["node", "here", "there", "difference", ""];
+
+const nodeRow = ({ name, cycles, otherCycles, difference, in: place }: Difference): string[] => [
+  name,
+  ...[formatCount(cycles), formatCount(otherCycles), formatDifference(difference)],
+  place === "both" ? "" : `only ${place === "this" ? "here" : "there"}`,
+];
 
 const LAYER_HEAD: readonly string[] = ["", "cycles", "share", "both arrays", "MACs", "energy"];
 

@@ -9,6 +9,10 @@ export const formatCount = (value: number): string =>
     .toString()
     .replace(/\B(?=(\d{3})+(?!\d))/g, ",");
 
+/** -1234 -> "-1,234", 1234 -> "+1,234", 0 -> "0". */
+export const formatDifference = (value: number): string =>
+  Math.round(value) === 0 ? "0" : `${value < 0 ? "-" : "+"}${formatCount(Math.abs(value))}`;
+
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
 /** 1536 -> "1.50 KiB". */

@@ -8,6 +8,7 @@ import { queueName, type TimedInstruction } from "../../ir/program.js";
 import type { Activity } from "../activity.js";
 import { BOUND_NAMES, type Stretches } from "../bounds.js";
 import { unitOf } from "../bursts.js";
+import type { Comparison } from "../compare.js";
 import { watts } from "../energy.js";
 import { layerOf } from "../nodes.js";
 import type { Overview } from "../overview.js";
@@ -29,6 +30,8 @@ export interface PageRow {
 
 export interface PageData {
   readonly overview: Omit<Overview, "nodes">;
+  /** With another program: layers of both, and no nodes. */
+  readonly comparison: Omit<Comparison, "nodes"> | null;
   readonly lanes: number;
   readonly bounds: readonly string[];
   readonly powerRows: readonly string[];
@@ -68,7 +71,7 @@ export function pageData(
   activity: Activity,
   stretches: Stretches,
   power: Power,
-  { nodes: _, ...overview }: Overview,
+  { nodes: _, comparison = null, ...overview }: Overview & { readonly comparison?: Comparison | null },
   describe: (instruction: TimedInstruction) => string,
 ): PageData {
   const { program, bursts, flights, memory, cycles } = activity;
@@ -94,6 +97,7 @@ export function pageData(
   const own = (_: unknown, stretch: number): boolean => stretches.chip[stretch] === 0;
   return {
     overview,
+    comparison: comparison === null ? null : withoutNodes(comparison),
     lanes: target.lanes,
     bounds: BOUND_NAMES,
     powerRows: POWER_ROWS,
@@ -130,6 +134,8 @@ export function pageData(
     },
   };
 }
+
+const withoutNodes = ({ nodes: _, ...rest }: Comparison): Omit<Comparison, "nodes"> => rest;
 
 /** Which burst takes what another gives: pairs, each once, with the vectors between them. */
 function flightColumns({ size, from, to, vectors }: Activity["flights"]): {

@@ -3,7 +3,15 @@
  * that draws it.
  */
 
-import { formatBytes, formatCount, formatEnergy, formatScaled, formatSeconds, formatShare } from "../units.js";
+import {
+  formatBytes,
+  formatCount,
+  formatDifference,
+  formatEnergy,
+  formatScaled,
+  formatSeconds,
+  formatShare,
+} from "../units.js";
 import type { PageData } from "./data.js";
 import { runPage } from "./script.js";
 import * as view from "./view.js";
@@ -38,6 +46,7 @@ ${factsHtml(data)}
 ${boundsHtml(data)}
 <h2>Layers</h2>
 ${layersHtml(data)}
+${comparisonHtml(data)}
 ${adviceHtml(data)}
 <h2>What the figures mean</h2>
 <p>A cycle belongs to the first bound that holds in it, and to the node of the burst that covers it first; shares sum to one. Energy and power are ${escaped(overview.energy.note)}. A pixel of the timeline shows the first burst in it.</p>
@@ -99,6 +108,21 @@ function layersHtml({ overview, layers }: PageData): string {
     return `<tr data-layer="${layers.indexOf(name)}">${first}${cells.join("")}</tr>`;
   });
   return `<table id="layers"><thead><tr>${head}</tr></thead><tbody>${rows.join("")}</tbody></table>`;
+}
+
+function comparisonHtml({ comparison, overview }: PageData): string {
+  if (comparison === null) return "";
+  const { other, otherTarget, otherCycles, difference, bounds, layers } = comparison;
+  const row = (name: string, values: readonly (number | string)[]): string =>
+    `<tr><th scope="row">${escaped(name)}</th>${values
+      .map((value) => `<td>${typeof value === "number" ? formatDifference(value) : escaped(value)}</td>`)
+      .join("")}</tr>`;
+  return `<h2>Compared with ${escaped(other)} on ${escaped(otherTarget)}</h2>
+<p>${formatCount(overview.cycles)} cycles here, ${formatCount(otherCycles)} there: ${formatDifference(difference)}</p>
+<table><tbody>${overview.bounds.map(({ name }) => row(name, [bounds[name]])).join("")}</tbody></table>
+<table><thead><tr><th scope="col">layer</th><th scope="col">here</th><th scope="col">there</th><th scope="col">difference</th></tr></thead><tbody>${layers
+    .map((layer) => row(layer.name, [formatCount(layer.cycles), formatCount(layer.otherCycles), layer.difference]))
+    .join("")}</tbody></table>`;
 }
 
 const adviceHtml = ({ overview }: PageData): string =>

@@ -1,0 +1,86 @@
+/** Comparison of two programs: rows are of one name, and their differences sum to that of the programs. */
+
+import { beforeAll, describe, expect, test } from "@jest/globals";
+import { activityOf } from "../src/report/activity.js";
+import { stretchesOf } from "../src/report/bounds.js";
+import { type Comparison, compareOverviews } from "../src/report/compare.js";
+import { type Overview, overviewOf } from "../src/report/overview.js";
+import { pageData } from "../src/report/page/data.js";
+import { htmlLines } from "../src/report/page/html.js";
+import { powerOf } from "../src/report/power.js";
+import { formatDifference } from "../src/report/units.js";
+import { compileSmall, type SmallName } from "./compiled.js";
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+function modelOf(name: SmallName, target: "lpu-v1" | "unit-latency") {
+  const activity = activityOf(compileSmall(name, target).program);
+  const [stretches, power] = [stretchesOf(activity), powerOf(activity)];
+  return { activity, stretches, power, overview: overviewOf(activity, stretches, power) };
+}
+
+describe("bert beside others", () => {
+  let own: ReturnType<typeof modelOf>;
+  let faster: Overview;
+  let other: Overview;
+  let comparison: Comparison;
+  beforeAll(() => {
+    own = modelOf("bert", "lpu-v1");
+    faster = modelOf("bert", "unit-latency").overview;
+    other = modelOf("gpt2", "lpu-v1").overview;
+    comparison = compareOverviews(own.overview, faster);
+  });
+
+  test("differences by bound, layer and node each sum to the difference of the programs", () => {
+    for (const [there, found] of [
+      [faster, comparison],
+      [other, compareOverviews(own.overview, other)],
+    ] as const) {
+      const difference = own.overview.cycles - there.cycles;
+      expect(found.difference).toBe(difference);
+      expect(sum(Object.values(found.bounds))).toBe(difference);
+      for (const rows of [found.layers, found.nodes]) {
+        expect(sum(rows.map((row) => row.difference))).toBe(difference);
+        expect(sum(rows.map((row) => row.cycles))).toBe(own.overview.cycles);
+        expect(sum(rows.map((row) => row.otherCycles))).toBe(there.cycles);
+        for (const row of rows) expect(sum(Object.values(row.bounds))).toBe(row.difference);
+        const sizes = rows.map((row) => Math.abs(row.difference));
+        expect(sizes).toEqual([...sizes].sort((a, b) => b - a));
+      }
+      expect(found.energyDifference).toBe(own.overview.energy.femtojoules - there.energy.femtojoules);
+    }
+  });
+
+  test("the same model has the same nodes, another one has none in common but by name", () => {
+    expect(new Set(comparison.nodes.map((row) => row.in))).toEqual(new Set(["both"]));
+    const names = new Set(other.nodes.map(({ name }) => name));
+    for (const row of compareOverviews(own.overview, other).nodes) {
+      const here = own.overview.nodes.some(({ name }) => name === row.name);
+      expect(row.in).toBe(here ? (names.has(row.name) ? "both" : "this") : "other");
+    }
+  });
+
+  test("a program differs from itself in nothing", () => {
+    const same = compareOverviews(own.overview, own.overview);
+    expect([same.difference, same.energyDifference, ...Object.values(same.bounds)].every((value) => value === 0)).toBe(
+      true,
+    );
+    expect(same.nodes.filter((row) => row.difference !== 0 || row.energyDifference !== 0)).toEqual([]);
+  });
+
+  test("the page says it", () => {
+    const { activity, stretches, power, overview } = own;
+    const page = [...htmlLines(pageData(activity, stretches, power, { ...overview, comparison }, ({ op }) => op))].join(
+      "",
+    );
+    expect(page).toContain("Compared with bert on unit-latency");
+    for (const { name, difference } of comparison.layers)
+      expect(page).toMatch(
+        new RegExp(`${name}</th><td>[\\d,]+</td><td>[\\d,]+</td><td>\\${formatDifference(difference)}</td>`),
+      );
+  });
+});
+
+test("differences have a sign", () => {
+  expect([-1234, 0, 0.2, 7].map(formatDifference)).toEqual(["-1,234", "0", "0", "+7"]);
+});
