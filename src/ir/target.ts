@@ -230,8 +230,8 @@ export interface Energies {
   readonly c2cByte: number;
   /** pJ for each execution that a queue dispatches. */
   readonly dispatch: number;
-  /** W that a chip takes at any time. */
-  readonly staticWatts: number;
+  /** W that a chip takes at any time, for each of its lanes. */
+  readonly staticLaneWatts: number;
 }
 
 /** lpu-v1 and its relatives: one process, one design. */
@@ -248,7 +248,7 @@ export const ENERGIES: Energies = Object.freeze({
   sxmByte: 1.5, // A
   c2cByte: 48, // A: 6 pJ a bit
   dispatch: 20, // A
-  staticWatts: 75, // A
+  staticLaneWatts: 0.234375, // A: 75 W of 320 lanes
 });
 
 export type Hemisphere = "W" | "E";

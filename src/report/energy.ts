@@ -114,8 +114,8 @@ export const hopEnergy = ({ lanes }: Target, { streamHopByte }: Energies = ENERG
   whole(lanes * streamHopByte);
 export const dispatchEnergy = ({ dispatch }: Energies = ENERGIES): number => whole(dispatch);
 /** Femtojoules that one chip takes in a cycle whatever it does. W over MHz is microjoules, or 1e9 femtojoules. */
-export const staticEnergy = ({ clock }: Target, { staticWatts }: Energies = ENERGIES): number =>
-  Math.round((staticWatts / clock) * 1e9);
+export const staticEnergy = ({ clock, lanes }: Target, { staticLaneWatts }: Energies = ENERGIES): number =>
+  Math.round(((staticLaneWatts * lanes) / clock) * 1e9);
 
 /** Watts of so many femtojoules in so many cycles. */
 export const watts = ({ clock }: Target, femtojoules: number, cycles: number): number =>
