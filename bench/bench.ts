@@ -6,9 +6,9 @@
  * and gives rows. The same models are timed in ONNX Runtime beside ours, so that a slow or busy machine shows in both.
  */
 
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import colors from "picocolors";
 import yargs from "yargs";
@@ -26,7 +26,7 @@ import {
   formatSeconds,
   formatShare,
 } from "../src/report/units.js";
-import { buildImage, type Built, CACHE, measure, type Timed } from "./processes.js";
+import { buildImage, type Built, CACHE, materialize, measure, type Timed, verifyCase } from "./processes.js";
 
 /** A row of the README's table. */
 interface Row {
@@ -41,6 +41,9 @@ interface Part {
   readonly run: () => Row[];
 }
 
+/** Beside the project, where there are fixtures. */
+const MATERIALIZE = fileURLToPath(new URL("../../../shared/fixtures/real-size/materialize.mjs", import.meta.url));
+
 const PARTS = {
   bert: { doc: "bert-base at length 128: cycles, build, run, and the same model in ONNX Runtime", run: bert },
   matmul: {
@@ -49,6 +52,10 @@ const PARTS = {
   },
   scaling: { doc: "compile time of 12 and of 48 identical layers", run: scaling },
   storyteller: { doc: "the storyteller at length 128: cycles, run, and ONNX Runtime", run: storyteller },
+  "real-size": {
+    doc: "exporters' graphs at full size, from the fixtures: whether each passes, cycles, wall and peak memory",
+    run: realSize,
+  },
 } as const satisfies Record<string, Part>;
 type PartName = keyof typeof PARTS;
 const isPart = (name: string): name is PartName => name in PARTS;
@@ -111,6 +118,25 @@ function bert(): Row[] {
     },
     ...peerRows("bert-base", runs),
   ];
+}
+
+/** A row for each case, made into the cache and verified in a process of its own. */
+function realSize(): Row[] {
+  if (!existsSync(MATERIALIZE)) {
+    say("  skipped: fixtures not present");
+    return [];
+  }
+  const cases = readdirSync(dirname(MATERIALIZE), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const folder = join(CACHE, "real-size");
+  materialize(MATERIALIZE, folder);
+  return cases.map(({ name }): Row => {
+    const { status, reason, cycles, wallSeconds, peakBytes } = verifyCase(join(folder, name));
+    const figures = `${formatSeconds(wallSeconds)} / ${formatBytes(peakBytes)}`;
+    const measured =
+      cycles === undefined ? `${status}, ${figures}` : `${status}, ${formatCount(cycles)} cycles, ${figures}`;
+    say(`  ${name}: ${measured}${reason === "" ? "" : ` (${reason})`}`);
+    return { what: `${name}: \`lpu verify\` wall / peak memory`, reach: "60 s / 1.5 GB", aim: "20 s / 1 GB", measured };
+  });
 }
 
 function matmul(): Row[] {

@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
@@ -52,6 +52,52 @@ export function buildImage(model: string, image: string, binds: readonly string[
   // boundary: the command line's documented JSON
   const built = JSON.parse(output) as Omit<Built, "wallSeconds" | "peakBytes">;
   return { ...built, wallSeconds, peakBytes: Number(readFileSync(peakFile, "utf8")) };
+}
+
+/** Makes weights, inputs and golden outputs of the fixtures' recipes, where they are not yet. */
+export function materialize(script: string, folder: string): void {
+  runNode([script, folder], {});
+}
+
+export interface Verified {
+  /** As `lpu verify` has it, or "no end" after LONGEST. */
+  readonly status: string;
+  readonly reason: string;
+  readonly cycles?: number;
+  readonly wallSeconds: number;
+  readonly peakBytes: number;
+}
+
+/** Milliseconds after which a case is given up. */
+const LONGEST = 300_000;
+
+/** `lpu verify` of one case in a fresh process: build, run and comparison. */
+export function verifyCase(folder: string): Verified {
+  const peakFile = join(CACHE, "peak-memory.txt");
+  rmSync(peakFile, { force: true });
+  const words = [
+    "--import",
+    join(DIST, "bench", "peak-memory.js"),
+    join(DIST, "bin", "lpu.js"),
+    "verify",
+    folder,
+    "--json",
+  ];
+  const start = performance.now();
+  const { stdout } = spawnSync(process.execPath, words, {
+    env: { ...process.env, PEAK_MEMORY_FILE: peakFile },
+    stdio: ["ignore", "pipe", "ignore"],
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+    timeout: LONGEST,
+  });
+  const wallSeconds = (performance.now() - start) / 1000;
+  const peakBytes = existsSync(peakFile) ? Number(readFileSync(peakFile, "utf8")) : 0;
+  if (stdout === "") return { status: "no end", reason: "", wallSeconds, peakBytes };
+  // boundary: the command line's documented JSON
+  const { cases } = JSON.parse(stdout) as { cases: readonly Omit<Verified, "wallSeconds" | "peakBytes">[] };
+  const [found] = cases;
+  return { ...(found ?? { status: "none", reason: "" }), wallSeconds, peakBytes };
 }
 
 export interface Timed extends Measurement {
