@@ -5,6 +5,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { completionCycles, type Mnemonic } from "../src/ir/isa.js";
 import {
+  chipCycles,
   isWestward,
   memQueue,
   type Program,
@@ -23,8 +24,10 @@ import { operandsOf, queuePosition } from "../src/report/operands.js";
 import { powerOf, POWER_ROWS } from "../src/report/power.js";
 import { joinChunks } from "../src/host/build.js";
 import { bindInputs } from "../src/host/edge.js";
+import { createMachine } from "../src/runtime/machine.js";
 import { loadImage } from "../src/runtime/run.js";
 import { compileSmall, type SmallName, smallInputs } from "./compiled.js";
+import { randomProgram } from "./random-program.js";
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
 
@@ -175,15 +178,7 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
 
   test("flights are those of a replay by vector", () => {
     const { flights } = activity;
-    const found = new Map<string, number>();
-    for (let flight = 0; flight < flights.size; flight++) {
-      if (flights.stream[flight] === -1) continue;
-      const key = [flights.from, flights.to, flights.stream, flights.hops, flights.tap]
-        .map((column) => column[flight])
-        .join();
-      found.set(key, (found.get(key) ?? 0) + (flights.vectors[flight] as number));
-    }
-    expect(found).toEqual(replayVectors(activity));
+    expect(streamFlights(activity)).toEqual(replayVectors(activity));
     const { bursts } = activity;
     const all = Array.from(flights.vectors.entries()).filter(([flight]) => flights.stream[flight] !== -1);
     const vectors = (keep: (flight: number) => boolean): number =>
@@ -268,6 +263,82 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
     expect(power.peakWatts).toBeGreaterThanOrEqual(power.averageWatts);
   });
 });
+
+/** Programs of all instructions that the machine takes, with the entry that makes them as long as their chips. */
+const randomOf = (...seeds: readonly number[]): Program => {
+  const programs = seeds.map((seed) => randomProgram(seed));
+  const [first] = programs;
+  if (first === undefined) throw new RangeError("no seed");
+  const chips = programs.flatMap((program) => program.chips);
+  const cycles = chips.map(({ queues }) => chipCycles(first.target, queues));
+  return { ...first, chips, entries: [{ name: "main", inputs: [], outputs: [], cycles }] };
+};
+
+describe("random programs", () => {
+  test.each(Array.from({ length: 12 }, (_, seed) => seed))(
+    "seed %i is what the machine counts, and adds up",
+    (seed) => {
+      const program = randomOf(seed);
+      const activity = activityOf(program);
+      const { counters, cycles } = createMachine(program).execute();
+      const executions: Partial<Record<Mnemonic, number>> = {};
+      let macs = 0;
+      for (const [burst, { op, count }] of activity.bursts.instructions.entries()) {
+        executions[op] = (executions[op] ?? 0) + count;
+        if (op === "abc") macs += activity.bursts.operations[burst] as number;
+      }
+      expect(executions).toEqual(counters[0]?.executions);
+      expect([macs, activity.cycles]).toEqual([counters[0]?.macs, cycles[0]]);
+      expect(streamFlights(activity)).toEqual(replayVectors(activity));
+      expect(boundsOf(stretchesOf(activity), 0)).toEqual(boundsByCycle(activity));
+      expect(powerOf(activity, 5).total).toBe(sum(Object.values(activity.energy)));
+    },
+  );
+
+  test("chips side by side do what each does alone", () => {
+    const [a, b, both] = [randomOf(1), randomOf(2), randomOf(1, 2)].map(activityOf) as [Activity, Activity, Activity];
+    const classes = (activity: Activity): readonly number[] => Object.values({ ...activity.energy, static: 0 });
+    expect(classes(both)).toEqual(classes(a).map((energy, kind) => energy + (classes(b)[kind] as number)));
+    expect([both.bursts.size, both.flights.size]).toEqual([
+      a.bursts.size + b.bursts.size,
+      a.flights.size + b.flights.size,
+    ]);
+    expect(both.cycles).toBe(Math.max(a.cycles, b.cycles));
+    expect(sum(both.flights.vectors)).toBe(sum(a.flights.vectors) + sum(b.flights.vectors));
+    const stretches = stretchesOf(both);
+    expect(sum(Object.values(cyclesByBound(stretches)))).toBe(2 * both.cycles);
+    for (const [chip, alone] of [a, b].entries())
+      expect(boundsOf(stretches, chip).slice(0, alone.cycles)).toEqual(boundsOf(stretchesOf(alone), 0));
+    expect(sum(accountsByNode(both, stretches).map(({ cycles }) => cycles))).toBe(2 * both.cycles);
+    expect(powerOf(both, 9).total).toBe(sum(Object.values(both.energy)));
+    expect(both.memory.constants).toBe(a.memory.constants + b.memory.constants);
+  });
+});
+
+/** The bound of every cycle of a chip. */
+function boundsOf(stretches: Stretches, chip: number): Bound[] {
+  const bounds: Bound[] = [];
+  for (let stretch = 0; stretch < stretches.size; stretch++) {
+    if (stretches.chip[stretch] !== chip) continue;
+    expect(stretches.from[stretch]).toBe(bounds.length);
+    const bound = BOUND_NAMES[stretches.bound[stretch] as number] as Bound;
+    while (bounds.length < (stretches.to[stretch] as number)) bounds.push(bound);
+  }
+  return bounds;
+}
+
+/** Vectors on streams by giver, taker, stream, hops and tap. */
+function streamFlights({ flights }: Activity): Map<string, number> {
+  const found = new Map<string, number>();
+  for (let flight = 0; flight < flights.size; flight++) {
+    if (flights.stream[flight] === -1) continue;
+    const key = [flights.from, flights.to, flights.stream, flights.hops, flights.tap]
+      .map((column) => column[flight])
+      .join();
+    found.set(key, (found.get(key) ?? 0) + (flights.vectors[flight] as number));
+  }
+  return found;
+}
 
 /** Flights by their columns as a string, each vector looked at by itself. */
 function replayVectors({ program, bursts }: Activity): Map<string, number> {
