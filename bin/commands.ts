@@ -68,6 +68,7 @@ const buildOptions = (argv: Argv) =>
     shape: OPTIONS.shape,
     fix: OPTIONS.fix,
     target: OPTIONS.target,
+    report: { type: "string", describe: "where a page goes that shows the schedule, as lpu report writes it" },
     rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
     cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
     "cache-dir": { type: "string", describe: "folder of the cache" },
@@ -103,7 +104,15 @@ const buildCommand = row({
       writes: [dirname(resolve(image)), ...(cacheFolder === undefined ? [] : [cacheFolder])],
     });
     if (result.cached) terminal.note("- found in the cache (--rebuild builds again)");
-    printBuild(result, terminal);
+    const page = args.report;
+    if (page !== undefined) {
+      await runJob(
+        "report",
+        { image, page, csvFolder: undefined, compare: undefined, grid: undefined },
+        { tasks: terminal.tasks, writes: [dirname(resolve(page))] },
+      );
+    }
+    printBuild(result, page, terminal);
     return EXIT.ok;
   },
 });
@@ -376,13 +385,25 @@ const nonFiniteText = ({ element, value, count }: NonFinite): string =>
   `  (element ${element} is ${value}${count > 1 ? `, and ${count - 1} more are not finite` : ""}; lpu verify names the node that made it)`;
 
 /** The result for the person, and for `--json`. */
-function printBuild(result: BuildResult, terminal: Terminal): void {
+function printBuild(result: BuildResult, page: string | undefined, terminal: Terminal): void {
   const { report, seconds, image, sha256, imageBytes, cached, fixed } = result;
-  terminal.result({ image, sha256, imageBytes, cached, fixed, ...report, sramBytes: report.sram.bytes, seconds });
+  const written = page === undefined ? {} : { page };
+  terminal.result({
+    image,
+    ...written,
+    sha256,
+    imageBytes,
+    cached,
+    fixed,
+    ...report,
+    sramBytes: report.sram.bytes,
+    seconds,
+  });
   const rows = [
     ...summaryRows(report),
     ...(fixed.length === 0 ? [] : [["fixed inputs", fixed.join(", ")] as const]),
     ["image", `${image}  (${formatBytes(imageBytes)}, sha256 ${sha256.slice(0, 12)})`] as const,
+    ...(page === undefined ? [] : [["report", page] as const]),
   ];
   terminal.print("");
   for (const line of alignRows(rows)) terminal.print(`  ${printable(line)}`);

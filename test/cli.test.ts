@@ -246,6 +246,14 @@ describe("a model all the way", () => {
     expect(lpu("report", image).stdout).toContain("calibrated to the published envelope, not measured");
   });
 
+  test("build writes the same page as report", () => {
+    expect(JSON.parse(lpu("build", model, "-o", "paged.lpu", "--report", "b.html", "--json").stdout).page).toBe(
+      "b.html",
+    );
+    expect(lpu("report", "paged.lpu", "-o", "p.html").status).toBe(0);
+    expect(readFileSync(join(folder, "b.html")).equals(readFileSync(join(folder, "p.html")))).toBe(true);
+  });
+
   test("trace writes the same trace beside the image every time", () => {
     expect(JSON.parse(lpu("trace", image, "--json").stdout)).toMatchObject({ cycles: built["cycles"] });
     expect(lpu("trace", image, "-o", "again.pftrace").status).toBe(0);
