@@ -47,6 +47,23 @@ export function runPage(data: PageData): void {
     rowOf(cycle.subarray(first, end), last.subarray(first, end)),
   );
 
+  // What plots show does not change: sums of power up to each row, and the greatest of each curve.
+  const bins = given.length;
+  const starts = Int32Array.from({ length: bins }, (_, bin) => bin * grid);
+  const floor = new Float64Array(bins);
+  const layersOfPower = powerRows.map((_, row) => {
+    for (let bin = 0; bin < bins; bin++) floor[bin] = (floor[bin] as number) + (watts[row * bins + bin] as number);
+    return floor.slice();
+  });
+  const greatest = (values: ArrayLike<number>): number => {
+    let most = 0;
+    for (let at = 0; at < values.length; at++) most = Math.max(most, values[at] as number);
+    return most;
+  };
+  const mostWatts = greatest(floor);
+  const mostGiven = greatest(given);
+  const mostLive = greatest(sramRows);
+
   const get = <Type extends HTMLElement>(id: string): Type => document.getElementById(id) as Type;
   const canvas = get<HTMLCanvasElement>("time");
   const context = canvas.getContext("2d") as CanvasRenderingContext2D;
@@ -101,7 +118,8 @@ export function runPage(data: PageData): void {
     if (colours.value === "kind") return op[burst] as number;
     return colours.value === "node" ? (node[burst] as number) : (layerOfNode[node[burst] as number] as number);
   };
-  const hue = (key: number): string => `hsl(${(key * 137.5) % 360} 60% ${dark ? 58 : 45}%)`;
+  const hues: string[] = [];
+  const hue = (key: number): string => (hues[key] ??= `hsl(${(key * 137.5) % 360} 60% ${dark ? 58 : 45}%)`);
   const quiet = (): string => (dark ? "#333b44" : "#dde1e6");
   const ink = (): string => (dark ? "#e6e9ec" : "#1b1f24");
   const faint = (): string => (dark ? "#8b949e" : "#6a737d");
@@ -193,25 +211,15 @@ export function runPage(data: PageData): void {
   }
 
   function drawPlots(inner: number): void {
-    const bins = given.length;
-    const starts = Int32Array.from({ length: bins }, (_, bin) => bin * grid);
-    const floor = new Float64Array(bins);
-    const layersOfPower = powerRows.map((_, row) => {
-      for (let bin = 0; bin < bins; bin++) floor[bin] = (floor[bin] as number) + (watts[row * bins + bin] as number);
-      return floor.slice();
-    });
-    const most = Math.max(1, ...layersOfPower.map((values) => values.reduce((a, b) => Math.max(a, b), 0)));
     for (let row = powerRows.length - 1; row >= 0; row--)
-      plot(0, greatestByPixel(starts, layersOfPower[row] ?? [], view, inner), most, hue(row + 3));
-    label(0, `at most ${count(most)} W`);
+      plot(0, greatestByPixel(starts, layersOfPower[row] ?? [], view, inner), mostWatts, hue(row + 3));
+    label(0, `at most ${count(mostWatts)} W`);
     for (const [row, name] of powerRows.entries()) {
       context.fillStyle = hue(row + 3);
       context.fillText(name, LABEL + 150 + 44 * row, plots[0].at + 6);
     }
-    const mostGiven = given.reduce((a, b) => Math.max(a, b), 0);
     plot(1, greatestByPixel(starts, given, view, inner), mostGiven, hue(8));
     label(1, `at most ${mostGiven.toFixed(1)} byte vectors`);
-    const mostLive = sramRows.reduce((a, b) => Math.max(a, b), 0);
     plot(2, greatestByPixel(sramCycle, sramRows, view, inner), mostLive, hue(13));
     label(2, `at most ${kibibytes(mostLive)}, constants ${kibibytes(data.constants)}`);
   }
@@ -220,9 +228,11 @@ export function runPage(data: PageData): void {
   function plot(which: 0 | 1 | 2, values: Float64Array, most: number, colour: string): void {
     const bottom = plots[which].at + PLOT;
     context.fillStyle = colour;
-    for (let x = 0; x < values.length; x++) {
+    for (let x = 0; x < values.length; ) {
       const tall = ((values[x] as number) / most) * (PLOT - 12);
-      if (tall > 0) context.fillRect(LABEL + x, bottom - tall, 1, tall);
+      const left = x;
+      for (x++; x < values.length && values[x] === values[left]; ) x++;
+      if (tall > 0) context.fillRect(LABEL + left, bottom - tall, x - left, tall);
     }
   }
 
@@ -505,6 +515,7 @@ export function runPage(data: PageData): void {
   get("theme").addEventListener("click", () => setTheme(!dark));
   function setTheme(wanted: boolean): void {
     dark = wanted;
+    hues.length = 0;
     document.documentElement.dataset["theme"] = dark ? "dark" : "light";
     redraw();
   }
