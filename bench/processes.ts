@@ -29,29 +29,31 @@ export interface Built {
   readonly peakBytes: number;
 }
 
+/** Runs `lpu` with `--json` in a fresh process that says how much memory it took at the most. */
+function runLpu(words: readonly string[], timeout?: number) {
+  const peakFile = join(CACHE, "peak-memory.txt");
+  rmSync(peakFile, { force: true });
+  const start = performance.now();
+  const all = ["--import", join(DIST, "bench", "peak-memory.js"), join(DIST, "bin", "lpu.js"), ...words, "--json"];
+  const { status, stdout } = spawnSync(process.execPath, all, {
+    env: { ...process.env, PEAK_MEMORY_FILE: peakFile },
+    stdio: ["ignore", "pipe", "inherit"],
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+    ...(timeout === undefined ? {} : { timeout }),
+  });
+  const wallSeconds = (performance.now() - start) / 1000;
+  const peakBytes = existsSync(peakFile) ? Number(readFileSync(peakFile, "utf8")) : 0;
+  return { status, stdout, wallSeconds, peakBytes };
+}
+
 /** `lpu build` in a fresh process, without the cache. */
 export function buildImage(model: string, image: string, binds: readonly string[] = []): Built {
-  const peakFile = join(CACHE, "peak-memory.txt");
-  const start = performance.now();
-  const output = runNode(
-    [
-      "--import",
-      join(DIST, "bench", "peak-memory.js"),
-      join(DIST, "bin", "lpu.js"),
-      "build",
-      model,
-      "-o",
-      image,
-      "--rebuild",
-      "--json",
-      ...binds.flatMap((bind) => ["--bind", bind]),
-    ],
-    { PEAK_MEMORY_FILE: peakFile },
-  );
-  const wallSeconds = (performance.now() - start) / 1000;
+  const words = ["build", model, "-o", image, "--rebuild", ...binds.flatMap((bind) => ["--bind", bind])];
+  const { status, stdout, wallSeconds, peakBytes } = runLpu(words);
+  if (status !== 0) failed(["lpu", ...words], status);
   // boundary: the command line's documented JSON
-  const built = JSON.parse(output) as Omit<Built, "wallSeconds" | "peakBytes">;
-  return { ...built, wallSeconds, peakBytes: Number(readFileSync(peakFile, "utf8")) };
+  return { ...(JSON.parse(stdout) as Omit<Built, "wallSeconds" | "peakBytes">), wallSeconds, peakBytes };
 }
 
 /** Makes weights, inputs and golden outputs of the fixtures' recipes, where they are not yet. */
@@ -73,26 +75,7 @@ const LONGEST = 300_000;
 
 /** `lpu verify` of one case in a fresh process: build, run and comparison. */
 export function verifyCase(folder: string): Verified {
-  const peakFile = join(CACHE, "peak-memory.txt");
-  rmSync(peakFile, { force: true });
-  const words = [
-    "--import",
-    join(DIST, "bench", "peak-memory.js"),
-    join(DIST, "bin", "lpu.js"),
-    "verify",
-    folder,
-    "--json",
-  ];
-  const start = performance.now();
-  const { stdout } = spawnSync(process.execPath, words, {
-    env: { ...process.env, PEAK_MEMORY_FILE: peakFile },
-    stdio: ["ignore", "pipe", "ignore"],
-    encoding: "utf8",
-    maxBuffer: 1 << 28,
-    timeout: LONGEST,
-  });
-  const wallSeconds = (performance.now() - start) / 1000;
-  const peakBytes = existsSync(peakFile) ? Number(readFileSync(peakFile, "utf8")) : 0;
+  const { stdout, wallSeconds, peakBytes } = runLpu(["verify", folder], LONGEST);
   if (stdout === "") return { status: "no end", reason: "", wallSeconds, peakBytes };
   // boundary: the command line's documented JSON
   const { cases } = JSON.parse(stdout) as { cases: readonly Omit<Verified, "wallSeconds" | "peakBytes">[] };
@@ -123,11 +106,12 @@ function runNode(words: readonly string[], environment: Readonly<Record<string, 
     encoding: "utf8",
     maxBuffer: 1 << 28,
   });
-  if (error !== undefined || status !== 0) {
-    fail("LPU5103", {
-      message: `\`node ${words.join(" ")}\` ended with status ${status ?? "none"}`,
-      hint: "what it printed stands above",
-    });
-  }
+  if (error !== undefined || status !== 0) failed(["node", ...words], status);
   return stdout;
 }
+
+const failed = (words: readonly string[], status: number | null): never =>
+  fail("LPU5103", {
+    message: `\`${words.join(" ")}\` ended with status ${status ?? "none"}`,
+    hint: "what it printed stands above",
+  });

@@ -1,5 +1,6 @@
 /**
- * What is known about a finished schedule: how busy the matrix arrays are, and what they wait for.
+ * What is known about a build: how busy the matrix arrays of its schedule are and what they wait for, and what it keeps in
+ * four bytes.
  *
  * The checker finds these facts while it proves that a program is legal, and reports show them. An array is busy in a cycle
  * in which an ABC is dispatched for it; every other cycle of the program lies in a gap, and a gap belongs to the ONNX node
@@ -44,4 +45,17 @@ export interface ArrayFacts {
 export interface ScheduleFacts {
   /** Two of each chip: W, then E. */
   readonly arrays: readonly ArrayFacts[];
+}
+
+/** Values that are kept in four bytes for one reason. */
+export interface Kept {
+  readonly dtype: "f32" | "i32";
+  /** A name of the precision pass. */
+  readonly reason: string;
+  readonly doc: string;
+  /** Tensors that are computed or given, views aside, and their elements in all. */
+  readonly tensors: number;
+  readonly values: number;
+  /** ONNX nodes and inputs that they come from: the first few. */
+  readonly origins: readonly string[];
 }

@@ -9,7 +9,7 @@ import { invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType } from "./dtype.js";
 import type { Shape } from "./graph.js";
 import { completionCycles, type Mnemonic, type Source, type StreamNumber, type UnitKind } from "./isa.js";
-import type { Hemisphere, Target } from "./target.js";
+import { type Hemisphere, mxmPosition, slicePosition, sxmPosition, type Target } from "./target.js";
 
 /**
  * Queue numbers of one chip: `mem` W 0..43 then E 0..43, `vxm` 0..15, then for each hemisphere and plane weights,
@@ -192,6 +192,13 @@ const place = (unit: UnitKind, index: number, half: number): QueuePlace => ({
   hemisphere: index < half ? "W" : "E",
   index: index % half,
 });
+
+/** Where a unit stands, in hops from the VXM, west negative. */
+export function positionOf(target: Target, { unit, hemisphere = "W", index }: QueuePlace): number {
+  if (unit === "vxm") return 0;
+  if (unit === "mem") return slicePosition(target, hemisphere, index);
+  return unit === "sxm" ? sxmPosition(target, hemisphere) : mxmPosition(target, hemisphere);
+}
 
 export const unitOfQueue = (target: Target, queue: QueueNumber): UnitKind => queuePlace(target, queue).unit;
 

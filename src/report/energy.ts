@@ -5,10 +5,10 @@
  * bursts to the last digit. What an execution needs, the flights of its results included, is booked at its dispatch.
  */
 
+import { isInt8 } from "../ir/operands.js";
 import type { AluFunction, Mnemonic } from "../ir/isa.js";
 import type { TimedInstruction } from "../ir/program.js";
 import { ENERGIES, type Energies, halfLanes, type Target } from "../ir/target.js";
-import { isInt8 } from "./operands.js";
 
 /** Classes of the model; `flight` is the way of vectors on streams, `static` what flows at any time. */
 export const ENERGY_CLASSES = [

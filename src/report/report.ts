@@ -7,6 +7,7 @@
  * or not; the distance between the two is padding, the distance of `mxmBusy` from 1 is what the schedule leaves idle.
  */
 
+import type { Kept } from "../ir/facts.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
 import type { Binding, Placement, Program, TimedInstruction } from "../ir/program.js";
@@ -36,17 +37,7 @@ export interface BuildReport {
   readonly hostWork: readonly { readonly input: string; readonly origin: string }[];
   readonly pcie: { readonly inputBytes: number; readonly outputBytes: number; readonly microseconds: number };
   /** What is not in fp16 but in four bytes, by reason. A program alone does not know: then it is empty. */
-  readonly kept: readonly KeptRow[];
-}
-
-/** Tensors that are kept in fp32 or int32 for one reason, the values in them, and ONNX nodes that they come from. */
-export interface KeptRow {
-  readonly dtype: "f32" | "i32";
-  readonly reason: string;
-  readonly doc: string;
-  readonly tensors: number;
-  readonly values: number;
-  readonly origins: readonly string[];
+  readonly kept: readonly Kept[];
 }
 
 /** Bytes of whole rows. Every row of SRAM that the program ever holds something in is counted once. */
@@ -73,7 +64,7 @@ export interface Performance {
 export function reportProgram(
   program: Program,
   text: { readonly instructions: number; readonly bytes: number },
-  kept: readonly KeptRow[] = [],
+  kept: readonly Kept[] = [],
 ): BuildReport {
   const { target } = program;
   const cycles = programCycles(program);

@@ -3,7 +3,8 @@
  * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
  */
 
-import type { BuildReport, KeptRow } from "./report.js";
+import type { Kept } from "../ir/facts.js";
+import type { BuildReport } from "./report.js";
 import { estimatePerformance } from "./report.js";
 import { formatBytes, formatCount, formatScaled, formatSeconds, formatShare } from "./units.js";
 
@@ -47,7 +48,7 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
   ];
 }
 
-const keptText = ({ dtype, reason, doc, tensors, values }: KeptRow): string =>
+const keptText = ({ dtype, reason, doc, tensors, values }: Kept): string =>
   `${dtype} for '${reason}': ${formatCount(values)} values in ${formatCount(tensors)} ${tensors === 1 ? "tensor" : "tensors"}  (${doc})`;
 
 /** Rows as lines, labels padded to one width. */

@@ -5,9 +5,10 @@
  * accumulations and products meet, is proved in mxm.ts.
  */
 
+import { isInt8, modeOf } from "../../ir/operands.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere } from "../../ir/target.js";
-import { type Burst, type CheckedChip, isInt8, modeOf } from "./burst.js";
+import type { Burst, CheckedChip } from "./burst.js";
 
 /** Bursts that loaded what one IW installed, in order. */
 export interface Installed {

@@ -6,16 +6,15 @@
  * execution of every burst; the first broken rule raises a MachineFault with cycle, queue, instruction and ONNX node.
  */
 
+import { operandSpecs } from "../../ir/operands.js";
 import { type DiagnosticCode, invariant, MachineFault } from "../../diagnostics.js";
 import {
   completionCycles,
   ISA,
   type InstructionRow,
-  isStreamType,
   MNEMONICS,
   type Mnemonic,
   type OperandKind,
-  STREAM_TYPES,
 } from "../../ir/isa.js";
 import {
   type ChipProgram,
@@ -25,8 +24,9 @@ import {
   queueName,
   queuePlace,
   type TimedInstruction,
+  positionOf,
 } from "../../ir/program.js";
-import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/target.js";
+import type { Target } from "../../ir/target.js";
 
 /** An instruction record with its place. */
 export interface Burst {
@@ -81,12 +81,7 @@ const specOf = (target: Target, op: Mnemonic): OpSpec => {
     op,
     row,
     fields: Object.entries(row.fields).map(([name, { kind }]) => ({ name, kind })),
-    takes: Object.entries(row.takes).map(([field, { skew, sign = 1 }], slot) => ({
-      field,
-      slot,
-      offset: sign * (skew === 0 ? 0 : target.timing[skew]),
-    })),
-    gives: Object.entries(row.gives).map(([field, latency], slot) => ({ field, slot, offset: target.timing[latency] })),
+    ...operandSpecs(target, op),
     generator: op === "read" || op === "write" || op === "gather" || op === "scatter",
   };
 };
@@ -116,60 +111,11 @@ export const specOfOp = (specs: ReadonlyMap<Mnemonic, OpSpec>, op: Mnemonic): Op
   return spec;
 };
 
-const positionOf = (target: Target, { unit, hemisphere = "W", index }: QueuePlace): number => {
-  if (unit === "vxm") return 0;
-  if (unit === "mem") return slicePosition(target, hemisphere, index);
-  return unit === "sxm" ? sxmPosition(target, hemisphere) : mxmPosition(target, hemisphere);
-};
-
-/** How many streams an operand has: a number, the name of the type field that says it, or a rule. */
-const WIDTHS: Readonly<Partial<Record<Mnemonic, Readonly<Record<string, number | string>>>>> = {
-  gather: { map: 2 },
-  scatter: { map: 2 },
-  ifetch: { source: 2 },
-  unary: { a: "type", give: "as", give2: "as" },
-  binary: { a: "typeA", b: "typeB", give: "as", give2: "as" },
-  ternary: { a: "typeA", b: "typeB", c: "typeC", give: "as", give2: "as" },
-  lw: { stream: "mode" },
-  iwStream: { stream: "mode" },
-  abc: { stream: "mode" },
-  acc: { give: 4 },
-  shift: { source: "type", give: "type" },
-  select: { a: "type", b: "type", give: "type" },
-  permute: { source: "type", give: "type" },
-  distribute: { source: "type", give: "type" },
-  rotate: { source: "type", give: "type" },
-  transpose: { source: "superlane", give: "superlane" },
-};
-
-/** Neighbouring streams of one element, to which an operand is aligned. */
-export const elementStreams = (target: Target, instruction: TimedInstruction, field: string): number => {
-  const rule = WIDTHS[instruction.op]?.[field] ?? 1;
-  if (typeof rule === "number") return rule;
-  if (rule === "superlane") return target.superlane;
-  if (rule === "mode") return isInt8(instruction) ? 1 : 2;
-  const type = instruction.fields[rule];
-  return typeof type === "string" && isStreamType(type) ? STREAM_TYPES[type] : 1;
-};
-
-/** Streams of a whole operand. */
-export const operandStreams = (target: Target, instruction: TimedInstruction, field: string): number =>
-  elementStreams(target, instruction, field) * ("ways" in instruction.fields ? Number(instruction.fields["ways"]) : 1);
-
 /** First stream of an operand, or -1 if it names none. */
 export const streamOf = (value: FieldValue | undefined): number => {
   if (typeof value === "number") return value;
   return typeof value === "object" && "stream" in value ? value.stream : -1;
 };
-
-/** The word that field `mode` stands for. */
-export const modeOf = ({ op, fields }: TimedInstruction): string => {
-  const row: InstructionRow = ISA[op];
-  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
-};
-
-/** Weights or activations of int8; all others are fp16. */
-export const isInt8 = (instruction: TimedInstruction): boolean => modeOf(instruction) === "full";
 
 export function raise(
   { program, target, index }: CheckedChip,

@@ -8,12 +8,13 @@
  * with them. In the end the rows of every output hold the plan's values. Bursts are followed as a whole.
  */
 
+import { isInt8, modeOf } from "../../ir/operands.js";
 import { fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, type StreamType } from "../../ir/isa.js";
 import type { Plan, Run } from "../../ir/plan.js";
 import type { Binding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
-import { type Burst, type CheckedChip, isInt8, modeOf, raise } from "./burst.js";
+import { type Burst, type CheckedChip, raise } from "./burst.js";
 import { byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
 import { appendColumns, type PlanValues, planValues } from "./plan.js";
 import { type Found, findRows, type RowsFound } from "./rows.js";

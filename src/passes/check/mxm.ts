@@ -8,11 +8,12 @@
  * install is missing. The replay also notes when the array works and what it waits for.
  */
 
+import { isInt8, modeOf } from "../../ir/operands.js";
 import { invariant } from "../../diagnostics.js";
 import type { ArrayFacts, Gap } from "../../ir/facts.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere, Target } from "../../ir/target.js";
-import { brief, type Burst, type CheckedChip, isInt8, modeOf, raise } from "./burst.js";
+import { brief, type Burst, type CheckedChip, raise } from "./burst.js";
 
 type Kind = "f16" | "i8";
 

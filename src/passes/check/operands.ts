@@ -6,6 +6,7 @@
  * and within one direction; lane maps exist. What depends on other instructions is for the other parts.
  */
 
+import { elementStreams, isInt8, modeOf, operandStreams } from "../../ir/operands.js";
 import {
   ALU_FUNCTIONS,
   type FieldRow,
@@ -18,18 +19,7 @@ import {
 } from "../../ir/isa.js";
 import { type FieldValue, isWestward, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
-import {
-  type Burst,
-  type CheckedChip,
-  elementStreams,
-  isInt8,
-  modeOf,
-  type OpSpec,
-  operandStreams,
-  raise,
-  specOfOp,
-  streamOf,
-} from "./burst.js";
+import { type Burst, type CheckedChip, type OpSpec, raise, specOfOp, streamOf } from "./burst.js";
 
 const COUNT_MAX = 65535;
 const OFFSET_MIN = -32768;

@@ -9,9 +9,10 @@
  * The replay also notes which bursts gave what each operand takes: meaning.ts asks whether it is what the plan says.
  */
 
+import { operandStreams } from "../../ir/operands.js";
 import { invariant } from "../../diagnostics.js";
 import { isWestward } from "../../ir/program.js";
-import { brief, type Burst, type CheckedChip, operandStreams, raise, specOfOp, streamName, streamOf } from "./burst.js";
+import { brief, type Burst, type CheckedChip, raise, specOfOp, streamName, streamOf } from "./burst.js";
 
 /** A stream operand of a burst: its first vector is on the unit's stream register at cycle `at`. */
 export interface Flow {

@@ -7,6 +7,7 @@
  * Casts between float types are no operations of the machine: they say in which type a value is read.
  */
 
+import type { Kept } from "../../ir/facts.js";
 import { VIEWS, isElementwise } from "../../ir/ops.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { fail } from "../../diagnostics.js";
@@ -334,19 +335,6 @@ const inherited = (
 };
 
 /* ---------- what is kept in four bytes, for the report ---------- */
-
-/** Values that are kept in four bytes for one reason. */
-export interface Kept {
-  readonly dtype: "f32" | "i32";
-  /** Name of a row of WIDE, "masked", or "integer". */
-  readonly reason: string;
-  readonly doc: string;
-  /** Tensors that are computed or given, views aside, and their elements in all. */
-  readonly tensors: number;
-  readonly values: number;
-  /** ONNX nodes and inputs that they come from: the first few. */
-  readonly origins: readonly string[];
-}
 
 const MASKED = "scores that meet a mask which does not make them vanish in fp16, so that both keep their bits";
 const INTEGER = "integers that the chip reads or computes";

@@ -53,14 +53,8 @@ export interface Product {
 }
 
 /** A block of weights within one pass: K values k .. k + count - 1 on lanes from `lane` of the half; columns from `column`. */
-export interface Block {
+export interface Block extends Omit<TileBlock, "offset"> {
   readonly batch: number;
-  readonly k: number;
-  readonly count: number;
-  readonly lane: number;
-  readonly n: number;
-  readonly columns: number;
-  readonly column: number;
 }
 
 /** The batch index of the weights for a batch index of the result. */

@@ -438,9 +438,7 @@ export const STREAM_KERNELS = {
       reference: (m, a) => {
         for (let row = 0; row < a.rows; row++) {
           for (let lane = 0; lane < a.lanes; lane += a.superlane) {
-            const address =
-              (m.u8[a.lo + row * a.loStride + lane] as number) |
-              ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+            const address = addressAt(m, a, row, lane);
             const kind = address >= a.limit ? 1 : m.u8[a.flags + address] === 0 ? 2 : 0;
             if (kind !== 0) {
               reportAddress(m, a.fault, kind, a.burst, a.first + row, address);
@@ -476,9 +474,7 @@ export const STREAM_KERNELS = {
       reference: (m, a) => {
         for (let row = 0; row < a.rows; row++) {
           for (let lane = 0; lane < a.lanes; lane += a.superlane) {
-            const address =
-              (m.u8[a.lo + row * a.loStride + lane] as number) |
-              ((m.u8[a.hi + row * a.hiStride + lane] as number) << 8);
+            const address = addressAt(m, a, row, lane);
             if (address >= a.limit) {
               reportAddress(m, a.fault, 1, a.burst, a.first + row, address);
               return;
@@ -511,6 +507,14 @@ export const STREAM_KERNELS = {
 
 const HALVES_LOW = [0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23];
 const HALVES_HIGH = [8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31];
+
+/** The address in two byte planes, low and high, of a lane's superlane. */
+const addressAt = (
+  { u8 }: MachineMemory,
+  { lo, loStride, hi, hiStride }: Readonly<Record<"lo" | "loStride" | "hi" | "hiStride", number>>,
+  row: number,
+  lane: number,
+): number => (u8[lo + row * loStride + lane] as number) | ((u8[hi + row * hiStride + lane] as number) << 8);
 
 /** Words of a fault: 1 for an address out of range or 2 for an unwritten row, burst, execution, address. */
 function reportAddress(

@@ -18,8 +18,8 @@ import {
   type Source,
   type StreamType,
 } from "../../ir/isa.js";
-import { isWestward, type QueuePlace, queuePlace, type TimedInstruction } from "../../ir/program.js";
-import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/target.js";
+import { isWestward, queuePlace, type TimedInstruction, positionOf } from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
 import { raise } from "../fault.js";
 import { type Counters, type MachineProgram, numberField, streamGroup, typeField } from "../state.js";
 
@@ -367,12 +367,6 @@ function checkStreams(
     return 0;
   }
   return unit * groups;
-}
-
-export function positionOf(target: Target, { unit, hemisphere = "W", index }: QueuePlace): number {
-  if (unit === "vxm") return 0;
-  if (unit === "mem") return slicePosition(target, hemisphere, index);
-  return unit === "sxm" ? sxmPosition(target, hemisphere) : mxmPosition(target, hemisphere);
 }
 
 /** The source of an ALU operand. */

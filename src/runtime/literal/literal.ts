@@ -13,8 +13,15 @@ import { decodeQueue } from "../../codegen/text/decode.js";
 import { OPERAND_CODECS } from "../../codegen/text/operands.js";
 import { invariant } from "../../diagnostics.js";
 import { ISA, type InstructionRow } from "../../ir/isa.js";
-import { isWestward, type QueueNumber, type QueuePlace, queuePlace, type TimedInstruction } from "../../ir/program.js";
-import { mxmPosition, slicePosition, sxmPosition, type Target } from "../../ir/target.js";
+import {
+  isWestward,
+  type QueueNumber,
+  type QueuePlace,
+  queuePlace,
+  type TimedInstruction,
+  positionOf,
+} from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
 import { type FaultPlace, raise } from "../fault.js";
 import { semantics } from "./semantics.js";
 import type { Sram } from "../sram.js";
@@ -324,12 +331,6 @@ function fetchText(machine: Machine, agenda: Map<number, Due>, execution: Execut
     origin: execution.instruction.origin,
   }));
   addRecords(machine, agenda, state, queue, fetched, machine.now + 1);
-}
-
-function positionOf(target: Target, { unit, hemisphere = "W", index }: QueuePlace): number {
-  if (unit === "vxm") return 0;
-  if (unit === "mem") return slicePosition(target, hemisphere, index);
-  return unit === "sxm" ? sxmPosition(target, hemisphere) : mxmPosition(target, hemisphere);
 }
 
 function dueAt(agenda: Map<number, Due>, cycle: number): Due {

@@ -27,13 +27,13 @@ export const emitProduct = (s: Selection, product: Product): void => {
       for (const { panel, passes } of panels)
         pushTask(s, {
           rows,
-          passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) =>
-            product.parts.map(({ storage, scale }): Pass => {
-              const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
+          passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
+            const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
+            return product.parts.map(({ storage, scale }): Pass => {
               const weights = passWeights(s.target, product, blocks, scale);
               return { storage, panel: from, half, runs, weights };
-            }),
-          ),
+            });
+          }),
           ...product.chain(panel, row, rows),
           storage: product.storage,
           panel,

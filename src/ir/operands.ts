@@ -1,0 +1,77 @@
+/**
+ * Operands of instructions on streams, by the tables of the ISA: where and when each is taken or given, and how many
+ * neighbouring streams it has.
+ */
+
+import { ISA, type InstructionRow, isStreamType, type Mnemonic, STREAM_TYPES } from "./isa.js";
+import type { TimedInstruction } from "./program.js";
+import type { Target } from "./target.js";
+
+/** A stream operand in a field of an instruction; `slot` is its place among those that are taken, or given. */
+export interface OperandSpec {
+  readonly field: string;
+  readonly slot: number;
+  /** Cycles from the dispatch of an execution until its vector is on the unit's stream register. */
+  readonly offset: number;
+}
+
+/** What an instruction takes from streams and gives to them. */
+export interface OperandSpecs {
+  readonly takes: readonly OperandSpec[];
+  readonly gives: readonly OperandSpec[];
+}
+
+export const operandSpecs = (target: Target, op: Mnemonic): OperandSpecs => {
+  const row: InstructionRow = ISA[op];
+  return {
+    takes: Object.entries(row.takes).map(([field, { skew, sign = 1 }], slot) => ({
+      field,
+      slot,
+      offset: sign * (skew === 0 ? 0 : target.timing[skew]),
+    })),
+    gives: Object.entries(row.gives).map(([field, latency], slot) => ({ field, slot, offset: target.timing[latency] })),
+  };
+};
+
+/** How many streams an operand has: a number, the name of the type field that says it, or a rule. */
+const WIDTHS: Readonly<Partial<Record<Mnemonic, Readonly<Record<string, number | string>>>>> = {
+  gather: { map: 2 },
+  scatter: { map: 2 },
+  ifetch: { source: 2 },
+  unary: { a: "type", give: "as", give2: "as" },
+  binary: { a: "typeA", b: "typeB", give: "as", give2: "as" },
+  ternary: { a: "typeA", b: "typeB", c: "typeC", give: "as", give2: "as" },
+  lw: { stream: "mode" },
+  iwStream: { stream: "mode" },
+  abc: { stream: "mode" },
+  acc: { give: 4 },
+  shift: { source: "type", give: "type" },
+  select: { a: "type", b: "type", give: "type" },
+  permute: { source: "type", give: "type" },
+  distribute: { source: "type", give: "type" },
+  rotate: { source: "type", give: "type" },
+  transpose: { source: "superlane", give: "superlane" },
+};
+
+/** Neighbouring streams of one element, to which an operand is aligned. */
+export const elementStreams = (target: Target, instruction: TimedInstruction, field: string): number => {
+  const rule = WIDTHS[instruction.op]?.[field] ?? 1;
+  if (typeof rule === "number") return rule;
+  if (rule === "superlane") return target.superlane;
+  if (rule === "mode") return isInt8(instruction) ? 1 : 2;
+  const type = instruction.fields[rule];
+  return typeof type === "string" && isStreamType(type) ? STREAM_TYPES[type] : 1;
+};
+
+/** Streams of a whole operand. */
+export const operandStreams = (target: Target, instruction: TimedInstruction, field: string): number =>
+  elementStreams(target, instruction, field) * ("ways" in instruction.fields ? Number(instruction.fields["ways"]) : 1);
+
+/** The word that field `mode` stands for. */
+export const modeOf = ({ op, fields }: TimedInstruction): string => {
+  const row: InstructionRow = ISA[op];
+  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
+};
+
+/** Weights or activations of int8; all others are fp16. */
+export const isInt8 = (instruction: TimedInstruction): boolean => modeOf(instruction) === "full";
