@@ -544,7 +544,7 @@ function vectorChain(builder: Builder, time: number): void {
       // Three constants do not fit in one dispatch.
       if (random(4) === 0 && ++numbers <= 2)
         return { source: { constant: Math.fround((random(2000) - 1000) / 64) }, type };
-      const width = STREAM_TYPES[type];
+      const width = STREAM_TYPES[type].bytes;
       const stream = streams(builder, width, random(2) * 2 - 1);
       drafts.push(...bring(builder, stream, width, 0, cycle - vxmEntry, burst));
       return { source: { stream, tap: random(4) === 0 }, type };
@@ -552,7 +552,7 @@ function vectorChain(builder: Builder, time: number): void {
     const name: AluFunction = random(8) === 0 ? "select" : pick(random, FUNCTIONS);
     const { operands } = ALU_FUNCTIONS[name];
     const as = pick(random, TYPES);
-    const width = STREAM_TYPES[as];
+    const width = STREAM_TYPES[as].bytes;
     const gives = n === alus - 1 || random(4) === 0;
     const give = gives ? streams(builder, width, 1) : -1;
     const give2 = gives && random(2) === 0 ? streams(builder, width, -1) : -1;
@@ -586,7 +586,7 @@ function switchOnce(builder: Builder, time: number): void {
   const burst = randomBurst(builder);
   const op = pick(random, ["shift", "rotate", "permute", "distribute", "select", "transpose"] as const);
   const type = pick(random, TYPES);
-  const width = op === "transpose" ? target.superlane : STREAM_TYPES[type];
+  const width = op === "transpose" ? target.superlane : STREAM_TYPES[type].bytes;
   const source = streams(builder, width, side(hemisphere));
   const second = streams(builder, width, side(hemisphere));
   const give = streams(builder, width, -side(hemisphere));

@@ -61,6 +61,47 @@ export interface InstructionRow {
   readonly doc: string;
 }
 
+/** An array of multipliers, as long as all lanes in one direction. */
+export interface ArrayRow {
+  /** The planes of a hemisphere are one array, driven by the queues of plane 0; otherwise each is an array of its own. */
+  readonly joined: boolean;
+  /** It is as high as all lanes divided by this: K values of a pass. */
+  readonly share: 1 | 2;
+  /** The type of what ACC gives. */
+  readonly sums: "f32" | "i32";
+}
+
+/** What arrays multiply: [1 x 160] x [160 x 320] in fp16 and [1 x 320] x [320 x 320] in int8 a cycle and array (C). */
+export const ARRAYS = {
+  f16: { joined: true, share: 2, sums: "f32" },
+  i8: { joined: false, share: 1, sums: "i32" },
+} as const satisfies Record<string, ArrayRow>;
+export type ArrayKind = keyof typeof ARRAYS;
+
+/** What the word `mode` of an instruction of the MXM says of its vectors. */
+export interface MxmMode {
+  /** Element type on streams. */
+  readonly type: "f16" | "i8";
+  /** The array that takes it. */
+  readonly array: ArrayKind;
+  /** Parts of a vector that are columns of weights, or activations: halves of the lanes by number, or all lanes. */
+  readonly parts: readonly (0 | 1 | "all")[];
+  readonly doc: string;
+}
+
+export const MXM_MODES = {
+  packed: { type: "f16", array: "f16", parts: [0, 1], doc: "a vector holds two weight columns, one in each half" },
+  low: { type: "f16", array: "f16", parts: [0], doc: "one column, from the low half of the lanes" },
+  high: { type: "f16", array: "f16", parts: [1], doc: "one column, from the high half" },
+  full: { type: "i8", array: "i8", parts: ["all"], doc: "int8: one column over all lanes" },
+} as const satisfies Record<string, MxmMode>;
+export type MxmModeName = keyof typeof MXM_MODES;
+export const isMxmMode = (name: string): name is MxmModeName => Object.hasOwn(MXM_MODES, name);
+const WEIGHT_MODES = Object.keys(MXM_MODES);
+
+/** K values of one pass through an array. */
+export const arrayDepth = ({ lanes }: Target, kind: ArrayKind): number => lanes / ARRAYS[kind].share;
+
 const field = (kind: OperandKind, doc: string, more: Omit<FieldRow, "kind" | "doc"> = {}): FieldRow => ({
   kind,
   doc,
@@ -248,8 +289,10 @@ export const ISA = {
       stream: field("stream", "First of `ways` groups of streams (f16: 2 streams a group; i8: 1)."),
       mode: field(
         "mode",
-        "packed: a vector holds two weight columns, one in each half; low or high: one column, from that half of the lanes; full (i8): one column over all lanes.",
-        { words: ["packed", "low", "high", "full"] },
+        `${Object.entries(MXM_MODES)
+          .map(([word, { doc }]) => `${word}: ${doc}`)
+          .join("; ")}.`,
+        { words: WEIGHT_MODES },
       ),
       ways: field("count", "Vectors taken in one execution: 1, 2, 4, 8 (16 in i8)."),
       column: field("column", "First column filled; a burst goes on where it stopped.", { advances: "ways" }),
@@ -274,7 +317,7 @@ export const ISA = {
     units: ["mxmWeights"],
     fields: {
       stream: field("stream", "First of `ways` groups of streams."),
-      mode: field("mode", "As in lw.", { words: ["packed", "low", "high", "full"] }),
+      mode: field("mode", "As in lw.", { words: WEIGHT_MODES }),
       ways: field("count", "As in lw."),
       column: field("column", "First column filled.", { advances: "ways" }),
       first: field("lane", "As in lw."),
@@ -428,8 +471,27 @@ export type Source =
   | { readonly alu: number; readonly age: number }
   | { readonly constant: number };
 
-/** Bytes a lane, and so streams, of a type on streams. */
-export const STREAM_TYPES = { f16: 2, f32: 4, i32: 4, i16: 2, u16: 2, i8: 1, u8: 1, bool: 1 } as const;
+/** An element type in SRAM and on streams. */
+export interface StreamTypeRow {
+  /** Bytes of an element: it lies in so many slices, and flies on so many neighbouring streams. */
+  readonly bytes: 1 | 2 | 4;
+  /** What an ALU makes of it: an fp32 number or an int32. */
+  readonly lane: "float" | "int";
+  /** The kind of array that multiplies it as it is, if one does. */
+  readonly array?: ArrayKind;
+}
+
+/** Element types on streams, in the order of their codes in program text. */
+export const STREAM_TYPES = {
+  f16: { bytes: 2, lane: "float", array: "f16" },
+  f32: { bytes: 4, lane: "float" },
+  i32: { bytes: 4, lane: "int" },
+  i16: { bytes: 2, lane: "int" },
+  u16: { bytes: 2, lane: "int" },
+  i8: { bytes: 1, lane: "int", array: "i8" },
+  u8: { bytes: 1, lane: "int" },
+  bool: { bytes: 1, lane: "int" },
+} as const satisfies Record<string, StreamTypeRow>;
 export type StreamType = keyof typeof STREAM_TYPES;
 
 /**
@@ -519,6 +581,30 @@ export function completionCycles(
     if (Number(fields[field]) >= 0) cycles = Math.max(cycles, target.timing[name]);
   return cycles;
 }
+
+interface AnyInstruction {
+  readonly op: Mnemonic;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** The word that field `mode` of an instruction stands for; empty if it has none. */
+export const modeOf = ({ op, fields }: AnyInstruction): string => {
+  const row: InstructionRow = ISA[op];
+  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
+};
+
+/** What the vectors are that LW, iwStream or ABC takes. */
+export const mxmModeOf = (instruction: AnyInstruction): MxmMode | undefined => {
+  const word = modeOf(instruction);
+  return isMxmMode(word) ? MXM_MODES[word] : undefined;
+};
+
+/** The array that an instruction works on. */
+export const arrayOf = (instruction: AnyInstruction): ArrayKind => mxmModeOf(instruction)?.array ?? "f16";
+
+/** Weight columns that one execution of LW or iwStream fills. */
+export const weightColumns = (instruction: AnyInstruction): number =>
+  Number(instruction.fields["ways"]) * (mxmModeOf(instruction)?.parts.length ?? 1);
 
 export const isMnemonic = (name: string): name is Mnemonic => Object.hasOwn(ISA, name);
 export const isStreamType = (name: string): name is StreamType => Object.hasOwn(STREAM_TYPES, name);

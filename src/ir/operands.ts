@@ -3,7 +3,7 @@
  * neighbouring streams it has.
  */
 
-import { ISA, type InstructionRow, isStreamType, type Mnemonic, STREAM_TYPES } from "./isa.js";
+import { ISA, type InstructionRow, isStreamType, type Mnemonic, mxmModeOf, STREAM_TYPES } from "./isa.js";
 import type { TimedInstruction } from "./program.js";
 import type { Target } from "./target.js";
 
@@ -58,20 +58,10 @@ export const elementStreams = (target: Target, instruction: TimedInstruction, fi
   const rule = WIDTHS[instruction.op]?.[field] ?? 1;
   if (typeof rule === "number") return rule;
   if (rule === "superlane") return target.superlane;
-  if (rule === "mode") return isInt8(instruction) ? 1 : 2;
-  const type = instruction.fields[rule];
-  return typeof type === "string" && isStreamType(type) ? STREAM_TYPES[type] : 1;
+  const type = rule === "mode" ? mxmModeOf(instruction)?.type : instruction.fields[rule];
+  return typeof type === "string" && isStreamType(type) ? STREAM_TYPES[type].bytes : 1;
 };
 
 /** Streams of a whole operand. */
 export const operandStreams = (target: Target, instruction: TimedInstruction, field: string): number =>
   elementStreams(target, instruction, field) * ("ways" in instruction.fields ? Number(instruction.fields["ways"]) : 1);
-
-/** The word that field `mode` stands for. */
-export const modeOf = ({ op, fields }: TimedInstruction): string => {
-  const row: InstructionRow = ISA[op];
-  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
-};
-
-/** Weights or activations of int8; all others are fp16. */
-export const isInt8 = (instruction: TimedInstruction): boolean => modeOf(instruction) === "full";

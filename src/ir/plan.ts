@@ -6,7 +6,7 @@
  * storages, flow through, ending in writes. Tasks are in topological order; data dependencies follow from storage rows.
  */
 
-import type { AluFunction, StreamType } from "./isa.js";
+import { ARRAYS, type AluFunction, STREAM_TYPES, type StreamType, type StreamTypeRow } from "./isa.js";
 import type { Literal } from "./graph.js";
 import type { Binding, HostLookup } from "./program.js";
 import type { Range } from "./ranges.js";
@@ -14,11 +14,15 @@ import type { PanelRecipe, TileRecipe } from "./recipe.js";
 
 export type StorageId = number;
 
-/** Element types in SRAM: numbers, integers, and truth values as the numbers 0 and 1 of f16. */
-export type StorageType = "f16" | "f32" | "i32";
+/** Element types of storages: numbers, integers, and truth values as the numbers 0 and 1 of f16. */
+export const STORAGE_TYPES = ["f16", "f32", "i32"] as const satisfies readonly StreamType[];
+export type StorageType = (typeof STORAGE_TYPES)[number];
 
-/** Bytes of an element. */
-export const STORAGE_BYTES: Readonly<Record<StorageType, 2 | 4>> = { f16: 2, f32: 4, i32: 4 };
+/** Whether rows of a type are activations or weights of a pass, whose sums are fp32. */
+export const isMultiplied = (dtype: StorageType): boolean => {
+  const { array }: StreamTypeRow = STREAM_TYPES[dtype];
+  return array !== undefined && ARRAYS[array].sums === "f32";
+};
 
 /** What is known of the lanes of a storage; passes/check/padding.ts follows what lies on those that no element uses. */
 export interface Lanes {

@@ -5,10 +5,9 @@
  * bursts to the last digit. What an execution needs, the flights of its results included, is booked at its dispatch.
  */
 
-import { isInt8 } from "../ir/operands.js";
-import type { AluFunction, Mnemonic } from "../ir/isa.js";
+import { type AluFunction, type ArrayKind, arrayDepth, arrayOf, type Mnemonic } from "../ir/isa.js";
 import type { TimedInstruction } from "../ir/program.js";
-import { ENERGIES, type Energies, halfLanes, type Target } from "../ir/target.js";
+import { ENERGIES, type Energies, type Target } from "../ir/target.js";
 
 /** Classes of the model; `flight` is the way of vectors on streams, `static` what flows at any time. */
 export const ENERGY_CLASSES = [
@@ -36,7 +35,7 @@ export interface ExecutionEnergy {
 
 /** Multiply-accumulates of one execution, padding included, as the machines count them. */
 export const macsOf = (target: Target, instruction: TimedInstruction): number =>
-  instruction.op === "abc" ? (isInt8(instruction) ? target.lanes : halfLanes(target)) * target.lanes : 0;
+  instruction.op === "abc" ? arrayDepth(target, arrayOf(instruction)) * target.lanes : 0;
 
 /** Lane operations of an ALU, 0 elsewhere. */
 export const laneOperationsOf = (target: Target, { op }: TimedInstruction): number =>
@@ -67,6 +66,8 @@ interface Executed {
 }
 type Rule = (executed: Executed) => readonly [EnergyClass, number];
 
+const MAC_ENERGY = { f16: "fp16Mac", i8: "int8Mac" } as const satisfies Record<ArrayKind, keyof Energies>;
+
 const read: Rule = ({ lanes, energies }) => ["sramRead", 8 * lanes * energies.sramReadBit];
 const write: Rule = ({ lanes, energies }) => ["sramWrite", 8 * lanes * energies.sramWriteBit];
 const alu: Rule = ({ instruction, lanes, energies }) => ["vxm", lanes * energies[aluClass(instruction)]];
@@ -86,7 +87,7 @@ const RULES: Readonly<Partial<Record<Mnemonic, Rule>>> = {
   iwStream: weights,
   abc: ({ target, instruction, energies }) => [
     "array",
-    macsOf(target, instruction) * (isInt8(instruction) ? energies.int8Mac : energies.fp16Mac),
+    macsOf(target, instruction) * energies[MAC_ENERGY[arrayOf(instruction)]],
   ],
   shift: move,
   select: move,

@@ -46,7 +46,7 @@ export function isaText(bits: FieldBits): string {
     "",
     table(
       ["type", "streams"],
-      Object.entries(STREAM_TYPES).map(([name, streams]) => [name, String(streams)]),
+      Object.entries(STREAM_TYPES).map(([name, { bytes }]) => [name, String(bytes)]),
     ),
     "",
     "## ALU functions",

@@ -18,8 +18,7 @@ export interface LaneValues {
 }
 
 /** How an element of a stream type is read from its bits (an unsigned number), and made from a number. */
-interface StreamTypeRow {
-  readonly float: boolean;
+interface Conversion {
   readonly read: (bits: number) => number;
   readonly fromFloat: (value: number) => number;
   readonly fromInt: (value: number) => number;
@@ -33,15 +32,15 @@ const saturating =
 const modulo = (value: number): number => value;
 const truth = (value: number): number => (value === 0 ? 0 : 1);
 
-const TYPES: { readonly [T in StreamType]: StreamTypeRow } = {
-  f16: { float: true, read: f16ToF32, fromFloat: f32ToF16, fromInt: (value) => f32ToF16(Math.fround(value)) },
-  f32: { float: true, read: bitsToF32, fromFloat: f32ToBits, fromInt: (value) => f32ToBits(Math.fround(value)) },
-  i32: { float: false, read: (bits) => bits | 0, fromFloat: saturating(-0x80000000, 0x7fffffff), fromInt: modulo },
-  i16: { float: false, read: (bits) => (bits << 16) >> 16, fromFloat: saturating(-0x8000, 0x7fff), fromInt: modulo },
-  u16: { float: false, read: (bits) => bits, fromFloat: saturating(0, 0xffff), fromInt: modulo },
-  i8: { float: false, read: (bits) => (bits << 24) >> 24, fromFloat: saturating(-0x80, 0x7f), fromInt: modulo },
-  u8: { float: false, read: (bits) => bits, fromFloat: saturating(0, 0xff), fromInt: modulo },
-  bool: { float: false, read: truth, fromFloat: truth, fromInt: truth },
+const TYPES: { readonly [T in StreamType]: Conversion } = {
+  f16: { read: f16ToF32, fromFloat: f32ToF16, fromInt: (value) => f32ToF16(Math.fround(value)) },
+  f32: { read: bitsToF32, fromFloat: f32ToBits, fromInt: (value) => f32ToBits(Math.fround(value)) },
+  i32: { read: (bits) => bits | 0, fromFloat: saturating(-0x80000000, 0x7fffffff), fromInt: modulo },
+  i16: { read: (bits) => (bits << 16) >> 16, fromFloat: saturating(-0x8000, 0x7fff), fromInt: modulo },
+  u16: { read: (bits) => bits, fromFloat: saturating(0, 0xffff), fromInt: modulo },
+  i8: { read: (bits) => (bits << 24) >> 24, fromFloat: saturating(-0x80, 0x7f), fromInt: modulo },
+  u8: { read: (bits) => bits, fromFloat: saturating(0, 0xff), fromInt: modulo },
+  bool: { read: truth, fromFloat: truth, fromInt: truth },
 };
 
 /** fp32 (or a constant) as an int function takes it. */
@@ -59,7 +58,7 @@ export function readLanes(type: StreamType, streams: readonly Uint8Array[], int:
     });
     values[lane] = row.read(bits >>> 0);
   }
-  return convertLanes({ int: !row.float, values }, int);
+  return convertLanes({ int: STREAM_TYPES[type].lane === "int", values }, int);
 }
 
 /** A result as an int or a float function takes it. */
@@ -71,7 +70,7 @@ export function convertLanes({ int, values }: LaneValues, toInt: boolean): Float
 /** Byte vectors of a result as a type; lanes at and beyond `length` are zero. */
 export function writeLanes(type: StreamType, { int, values }: LaneValues, length: number): Uint8Array[] {
   const row = TYPES[type];
-  const streams = Array.from({ length: STREAM_TYPES[type] }, () => new Uint8Array(values.length));
+  const streams = Array.from({ length: STREAM_TYPES[type].bytes }, () => new Uint8Array(values.length));
   for (let lane = 0; lane < length; lane++) {
     const bits = (int ? row.fromInt : row.fromFloat)(values[lane] ?? 0);
     streams.forEach((stream, byte) => {

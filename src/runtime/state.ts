@@ -6,7 +6,18 @@
  */
 
 import { DIAGNOSTICS, type DiagnosticCode } from "../diagnostics.js";
-import { ISA, type InstructionRow, isStreamType, type Mnemonic, STREAM_TYPES, type StreamType } from "../ir/isa.js";
+import {
+  type ArrayKind,
+  arrayDepth,
+  ISA,
+  type InstructionRow,
+  isStreamType,
+  type Mnemonic,
+  mxmModeOf,
+  STREAM_TYPES,
+  type StreamType,
+  weightColumns,
+} from "../ir/isa.js";
 import {
   type ChipProgram,
   type Link,
@@ -15,7 +26,7 @@ import {
   queueCount,
   type TimedInstruction,
 } from "../ir/program.js";
-import { halfLanes, type Target } from "../ir/target.js";
+import type { Target } from "../ir/target.js";
 import { type FaultPlace, raise } from "./fault.js";
 import type { LaneValues } from "./lanes.js";
 import type { Sram } from "./sram.js";
@@ -25,7 +36,7 @@ export type Vector = Uint8Array;
 
 /** Weights of a plane (i8: lanes x lanes) or of a pair (f16: lanes x halfLanes), column by column. */
 export interface Weights {
-  readonly kind: "f16" | "i8";
+  readonly kind: ArrayKind;
   readonly depth: number;
   readonly values: Float64Array;
   lastLoad: number;
@@ -159,7 +170,7 @@ export function createChip(program: MachineProgram, index: number): ChipState {
 }
 
 export function createWeights(target: Target, kind: Weights["kind"]): Weights {
-  const depth = kind === "f16" ? halfLanes(target) : target.lanes;
+  const depth = arrayDepth(target, kind);
   return { kind, depth, values: new Float64Array(target.lanes * depth), lastLoad: Number.NEGATIVE_INFINITY };
 }
 
@@ -180,13 +191,7 @@ export function numberField({ instruction, index }: Pick<Execution, "instruction
 
 function advance({ fields, step, op }: TimedInstruction, by: "step" | "ways"): number {
   if (by === "step") return step;
-  return Number(fields["ways"]) * (modeWord({ op, fields }) === "packed" ? 2 : 1);
-}
-
-/** The word that field `mode` stands for. */
-export function modeWord({ op, fields }: Pick<TimedInstruction, "op" | "fields">): string {
-  const row: InstructionRow = ISA[op];
-  return row.fields["mode"]?.words?.[Number(fields["mode"])] ?? "";
+  return weightColumns({ op, fields });
 }
 
 export function typeField({ fields }: Pick<TimedInstruction, "fields">, name: string): StreamType {
@@ -214,15 +219,17 @@ export function streamGroup(
     case "ifetch":
       return one(2);
     case "unary":
-      return one(STREAM_TYPES[typeField(instruction, name === "a" ? "type" : "as")]);
+      return one(STREAM_TYPES[typeField(instruction, name === "a" ? "type" : "as")].bytes);
     case "binary":
     case "ternary":
-      return one(STREAM_TYPES[typeField(instruction, name.startsWith("give") ? "as" : `type${name.toUpperCase()}`)]);
+      return one(
+        STREAM_TYPES[typeField(instruction, name.startsWith("give") ? "as" : `type${name.toUpperCase()}`)].bytes,
+      );
     case "lw":
     case "iwStream":
-      return { unit: modeWord(instruction) === "full" ? 1 : 2, groups: Number(instruction.fields["ways"]) };
+      return { unit: modeBytes(instruction), groups: Number(instruction.fields["ways"]) };
     case "abc":
-      return one(modeWord(instruction) === "full" ? 1 : 2);
+      return one(modeBytes(instruction));
     case "acc":
       return one(4);
     case "shift":
@@ -230,12 +237,18 @@ export function streamGroup(
     case "permute":
     case "distribute":
     case "rotate":
-      return one(STREAM_TYPES[typeField(instruction, "type")]);
+      return one(STREAM_TYPES[typeField(instruction, "type")].bytes);
     case "transpose":
       return one(target.superlane);
     default:
       return one(1);
   }
+}
+
+/** Bytes of an element that an instruction of the MXM takes. */
+function modeBytes(instruction: Pick<TimedInstruction, "op" | "fields">): number {
+  const mode = mxmModeOf(instruction);
+  return mode === undefined ? 1 : STREAM_TYPES[mode.type].bytes;
 }
 
 export const hemisphereIndex = ({ hemisphere }: QueuePlace): number => (hemisphere === "E" ? 1 : 0);

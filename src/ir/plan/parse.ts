@@ -22,7 +22,7 @@ import {
   type PlanBinding,
   type Run,
   type Storage,
-  STORAGE_BYTES,
+  STORAGE_TYPES,
   type StorageType,
   type Task,
   type TaskOutput,
@@ -122,7 +122,7 @@ const among =
 const KINDS = among(["temp", "constant", "input"]);
 const HALVES = among(["low", "high"]);
 const BITS = among<BitsType>(["i16", "i32"]);
-const isStorageType = (word: string): word is StorageType => Object.hasOwn(STORAGE_BYTES, word);
+const isStorageType = among<StorageType>(STORAGE_TYPES);
 const isFunction = (word: string): word is AluFunction => Object.hasOwn(ALU_FUNCTIONS, word);
 
 const string = (reader: TokenReader, what: string): string => reader.take("string", what).text;

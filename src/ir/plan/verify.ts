@@ -8,7 +8,16 @@
 
 import { CompileError } from "../../diagnostics.js";
 import { ALU_FUNCTIONS } from "../isa.js";
-import { isTile, type Pass, type Plan, type Run, type Storage, type Task, type WeightLoad } from "../plan.js";
+import {
+  isMultiplied,
+  isTile,
+  type Pass,
+  type Plan,
+  type Run,
+  type Storage,
+  type Task,
+  type WeightLoad,
+} from "../plan.js";
 import { type PanelRecipe, productOf, type TileRecipe } from "../recipe.js";
 import { halfLanes, type Target } from "../target.js";
 
@@ -127,11 +136,16 @@ const passProblems = (context: Context, { rows }: Task, pass: Pass): readonly st
   const { plan, target } = context;
   return [
     ...readProblems(context, "a pass", pass, rows),
-    ...when(plan.storages[pass.storage]?.dtype !== "f16", "activations are not fp16"),
+    ...when(!isFactor(plan, pass.storage), "activations are not fp16"),
     ...(isTile(pass.weights)
       ? tileProblems(plan, target, pass.weights.columns, pass.weights.recipe)
       : loadsProblems(context, pass.weights)),
   ];
+};
+
+const isFactor = ({ storages }: Plan, id: number): boolean => {
+  const dtype = storages[id]?.dtype;
+  return dtype !== undefined && isMultiplied(dtype);
 };
 
 const tileProblems = ({ literals }: Plan, target: Target, columns: number, recipe: TileRecipe): readonly string[] => {
@@ -161,7 +175,7 @@ const loadsProblems = (context: Context, loads: readonly WeightLoad[]): readonly
     }
     return [
       ...readProblems(context, "a load", { storage, panel, runs: [run] }, run.count),
-      ...when(plan.storages[storage]?.dtype !== "f16", "weights are not fp16"),
+      ...when(!isFactor(plan, storage), "weights are not fp16"),
       ...when(first + lanes > halfLanes(target), `lanes ${first} to ${first + lanes - 1} of a half`),
       ...twice.map((at) => `column ${at} is loaded twice or does not exist`),
     ];

@@ -5,7 +5,7 @@
  * accumulations and products meet, is proved in mxm.ts.
  */
 
-import { isInt8, modeOf } from "../../ir/operands.js";
+import { ARRAYS, arrayOf, modeOf } from "../../ir/isa.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere } from "../../ir/target.js";
 import type { Burst, CheckedChip } from "./burst.js";
@@ -72,7 +72,8 @@ const productsOf = (
     while ((installs[next]?.from ?? Number.POSITIVE_INFINITY) <= cycle) next++;
     const weights = installs[next - 1];
     const changed = (installs[next]?.from ?? Number.POSITIVE_INFINITY) <= product.last;
-    if (weights !== undefined && !changed && !isInt8(product.instruction)) products.set(cycle, { product, weights });
+    if (weights !== undefined && !changed && ARRAYS[arrayOf(product.instruction)].joined)
+      products.set(cycle, { product, weights });
   }
   return products;
 };

@@ -8,9 +8,8 @@
  * with them. In the end the rows of every output hold the plan's values. Bursts are followed as a whole.
  */
 
-import { isInt8, modeOf } from "../../ir/operands.js";
 import { fail, invariant } from "../../diagnostics.js";
-import { isAluFunction, isStreamType, type Mnemonic, type StreamType } from "../../ir/isa.js";
+import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
 import type { Plan, Run } from "../../ir/plan.js";
 import type { Binding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
@@ -262,9 +261,10 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
     number,
     number,
   ];
-  if (isInt8(burst.instruction) || (Number(fields["clear"]) === 1) !== (columns.length === 0))
+  const mode = mxmModeOf(burst.instruction) ?? refuse(f, burst, "expected a mode of weights");
+  if (mode.array !== "f16" || (Number(fields["clear"]) === 1) !== (columns.length === 0))
     refuse(f, burst, "expected fp16 weights of a buffer that is cleared once");
-  const half = HALVES[modeOf(burst.instruction)] ?? 0;
+  const half = mode.parts.length > 1 ? "both" : mode.parts[0] === 1 ? 1 : 0;
   const flow = operandFlow(f, burst, "stream");
   const bytes = flow.width / ways;
   const byWay = Array.from({ length: ways }, (_, way) => vectorsTaken(f, flow, way * bytes, bytes));
@@ -290,8 +290,6 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
       if (vectors[0]?.row !== ZEROS) appendColumns(columns, { column: at, half, first, lanes, vectors });
     }
 };
-
-const HALVES: Readonly<Record<string, Columns["half"]>> = { packed: "both", low: 0, high: 1 };
 
 /* ---------- outputs ---------- */
 

@@ -8,18 +8,16 @@
  * install is missing. The replay also notes when the array works and what it waits for.
  */
 
-import { isInt8, modeOf } from "../../ir/operands.js";
+import { ARRAYS, type ArrayKind, arrayOf, modeOf } from "../../ir/isa.js";
 import { invariant } from "../../diagnostics.js";
 import type { ArrayFacts, Gap } from "../../ir/facts.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere, Target } from "../../ir/target.js";
 import { brief, type Burst, type CheckedChip, raise } from "./burst.js";
 
-type Kind = "f16" | "i8";
-
 /** Weights in a buffer or an array; which ones they are is all that matters. */
 interface Weights {
-  readonly kind: Kind;
+  readonly kind: ArrayKind;
   readonly loadedBy: Burst;
   lastLoad: number;
 }
@@ -39,7 +37,7 @@ interface Plane {
 
 /** A row of partial sums. */
 interface Sums {
-  readonly kind: Kind;
+  readonly kind: ArrayKind;
   /** The accumulation that set it and has not given it yet. */
   readonly open: Burst | undefined;
 }
@@ -111,15 +109,15 @@ const advance = (cursor: Cursor, { instruction: { count, interval } }: Burst): v
 
 type Step = (replay: Replay, burst: Burst, cycle: number, index: number) => void;
 
-const kindOf = ({ instruction }: Burst): Kind => (isInt8(instruction) ? "i8" : "f16");
+const kindOf = ({ instruction }: Burst): ArrayKind => arrayOf(instruction);
 const planeOf = ({ planes }: Replay, { place }: Burst): Plane => {
   const plane = planes[place.index];
   invariant(plane !== undefined, `plane ${place.index} exists`);
   return plane;
 };
 /** Planes that work together on a kind. */
-const planesOf = (replay: Replay, burst: Burst, kind: Kind): readonly Plane[] =>
-  kind === "i8" ? [planeOf(replay, burst)] : replay.planes;
+const planesOf = (replay: Replay, burst: Burst, kind: ArrayKind): readonly Plane[] =>
+  ARRAYS[kind].joined ? replay.planes : [planeOf(replay, burst)];
 
 const loadBuffer: Step = (replay, burst, cycle, index) => {
   const kind = kindOf(burst);
@@ -151,7 +149,7 @@ const installBuffer: Step = (replay, burst, cycle) => {
   const { chip, target } = replay;
   const { buffer } = planeOf(replay, burst);
   if (buffer === undefined) raise(chip, "LPU2218", burst, cycle, "expected weights in the buffer, found it empty");
-  if (buffer.kind === "f16" && burst.place.index !== 0)
+  if (ARRAYS[buffer.kind].joined && burst.place.index !== 0)
     raise(chip, "LPU2218", burst, cycle, "expected weights of this plane, found fp16 ones, which plane 0 installs");
   const ready = buffer.lastLoad + target.timing.mxmLoad;
   if (cycle < ready)
@@ -266,9 +264,10 @@ const accumulate: Step = (replay, burst, cycle, index) => {
   const kind = kindOf(maker);
   const { fields } = burst.instruction;
   const row = Number(fields["row"]) + index;
-  const limit = target.accumulatorRows * (kind === "f16" ? target.planes : 1);
+  const { joined } = ARRAYS[kind];
+  const limit = target.accumulatorRows * (joined ? target.planes : 1);
   if (row >= limit) raise(chip, "LPU2211", burst, cycle, `expected an accumulator row below ${limit}, found ${row}`);
-  const place = kind === "f16" ? row : burst.place.index * target.accumulatorRows + row;
+  const place = joined ? row : burst.place.index * target.accumulatorRows + row;
   const before = rows[place];
   if (modeOf(burst.instruction) === "add") {
     if (before?.kind !== kind)

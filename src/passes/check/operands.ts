@@ -6,9 +6,11 @@
  * and within one direction; lane maps exist. What depends on other instructions is for the other parts.
  */
 
-import { elementStreams, isInt8, modeOf, operandStreams } from "../../ir/operands.js";
+import { elementStreams, operandStreams } from "../../ir/operands.js";
 import {
   ALU_FUNCTIONS,
+  ARRAYS,
+  arrayOf,
   type FieldRow,
   type InstructionRow,
   isAluFunction,
@@ -16,6 +18,7 @@ import {
   type Mnemonic,
   type OperandKind,
   type Source,
+  weightColumns,
 } from "../../ir/isa.js";
 import { type FieldValue, isWestward, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
@@ -164,12 +167,8 @@ const checkField = (
 
 const advanceOf = (instruction: TimedInstruction, advances: NonNullable<FieldRow["advances"]>): number => {
   if (typeof advances === "number") return advances;
-  return advances === "step" ? instruction.step : columnsOf(instruction);
+  return advances === "step" ? instruction.step : weightColumns(instruction);
 };
-
-/** Weight columns filled by one execution. */
-const columnsOf = (instruction: TimedInstruction): number =>
-  Number(instruction.fields["ways"]) * (modeOf(instruction) === "packed" ? 2 : 1);
 
 /** What was expected of an operand that is not a plain number, if the value is not that. */
 const refuseWord = (
@@ -222,12 +221,12 @@ const checkDirections: Rule = (chip, burst) => {
 };
 
 const checkPlane: Rule = (chip, burst) => {
-  if (burst.place.index !== 0 && !isInt8(burst.instruction))
+  if (burst.place.index !== 0 && ARRAYS[arrayOf(burst.instruction)].joined)
     refuse(chip, burst, `expected fp16 in the queues of plane 0, found plane ${burst.place.index}`);
 };
 
 const checkColumns: Rule = (chip, burst) => {
-  const columns = columnsOf(burst.instruction);
+  const columns = weightColumns(burst.instruction);
   const end = Number(burst.instruction.fields["column"]) + burst.instruction.count * columns;
   if (columns < 1 || end > chip.target.lanes)
     refuse(chip, burst, `expected columns below ${chip.target.lanes} at every execution, found ${end - 1} as the last`);

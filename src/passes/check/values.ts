@@ -8,7 +8,7 @@
  * the plan does not have is UNKNOWN.
  */
 
-import { ALU_FUNCTIONS, type AluFunction, type StreamType } from "../../ir/isa.js";
+import { ALU_FUNCTIONS, type AluFunction, STREAM_TYPES, type StreamType } from "../../ir/isa.js";
 import type { Run, Storage } from "../../ir/plan.js";
 
 /** No value of the plan. */
@@ -138,7 +138,7 @@ export class Values {
   }
 }
 
-const isInteger = (type: StreamType): boolean => type.startsWith("i") || type.startsWith("u");
+const isInteger = (type: StreamType): boolean => STREAM_TYPES[type].lane === "int";
 
 /** `count` vectors from `first` on. */
 export const consecutive = (first: number, count: number): Run[] => [

@@ -6,25 +6,14 @@
  * what is checked is that the program is this plan.
  */
 
-import { ALU_FUNCTIONS } from "../../ir/isa.js";
+import { ALU_FUNCTIONS, ARRAYS, STREAM_TYPES } from "../../ir/isa.js";
 import { LARGEST_F32 } from "../../ir/numerics.js";
-import {
-  type AluOp,
-  type Argument,
-  type Leaf,
-  type Pass,
-  type Plan,
-  type Run,
-  STORAGE_BYTES,
-  type Storage,
-  type StorageId,
-  type Task,
-} from "../../ir/plan.js";
+import type { AluOp, Argument, Leaf, Pass, Plan, Run, Storage, StorageId, Task } from "../../ir/plan.js";
 import { bounded } from "../../ir/ranges.js";
 import { taskAt } from "./figures.js";
 
 /** Bytes of an fp32 sum or result. */
-const SUM_BYTES = STORAGE_BYTES.f32;
+const SUM_BYTES = STREAM_TYPES[ARRAYS.f16.sums].bytes;
 
 /**
  * A plan in which a task reads fewer operands or has fewer rows, and so have all that ask for as many operands, or write the
@@ -56,7 +45,7 @@ const bytesOf = (plan: Plan, { leaves }: Task, ops: readonly AluOp[]): number =>
   const read = new Set(arguments_.flatMap((argument) => ("leaf" in argument ? [argument.leaf] : [])));
   const sums = new Set(arguments_.flatMap((argument) => ("mxm" in argument ? [argument.map ?? -1] : [])));
   let bytes = sums.size * SUM_BYTES;
-  for (const leaf of read) bytes += STORAGE_BYTES[plan.storages[leaves[leaf]?.storage ?? -1]?.dtype ?? "f32"];
+  for (const leaf of read) bytes += STREAM_TYPES[plan.storages[leaves[leaf]?.storage ?? -1]?.dtype ?? "f32"].bytes;
   return bytes;
 };
 

@@ -107,5 +107,5 @@ const feedersOf = (plan: Plan): Set<StorageId> => {
 
 const interleavedIn = (plan: Plan): Set<StorageId> => {
   const loaded = plan.tasks.flatMap((task) => task.passes.flatMap(loadedBy));
-  return new Set(loaded.filter((id) => plan.storages[id]?.dtype === "f16" && !plan.storages[id]?.output));
+  return new Set(loaded.filter((id) => !plan.storages[id]?.output));
 };

@@ -7,7 +7,8 @@
 
 import type { Chunk } from "./place/chunk.js";
 import { invariant } from "../../diagnostics.js";
-import { type AluOp, type Plan, STORAGE_BYTES, type Storage, type StorageId } from "../../ir/plan.js";
+import { STREAM_TYPES } from "../../ir/isa.js";
+import type { AluOp, Plan, Storage, StorageId } from "../../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { storageSlot } from "./repeat/repeats.js";
@@ -141,7 +142,7 @@ export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] =>
 export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
 
 /** Pairs (of slices, of streams) that a vector of this storage takes: one slice, one stream for each byte of an element. */
-export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STORAGE_BYTES[dtype] / 2;
+export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STREAM_TYPES[dtype].bytes / 2;
 
 /** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
 export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;

@@ -11,17 +11,18 @@ import type { Literal } from "../../ir/graph.js";
 import type { PanelRecipe } from "../../ir/recipe.js";
 import { invariant } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
-import type {
-  AluOp,
-  Leaf,
-  Pass,
-  PlanBinding,
-  Run,
-  Storage,
-  StorageId,
-  StorageType,
-  Task,
-  TaskOutput,
+import {
+  type AluOp,
+  isMultiplied,
+  type Leaf,
+  type Pass,
+  type PlanBinding,
+  type Run,
+  type Storage,
+  type StorageId,
+  type StorageType,
+  type Task,
+  type TaskOutput,
 } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { type Fusion, isFloatCast } from "./fuse.js";
@@ -216,7 +217,7 @@ export const pushTask = (s: Selection, task: NewTask): void => {
   for (const pass of passes) {
     const factors = [pass.storage, ...("key" in pass.weights ? [] : pass.weights.map((load) => load.storage))];
     for (const factor of factors) {
-      invariant(storageAt(s, factor).dtype === "f16", `the MXM takes storage ${factor} as numbers of fp16`);
+      invariant(isMultiplied(storageAt(s, factor).dtype), `the MXM takes storage ${factor} as numbers of fp16`);
       markBoth(s, factor);
     }
   }

@@ -139,9 +139,8 @@ export class Layout {
     if (instruction === undefined || op === "transpose") return 0;
     if (op === "read" || op === "gather" || op === "receive") return 1;
     if (op === "acc") return 4;
-    return STREAM_TYPES[
-      elementType(instruction, op === "unary" || op === "binary" || op === "ternary" ? "as" : "type")
-    ];
+    return STREAM_TYPES[elementType(instruction, op === "unary" || op === "binary" || op === "ternary" ? "as" : "type")]
+      .bytes;
   }
 
   private addBuffer(count: number, stride: number): number {

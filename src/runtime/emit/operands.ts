@@ -5,17 +5,16 @@
  * where it lies if the form is right, and otherwise calls a kernel that brings it into that form in scratch memory.
  */
 
-import { STREAM_TYPES, type StreamType } from "../../ir/isa.js";
+import { modeOf, STREAM_TYPES, type StreamType } from "../../ir/isa.js";
 import type { Layout, Place } from "./layout.js";
 import { SEGMENT, SEGMENT_SIZE } from "../link/streams.js";
 import { elementType, ENTRY, ENTRY_SIZE, type Tables } from "../link/tables.js";
-import { modeWord } from "../state.js";
 
 export const fieldsOf = (layout: Layout, burst: number): Readonly<Record<string, unknown>> =>
   layout.links.tables.instructions[burst]?.fields ?? {};
 export const number = (layout: Layout, burst: number, field: string): number => Number(fieldsOf(layout, burst)[field]);
 export const widthOf = (layout: Layout, burst: number): number =>
-  STREAM_TYPES[typeOf(layout.links.tables, burst, "type")];
+  STREAM_TYPES[typeOf(layout.links.tables, burst, "type")].bytes;
 
 export function typeOf(tables: Tables, burst: number, field: string): StreamType {
   const instruction = tables.instructions[burst];
@@ -24,7 +23,7 @@ export function typeOf(tables: Tables, burst: number, field: string): StreamType
 
 export function wordOf(tables: Tables, burst: number): string {
   const instruction = tables.instructions[burst];
-  return instruction === undefined ? "" : modeWord(instruction);
+  return instruction === undefined ? "" : modeOf(instruction);
 }
 
 /** First TAKE entry of an operand slot; -1 if the operand takes nothing. */

@@ -61,8 +61,8 @@ function aluOperand(
     return producerInt === int ? place : converted(layout, place, count, producerInt, int);
   }
   const type = typeOf(tables, burst, typeField);
-  const width = STREAM_TYPES[type];
-  const typeIsInt = type !== "f16" && type !== "f32";
+  const { bytes: width, lane } = STREAM_TYPES[type];
+  const typeIsInt = lane === "int";
   const streams = Array.from({ length: width }, (_, byte) => layout.takePlace(entry + byte, first));
   const [low] = streams;
   let words: Place;
@@ -126,7 +126,7 @@ export function compute(layout: Layout, burst: number, first: number, count: num
 /** Results as elements of a stream type. */
 function store(layout: Layout, to: number, from: number, type: StreamType, int: boolean, count: number): void {
   const lanes = count * layout.lanes;
-  const float = type === "f16" || type === "f32";
+  const float = STREAM_TYPES[type].lane === "float";
   if (int && float) {
     const numbers = type === "f32" ? to : layout.scratch(lanes * 4);
     layout.call("intToFloat", numbers, from, rowBytes(layout), count, layout.lanes);

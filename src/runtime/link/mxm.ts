@@ -7,8 +7,8 @@
  * buffer (iwStream) make a version that starts as a copy of the one before. The rules are those of `semantics-mxm.ts`.
  */
 
+import { ARRAYS, arrayDepth, modeOf } from "../../ir/isa.js";
 import { isWestward, queuePlace } from "../../ir/program.js";
-import { halfLanes } from "../../ir/target.js";
 import { addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./nodes.js";
 import type { Tables } from "./tables.js";
 import {
@@ -22,7 +22,6 @@ import {
   type Version,
   versionAt,
 } from "./weights.js";
-import { modeWord } from "../state.js";
 
 /** Executions of an ACC burst and the ABC executions whose products they take. */
 export interface Piece {
@@ -171,7 +170,7 @@ function pairProducts(
   }
   for (const burst of abcs) {
     const counters = tables.counters[tables.chip.at(burst)];
-    const depth = kindOf(tables, burst) === "f16" ? halfLanes(target) : target.lanes;
+    const depth = arrayDepth(target, kindOf(tables, burst));
     if (counters !== undefined && opOf(tables, burst) === "abc")
       counters.macs += tables.count.at(burst) * depth * target.lanes;
   }
@@ -282,9 +281,10 @@ function accumulate(
   let cycle = tables.cycle.at(acc) + (first + place.index) * interval;
   if (place.index === 0) place.node = addBurstNode(nodes, NODE_KINDS.product, acc, first, count, cycle, number);
   const kind = kindOf(tables, abc);
-  const base = kind === "f16" ? 0 : planeOf(tables, acc) * target.accumulatorRows;
-  const limit = kind === "f16" ? target.accumulatorRows * target.planes : target.accumulatorRows;
-  const adds = modeWord(instruction) === "add";
+  const { joined } = ARRAYS[kind];
+  const base = joined ? 0 : planeOf(tables, acc) * target.accumulatorRows;
+  const limit = target.accumulatorRows * (joined ? target.planes : 1);
+  const adds = modeOf(instruction) === "add";
   const give = Number(instruction.fields["give"]);
   const west = queuePlace(target, tables.queue.at(acc)).hemisphere === "W";
   if (give >= 0 && west === isWestward(target, give))

@@ -6,10 +6,9 @@
  * bursts in the order of their cycles.
  */
 
-import { MNEMONICS } from "../../ir/isa.js";
+import { ARRAYS, type ArrayKind, arrayOf, MNEMONICS, weightColumns } from "../../ir/isa.js";
 import { queuePlace } from "../../ir/program.js";
 import type { Tables } from "./tables.js";
-import { modeWord } from "../state.js";
 
 /** Versions found so far, and the one that each loading burst belongs to. */
 export interface WeightLinks {
@@ -18,7 +17,7 @@ export interface WeightLinks {
 }
 
 export interface Version {
-  readonly kind: "f16" | "i8";
+  readonly kind: ArrayKind;
   /** The version that this one started as a copy of, or -1. */
   base: number;
   /** LW and iwStream bursts in order, without those that a later `clear` undid. */
@@ -48,9 +47,9 @@ export interface PlaneHistory {
 }
 
 export const opOf = (tables: Tables, burst: number): string => MNEMONICS[tables.op.at(burst)] ?? "";
-export const kindOf = (tables: Tables, burst: number): Version["kind"] => {
+export const kindOf = (tables: Tables, burst: number): ArrayKind => {
   const instruction = tables.instructions[burst];
-  return instruction !== undefined && modeWord(instruction) === "full" ? "i8" : "f16";
+  return instruction === undefined ? "f16" : arrayOf(instruction);
 };
 export const planeOf = (tables: Tables, burst: number): number =>
   queuePlace(tables.target, tables.queue.at(burst)).index;
@@ -85,17 +84,17 @@ export function planesFor(
   tables: Tables,
   planes: readonly PlaneHistory[],
   burst: number,
-  kind: Version["kind"],
+  kind: ArrayKind,
 ): readonly PlaneHistory[] {
   const plane = planeOf(tables, burst);
   const own = planes[plane];
-  if (kind === "i8" && own !== undefined) return [own];
+  if (!ARRAYS[kind].joined && own !== undefined) return [own];
   if (plane !== 0)
     tables.faults.report("LPU4008", burst, tables.cycle.at(burst), "fp16 belongs to the queues of plane 0");
   return planes;
 }
 
-function newVersion(versions: Version[], kind: Version["kind"], base: number): number {
+function newVersion(versions: Version[], kind: ArrayKind, base: number): number {
   return versions.push({ kind, base, loads: [], prepare: -1 }) - 1;
 }
 
@@ -122,9 +121,7 @@ function addLoad(tables: Tables, links: WeightLinks, version: number, burst: num
 /** Columns that one execution loads. */
 export function columnsOf(tables: Tables, burst: number): number {
   const instruction = tables.instructions[burst];
-  return instruction === undefined
-    ? 1
-    : Number(instruction.fields["ways"]) * (modeWord(instruction) === "packed" ? 2 : 1);
+  return instruction === undefined ? 1 : weightColumns(instruction);
 }
 
 function loadBuffer(tables: Tables, links: WeightLinks, planes: readonly PlaneHistory[], burst: number): void {
@@ -196,7 +193,7 @@ function stillArriving(
   burst: number,
   cycle: number,
   from: number,
-  kind?: Version["kind"],
+  kind?: ArrayKind,
 ): void {
   const last = changes.at(-1);
   if (last !== undefined && last.latest > from && versions[last.version]?.kind !== kind)

@@ -8,8 +8,17 @@
  * loading, installing and multiplying overlap without meeting.
  */
 
-import { f16ToF32 } from "../../ir/numerics.js";
-import { writeLanes } from "../lanes.js";
+import {
+  ARRAYS,
+  type ArrayKind,
+  arrayDepth,
+  arrayOf,
+  type MxmMode,
+  modeOf,
+  mxmModeOf,
+  STREAM_TYPES,
+} from "../../ir/isa.js";
+import { readLanes, writeLanes } from "../lanes.js";
 import {
   broken,
   changed,
@@ -17,7 +26,6 @@ import {
   type Execution,
   type Handler,
   hemisphereIndex,
-  modeWord,
   numberField,
   type Plane,
   type Vector,
@@ -67,8 +75,7 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
   },
 
   abc: (x) => {
-    const mode = modeWord(x.instruction);
-    const kind = mode === "full" ? "i8" : "f16";
+    const kind = kindOf(x);
     const planes = planesOf(x, kind);
     const met = planes.map((plane) => {
       const change = plane.changes.find(({ from, until }) => x.cycle >= from && x.cycle < until);
@@ -81,7 +88,7 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     if (weights === undefined || weights.kind !== kind || met.some((other) => other !== weights))
       return broken(x, "LPU4011");
     return () => {
-      const sums = kind === "f16" ? multiplyF16(weights, halves(x, mode)) : multiplyI8(weights, taken(x));
+      const sums = MULTIPLY[kind](weights, activations(x));
       x.state.counters.macs += weights.values.length;
       const cycle = x.cycle + x.target.timing.mxmMultiply;
       planeOf(x).products.push({ cycle, kind, sums, execution: x });
@@ -99,15 +106,15 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
     const row = numberField(x, "row");
     const rows = accumulatorRows * planesOf(x, product.kind).length;
     if (row >= rows) broken(x, "LPU4008", `expected an accumulator row below ${rows}, got ${row}`);
-    const holder = product.kind === "f16" ? pairOf(x)[Math.floor(row / accumulatorRows)] : plane;
+    const holder = ARRAYS[product.kind].joined ? pairOf(x)[Math.floor(row / accumulatorRows)] : plane;
     const place = row % accumulatorRows;
-    if (modeWord(x.instruction) === "add") {
+    if (modeOf(x.instruction) === "add") {
       const old = holder?.accumulators[place];
       if (old === undefined || old.kind !== product.kind)
         return broken(x, "LPU4013", `row ${row} holds no sums of this kind`);
-      const add = product.kind === "f16" ? Math.fround : (sum: number): number => sum | 0;
+      const round = ROUND_SUM[ARRAYS[product.kind].sums];
       product.sums.forEach((sum, lane) => {
-        product.sums[lane] = add(sum + (old.sums[lane] ?? 0));
+        product.sums[lane] = round(sum + (old.sums[lane] ?? 0));
       });
     }
     if (holder !== undefined) holder.accumulators[place] = { kind: product.kind, sums: product.sums };
@@ -117,11 +124,11 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
 
 const pairOf = (x: Execution): readonly Plane[] => x.state.planes[hemisphereIndex(x.place)] ?? [];
 const planeOf = (x: Execution): Plane => pairOf(x)[x.place.index] ?? broken(x, "LPU4008", "no such plane");
-const kindOf = (x: Execution): Weights["kind"] => (modeWord(x.instruction) === "full" ? "i8" : "f16");
+const kindOf = (x: Execution): ArrayKind => arrayOf(x.instruction);
 
 /** The planes that an instruction of this kind works on; fp16 is for the queues of plane 0 alone. */
-function planesOf(x: Execution, kind: Weights["kind"]): readonly Plane[] {
-  if (kind === "i8") return [planeOf(x)];
+function planesOf(x: Execution, kind: ArrayKind): readonly Plane[] {
+  if (!ARRAYS[kind].joined) return [planeOf(x)];
   if (x.place.index !== 0) broken(x, "LPU4008", "fp16 belongs to the queues of plane 0");
   return pairOf(x);
 }
@@ -129,7 +136,7 @@ function planesOf(x: Execution, kind: Weights["kind"]): readonly Plane[] {
 const taken = (x: Execution): readonly Vector[] => x.operands.get("stream") ?? [];
 
 /** No weights may be on their way past the buffer from a cycle on; those of one kind may follow each other. */
-function stillArriving(x: Execution, { changes }: Plane, from: number, kind?: Weights["kind"]): void {
+function stillArriving(x: Execution, { changes }: Plane, from: number, kind?: ArrayKind): void {
   if (changes.some((change) => change.until > from && change.weights.kind !== kind))
     broken(x, "LPU4010", "weights past the buffer are still arriving");
 }
@@ -144,7 +151,7 @@ const install = ({ state }: Execution, plane: Plane, from: number, weights: Weig
  * may meet the array. A burst that follows before the one before it is usable goes on with the same copy. Returns what is to
  * be copied once the first vector has arrived.
  */
-function startStreaming(x: Execution, planes: readonly Plane[], kind: Weights["kind"]): Weights | undefined {
+function startStreaming(x: Execution, planes: readonly Plane[], kind: ArrayKind): Weights | undefined {
   const { mxmWeightSkew, mxmInstall } = x.target.timing;
   const from = x.cycle + mxmWeightSkew;
   const until = from + (x.instruction.count - 1) * x.instruction.interval + mxmInstall;
@@ -165,23 +172,17 @@ function startStreaming(x: Execution, planes: readonly Plane[], kind: Weights["k
 
 /** Puts the vectors that were taken into weight columns. */
 function load(x: Execution, weights: Weights): void {
-  const mode = modeWord(x.instruction);
+  const mode = mxmModeOf(x.instruction);
   const vectors = taken(x);
+  if (mode === undefined) return;
   if (numberField(x, "clear") === 1 && x.index === 0) weights.values.fill(0);
   const column = numberField(x, "column");
-  if (weights.kind === "i8") {
-    vectors.forEach((vector, way) => {
-      fill(x, weights, column + way, (lane) => ((vector[lane] ?? 0) << 24) >> 24);
-    });
-    return;
-  }
-  const half = x.target.lanes / 2;
-  const halvesLoaded = mode === "packed" ? [0, half] : [mode === "high" ? half : 0];
-  for (let way = 0; 2 * way < vectors.length; way++) {
-    const low = vectors[2 * way];
-    const high = vectors[2 * way + 1];
-    halvesLoaded.forEach((start, index) => {
-      fill(x, weights, column + way * halvesLoaded.length + index, (lane) => f16At(low, high, start + lane));
+  const { bytes } = STREAM_TYPES[mode.type];
+  for (let way = 0; bytes * way < vectors.length; way++) {
+    const elements = elementsOf(mode, vectors.slice(bytes * way, bytes * (way + 1)));
+    mode.parts.forEach((part, index) => {
+      const start = startOf(part, weights.depth);
+      fill(x, weights, column + way * mode.parts.length + index, (lane) => elements[start + lane] ?? 0);
     });
   }
 }
@@ -195,14 +196,20 @@ function fill(x: Execution, weights: Weights, column: number, value: (lane: numb
     weights.values[column * weights.depth + k] = k >= first && k < end ? value(k) : 0;
 }
 
-const f16At = (low: Vector | undefined, high: Vector | undefined, lane: number): number =>
-  f16ToF32((low?.[lane] ?? 0) | ((high?.[lane] ?? 0) << 8));
+/** The numbers of a vector, as the array multiplies them. */
+const elementsOf = ({ type }: MxmMode, streams: readonly Vector[]): Float64Array =>
+  readLanes(type, streams, STREAM_TYPES[type].lane === "int");
 
-/** The half of the activation vector that meets the array. */
-function halves(x: Execution, mode: string): Float64Array {
-  const [low, high] = taken(x);
-  const half = x.target.lanes / 2;
-  return Float64Array.from({ length: half }, (_, k) => f16At(low, high, (mode === "high" ? half : 0) + k));
+/** First lane of a part of a vector. */
+const startOf = (part: MxmMode["parts"][number], depth: number): number => (part === "all" ? 0 : part * depth);
+
+/** The part of the activation vector that meets the array. */
+function activations(x: Execution): Float64Array {
+  const mode = mxmModeOf(x.instruction);
+  if (mode === undefined) return broken(x, "LPU4008", "no such mode");
+  const depth = arrayDepth(x.target, mode.array);
+  const start = startOf(mode.parts[0] ?? "all", depth);
+  return elementsOf(mode, taken(x)).subarray(start, start + depth);
 }
 
 function multiplyF16({ depth, values }: Weights, activations: Float64Array): Float64Array {
@@ -215,24 +222,31 @@ function multiplyF16({ depth, values }: Weights, activations: Float64Array): Flo
   return sums;
 }
 
-function multiplyI8({ depth, values }: Weights, [vector]: readonly Vector[]): Float64Array {
+function multiplyI8({ depth, values }: Weights, activations: Float64Array): Float64Array {
   const sums = new Float64Array(values.length / depth);
   for (let column = 0; column < sums.length; column++) {
     let sum = 0;
-    for (let k = 0; k < depth; k++) sum += (((vector?.[k] ?? 0) << 24) >> 24) * (values[column * depth + k] as number);
+    for (let k = 0; k < depth; k++) sum += (activations[k] as number) * (values[column * depth + k] as number);
     sums[column] = sum | 0;
   }
   return sums;
 }
 
-function giveSums(x: Execution, kind: Weights["kind"], sums: Float64Array): void {
+const MULTIPLY: Readonly<Record<ArrayKind, (weights: Weights, activations: Float64Array) => Float64Array>> = {
+  f16: multiplyF16,
+  i8: multiplyI8,
+};
+const ROUND_SUM = { f32: Math.fround, i32: (sum: number): number => sum | 0 } as const;
+
+function giveSums(x: Execution, kind: ArrayKind, sums: Float64Array): void {
   const stream = numberField(x, "give");
   if (stream < 0) return;
+  const type = ARRAYS[kind].sums;
   const outward = x.place.hemisphere === "W" ? stream >= x.target.streams : stream < x.target.streams;
   if (outward) broken(x, "LPU4008", "sums are given inward only");
   x.machine.give(
     x,
     "give",
-    writeLanes(kind === "f16" ? "f32" : "i32", { int: kind === "i8", values: sums }, x.state.lengths[x.queue] ?? 0),
+    writeLanes(type, { int: STREAM_TYPES[type].lane === "int", values: sums }, x.state.lengths[x.queue] ?? 0),
   );
 }

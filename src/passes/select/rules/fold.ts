@@ -12,7 +12,8 @@
 
 import { invariant } from "../../../diagnostics.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
-import { type AluOp, type Argument, alusOf, type Leaf, STORAGE_BYTES, type StorageType } from "../../../ir/plan.js";
+import { STREAM_TYPES } from "../../../ir/isa.js";
+import { type AluOp, type Argument, alusOf, type Leaf, type StorageType } from "../../../ir/plan.js";
 import { type Fusion, isFloatCast, stripCasts } from "../fuse.js";
 import { fitOperand, leafOf } from "../layout/operand.js";
 import { chainLayouts, chainOf, denseRows, storeChain, viewOfChain } from "./chain.js";
@@ -281,7 +282,7 @@ const totalOf = (
   finish(ops, total);
   const width = origins.reduce((sum, { panel, leaf }) => {
     const storage = chain(panel, 0, 1).leaves[leaf]?.storage;
-    return sum + (storage === undefined ? 0 : STORAGE_BYTES[storageAt(s, storage).dtype] / 2);
+    return sum + (storage === undefined ? 0 : STREAM_TYPES[storageAt(s, storage).dtype].bytes / 2);
   }, 0);
   if (alusOf(ops) > s.target.alus || width > MOST_STREAMS) return undefined;
   const mask = masked ? rowOfOnes(s, beyond) : undefined;
