@@ -178,8 +178,8 @@ export const roundToF16 = (value: number): number => f16ToF32(f32ToF16(value));
 export type NarrowData = Uint16Array | Uint8Array;
 export interface Narrowed<Data extends NarrowData = NarrowData> {
   readonly data: Data;
-  /** How many finite values became the largest finite value. */
-  readonly saturated: number;
+  /** How many finite values are beyond the format, and became its largest finite value, or its overflow. */
+  readonly beyond: number;
 }
 
 /** Narrows fp32 values in bulk. `out` may be given to fill a part of a larger buffer. */
@@ -191,10 +191,10 @@ export function narrowFloats(
 ): Narrowed {
   const { drop, rebias, leastNormal, subnormal, largest, overflow, nan, sign }: NarrowFormat = NARROW_FORMATS[format];
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  if (format === "f16") return { data: out, saturated: narrowHalfs(words, out, saturate) };
+  if (format === "f16") return { data: out, beyond: narrowHalfs(words, out, saturate) };
   const signShift = sign === 0x8000 ? 16 : 24;
   const half = (1 << (drop - 1)) - 1;
-  let saturated = 0;
+  let beyond = 0;
   for (let i = 0; i < words.length; i += 1) {
     const word = words[i] as number;
     const magnitude = word & 0x7fffffff;
@@ -210,10 +210,9 @@ export function narrowFloats(
         out[i] = nan;
         continue;
       }
-      if (saturate) {
-        saturated += magnitude < 0x7f800000 ? 1 : 0;
-        rounded = largest;
-      } else {
+      beyond += magnitude < 0x7f800000 ? 1 : 0;
+      if (saturate) rounded = largest;
+      else {
         rounded = overflow;
         if (overflow === nan) {
           out[i] = nan;
@@ -223,12 +222,12 @@ export function narrowFloats(
     }
     out[i] = rounded | signBit;
   }
-  return { data: out, saturated };
+  return { data: out, beyond };
 }
 
 /** `narrowFloats` for the format that weights come in by the hundred million: its figures as constants are twice as fast. */
 function narrowHalfs(words: Uint32Array, out: NarrowData, saturate: boolean): number {
-  let saturated = 0;
+  let beyond = 0;
   for (let i = 0; i < words.length; i += 1) {
     const word = words[i] as number;
     const magnitude = word & 0x7fffffff;
@@ -238,10 +237,10 @@ function narrowHalfs(words: Uint32Array, out: NarrowData, saturate: boolean): nu
     } else {
       out[i] = narrowBits(NARROW_FORMATS.f16, word, saturate);
       // From halfway between 65504 and 65536 on.
-      if (saturate && magnitude >= 0x477ff000 && magnitude < 0x7f800000) saturated += 1;
+      if (magnitude >= 0x477ff000 && magnitude < 0x7f800000) beyond += 1;
     }
   }
-  return saturated;
+  return beyond;
 }
 
 const newNarrow = (format: NarrowFloat, length: number): NarrowData =>

@@ -3,7 +3,7 @@
  *
  * An interval of the finite values (unbounded where nothing is known), and whether infinities and NaNs may be among them.
  * Inputs may hold anything; products of unknown numbers are taken to be finite, since a result that overflows is loud, not
- * wrong in silence. Large constants are not read: their values are finite and unknown.
+ * wrong in silence. Large constants are not read, nor what only products take as their weights: they are finite and unknown.
  */
 
 import { LARGEST_F32 } from "./numerics.js";
@@ -151,6 +151,15 @@ const TRANSFERS: Readonly<Record<string, Transfer>> = {
 /** Composites whose values are as finite as a product's. */
 const FINITE: readonly string[] = ["matmul", "conv", "attention", "layer_norm", "rms_norm"];
 
+/** Whether each node is anything but the weights of products: of those no range follows. */
+const readNodes = (graph: Graph): Uint8Array => {
+  const read = new Uint8Array(graph.nodes.length);
+  for (const { node } of graph.outputs) read[node] = 1;
+  for (const { op, inputs } of graph.nodes)
+    for (const [index, id] of inputs.entries()) if (op !== "matmul" || index !== 1) read[id] = 1;
+  return read;
+};
+
 const ofConstant = (node: Node): Range => {
   const literal = literalIn(node);
   const tensor = literal === undefined ? undefined : smallValues(literal);
@@ -158,8 +167,10 @@ const ofConstant = (node: Node): Range => {
   let [lo, hi] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   let [mayBeInfinite, mayBeNan] = [false, false];
   for (const number of toNumbers(tensor))
-    if (Number.isNaN(number)) mayBeNan = true;
-    else if (Number.isFinite(number)) [lo, hi] = [Math.min(lo, number), Math.max(hi, number)];
+    if (Number.isFinite(number)) {
+      lo = Math.min(lo, number);
+      hi = Math.max(hi, number);
+    } else if (Number.isNaN(number)) mayBeNan = true;
     else mayBeInfinite = true;
   return lo > hi ? { lo: 0, hi: 0, mayBeInfinite, mayBeNan } : { lo, hi, mayBeInfinite, mayBeNan };
 };
@@ -209,16 +220,16 @@ const isSoftmaxSum = (graph: Graph, ranges: readonly Range[], { op, inputs }: No
 
 /** The range of every node, by its number. */
 export const rangesOf = (graph: Graph): readonly Range[] => {
+  const read = readNodes(graph);
   const ranges: Range[] = [];
-  for (const node of graph.nodes)
-    ranges[node.id] = isSoftmaxSum(graph, ranges, node)
-      ? { ...UNKNOWN, lo: 0.5 }
-      : ofNode(
-          node,
-          node.inputs.map((id) => ranges[id] ?? ANYTHING),
-          elementCount(graph.nodes[node.inputs[0] ?? -1]?.type.shape ?? []) /
-            Math.max(1, elementCount(node.type.shape)),
-        );
+  const rangeOf = (node: Node): Range => {
+    if (node.op === "constant" && read[node.id] === 0) return UNKNOWN;
+    if (isSoftmaxSum(graph, ranges, node)) return { ...UNKNOWN, lo: 0.5 };
+    const inputs = node.inputs.map((id) => ranges[id] ?? ANYTHING);
+    const elements = elementCount(graph.nodes[node.inputs[0] ?? -1]?.type.shape ?? []);
+    return ofNode(node, inputs, elements / Math.max(1, elementCount(node.type.shape)));
+  };
+  for (const node of graph.nodes) ranges[node.id] = rangeOf(node);
   return ranges;
 };
 

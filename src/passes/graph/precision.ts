@@ -21,7 +21,7 @@ import {
   type Tensor,
   consumersOf,
 } from "../../ir/graph.js";
-import { LARGEST_F16, LARGEST_F32, narrowFloats } from "../../ir/numerics.js";
+import { LARGEST_F16, LARGEST_F32, narrowFloats, roundToF16 } from "../../ir/numerics.js";
 import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../../ir/tensor.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
@@ -30,8 +30,6 @@ import type { Pass } from "./pass.js";
 import { bounded, type Range, rangesOf } from "../../ir/ranges.js";
 import { Rewriter } from "./rewriter.js";
 
-/** Bits of an infinity, and of every NaN. */
-const INFINITE_F16 = 0x7c00;
 /** Constants of at most so many elements are converted at once. */
 const SMALL = 4096;
 
@@ -371,17 +369,18 @@ export const keptWide = (graph: Graph): readonly Kept[] => {
 
 /* ---------- constants ---------- */
 
+const isBeyondF16 = (value: number): boolean => Number.isFinite(value) && !Number.isFinite(roundToF16(value));
+
 /** Narrows a tensor of numbers to fp16; `memory` may be given for the result. Finite values stay finite, or are refused. */
 function toF16(tensor: Tensor, memory?: Uint16Array): Tensor {
   const values = toFloats(tensor);
   const out = memory?.subarray(0, values.length) ?? new Uint16Array(values.length);
-  const { data } = narrowFloats("f16", values, out, false);
-  for (let i = 0; i < data.length; i += 1)
-    if (((data[i] as number) & INFINITE_F16) === INFINITE_F16 && Number.isFinite(values[i]))
-      fail("LPU2103", {
-        message: `expected numbers within fp16 (up to 65504) in a constant that the MXM multiplies, found ${values[i]}`,
-        hint: "scale the weights of the layer before this one",
-      });
+  const { data, beyond } = narrowFloats("f16", values, out, false);
+  if (beyond > 0)
+    fail("LPU2103", {
+      message: `expected numbers within fp16 (up to 65504) in a constant that the MXM multiplies, found ${values.find(isBeyondF16)}`,
+      hint: "scale the weights of the layer before this one",
+    });
   return makeTensor("f16", tensor.shape, data);
 }
 
