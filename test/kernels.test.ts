@@ -69,6 +69,13 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       hiStride3: LANES,
     },
   })),
+  widenE4m3: [
+    {
+      content: "bytes",
+      result: "bytes",
+      values: { lo: OUT, hi: OUT + 0x1000, src: DATA, srcStride: LANES + 5, ...rowsOf },
+    },
+  ],
   multiply: [0, 1].flatMap((add) =>
     [1, 3, 4, 9].map((rows) => ({
       content: "half64",

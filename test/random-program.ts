@@ -7,13 +7,17 @@
  * that it calls legal and a machine refuses is a finding. Constants fill rows 0..31 of both banks of every slice.
  */
 
+import { DTYPES } from "../src/ir/dtype.js";
 import {
   ALU_FUNCTIONS,
   type AluFunction,
+  ARRAYS,
   ISA,
   type InstructionRow,
   isAluFunction,
+  isMxmMode,
   type Mnemonic,
+  MXM_MODES,
   STREAM_TYPES,
   type StreamType,
 } from "../src/ir/isa.js";
@@ -618,19 +622,32 @@ function matrixPass(builder: Builder, time: number): void {
   const int8 = random(3) === 0;
   const plane = int8 ? random(target.planes) : 0;
   const width = int8 ? 1 : 2;
-  const mode = int8 ? 3 : random(3);
+  const words = Object.keys(MXM_MODES).filter(isMxmMode);
+  const word = pick(
+    random,
+    words.filter((name) => ARRAYS[MXM_MODES[name].array].joined !== int8),
+  );
+  const loaded = DTYPES[MXM_MODES[word].type].bytes;
   const ways = 1 << random(3);
-  const columns = ways * (mode === 0 ? 2 : 1);
+  const columns = ways * MXM_MODES[word].parts.length;
   const loads: Burst = { count: 1 + random(Math.min(Math.floor(target.lanes / columns), 8)), interval: 1 + random(2) };
   const column = random(target.lanes - loads.count * columns + 1);
   const depth = int8 ? target.lanes : halfLanes(target);
   const first = random(depth);
-  const stream = streams(builder, width * ways, outward);
+  const stream = streams(builder, loaded * ways, outward);
   const past = random(3) === 0;
   const weights = mxmQueue(target, hemisphere, plane, 0);
-  const fields = { stream, mode, ways, column, first, lanes: 1 + random(depth - first), clear: random(2) };
+  const fields = {
+    stream,
+    mode: words.indexOf(word),
+    ways,
+    column,
+    first,
+    lanes: 1 + random(depth - first),
+    clear: random(2),
+  };
   const drafts = [
-    ...bring(builder, stream, width * ways, position, time + mxmWeightSkew, loads),
+    ...bring(builder, stream, loaded * ways, position, time + mxmWeightSkew, loads),
     draft(weights, time, past ? "iwStream" : "lw", fields, loads),
   ];
   const last = time + (loads.count - 1) * (loads.count === 1 ? 1 : loads.interval);

@@ -9,7 +9,7 @@ import type { TensorData } from "./dtype.js";
 import { elementCount, type Literal, type Tensor } from "./graph.js";
 import { invariant } from "../diagnostics.js";
 import { encodeF16, f16ToF32, f32ToF16 } from "./numerics.js";
-import type { StorageType } from "./plan.js";
+import type { PackedTile, StorageType, TileDType } from "./plan.js";
 import {
   type BlocksRecipe,
   type Matrix,
@@ -18,14 +18,13 @@ import {
   productOf,
   type SpreadDigit,
   type SpreadRecipe,
-  type TileRecipe,
 } from "./recipe.js";
 import { halfLanes, type Target } from "./target.js";
 import { toFloats } from "./tensor.js";
 
 export interface Contents {
-  /** [columns][halfLanes] fp16 bits. */
-  readonly tile: (recipe: TileRecipe) => Uint16Array;
+  /** [columns][halfLanes] bits of the tile's type. */
+  readonly tile: (tile: Pick<PackedTile, "recipe" | "dtype">) => Uint16Array | Uint8Array;
   /** [rows][lanes] bits of one panel, of two or four bytes by dtype. */
   readonly panel: (recipe: PanelRecipe, dtype: StorageType, panel: number) => Uint16Array | Uint32Array;
   /** Bytes of a table of fp16 numbers. */
@@ -46,11 +45,20 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
     const bits = reader.halfs(named(matrix.literal));
     return matrix.scale === 1 ? bits : bits.map((half) => f32ToF16(f16ToF32(half) * matrix.scale));
   };
+  const bytesOf = (matrix: Matrix, dtype: TileDType): Uint8Array => {
+    const literal = "literal" in matrix ? named(matrix.literal) : undefined;
+    invariant(literal?.dtype === dtype && matrix.scale === 1, "FP8 weights are a literal of their type, as it is");
+    const { data } = literal.load();
+    invariant(data instanceof Uint8Array, "FP8 numbers are bytes");
+    return data;
+  };
   return {
-    tile: (recipe) =>
-      recipe.kind === "points"
-        ? pointsContent(recipe, halfLanes(target), 0, recipe.vectors)
-        : tileContent(target, matrixOf(recipe.matrix), recipe),
+    tile: ({ recipe, dtype }) => {
+      if (recipe.kind === "points") return pointsContent(recipe, halfLanes(target), 0, recipe.vectors);
+      return dtype === "f16"
+        ? tileContent(target, matrixOf(recipe.matrix), recipe)
+        : byteTileContent(target, bytesOf(recipe.matrix, dtype), recipe);
+    },
     panel: (recipe, dtype, panel) => {
       if (recipe.kind === "spread") return spreadContent(target, recipe, bitsOf(recipe.literal, dtype), panel);
       const rows = recipe.vectors;
@@ -107,6 +115,23 @@ const tileContent = (target: Target, matrix: Uint16Array, { width, blocks }: Blo
   return tile;
 };
 
+/** The same of bytes. */
+const byteTileContent = (target: Target, matrix: Uint8Array, { width, blocks }: BlocksRecipe): Uint8Array => {
+  const half = halfLanes(target);
+  const columns = Math.max(...blocks.map((block) => block.column + block.columns));
+  const tile = new Uint8Array(columns * half);
+  for (const { offset, k, count, lane, n, columns: taken, column } of blocks)
+    turnElements(matrix, tile, {
+      from: offset + k * width + n,
+      width,
+      count,
+      to: column * half + lane,
+      half,
+      columns: taken,
+    });
+  return tile;
+};
+
 /** Rows `count`, `width` elements apart, become columns, `half` elements apart. */
 interface Turn {
   readonly from: number;
@@ -117,9 +142,9 @@ interface Turn {
   readonly columns: number;
 }
 
-const turnElements = (
-  matrix: Uint16Array,
-  tile: Uint16Array,
+const turnElements = <Bits extends Uint16Array | Uint8Array>(
+  matrix: Bits,
+  tile: Bits,
   { from, width, count, to, half, columns }: Turn,
 ): void => {
   for (let i = 0; i < count; i++) {

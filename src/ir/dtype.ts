@@ -53,6 +53,10 @@ export function integerLimits(dtype: DType): Limits | undefined {
   return row.kind === "int" ? row : undefined;
 }
 
+/** FP8: weights of the MXM, which widens them exactly; nothing else of the machine takes or makes them. */
+export const isFp8 = (dtype: DType): dtype is "f8e4m3" | "f8e5m2" =>
+  DTYPES[dtype].kind === "float" && DTYPES[dtype].bytes === 1;
+
 /** Whether values of a type are narrower than the bytes that hold them. */
 export const isPacked = (dtype: DType): boolean => {
   const row = DTYPES[dtype];

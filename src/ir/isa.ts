@@ -78,10 +78,13 @@ export const ARRAYS = {
 } as const satisfies Record<string, ArrayRow>;
 export type ArrayKind = keyof typeof ARRAYS;
 
+/** Element types of weights on streams. */
+export type WeightType = "f16" | "i8" | "f8e4m3" | "f8e5m2";
+
 /** What the word `mode` of an instruction of the MXM says of its vectors. */
 export interface MxmMode {
-  /** Element type on streams. */
-  readonly type: "f16" | "i8";
+  /** Element type on streams; what is narrower than the array widens exactly on its way in. */
+  readonly type: WeightType;
   /** The array that takes it. */
   readonly array: ArrayKind;
   /** Parts of a vector that are columns of weights, or activations: halves of the lanes by number, or all lanes. */
@@ -94,6 +97,8 @@ export const MXM_MODES = {
   low: { type: "f16", array: "f16", parts: [0], doc: "one column, from the low half of the lanes" },
   high: { type: "f16", array: "f16", parts: [1], doc: "one column, from the high half" },
   full: { type: "i8", array: "i8", parts: ["all"], doc: "int8: one column over all lanes" },
+  packedE4M3: { type: "f8e4m3", array: "f16", parts: [0, 1], doc: "as packed, of FP8 E4M3FN that widens to fp16" },
+  packedE5M2: { type: "f8e5m2", array: "f16", parts: [0, 1], doc: "as packed, of FP8 E5M2 that widens to fp16" },
 } as const satisfies Record<string, MxmMode>;
 export type MxmModeName = keyof typeof MXM_MODES;
 export const isMxmMode = (name: string): name is MxmModeName => Object.hasOwn(MXM_MODES, name);
@@ -286,7 +291,7 @@ export const ISA = {
     opcode: 0x30,
     units: ["mxmWeights"],
     fields: {
-      stream: field("stream", "First of `ways` groups of streams (f16: 2 streams a group; i8: 1)."),
+      stream: field("stream", "First of `ways` groups of streams (f16: 2 streams a group; i8 and FP8: 1)."),
       mode: field(
         "mode",
         `${Object.entries(MXM_MODES)
@@ -294,7 +299,7 @@ export const ISA = {
           .join("; ")}.`,
         { words: WEIGHT_MODES },
       ),
-      ways: field("count", "Vectors taken in one execution: 1, 2, 4, 8 (16 in i8)."),
+      ways: field("count", "Vectors taken in one execution: 1, 2, 4, 8 (16 in i8 and FP8)."),
       column: field("column", "First column filled; a burst goes on where it stopped.", { advances: "ways" }),
       first: field("lane", "First lane (within the half) that is kept; lanes before it load zero."),
       lanes: field("lane", "How many lanes are kept; lanes after them load zero."),
@@ -302,7 +307,7 @@ export const ISA = {
     },
     takes: { stream: { skew: "mxmWeightSkew" } },
     gives: {},
-    doc: "Loads weight columns (rows of K values) into the plane's weight buffer while the array computes. In packed mode group i fills columns column + 2i (low half) and column + 2i + 1 (high half); `column` then advances by 2 * ways.",
+    doc: "Loads weight columns (rows of K values) into the plane's weight buffer while the array computes. In packed modes group i fills columns column + 2i (low half) and column + 2i + 1 (high half); `column` then advances by 2 * ways. Every FP8 value is an fp16 value, so widening is exact.",
   },
   iw: {
     opcode: 0x31,

@@ -3,6 +3,7 @@
  * neighbouring streams it has.
  */
 
+import { DTYPES } from "./dtype.js";
 import { ISA, type InstructionRow, isStreamType, type Mnemonic, mxmModeOf, STREAM_TYPES } from "./isa.js";
 import type { TimedInstruction } from "./program.js";
 import type { Target } from "./target.js";
@@ -58,7 +59,9 @@ export const elementStreams = (target: Target, instruction: TimedInstruction, fi
   const rule = WIDTHS[instruction.op]?.[field] ?? 1;
   if (typeof rule === "number") return rule;
   if (rule === "superlane") return target.superlane;
-  const type = rule === "mode" ? mxmModeOf(instruction)?.type : instruction.fields[rule];
+  const mode = rule === "mode" ? mxmModeOf(instruction) : undefined;
+  if (mode !== undefined) return DTYPES[mode.type].bytes;
+  const type = instruction.fields[rule];
   return typeof type === "string" && isStreamType(type) ? STREAM_TYPES[type].bytes : 1;
 };
 

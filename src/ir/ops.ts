@@ -159,7 +159,7 @@ export const OPS = {
     attrs: {},
     infer: rule.inferMatmul,
     evaluate: ([a, b], _, type) => matmul(given(a), given(b), type),
-    doc: "Matrix product over the last two axes, broadcasting the others; products of 8-bit integers, signed or not, are summed in i32.",
+    doc: "Matrix product over the last two axes, broadcasting the others; products of 8-bit integers, signed or not, are summed in i32. FP8 as the second operand widens exactly.",
   },
 
   reduce_sum: reduction("sum", "Sum over axes."),

@@ -6,7 +6,17 @@
  * storages, flow through, ending in writes. Tasks are in topological order; data dependencies follow from storage rows.
  */
 
-import { ARRAYS, type AluFunction, STREAM_TYPES, type StreamType, type StreamTypeRow } from "./isa.js";
+import { type DType, DTYPES } from "./dtype.js";
+import {
+  ARRAYS,
+  type AluFunction,
+  ISA,
+  MXM_MODES,
+  type MxmModeName,
+  STREAM_TYPES,
+  type StreamType,
+  type StreamTypeRow,
+} from "./isa.js";
 import type { Literal } from "./graph.js";
 import type { Binding, HostLookup } from "./program.js";
 import type { Range } from "./ranges.js";
@@ -56,10 +66,35 @@ export interface Run {
   readonly count: number;
 }
 
-/** A constant weight tile: `columns` columns of halfLanes fp16 values; packed two columns a vector. */
+/**
+ * How constant weights lie and load, by their element type: the mode of LW and its number, and bytes of an element. All are
+ * packed, two columns to a vector, and meet fp16 activations.
+ */
+export const TILE_TYPES = {
+  f16: tileType("packed"),
+  f8e4m3: tileType("packedE4M3"),
+  f8e5m2: tileType("packedE5M2"),
+} as const satisfies Readonly<Partial<Record<DType, TileType>>>;
+export type TileDType = keyof typeof TILE_TYPES;
+export const isTileDType = (dtype: string): dtype is TileDType => Object.hasOwn(TILE_TYPES, dtype);
+
+export interface TileType {
+  /** Number of the mode in LW. */
+  readonly mode: number;
+  /** Slices that hold a vector, and streams on which it flies. */
+  readonly bytes: 1 | 2;
+}
+
+function tileType(mode: MxmModeName): TileType {
+  const bytes = DTYPES[MXM_MODES[mode].type].bytes;
+  return { mode: ISA.lw.fields.mode.words?.indexOf(mode) ?? 0, bytes };
+}
+
+/** A constant weight tile: `columns` columns of halfLanes values; packed two columns a vector. */
 export interface PackedTile {
   /** Equal for equal tiles: those are stored and loaded once. */
   readonly key: string;
+  readonly dtype: TileDType;
   readonly columns: number;
   readonly recipe: TileRecipe;
 }

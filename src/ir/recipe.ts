@@ -4,7 +4,10 @@
  * A recipe is a few numbers of a place, and equal recipes of equal literals give equal bits; contents.ts makes them.
  */
 
-/** A matrix [.., K, N] of fp16 numbers, row-major: a literal, by its key, or ones, times a power of two. */
+/**
+ * A matrix [.., K, N] of fp16 or FP8 numbers, row-major: a literal, by its key, or ones, times a power of two. FP8 numbers are
+ * as they are.
+ */
 export type Matrix = ({ readonly literal: string } | { readonly ones: readonly [number, number] }) & {
   readonly scale: number;
 };

@@ -6,7 +6,7 @@
  */
 
 import { CompileError } from "../diagnostics.js";
-import type { DType } from "./dtype.js";
+import { type DType, isFp8 } from "./dtype.js";
 import type { Graph, Node } from "./graph.js";
 import { inferType, isOp, opRow } from "./ops.js";
 import { printNode } from "./print.js";
@@ -14,8 +14,6 @@ import { equalTypes, formatType } from "./tensor.js";
 
 /** Element types that may be on a stream. */
 const MACHINE_DTYPES: ReadonlySet<DType> = new Set<DType>(["f16", "f32", "i32", "i16", "i8", "u8", "bool"]);
-/** FP8 widens on install, so it may only be the type of a constant. */
-const WEIGHT_DTYPES: ReadonlySet<DType> = new Set<DType>(["f8e4m3", "f8e5m2"]);
 
 /** Properties beyond well-formedness: what is wrong with a node, or undefined. */
 export const PROPERTIES = {
@@ -32,9 +30,9 @@ export const PROPERTIES = {
       opRow(node.op).composite === true ? `expected no composite operation, got '${node.op}'` : undefined,
   },
   "machine-dtypes": {
-    doc: "Every element type is one that streams carry, or FP8 of a constant.",
+    doc: "Every element type is one that streams carry, or FP8 of a constant, which widens on install.",
     broken: (node: Node) =>
-      MACHINE_DTYPES.has(node.type.dtype) || (node.op === "constant" && WEIGHT_DTYPES.has(node.type.dtype))
+      MACHINE_DTYPES.has(node.type.dtype) || (node.op === "constant" && isFp8(node.type.dtype))
         ? undefined
         : `expected an element type of the machine, got ${formatType(node.type)}`,
   },

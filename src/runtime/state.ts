@@ -6,6 +6,7 @@
  */
 
 import { DIAGNOSTICS, type DiagnosticCode } from "../diagnostics.js";
+import { DTYPES } from "../ir/dtype.js";
 import {
   type ArrayKind,
   arrayDepth,
@@ -248,7 +249,7 @@ export function streamGroup(
 /** Bytes of an element that an instruction of the MXM takes. */
 function modeBytes(instruction: Pick<TimedInstruction, "op" | "fields">): number {
   const mode = mxmModeOf(instruction);
-  return mode === undefined ? 1 : STREAM_TYPES[mode.type].bytes;
+  return mode === undefined ? 1 : DTYPES[mode.type].bytes;
 }
 
 export const hemisphereIndex = ({ hemisphere }: QueuePlace): number => (hemisphere === "E" ? 1 : 0);

@@ -5,7 +5,7 @@
  */
 
 import { fail, invariant } from "../../diagnostics.js";
-import { type DType, isPacked } from "../dtype.js";
+import { type DType, isFp8, isPacked } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type TensorType } from "../graph.js";
 import { broadcastShapes, equalShapes, formatShape, formatType, isFloat, isInteger, isNarrowFloat } from "../tensor.js";
 import { booleanAttr, dtypeAttr, intsAttr, literalAttr, numberAttr, stringAttr } from "./attributes.js";
@@ -104,11 +104,12 @@ export const inferConstant: Infer = (_, attrs) => {
   return { dtype, shape };
 };
 
-/** Products of 8-bit integers are summed in i32; all else keeps its type. */
+/** Products of 8-bit integers are summed in i32; all else keeps its type, floats also with FP8 as the second operand. */
 const productType = (a: TensorType, b: TensorType): DType => {
   const small = (type: TensorType): boolean => type.dtype === "i8" || type.dtype === "u8";
   if (small(a) && small(b)) return "i32";
   want(a, "number", "operands");
+  if (isFp8(b.dtype) && isFloat(a.dtype)) return a.dtype;
   wantSame(a, b, "operands");
   return a.dtype;
 };

@@ -22,6 +22,7 @@ import {
   type PlanBinding,
   type Run,
   type Storage,
+  isTileDType,
   STORAGE_TYPES,
   type StorageType,
   type Task,
@@ -236,8 +237,9 @@ const readDigits = (reader: TokenReader): SpreadDigit[] =>
 
 const readTile = (reader: TokenReader): PackedTile => {
   const columns = reader.integer("the columns of a tile");
+  const narrow = isTileDType(reader.peek().text) ? reader.take("word", "a type").text : "f16";
   const recipe = readTileRecipe(reader);
-  return { key: tileKey(recipe), columns, recipe };
+  return { key: tileKey(recipe), dtype: isTileDType(narrow) ? narrow : "f16", columns, recipe };
 };
 
 const readTileRecipe = (reader: TokenReader): TileRecipe => {

@@ -127,7 +127,7 @@ const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, origin }: T
 
 const printPass = ({ storage, panel, half, runs, weights }: Pass): string => {
   const by = isTile(weights)
-    ? `tile ${weights.columns} ${printRecipe(weights.recipe)}`
+    ? `tile ${weights.columns}${weights.dtype === "f16" ? "" : ` ${weights.dtype}`} ${printRecipe(weights.recipe)}`
     : `rows {${weights.map(printLoad).join(", ")}}`;
   return `pass ${storage}/${panel} ${halfName(half)} ${printRuns(runs)} by ${by}`;
 };

@@ -264,6 +264,7 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
   const mode = mxmModeOf(burst.instruction) ?? refuse(f, burst, "expected a mode of weights");
   if (mode.array !== "f16" || (Number(fields["clear"]) === 1) !== (columns.length === 0))
     refuse(f, burst, "expected fp16 weights of a buffer that is cleared once");
+  const { type } = mode;
   const half = mode.parts.length > 1 ? "both" : mode.parts[0] === 1 ? 1 : 0;
   const flow = operandFlow(f, burst, "stream");
   const bytes = flow.width / ways;
@@ -280,14 +281,14 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
     );
   if (turns) {
     const vectors = consecutive(start.row, count * ways);
-    appendColumns(columns, { column, half, first, lanes, vectors });
+    appendColumns(columns, { type, column, half, first, lanes, vectors });
     return;
   }
   for (let execution = 0; execution < count; execution++)
     for (const [way, runs] of byWay.entries()) {
       const vectors = partOf(runs, execution, 0, 1);
       const at = column + (execution * ways + way) * (half === "both" ? 2 : 1);
-      if (vectors[0]?.row !== ZEROS) appendColumns(columns, { column: at, half, first, lanes, vectors });
+      if (vectors[0]?.row !== ZEROS) appendColumns(columns, { type, column: at, half, first, lanes, vectors });
     }
 };
 

@@ -97,19 +97,22 @@ const columnsOf = (learned: PlanValues, target: Target, weights: Pass["weights"]
   if (isTile(weights)) {
     const count = vectorsOf(weights);
     const vectors = consecutive(learned.values.tile(weights.key, count), count);
-    return [{ column: 0, half: "both", first: 0, lanes: halfLanes(target), vectors }];
+    return [{ type: weights.dtype, column: 0, half: "both", first: 0, lanes: halfLanes(target), vectors }];
   }
-  for (const load of weights) appendColumns(columns, { ...load, vectors: vectorsIn(learned, load, [load.run]) });
+  for (const load of weights)
+    appendColumns(columns, { type: "f16", ...load, vectors: vectorsIn(learned, load, [load.run]) });
   return columns;
 };
 
 /** Continues columns by further ones. */
-export const appendColumns = (columns: Columns[], { column, half, first, lanes, vectors }: Columns): void => {
+export const appendColumns = (columns: Columns[], { type, column, half, first, lanes, vectors }: Columns): void => {
   const last = columns.at(-1);
   const each = half === "both" ? 2 : 1;
   const next = last === undefined ? -1 : last.column + each * lengthOf(last.vectors);
-  if (last === undefined || next !== column || last.half !== half || last.first !== first || last.lanes !== lanes) {
-    columns.push({ column, half, first, lanes, vectors });
+  const goesOn =
+    last?.type === type && next === column && last.half === half && last.first === first && last.lanes === lanes;
+  if (last === undefined || !goesOn) {
+    columns.push({ type, column, half, first, lanes, vectors });
     return;
   }
   const joined = [...last.vectors];

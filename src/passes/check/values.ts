@@ -8,7 +8,7 @@
  * the plan does not have is UNKNOWN.
  */
 
-import { ALU_FUNCTIONS, type AluFunction, STREAM_TYPES, type StreamType } from "../../ir/isa.js";
+import { ALU_FUNCTIONS, type AluFunction, STREAM_TYPES, type StreamType, type WeightType } from "../../ir/isa.js";
 import type { Run, Storage } from "../../ir/plan.js";
 
 /** No value of the plan. */
@@ -20,6 +20,8 @@ export const ZEROS = PLANES;
 
 /** Weight columns that were loaded one after another from vectors: from half of each one, or two from a whole one. */
 export interface Columns {
+  /** As which the vectors' elements are taken. */
+  readonly type: WeightType;
   readonly column: number;
   readonly half: 0 | 1 | "both";
   readonly first: number;
@@ -93,7 +95,8 @@ export class Values {
 
   weights(columns: readonly Columns[]): number {
     const parts = columns.map(
-      ({ column, half, first, lanes, vectors }) => `${column} ${half} ${first} ${lanes} ${textOf(vectors)}`,
+      ({ type, column, half, first, lanes, vectors }) =>
+        `${type} ${column} ${half} ${first} ${lanes} ${textOf(vectors)}`,
     );
     return this.number(`weights ${parts.join(";")}`, false);
   }

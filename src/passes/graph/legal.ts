@@ -9,10 +9,10 @@
 import { ALU_OF_OP, aluFunction } from "../../ir/ops/alu.js";
 import { CompileError, fail } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
-import { type DType, DTYPES } from "../../ir/dtype.js";
+import { type DType, isFp8 } from "../../ir/dtype.js";
 import { VIEWS } from "../../ir/ops.js";
 import { booleanAttr, intsAttr, literalIn, numberAttr } from "../../ir/ops/attributes.js";
-import { formatType, isFloat, isNarrowFloat } from "../../ir/tensor.js";
+import { formatType, isFloat } from "../../ir/tensor.js";
 import { isLaneMap, onlyMoves } from "../../ir/literals.js";
 
 interface NodeSource {
@@ -41,8 +41,6 @@ const OTHER_AXIS = "move the axis to the end with a Transpose before the operato
 
 /** Operations in which an unsigned 32-bit integer is not what its bits are as a signed one. */
 const SIGNED: readonly string[] = ["div", "mod", "lt", "le", "max", "min", "cast", "reduce_max", "shift_right"];
-/** Numbers that lose bits of fp16 and fp32 in eight: only constants are rounded to them. */
-const isFp8 = (dtype: DType): boolean => isNarrowFloat(dtype) && DTYPES[dtype].bytes === 1;
 
 /** Elementwise operations are those of an ALU for the class of their operands. */
 const alu: LegalRow = (node, source) => {
@@ -87,6 +85,11 @@ export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
   ...Object.fromEntries(Object.keys(ALU_OF_OP).map((op) => [op, alu])),
   matmul: (node, source) => {
     const [a, b] = node.inputs.map((id) => source.node(id));
+    if (b !== undefined && isFp8(b.type.dtype) && b.op !== "constant")
+      return {
+        reason: "products by computed FP8 numbers do not exist",
+        hint: "cast them to float16 before the product",
+      };
     return isFloat(node.type.dtype) || (b !== undefined && isLaneMap(literalIn(b)))
       ? undefined
       : {
@@ -126,7 +129,8 @@ export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
 const MACHINE_TYPES: readonly DType[] = ["f16", "f32", "i32", "bool"];
 /** Operations whose sums are made by the MXM: of fp16 numbers, but for lane maps. */
 const machineType: LegalRow = (node, source) => {
-  if (!MACHINE_TYPES.includes(node.type.dtype))
+  const isWeights = node.op === "constant" && isFp8(node.type.dtype);
+  if (!MACHINE_TYPES.includes(node.type.dtype) && !isWeights)
     return { reason: `expected a type of the machine, got ${formatType(node.type)}`, hint: WITHIN };
   const [a, b] = node.inputs.map((id) => source.node(id));
   const map = b === undefined ? undefined : literalIn(b);

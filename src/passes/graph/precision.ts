@@ -11,7 +11,7 @@ import type { Kept } from "../../ir/facts.js";
 import { VIEWS, isElementwise } from "../../ir/ops.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { fail } from "../../diagnostics.js";
-import { type DType, integerLimits, type Limits, type TensorData } from "../../ir/dtype.js";
+import { type DType, integerLimits, isFp8, type Limits, type TensorData } from "../../ir/dtype.js";
 import {
   elementCount,
   type Graph,
@@ -22,7 +22,7 @@ import {
   consumersOf,
 } from "../../ir/graph.js";
 import { LARGEST_F16, LARGEST_F32, narrowFloats, roundToF16 } from "../../ir/numerics.js";
-import { isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../../ir/tensor.js";
+import { equalShapes, isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../../ir/tensor.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
@@ -168,6 +168,11 @@ export const WIDE: readonly WideRow[] = [
       const most = magnitude(ranges[node.id] ?? UNBOUNDED);
       return most > LARGEST_F16 && Number.isFinite(most) && isOfIntegers(graph, node);
     },
+  },
+  {
+    name: "weights",
+    doc: "sums of products by FP8 weights: their scale follows, in fp32",
+    holds: ({ graph }, { op, inputs }) => op === "matmul" && isFp8(graph.nodes[inputs[1] ?? 0]?.type.dtype ?? "f32"),
   },
   {
     name: "exact",
@@ -427,11 +432,15 @@ const narrowLimits = (dtype: DType): Limits | undefined =>
 /** Integer operations whose results may leave the range of their type. */
 const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
 
+/** Reasons of sums whose scale is still to come: what reads them reads fp32. */
+const UNSCALED: readonly string[] = ["exact", "weights"];
+
 class Narrowing {
   readonly g = new Rewriter([]);
   readonly map = (id: NodeId): NodeId => this.made[id] ?? 0;
   private readonly made: NodeId[] = [];
   private readonly graph: Graph;
+  private readonly consumers: readonly (readonly NodeId[])[];
   private readonly indices: Uint8Array;
   private readonly reasons: readonly (string | undefined)[];
   private readonly held: ReadonlySet<NodeId>;
@@ -439,6 +448,7 @@ class Narrowing {
 
   constructor(graph: Graph) {
     this.graph = graph;
+    this.consumers = consumersOf(graph);
     this.indices = indexNodes(graph);
     const { reasons, held, emptyRows } = wideReasons(graph);
     this.reasons = reasons;
@@ -446,6 +456,23 @@ class Narrowing {
     this.emptyRows = emptyRows;
     for (const node of graph.nodes)
       this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.stored(node)));
+  }
+
+  /** Whether all that reads a node is an ALU that takes it first, so that it may come from the MXM as it is. */
+  private meetsAlus({ id, type }: Node): boolean {
+    const readers = this.consumers[id] ?? [];
+    if (this.graph.outputs.some(({ node }) => node === id) || readers.length === 0) return false;
+    return readers.every((reader) => {
+      const next = this.graph.nodes[reader];
+      return (
+        next !== undefined &&
+        isElementwise(next.op) &&
+        next.op !== "cast" &&
+        next.inputs.indexOf(id) === 0 &&
+        next.inputs.lastIndexOf(id) === 0 &&
+        equalShapes(next.type.shape, type.shape)
+      );
+    });
   }
 
   /** The type in which a node is stored. */
@@ -463,7 +490,7 @@ class Narrowing {
   private stored(node: Node): NodeId {
     const dtype = this.typeOf(node.id);
     // What reads sums of products of integers, as their scales do, reads them in fp32, whatever becomes of its result.
-    const readsSums = isElementwise(node.op) && node.inputs.some((id) => this.reasons[id] === "exact");
+    const readsSums = isElementwise(node.op) && node.inputs.some((id) => UNSCALED.includes(this.reasons[id] ?? ""));
     if (dtype === "f16" && readsSums) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
     if (!this.held.has(node.id)) return this.convert(node, dtype);
     return this.g.emit("cast", [heldScores(this.g, this.convert(node, "f32"))], { to: "f16" });
@@ -536,12 +563,12 @@ class Narrowing {
         node,
         inputs.map((id) => this.as(id, "f32")),
       );
-    const product = g.emit(
-      op,
-      inputs.map((id) => this.as(id, "f16")),
-      attrs,
-    );
-    return dtype === "f32" ? g.emit("mul", [g.emit("cast", [product], { to: "f32" }), g.number(1, "f32")]) : product;
+    const [a, b = 0] = inputs;
+    const isWeights = isFp8(this.graph.nodes[b]?.type.dtype ?? dtype);
+    const product = g.emit(op, [this.as(a, "f16"), isWeights ? this.map(b) : this.as(b, "f16")], attrs);
+    if (dtype !== "f32") return product;
+    const wide = g.emit("cast", [product], { to: "f32" });
+    return this.meetsAlus(node) ? wide : g.emit("mul", [wide, g.number(1, "f32")]);
   }
 
   private cast(node: Node, x: NodeId, dtype: DType): NodeId {

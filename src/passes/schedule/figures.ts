@@ -4,11 +4,23 @@
  */
 
 import { invariant } from "../../diagnostics.js";
-import { isTile, loadedBy, type PackedTile, type Plan, readsOf, type StorageId, type Task } from "../../ir/plan.js";
+import {
+  isTile,
+  loadedBy,
+  type PackedTile,
+  type Plan,
+  readsOf,
+  type StorageId,
+  type Task,
+  TILE_TYPES,
+} from "../../ir/plan.js";
 import { findRepeat, type Repeat } from "./repeat/repeats.js";
 
-/** Weight vectors that a constant tile loads in one cycle: 4 of 2 bytes are 8 streams. */
-export const TILE_WAYS = 4;
+/** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
+export const TILE_PAIRS = 4;
+
+/** Weight vectors that a tile loads in one cycle: 4 of fp16, 8 of FP8. */
+export const tileWays = ({ dtype }: PackedTile): number => (2 * TILE_PAIRS) / TILE_TYPES[dtype].bytes;
 
 /** One column panel of a storage. */
 export interface PanelRef {
@@ -45,11 +57,11 @@ export const planFacts = (plan: Plan): PlanFacts => {
 
 export const panelKey = ({ storage, panel }: PanelRef): string => `${storage}/${panel}`;
 
-/** Cycles in which a tile is loaded, and rows that it takes in each of its TILE_WAYS pairs: two columns are one vector. */
-export const executionsOf = (tile: PackedTile): number => Math.ceil(Math.ceil(tile.columns / 2) / TILE_WAYS);
+/** Cycles in which a tile is loaded, and rows that it takes in each of its TILE_PAIRS pairs: two columns are one vector. */
+export const executionsOf = (tile: PackedTile): number => Math.ceil(Math.ceil(tile.columns / 2) / tileWays(tile));
 
 /** Rows of slice pairs that a copy of a tile takes. */
-export const rowsOfTile = (tile: PackedTile): number => executionsOf(tile) * TILE_WAYS;
+export const rowsOfTile = (tile: PackedTile): number => executionsOf(tile) * TILE_PAIRS;
 
 export const taskAt = ({ tasks }: Plan, index: number): Task => {
   const task = tasks[index];

@@ -32,7 +32,7 @@ import { dividedPlan } from "./divide.js";
 import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
-import { distinctTiles, executionsOf, planFacts, taskAt, TILE_WAYS } from "./figures.js";
+import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figures.js";
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import { checkRoom } from "./place/room.js";
 import { newScheduler, type Scheduler, spareRowsOf, type Strategy, storageOf } from "./state.js";
@@ -250,7 +250,7 @@ const constantsOf = (s: Scheduler, contents: Contents): ConstantBlock[] => {
     for (const [key, place] of s.tiles[side]) {
       const tile = tiles.get(key)?.tile;
       invariant(tile !== undefined, "a tile that has a place is in the plan");
-      blocks.addTile(tile, hemisphere, place, executionsOf(tile), TILE_WAYS);
+      blocks.addTile(tile, hemisphere, place, executionsOf(tile), tileWays(tile));
     }
   for (const storage of s.plan.storages)
     if (storage.kind === "constant")

@@ -8,7 +8,7 @@
 
 import { invariant } from "../../diagnostics.js";
 import type { Shape } from "../../ir/graph.js";
-import type { BitsType, PackedTile, Pass, StorageId, WeightLoad } from "../../ir/plan.js";
+import type { BitsType, PackedTile, Pass, StorageId, TileDType, WeightLoad } from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import { type Matrix, type TileBlock, tileKey, type TileRecipe } from "../../ir/recipe.js";
 import type { Located } from "./layout/operand.js";
@@ -29,6 +29,7 @@ export interface StoredWeights {
 export interface ConstantWeights {
   readonly kind: "constant";
   readonly matrix: Matrix;
+  readonly dtype: TileDType;
   readonly shape: Shape;
 }
 
@@ -110,7 +111,7 @@ const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blo
     blocks: blocks.map((block): TileBlock => ({ ...block, offset: batchOf(block.batch) * k * n })),
   };
   const columns = Math.max(...blocks.map((block) => block.column + block.columns));
-  return { key: tileKey(recipe), columns, recipe };
+  return { key: tileKey(recipe), dtype: weights.dtype, columns, recipe };
 };
 
 /* ---------- computed tensors ---------- */

@@ -6,7 +6,9 @@
  * all others go column by column.
  */
 
+import { MXM_MODES, type MxmMode, mxmModeOf, type WeightType } from "../../ir/isa.js";
 import { halfLanes } from "../../ir/target.js";
+import type { Tables } from "../link/tables.js";
 import { PANEL } from "../kernels/matrix.js";
 import type { Layout, Place } from "./layout.js";
 import type { Piece } from "../link/mxm.js";
@@ -131,13 +133,11 @@ export function load(layout: Layout, burst: number, first: number, count: number
     return;
   }
   const half = halfLanes(tables.target);
-  const mode = wordOf(tables, burst);
-  const offsets = mode === "packed" ? [0, half] : [mode === "high" ? half : 0];
+  const mode = modeAt(tables, burst);
   const columns: Column[] = [];
   for (let way = 0; way < ways; way++) {
-    const low = plane(layout, entry + 2 * way, first, count);
-    const high = plane(layout, entry + 2 * way + 1, first, count);
-    for (const offset of offsets) columns.push({ low, high, offset });
+    const { low, high } = halfPlanes(layout, mode.type, entry, way, first, count);
+    for (const part of mode.parts) columns.push({ low, high, offset: part === 1 ? half : 0 });
   }
   const address = versionAddress(layout, index);
   const extent = extentOf(layout, version);
@@ -179,6 +179,40 @@ export function load(layout: Layout, burst: number, first: number, count: number
     );
   });
 }
+
+const modeAt = (tables: Tables, burst: number): MxmMode => {
+  const instruction = tables.instructions[burst];
+  return (instruction && mxmModeOf(instruction)) ?? MXM_MODES.packed;
+};
+
+/** The two byte planes of the fp16 values of one way: as they come, or widened from FP8. */
+function halfPlanes(
+  layout: Layout,
+  type: WeightType,
+  entry: number,
+  way: number,
+  first: number,
+  count: number,
+): Omit<Column, "offset"> {
+  const byte = (index: number): Place => plane(layout, entry + index, first, count);
+  if (type === "f16") return { low: byte(2 * way), high: byte(2 * way + 1) };
+  const bits = byte(way);
+  // E5M2 is the upper byte of an fp16 value.
+  if (type === "f8e5m2") return { low: zeroRow(layout), high: bits };
+  const { lanes } = layout;
+  const [low, high] = [layout.scratch(count * lanes), layout.scratch(count * lanes)];
+  layout.call("widenE4m3", low, high, bits.address, bits.stride, count, lanes);
+  return {
+    low: { address: low, stride: lanes, laneStride: 1 },
+    high: { address: high, stride: lanes, laneStride: 1 },
+  };
+}
+
+const zeroRow = (layout: Layout): Place => ({
+  address: layout.fixed("zeros", () => new Uint8Array(layout.lanes)),
+  stride: 0,
+  laneStride: 1,
+});
 
 function loadPanels(
   layout: Layout,

@@ -8,7 +8,7 @@
  * product with an unloaded (zero) weight is +-0, which changes no sum of finite values that began at +0.
  */
 
-import { f16ToF32 } from "../../ir/numerics.js";
+import { f16ToF32, f32ToF16, widenFloat } from "../../ir/numerics.js";
 import { kernel } from "./table.js";
 import type { FunctionBody, Local } from "./wasm-emitter.js";
 
@@ -23,6 +23,10 @@ const HIGH_TWICE = [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15];
 const WORDS_LOW = [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23];
 const WORDS_HIGH = [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31];
 const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
+
+const splat = (byte: number): Uint8Array => new Uint8Array(16).fill(byte);
+/** Upper bytes of the fp16 values 0, 1, .. 7 times 2^-9, the subnormals of E4M3FN. */
+const SUBNORMAL_E4M3 = Uint8Array.from({ length: 16 }, (_, step) => (step < 8 ? f32ToF16(step * 2 ** -9) >> 8 : 0));
 
 /**
  * fp16 bits, sign-extended in 32-bit lanes in `bits`, to fp32 on the stack. Normal numbers move to the wider exponent; infinity and
@@ -239,6 +243,44 @@ export const MATRIX_KERNELS = {
       },
     },
   ),
+
+  widenE4m3: kernel(["lo", "hi", "src", "srcStride", "rows", "lanes"], {
+    doc: "FP8 E4M3FN rows to the two byte planes of fp16, exactly; NaN 0x7e00.",
+    reference: (m, a) => {
+      for (let row = 0, to = 0; row < a.rows; row++) {
+        for (let lane = 0; lane < a.lanes; lane++, to++) {
+          const half = f32ToF16(widenFloat("f8e4m3", m.u8[a.src + row * a.srcStride + lane] as number));
+          m.u8[a.lo + to] = half;
+          m.u8[a.hi + to] = half >> 8;
+        }
+      }
+    },
+    emit: (f, a) => {
+      const left = f.local("i32");
+      const [bits, magnitude] = [f.local("v128"), f.local("v128")];
+      f.get(a.srcStride).get(a.lanes).op("i32.sub").set(a.srcStride);
+      f.countdown(a.rows, 1, () => {
+        f.get(a.lanes).set(left);
+        f.countdown(left, 16, () => {
+          f.get(a.src).memory("v128.load").set(bits);
+          f.get(bits).constant(splat(0x7f)).op("v128.and").set(magnitude);
+          // The lowest mantissa bit is the highest of the lower byte; no subnormal and no NaN has one there.
+          f.get(a.lo).get(magnitude).i32(7).op("i8x16.shl");
+          f.get(magnitude).constant(splat(7)).op("i8x16.gt_s");
+          f.get(magnitude).constant(splat(0x7f)).op("i8x16.ne").op("v128.and").op("v128.and").memory("v128.store");
+          // Normal values: the exponent's bias grows by 8. Subnormals are normal in fp16: by table.
+          f.get(a.hi).get(magnitude).i32(1).op("i8x16.shr_u").constant(splat(0x20)).op("i8x16.add");
+          f.constant(SUBNORMAL_E4M3).get(magnitude).op("i8x16.swizzle");
+          f.get(magnitude).constant(splat(7)).op("i8x16.gt_s").op("v128.bitselect");
+          f.constant(splat(0x7e)).get(magnitude).constant(splat(0x7f)).op("i8x16.ne").op("v128.bitselect");
+          f.get(bits).constant(splat(0x80)).op("v128.and");
+          f.get(magnitude).constant(splat(0x7f)).op("i8x16.ne").op("v128.and").op("v128.or").memory("v128.store");
+          f.advance(a.src, 16).advance(a.lo, 16).advance(a.hi, 16);
+        });
+        f.advanceBy(a.src, a.srcStride);
+      });
+    },
+  }),
 
   loadColumns: kernel(
     [

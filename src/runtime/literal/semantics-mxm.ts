@@ -8,16 +8,19 @@
  * loading, installing and multiplying overlap without meeting.
  */
 
+import { DTYPES } from "../../ir/dtype.js";
 import {
   ARRAYS,
   type ArrayKind,
   arrayDepth,
   arrayOf,
+  isStreamType,
   type MxmMode,
   modeOf,
   mxmModeOf,
   STREAM_TYPES,
 } from "../../ir/isa.js";
+import { widenFloat } from "../../ir/numerics.js";
 import { readLanes, writeLanes } from "../lanes.js";
 import {
   broken,
@@ -177,7 +180,7 @@ function load(x: Execution, weights: Weights): void {
   if (mode === undefined) return;
   if (numberField(x, "clear") === 1 && x.index === 0) weights.values.fill(0);
   const column = numberField(x, "column");
-  const { bytes } = STREAM_TYPES[mode.type];
+  const { bytes } = DTYPES[mode.type];
   for (let way = 0; bytes * way < vectors.length; way++) {
     const elements = elementsOf(mode, vectors.slice(bytes * way, bytes * (way + 1)));
     mode.parts.forEach((part, index) => {
@@ -198,7 +201,9 @@ function fill(x: Execution, weights: Weights, column: number, value: (lane: numb
 
 /** The numbers of a vector, as the array multiplies them. */
 const elementsOf = ({ type }: MxmMode, streams: readonly Vector[]): Float64Array =>
-  readLanes(type, streams, STREAM_TYPES[type].lane === "int");
+  isStreamType(type)
+    ? readLanes(type, streams, STREAM_TYPES[type].lane === "int")
+    : Float64Array.from(streams[0] ?? [], (bits) => widenFloat(type, bits));
 
 /** First lane of a part of a vector. */
 const startOf = (part: MxmMode["parts"][number], depth: number): number => (part === "all" ? 0 : part * depth);

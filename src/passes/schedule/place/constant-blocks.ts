@@ -7,7 +7,7 @@
 
 import { invariant } from "../../../diagnostics.js";
 import type { Contents } from "../../../ir/contents.js";
-import type { PackedTile, Storage } from "../../../ir/plan.js";
+import { type PackedTile, type Storage, TILE_TYPES } from "../../../ir/plan.js";
 import type { ConstantBlock } from "../../../ir/program.js";
 import type { Hemisphere, Target } from "../../../ir/target.js";
 
@@ -22,7 +22,7 @@ export interface ConstantBlocks {
     hemisphere: Hemisphere,
     place: { readonly pairs: readonly number[]; readonly address: number },
   ) => void;
-  /** A weight tile: vector j (columns 2j and 2j + 1) lies in pair j % ways at row floor(j / ways). */
+  /** A weight tile: vector j (columns 2j and 2j + 1) lies in way j % ways at row floor(j / ways); a pair has a way of fp16, or two of FP8. */
   readonly addTile: (
     tile: PackedTile,
     hemisphere: Hemisphere,
@@ -58,15 +58,17 @@ export const constantBlocks = (target: Target, contents: Contents): ConstantBloc
         }
     },
     addTile: (tile, hemisphere, { pairs, addresses }, executions, ways) => {
-      const cut = (): Uint8Array => tilePlanes(contents.tile(tile.recipe), { lanes, executions, ways });
-      for (const [way, pair] of pairs.entries())
-        for (const plane of [0, 1]) {
-          const from = (2 * way + plane) * executions * lanes;
+      const { bytes: size } = TILE_TYPES[tile.dtype];
+      const cut = (): Uint8Array => tilePlanes(contents.tile(tile), { lanes, executions, ways });
+      for (const [index, pair] of pairs.entries())
+        for (const slice of [0, 1]) {
+          const plane = 2 * index + slice;
+          const from = plane * executions * lanes;
           const bytes = (): Uint8Array => remember(tile.key, cut).subarray(from, from + executions * lanes);
-          const row = addresses[way];
-          invariant(row !== undefined, "each way has an address");
-          const holds = { of: { tile: tile.key }, first: way, step: ways, byte: plane };
-          const place = { hemisphere, slice: 2 * pair + plane, row, rows: executions };
+          const row = addresses[index];
+          invariant(row !== undefined, "each pair has an address");
+          const holds = { of: { tile: tile.key }, first: Math.floor(plane / size), step: ways, byte: plane % size };
+          const place = { hemisphere, slice: 2 * pair + slice, row, rows: executions };
           blocks.push({ key: tile.key, block: { ...place, bytes, holds } });
         }
     },
@@ -92,8 +94,21 @@ interface TileCut {
   readonly ways: number;
 }
 
-/** [way][byte of the element][execution][lane], four lanes (two words of elements, one of each plane) at a time. */
-const tilePlanes = (bits: Uint16Array, { lanes, executions, ways }: TileCut): Uint8Array => {
+/** [way][byte of the element][execution][lane] */
+const tilePlanes = (bits: Uint16Array | Uint8Array, cut: TileCut): Uint8Array =>
+  bits instanceof Uint16Array ? halfPlanes(bits, cut) : bytePlanes(bits, cut);
+
+const bytePlanes = (bits: Uint8Array, { lanes, executions, ways }: TileCut): Uint8Array => {
+  const planes = new Uint8Array(ways * executions * lanes);
+  for (let vector = 0; vector * lanes < bits.length; vector++) {
+    const row = (vector % ways) * executions + Math.floor(vector / ways);
+    planes.set(bits.subarray(vector * lanes, (vector + 1) * lanes), row * lanes);
+  }
+  return planes;
+};
+
+/** Four lanes (two words of elements, one of each plane) at a time. */
+const halfPlanes = (bits: Uint16Array, { lanes, executions, ways }: TileCut): Uint8Array => {
   const elements = new Uint32Array(bits.buffer, bits.byteOffset, bits.length / 2);
   const quads = lanes / 4;
   const planes = new Uint32Array(ways * 2 * executions * quads);

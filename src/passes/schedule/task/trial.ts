@@ -13,7 +13,7 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
 import type { Source } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
-import { TILE_WAYS } from "../figures.js";
+import { TILE_PAIRS } from "../figures.js";
 import { otherHalf, type Scheduler, sliceRowsOf } from "../state.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
@@ -144,7 +144,7 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
   const inward = use === "inward";
   const lines = inward ? half.inward : half.outward;
   const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
-  const shared = lines.length - TILE_WAYS;
+  const shared = lines.length - TILE_PAIRS;
   const groups = Math.floor((use === "outward" || use === "result" ? shared : lines.length) / width);
   let best = NEVER;
   for (let group = use === "weights" ? shared / width : 0; group < groups; group++) {

@@ -2,19 +2,19 @@
  * Weights: loads a pass's weights into the buffer of an array as late as they may be, before the IW that installs them,
  * while the array still computes the pass before.
  *
- * A constant tile lies in TILE_WAYS pairs, placed at its first use in a hemisphere, and loads TILE_WAYS vectors a cycle.
+ * A constant tile lies in TILE_PAIRS pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams.
  * Weights that are computed are loads.ts.
  */
 
 import { halfLanes } from "../../../ir/target.js";
-import { isTile, type PackedTile, type Pass, type Task } from "../../../ir/plan.js";
+import { isTile, type PackedTile, type Pass, type Task, TILE_TYPES } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { findUnused } from "../chip/memory.js";
 import { fitBefore, lastEndBefore, NEVER } from "../chip/resources.js";
 import { type Load, tryLoads } from "./loads.js";
 import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
 import { hold, pairsOf } from "../place/rows.js";
-import { executionsOf, rowsOfTile, TILE_WAYS } from "../figures.js";
+import { executionsOf, rowsOfTile, TILE_PAIRS, tileWays } from "../figures.js";
 import { bookRead, dispatchOf, type Flight } from "../chip/ports.js";
 import { tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
@@ -65,7 +65,7 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   const executions = executionsOf(tile);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const mark = markOf(s);
-  const stream = pickStreams(s, { half, use: "weights", width: TILE_WAYS, diagonal, length: executions });
+  const stream = pickStreams(s, { half, use: "weights", width: TILE_PAIRS, diagonal, length: executions });
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
   const known = s.tiles[half.side].get(tile.key);
   const placed = stream < 0 || known !== undefined ? undefined : newTilePlace(s, tile, load, flight);
@@ -81,7 +81,7 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   }
   if (placed !== undefined) holdTile(s, executions, placed, half);
   bookTile(s, place, executions, flight, load.pass);
-  emitTile(s, executions, start, stream, load);
+  emitTile(s, tile, start, stream, load);
   return 0;
 };
 
@@ -130,14 +130,14 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Fl
     if (!s.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
     pairs.push(index);
     addresses.push(rows);
-    if (pairs.length === TILE_WAYS)
+    if (pairs.length === TILE_PAIRS)
       return alike.map((each, later) => ({
         tile: each,
         place: { pairs, addresses: addresses.map((list) => list[later] ?? -1) },
       }));
   }
   const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
-  if (room < TILE_WAYS) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile));
+  if (room < TILE_PAIRS) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile));
   return undefined;
 };
 
@@ -189,13 +189,14 @@ const bookTile = (
   }
 };
 
-const emitTile = (s: Scheduler, executions: number, start: number, stream: number, load: TileLoad): void => {
+const emitTile = (s: Scheduler, tile: PackedTile, start: number, stream: number, load: TileLoad): void => {
   const { half, install, origin } = load;
+  const { mode } = TILE_TYPES[tile.dtype];
   s.figure.add(half.buffer, start, install + 1 - start);
   const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
-  const shape = { mode: 0, ways: TILE_WAYS, column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
+  const shape = { mode, ways: tileWays(tile), column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
   s.onCommit.push(() => {
-    emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executions });
+    emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executionsOf(tile) });
     emit(s, queue, install, { op: "iw", fields: {}, origin });
   });
 };

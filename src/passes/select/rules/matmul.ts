@@ -10,10 +10,11 @@
  */
 
 import type { Matrix } from "../../../ir/recipe.js";
+import { isFp8 } from "../../../ir/dtype.js";
 import { literalIn } from "../../../ir/ops/attributes.js";
 import { invariant } from "../../../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
-import type { StorageId, StorageType } from "../../../ir/plan.js";
+import { isTileDType, type StorageId, type StorageType } from "../../../ir/plan.js";
 import { literalOf } from "../../../ir/tensor.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { type Fusion, isElementwise, isFloatCast, stripCasts } from "../fuse.js";
@@ -46,11 +47,12 @@ import {
 } from "../selection.js";
 import { expandView, type Factor, reshapeView } from "../layout/view.js";
 
-/** A matmul whose result is stored as it is. */
+/** A matmul whose result is stored as it is; sums of products by FP8 weights, whose scale is still to come, with all their range. */
 export const lowerMatmul = (s: Selection, node: Node): void => {
   const space = resultSpace(s, node);
   const isMoved = movesBits(s, node);
-  const storage = isMoved ? emitLaneMap(s, node, space) : addTemp(s, node, storedType(node), space);
+  const type = isFp8(operandAt(s, node, 1).type.dtype) ? "f32" : storedType(node);
+  const storage = isMoved ? emitLaneMap(s, node, space) : addTemp(s, node, type, space);
   if (!isMoved) emitMatmul(s, node, space, storage, COPY, originOf(s, node));
   s.located.set(node.id, { storage, shape: node.type.shape, view: space.view });
 };
@@ -75,11 +77,7 @@ const emitLaneMap = (s: Selection, node: Node, space: Space): StorageId => {
   const [k = 1, n = 1] = map.shape;
   const entries = numbers ? laneMap : laneMap.map((entry) => ({ ...entry, sign: 1 }));
   const moved = laneMapLiteral(k, n, entries, "f16");
-  const weights: Weights = {
-    kind: "constant",
-    matrix: literalMatrix(s, moved),
-    shape: moved.shape,
-  };
+  const weights = constantWeights(s, moved);
   const negative = numbers ? [] : laneMap.flatMap(({ to, sign }) => (sign < 0 ? [to] : []));
   const full = { view: space.view, shape: node.type.shape };
   const turned =
@@ -206,14 +204,17 @@ const activationsOf = (s: Selection, node: Node): Located => {
   return activations(s, id, locate(s, id));
 };
 
-const literalMatrix = (s: Selection, literal: Literal): Matrix => {
-  s.literals.set(literal.key, literal);
-  return { literal: literal.key, scale: 1 };
+/** Weights lie as FP8 where their literal is that, and as fp16 otherwise. */
+const constantWeights = (s: Selection, literal: Literal): Weights => {
+  const { key, dtype, shape } = literal;
+  s.literals.set(key, literal);
+  const matrix: Matrix = { literal: key, scale: 1 };
+  return { kind: "constant", matrix, dtype: isTileDType(dtype) ? dtype : "f16", shape };
 };
 
 const weightsOf = (s: Selection, id: NodeId): Weights => {
   const literal = literalIn(nodeAt(s, id));
-  if (literal !== undefined) return { kind: "constant", matrix: literalMatrix(s, literal), shape: literal.shape };
+  if (literal !== undefined) return constantWeights(s, literal);
   const value = asHalf(s, id, locate(s, id));
   return { kind: "stored", value, move: (wanted) => relayout(s, id, value, wanted) };
 };

@@ -115,6 +115,7 @@ const scaledBy = (factor: number): Chain => {
 const ones = (k: number, width: number): Weights => ({
   kind: "constant",
   matrix: { ones: [k, width], scale: 1 },
+  dtype: "f16",
   shape: [k, width],
 });
 
