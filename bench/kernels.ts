@@ -202,7 +202,8 @@ for (const engine of ENGINES) kernelTimes(engine);
 const count = Number(process.argv[2] ?? 2000);
 const program = passes(count);
 const before = performance.now();
-const machine = createMachine(program);
+const [machine] = createMachine([program]).programs;
+if (machine === undefined) throw new Error("a machine has the programs that it was given");
 const { operations, bursts, kernels } = machine.linked;
 console.log(
   `program of ${count} passes: ${bursts} bursts, ${operations} operations, ${kernels.length} calls, loaded in ${(performance.now() - before).toFixed(0)} ms`,

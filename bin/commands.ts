@@ -55,6 +55,7 @@ const OPTIONS = {
     describe:
       "value of an input that is no input then, like k=5, axes=1,2, flag=true or mask=mask.npy; may be repeated",
   },
+  entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
   target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
 } as const;
 
@@ -108,7 +109,7 @@ const buildCommand = row({
     if (page !== undefined) {
       await runJob(
         "report",
-        { image, page, csvFolder: undefined, compare: undefined, grid: undefined },
+        { image, entry: undefined, page, csvFolder: undefined, compare: undefined, grid: undefined },
         { tasks: terminal.tasks, writes: [dirname(resolve(page))] },
       );
     }
@@ -130,6 +131,7 @@ const run = command({
         default: [] as string[],
         describe: "tensor for an input, like input_ids=ids.npy (.npy or .pb); may be repeated",
       },
+      entry: OPTIONS.entry,
       "output-dir": { type: "string", default: ".", describe: "folder for the outputs, as .npy files" },
       json: OPTIONS.json,
     }),
@@ -137,7 +139,7 @@ const run = command({
     const outputFolder = args["output-dir"];
     const result = await runJob(
       "run",
-      { image: args.image, inputs: parseInputs(args.input), outputFolder },
+      { image: args.image, entry: args.entry, inputs: parseInputs(args.input), outputFolder },
       { tasks: terminal.tasks, writes: [outputFolder] },
     );
     terminal.result(result);
@@ -219,6 +221,7 @@ const report = command({
   options: (argv) =>
     argv.positional("image", image).options({
       output: { alias: "o", type: "string", describe: "where the page goes that shows all of it, one HTML file" },
+      entry: OPTIONS.entry,
       compare: { type: "string", describe: "another image: what differs, by bound, layer and node" },
       csv: { type: "string", describe: "folder for all of it as .csv files" },
       grid: {
@@ -233,7 +236,7 @@ const report = command({
       throw new CompileError("LPU5008", { message: "--grid: expected a whole number of at least 1" });
     const result = await runJob(
       "report",
-      { image: args.image, page: output, csvFolder: csv, compare, grid },
+      { image: args.image, entry: args.entry, page: output, csvFolder: csv, compare, grid },
       {
         tasks: terminal.tasks,
         writes: [...(csv === undefined ? [] : [csv]), ...(output === undefined ? [] : [dirname(resolve(output))])],
@@ -251,13 +254,14 @@ const trace = command({
   options: (argv) =>
     argv.positional("image", image).options({
       output: { alias: "o", type: "string", describe: "where the trace goes; beside the image if not given" },
+      entry: OPTIONS.entry,
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
     const output = args.output ?? fileBeside(args.image, ".pftrace");
     const result = await runJob(
       "trace",
-      { image: args.image, output },
+      { image: args.image, entry: args.entry, output },
       { tasks: terminal.tasks, writes: [dirname(resolve(output))] },
     );
     terminal.result(result);

@@ -19,7 +19,7 @@ import type { ModelSource } from "./frontend/source.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import { verifyPlan } from "./ir/plan/verify.js";
-import type { Program } from "./ir/program.js";
+import { chosenEntry, entryPrograms, type Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
@@ -77,7 +77,8 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const legal = stage("precision", () => runPasses(primitive, NARROW, { target }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target), options));
   const texts = stage("assemble", () => encodeProgram(program));
-  const report = reportProgram(program, measureText(program, texts), keptWide(primitive));
+  const main = chosenEntry(program);
+  const report = reportProgram(main, measureText(main.entry, texts.flat()), keptWide(primitive));
   return { program, report, image: () => imageChunks(program, texts) };
 };
 
@@ -100,7 +101,7 @@ const compilePlan = (plan: Plan, options: CompileOptions): Program => {
   if (options.verify === true) verifyPlan(plan, target);
   options.onPlan?.(plan);
   const { plan: scheduled, program } = schedule(plan, target);
-  checkSchedule(program, scheduled);
+  for (const entry of entryPrograms(program)) checkSchedule(entry, scheduled);
   return options.name === undefined ? program : { ...program, name: options.name };
 };
 

@@ -473,6 +473,11 @@ export const DIAGNOSTICS = {
     doc: "An input that chooses rows of a table has a value outside of the table.",
     hint: "indices run from minus the number of rows to one less than it: does the tokenizer belong to the model?",
   },
+  LPU4034: {
+    title: "entry not known",
+    doc: "The program has no entry of that name, or has several and none was named.",
+    hint: "lpu disasm --no-data lists the entries of an image",
+  },
   LPU4033: {
     title: "output not written",
     doc: "A row of an output was never written by the program.",

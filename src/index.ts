@@ -14,7 +14,8 @@ import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { bytesSource, type ModelSource } from "./frontend/source.js";
 import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
-import { loadImage } from "./runtime/run.js";
+import { entryNamed } from "./ir/program.js";
+import { type LoadedEntry, loadImage } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
 export type { Compiled, CompileOptions } from "./compile.js";
@@ -37,7 +38,7 @@ export { type Comparison, compareOverviews } from "./report/compare.js";
 export { type Overview, overviewOf } from "./report/overview.js";
 export { type Power, powerOf } from "./report/power.js";
 export { summaryLines } from "./report/summary.js";
-export { type LoadedModel, loadImage } from "./runtime/run.js";
+export { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
 export { type OnStage, STAGES, type StageEvent, type StageName } from "./stages.js";
 
 export interface LpuitOptions extends CompileOptions {
@@ -55,14 +56,21 @@ export interface RunResult {
   readonly predictedCycles: number;
 }
 
-/** A program on the machine. */
-export interface RunnableImage {
+/** What a program can be asked to run. */
+export interface RunnableEntry {
+  readonly name: string;
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
   /** The compiler's prediction. */
   readonly cycles: number;
-  readonly image: Uint8Array;
   readonly run: (inputs: Readonly<Record<string, InputValue>>) => Promise<RunResult>;
+}
+
+/** A program on the machine, as the entry that was opened. */
+export interface RunnableImage extends RunnableEntry {
+  readonly image: Uint8Array;
+  /** All entries, this one too: they share the machine. */
+  readonly entries: readonly RunnableEntry[];
 }
 
 /** A program on the machine that was built here, and so has a report. */
@@ -88,21 +96,28 @@ export async function lpuit(model: string | Uint8Array, options: LpuitOptions = 
   }
 }
 
-/** An image that was built before: a path or bytes. */
-export async function openImage(image: string | Uint8Array): Promise<RunnableImage> {
-  const bytes = typeof image === "string" ? readWhole(image, "image") : image;
-  const loaded = loadImage(bytes);
-  return {
-    inputs: loaded.inputs,
-    outputs: loaded.outputs,
-    cycles: loaded.predictedCycles,
-    image: bytes,
-    run: async (inputs) => {
-      const { outputs, cycles } = loaded.run(bindInputs(loaded.inputs, inputs));
-      return { outputs, cycles, predictedCycles: loaded.predictedCycles };
-    },
-  };
+export interface OpenOptions {
+  /** The entry to run; needed where there are several. */
+  readonly entry?: string | undefined;
 }
+
+/** An image that was built before: a path or bytes. LPU4034 if the entry is not one of its entries. */
+export async function openImage(image: string | Uint8Array, options: OpenOptions = {}): Promise<RunnableImage> {
+  const bytes = typeof image === "string" ? readWhole(image, "image") : image;
+  const entries = loadImage(bytes).entries.map(runnable);
+  return { ...entryNamed(entries, options.entry), image: bytes, entries };
+}
+
+const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run }: LoadedEntry): RunnableEntry => ({
+  name,
+  inputs: specs,
+  outputs: results,
+  cycles: predictedCycles,
+  run: async (inputs) => {
+    const { outputs, cycles } = run(bindInputs(specs, inputs));
+    return { outputs, cycles, predictedCycles };
+  },
+});
 
 async function withReport(bytes: Uint8Array, report: BuildReport): Promise<LpuModel> {
   return { ...(await openImage(bytes)), report, estimatePerformance: () => estimatePerformance(report) };

@@ -203,7 +203,7 @@ export async function expectAgreement(
   const wanted = await runtimeResults(model, given, optimized);
   expectClose("evaluated", actual, wanted, evaluated);
   if (!machine) return;
-  const loaded = loadImage(joinChunks(compile(bytesSource("node", modelBytes(model)), {}).image()));
+  const loaded = loadImage(joinChunks(compile(bytesSource("node", modelBytes(model)), {}).image())).entry();
   const { outputs } = loaded.run(inputs);
   expectClose(
     "computed",

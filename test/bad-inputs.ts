@@ -80,7 +80,7 @@ const build = (bytes: Uint8Array, options: CompileOptions = {}): Uint8Array =>
 const buildModel = (parts: OnnxModel, options: CompileOptions = {}): Uint8Array => build(modelBytes(parts), options);
 const buildFile = (path: string): Uint8Array => joinChunks(compile(openModel(path).source, { target: "tiny" }).image());
 const run = (image: Uint8Array, inputs: Readonly<Record<string, InputValue>>): unknown => {
-  const loaded = loadImage(image);
+  const loaded = loadImage(image).entry();
   return loaded.run(bindInputs(loaded.inputs, inputs));
 };
 const x = tensorOf("f32", [2, 8], new Float32Array(16).fill(1));
@@ -313,7 +313,10 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an image with a changed constant": () => loadImage(changedByte(4096)),
   "an image with a changed section table": () => loadImage(changedByte(-16)),
   "an image of another version": () => loadImage(changedByte(8)),
-  "an image without an entry point": () => loadImage(copyImage(/^\.(entry|input|output).*\n/gm)),
+  "an entry that the image does not have": () => loadImage(copyImage()).entry("decode"),
+  "an image of several entries, none of which is named": () =>
+    loadImage(copyImage(/$/, '.entry "decode"\n.entry "prefill"\n')).entry(),
+  "an image of two entries with one name": () => copyImage(/$/, '.entry "main"\n'),
   "an image that never writes its output": () => run(copyImage(/mem\.e[\s\S]*$/), { x }),
   "an image with one instruction less": () => run(copyImage(/mem\.w0[\s\S]*?x2 \+1.*\n/), { x }),
   "an image with one instruction a cycle later": () => run(copyImage("43 write", "44 write"), { x }),

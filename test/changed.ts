@@ -50,8 +50,8 @@ export interface Victim {
   readonly instruction: TimedInstruction;
 }
 
-export const instructionsOf = ({ chips }: Program): Victim[] =>
-  (chips[0]?.queues ?? []).flatMap((list, queue) => list.map((instruction, at) => ({ queue, at, instruction })));
+export const instructionsOf = ({ entries }: Program): Victim[] =>
+  (entries[0]?.queues[0] ?? []).flatMap((list, queue) => list.map((instruction, at) => ({ queue, at, instruction })));
 
 export const withFields = (
   instruction: TimedInstruction,
@@ -61,14 +61,13 @@ export const withFields = (
 export const replaced = (program: Program, { queue, at }: Victim, by: readonly TimedInstruction[]): Program =>
   withQueues(
     program,
-    (program.chips[0]?.queues ?? []).map((list, index) =>
+    (program.entries[0]?.queues[0] ?? []).map((list, index) =>
       index === queue ? [...list.slice(0, at), ...by, ...list.slice(at + 1)] : list,
     ),
   );
 
 /** The program with other queues; its prediction follows, so that only the change itself is judged. */
 export function withQueues(program: Program, queues: readonly (readonly TimedInstruction[])[]): Program {
-  const chips = program.chips.map((chip) => ({ ...chip, queues }));
   const cycles = [chipCycles(program.target, queues)];
-  return { ...program, chips, entries: program.entries.map((entry) => ({ ...entry, cycles })) };
+  return { ...program, entries: program.entries.map((entry) => ({ ...entry, queues: [queues], cycles })) };
 }

@@ -3,10 +3,12 @@
  * Random machine programs and compiled ones are changed in one place each, from seeds, and both are asked.
  */
 
+import { wholeProgram } from "./machine-text.js";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { MachineFault } from "../src/diagnostics.js";
 import type { Source } from "../src/ir/isa.js";
 import {
+  chosenEntry,
   memQueue,
   mxmQueue,
   type Program,
@@ -22,8 +24,9 @@ import { blockGraph, blockInput, instructionsOf, replaced, type Victim, withFiel
 import { loadedSram, programOf, runOnLiteral, verdict } from "./compiled.js";
 import { mutate, type Random, randomProgram, seeded } from "./random-program.js";
 
-const check = (program: Program): string => verdict(() => checkSchedule(program)).slice(0, 7);
-const machine = (program: Program): string => verdict(() => runLiteral(program, loadedSram(program))).slice(0, 7);
+const check = (program: Program): string => verdict(() => checkSchedule(chosenEntry(program))).slice(0, 7);
+const machine = (program: Program): string =>
+  verdict(() => runLiteral(chosenEntry(program), loadedSram(program))).slice(0, 7);
 
 /** Where the checker asks for more than the machine: what no image can hold, rows of constants, work that is lost. */
 const STRICTER = ["LPU2211", "LPU2214", "LPU2223"];
@@ -183,11 +186,11 @@ describe("compiled programs", () => {
   let facts: ReturnType<typeof checkSchedule>;
   beforeAll(() => {
     program = programOf(blockGraph(6, 20, 24), TARGETS.tiny);
-    facts = checkSchedule(program);
+    facts = checkSchedule(chosenEntry(program));
   });
 
   test("the program uses every unit, and runs", () => {
-    const ops = new Set(program.chips[0]?.queues.flat().map(({ op }) => op));
+    const ops = new Set(program.entries[0]?.queues[0]?.flat().map(({ op }) => op));
     for (const op of ["read", "write", "lw", "iw", "abc", "acc", "unary", "binary", "permute"])
       expect(ops).toContain(op);
     expect(runOnLiteral(program, { x: INPUT }).cycles).toEqual(program.entries[0]?.cycles);
@@ -214,7 +217,7 @@ describe("compiled programs", () => {
   });
 
   test("an instruction of another unit is refused", () => {
-    const queues = program.chips[0]?.queues.map((queue) => [...queue]) ?? [];
+    const queues = program.entries[0]?.queues[0]?.map((queue) => [...queue]) ?? [];
     const read = queues.flat().find(({ op }) => op === "read") as TimedInstruction;
     queues[vxmQueue(program.target, 15)] = [{ ...read, cycle: 40 }];
     expect(check(withQueues(program, queues))).toBe("LPU2211");
@@ -259,7 +262,7 @@ describe("compiled programs", () => {
 
   test("weights are installed mxmLoad cycles after the last load and met mxmInstall cycles later, not before", () => {
     const { timing } = program.target;
-    const queues = program.chips[0]?.queues ?? [];
+    const queues = program.entries[0]?.queues[0] ?? [];
     const weights = mxmQueue(program.target, "W", 0, 0);
     const own = queues[weights] ?? [];
     const at = own.findIndex(({ op }) => op === "iw");
@@ -280,7 +283,7 @@ describe("compiled programs", () => {
     );
     expect(victim).toBeDefined();
     const { queue, at, instruction } = victim as Victim;
-    const next = program.chips[0]?.queues[queue]?.[at + 1] as TimedInstruction;
+    const next = program.entries[0]?.queues[0]?.[queue]?.[at + 1] as TimedInstruction;
     const changed = replaced(
       program,
       { queue, at: at + 1, instruction: next },
@@ -328,7 +331,7 @@ describe("compiled programs", () => {
 
   test("a fault says where and when, what was expected and what was found", () => {
     const victim = instructionsOf(program).find(({ instruction }) => instruction.op === "iw") as Victim;
-    const error = faultOf(() => checkSchedule(replaced(program, victim, [])));
+    const error = faultOf(() => checkSchedule(chosenEntry(replaced(program, victim, []))));
     expect(error?.unit).toMatch(/^mxm\.[we]0\.activations$/);
     expect(error?.instruction).toMatch(/^abc stream=[we]\d+ mode=(low|high)/);
     expect(error?.cycle).toBeGreaterThan(victim.instruction.cycle);
@@ -339,7 +342,7 @@ describe("compiled programs", () => {
   test("facts: gaps and work add up to the cycles after the barrier", () => {
     expect(facts.arrays.map(({ hemisphere }) => hemisphere)).toEqual(["W", "E"]);
     const activations = (hemisphere: "W" | "E"): readonly TimedInstruction[] =>
-      program.chips[0]?.queues[mxmQueue(program.target, hemisphere, 0, 1)] ?? [];
+      program.entries[0]?.queues[0]?.[mxmQueue(program.target, hemisphere, 0, 1)] ?? [];
     for (const { hemisphere, busy, idle, classes, longest, waits } of facts.arrays) {
       expect(busy).toBe(activations(hemisphere).reduce((sum, { count }) => sum + count, 0));
       expect(busy + idle).toBe((program.entries[0]?.cycles[0] ?? 0) - program.target.timing.barrier);
@@ -389,13 +392,5 @@ function bare(
 ): Program {
   const target = TARGETS.tiny;
   const queues = Array.from({ length: queueCount(target) }, (_, queue) => byQueue[queue] ?? []);
-  return {
-    target,
-    name: "bare",
-    chips: [{ queues, constants, maps: [] }],
-    links: [],
-    entries: [],
-    origins: [""],
-    macs: 0,
-  };
+  return wholeProgram({ target, chips: [{ queues, constants, maps: [] }], links: [], origins: [""] });
 }

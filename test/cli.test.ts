@@ -261,6 +261,21 @@ describe("a model all the way", () => {
     expect(first?.equals(again ?? Buffer.alloc(0))).toBe(true);
   });
 
+  test("run, report and trace take an entry by its name, which only an image of several needs", () => {
+    const listing = lpu("disasm", image).stdout;
+    const main = listing.slice(listing.indexOf(".entry"));
+    writeFileSync(join(folder, "two.lst"), listing + main.replace('"main"', '"second"'));
+    expect(lpu("asm", "two.lst").status).toBe(0);
+    expect(lpu("disasm", "two.lpu").stdout).toBe(`${listing}\n${main.replace('"main"', '"second"')}`);
+    for (const command of ["run", "report", "trace"]) {
+      const { status, stderr } = lpu(command, "two.lpu");
+      expect([status, stderr]).toEqual([1, expect.stringContaining("LPU4034: expected the name of an entry")]);
+      expect(stderr).toContain("name one of 'main', 'second'");
+    }
+    const { stdout } = lpu("report", "two.lpu", "--entry", "second", "--json");
+    expect(JSON.parse(stdout)).toMatchObject({ cycles: built["cycles"] });
+  });
+
   test("check counts nodes", () => {
     expect(JSON.parse(lpu("check", model, "--json").stdout)).toMatchObject({ supported: true, problems: [] });
     expect(lpu("check", model).stdout).toMatch(/(\d+) of \1 nodes are supported/);

@@ -383,7 +383,7 @@ describe("program text", () => {
     const text = encodeQueue(
       TINY,
       0,
-      parseAssembly(".target tiny\nmem.w0:\n131106 read 0 e0").chips[0]?.queues[0] ?? [],
+      parseAssembly(".target tiny\nmem.w0:\n131106 read 0 e0").entries[0]?.queues[0]?.[0] ?? [],
       { notify: false },
     );
     expect([...text.slice(0, 10)]).toEqual([0x03, 0x01, 0xff, 0xff, 0x01, 0xff, 0xff, 0x01, 0x01, 0x00]);
@@ -421,12 +421,12 @@ function anyProgram(): fc.Arbitrary<Program> {
     width: 5,
     bytes: () => Uint8Array.from({ length: 30 }, (_, i) => i),
   } as const;
-  const chip = fc.record({
-    queues: fc.tuple(
-      ...Array.from({ length: queueCount(TINY) }, (_, queue) =>
-        queue % 9 === 0 ? anyQueue(TINY, queue).map(ofThreeMaps) : fc.constant([]),
-      ),
+  const queues = fc.tuple(
+    ...Array.from({ length: queueCount(TINY) }, (_, queue) =>
+      queue % 9 === 0 ? anyQueue(TINY, queue).map(ofThreeMaps) : fc.constant([]),
     ),
+  );
+  const chip = fc.record({
     constants: fc.array(
       fc
         .record({
@@ -450,8 +450,14 @@ function anyProgram(): fc.Arbitrary<Program> {
       chips: fc.array(chip, { minLength: 1, maxLength: 2 }),
       origins: fc.tuple(fc.string(), fc.string(), fc.string(), fc.string()),
       macs: fc.nat(),
+      main: fc.tuple(queues, queues),
+      second: fc.tuple(queues, queues),
     })
-    .map(({ name, chips, origins, macs }) => ({
+    .map(({ main, second, ...rest }) => {
+      const chips = rest.chips.length;
+      return { ...rest, main: main.slice(0, chips), second: second.slice(0, chips) };
+    })
+    .map(({ name, chips, origins, macs, main, second }) => ({
       target: TINY,
       name,
       chips,
@@ -461,17 +467,20 @@ function anyProgram(): fc.Arbitrary<Program> {
           name: "main",
           inputs: [{ name, declared: "i64" as const, shape: [4, 2], placements: [PLACEMENT], lookup }],
           outputs: [{ name: "y", declared: "f32" as const, shape: [4, 2], placements: [PLACEMENT] }],
-          cycles: chips.map(({ queues }) => chipCycles(TINY, queues)),
+          queues: main,
+          cycles: main.map((own) => chipCycles(TINY, own)),
+          macs,
         },
         {
           name: "second",
           inputs: [{ name: "x", declared: "i32" as const, shape: [4, 2], placements: [], lookup }],
           outputs: [],
+          queues: second,
           cycles: chips.map(() => 0),
+          macs: 0,
         },
       ],
       origins,
-      macs,
     }));
 }
 
@@ -498,7 +507,7 @@ describe("image and listing", () => {
         const bytes = writeImage(program);
         expect(Buffer.compare(Buffer.concat([...imageChunks(program)]), bytes)).toBe(0);
         const image = readImage(bytes);
-        expect(image.chips.map(({ queues }) => queues)).toEqual(program.chips.map(({ queues }) => queues));
+        expect(image.entries.map(({ queues }) => queues)).toEqual(program.entries.map(({ queues }) => queues));
         expect(image.origins).toEqual(program.origins);
         expect(Buffer.compare(writeImage(image), bytes)).toBe(0);
         expect(Buffer.compare(assemble(disassemble(bytes)), bytes)).toBe(0);
@@ -511,7 +520,7 @@ describe("image and listing", () => {
 
   test("a listing by hand says what it means", () => {
     const { chips, entries, origins } = readImage(sample());
-    const queue = chips[0]?.queues[parseQueueName(TINY, "mem.w3") ?? -1];
+    const queue = entries[0]?.queues[0]?.[parseQueueName(TINY, "mem.w3") ?? -1];
     expect(queue).toEqual([
       { cycle: 40, op: "read", fields: { address: 4, stream: 4 }, count: 5, interval: 2, step: -1, tap: 0, origin: 0 },
       { cycle: 60, op: "write", fields: { address: 9, stream: 35 }, count: 1, interval: 1, step: 0, tap: 1, origin: 1 },
@@ -610,8 +619,10 @@ describe("image and listing", () => {
     const wrong: readonly Program[] = [
       { ...program, links: [{ fromChip: 1, fromLink: 0, toChip: 0, toLink: 0 }] },
       { ...program, entries: entry === undefined ? [] : [{ ...entry, cycles: [] }] },
+      { ...program, entries: [] },
+      { ...program, entries: entry === undefined ? [] : [entry, entry] },
     ];
-    expect(wrong.map((one) => refusal(() => writeImage(one)).code)).toEqual(["LPU3035", "LPU3035"]);
+    expect(wrong.map((one) => refusal(() => writeImage(one)).code)).toEqual(wrong.map(() => "LPU3035"));
   });
 });
 
@@ -639,14 +650,14 @@ mem.w3:
 
 const CANONICAL = `.program ""
 .target tiny
-.macs 0
 .origin ""
 .origin "layer/1"
-.entry "main" cycles=[62]
 
 .chip 0
 .constant mem.w3 row=0 rows=5 fill 7
 .constant mem.e0 row=8 rows=2 base64 /////////////////////////////////////////wA=
+
+.entry "main" cycles=[62] macs=0
 
 mem.w3:
        40 read       address=4 stream=e4 x5 /2 -1

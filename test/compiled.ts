@@ -15,7 +15,7 @@ import { CompileError, MachineFault } from "../src/diagnostics.js";
 import { bytesSource, type ModelSource } from "../src/frontend/source.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import type { Plan } from "../src/ir/plan.js";
-import type { Program } from "../src/ir/program.js";
+import { chosenEntry, type Program } from "../src/ir/program.js";
 import type { Target, TargetName } from "../src/ir/target.js";
 import { makeTensor, toNumbers } from "../src/ir/tensor.js";
 import { runPasses } from "../src/passes/graph/pass.js";
@@ -63,7 +63,7 @@ export function runOnLiteral(program: Program, inputs: Readonly<Record<string, T
     const tensor = inputs[binding.name];
     if (tensor !== undefined) placeInput(binding, tensor, sram);
   }
-  const { cycles } = runLiteral(program, sram);
+  const { cycles } = runLiteral(chosenEntry(program), sram);
   return { cycles, outputs: (entry?.outputs ?? []).map((binding) => fetchOutput(binding, sram)) };
 }
 
@@ -105,8 +105,8 @@ const TOLERANCE = 5e-3;
 /** Fails unless a graph of one input, compiled, is legal and gives on the linked machine what the evaluator gives. */
 export function expectAsEvaluated(graph: Graph, x: Tensor, name: TargetName): void {
   const program = programOf(graph, TARGETS[name]);
-  checkSchedule(program);
-  const loaded = loadImage(writeImage(program));
+  checkSchedule(chosenEntry(program));
+  const loaded = loadImage(writeImage(program)).entry();
   const { outputs, cycles } = loaded.run({ x });
   expect(cycles).toBe(loaded.predictedCycles);
   const [want] = evaluate(graph, { x });

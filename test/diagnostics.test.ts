@@ -3,6 +3,7 @@
  * it is not. What the other tests do not provoke is provoked below.
  */
 
+import { chosenEntry } from "../src/ir/program.js";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
 import { CompileError, DIAGNOSTICS } from "../src/diagnostics.js";
@@ -13,7 +14,7 @@ import { checkSchedule } from "../src/passes/check/check.js";
 import { type Rule, rewriteGraph } from "../src/passes/graph/rewriter.js";
 import { loadProgram } from "../src/runtime/run.js";
 import { compileSmall, verdict } from "./compiled.js";
-import { programOf, runText, setRow } from "./machine-text.js";
+import { programOf, runText, setRow, wholeProgram } from "./machine-text.js";
 
 const TESTS = new URL("../../test/", import.meta.url);
 const NOT_PROVOKED: Readonly<Record<string, string>> = {
@@ -69,10 +70,9 @@ describe("provoked here", () => {
 
   test("LPU4032: an image that predicts another number of cycles", () => {
     const { program } = compileSmall("bert", "lpu-v1");
-    const [entry] = program.entries;
     const wrong = {
       ...program,
-      entries: [{ ...entry, cycles: [1], name: "main", inputs: entry?.inputs ?? [], outputs: entry?.outputs ?? [] }],
+      entries: program.entries.map((entry) => ({ ...entry, cycles: [1] })),
     };
     const inputs = Object.fromEntries(
       wrong.entries[0]?.inputs.map(({ name, shape }) => {
@@ -80,15 +80,14 @@ describe("provoked here", () => {
         return [name, { dtype: "i32" as const, shape, data }];
       }) ?? [],
     );
-    expect(verdict(() => loadProgram(wrong).run(inputs))).toMatch(/^LPU4032: expected 1 cycles/);
+    expect(verdict(() => loadProgram(wrong).entry().run(inputs))).toMatch(/^LPU4032: expected 1 cycles/);
   });
 
   test("LPU2221: a vector that nobody sent", () => {
-    const { target, chips, links, origins } = programOf("sxm.w0 400 receive 0 e0", {
-      links: [{ fromChip: 0, fromLink: 0, toChip: 0, toLink: 0 }],
-    });
-    const program = { target, chips, links, origins, name: "test", entries: [], macs: 0 };
-    expect(verdict(() => checkSchedule(program))).toMatch(/^LPU2221: /);
+    const program = wholeProgram(
+      programOf("sxm.w0 400 receive 0 e0", { links: [{ fromChip: 0, fromLink: 0, toChip: 0, toLink: 0 }] }),
+    );
+    expect(verdict(() => checkSchedule(chosenEntry(program)))).toMatch(/^LPU2221: /);
   });
 
   test("LPU4017: fetched text that says that it is longer than what was fetched", () => {

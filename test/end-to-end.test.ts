@@ -54,7 +54,7 @@ const build = (source: ModelSource, options: CompileOptions): Built => {
 
 /** Runs on both machines from the image alone; bits and cycles must be the same. */
 function expectMachinesAgree(bytes: Uint8Array, inputs: Tensors): void {
-  const loaded = loadImage(bytes);
+  const loaded = loadImage(bytes).entry();
   const linked = loaded.run(inputs);
   const literal = runOnLiteral(readImage(bytes), inputs);
   expect(linked.cyclesByChip).toEqual(literal.cycles);
@@ -73,7 +73,7 @@ if (!present) console.log("skipped: fixtures not present");
       const shapes = Object.fromEntries(Object.entries(inputs).map(([input, { shape }]) => [input, shape]));
       const { compiled, bytes } = build(model.source, { shapes });
 
-      const loaded = loadImage(bytes);
+      const loaded = loadImage(bytes).entry();
       const { outputs, cycles } = loaded.run(inputs);
       expect([cycles, compiled.report.cycles]).toEqual([loaded.predictedCycles, loaded.predictedCycles]);
 
@@ -110,7 +110,7 @@ describe("committed models", () => {
 
   test("a second run gives the same bits", () => {
     for (const model of COMMITTED.slice(0, 2)) {
-      const loaded = loadImage(joinChunks(compileCommitted(model, "lpu-v1").image()));
+      const loaded = loadImage(joinChunks(compileCommitted(model, "lpu-v1").image())).entry();
       const [first, second] = [loaded.run(model.inputs()), loaded.run(model.inputs())];
       expect([second.outputs, second.cycles]).toEqual([first.outputs, first.cycles]);
     }
@@ -150,7 +150,7 @@ describe("a changed instruction", () => {
   };
   const outcome = (changed: Program): string => {
     try {
-      return JSON.stringify(Object.values(loadImage(writeImage(changed)).run(inputs).outputs));
+      return JSON.stringify(Object.values(loadImage(writeImage(changed)).entry().run(inputs).outputs));
     } catch (error) {
       if (error instanceof MachineFault || error instanceof CompileError) return error.code;
       throw error;
@@ -161,16 +161,17 @@ describe("a changed instruction", () => {
   test.each(Object.entries(CHANGES))("%s: the run faults or gives something else", (_, change) => {
     let changes = 0;
     const unseen: string[] = [];
-    const [chip] = program.chips;
-    for (const [number, queue] of chip?.queues.entries() ?? []) {
+    const [entry] = program.entries;
+    const all = entry?.queues[0] ?? [];
+    for (const [number, queue] of all.entries()) {
       for (const [index, instruction] of queue.entries()) {
         const changed = change(instruction);
-        if (chip === undefined || changed === undefined) continue;
+        if (entry === undefined || changed === undefined) continue;
         changes++;
-        const queues = chip.queues.map((own, at) =>
+        const queues = all.map((own, at) =>
           at === number ? own.map((each, place) => (place === index ? changed : each)) : own,
         );
-        if (outcome({ ...program, chips: [{ ...chip, queues }] }) === right)
+        if (outcome({ ...program, entries: [{ ...entry, queues: [queues] }] }) === right)
           unseen.push(`${queueName(program.target, number)}: ${JSON.stringify(instruction)}`);
       }
     }

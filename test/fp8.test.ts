@@ -6,13 +6,14 @@ import type { Graph, Tensor } from "../src/ir/graph.js";
 import { narrowFloat, widenFloat } from "../src/ir/numerics.js";
 import { parsePlan } from "../src/ir/plan/parse.js";
 import { printPlan } from "../src/ir/plan/print.js";
-import type { TimedInstruction } from "../src/ir/program.js";
+import { chosenEntry, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { literalOf, makeTensor, tensorOf, toNumbers } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { reportProgram } from "../src/report/report.js";
 import { loadImage } from "../src/runtime/run.js";
+import { withQueues } from "./changed.js";
 import { distance, planOf, programOf, runOnLiteral, verdict } from "./compiled.js";
 
 /** FP8 weights: what lies in SRAM, what the machines make of it, and what the checker proves of it. */
@@ -71,9 +72,9 @@ describe.each(FORMATS)("%s", (dtype) => {
     const plan = planOf(graph, target);
     expect(printPlan(parsePlan(printPlan(plan)))).toBe(printPlan(plan));
     const { program, plan: scheduled } = schedule(plan, target);
-    checkSchedule(program, scheduled);
+    checkSchedule(chosenEntry(program), scheduled);
     const x = numbers([sizes[0], sizes[1]]);
-    const loaded = loadImage(writeImage(program));
+    const loaded = loadImage(writeImage(program)).entry();
     const { outputs, cycles } = loaded.run({ x });
     expect(cycles).toBe(loaded.predictedCycles);
     const literal = runOnLiteral(program, { x });
@@ -98,11 +99,12 @@ describe.each(FORMATS)("%s", (dtype) => {
     const eight = programOf(scaledProduct(dtype, sizes), target);
     const sixteen = programOf(halfProduct(...sizes), target);
     const loads = (program: typeof eight): TimedInstruction[] =>
-      program.chips[0]?.queues.flat().filter(({ op }) => op === "lw") ?? [];
+      program.entries[0]?.queues[0]?.flat().filter(({ op }) => op === "lw") ?? [];
     expect(loads(eight).map(({ count }) => count)).toEqual([20, 20]);
     expect(loads(sixteen).map(({ count }) => count)).toEqual([40, 40]);
     const text = { instructions: 0, bytes: 0 };
-    const rows = (program: typeof eight): number => reportProgram(program, text).sram.constants / target.lanes;
+    const rows = (program: typeof eight): number =>
+      reportProgram(chosenEntry(program), text).sram.constants / target.lanes;
     expect(rows(sixteen)).toBe(640);
     // One row of the scales in fp32 beside them.
     expect(rows(eight)).toBe(320 + 4);
@@ -112,24 +114,17 @@ describe.each(FORMATS)("%s", (dtype) => {
     const target = TARGETS.tiny;
     const plan = planOf(scaledProduct(dtype, [3, 8, 8]), target);
     const { program, plan: scheduled } = schedule(plan, target);
-    const [chip] = program.chips;
-    const changed = {
-      ...program,
-      chips: [
-        {
-          constants: chip?.constants ?? [],
-          maps: chip?.maps ?? [],
-          queues: (chip?.queues ?? []).map((queue) =>
-            queue.map((instruction) =>
-              instruction.op === "lw"
-                ? { ...instruction, fields: { ...instruction.fields, mode: 9 - Number(instruction.fields["mode"]) } }
-                : instruction,
-            ),
-          ),
-        },
-      ],
-    };
-    expect(verdict(() => checkSchedule(program, scheduled))).toBe("ok");
-    expect(verdict(() => checkSchedule(changed, scheduled))).toContain("LPU2224");
+    const changed = withQueues(
+      program,
+      (program.entries[0]?.queues[0] ?? []).map((queue) =>
+        queue.map((instruction) =>
+          instruction.op === "lw"
+            ? { ...instruction, fields: { ...instruction.fields, mode: 9 - Number(instruction.fields["mode"]) } }
+            : instruction,
+        ),
+      ),
+    );
+    expect(verdict(() => checkSchedule(chosenEntry(program), scheduled))).toBe("ok");
+    expect(verdict(() => checkSchedule(chosenEntry(changed), scheduled))).toContain("LPU2224");
   });
 });

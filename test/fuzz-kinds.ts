@@ -21,7 +21,6 @@ import { elementCount, type Graph, type Literal, type Tensor } from "../src/ir/g
 import { isLiteral, stringAttr } from "../src/ir/ops/attributes.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { printGraph } from "../src/ir/print.js";
-import { chipCycles } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { isFloat, tensorOf } from "../src/ir/tensor.js";
 import { loadImage } from "../src/runtime/run.js";
@@ -106,7 +105,7 @@ function rearranging(): OnnxModel {
 
 /** Inputs of ones, where all that is wanted is that it runs. */
 function runOnOnes(image: Uint8Array): string {
-  const loaded = loadImage(image);
+  const loaded = loadImage(image).entry();
   if (loaded.inputs.reduce((sum, { shape }) => sum + elementCount(shape), 0) > LARGEST_CASE) return "large";
   const ones = ([name, dtype, shape]: readonly [string, Parameters<typeof narrowDtype>[0], readonly number[]]): [
     string,
@@ -140,11 +139,7 @@ function baseImage(choice: number): Uint8Array {
 }
 const BASES = 8;
 
-function randomImage(seed: number): Uint8Array {
-  const program = randomProgram(seed);
-  const cycles = program.chips.map(({ queues }) => chipCycles(program.target, queues));
-  return writeImage({ ...program, entries: [{ name: "main", inputs: [], outputs: [], cycles }] });
-}
+const randomImage = (seed: number): Uint8Array => writeImage(randomProgram(seed));
 
 const text = (bytes: Uint8Array | undefined): string => new TextDecoder().decode(bytes);
 const encoded = (content: string): Uint8Array => new TextEncoder().encode(content);

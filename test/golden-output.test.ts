@@ -37,7 +37,7 @@ function outputLines(name: string, { dtype, shape, data }: Tensor): string[] {
 test("outputs of the committed models", () => {
   check("outputs.txt", () =>
     COMMITTED.flatMap((model) => {
-      const loaded = loadImage(joinChunks(compileCommitted(model, "lpu-v1").image()));
+      const loaded = loadImage(joinChunks(compileCommitted(model, "lpu-v1").image())).entry();
       const { outputs } = loaded.run(model.inputs());
       return [model.name, ...Object.entries(outputs).flatMap(([name, tensor]) => outputLines(name, tensor))];
     }).join("\n"),

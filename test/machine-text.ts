@@ -6,9 +6,18 @@
 
 import { parseAssembly } from "../src/codegen/listing/assemble.js";
 import { f16ToF32, f32ToF16 } from "../src/ir/numerics.js";
-import { type ChipProgram, type Link, parseQueueName, queueCount, type TimedInstruction } from "../src/ir/program.js";
+import {
+  chipCycles,
+  type ChipProgram,
+  type Link,
+  parseQueueName,
+  type Program,
+  queueCount,
+  type TimedInstruction,
+} from "../src/ir/program.js";
 import { TARGETS, type Target } from "../src/ir/target.js";
 import { type LiteralResult, runLiteral } from "../src/runtime/literal/literal.js";
+import { createMachine, type LoadedProgram, type MachineOptions } from "../src/runtime/machine.js";
 import { Sram } from "../src/runtime/sram.js";
 import type { MachineProgram } from "../src/runtime/state.js";
 
@@ -31,7 +40,7 @@ export function programOf(
     if (queue === undefined) continue;
     const number = parseQueueName(target, queue) ?? -1;
     const parsed =
-      parseAssembly(`.program "test"\n.target ${JSON.stringify(target)}\n${queue}:\n${rest}`).chips[0]?.queues[
+      parseAssembly(`.program "test"\n.target ${JSON.stringify(target)}\n${queue}:\n${rest}`).entries[0]?.queues[0]?.[
         number
       ] ?? [];
     queues[Number(chip)]?.[number]?.push(...parsed);
@@ -44,6 +53,25 @@ export function programOf(
     }),
   );
   return { target, chips: built, links, origins: ["test"] };
+}
+
+/** A whole program of one entry, "main", that has no inputs and outputs. */
+export const wholeProgram = ({ target, chips, links, origins }: MachineProgram, name = "test"): Program => {
+  const queues = chips.map((chip) => chip.queues);
+  const cycles = queues.map((own) => chipCycles(target, own));
+  return {
+    ...{ target, name, links, origins },
+    chips: chips.map(({ constants, maps }) => ({ constants, maps })),
+    entries: [{ name: "main", inputs: [], outputs: [], queues, cycles, macs: 0 }],
+  };
+};
+
+/** A machine that runs one program. */
+export function machineOf(program: MachineProgram, options: MachineOptions = {}): LoadedProgram & { sram: Sram } {
+  const { sram, programs } = createMachine([program], options);
+  const [only] = programs;
+  if (only === undefined) throw new RangeError("no program");
+  return { ...only, sram };
 }
 
 /** A row of SRAM: `w3:17`, on chip 1 `1:w3:17`. */

@@ -2,13 +2,15 @@
 
 import { describe, expect, test } from "@jest/globals";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
+import { parseAssembly } from "../src/codegen/listing/assemble.js";
+import { createMachine } from "../src/runtime/machine.js";
+import { chosenEntry, entryPrograms } from "../src/ir/program.js";
 import { TARGETS, type Target } from "../src/ir/target.js";
 import { bestEngine, type Engine, ENGINES } from "../src/runtime/kernels/kernels.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
-import { createMachine } from "../src/runtime/machine.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
 import type { MachineProgram } from "../src/runtime/state.js";
-import { getF32, getRow, type ProgramOptions, programOf, setF16, setF32, setRow } from "./machine-text.js";
+import { getF32, getRow, machineOf, type ProgramOptions, programOf, setF16, setF32, setRow } from "./machine-text.js";
 import { mutate, randomProgram } from "./random-program.js";
 
 const { tiny } = TARGETS;
@@ -60,7 +62,7 @@ function literally(program: MachineProgram, prepare: Prepare): Outcome {
 
 function linked(program: MachineProgram, prepare: Prepare, engine: Engine, runs = 1): Outcome {
   return outcome(() => {
-    const machine = createMachine(program, { engine, placeInputs: prepare });
+    const machine = machineOf(program, { engine, placeInputs: prepare });
     for (let run = 1; ; run++) {
       machine.reset();
       prepare(machine.sram);
@@ -82,6 +84,8 @@ function agree(program: MachineProgram, prepare: Prepare = nothing, which: reado
 const agreeText = (lines: string, prepare: Prepare = nothing, options: ProgramOptions = {}): Sram =>
   agree(programOf(lines, options), prepare);
 
+const random = (...of: Parameters<typeof randomProgram>): MachineProgram => chosenEntry(randomProgram(...of));
+
 const ramp = (start: number, step = 1): number[] => Array.from({ length: lanes }, (_, lane) => start + step * lane);
 
 describe("random programs", () => {
@@ -89,21 +93,21 @@ describe("random programs", () => {
   for (const target of targets) {
     test(`both machines agree (vxmAlu ${target.timing.vxmAlu})`, () => {
       for (let seed = 1; seed <= 40; seed++)
-        agree(randomProgram(seed, { target }), nothing, seed % 8 === 0 ? engines : [bestEngine()]);
+        agree(random(seed, { target }), nothing, seed % 8 === 0 ? engines : [bestEngine()]);
     });
   }
 
   test("both machines agree on long ones", () => {
-    for (let seed = 1; seed <= 4; seed++) agree(randomProgram(seed, { figures: 250, horizon: 1500 }));
+    for (let seed = 1; seed <= 4; seed++) agree(random(seed, { figures: 250, horizon: 1500 }));
   });
 
   test("both machines agree at full width", () => {
-    agree(randomProgram(3, { target: TARGETS["lpu-v1"], figures: 40, horizon: 300 }));
+    agree(random(3, { target: TARGETS["lpu-v1"], figures: 40, horizon: 300 }));
   });
 
   test("changed programs end in the same fault", () => {
     for (let seed = 1; seed <= 150; seed++) {
-      const program = mutate(randomProgram(seed), seed);
+      const program = chosenEntry(mutate(randomProgram(seed), seed));
       const [a, b] = [literally(program, nothing), linked(program, nothing, bestEngine())];
       expect({ seed, fault: b.fault, cycle: b.cycle, state: b.state }).toEqual({
         seed,
@@ -117,8 +121,8 @@ describe("random programs", () => {
 
 describe("linking", () => {
   test("is a function of the program", () => {
-    const first = createMachine(randomProgram(5)).linked;
-    const second = createMachine(randomProgram(5)).linked;
+    const first = machineOf(random(5)).linked;
+    const second = machineOf(random(5)).linked;
     expect(first.kernels).toEqual(second.kernels);
     expect(first.words).toEqual(second.words);
     expect(first.pointers).toEqual(second.pointers);
@@ -128,14 +132,14 @@ describe("linking", () => {
     const lines = (count: number): string =>
       `mem.w0 40 read 0 e0 x${count} +1\nvxm.0 46 unary neg e0 i8 e4 as=i8 x${count}\nmem.e0 50 write 0 e4 x${count} +1`;
     const operations = (count: number): number =>
-      createMachine(programOf(lines(count)), { placeInputs: (sram) => sram.markWritten(0, "W", 0, 0, count) }).linked
+      machineOf(programOf(lines(count)), { placeInputs: (sram) => sram.markWritten(0, "W", 0, 0, count) }).linked
         .operations;
     expect(operations(100)).toBe(operations(2));
   });
 
   test("runs of one machine are alike", () => {
     // Overwrites its own input, a constant row, and adds to accumulators.
-    const program = randomProgram(12, { figures: 60, horizon: 500 });
+    const program = random(12, { figures: 60, horizon: 500 });
     const once = linked(program, nothing, bestEngine());
     expect(linked(program, nothing, bestEngine(), 3)).toMatchObject({ fault: once.fault, state: once.state });
   });
@@ -299,6 +303,50 @@ describe("what only a run can tell", () => {
   }
 });
 
+describe("entries of one program", () => {
+  // Both read row 0, a constant. The first overwrites it, and writes row 5.
+  const LISTING = `.target tiny
+    .constant mem.w0 row=0 rows=1 hex ${"07".repeat(lanes)}
+    .entry "negate"
+    mem.w0:
+      40 read 0 e0
+      41 read 0 e0
+      50 write 0 w4
+      51 write 5 w5
+    vxm.0:
+      46 unary neg e0 i8 e4 w4 as=i8
+    vxm.1:
+      47 unary neg e0 i8 w5 as=i8
+    .entry "copy"
+    mem.w0:
+      40 read 0 e0
+    mem.e0:
+      43 write 9 e0`;
+  const program = parseAssembly(LISTING);
+
+  test("run on one SRAM, in any order, and give what each gives alone", () => {
+    const { sram, programs } = createMachine(entryPrograms(program));
+    const alone = entryPrograms(program).map((one) => literally(one, nothing));
+    for (const index of [0, 1, 1, 0, 1]) {
+      const loaded = programs[index];
+      loaded?.reset();
+      expect(loaded?.execute().cycles).toEqual(program.entries[index]?.cycles);
+      expect(getRow(sram, index === 0 ? "w0:0" : "e0:9")).toEqual(ramp(index === 0 ? -7 & 255 : 7, 0));
+      for (const row of index === 0 ? ["w0:0", "w0:5"] : ["w0:0", "e0:9"])
+        expect(getRow(sram, row)).toEqual(getRow(alone[index]?.sram ?? new Sram(tiny, 1), row));
+    }
+  });
+
+  test("do not see the rows that another has written", () => {
+    const [negate, copy] = entryPrograms(
+      parseAssembly(LISTING.replace("40 read 0 e0\n    mem.e0", "40 read 5 e0\n    mem.e0")),
+    );
+    expect(() => createMachine([negate, copy].flatMap((one) => one ?? []))).toThrow(
+      /^LPU4005: .*row 5 was never written/,
+    );
+  });
+});
+
 test("text that is fetched from constant rows runs", () => {
   const base = programOf("mem.w0 48 read 0 e0\nmem.w1 48 read 0 e1\nvxm.0 50 ifetch e0");
   const text = Uint8Array.of(2, 0, 0x05, 8 | (1 << 5));
@@ -313,7 +361,7 @@ test("text that is fetched from constant rows runs", () => {
   const [chip] = base.chips;
   const program = { ...base, chips: [{ queues: chip?.queues ?? [], maps: [], constants }] };
   agree(program);
-  expect(createMachine(program).linked.counters[0]?.executions).toMatchObject({ ifetch: 1, config: 1 });
+  expect(machineOf(program).linked.counters[0]?.executions).toMatchObject({ ifetch: 1, config: 1 });
 });
 
 test("vectors cross from chip to chip", () => {

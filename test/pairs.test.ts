@@ -5,14 +5,13 @@
 
 import { describe, expect, test } from "@jest/globals";
 import { MachineFault } from "../src/diagnostics.js";
-import { type Program, queuePlace } from "../src/ir/program.js";
+import { chosenEntry, type Program, queuePlace } from "../src/ir/program.js";
 import { TARGETS, type Target } from "../src/ir/target.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
-import { createMachine } from "../src/runtime/machine.js";
 import type { Sram } from "../src/runtime/sram.js";
 import { loadedSram, verdict } from "./compiled.js";
-import { programOf } from "./machine-text.js";
+import { machineOf, programOf, wholeProgram } from "./machine-text.js";
 import { assembled, type Draft, randomFigure } from "./random-program.js";
 
 /** Few of each unit, so that two figures often share one. */
@@ -51,12 +50,12 @@ interface Outcome {
 }
 
 function outcome(program: Program): Outcome {
-  const literal = said(() => runLiteral(program, loadedSram(program)));
+  const literal = said(() => runLiteral(chosenEntry(program), loadedSram(program)));
   const linked = said(() => {
-    const machine = createMachine(program, { engine: "plain" });
+    const machine = machineOf(chosenEntry(program), { engine: "plain" });
     return { ...machine.execute(), sram: machine.sram };
   });
-  const checker = verdict(() => checkSchedule(program)).slice(0, 7);
+  const checker = verdict(() => checkSchedule(chosenEntry(program))).slice(0, 7);
   const legal = !literal.startsWith("fault");
   const agrees = literal === linked && (legal ? ["ok", ...STRICTER].includes(checker) : checker !== "ok");
   const difference = agrees ? "" : `${literal.slice(0, 20)}, ${linked.slice(0, 20)}, ${checker}`;
@@ -144,13 +143,10 @@ test("streams past the buffer one after the other, and activations in between", 
         { target: SMALL },
       );
       const { chips } = assembled(1, SMALL, []);
-      const { legal, difference } = outcome({
-        ...program,
-        name: "streams",
-        entries: [],
-        macs: 0,
-        chips: [{ maps: [], queues: program.chips[0]?.queues ?? [], constants: chips[0]?.constants ?? [] }],
-      });
+      const queues = program.chips[0]?.queues ?? [];
+      const { legal, difference } = outcome(
+        wholeProgram({ ...program, chips: [{ maps: [], queues, constants: chips[0]?.constants ?? [] }] }),
+      );
       verdicts.add(legal);
       if (difference !== "") wrong.push(`${next}, ${abc}: ${difference}`);
     }

@@ -314,7 +314,9 @@ describe("products of dequantized numbers", () => {
     const { dims = [], values = [] } = given.operands[0] ?? {};
     const inputs = { x0: tensorOf("u8", dims, values) };
     const wanted = toNumbers(evaluate(graph, inputs)[0] ?? tensorOf("f32", [0], []));
-    const loaded = loadImage(joinChunks(compile(bytesSource("node", modelBytes(modelOf(given, [[]]))), {}).image()));
+    const loaded = loadImage(
+      joinChunks(compile(bytesSource("node", modelBytes(modelOf(given, [[]]))), {}).image()),
+    ).entry();
     const got = toNumbers(loaded.run(inputs).outputs["y0"] ?? tensorOf("f32", [0], []));
     // Half a step of fp16, and what the evaluator's sums of rounded numbers may be off.
     const most = Math.max(...Array.from(wanted, Math.abs));

@@ -7,6 +7,7 @@
  * linked and the literal machine must agree bit for bit, and the cycles with the prediction.
  */
 
+import { chosenEntry } from "../src/ir/program.js";
 import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { CompileError } from "../src/diagnostics.js";
 import { evaluate } from "../src/ir/evaluate.js";
@@ -36,13 +37,13 @@ export function randomGraphVerdict(graph: Graph, inputs: Tensors, target: Target
   let image: Uint8Array;
   try {
     const { plan, program } = schedule(select(legal, target), target);
-    checkSchedule(program, plan);
+    checkSchedule(chosenEntry(program), plan);
     image = writeImage(program);
   } catch (error) {
     if (error instanceof CompileError && REFUSALS.includes(error.code)) return `refused: ${error.message}`;
     throw error;
   }
-  const loaded = loadImage(image);
+  const loaded = loadImage(image).entry();
   const linked = loaded.run(inputs);
   const literal = runOnLiteral(readImage(image), inputs);
   if (linked.cycles !== loaded.predictedCycles)

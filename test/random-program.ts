@@ -22,6 +22,7 @@ import {
   type StreamType,
 } from "../src/ir/isa.js";
 import {
+  chipCycles,
   mxmQueue,
   type Program,
   queueCount,
@@ -40,6 +41,7 @@ import {
   TARGETS,
   type Target,
 } from "../src/ir/target.js";
+import { wholeProgram } from "./machine-text.js";
 import { streamGroup } from "../src/runtime/state.js";
 
 export interface RandomOptions {
@@ -151,29 +153,31 @@ export function assembled(seed: number, target: Target, drafts: readonly Draft[]
       .map(({ instruction }) => instruction)
       .sort((a, b) => a.cycle - b.cycle),
   );
-  return {
-    target,
-    name: `random-${seed}`,
-    chips: [{ queues, constants: constants(target, seed), maps: laneMaps(target, seeded(seed)) }],
-    links: [{ fromChip: 0, fromLink: 0, toChip: 0, toLink: 1 }],
-    entries: [],
-    origins: ["random"],
-    macs: 0,
-  };
+  return wholeProgram(
+    {
+      target,
+      chips: [{ queues, constants: constants(target, seed), maps: laneMaps(target, seeded(seed)) }],
+      links: [{ fromChip: 0, fromLink: 0, toChip: 0, toLink: 1 }],
+      origins: ["random"],
+    },
+    `random-${seed}`,
+  );
 }
 
 /** One small change somewhere; most changes break a rule, some only change results. */
 export function mutate(program: Program, seed: number): Program {
   const random = seeded(seed);
-  const [chip] = program.chips;
-  if (chip === undefined) return program;
-  const used = chip.queues.map((queue, index) => ({ queue, index })).filter(({ queue }) => queue.length > 0);
+  const [entry] = program.entries;
+  const all = entry?.queues[0];
+  if (entry === undefined || all === undefined) return program;
+  const used = all.map((queue, index) => ({ queue, index })).filter(({ queue }) => queue.length > 0);
   const { queue, index } = pick(random, used);
   const victim = random(queue.length);
   const changed = queue.flatMap((instruction, at) =>
     at === victim ? changes(program.target, instruction, random) : [instruction],
   );
-  return { ...program, chips: [{ ...chip, queues: chip.queues.map((other, at) => (at === index ? changed : other)) }] };
+  const queues = all.map((other, at) => (at === index ? changed : other));
+  return { ...program, entries: [{ ...entry, queues: [queues], cycles: [chipCycles(program.target, queues)] }] };
 }
 
 function changes(target: Target, instruction: TimedInstruction, random: Random): TimedInstruction[] {

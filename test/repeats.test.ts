@@ -12,7 +12,7 @@ import { bytesSource } from "../src/frontend/source.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Plan } from "../src/ir/plan.js";
-import type { Program, TimedInstruction } from "../src/ir/program.js";
+import { chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { makeTensor } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
@@ -64,7 +64,7 @@ const instancesOf = (program: Program, plan: Plan, repeat: Repeat): Map<number, 
   const texts = new Map<number, string[]>();
   const starts = new Map<number, number>();
   const visit = (see: (instance: number, queue: number, instruction: TimedInstruction) => void): void => {
-    for (const [queue, instructions] of (program.chips[0]?.queues ?? []).entries())
+    for (const [queue, instructions] of (program.entries[0]?.queues[0] ?? []).entries())
       for (const instruction of instructions) {
         const instance = instanceOfOrigin.get(instruction.origin);
         if (instance !== undefined) see(instance, queue, instruction);
@@ -112,8 +112,8 @@ describe("programs of many equal layers", () => {
   test.each(["bert", "gpt2", "llama"] as const)("%s: exact on the machine, and its schedule legal", (family) => {
     const { graph, plan, inputs } = deepModel(family);
     const { program } = schedule(plan, target);
-    checkSchedule(program);
-    const loaded = loadImage(writeImage(program));
+    checkSchedule(chosenEntry(program));
+    const loaded = loadImage(writeImage(program)).entry();
     const { outputs, cycles } = loaded.run(inputs);
     expect(cycles).toBe(loaded.predictedCycles);
     const names = graph.outputs.map(({ name }) => name);
@@ -135,7 +135,7 @@ describe("programs of many equal layers", () => {
   test("the literal machine gives the same bits", () => {
     const { plan, inputs } = deepModel("bert", 8);
     const { program } = schedule(plan, target);
-    const linked = loadImage(writeImage(program)).run(inputs);
+    const linked = loadImage(writeImage(program)).entry().run(inputs);
     const literal = runOnLiteral(program, inputs);
     expect(linked.cyclesByChip).toEqual(literal.cycles);
     expect(Object.values(linked.outputs)).toEqual(literal.outputs);

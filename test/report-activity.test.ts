@@ -2,10 +2,11 @@
  * The activity of a program against what the machines count and against plain replays by vector, row and cycle.
  */
 
+import { machineOf, wholeProgram } from "./machine-text.js";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { completionCycles, type Mnemonic } from "../src/ir/isa.js";
 import {
-  chipCycles,
+  chosenEntry,
   isWestward,
   memQueue,
   type Program,
@@ -14,6 +15,7 @@ import {
   rowsOfPlane,
   type TimedInstruction,
   vxmQueue,
+  type EntryProgram,
 } from "../src/ir/program.js";
 import { ENERGIES, TARGETS } from "../src/ir/target.js";
 import { type Activity, activityOf } from "../src/report/activity.js";
@@ -24,7 +26,6 @@ import { operandsOf, queuePosition } from "../src/report/operands.js";
 import { powerOf, POWER_ROWS } from "../src/report/power.js";
 import { joinChunks } from "../src/host/build.js";
 import { bindInputs } from "../src/host/edge.js";
-import { createMachine } from "../src/runtime/machine.js";
 import { loadImage } from "../src/runtime/run.js";
 import { compileSmall, type SmallName, smallInputs } from "./compiled.js";
 import { randomProgram } from "./random-program.js";
@@ -64,14 +65,14 @@ function handMade(): Program {
     ],
   };
   return {
-    ...{ target, name: "hand-made", chips: [{ queues, constants: [], maps: [] }], links: [], macs: 0 },
-    entries: [{ name: "main", inputs: [input], outputs: [], cycles: [61] }],
+    ...{ target, name: "hand-made", chips: [{ constants: [], maps: [] }], links: [] },
+    entries: [{ name: "main", inputs: [input], outputs: [], queues: [queues], cycles: [61], macs: 0 }],
     origins: ["/layer.0/Add"],
   };
 }
 
 describe("a program that is small enough to count by hand", () => {
-  const activity = activityOf(handMade());
+  const activity = activityOf(chosenEntry(handMade()));
   const { bursts, flights } = activity;
 
   test("flights go from the burst that gives to the one that takes, or to the edge of the chip", () => {
@@ -158,12 +159,12 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
     const compiled = compileSmall(name, target);
     program = compiled.program;
     image = joinChunks(compiled.image());
-    activity = activityOf(program);
+    activity = activityOf(chosenEntry(program));
     stretches = stretchesOf(activity);
   });
 
   test("executions, multiply-accumulates and cycles are those that the machine counts", () => {
-    const loaded = loadImage(image);
+    const loaded = loadImage(image).entry();
     const { cycles, counters } = loaded.run(bindInputs(loaded.inputs, smallInputs(name)));
     const { bursts } = activity;
     const executions: Partial<Record<Mnemonic, number>> = {};
@@ -265,13 +266,11 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
 });
 
 /** Programs of all instructions that the machine takes, with the entry that makes them as long as their chips. */
-const randomOf = (...seeds: readonly number[]): Program => {
-  const programs = seeds.map((seed) => randomProgram(seed));
+const randomOf = (...seeds: readonly number[]): EntryProgram => {
+  const programs = seeds.map((seed) => chosenEntry(randomProgram(seed)));
   const [first] = programs;
   if (first === undefined) throw new RangeError("no seed");
-  const chips = programs.flatMap((program) => program.chips);
-  const cycles = chips.map(({ queues }) => chipCycles(first.target, queues));
-  return { ...first, chips, entries: [{ name: "main", inputs: [], outputs: [], cycles }] };
+  return chosenEntry(wholeProgram({ ...first, chips: programs.flatMap((program) => program.chips) }));
 };
 
 describe("random programs", () => {
@@ -280,7 +279,7 @@ describe("random programs", () => {
     (seed) => {
       const program = randomOf(seed);
       const activity = activityOf(program);
-      const { counters, cycles } = createMachine(program).execute();
+      const { counters, cycles } = machineOf(program).execute();
       const executions: Partial<Record<Mnemonic, number>> = {};
       let macs = 0;
       for (const [burst, { op, count }] of activity.bursts.instructions.entries()) {
@@ -426,7 +425,7 @@ function replayRows({ program, bursts, cycles }: Activity): Int32Array {
         ),
       ),
     );
-  const [inputs, outputs] = [placed(program.entries[0]?.inputs ?? []), placed(program.entries[0]?.outputs ?? [])];
+  const [inputs, outputs] = [placed(program.entry.inputs), placed(program.entry.outputs)];
   const live = new Int32Array(cycles);
   for (const [key, list] of accesses) {
     const sorted = list.sort((a, b) => a.at - b.at);

@@ -6,7 +6,7 @@
 import vm from "node:vm";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { queueName } from "../src/ir/program.js";
+import { queueName, chosenEntry } from "../src/ir/program.js";
 import { type Activity, activityOf } from "../src/report/activity.js";
 import { stretchesOf } from "../src/report/bounds.js";
 import { type Overview, overviewOf } from "../src/report/overview.js";
@@ -221,7 +221,7 @@ describe("the page of bert", () => {
   let link = "";
 
   beforeAll(() => {
-    activity = activityOf(compileSmall("bert", "lpu-v1").program);
+    activity = activityOf(chosenEntry(compileSmall("bert", "lpu-v1").program));
     const [stretches, power] = [stretchesOf(activity), powerOf(activity)];
     overview = overviewOf(activity, stretches, power);
     const data = pageData(activity, stretches, power, overview, ({ op, fields }) =>

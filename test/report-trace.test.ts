@@ -5,7 +5,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import protobuf from "protobufjs";
 import { MNEMONICS } from "../src/ir/isa.js";
-import { queueCount, queueName } from "../src/ir/program.js";
+import { queueCount, queueName, chosenEntry } from "../src/ir/program.js";
 import { type Activity, activityOf } from "../src/report/activity.js";
 import { binCycles, powerOf, POWER_ROWS, type Power } from "../src/report/power.js";
 import { ProtoWriter } from "../src/report/proto.js";
@@ -106,7 +106,7 @@ describe("a trace of bert", () => {
     [];
 
   beforeAll(() => {
-    activity = activityOf(compileSmall("bert", "lpu-v1").program);
+    activity = activityOf(chosenEntry(compileSmall("bert", "lpu-v1").program));
     power = powerOf(activity, 100);
     const { root } = protobuf.parse(PERFETTO);
     const type = root.lookupType("Trace");

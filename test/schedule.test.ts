@@ -14,7 +14,7 @@ import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
 import { type AluOp, loadedBy, type Plan, type Run } from "../src/ir/plan.js";
-import type { Program } from "../src/ir/program.js";
+import { chosenEntry, type Program } from "../src/ir/program.js";
 import { verifyPlan } from "../src/ir/plan/verify.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
@@ -55,7 +55,7 @@ describe("small models", () => {
 
   test.each(cases)("%s on %s: legal, as predicted, and the evaluator's values", (name, target) => {
     const { program } = compileSmall(name, target);
-    const facts = checkSchedule(program);
+    const facts = checkSchedule(chosenEntry(program));
     expect(facts.arrays.every(({ busy }) => busy > 0)).toBe(true);
     const inputs = smallInputs(name);
     const { outputs, cycles } = runOnLiteral(program, inputs);
@@ -95,7 +95,7 @@ function problemOf(seed: number, name: TargetName): string | undefined {
   const graph = random.builder.finish();
   try {
     const program = programOf(graph, TARGETS[name]);
-    checkSchedule(program);
+    checkSchedule(chosenEntry(program));
     const { outputs, cycles } = runOnLiteral(program, random.inputs);
     if (cycles.join() !== program.entries[0]?.cycles.join())
       return `ran for ${cycles.join()} cycles, predicted ${program.entries[0]?.cycles.join()}`;
@@ -212,7 +212,7 @@ describe("what fits in no cycle is divided", () => {
       cuts += divided.storages.length > whole.storages.length ? 1 : 0;
       verifyPlan(divided, target);
       const { plan, program } = schedule(divided, target);
-      checkSchedule(program, plan);
+      checkSchedule(chosenEntry(program), plan);
       expect(runOnLiteral(program, inputs).outputs).toEqual(want);
     }
     expect(cuts).toBeGreaterThan(0);
@@ -328,11 +328,11 @@ function ramp(shape: readonly number[], dtype: "f32" | "f16" = "f32"): Tensor {
 /** The program of a graph, once both machines and the evaluator agree on its values, and the checker on its legality. */
 function agreedProgram(graph: Graph, inputs: Readonly<Record<string, Tensor>>, target: Target): Program {
   const { plan, program } = schedule(planOf(graph, target), target);
-  checkSchedule(program, plan);
+  checkSchedule(chosenEntry(program), plan);
   const literal = runOnLiteral(program, inputs);
   expect(literal.cycles).toEqual(program.entries[0]?.cycles);
   const image = readImage(joinChunks(imageChunks(program, encodeProgram(program))));
-  const linked = loadProgram(image).run(inputs);
+  const linked = loadProgram(image).entry().run(inputs);
   const names = graph.outputs.map(({ name }) => name);
   for (const [index, want] of evaluate(graph, inputs).entries()) {
     expect(distance(literal.outputs[index], want)).toBeLessThan(1e-3);

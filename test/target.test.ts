@@ -4,13 +4,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "@jest/globals";
 import { MachineFault } from "../src/diagnostics.js";
-import { memQueue, type Program, type TimedInstruction } from "../src/ir/program.js";
+import { chosenEntry, memQueue, type Program, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS, type Target, type Timings } from "../src/ir/target.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
-import { createMachine } from "../src/runtime/machine.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
-import { programOf } from "./machine-text.js";
+import { machineOf, programOf, wholeProgram } from "./machine-text.js";
 import { randomProgram } from "./random-program.js";
 
 const { tiny } = TARGETS;
@@ -38,11 +37,11 @@ const WITNESSES: Readonly<Record<string, (program: Program) => readonly number[]
   literal: (program) => {
     const sram = new Sram(program.target, program.chips.length);
     placeConstants(sram, program.chips);
-    return runLiteral(program, sram).cycles;
+    return runLiteral(chosenEntry(program), sram).cycles;
   },
-  linked: (program) => createMachine(program).execute().cycles,
+  linked: (program) => machineOf(chosenEntry(program)).execute().cycles,
   checker: (program) => {
-    checkSchedule(program);
+    checkSchedule(chosenEntry(program));
     return [];
   },
 };
@@ -82,7 +81,7 @@ const FEW = [
     const first = before[index];
     return first === undefined ? queue : [first, ...queue];
   });
-  return { ...base, name: "few", entries: [], macs: 0, chips: [{ queues, maps: [], constants }] };
+  return wholeProgram({ ...base, chips: [{ queues, maps: [], constants }] });
 });
 
 describe("every timing decides what is legal, or how long a program takes", () => {
@@ -97,7 +96,9 @@ describe("every timing decides what is legal, or how long a program takes", () =
       const idle = (Object.keys(tiny.timing) as (keyof Timings)[]).filter((name) => {
         const timing = { ...tiny.timing, [name]: tiny.timing[name] + 1 };
         const target: Target = { ...tiny, timing };
-        return programs.every((program) => said(witness, program) === said(witness, { ...program, target }));
+        return programs.every(
+          (program) => said(witness, program) === said(witness, wholeProgram({ ...chosenEntry(program), target })),
+        );
       });
       expect(idle).toEqual(skipped);
     });

@@ -132,7 +132,7 @@ test("both machines agree on sums that turn in the SXM", () => {
   const graph = attention(40, 6, 3);
   const x = negatives([40, 18]);
   const program = programOf(graph, TARGETS.tiny);
-  const linked = loadImage(writeImage(program)).run({ x });
+  const linked = loadImage(writeImage(program)).entry().run({ x });
   const literal = runOnLiteral(program, { x });
   expect(linked.cyclesByChip).toEqual(literal.cycles);
   expect(Object.values(linked.outputs)).toEqual(literal.outputs);

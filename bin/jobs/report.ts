@@ -10,7 +10,7 @@ import { type Activity, activityOf } from "../../src/report/activity.js";
 import { stretchesOf, type Stretches } from "../../src/report/bounds.js";
 import { type Comparison, compareOverviews } from "../../src/report/compare.js";
 import { csvFiles } from "../../src/report/csv.js";
-import type { TimedInstruction } from "../../src/ir/program.js";
+import { chosenEntry, type TimedInstruction } from "../../src/ir/program.js";
 import { pageData } from "../../src/report/page/data.js";
 import { htmlLines } from "../../src/report/page/html.js";
 import { type Overview, overviewOf } from "../../src/report/overview.js";
@@ -19,6 +19,8 @@ import { type JobContext, timed } from "./job.js";
 
 export interface ReportRequest {
   readonly image: string;
+  /** The entry to describe, of the other image too; the only one if undefined. */
+  readonly entry: string | undefined;
   /** Where the page goes; none is made without. */
   readonly page: string | undefined;
   readonly csvFolder: string | undefined;
@@ -35,13 +37,13 @@ export interface ReportResult extends Overview {
 }
 
 export async function reportJob(request: ReportRequest, context: JobContext<never>): Promise<ReportResult> {
-  const model = await modelOf(request.image, request.grid, context);
+  const model = await modelOf(request.image, request, context);
   const { activity, stretches, power, overview } = model;
   const { program } = activity;
   const comparison =
     request.compare === undefined
       ? null
-      : compareOverviews(overview, (await modelOf(request.compare, request.grid, context)).overview);
+      : compareOverviews(overview, (await modelOf(request.compare, request, context)).overview);
   const files: { file: string; bytes: number }[] = [];
   const { page, csvFolder } = request;
   const describe = (instruction: TimedInstruction): string => printInstruction(program.target, instruction);
@@ -71,8 +73,14 @@ interface Model {
   readonly overview: Overview;
 }
 
-async function modelOf(image: string, grid: number | undefined, context: JobContext<never>): Promise<Model> {
-  const { value: program } = await timed(context, "Loading image", () => readImage(readWhole(image, "image")));
+async function modelOf(
+  image: string,
+  { entry, grid }: Pick<ReportRequest, "entry" | "grid">,
+  context: JobContext<never>,
+): Promise<Model> {
+  const { value: program } = await timed(context, "Loading image", () =>
+    chosenEntry(readImage(readWhole(image, "image")), entry),
+  );
   const { value: model } = await timed(context, "Following vectors", (): Model => {
     const activity = activityOf(program);
     const stretches = stretchesOf(activity);

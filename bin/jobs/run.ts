@@ -11,10 +11,12 @@ import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../
 import { makeFolder, readTensorFile, readWhole, writeTensorFile } from "../../src/host/files.js";
 import type { EdgeDType } from "../../src/ir/dtype.js";
 import { findNonFinite, type NonFinite } from "../../src/ir/nonfinite.js";
-import { loadImage } from "../../src/runtime/run.js";
+import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
 
 export interface RunRequest {
   readonly image: string;
+  /** The entry to run; the only one if undefined. */
+  readonly entry: string | undefined;
   /** Files by input name. */
   readonly inputs: Readonly<Record<string, string>>;
   readonly outputFolder: string;
@@ -37,7 +39,9 @@ export interface RunReport {
 }
 
 export async function runImageJob(request: RunRequest, context: JobContext<never>): Promise<RunReport> {
-  const load = await timed(context, "Loading image", () => loadImage(readWhole(request.image, "image")));
+  const load = await timed(context, "Loading image", () =>
+    loadImage(readWhole(request.image, "image")).entry(request.entry),
+  );
   const inputs = bindFiles(load.value.inputs, request.inputs);
   const run = await timed(context, "Running", () => load.value.run(inputs));
   const { outputs, cycles } = run.value;
@@ -64,7 +68,7 @@ export async function runImageJob(request: RunRequest, context: JobContext<never
 function bindFiles(
   specs: readonly TensorSpec[],
   files: Readonly<Record<string, string>>,
-): Parameters<ReturnType<typeof loadImage>["run"]>[0] {
+): Parameters<LoadedEntry["run"]>[0] {
   const problems: CompileError[] = [];
   const collect = <Value>(work: () => Value): Value | undefined => {
     try {

@@ -4,6 +4,7 @@
 
 import { readImage } from "../../src/codegen/image/image.js";
 import { printInstruction } from "../../src/codegen/listing/print.js";
+import { chosenEntry } from "../../src/ir/program.js";
 import { readWhole, writeAtomically } from "../../src/host/files.js";
 import { activityOf } from "../../src/report/activity.js";
 import { powerOf } from "../../src/report/power.js";
@@ -12,6 +13,8 @@ import { type JobContext, timed } from "./job.js";
 
 export interface TraceRequest {
   readonly image: string;
+  /** The entry to follow; the only one if undefined. */
+  readonly entry: string | undefined;
   readonly output: string;
 }
 
@@ -22,8 +25,13 @@ export interface TraceResult {
   readonly bursts: number;
 }
 
-export async function traceJob({ image, output }: TraceRequest, context: JobContext<never>): Promise<TraceResult> {
-  const { value: program } = await timed(context, "Loading image", () => readImage(readWhole(image, "image")));
+export async function traceJob(
+  { image, entry, output }: TraceRequest,
+  context: JobContext<never>,
+): Promise<TraceResult> {
+  const { value: program } = await timed(context, "Loading image", () =>
+    chosenEntry(readImage(readWhole(image, "image")), entry),
+  );
   const { value: activity } = await timed(context, "Following vectors", () => activityOf(program));
   const { value: written } = await timed(context, "Writing trace", () =>
     writeAtomically(

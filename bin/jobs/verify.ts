@@ -24,7 +24,7 @@ import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "..
 import type { TargetName } from "../../src/ir/target.js";
 import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
 import { formatError } from "../../src/report/units.js";
-import { type LoadedModel, loadImage } from "../../src/runtime/run.js";
+import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
 import { STAGES } from "../../src/stages.js";
 import {
   type CaseResult,
@@ -213,7 +213,7 @@ function wantedInputs(
 
 /** A program, and the graph that it computes. */
 interface Built {
-  readonly loaded: LoadedModel;
+  readonly loaded: LoadedEntry;
   readonly graph: Graph;
   readonly macs: number;
 }
@@ -239,7 +239,7 @@ function build(
   facts.mxmUtilization = compiled.report.mxmUtilization;
   facts.hostWork = compiled.report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`);
   announce("Loading image");
-  return { loaded: loadImage(joinChunks(compiled.image())), graph, macs: compiled.report.macs };
+  return { loaded: loadImage(joinChunks(compiled.image())).entry(), graph, macs: compiled.report.macs };
 }
 
 /** What the oracle computes in about half a minute. */

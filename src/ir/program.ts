@@ -1,11 +1,12 @@
 /**
- * Program: WHEN. Per chip and per queue, timed instructions; the memory map; bindings of inputs and outputs; origins.
+ * Program: WHEN. What stays in the memory of each chip, and the entries that run on it: for each, timed instructions per chip
+ * and queue, bindings of inputs and outputs, and cycles. All entries share constants and lane maps; only one runs at a time.
  *
  * An instruction record is a burst: `count` executions, `interval` cycles apart, the address moving by `step` rows (MEM).
  * Cycles are absolute: the barrier (one Notify, Sync everywhere else) is at cycle 0 and work starts at `timing.barrier`.
  */
 
-import { invariant } from "../diagnostics.js";
+import { fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType } from "./dtype.js";
 import type { Shape } from "./graph.js";
 import { completionCycles, type Mnemonic, type Source, type StreamNumber, type UnitKind } from "./isa.js";
@@ -58,12 +59,19 @@ export interface ConstantBytes {
   readonly byte: number;
 }
 
-export interface ChipProgram {
-  /** Indexed by queue number; instructions in order of cycle. */
-  readonly queues: readonly (readonly TimedInstruction[])[];
+/** Instructions of one chip, indexed by queue number, in order of cycle. */
+export type Queues = readonly (readonly TimedInstruction[])[];
+
+/** What stays on a chip, whichever entry runs. */
+export interface ChipMemory {
   readonly constants: readonly ConstantBlock[];
   /** Lane maps of SXM instructions. */
   readonly maps: readonly Int16Array[];
+}
+
+/** What a chip does in one entry, and the memory that it does it on. */
+export interface ChipProgram extends ChipMemory {
+  readonly queues: Queues;
 }
 
 /**
@@ -130,23 +138,74 @@ export interface Link {
   readonly toLink: number;
 }
 
+/** Something that a program can be asked to run. */
 export interface EntryPoint {
   readonly name: string;
   readonly inputs: readonly Binding[];
   readonly outputs: readonly Binding[];
+  /** Of each chip. */
+  readonly queues: readonly Queues[];
   /** Predicted cycles of each chip: one past the last cycle in which any instruction has an effect. */
   readonly cycles: readonly number[];
+  /** Useful multiply-accumulates of the model, without padding. */
+  readonly macs: number;
 }
 
 export interface Program {
   readonly target: Target;
   readonly name: string;
-  readonly chips: readonly ChipProgram[];
+  readonly chips: readonly ChipMemory[];
   readonly links: readonly Link[];
+  /** At least one; each has a name of its own. */
   readonly entries: readonly EntryPoint[];
+  /** Names that instructions of all entries refer to. */
   readonly origins: readonly string[];
-  /** Useful multiply-accumulates of the model, without padding. */
-  readonly macs: number;
+}
+
+/** One entry with all that it runs on: what a machine executes, the checker proves and a report describes. */
+export interface EntryProgram extends Omit<Program, "chips" | "entries"> {
+  readonly entry: EntryPoint;
+  readonly chips: readonly ChipProgram[];
+}
+
+/** A program as one of its entries sees it. */
+export function entryProgram({ entries: _, chips, ...rest }: Program, entry: EntryPoint): EntryProgram {
+  return { ...rest, entry, chips: chips.map((memory, chip) => ({ ...memory, queues: queuesOf(entry, chip) })) };
+}
+
+/** The entry of that name, or the only one; else LPU4034. */
+export const chosenEntry = (program: Program, name?: string): EntryProgram =>
+  entryProgram(program, entryNamed(program.entries, name));
+
+function queuesOf({ name, queues }: EntryPoint, chip: number): Queues {
+  const own = queues[chip];
+  invariant(own !== undefined, `entry '${name}' has queues of chip ${chip}`);
+  return own;
+}
+
+/** All entries, each with what it runs on. */
+export const entryPrograms = (program: Program): readonly EntryProgram[] =>
+  program.entries.map((entry) => entryProgram(program, entry));
+
+/**
+ * The entry of that name, or the only one if none is given. LPU4034 with the names there are: no such entry, or several
+ * and none chosen.
+ */
+export function entryNamed<Entry extends { readonly name: string }>(
+  entries: readonly Entry[],
+  name: string | undefined,
+): Entry {
+  const found = name === undefined ? entries : entries.filter((entry) => entry.name === name);
+  const [entry] = found;
+  if (entry !== undefined && found.length === 1) return entry;
+  const names = entries.map((one) => `'${one.name}'`).join(", ");
+  return fail("LPU4034", {
+    message:
+      name === undefined
+        ? `expected the name of an entry, for there are ${entries.length}`
+        : `expected an entry of the program, got '${name}'`,
+    hint: `name one of ${names}`,
+  });
 }
 
 export const queueCount = (target: Target): number =>
@@ -225,7 +284,7 @@ export function parseQueueName(target: Target, name: string): QueueNumber | unde
 }
 
 /** One past the last cycle in which any instruction of a chip has an effect: the chip's cycle count. */
-export function chipCycles(target: Target, queues: ChipProgram["queues"]): number {
+export function chipCycles(target: Target, queues: Queues): number {
   let cycles = 0;
   for (const queue of queues) {
     for (const instruction of queue) {

@@ -6,14 +6,14 @@
  * schedule leaves nothing open.
  */
 
-import type { Program } from "../ir/program.js";
+import type { EntryProgram } from "../ir/program.js";
 import { type Bursts, burstsOf, programCycles } from "./bursts.js";
 import { ENERGY_CLASSES, type EnergyClass, hopEnergy, staticEnergy } from "./energy.js";
 import { type Flights, flightsOf } from "./flights.js";
 import { type Memory, memoryOf } from "./memory.js";
 
 export interface Activity {
-  readonly program: Program;
+  readonly program: EntryProgram;
   /** Of the chip that works longest. */
   readonly cycles: number;
   readonly bursts: Bursts;
@@ -23,7 +23,7 @@ export interface Activity {
   readonly energy: Readonly<Record<EnergyClass, number>>;
 }
 
-export function activityOf(program: Program): Activity {
+export function activityOf(program: EntryProgram): Activity {
   const { target } = program;
   const cycles = programCycles(program);
   const energy = Object.fromEntries(ENERGY_CLASSES.map((kind) => [kind, 0])) as Record<EnergyClass, number>;

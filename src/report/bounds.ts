@@ -8,7 +8,7 @@
  */
 
 import { completionCycles, type Mnemonic } from "../ir/isa.js";
-import { type Program, queuePlace } from "../ir/program.js";
+import { type EntryProgram, queuePlace } from "../ir/program.js";
 import type { Hemisphere } from "../ir/target.js";
 import type { Activity } from "./activity.js";
 import type { Bursts } from "./bursts.js";
@@ -85,7 +85,12 @@ export function stretchesOf({ program, bursts, cycles }: Pick<Activity, "program
   return { size: rows.rows, chip, from, to, bound, burst };
 }
 
-function chipStretches(program: Program, bursts: Bursts, chip: number, cycles: number): (readonly [Bound, Span])[] {
+function chipStretches(
+  program: EntryProgram,
+  bursts: Bursts,
+  chip: number,
+  cycles: number,
+): (readonly [Bound, Span])[] {
   const order = startOrder(bursts, chip);
   const byBound = new Map<Bound, Span[]>(BOUND_NAMES.map((bound) => [bound, []]));
   const arrays: Readonly<Record<Hemisphere, Span[]>> = { W: [], E: [] };

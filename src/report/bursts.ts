@@ -3,7 +3,7 @@
  */
 
 import type { UnitKind } from "../ir/isa.js";
-import { type Program, type QueueNumber, queueCount, queuePlace, type TimedInstruction } from "../ir/program.js";
+import { type EntryProgram, type QueueNumber, queueCount, queuePlace, type TimedInstruction } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import { dispatchEnergy, type EnergyClass, executionEnergy, laneOperationsOf, macsOf } from "./energy.js";
 import { operandsOf } from "./operands.js";
@@ -34,12 +34,11 @@ export interface Bursts {
   readonly lastStarted: (chip: number, queue: QueueNumber, cycle: number) => number;
 }
 
-/** Cycles that a program takes: of its longest chip in its longest entry. */
-export const programCycles = (program: Program): number =>
-  Math.max(0, ...program.entries.flatMap((entry) => entry.cycles));
+/** Cycles that an entry takes: those of its longest chip. */
+export const programCycles = ({ entry }: EntryProgram): number => Math.max(0, ...entry.cycles);
 
 /** Adds to `totals` the femtojoules of each class but flight and static; a burst's own lack its flights until these are known. */
-export function burstsOf(program: Program, totals: Record<EnergyClass, number>): Bursts {
+export function burstsOf(program: EntryProgram, totals: Record<EnergyClass, number>): Bursts {
   const { target, chips } = program;
   const instructions = chips.flatMap(({ queues }) => queues.flat());
   const size = instructions.length;

@@ -7,7 +7,7 @@
  */
 
 import type { Mnemonic } from "../ir/isa.js";
-import type { Program } from "../ir/program.js";
+import type { EntryProgram } from "../ir/program.js";
 import { isWestward, type QueueNumber, vxmQueue } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import type { Bursts } from "./bursts.js";
@@ -46,7 +46,7 @@ interface Entries {
   readonly start: Int32Array;
 }
 
-export function flightsOf(program: Program, bursts: Bursts): Flights {
+export function flightsOf(program: EntryProgram, bursts: Bursts): Flights {
   const { target } = program;
   const operands = operandsOf(target);
   const [gives, takes] = [new Int32Rows(ENTRY_WIDTH), new Int32Rows(ENTRY_WIDTH)];

@@ -6,7 +6,7 @@
  * accesses of rows.
  */
 
-import { memQueue, type Placement, type Program, rowsOfPlane } from "../ir/program.js";
+import { memQueue, type Placement, type EntryProgram, rowsOfPlane } from "../ir/program.js";
 import type { Bursts } from "./bursts.js";
 import { Int32Rows, sortByBin } from "./columns.js";
 
@@ -27,7 +27,7 @@ export interface Memory {
   readonly heldUntil: Int32Array;
 }
 
-export function memoryOf(program: Program, bursts: Bursts, cycles: number): Memory {
+export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number): Memory {
   const { target } = program;
   const rows = 2 * target.rowsPerBank;
   const lives = new Int32Rows(2);
@@ -45,10 +45,9 @@ export function memoryOf(program: Program, bursts: Bursts, cycles: number): Memo
         }
       }
     };
-    for (const { inputs, outputs } of program.entries) {
-      for (const { placements } of inputs) for (const placement of placements) mark(holders, placement);
-      for (const { placements } of outputs) for (const placement of placements) mark(finals, placement);
-    }
+    const { inputs, outputs } = program.entry;
+    for (const { placements } of inputs) for (const placement of placements) mark(holders, placement);
+    for (const { placements } of outputs) for (const placement of placements) mark(finals, placement);
     for (const { hemisphere, slice, row, rows: extent } of blocks) {
       const first = memQueue(target, hemisphere, slice) * rows + row;
       holders.fill(CONSTANT, first, first + extent);

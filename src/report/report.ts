@@ -1,5 +1,5 @@
 /**
- * What one run of a program will cost, from the Program alone: nothing is executed, because in a static schedule nothing
+ * What one run of an entry will cost, from the Program alone: nothing is executed, because in a static schedule nothing
  * needs to be. Cycles are the compiler's prediction, which the machine must meet exactly.
  *
  * Utilisation is useful work over peak work: `macs` counts the model's multiply-accumulates without padding, so lanes and
@@ -10,7 +10,7 @@
 import type { Kept } from "../ir/facts.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
-import type { Binding, Placement, Program, TimedInstruction } from "../ir/program.js";
+import type { Binding, Placement, EntryProgram, TimedInstruction } from "../ir/program.js";
 import { memQueue, mxmQueue, rowsOfPlane } from "../ir/program.js";
 import { type Hemisphere, peakMacs, sramBytes, type Target } from "../ir/target.js";
 import { programCycles } from "./bursts.js";
@@ -62,14 +62,13 @@ export interface Performance {
 
 /** `text` comes from the encoder: how many instructions the queues hold after compression, and their bytes. */
 export function reportProgram(
-  program: Program,
+  program: EntryProgram,
   text: { readonly instructions: number; readonly bytes: number },
   kept: readonly Kept[] = [],
 ): BuildReport {
-  const { target } = program;
+  const { target, entry } = program;
   const cycles = programCycles(program);
   const microseconds = cycles / target.clock;
-  const bindings = program.entries.map((entry) => [entry.inputs, entry.outputs] as const);
   return {
     name: program.name,
     target: target.name,
@@ -78,23 +77,17 @@ export function reportProgram(
     cycles,
     microseconds,
     inferencesPerSecond: perSecond(microseconds),
-    macs: program.macs,
-    mxmUtilization: ratio(program.macs, cycles * peakMacs(target) * program.chips.length),
+    macs: entry.macs,
+    mxmUtilization: ratio(entry.macs, cycles * peakMacs(target) * program.chips.length),
     mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
     sram: sramUse(program),
     streams: streamUse(program, cycles),
     instructions: text.instructions,
     textBytes: text.bytes,
-    hostWork: bindings.flatMap(([inputs]) =>
-      inputs.flatMap((input) =>
-        input.lookup === undefined ? [] : [{ input: input.name, origin: input.lookup.origin }],
-      ),
+    hostWork: entry.inputs.flatMap(({ name, lookup }) =>
+      lookup === undefined ? [] : [{ input: name, origin: lookup.origin }],
     ),
-    pcie: pcie(
-      target,
-      sum(bindings.flatMap(([inputs]) => inputs.map(placedBytes))),
-      sum(bindings.flatMap(([, outputs]) => outputs.map(placedBytes))),
-    ),
+    pcie: pcie(target, sum(entry.inputs.map(placedBytes)), sum(entry.outputs.map(placedBytes))),
     kept,
   };
 }
@@ -128,7 +121,7 @@ function placedBytes(binding: Binding): number {
 }
 
 /** The planes of a hemisphere work as one in fp16, so a cycle counts once however many of them take an activation in it. */
-function mxmBusy(program: Program, hemisphere: Hemisphere, cycles: number): number {
+function mxmBusy(program: EntryProgram, hemisphere: Hemisphere, cycles: number): number {
   let busy = 0;
   for (const chip of program.chips) {
     const entered = new Uint8Array(cycles);
@@ -150,7 +143,7 @@ const CONSTANT = 1;
 const INPUT = 2;
 const SCRATCH = 3;
 
-function sramUse(program: Program): SramUse {
+function sramUse(program: EntryProgram): SramUse {
   const { target } = program;
   const counts = [0, 0, 0, 0];
   for (const [chip, { queues, constants }] of program.chips.entries()) {
@@ -158,10 +151,8 @@ function sramUse(program: Program): SramUse {
     for (let slice = 0; slice < 2 * target.slices; slice++) {
       for (const instruction of queues[slice] ?? []) markWritten(rows, target, slice, instruction);
     }
-    for (const entry of program.entries) {
-      for (const input of entry.inputs)
-        for (const placement of input.placements) markPlaced(rows, target, chip, placement);
-    }
+    for (const { placements } of program.entry.inputs)
+      for (const placement of placements) markPlaced(rows, target, chip, placement);
     for (const { hemisphere, slice, row, rows: extent } of constants) {
       const first = rowIndex(target, hemisphere, slice, row);
       rows.fill(CONSTANT, first, first + extent);
@@ -206,7 +197,7 @@ function markPlaced(rows: Uint8Array, target: Target, chip: number, placement: P
 }
 
 /** How many of the streams are ever given a vector, and how many vectors of bytes are given in an average cycle. */
-function streamUse({ target, chips }: Program, cycles: number): BuildReport["streams"] {
+function streamUse({ target, chips }: EntryProgram, cycles: number): BuildReport["streams"] {
   const used = new Set<number>();
   let vectors = 0;
   const operands = operandsOf(target);

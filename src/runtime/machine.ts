@@ -1,19 +1,21 @@
 /**
- * The machine: executes a linked program on one WebAssembly memory that holds SRAM and everything else.
+ * The machine: executes linked programs on one WebAssembly memory that holds their SRAM and everything else.
  *
- * All decisions were made by `link`; a run is a loop over kernel calls and allocates nothing. Constants are placed once; before
- * each run the rows and flags that a run changes are put back, so that every run of a program starts from the same state and the same
- * inputs give the same bits. That no row is read before it is written was proved by linking, so the rest of SRAM may hold
- * whatever the last run has left there.
+ * All decisions were made by `link`; a run is a loop over kernel calls and allocates nothing. The programs share constants and
+ * SRAM, and each has data and call arguments of its own. Constants are placed once; before each run the rows and flags that
+ * runs change are put back, so that the same inputs give the same bits whatever ran before. That no row is read before it is
+ * written was proved by linking, so the rest of SRAM may hold whatever the last run has left there.
  */
 
+import { invariant } from "../diagnostics.js";
+import { halfLanes } from "../ir/target.js";
 import type { Engine } from "./kernels/kernels.js";
 import { bestEngine, bindKernels } from "./kernels/kernels.js";
+import type { FixedBytes } from "./emit/layout.js";
 import { createMemory } from "./kernels/table.js";
 import { type LinkedProgram, link } from "./link/link.js";
 import { placeConstants, Sram, sramSize } from "./sram.js";
 import type { Counters, MachineProgram } from "./state.js";
-import { halfLanes } from "../ir/target.js";
 
 export interface RunResult {
   /** Of each chip: one past the last cycle in which any instruction has an effect, counted from what is executed. */
@@ -22,8 +24,14 @@ export interface RunResult {
 }
 
 export interface Machine {
-  readonly linked: LinkedProgram;
   readonly sram: Sram;
+  /** In the order in which they were given. */
+  readonly programs: readonly LoadedProgram[];
+}
+
+/** A program that the machine can run. */
+export interface LoadedProgram {
+  readonly linked: LinkedProgram;
   /** Puts SRAM into the state before a run; inputs are placed after it. */
   readonly reset: () => void;
   /** Runs the program on what lies in `sram`. */
@@ -32,66 +40,80 @@ export interface Machine {
 
 export interface MachineOptions {
   readonly engine?: Engine;
-  /** Marks rows that will hold inputs when a run starts, beside the constants. */
-  readonly placeInputs?: (sram: Sram) => void;
+  /** Marks rows that will hold inputs when a run of a program starts, beside the constants. */
+  readonly placeInputs?: (sram: Sram, program: number) => void;
 }
 
+/** `programs` run on the same chips: their constants are those of the first. */
 export function createMachine(
-  program: MachineProgram,
-  { engine = bestEngine(), placeInputs }: MachineOptions = {},
+  programs: readonly MachineProgram[],
+  { engine = bestEngine(), placeInputs = () => undefined }: MachineOptions = {},
 ): Machine {
-  const { target, chips } = program;
-  const initial = initialRows(program, placeInputs);
-  const linked = link(program, initial);
-  const memory = createMemory(linked.bytes);
+  const [first] = programs;
+  invariant(first !== undefined, "a machine has at least one program");
+  const { target, chips } = first;
+  let end = sramSize(target, chips.length);
+  const prepared = programs.map((program, index) => {
+    const initial = initialRows(program, (marks) => placeInputs(marks, index));
+    const linked = link(program, initial, end);
+    end = linked.end;
+    return { initial, linked };
+  });
+  const memory = createMemory(end);
   const kernels = bindKernels(memory, engine, halfLanes(target));
   const sram = new Sram(target, chips.length, memory.wasm.buffer);
   placeConstants(sram, chips);
-  memory.i32.set(linked.words, linked.wordsAddress / 4);
-  const fixed = [...linked.data, ...overwrittenConstants(sram, linked)];
-  const put = (all: boolean): void => {
-    for (const { address, bytes, changes } of fixed) if (all || changes) memory.u8.set(bytes, address);
+  const overwritten = overwrittenConstants(
+    sram,
+    prepared.map(({ linked }) => linked),
+  );
+  const put = (all: readonly FixedBytes[]): void => {
+    for (const { address, bytes } of all) memory.u8.set(bytes, address);
   };
-  put(true);
 
-  const reset = (): void => {
-    put(false);
-    sram.written.set(initial);
+  const load = ({ linked, initial }: (typeof prepared)[number]): LoadedProgram => {
+    memory.i32.set(linked.words, linked.wordsAddress / 4);
+    put(linked.data);
+    const changing = [...linked.data.filter(({ changes }) => changes), ...overwritten];
+    const reset = (): void => {
+      put(changing);
+      sram.written.set(initial);
+    };
+    const { kernels: numbers, pointers, checks } = linked;
+    const functions = Array.from(numbers, (kernel) => kernels[kernel] ?? (() => undefined));
+    const execute = (): RunResult => {
+      memory.i32.fill(0, linked.faultAddress / 4, linked.faultAddress / 4 + 4);
+      let call = 0;
+      for (const check of checks) {
+        for (; call < check; call++) (functions[call] as (pointer: number) => void)(pointers[call] as number);
+        linked.raiseNoted(memory);
+      }
+      for (; call < functions.length; call++) (functions[call] as (pointer: number) => void)(pointers[call] as number);
+      sram.written.set(linked.written);
+      return { cycles: linked.cycles, counters: linked.counters };
+    };
+    return { linked, reset, execute };
   };
-  reset();
-  const { kernels: numbers, pointers, checks } = linked;
-  const functions = Array.from(numbers, (kernel) => kernels[kernel] ?? (() => undefined));
-  const execute = (): RunResult => {
-    memory.i32.fill(0, linked.faultAddress / 4, linked.faultAddress / 4 + 4);
-    let call = 0;
-    for (const check of checks) {
-      for (; call < check; call++) (functions[call] as (pointer: number) => void)(pointers[call] as number);
-      linked.raiseNoted(memory);
-    }
-    for (; call < functions.length; call++) (functions[call] as (pointer: number) => void)(pointers[call] as number);
-    sram.written.set(linked.written);
-    return { cycles: linked.cycles, counters: linked.counters };
-  };
-  return { linked, sram, reset, execute };
+  return { sram, programs: prepared.map(load) };
 }
 
 /** Rows that hold constants or inputs when a run starts. */
-function initialRows({ target, chips }: MachineProgram, placeInputs: MachineOptions["placeInputs"]): Uint8Array {
+function initialRows({ target, chips }: MachineProgram, placeInputs: (marks: Sram) => void): Uint8Array {
   // Only the marks are wanted, so this one has no bytes of its own to speak of.
   const marks = new Sram(target, chips.length, new ArrayBuffer(sramSize(target, chips.length)));
   chips.forEach(({ constants }, chip) => {
     for (const { hemisphere, slice, row, rows } of constants) marks.markWritten(chip, hemisphere, slice, row, rows);
   });
-  placeInputs?.(marks);
+  placeInputs(marks);
   return marks.written;
 }
 
-/** Constant rows that a run overwrites, to be put back before the next. */
-function overwrittenConstants(sram: Sram, { changed }: LinkedProgram): LinkedProgram["data"] {
+/** Constant rows that any of the programs overwrites, to be put back before each run. */
+function overwrittenConstants(sram: Sram, programs: readonly LinkedProgram[]): readonly FixedBytes[] {
   const { lanes } = sram.target;
-  const rows: { address: number; bytes: Uint8Array; changes: boolean }[] = [];
-  for (let row = 0; row < changed.length; row++) {
-    if (changed[row] === 0 || sram.written[row] === 0) continue;
+  const rows: FixedBytes[] = [];
+  for (let row = 0; row < sram.written.length; row++) {
+    if (sram.written[row] === 0 || programs.every(({ changed }) => changed[row] === 0)) continue;
     rows.push({ address: row * lanes, bytes: sram.bytes.slice(row * lanes, (row + 1) * lanes), changes: true });
   }
   return rows;

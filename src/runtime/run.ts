@@ -1,19 +1,20 @@
 /**
  * An image in use: bytes in, tensors in and out. All that the runtime is ever given is the image.
  *
- * Loading decodes the image, links it and places its constants; a run places the inputs, executes and fetches the outputs, and
- * can be repeated. `predictedCycles` is what the compiler wrote into the image; `cycles` is counted by the machine from the
- * instructions of the program. A run in which the two differ is an error (LPU4032).
+ * Loading decodes the image, links all its entries for one machine and places its constants; a run of an entry places the
+ * inputs, executes and fetches the outputs, and can be repeated. `predictedCycles` is what the compiler wrote into the image;
+ * `cycles` is counted by the machine from the instructions of the program. A run in which the two differ is an error (LPU4032).
  */
 
 import { readImage } from "../codegen/image/image.js";
 import { fail } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Shape, Tensor } from "../ir/graph.js";
-import type { Binding, Program } from "../ir/program.js";
+import { type Binding, type EntryPoint, entryNamed, entryPrograms, type Program } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import { fetchOutput, markInput, placeInput } from "./binding.js";
-import { createMachine, type MachineOptions } from "./machine.js";
+import { createMachine, type LoadedProgram, type MachineOptions } from "./machine.js";
+import type { Sram } from "./sram.js";
 import type { Counters } from "./state.js";
 
 /** An input or output as the user sees it. */
@@ -31,9 +32,17 @@ export interface ModelRun {
   readonly counters: readonly Counters[];
 }
 
+/** A program on the machine. */
 export interface LoadedModel {
   readonly name: string;
   readonly target: Target;
+  readonly entries: readonly LoadedEntry[];
+  /** The entry of that name, or the only one; else LPU4034. */
+  readonly entry: (name?: string) => LoadedEntry;
+}
+
+export interface LoadedEntry {
+  readonly name: string;
   readonly inputs: readonly BoundSpec[];
   readonly outputs: readonly BoundSpec[];
   readonly predictedCycles: number;
@@ -48,40 +57,52 @@ export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedM
   loadProgram(readImage(bytes), options);
 
 export function loadProgram(program: Program, options: LoadOptions = {}): LoadedModel {
-  const [entry] = program.entries;
-  if (entry === undefined)
-    fail("LPU3035", { message: "expected an entry point, found none", hint: "add an .entry to the listing" });
-  const machine = createMachine(program, {
+  const machine = createMachine(entryPrograms(program), {
     ...options,
-    placeInputs: (marks) => {
-      for (const binding of entry.inputs) markInput(binding, marks);
+    placeInputs: (marks, entry) => {
+      for (const binding of program.entries[entry]?.inputs ?? []) markInput(binding, marks);
     },
   });
-  const run: LoadedModel["run"] = (given) => {
-    machine.reset();
-    for (const binding of entry.inputs) {
+  const entries = machine.programs.flatMap((loaded, index) => {
+    const entry = program.entries[index];
+    return entry === undefined ? [] : [loadEntry(entry, loaded, machine.sram)];
+  });
+  const { name, target } = program;
+  return { name, target, entries, entry: (wanted) => entryNamed(entries, wanted) };
+}
+
+function loadEntry(
+  { name, inputs, outputs, cycles: predicted }: EntryPoint,
+  loaded: LoadedProgram,
+  sram: Sram,
+): LoadedEntry {
+  const run: LoadedEntry["run"] = (given) => {
+    loaded.reset();
+    for (const binding of inputs) {
       const tensor = given[binding.name];
       if (tensor === undefined) fail("LPU4031", { message: `input '${binding.name}' is missing` });
-      placeInput(binding, tensor, machine.sram);
+      placeInput(binding, tensor, sram);
     }
-    const { cycles, counters } = machine.execute();
-    for (const [chip, predicted] of entry.cycles.entries())
-      if (cycles[chip] !== predicted)
+    const { cycles, counters } = loaded.execute();
+    for (const [chip, expected] of predicted.entries())
+      if (cycles[chip] !== expected)
         fail("LPU4032", {
-          message: `expected ${predicted} cycles on chip ${chip}, ran ${cycles[chip]}`,
+          message: `expected ${expected} cycles on chip ${chip}, ran ${cycles[chip]}`,
           hint: "build the image again; if it stays so, report it",
         });
-    const outputs = Object.fromEntries(
-      entry.outputs.map((binding) => [binding.name, fetchOutput(binding, machine.sram)]),
-    );
-    return { outputs, cycles: Math.max(0, ...cycles), cyclesByChip: cycles, counters };
+    const fetched = outputs.map((binding) => [binding.name, fetchOutput(binding, sram)]);
+    return {
+      outputs: Object.fromEntries(fetched),
+      cycles: Math.max(0, ...cycles),
+      cyclesByChip: cycles,
+      counters,
+    };
   };
   return {
-    name: program.name,
-    target: program.target,
-    inputs: entry.inputs.map(specOf),
-    outputs: entry.outputs.map(specOf),
-    predictedCycles: Math.max(0, ...entry.cycles),
+    name,
+    inputs: inputs.map(specOf),
+    outputs: outputs.map(specOf),
+    predictedCycles: Math.max(0, ...predicted),
     run,
   };
 }

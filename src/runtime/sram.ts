@@ -7,7 +7,7 @@
  * set it; a Scatter, which writes parts of rows chosen by data, does not.
  */
 
-import type { ChipProgram } from "../ir/program.js";
+import type { ChipMemory } from "../ir/program.js";
 import type { Hemisphere, Target } from "../ir/target.js";
 
 export class Sram {
@@ -54,7 +54,7 @@ export const sramSize = (target: Target, chips: number): number =>
   chips * 4 * target.slices * target.rowsPerBank * target.lanes;
 
 /** Puts the constant blocks of all chips in their places. */
-export function placeConstants(sram: Sram, chips: readonly Pick<ChipProgram, "constants">[]): void {
+export function placeConstants(sram: Sram, chips: readonly Pick<ChipMemory, "constants">[]): void {
   chips.forEach(({ constants }, chip) => {
     for (const { hemisphere, slice, row, rows, bytes } of constants) {
       sram.span(chip, hemisphere, slice, row, rows).set(bytes());

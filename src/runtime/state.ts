@@ -21,8 +21,8 @@ import {
 } from "../ir/isa.js";
 import {
   type ChipProgram,
+  type EntryProgram,
   type Link,
-  type Program,
   type QueuePlace,
   queueCount,
   type TimedInstruction,
@@ -32,7 +32,7 @@ import { type FaultPlace, raise } from "./fault.js";
 import type { LaneValues } from "./lanes.js";
 import type { Sram } from "./sram.js";
 
-export type MachineProgram = Pick<Program, "target" | "chips" | "links" | "origins">;
+export type MachineProgram = Pick<EntryProgram, "target" | "chips" | "links" | "origins">;
 export type Vector = Uint8Array;
 
 /** Weights of a plane (i8: lanes x lanes) or of a pair (f16: lanes x halfLanes), column by column. */

@@ -7,14 +7,7 @@
 
 import { fail, invariant } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
-import {
-  type ChipProgram,
-  type PanelPlace,
-  type Program,
-  queueCount,
-  queueName,
-  rowsOfPlane,
-} from "../../ir/program.js";
+import { type PanelPlace, type Program, type Queues, queueCount, queueName, rowsOfPlane } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { layoutOf } from "../text/layout.js";
 import type { ProgramRecord } from "./metadata.js";
@@ -27,6 +20,9 @@ export function checkRecord({ chips, links, entries }: ProgramRecord, target: Ta
       refuse(`expected links 0 to ${target.links - 1} of ${chips} chips`, `links[${index}]`);
     }
   });
+  if (entries.length === 0) refuse("expected at least one entry", "entries");
+  const twice = entries.find(({ name }, index) => entries.findIndex((other) => other.name === name) !== index);
+  if (twice !== undefined) refuse(`expected entries of different names, got '${twice.name}' twice`, "entries");
   for (const { name, inputs, outputs, cycles } of entries) {
     if (cycles.length !== chips) refuse(`expected cycles of ${chips} chips, got ${cycles.length}`, `entry '${name}'`);
     for (const { name: bound, shape, placements, lookup } of [...inputs, ...outputs]) {
@@ -51,19 +47,19 @@ export function checkRecord({ chips, links, entries }: ProgramRecord, target: Ta
 }
 
 /** Every map that an instruction names exists. */
-export function checkQueues(target: Target, { queues, maps }: ChipProgram, refuse: (message: string) => never): void {
+export function checkQueues(target: Target, queues: Queues, maps: number, refuse: (message: string) => never): void {
   const { byName } = layoutOf(target);
   for (const [queue, instructions] of queues.entries()) {
     for (const { cycle, op, fields } of instructions) {
       const named = byName.get(op)?.fields.find(({ row }) => row.kind === "map");
-      if (named === undefined || Number(fields[named.name]) < maps.length) continue;
-      refuse(`expected one of ${maps.length} maps in ${op} (${queueName(target, queue)} cycle ${cycle})`);
+      if (named === undefined || Number(fields[named.name]) < maps) continue;
+      refuse(`expected one of ${maps} maps in ${op} (${queueName(target, queue)} cycle ${cycle})`);
     }
   }
 }
 
-export function checkOrigins({ target, chips, origins }: Program): void {
-  for (const { queues } of chips) {
+export function checkOrigins({ target, entries, origins }: Program): void {
+  for (const queues of entries.flatMap((entry) => entry.queues)) {
     invariant(queues.length === queueCount(target), `a chip has ${queues.length} queues, not ${queueCount(target)}`);
     for (const queue of queues) {
       const wrong = queue.find(({ origin }) => !Number.isInteger(origin) || origin < 0 || origin >= origins.length);

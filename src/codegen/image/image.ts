@@ -12,17 +12,18 @@ import { fail, invariant } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import {
   type Binding,
-  type ChipProgram,
+  type ChipMemory,
   type ConstantBlock,
   type EntryPoint,
   type HostLookup,
   type Program,
+  type Queues,
   queueCount,
   queueName,
 } from "../../ir/program.js";
 import { type Hemisphere, TARGETS, type Target } from "../../ir/target.js";
 import { decodeOrigins, decodeQueue } from "../text/decode.js";
-import { encodeChip, encodeOrigins, type ProgramTexts } from "../text/encode.js";
+import { encodeChip, encodeOrigins, type ChipTexts, type ProgramTexts } from "../text/encode.js";
 import { checkOrigins, checkQueues, checkRecord } from "./checks.js";
 import {
   type BindingRecord,
@@ -39,7 +40,7 @@ import {
   containerChunks,
   openContainer,
   SECTIONS,
-  type SectionName,
+  type SectionOwner,
   type SectionPlace,
   type SectionSource,
 } from "./sections.js";
@@ -70,47 +71,58 @@ export const imageChunks = (program: Program, texts?: ProgramTexts): Iterable<Ui
   containerChunks(imageSources(program, texts));
 
 function imageSources(program: Program, texts?: ProgramTexts): readonly SectionSource[] {
-  const { target, chips } = program;
+  const { target, chips, entries } = program;
   const tables = new LookupTables();
   const record = programRecord(program, tables);
   checkRecord(record, target);
   checkOrigins(program);
   const json = (name: "target" | "program" | "origins", value: unknown): SectionSource =>
-    inMemory(name, 0, new TextEncoder().encode(JSON.stringify(value)));
+    inMemory({ name, chip: 0, entry: 0 }, new TextEncoder().encode(JSON.stringify(value)));
   return [
     json("target", targetReader(target, "target")),
     json("program", programReader(record, "program")),
     json("origins", originsReader(program.origins, "origins")),
-    ...chips.flatMap((chip, index) => chipSources(target, chip, index, texts?.[index])),
-    { name: "lookups", chip: 0, length: tables.length, chunks: () => tables.chunks() },
+    ...chips.flatMap((memory, chip) => memorySources(target, memory, chip)),
+    ...entries.flatMap(({ queues }, entry) =>
+      queues.flatMap((own, chip) => queueSources(program, own, { chip, entry }, texts?.[entry]?.[chip])),
+    ),
+    { name: "lookups", chip: 0, entry: 0, length: tables.length, chunks: () => tables.chunks() },
   ];
 }
 
-const inMemory = (name: SectionName, chip: number, bytes: Uint8Array): SectionSource => ({
-  name,
-  chip,
+const inMemory = (owner: SectionOwner, bytes: Uint8Array): SectionSource => ({
+  ...owner,
   length: bytes.length,
   chunks: () => [bytes],
 });
 
-function chipSources(
-  target: Target,
-  chip: ChipProgram,
-  index: number,
-  texts?: readonly Uint8Array[],
-): readonly SectionSource[] {
-  checkQueues(target, chip, (message) => fail("LPU3021", { message, at: `chip ${index}` }));
+function memorySources(target: Target, { constants, maps }: ChipMemory, chip: number): readonly SectionSource[] {
+  const owner = { chip, entry: 0 };
   return [
-    inMemory("text", index, withLengths(texts ?? encodeChip(target, chip))),
-    inMemory("debug", index, withLengths(chip.queues.map(encodeOrigins))),
-    inMemory("maps", index, encodeMaps(chip.maps)),
-    inMemory("blocks", index, encodeBlocks(chip.constants)),
+    inMemory({ name: "maps", ...owner }, encodeMaps(maps)),
+    inMemory({ name: "blocks", ...owner }, encodeBlocks(constants)),
     {
       name: "constants",
-      chip: index,
-      length: chip.constants.reduce((sum, { rows }) => sum + rows * target.lanes, 0),
-      chunks: () => constantChunks(target, chip.constants),
+      ...owner,
+      length: constants.reduce((sum, { rows }) => sum + rows * target.lanes, 0),
+      chunks: () => constantChunks(target, constants),
     },
+  ];
+}
+
+function queueSources(
+  { target, chips }: Program,
+  queues: Queues,
+  owner: Omit<SectionOwner, "name">,
+  texts: ChipTexts | undefined,
+): readonly SectionSource[] {
+  const { chip, entry } = owner;
+  checkQueues(target, queues, chips[chip]?.maps.length ?? 0, (message) =>
+    fail("LPU3021", { message, at: `chip ${chip}${entry === 0 ? "" : `, entry ${entry}`}` }),
+  );
+  return [
+    inMemory({ name: "text", ...owner }, withLengths(texts ?? encodeChip(target, queues))),
+    inMemory({ name: "debug", ...owner }, withLengths(queues.map(encodeOrigins))),
   ];
 }
 
@@ -130,7 +142,7 @@ function* constantChunks(target: Target, blocks: readonly ConstantBlock[]): Gene
   yield chunk;
 }
 
-/** Lookup tables, each once: entry points that use the same table share it. */
+/** Lookup tables, each once: entries that use the same table share it. */
 class LookupTables {
   private readonly tables = new Map<HostLookup["bytes"], { readonly index: number; readonly length: number }>();
   length = 0;
@@ -158,18 +170,20 @@ class LookupTables {
 
 const padded = (length: number): number => Math.ceil(length / LOOKUP_ALIGN) * LOOKUP_ALIGN;
 
-function programRecord({ name, chips, macs, links, entries }: Program, tables: LookupTables): ProgramRecord {
+function programRecord({ name, chips, links, entries }: Program, tables: LookupTables): ProgramRecord {
   const bindingRecord = ({ lookup, ...binding }: Binding): BindingRecord => {
     if (lookup === undefined) return { ...binding, lookup: null };
     const { origin, dtype, rows, width } = lookup;
     return { ...binding, lookup: { origin, dtype, rows, width, table: tables.add(lookup) } };
   };
-  const entryRecord = ({ inputs, outputs, ...entry }: EntryPoint): EntryRecord => ({
-    ...entry,
+  const entryRecord = ({ name, inputs, outputs, cycles, macs }: EntryPoint): EntryRecord => ({
+    name,
+    cycles,
+    macs,
     inputs: inputs.map(bindingRecord),
     outputs: outputs.map(bindingRecord),
   });
-  return { name, chips: chips.length, macs, links, entries: entries.map(entryRecord) };
+  return { name, chips: chips.length, links, entries: entries.map(entryRecord) };
 }
 
 /** Byte strings behind a list of their lengths. */
@@ -221,11 +235,16 @@ export function readImage(bytes: Uint8Array): Image {
   const record = readJson(text("program"), "program", programReader);
   checkRecord(record, target);
   const origins = readJson(text("origins"), "origins", originsReader);
-  const chips = Array.from({ length: record.chips }, (_, chip) => readChip(container, target, chip, origins.length));
-  expectSections(container, record.chips);
-  const entries = readEntries(record, container.bytes("lookups"));
-  const { name, links, macs } = record;
-  return { target, name, chips, links, entries, origins, macs, sections: container.sections };
+  const chips = Array.from({ length: record.chips }, (_, chip) => readMemory(container, target, chip));
+  const bound = readBindings(record, container.bytes("lookups"));
+  const entries = bound.map((entry, index): EntryPoint => {
+    const queuesOf = ({ maps }: ChipMemory, chip: number): Queues =>
+      readQueues(container, target, { chip, entry: index }, { origins: origins.length, maps: maps.length });
+    return { ...entry, queues: chips.map(queuesOf) };
+  });
+  expectSections(container, chips.length, entries.length);
+  const { name, links } = record;
+  return { target, name, chips, links, entries, origins, sections: container.sections };
 }
 
 /** The target of the table itself if the image was made for exactly that one. */
@@ -238,19 +257,34 @@ function decodeUtf8(bytes: Uint8Array, what: string): string {
 }
 
 /** Nothing but the sections that the program calls for. */
-function expectSections({ sections }: Container, chips: number): void {
-  const extra = sections.find(({ name, chip }) => SECTIONS[name].perChip && chip >= chips);
+function expectSections({ sections }: Container, chips: number, entries: number): void {
+  const extra = sections.find(
+    ({ name, chip, entry }) => (SECTIONS[name].one !== "image" && chip >= chips) || entry >= entries,
+  );
   if (extra === undefined) return;
-  fail("LPU3034", { message: `expected sections of ${chips} chips, got one of chip ${extra.chip}`, at: extra.name });
+  const message = `expected sections of ${chips} chips and ${entries} entries, got one of chip ${extra.chip} and entry ${extra.entry}`;
+  fail("LPU3034", { message, at: extra.name });
 }
 
-function readChip(container: Container, target: Target, chip: number, origins: number): ChipProgram {
-  const at = (name: string, queue: number): string => `${name} of chip ${chip}, ${queueName(target, queue)}`;
-  const texts = splitLengths(container.bytes("text", chip), queueCount(target), `text of chip ${chip}`);
-  const debug = splitLengths(container.bytes("debug", chip), queueCount(target), `debug of chip ${chip}`);
+const readMemory = (container: Container, target: Target, chip: number): ChipMemory => ({
+  constants: readBlocks(container, target, chip),
+  maps: readMaps(container.bytes("maps", chip), chip),
+});
+
+/** What a chip does in an entry; `counts` are the origins and maps that there are. */
+function readQueues(
+  container: Container,
+  target: Target,
+  { chip, entry }: Omit<SectionOwner, "name">,
+  counts: { readonly origins: number; readonly maps: number },
+): Queues {
+  const whose = `of chip ${chip}${entry === 0 ? "" : ` in entry ${entry}`}`;
+  const at = (name: string, queue: number): string => `${name} ${whose}, ${queueName(target, queue)}`;
+  const texts = splitLengths(container.bytes("text", chip, entry), queueCount(target), `text ${whose}`);
+  const debug = splitLengths(container.bytes("debug", chip, entry), queueCount(target), `debug ${whose}`);
   const first = texts.findIndex(({ length }) => length > 0);
   const queues = texts.map((text, queue) => {
-    const ids = decodeOrigins(debug[queue] ?? text, origins);
+    const ids = decodeOrigins(debug[queue] ?? text, counts.origins);
     if (ids === undefined) return malformed("expected origin ids", at("debug", queue));
     const { instructions, notifies } = decodeQueue(target, queue, text, ids);
     if (ids.length !== instructions.length) {
@@ -262,10 +296,8 @@ function readChip(container: Container, target: Target, chip: number, origins: n
     }
     return instructions;
   });
-  const constants = readBlocks(container, target, chip);
-  const program = { queues, constants, maps: readMaps(container.bytes("maps", chip), chip) };
-  checkQueues(target, program, (message) => malformed(message, `text of chip ${chip}`));
-  return program;
+  checkQueues(target, queues, counts.maps, (message) => malformed(message, `text ${whose}`));
+  return queues;
 }
 
 function splitLengths(bytes: Uint8Array, parts: number, what: string): readonly Uint8Array[] {
@@ -335,7 +367,8 @@ function readBlocks(container: Container, target: Target, chip: number): readonl
 
 const SIDES: readonly Hemisphere[] = ["W", "E"];
 
-function readEntries({ entries }: ProgramRecord, data: Uint8Array): readonly EntryPoint[] {
+/** Entries without their queues. */
+function readBindings({ entries }: ProgramRecord, data: Uint8Array): readonly Omit<EntryPoint, "queues">[] {
   const tables: { readonly length: number; readonly bytes: () => Uint8Array }[] = [];
   let position = 0;
   const binding = ({ lookup, ...rest }: BindingRecord): Binding => {

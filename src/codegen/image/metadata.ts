@@ -20,14 +20,13 @@ export interface LookupRecord {
   readonly table: number;
 }
 export type BindingRecord = Omit<Binding, "lookup"> & { readonly lookup: LookupRecord | null };
-export type EntryRecord = Omit<EntryPoint, "inputs" | "outputs"> & {
+export type EntryRecord = Omit<EntryPoint, "inputs" | "outputs" | "queues"> & {
   readonly inputs: readonly BindingRecord[];
   readonly outputs: readonly BindingRecord[];
 };
 export interface ProgramRecord {
   readonly name: string;
   readonly chips: number;
-  readonly macs: number;
   readonly links: readonly Link[];
   readonly entries: readonly EntryRecord[];
 }
@@ -144,6 +143,7 @@ const entry = record<EntryRecord>({
   inputs: list(binding),
   outputs: list(binding),
   cycles: list(natural),
+  macs: natural,
 });
 
 export const placementsReader = list(placement);
@@ -155,7 +155,6 @@ export const originsReader = list(string);
 export const programReader = record<ProgramRecord>({
   name: string,
   chips: whole(0, 65535),
-  macs: natural,
   links: list(linkReader),
   entries: list(entry),
 });

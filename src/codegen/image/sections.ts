@@ -3,44 +3,45 @@
  *
  * The header (64 bytes) gives the whole length and where the table is, the table (32 bytes a section, at the end) gives
  * place and CRC-32 of every section, and both have a CRC-32 of their own. Sections stand in the order of the table below,
- * then by chip; everything between them is zero. So an image can be written in one pass without holding it in memory, and
- * the reader can refuse before it believes any length. Same sections, same bytes.
+ * then by entry and chip; everything between them is zero. So an image can be written in one pass without holding it in memory, and
+ * the reader can refuse before it believes any length. A section belongs to the image, to a chip, or to a chip in one entry.
+ * Same sections, same bytes.
  */
 
 import { crc32 } from "node:zlib";
 import { fail } from "../../diagnostics.js";
 
 export const SECTIONS = {
-  target: { code: 1, align: 8, perChip: false, doc: "JSON: the whole target record that the program was made for." },
+  target: { code: 1, align: 8, one: "image", doc: "JSON: the whole target record that the program was made for." },
   program: {
     code: 2,
     align: 8,
-    perChip: false,
-    doc: "JSON: name, number of chips, links, entry points with bindings.",
+    one: "image",
+    doc: "JSON: name, number of chips, links, entries with bindings.",
   },
-  origins: { code: 3, align: 8, perChip: false, doc: "JSON: names of the ONNX nodes that instructions come from." },
-  text: { code: 4, align: 8, perChip: true, doc: "Program text: for each queue its length (u32), then the texts." },
+  origins: { code: 3, align: 8, one: "image", doc: "JSON: names of the ONNX nodes that instructions come from." },
+  text: { code: 4, align: 8, one: "entry", doc: "Program text: for each queue its length (u32), then the texts." },
   debug: {
     code: 5,
     align: 8,
-    perChip: true,
+    one: "entry",
     doc: "Origins of instructions: for each queue a length (u32), then the ids, delta coded.",
   },
   maps: {
     code: 6,
     align: 8,
-    perChip: true,
+    one: "chip",
     doc: "Lane maps: how many (u32), the length of each (u32), then the lanes (i16).",
   },
   blocks: {
     code: 7,
     align: 8,
-    perChip: true,
+    one: "chip",
     doc: "Where constants lie: hemisphere (u16: 0 west), slice (u16), row (u32), rows (u32), zero (u32).",
   },
-  constants: { code: 8, align: 4096, perChip: true, doc: "Rows of the constant blocks, one block after the other." },
-  lookups: { code: 9, align: 4096, perChip: false, doc: "Tables of host lookups, each at a multiple of 64." },
-} as const satisfies Record<string, { code: number; align: number; perChip: boolean; doc: string }>;
+  constants: { code: 8, align: 4096, one: "chip", doc: "Rows of the constant blocks, one block after the other." },
+  lookups: { code: 9, align: 4096, one: "image", doc: "Tables of host lookups, each at a multiple of 64." },
+} as const satisfies Record<string, { code: number; align: number; one: "image" | "chip" | "entry"; doc: string }>;
 export type SectionName = keyof typeof SECTIONS;
 
 export const MAGIC: readonly number[] = [0x89, 0x4c, 0x50, 0x55, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -49,17 +50,20 @@ const HEADER_BYTES = 64;
 const ENTRY_BYTES = 32;
 const TRAILER_BYTES = 8;
 
-/** A section to be written: its length is known before its bytes are. */
-export interface SectionSource {
+/** Which section, and whose: `chip` and `entry` are 0 where the section is not of one. */
+export interface SectionOwner {
   readonly name: SectionName;
   readonly chip: number;
+  readonly entry: number;
+}
+
+/** A section to be written: its length is known before its bytes are. */
+export interface SectionSource extends SectionOwner {
   readonly length: number;
   readonly chunks: () => Iterable<Uint8Array>;
 }
 
-export interface SectionPlace {
-  readonly name: SectionName;
-  readonly chip: number;
+export interface SectionPlace extends SectionOwner {
   readonly offset: number;
   readonly length: number;
   readonly crc: number;
@@ -68,12 +72,19 @@ export interface SectionPlace {
 export interface Container {
   readonly sections: readonly SectionPlace[];
   /** The bytes of a section, without a copy. */
-  readonly bytes: (name: SectionName, chip?: number) => Uint8Array;
+  readonly bytes: (name: SectionName, chip?: number, entry?: number) => Uint8Array;
 }
 
 const alignUp = (value: number, align: number): number => Math.ceil(value / align) * align;
-const inOrder = (a: { name: SectionName; chip: number }, b: { name: SectionName; chip: number }): number =>
-  SECTIONS[a.name].code - SECTIONS[b.name].code || a.chip - b.chip;
+const inOrder = (a: SectionOwner, b: SectionOwner): number =>
+  SECTIONS[a.name].code - SECTIONS[b.name].code || a.entry - b.entry || a.chip - b.chip;
+
+/** A section as messages call it. */
+const sectionName = ({ name, chip, entry }: SectionOwner): string => {
+  const { one } = SECTIONS[name];
+  const owner = one === "image" ? "" : ` of chip ${chip}`;
+  return `'${name}'${owner}${one === "entry" ? ` of entry ${entry}` : ""}`;
+};
 
 interface ContainerLayout {
   readonly sorted: readonly SectionSource[];
@@ -105,7 +116,7 @@ export function* containerChunks(sources: readonly SectionSource[]): Generator<U
   const entries = new Uint8Array(sorted.length * ENTRY_BYTES + TRAILER_BYTES);
   const view = new DataView(entries.buffer);
   let position = HEADER_BYTES;
-  for (const [index, { name, chip, length, chunks }] of sorted.entries()) {
+  for (const [index, { name, chip, entry, length, chunks }] of sorted.entries()) {
     const offset = offsets[index] ?? 0;
     yield new Uint8Array(offset - position);
     let crc = 0;
@@ -122,6 +133,7 @@ export function* containerChunks(sources: readonly SectionSource[]): Generator<U
     view.setUint32(at + 4, crc, true);
     setLength(view, at + 8, offset);
     setLength(view, at + 16, length);
+    view.setUint32(at + 24, entry, true);
   }
   yield new Uint8Array(table - position);
   const tail = sorted.length * ENTRY_BYTES;
@@ -160,11 +172,11 @@ export function openContainer(bytes: Uint8Array): Container {
     const place = openEntry(view, at);
     const previous = places.at(-1);
     const expected = alignUp(end, SECTIONS[place.name].align);
-    if ((previous !== undefined && inOrder(previous, place) >= 0) || getLength(view, at + 24) !== 0) {
-      fail("LPU3034", { message: `section '${place.name}' of chip ${place.chip} is out of order`, at: `offset ${at}` });
+    if (previous !== undefined && inOrder(previous, place) >= 0) {
+      fail("LPU3034", { message: `section ${sectionName(place)} is out of order`, at: `offset ${at}` });
     }
     if (place.offset !== expected || place.length > table - place.offset) {
-      const message = `expected section '${place.name}' at ${expected} and inside ${table} bytes, got ${place.offset} and ${place.length} bytes`;
+      const message = `expected section ${sectionName(place)} at ${expected} and inside ${table} bytes, got ${place.offset} and ${place.length} bytes`;
       fail("LPU3034", { message, at: `offset ${at}` });
     }
     expectZeros(bytes, end, place.offset);
@@ -172,12 +184,14 @@ export function openContainer(bytes: Uint8Array): Container {
     places.push(place);
   }
   expectZeros(bytes, end, table);
-  for (const { name, chip, offset, length, crc } of places) {
-    checkCrc(bytes.subarray(offset, offset + length), crc, `section '${name}' of chip ${chip}`, offset);
+  for (const place of places) {
+    const { offset, length, crc } = place;
+    checkCrc(bytes.subarray(offset, offset + length), crc, `section ${sectionName(place)}`, offset);
   }
-  const find = (name: SectionName, chip = 0): Uint8Array => {
-    const place = places.find((candidate) => candidate.name === name && candidate.chip === chip);
-    if (place === undefined) return fail("LPU3034", { message: `section '${name}' of chip ${chip} is missing` });
+  const find = (name: SectionName, chip = 0, entry = 0): Uint8Array => {
+    const wanted: SectionOwner = { name, chip, entry };
+    const place = places.find((candidate) => inOrder(candidate, wanted) === 0);
+    if (place === undefined) return fail("LPU3034", { message: `section ${sectionName(wanted)} is missing` });
     return bytes.subarray(place.offset, place.offset + place.length);
   };
   return { sections: places, bytes: find };
@@ -220,14 +234,20 @@ function openEntry(view: DataView, at: number): SectionPlace {
   const code = view.getUint16(at, true);
   const name = SECTION_NAMES.find((candidate) => SECTIONS[candidate].code === code);
   const chip = view.getUint16(at + 2, true);
+  const entry = view.getUint32(at + 24, true);
   if (name === undefined)
     return fail("LPU3034", { message: `expected a known section, got code ${code}`, at: `offset ${at}` });
-  if (chip > 0 && !SECTIONS[name].perChip) {
-    fail("LPU3034", { message: `expected one section '${name}', got one of chip ${chip}`, at: `offset ${at}` });
+  const { one } = SECTIONS[name];
+  if ((chip > 0 && one === "image") || (entry > 0 && one !== "entry")) {
+    const message = `expected one section '${name}'${one === "image" ? "" : " a chip"}, got one of chip ${chip} and entry ${entry}`;
+    fail("LPU3034", { message, at: `offset ${at}` });
   }
+  if (view.getUint32(at + 28, true) !== 0)
+    fail("LPU3034", { message: "expected zeros at the end of the section's record", at: `offset ${at + 28}` });
   return {
     name,
     chip,
+    entry,
     offset: getLength(view, at + 8),
     length: getLength(view, at + 16),
     crc: view.getUint32(at + 4, true),

@@ -1,8 +1,8 @@
 /**
  * Assembler: a listing becomes an image. `assemble(disassemble(bytes))` equals bytes.
  *
- * Listings written by hand may leave out whatever has an obvious value: constants, origins, the first `.chip`, the cycles of
- * an entry point, operands of kind optionalStream. Errors carry `file:line:col`. Times and operands are judged by the
+ * Listings written by hand may leave out whatever has an obvious value: constants, origins, the first `.chip`, the only
+ * `.entry` ("main"), the cycles of an entry, operands of kind optionalStream. Errors carry `file:line:col`. Times and operands are judged by the
  * encoder, so that a listing obeys exactly the rules that compiled programs obey.
  */
 
@@ -17,6 +17,7 @@ import {
   type HostLookup,
   type Link,
   type Program,
+  type Queues,
   parseQueueName,
   queueCount,
   queuePlace,
@@ -45,8 +46,7 @@ interface Placed {
   readonly at: string;
 }
 
-interface ChipBuilder {
-  readonly queues: Placed[][];
+interface MemoryBuilder {
   readonly constants: ConstantBlock[];
   readonly maps: Int16Array[];
 }
@@ -56,20 +56,24 @@ interface EntryBuilder {
   readonly inputs: Binding[];
   readonly outputs: Binding[];
   readonly cycles: readonly number[] | undefined;
+  readonly macs: number;
+  /** By chip; chips of which nothing is said have none. */
+  readonly queues: Map<number, Placed[][]>;
 }
 
 /** What has been read so far. */
 interface State {
   target: Target | undefined;
   name: string;
-  macs: number;
   readonly links: Link[];
   readonly origins: string[];
   /** The first id of each origin. */
   readonly originIds: Map<string, number>;
   readonly tables: HostLookup["bytes"][];
   readonly entries: EntryBuilder[];
-  readonly chips: ChipBuilder[];
+  readonly chips: MemoryBuilder[];
+  /** The chip that is being described. */
+  chip: number;
   /** Where the last binding is, for `.lookup`. */
   bindings: Binding[];
   queue: Placed[] | undefined;
@@ -79,13 +83,13 @@ export function parseAssembly(text: string, file = "listing"): Program {
   const state: State = {
     target: undefined,
     name: "",
-    macs: 0,
     links: [],
     origins: [],
     originIds: new Map(),
     tables: [],
     entries: [],
     chips: [],
+    chip: 0,
     bindings: [],
     queue: undefined,
   };
@@ -126,9 +130,6 @@ const DIRECTIVES: Readonly<Record<string, Directive>> = {
     if (state.target !== undefined) fail("LPU3040", { message: "expected one .target, got another", at });
     state.target = readTarget(scanner);
   },
-  ".macs": (state, scanner) => {
-    state.macs = scanner.number("multiply-accumulates");
-  },
   ".link": (state, scanner) => {
     const [fromChip, fromLink] = linkEnd(scanner);
     const [toChip, toLink] = linkEnd(scanner);
@@ -145,9 +146,10 @@ const DIRECTIVES: Readonly<Record<string, Directive>> = {
     state.tables.push(() => bytes);
   },
   ".entry": (state, scanner) => {
-    const name = scanner.string("the name of an entry point");
+    const name = scanner.string("the name of an entry");
     const cycles = scanner.take("cycles=") ? scanner.json("a list of cycles", naturalsReader) : undefined;
-    state.entries.push({ name, inputs: [], outputs: [], cycles });
+    const macs = scanner.next("macs=") ? scanner.number("multiply-accumulates", "macs=") : 0;
+    openEntry(state, name, { cycles, macs });
   },
   ".input": (state, scanner, at) => readBinding(state, scanner, at, "inputs"),
   ".output": (state, scanner, at) => readBinding(state, scanner, at, "outputs"),
@@ -163,13 +165,16 @@ const DIRECTIVES: Readonly<Record<string, Directive>> = {
     state.bindings.push({ ...binding, lookup: { origin, dtype, rows, width, bytes } });
   },
   ".chip": (state, scanner) => {
-    const target = knownTarget(state, scanner.at);
-    inSequence(scanner, "chip", state.chips.length);
-    state.chips.push(newChip(target));
+    const at = scanner.at;
+    const chip = scanner.number("the number of a chip");
+    if (chip > state.chips.length)
+      fail("LPU3040", { message: `expected chip ${state.chips.length} or one that is given above, got ${chip}`, at });
+    state.chip = chip;
+    currentChip(state);
     state.queue = undefined;
   },
-  ".map": (state, scanner, at) => {
-    const { maps } = currentChip(state, at);
+  ".map": (state, scanner) => {
+    const { maps } = currentChip(state);
     inSequence(scanner, "map", maps.length);
     maps.push(readMap(scanner));
   },
@@ -230,7 +235,7 @@ function readConstant(state: State, scanner: LineScanner, at: string): void {
   }
   const bytes = readData(scanner, rows * target.lanes);
   const { hemisphere, index: slice } = place;
-  currentChip(state, at).constants.push({ hemisphere, slice, row, rows, bytes: () => bytes });
+  currentChip(state).constants.push({ hemisphere, slice, row, rows, bytes: () => bytes });
 }
 
 /** `fill 0`, `hex 00ff...` or `base64 AP8=...`; a table, whose length nothing else says, has `fill 0 x30`. */
@@ -259,28 +264,46 @@ function knownTarget({ target }: State, at: string): Target {
   return target ?? fail("LPU3040", { message: "expected .target before everything that depends on it", at });
 }
 
-const newChip = (target: Target): ChipBuilder => ({
-  queues: Array.from({ length: queueCount(target) }, () => []),
-  constants: [],
-  maps: [],
-});
-
 /** The chip that is being described; a listing of one chip need not say `.chip 0`. */
-function currentChip(state: State, at: string): ChipBuilder {
-  const last = state.chips.at(-1);
-  if (last !== undefined) return last;
-  const first = newChip(knownTarget(state, at));
-  state.chips.push(first);
-  return first;
+function currentChip({ chips, chip }: State): MemoryBuilder {
+  const known = chips[chip];
+  if (known !== undefined) return known;
+  const memory = { constants: [], maps: [] };
+  chips.push(memory);
+  return memory;
 }
 
+function openEntry(state: State, name: string, { cycles, macs }: Pick<EntryBuilder, "cycles" | "macs">): EntryBuilder {
+  const entry = { name, inputs: [], outputs: [], cycles, macs, queues: new Map() };
+  state.entries.push(entry);
+  state.queue = undefined;
+  return entry;
+}
+
+/** The entry of a listing that names none. */
+const openMain = (state: State): EntryBuilder => openEntry(state, "main", { cycles: undefined, macs: 0 });
+
+/** The queues of the current chip in the current entry; a listing of one entry need not say `.entry "main"`. */
+function currentQueues(state: State, target: Target): Placed[][] {
+  currentChip(state);
+  const entry = state.entries.at(-1) ?? openMain(state);
+  const known = entry.queues.get(state.chip);
+  if (known !== undefined) return known;
+  const queues = emptyQueues(target);
+  entry.queues.set(state.chip, queues);
+  return queues;
+}
+
+const emptyQueues = (target: Target): Placed[][] => Array.from({ length: queueCount(target) }, () => []);
+
 function openQueue(state: State, name: string, at: string): void {
-  const queue = parseQueueName(knownTarget(state, at), name);
+  const target = knownTarget(state, at);
+  const queue = parseQueueName(target, name);
   if (queue === undefined) {
     const hint = "mem.w12, vxm.3, mxm.e0.weights, mxm.e0.activations, mxm.e0.accumulate, sxm.w2";
     fail("LPU3041", { message: `expected a queue, got '${name}'`, at, hint });
   }
-  state.queue = currentChip(state, at).queues[queue];
+  state.queue = currentQueues(state, target)[queue];
 }
 
 function readInstruction(state: State, scanner: LineScanner, word: string, at: string): void {
@@ -371,21 +394,22 @@ function originId({ origins, originIds }: State, origin: string | number): numbe
 /** The program, after the encoder has seen every queue with the places of its instructions at hand. */
 function finish(state: State, file: string): Program {
   const target = knownTarget(state, `${file}:1:1`);
-  const chips = state.chips.map(({ queues, constants, maps }) => {
-    const instructions = queues.map((queue) => queue.map(({ instruction }) => instruction));
-    const first = notifier(instructions);
-    queues.forEach((placed, queue) => {
-      const locate = (index: number): string => placed[index]?.at ?? file;
-      encodeQueue(target, queue, instructions[queue] ?? [], { notify: queue === first, locate });
-    });
-    return { queues: instructions, constants, maps };
+  if (state.entries.length === 0) openMain(state);
+  const { name, chips, links, origins } = state;
+  const entries = state.entries.map(({ queues: given, ...entry }): EntryPoint => {
+    const queues = chips.map((_, chip) => encodable(target, given.get(chip) ?? emptyQueues(target), file));
+    return { ...entry, queues, cycles: entry.cycles ?? queues.map((own) => chipCycles(target, own)) };
   });
-  const entries = state.entries.map(
-    ({ cycles, ...entry }): EntryPoint => ({
-      ...entry,
-      cycles: cycles ?? chips.map(({ queues }) => chipCycles(target, queues)),
-    }),
-  );
-  const { name, macs, links, origins } = state;
-  return { target, name, chips, links, entries, origins, macs };
+  return { target, name, chips, links, entries, origins };
+}
+
+/** Instructions of a chip as the encoder takes them; what it refuses is said with its line. */
+function encodable(target: Target, placed: readonly (readonly Placed[])[], file: string): Queues {
+  const queues = placed.map((queue) => queue.map(({ instruction }) => instruction));
+  const first = notifier(queues);
+  for (const [queue, instructions] of queues.entries()) {
+    const locate = (index: number): string => placed[queue]?.[index]?.at ?? file;
+    encodeQueue(target, queue, instructions, { notify: queue === first, locate });
+  }
+  return queues;
 }

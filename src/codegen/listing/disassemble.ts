@@ -1,11 +1,11 @@
 /**
  * Disassembler: a whole image as a listing, from which `assemble` makes the same bytes again.
  *
- * One line an instruction (cycle, mnemonic, operands, burst, origin), grouped by queue; everything else is a directive line,
- * in the order in which the assembler wants it. The grammar is described in docs/FORMAT.md.
+ * One line an instruction (cycle, mnemonic, operands, burst, origin), grouped by entry, chip and queue; everything else is a
+ * directive line, in the order in which the assembler wants it: what stays on each chip, then the entries. The grammar is described in docs/FORMAT.md.
  */
 
-import type { Binding, ChipProgram, EntryPoint, HostLookup, Program } from "../../ir/program.js";
+import type { Binding, ChipMemory, EntryPoint, HostLookup, Program, Queues } from "../../ir/program.js";
 import { memQueue, queueName } from "../../ir/program.js";
 import { TARGETS, type Target } from "../../ir/target.js";
 import { readImage } from "../image/image.js";
@@ -22,10 +22,9 @@ export function disassemble(bytes: Uint8Array, options: ListingOptions = { data:
 
 /** The lines of a listing, one after the other: a listing with its weights may be larger than a string. */
 export function* listing(program: Program, options: ListingOptions): Generator<string> {
-  const { target, name, macs, links, origins, entries, chips } = program;
+  const { target, name, links, origins, entries, chips } = program;
   yield `.program ${JSON.stringify(name)}`;
   yield `.target ${targetText(target)}`;
-  yield `.macs ${macs}`;
   for (const { fromChip, fromLink, toChip, toLink } of links) yield `.link ${fromChip}.${fromLink} ${toChip}.${toLink}`;
   for (const origin of origins) yield `.origin ${JSON.stringify(origin)}`;
   const tables = new Map<HostLookup["bytes"], number>();
@@ -36,11 +35,19 @@ export function* listing(program: Program, options: ListingOptions): Generator<s
       tables.set(lookup.bytes, tables.size);
     }
   }
-  for (const entry of entries) yield* entryLines(entry, tables);
   for (const [index, chip] of chips.entries()) {
     yield "";
     yield `.chip ${index}`;
-    yield* chipLines(program, chip, options);
+    yield* memoryLines(target, chip, options);
+  }
+  const suffixes = originSuffixes(origins);
+  for (const entry of entries) {
+    yield "";
+    yield* entryLines(entry, tables);
+    for (const [index, queues] of entry.queues.entries()) {
+      if (chips.length > 1) yield `.chip ${index}`;
+      yield* queueLines(target, queues, suffixes);
+    }
   }
 }
 
@@ -53,10 +60,10 @@ const targetText = (target: Target): string => {
 };
 
 function* entryLines(
-  { name, inputs, outputs, cycles }: EntryPoint,
+  { name, inputs, outputs, cycles, macs }: EntryPoint,
   tables: ReadonlyMap<unknown, number>,
 ): Generator<string> {
-  yield `.entry ${JSON.stringify(name)} cycles=${JSON.stringify(cycles)}`;
+  yield `.entry ${JSON.stringify(name)} cycles=${JSON.stringify(cycles)} macs=${macs}`;
   for (const input of inputs) yield* bindingLines(".input", input, tables);
   for (const output of outputs) yield* bindingLines(".output", output, tables);
 }
@@ -72,22 +79,28 @@ function* bindingLines(
   yield `.lookup ${JSON.stringify(origin)} ${dtype} rows=${rows} width=${width} table=${tables.get(bytes)}`;
 }
 
-function* chipLines({ target, origins }: Program, chip: ChipProgram, options: ListingOptions): Generator<string> {
+function* memoryLines(target: Target, chip: ChipMemory, options: ListingOptions): Generator<string> {
   for (const [index, map] of chip.maps.entries()) yield `.map ${index} ${JSON.stringify(Array.from(map))}`;
   for (const { hemisphere, slice, row, rows, bytes } of chip.constants) {
     const place = queueName(target, memQueue(target, hemisphere, slice));
     yield dataLine(`.constant ${place} row=${row} rows=${rows}`, bytes, options);
   }
+}
+
+/** An origin is named, or numbered if an earlier one has its name; the nameless first one is left out. */
+function originSuffixes(origins: readonly string[]): readonly string[] {
   const ids = new Map<string, number>();
   origins.forEach((name, id) => {
     if (!ids.has(name)) ids.set(name, id);
   });
-  /** An origin is named, or numbered if an earlier one has its name; the nameless first one is left out. */
-  const suffixes = origins.map((name, id) => {
+  return origins.map((name, id) => {
     if (ids.get(name) !== id) return ` from #${id}`;
     return name === "" ? "" : ` from ${JSON.stringify(name)}`;
   });
-  for (const [queue, instructions] of chip.queues.entries()) {
+}
+
+function* queueLines(target: Target, queues: Queues, suffixes: readonly string[]): Generator<string> {
+  for (const [queue, instructions] of queues.entries()) {
     if (instructions.length === 0) continue;
     yield "";
     yield `${queueName(target, queue)}:`;

@@ -11,9 +11,9 @@
 import { type DiagnosticCode, fail } from "../../diagnostics.js";
 import type { Mnemonic } from "../../ir/isa.js";
 import {
-  type ChipProgram,
   type Program,
   type QueueNumber,
+  type Queues,
   queueName,
   type TimedInstruction,
   unitOfQueue,
@@ -71,21 +71,22 @@ export function encodeQueue(
   return bits.finish();
 }
 
-/** The texts of all queues, by chip. */
-export type ProgramTexts = readonly (readonly Uint8Array[])[];
+/** The texts of all queues of a chip. */
+export type ChipTexts = readonly Uint8Array[];
 
-export const encodeProgram = ({ target, chips }: Program): ProgramTexts =>
-  chips.map((chip) => encodeChip(target, chip));
+/** By entry and chip. */
+export type ProgramTexts = readonly (readonly ChipTexts[])[];
 
-/** The texts of all queues of a chip; the first queue that has instructions releases the barrier. */
-export function encodeChip(target: Target, chip: ChipProgram): readonly Uint8Array[] {
-  const first = notifier(chip.queues);
-  return chip.queues.map((instructions, queue) =>
-    encodeQueue(target, queue, instructions, { notify: queue === first }),
-  );
+export const encodeProgram = ({ target, entries }: Program): ProgramTexts =>
+  entries.map(({ queues }) => queues.map((own) => encodeChip(target, own)));
+
+/** The first queue that has instructions releases the barrier. */
+export function encodeChip(target: Target, queues: Queues): ChipTexts {
+  const first = notifier(queues);
+  return queues.map((instructions, queue) => encodeQueue(target, queue, instructions, { notify: queue === first }));
 }
 
-export const notifier = (queues: ChipProgram["queues"]): QueueNumber => queues.findIndex(({ length }) => length > 0);
+export const notifier = (queues: Queues): QueueNumber => queues.findIndex(({ length }) => length > 0);
 
 function writeInstruction(
   bits: BitWriter,

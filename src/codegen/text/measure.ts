@@ -1,16 +1,17 @@
 /**
- * What the text of a program weighs: how many instruction records its queues hold, and how many bytes they take encoded.
+ * What the text of an entry weighs: how many instruction records its queues hold, and how many bytes they take encoded.
  */
 
-import type { Program } from "../../ir/program.js";
-import type { ProgramTexts } from "./encode.js";
+import type { EntryPoint } from "../../ir/program.js";
+import type { ChipTexts } from "./encode.js";
 
 export interface TextSize {
   readonly instructions: number;
   readonly bytes: number;
 }
 
-export const measureText = ({ chips }: Program, texts: ProgramTexts): TextSize => ({
-  instructions: chips.reduce((sum, chip) => sum + chip.queues.reduce((n, queue) => n + queue.length, 0), 0),
-  bytes: texts.reduce((sum, queues) => sum + queues.reduce((n, text) => n + text.length, 0), 0),
+/** `texts` are those of the entry, by chip. */
+export const measureText = ({ queues }: EntryPoint, texts: readonly ChipTexts[]): TextSize => ({
+  instructions: queues.flat().reduce((sum, queue) => sum + queue.length, 0),
+  bytes: texts.flat().reduce((sum, text) => sum + text.length, 0),
 });

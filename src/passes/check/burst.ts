@@ -19,7 +19,7 @@ import {
 import {
   type ChipProgram,
   type FieldValue,
-  type Program,
+  type EntryProgram,
   type QueuePlace,
   queueName,
   queuePlace,
@@ -41,7 +41,7 @@ export interface Burst {
 }
 
 export interface CheckedChip {
-  readonly program: Program;
+  readonly program: EntryProgram;
   readonly target: Target;
   readonly index: number;
   readonly chip: ChipProgram;
@@ -86,7 +86,7 @@ const specOf = (target: Target, op: Mnemonic): OpSpec => {
   };
 };
 
-export const checkedChip = (program: Program, index: number): CheckedChip => {
+export const checkedChip = (program: EntryProgram, index: number): CheckedChip => {
   const { target } = program;
   const chip = program.chips[index];
   invariant(chip !== undefined, `chip ${index} of ${program.chips.length}`);

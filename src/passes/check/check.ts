@@ -1,5 +1,5 @@
 /**
- * An independent proof that a Program is legal, made on every compile before anything is encoded.
+ * An independent proof that a Program is legal, made for each of its entries on every compile before anything is encoded.
  *
  * It knows the ISA table, the target and the program, and shares no code with the scheduler. Its parts replay the program,
  * each from one point of view, with plain tables indexed by cycle; they may be slow to explain a fault but are quick to find
@@ -11,7 +11,7 @@
 import { fail } from "../../diagnostics.js";
 import type { ScheduleFacts } from "../../ir/facts.js";
 import type { Plan } from "../../ir/plan.js";
-import type { Program } from "../../ir/program.js";
+import type { EntryProgram } from "../../ir/program.js";
 import { type Hemisphere, linkDelay } from "../../ir/target.js";
 import { type Burst, type CheckedChip, checkedChip, raise } from "./burst.js";
 import { checkMeaning } from "./meaning.js";
@@ -24,7 +24,7 @@ import { checkChains, checkStreams } from "./streams.js";
 const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 
 /** With the plan from which the program was made: also that it computes what the plan says. */
-export const checkSchedule = (program: Program, plan?: Plan): ScheduleFacts => {
+export const checkSchedule = (program: EntryProgram, plan?: Plan): ScheduleFacts => {
   const chips = program.chips.map((_, index) => checkedChip(program, index));
   for (const chip of chips) checkOperands(chip);
   checkPrediction(program, chips);
@@ -43,17 +43,16 @@ export const checkSchedule = (program: Program, plan?: Plan): ScheduleFacts => {
   return { arrays };
 };
 
-const checkPrediction = ({ entries }: Program, chips: readonly CheckedChip[]): void => {
-  for (const { name, cycles } of entries)
-    for (const { index, cycles: counted } of chips)
-      if (cycles[index] !== counted)
-        fail("LPU2222", {
-          message: `entry '${name}': expected ${counted} cycles of chip ${index}, found a prediction of ${cycles[index]}`,
-        });
+const checkPrediction = ({ entry: { name, cycles } }: EntryProgram, chips: readonly CheckedChip[]): void => {
+  for (const { index, cycles: counted } of chips)
+    if (cycles[index] !== counted)
+      fail("LPU2222", {
+        message: `entry '${name}': expected ${counted} cycles of chip ${index}, found a prediction of ${cycles[index]}`,
+      });
 };
 
 /** Vectors go out on a link with its interval, arrive in the order in which they were sent, and are there when they are received. */
-const checkLinks = ({ links }: Program, chips: readonly CheckedChip[]): void => {
+const checkLinks = ({ links }: EntryProgram, chips: readonly CheckedChip[]): void => {
   const sent = chips.map((chip) => linkUses(chip, "send"));
   const received = chips.map((chip) => linkUses(chip, "receive"));
   for (const [index, chip] of chips.entries()) {

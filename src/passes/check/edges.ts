@@ -62,9 +62,9 @@ interface RowSpan {
 export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip): RowsBefore => {
   const { target, program } = chip;
   const depth = 2 * target.rowsPerBank;
-  const [entry] = program.entries;
-  checkBindings(plan, "input", plan.inputs, entry?.inputs ?? []);
-  checkBindings(plan, "output", plan.outputs, entry?.outputs ?? []);
+  const { inputs, outputs } = program.entry;
+  checkBindings(plan, "input", plan.inputs, inputs);
+  checkBindings(plan, "output", plan.outputs, outputs);
   const spanAt = new Int32Array(2 * target.slices * depth);
   const spans: RowSpan[] = [];
   const add = (queue: number, row: number, count: number, bytes: VectorBytes): void => {
@@ -72,7 +72,7 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
     spans.push({ at, count, plane: bytes.first + bytes.byte, step: PLANES * bytes.step });
     spanAt.fill(spans.length, at, at + count);
   };
-  for (const [at, input] of (entry?.inputs ?? []).entries()) {
+  for (const [at, input] of inputs.entries()) {
     const { storage: id = -1, firstRow = 0 } = plan.inputs[at] ?? {};
     const storage = plan.storages[id];
     if (storage !== undefined)

@@ -11,7 +11,6 @@
 import { fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
 import type { Plan, Run } from "../../ir/plan.js";
-import type { Binding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
 import { byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
@@ -295,8 +294,7 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
 /* ---------- outputs ---------- */
 
 const checkOutputs = (plan: Plan, { rows }: PlanValues, f: Followed): void => {
-  const outputs: readonly Binding[] = f.chip.program.entries[0]?.outputs ?? [];
-  for (const [at, output] of outputs.entries()) {
+  for (const [at, output] of f.chip.program.entry.outputs.entries()) {
     const binding = plan.outputs[at];
     const numbers = rows[binding?.storage ?? -1] ?? [];
     for (const { queue, panel, way, ways, byte, row, count } of byteRows(f.chip, output)) {

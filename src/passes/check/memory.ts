@@ -38,17 +38,11 @@ const sliceIndex = ({ slices }: Target, hemisphere: Hemisphere, slice: number): 
 /** Rows of constants and inputs; each belongs to one of them. */
 const placedRows = ({ program, target, index, chip }: CheckedChip): Uint8Array => {
   const rows = 2 * target.rowsPerBank;
-  const constants = new Uint8Array(2 * target.slices * rows);
+  const known = new Uint8Array(2 * target.slices * rows);
   for (const { hemisphere, slice, row, rows: count } of chip.constants)
-    claim(target, constants, ROW.constant, "constant", { chip: index, hemisphere, slice, row }, count);
-  const known = constants.slice();
-  for (const { inputs } of program.entries) {
-    // Inputs of different entry points may share rows: only one of them runs.
-    const taken = constants.slice();
-    for (const input of inputs)
-      eachSpan(input, index, (place, count) => claim(target, taken, ROW.input, `input '${input.name}'`, place, count));
-    for (let at = 0; at < known.length; at++) known[at] = Math.max(known[at] as number, taken[at] as number);
-  }
+    claim(target, known, ROW.constant, "constant", { chip: index, hemisphere, slice, row }, count);
+  for (const input of program.entry.inputs)
+    eachSpan(input, index, (place, count) => claim(target, known, ROW.input, `input '${input.name}'`, place, count));
   return known;
 };
 
@@ -209,17 +203,16 @@ const overwritten = (chip: CheckedChip, bursts: readonly Burst[], cycle: number,
 /** Every element of an output lies in a row that holds something when the program has ended. */
 const checkOutputs = ({ program, target, index }: CheckedChip, known: Uint8Array): void => {
   const rows = 2 * target.rowsPerBank;
-  for (const { outputs } of program.entries)
-    for (const { name, shape, placements } of outputs)
-      for (const placement of placements)
-        for (const { hemisphere, slice, row, chip } of outputRows(placement, shape, target)) {
-          if (chip !== index) continue;
-          const at = sliceIndex(target, hemisphere, slice) * rows + row;
-          if (!(row < rows && (known[at] ?? ROW.empty) !== ROW.empty))
-            fail("LPU2214", {
-              message: `output '${name}': expected row ${row} of slice ${hemisphere.toLowerCase()}${slice} of chip ${index} to be written, found that it never is`,
-            });
-        }
+  for (const { name, shape, placements } of program.entry.outputs)
+    for (const placement of placements)
+      for (const { hemisphere, slice, row, chip } of outputRows(placement, shape, target)) {
+        if (chip !== index) continue;
+        const at = sliceIndex(target, hemisphere, slice) * rows + row;
+        if (!(row < rows && (known[at] ?? ROW.empty) !== ROW.empty))
+          fail("LPU2214", {
+            message: `output '${name}': expected row ${row} of slice ${hemisphere.toLowerCase()}${slice} of chip ${index} to be written, found that it never is`,
+          });
+      }
 };
 
 /** Rows of slices in which elements of a tensor lie. */

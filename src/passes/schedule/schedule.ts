@@ -234,11 +234,12 @@ const programOf = (s: Scheduler): Program => {
   return {
     target,
     name: plan.name,
-    chips: [{ queues, constants: constantsOf(s, contents), maps: plan.maps }],
+    chips: [{ constants: constantsOf(s, contents), maps: plan.maps }],
     links: [],
-    entries: [{ name: "main", inputs, outputs, cycles: [chipCycles(target, queues)] }],
+    entries: [
+      { name: "main", inputs, outputs, queues: [queues], cycles: [chipCycles(target, queues)], macs: plan.macs },
+    ],
     origins: plan.origins,
-    macs: plan.macs,
   };
 };
 

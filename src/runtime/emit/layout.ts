@@ -1,7 +1,7 @@
 /**
  * Where everything lies in machine memory, and the calls that work on it: what the unit emitters write into.
  *
- * Order of memory: SRAM, data (fault words, accumulators, constant rows, maps, flags), arena of buffers, scratch, call
+ * Order of memory: SRAM, then for each program that runs on it: data (fault words, accumulators, constant rows, maps, flags), arena of buffers, scratch, call
  * arguments. The operations are emitted twice, by the same code: first to plan, which finds out when each buffer is first and last used
  * and how much scratch a call needs, then for good. Buffers share the arena by lifetime. A read is not run at all but used where
  * it lies in SRAM, unless one of its rows is overwritten before its last consumer has run.
@@ -16,7 +16,6 @@ import type { MxmLinks } from "../link/mxm.js";
 import type { Nodes } from "../link/nodes.js";
 import { isWhole, type Order } from "../link/order.js";
 import { elementType, ENTRY, ENTRY_SIZE, IntList, NO_STREAM, RAW_SLOT, type Tables } from "../link/tables.js";
-import { sramSize } from "../sram.js";
 
 /** Vectors in memory: address of the first, bytes from one to the next, and bytes from lane to lane. */
 export interface Place {
@@ -97,13 +96,14 @@ export class Layout {
   /** Bytes between neighbouring lanes of what a burst gives; 0 where every stream is a plane of its own. */
   private readonly widths: Uint8Array;
 
-  constructor(links: Links) {
+  /** `start`: the first byte of memory that is free. */
+  constructor(links: Links, start: number) {
     const { tables } = links;
-    const { target, program } = tables;
+    const { target } = tables;
     this.links = links;
     this.lanes = target.lanes;
     this.rows = 2 * target.rowsPerBank;
-    this.dataStart = align(sramSize(target, program.chips.length));
+    this.dataStart = align(start);
     this.dataEnd = this.dataStart + FAULT_BYTES;
     const bursts = tables.instructions.length;
     this.copied = new Uint8Array(bursts);

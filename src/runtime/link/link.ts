@@ -32,8 +32,8 @@ export interface LinkedProgram {
   readonly checks: Int32Array;
   readonly data: readonly FixedBytes[];
   readonly faultAddress: number;
-  /** Bytes of memory that a run needs, SRAM included. */
-  readonly bytes: number;
+  /** One past the last byte of memory that a run needs. */
+  readonly end: number;
   /** Of each chip: one past the last cycle in which any instruction has an effect. */
   readonly cycles: readonly number[];
   readonly counters: readonly Counters[];
@@ -47,8 +47,11 @@ export interface LinkedProgram {
   readonly bursts: number;
 }
 
-/** `initial`: by row of SRAM, 1 where constants or inputs lie when the program starts. */
-export function link(program: MachineProgram, initial: Uint8Array): LinkedProgram {
+/**
+ * `initial`: by row of SRAM, 1 where constants or inputs lie when the program starts. `start`: where memory is free beyond
+ * SRAM, behind it and the programs that were linked before.
+ */
+export function link(program: MachineProgram, initial: Uint8Array, start: number): LinkedProgram {
   const { tables, matches } = expandFetches(program, (current) => {
     const tables = buildTables(current);
     return { tables, matches: matchStreams(tables) };
@@ -63,7 +66,7 @@ export function link(program: MachineProgram, initial: Uint8Array): LinkedProgra
   linkOperands(tables, nodes, matches, mxm);
   const order = orderNodes(tables, nodes);
   const links: Links = { tables, nodes, matches, memory, mxm, wires, initial };
-  const layout = new Layout(links);
+  const layout = new Layout(links, start);
   const emitAll = (): void => {
     for (let item = 0; item < order.node.length; item++) {
       layout.nextItem(item);
@@ -82,7 +85,7 @@ export function link(program: MachineProgram, initial: Uint8Array): LinkedProgra
     checks: layout.checks.view(),
     data: layout.data,
     faultAddress: layout.dataStart,
-    bytes: wordsAddress + layout.words.length * 4 + 64,
+    end: wordsAddress + layout.words.length * 4 + 64,
     cycles: tables.cycles,
     counters: tables.counters,
     written: memory.written,
