@@ -15,7 +15,7 @@ import { bytesSource, type ModelSource } from "./frontend/source.js";
 import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
 import { entryNamed } from "./ir/program.js";
-import { type LoadedEntry, loadImage } from "./runtime/run.js";
+import { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
 export type { Compiled, CompileOptions } from "./compile.js";
@@ -38,7 +38,7 @@ export { type Comparison, compareOverviews } from "./report/compare.js";
 export { type Overview, overviewOf } from "./report/overview.js";
 export { type Power, powerOf } from "./report/power.js";
 export { summaryLines } from "./report/summary.js";
-export { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
+export { type LoadedEntry, type LoadedModel, loadImage, type Snapshot } from "./runtime/run.js";
 export { type OnStage, STAGES, type StageEvent, type StageName } from "./stages.js";
 
 export interface LpuitOptions extends CompileOptions {
@@ -67,10 +67,12 @@ export interface RunnableEntry {
 }
 
 /** A program on the machine, as the entry that was opened. */
-export interface RunnableImage extends RunnableEntry {
+export interface RunnableImage extends RunnableEntry, Pick<LoadedModel, "reset" | "snapshot" | "restore"> {
   readonly image: Uint8Array;
   /** All entries, this one too: they share the machine. */
   readonly entries: readonly RunnableEntry[];
+  /** What stays on the chip from one run to the next. */
+  readonly states: readonly TensorSpec[];
 }
 
 /** A program on the machine that was built here, and so has a report. */
@@ -104,8 +106,9 @@ export interface OpenOptions {
 /** An image that was built before: a path or bytes. LPU4034 if the entry is not one of its entries. */
 export async function openImage(image: string | Uint8Array, options: OpenOptions = {}): Promise<RunnableImage> {
   const bytes = typeof image === "string" ? readWhole(image, "image") : image;
-  const entries = loadImage(bytes).entries.map(runnable);
-  return { ...entryNamed(entries, options.entry), image: bytes, entries };
+  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes);
+  const entries = loaded.map(runnable);
+  return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore };
 }
 
 const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run }: LoadedEntry): RunnableEntry => ({

@@ -462,6 +462,7 @@ function anyProgram(): fc.Arbitrary<Program> {
       name,
       chips,
       links: [{ fromChip: 0, fromLink: 1, toChip: 0, toLink: 0 }],
+      states: [{ name, declared: "f32" as const, shape: [4, 2], placements: [PLACEMENT] }],
       entries: [
         {
           name: "main",

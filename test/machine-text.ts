@@ -60,7 +60,7 @@ export const wholeProgram = ({ target, chips, links, origins }: MachineProgram, 
   const queues = chips.map((chip) => chip.queues);
   const cycles = queues.map((own) => chipCycles(target, own));
   return {
-    ...{ target, name, links, origins },
+    ...{ target, name, links, origins, states: [] },
     chips: chips.map(({ constants, maps }) => ({ constants, maps })),
     entries: [{ name: "main", inputs: [], outputs: [], queues, cycles, macs: 0 }],
   };

@@ -4,6 +4,11 @@ import { describe, expect, test } from "@jest/globals";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
 import { parseAssembly } from "../src/codegen/listing/assemble.js";
 import { createMachine } from "../src/runtime/machine.js";
+import { writeImage } from "../src/codegen/image/image.js";
+import type { Tensor } from "../src/ir/graph.js";
+import { tensorOf } from "../src/ir/tensor.js";
+import { clearState, fetchOutput } from "../src/runtime/binding.js";
+import { loadImage, loadProgram } from "../src/runtime/run.js";
 import { chosenEntry, entryPrograms } from "../src/ir/program.js";
 import { TARGETS, type Target } from "../src/ir/target.js";
 import { bestEngine, type Engine, ENGINES } from "../src/runtime/kernels/kernels.js";
@@ -344,6 +349,87 @@ describe("entries of one program", () => {
     expect(() => createMachine([negate, copy].flatMap((one) => one ?? []))).toThrow(
       /^LPU4005: .*row 5 was never written/,
     );
+  });
+});
+
+describe("states", () => {
+  // Two states of one byte vector: "count" grows by one a run of either entry, "last" is what the count was before.
+  const place = (slice: number): string =>
+    JSON.stringify([
+      {
+        ...{ dtype: "u8", factors: [{ dim: 0, divide: 1, extent: lanes, row: 0, column: 1 }] },
+        ...{ rows: 1, columns: lanes, ways: 1 },
+        panels: [{ planes: [{ chip: 0, hemisphere: "W", slice, row: 7 }] }],
+      },
+    ]);
+  const body = `mem.w0:
+      40 read 7 e0
+      50 write 7 w4
+    mem.w1:
+      50 write 7 w8
+    vxm.0:
+      46 binary addInt e0 u8 1 i32 w4 as=u8
+    vxm.1:
+      46 binary addInt e0~ u8 0 i32 w8 as=u8`;
+  const program = parseAssembly(`.target tiny
+    .state "count" u8 [${lanes}] ${place(0)}
+    .state "last" u8 [${lanes}] ${place(1)}
+    .entry "step"
+    .output "count then" u8 [${lanes}] ${place(0)}
+    ${body}
+    .entry "again"
+    ${body}`);
+
+  test("stay from run to run, of any entry, until they are reset or put back", () => {
+    const model = loadImage(writeImage(program));
+    const numbers = (): unknown => Object.values(model.snapshot()).map(({ data }) => [data[0], data[lanes - 1]]);
+    expect(numbers()).toEqual([
+      [0, 0],
+      [0, 0],
+    ]);
+    const { outputs } = model.entry("step").run({});
+    expect(outputs["count then"]?.data[3]).toBe(1);
+    model.entry("again").run({});
+    const kept = model.snapshot();
+    expect(numbers()).toEqual([
+      [2, 2],
+      [1, 1],
+    ]);
+    model.entry("again").run({});
+    expect(numbers()).toEqual([
+      [3, 3],
+      [2, 2],
+    ]);
+    model.restore(kept);
+    model.entry("step").run({});
+    expect(numbers()).toEqual([
+      [3, 3],
+      [2, 2],
+    ]);
+    model.reset();
+    expect(numbers()).toEqual([
+      [0, 0],
+      [0, 0],
+    ]);
+  });
+
+  test("that do not fit are refused before any is put back", () => {
+    const model = loadProgram(program);
+    const row = (value: number, length = lanes): Tensor => tensorOf("u8", [length], new Uint8Array(length).fill(value));
+    expect(() => model.restore({ count: row(9), last: row(1, 3) })).toThrow(/^LPU4030/);
+    expect(() => model.restore({ count: row(9), first: row(1) })).toThrow(/^LPU4031: expected a state/);
+    expect(model.snapshot()["count"]?.data[0]).toBe(0);
+  });
+
+  test("are on the literal machine what they are on the linked one", () => {
+    const sram = new Sram(tiny, 1);
+    for (const state of program.states) clearState(state, sram);
+    const model = loadProgram(program);
+    for (const entry of ["step", "again", "again"]) {
+      runLiteral(chosenEntry(program, entry), sram);
+      model.entry(entry).run({});
+      expect(program.states.map((state) => fetchOutput(state, sram))).toEqual(Object.values(model.snapshot()));
+    }
   });
 });
 

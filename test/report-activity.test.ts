@@ -65,7 +65,7 @@ function handMade(): Program {
     ],
   };
   return {
-    ...{ target, name: "hand-made", chips: [{ constants: [], maps: [] }], links: [] },
+    ...{ target, name: "hand-made", chips: [{ constants: [], maps: [] }], links: [], states: [] },
     entries: [{ name: "main", inputs: [input], outputs: [], queues: [queues], cycles: [61], macs: 0 }],
     origins: ["/layer.0/Add"],
   };

@@ -72,6 +72,7 @@ const program: Program = {
   name: "hand-made",
   chips: [{ constants: [{ hemisphere: "W", slice: 0, row: 0, rows: 10, bytes: () => new Uint8Array(0) }], maps: [] }],
   links: [],
+  states: [],
   entries: [
     {
       name: "main",
@@ -153,6 +154,7 @@ describe("report", () => {
     expect(report.sram).toEqual({
       bytes: 30 * row,
       constants: 10 * row,
+      states: 0,
       inputs: 16 * row,
       scratch: 4 * row,
       capacity: 2 * 16 * 2 * 2048 * row,

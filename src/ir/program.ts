@@ -1,6 +1,7 @@
 /**
  * Program: WHEN. What stays in the memory of each chip, and the entries that run on it: for each, timed instructions per chip
- * and queue, bindings of inputs and outputs, and cycles. All entries share constants and lane maps; only one runs at a time.
+ * and queue, bindings of inputs and outputs, and cycles. All entries share constants, lane maps and state; only one runs at a
+ * time.
  *
  * An instruction record is a burst: `count` executions, `interval` cycles apart, the address moving by `step` rows (MEM).
  * Cycles are absolute: the barrier (one Notify, Sync everywhere else) is at cycle 0 and work starts at `timing.barrier`.
@@ -131,6 +132,16 @@ export interface HostLookup {
   readonly literal?: string;
 }
 
+/** A tensor that stays in SRAM from one run to the next: a run finds in these rows what the one before has left there. */
+export interface StateBinding {
+  readonly name: string;
+  /** dtype and shape that a snapshot has. */
+  readonly declared: EdgeDType;
+  readonly shape: Shape;
+  /** Every copy; a run leaves the same in all of them. Before the first run all rows hold zeros. */
+  readonly placements: readonly Placement[];
+}
+
 export interface Link {
   readonly fromChip: number;
   readonly fromLink: number;
@@ -156,6 +167,7 @@ export interface Program {
   readonly name: string;
   readonly chips: readonly ChipMemory[];
   readonly links: readonly Link[];
+  readonly states: readonly StateBinding[];
   /** At least one; each has a name of its own. */
   readonly entries: readonly EntryPoint[];
   /** Names that instructions of all entries refer to. */

@@ -46,8 +46,10 @@ export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number):
       }
     };
     const { inputs, outputs } = program.entry;
-    for (const { placements } of inputs) for (const placement of placements) mark(holders, placement);
-    for (const { placements } of outputs) for (const placement of placements) mark(finals, placement);
+    for (const { placements } of [...inputs, ...program.states])
+      for (const placement of placements) mark(holders, placement);
+    for (const { placements } of [...outputs, ...program.states])
+      for (const placement of placements) mark(finals, placement);
     for (const { hemisphere, slice, row, rows: extent } of blocks) {
       const first = memQueue(target, hemisphere, slice) * rows + row;
       holders.fill(CONSTANT, first, first + extent);

@@ -44,8 +44,10 @@ export interface BuildReport {
 export interface SramUse {
   readonly bytes: number;
   readonly constants: number;
+  /** What stays from run to run. */
+  readonly states: number;
   readonly inputs: number;
-  /** Rows that are neither constants nor inputs: intermediate results and outputs. */
+  /** Rows that are neither constants nor states nor inputs: intermediate results and outputs. */
   readonly scratch: number;
   readonly capacity: number;
 }
@@ -142,17 +144,20 @@ function markCycles(entered: Uint8Array, { cycle, count, interval }: TimedInstru
 const CONSTANT = 1;
 const INPUT = 2;
 const SCRATCH = 3;
+const STATE = 4;
 
 function sramUse(program: EntryProgram): SramUse {
   const { target } = program;
-  const counts = [0, 0, 0, 0];
+  const counts = [0, 0, 0, 0, 0];
   for (const [chip, { queues, constants }] of program.chips.entries()) {
     const rows = new Uint8Array(2 * target.slices * 2 * target.rowsPerBank);
     for (let slice = 0; slice < 2 * target.slices; slice++) {
       for (const instruction of queues[slice] ?? []) markWritten(rows, target, slice, instruction);
     }
     for (const { placements } of program.entry.inputs)
-      for (const placement of placements) markPlaced(rows, target, chip, placement);
+      for (const placement of placements) markPlaced(rows, INPUT, target, chip, placement);
+    for (const { placements } of program.states)
+      for (const placement of placements) markPlaced(rows, STATE, target, chip, placement);
     for (const { hemisphere, slice, row, rows: extent } of constants) {
       const first = rowIndex(target, hemisphere, slice, row);
       rows.fill(CONSTANT, first, first + extent);
@@ -166,9 +171,11 @@ function sramUse(program: EntryProgram): SramUse {
   const constants = bytes(CONSTANT);
   const inputs = bytes(INPUT);
   const scratch = bytes(SCRATCH);
+  const states = bytes(STATE);
   return {
-    bytes: constants + inputs + scratch,
+    bytes: constants + states + inputs + scratch,
     constants,
+    states,
     inputs,
     scratch,
     capacity: sramBytes(target) * program.chips.length,
@@ -186,12 +193,12 @@ function markWritten(rows: Uint8Array, target: Target, slice: number, instructio
     rows[first + execution * instruction.step] = SCRATCH;
 }
 
-function markPlaced(rows: Uint8Array, target: Target, chip: number, placement: Placement): void {
+function markPlaced(rows: Uint8Array, holder: number, target: Target, chip: number, placement: Placement): void {
   for (const { planes } of placement.panels) {
     for (const [index, plane] of planes.entries()) {
       if (plane.chip !== chip) continue;
       const first = rowIndex(target, plane.hemisphere, plane.slice, plane.row);
-      rows.fill(INPUT, first, first + rowsOfPlane(placement, index));
+      rows.fill(holder, first, first + rowsOfPlane(placement, index));
     }
   }
 }

@@ -27,7 +27,7 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
     ],
     [
       "SRAM",
-      `${formatBytes(sram.bytes)} of ${formatBytes(sram.capacity)}  (constants ${formatBytes(sram.constants)}, inputs ${formatBytes(sram.inputs)}, results ${formatBytes(sram.scratch)})`,
+      `${formatBytes(sram.bytes)} of ${formatBytes(sram.capacity)}  (constants ${formatBytes(sram.constants)}, ${sram.states === 0 ? "" : `states ${formatBytes(sram.states)}, `}inputs ${formatBytes(sram.inputs)}, results ${formatBytes(sram.scratch)})`,
     ],
     ["streams", `${streams.used} of ${streams.available}  (${streams.vectorsPerCycle.toFixed(1)} vectors a cycle)`],
     ["program text", `${formatBytes(report.textBytes)}  (${formatCount(report.instructions)} instructions)`],

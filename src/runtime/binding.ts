@@ -12,11 +12,14 @@ import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype
 import { roundEven } from "../ir/functions.js";
 import type { Shape, Tensor } from "../ir/graph.js";
 import { firstOverflow, NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
-import { type Binding, type HostLookup, type Placement, rowsOfPlane } from "../ir/program.js";
+import { type Binding, type HostLookup, type Placement, rowsOfPlane, type StateBinding } from "../ir/program.js";
 import type { Sram } from "./sram.js";
 
 /** Puts an input tensor (of the declared dtype, narrowed) in every place that it has. */
-export function placeInput(binding: Binding, tensor: Tensor, sram: Sram): void {
+export const placeInput = (binding: Binding, tensor: Tensor, sram: Sram): void => preparedInput(binding, tensor)(sram);
+
+/** What puts a tensor, or a state, in its places; all that may be wrong with it has been said before. */
+export function preparedInput(binding: Binding, tensor: Tensor): (sram: Sram) => void {
   const { name, shape, declared, lookup, placements } = binding;
   if (tensor.data.length !== elementCount(shape)) {
     fail("LPU4030", {
@@ -27,14 +30,18 @@ export function placeInput(binding: Binding, tensor: Tensor, sram: Sram): void {
     fail("LPU4030", { message: `input '${name}': expected dtype ${narrowed(declared)}, got ${tensor.dtype}` });
   }
   const source = lookup === undefined ? tensor : lookUp(name, lookup, tensor);
-  for (const placement of placements) {
-    clear(placement, sram);
+  const placed = placements.map((placement) => {
     const converted = convert(name, source, placement.dtype);
     wantFinite(name, source, placement.dtype, converted);
-    const elements = bytesOf(converted);
-    const offsets = byteOffsets(placement, source.shape, sram);
-    for (let i = 0; i < offsets.length; i++) sram.bytes[offsets[i] as number] = elements[i] as number;
-  }
+    return { placement, elements: bytesOf(converted) };
+  });
+  return (sram) => {
+    for (const { placement, elements } of placed) {
+      clear(placement, sram);
+      const offsets = byteOffsets(placement, source.shape, sram);
+      for (let i = 0; i < offsets.length; i++) sram.bytes[offsets[i] as number] = elements[i] as number;
+    }
+  };
 }
 
 /** What is finite in an input stays finite where the program keeps it. */
@@ -48,8 +55,13 @@ function wantFinite(name: string, { dtype, data }: Tensor, to: DType, converted:
     });
 }
 
-/** Gets an output tensor, in the declared dtype narrowed. */
-export function fetchOutput(binding: Binding, sram: Sram): Tensor {
+/** Fills all rows of a state with zeros. */
+export function clearState({ placements }: StateBinding, sram: Sram): void {
+  for (const placement of placements) clear(placement, sram);
+}
+
+/** Gets an output tensor, or a state from its first copy, in the declared dtype narrowed. */
+export function fetchOutput(binding: StateBinding, sram: Sram): Tensor {
   const { name, shape, declared, placements } = binding;
   const [placement] = placements;
   invariant(placement !== undefined, `output '${name}' has a place`);
@@ -129,8 +141,8 @@ function eachSpan(
   }
 }
 
-/** Marks the rows that placing an input will write, for a linker that must know them before there is an input. */
-export function markInput({ placements }: Binding, sram: Sram): void {
+/** Marks the rows that placing an input will write, or that a state has, for a linker that must know them before there is an input. */
+export function markInput({ placements }: StateBinding, sram: Sram): void {
   for (const placement of placements) {
     eachSpan(placement, ({ chip, hemisphere, slice, row }, rows) =>
       sram.markWritten(chip, hemisphere, slice, row, rows),

@@ -4,15 +4,16 @@
  * Loading decodes the image, links all its entries for one machine and places its constants; a run of an entry places the
  * inputs, executes and fetches the outputs, and can be repeated. `predictedCycles` is what the compiler wrote into the image;
  * `cycles` is counted by the machine from the instructions of the program. A run in which the two differ is an error (LPU4032).
+ * States stay in SRAM between runs, of whichever entry; a run whose inputs are refused leaves them as they were.
  */
 
 import { readImage } from "../codegen/image/image.js";
 import { fail } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Shape, Tensor } from "../ir/graph.js";
-import { type Binding, type EntryPoint, entryNamed, entryPrograms, type Program } from "../ir/program.js";
+import { type EntryPoint, entryNamed, entryPrograms, type Program, type StateBinding } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
-import { fetchOutput, markInput, placeInput } from "./binding.js";
+import { clearState, fetchOutput, markInput, placeInput, preparedInput } from "./binding.js";
 import { createMachine, type LoadedProgram, type MachineOptions } from "./machine.js";
 import type { Sram } from "./sram.js";
 import type { Counters } from "./state.js";
@@ -36,10 +37,20 @@ export interface ModelRun {
 export interface LoadedModel {
   readonly name: string;
   readonly target: Target;
+  readonly states: readonly BoundSpec[];
+  /** Fills all states with zeros, as they are when the image is loaded. */
+  readonly reset: () => void;
+  /** All states as they are, by name. */
+  readonly snapshot: () => Snapshot;
+  /** Puts states back; those that are not named stay. LPU4030 for one that does not fit, LPU4031 for one that is not there. */
+  readonly restore: (snapshot: Snapshot) => void;
   readonly entries: readonly LoadedEntry[];
   /** The entry of that name, or the only one; else LPU4034. */
   readonly entry: (name?: string) => LoadedEntry;
 }
+
+/** States by name, of the declared dtypes, narrowed. */
+export type Snapshot = Readonly<Record<string, Tensor>>;
 
 export interface LoadedEntry {
   readonly name: string;
@@ -57,18 +68,38 @@ export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedM
   loadProgram(readImage(bytes), options);
 
 export function loadProgram(program: Program, options: LoadOptions = {}): LoadedModel {
+  const { name, target, states } = program;
   const machine = createMachine(entryPrograms(program), {
     ...options,
     placeInputs: (marks, entry) => {
       for (const binding of program.entries[entry]?.inputs ?? []) markInput(binding, marks);
+      for (const state of states) markInput(state, marks);
     },
   });
   const entries = machine.programs.flatMap((loaded, index) => {
     const entry = program.entries[index];
     return entry === undefined ? [] : [loadEntry(entry, loaded, machine.sram)];
   });
-  const { name, target } = program;
-  return { name, target, entries, entry: (wanted) => entryNamed(entries, wanted) };
+  const { sram } = machine;
+  const reset = (): void => {
+    for (const state of states) clearState(state, sram);
+  };
+  reset();
+  return {
+    ...{ name, target, states: states.map(specOf), entries },
+    entry: (wanted) => entryNamed(entries, wanted),
+    reset,
+    snapshot: () => Object.fromEntries(states.map((state) => [state.name, fetchOutput(state, sram)])),
+    restore: (snapshot) => {
+      const given = Object.entries(snapshot).map(([wanted, tensor]) => {
+        const state = states.find((one) => one.name === wanted);
+        if (state === undefined)
+          return fail("LPU4031", { message: `expected a state of the program, got '${wanted}'` });
+        return { state, tensor, place: preparedInput(state, tensor) };
+      });
+      for (const { place } of given) place(sram);
+    },
+  };
 }
 
 function loadEntry(
@@ -107,4 +138,4 @@ function loadEntry(
   };
 }
 
-const specOf = ({ name, declared, shape }: Binding): BoundSpec => ({ name, dtype: declared, shape });
+const specOf = ({ name, declared, shape }: StateBinding): BoundSpec => ({ name, dtype: declared, shape });

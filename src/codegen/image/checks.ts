@@ -7,13 +7,21 @@
 
 import { fail, invariant } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
-import { type PanelPlace, type Program, type Queues, queueCount, queueName, rowsOfPlane } from "../../ir/program.js";
+import {
+  type PanelPlace,
+  type Placement,
+  type Program,
+  type Queues,
+  queueCount,
+  queueName,
+  rowsOfPlane,
+} from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { layoutOf } from "../text/layout.js";
 import type { ProgramRecord } from "./metadata.js";
 
 /** What must hold of a program and its target beyond the shape of the records; for writer and reader. */
-export function checkRecord({ chips, links, entries }: ProgramRecord, target: Target): void {
+export function checkRecord({ chips, links, states, entries }: ProgramRecord, target: Target): void {
   const refuse = (message: string, at: string): never => fail("LPU3035", { message, at: `program.${at}` });
   links.forEach(({ fromChip, fromLink, toChip, toLink }, index) => {
     if (Math.max(fromChip, toChip) >= chips || Math.max(fromLink, toLink) >= target.links) {
@@ -21,27 +29,33 @@ export function checkRecord({ chips, links, entries }: ProgramRecord, target: Ta
     }
   });
   if (entries.length === 0) refuse("expected at least one entry", "entries");
-  const twice = entries.find(({ name }, index) => entries.findIndex((other) => other.name === name) !== index);
-  if (twice !== undefined) refuse(`expected entries of different names, got '${twice.name}' twice`, "entries");
+  for (const [what, named] of Object.entries({ entries, states })) {
+    const twice = named.find(({ name }, index) => named.findIndex((other) => other.name === name) !== index);
+    if (twice !== undefined) refuse(`expected ${what} of different names, got '${twice.name}' twice`, what);
+  }
+  const checkPlacements = (placements: readonly Placement[], dims: number, at: string): void => {
+    for (const placement of placements) {
+      const { dtype, factors, rows, ways, panels } = placement;
+      if (factors.some(({ dim }) => dim >= dims)) refuse(`expected dimensions below ${dims}`, at);
+      for (const { planes } of panels) {
+        const expected = ways * DTYPES[dtype].bytes;
+        if (planes.length !== expected) refuse(`expected ${expected} planes a panel, got ${planes.length}`, at);
+        const lies = ({ chip, slice, row }: PanelPlace["planes"][number], plane: number): boolean =>
+          chip < chips && slice < target.slices && row + rowsOfPlane(placement, plane) <= 2 * target.rowsPerBank;
+        if (!planes.every(lies)) refuse(`expected ${rows} rows on slices of ${chips} chips`, at);
+      }
+    }
+  };
+  for (const { name, shape, placements } of states) {
+    if (placements.length === 0) refuse("expected a place", `state '${name}'`);
+    checkPlacements(placements, shape.length, `state '${name}'`);
+  }
   for (const { name, inputs, outputs, cycles } of entries) {
     if (cycles.length !== chips) refuse(`expected cycles of ${chips} chips, got ${cycles.length}`, `entry '${name}'`);
     for (const { name: bound, shape, placements, lookup } of [...inputs, ...outputs]) {
       // Rows of a lookup table have one dimension more than the ids that choose them.
       const dims = shape.length + (lookup === undefined || lookup === null ? 0 : 1);
-      for (const placement of placements) {
-        const { dtype, factors, rows, ways, panels } = placement;
-        const at = `entry '${name}', binding '${bound}'`;
-        if (factors.some(({ dim }) => dim >= dims)) refuse(`expected dimensions below ${dims}`, at);
-        for (const { planes } of panels) {
-          const expected = ways * DTYPES[dtype].bytes;
-          if (planes.length !== expected) refuse(`expected ${expected} planes a panel, got ${planes.length}`, at);
-          const lies = ({ chip, slice, row }: PanelPlace["planes"][number], plane: number): boolean =>
-            chip < chips && slice < target.slices && row + rowsOfPlane(placement, plane) <= 2 * target.rowsPerBank;
-          if (!planes.every(lies)) {
-            refuse(`expected ${rows} rows on slices of ${chips} chips`, at);
-          }
-        }
-      }
+      checkPlacements(placements, dims, `entry '${name}', binding '${bound}'`);
     }
   }
 }

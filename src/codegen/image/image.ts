@@ -170,7 +170,7 @@ class LookupTables {
 
 const padded = (length: number): number => Math.ceil(length / LOOKUP_ALIGN) * LOOKUP_ALIGN;
 
-function programRecord({ name, chips, links, entries }: Program, tables: LookupTables): ProgramRecord {
+function programRecord({ name, chips, links, states, entries }: Program, tables: LookupTables): ProgramRecord {
   const bindingRecord = ({ lookup, ...binding }: Binding): BindingRecord => {
     if (lookup === undefined) return { ...binding, lookup: null };
     const { origin, dtype, rows, width } = lookup;
@@ -183,7 +183,7 @@ function programRecord({ name, chips, links, entries }: Program, tables: LookupT
     inputs: inputs.map(bindingRecord),
     outputs: outputs.map(bindingRecord),
   });
-  return { name, chips: chips.length, links, entries: entries.map(entryRecord) };
+  return { name, chips: chips.length, links, states, entries: entries.map(entryRecord) };
 }
 
 /** Byte strings behind a list of their lengths. */
@@ -243,8 +243,8 @@ export function readImage(bytes: Uint8Array): Image {
     return { ...entry, queues: chips.map(queuesOf) };
   });
   expectSections(container, chips.length, entries.length);
-  const { name, links } = record;
-  return { target, name, chips, links, entries, origins, sections: container.sections };
+  const { name, links, states } = record;
+  return { target, name, chips, links, states, entries, origins, sections: container.sections };
 }
 
 /** The target of the table itself if the image was made for exactly that one. */

@@ -8,7 +8,7 @@
 
 import { fail } from "../../diagnostics.js";
 import { DTYPES, type DType, type EdgeDType } from "../../ir/dtype.js";
-import type { Binding, EntryPoint, Link, Placement } from "../../ir/program.js";
+import type { Binding, EntryPoint, Link, Placement, StateBinding } from "../../ir/program.js";
 import { type Hemisphere, TARGETS, type Target } from "../../ir/target.js";
 
 /** A host lookup without its table: `table` is its number in the section `lookups`. */
@@ -28,6 +28,7 @@ export interface ProgramRecord {
   readonly name: string;
   readonly chips: number;
   readonly links: readonly Link[];
+  readonly states: readonly StateBinding[];
   readonly entries: readonly EntryRecord[];
 }
 
@@ -136,6 +137,13 @@ const binding = record<BindingRecord>({
   lookup: nullable(lookup),
 });
 
+const state = record<StateBinding>({
+  name: string,
+  declared: oneOf(EDGE_NAMES),
+  shape: list(natural),
+  placements: list(placement),
+});
+
 export const linkReader = record<Link>({ fromChip: natural, fromLink: natural, toChip: natural, toLink: natural });
 
 const entry = record<EntryRecord>({
@@ -156,6 +164,7 @@ export const programReader = record<ProgramRecord>({
   name: string,
   chips: whole(0, 65535),
   links: list(linkReader),
+  states: list(state),
   entries: list(entry),
 });
 

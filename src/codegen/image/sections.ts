@@ -17,7 +17,7 @@ export const SECTIONS = {
     code: 2,
     align: 8,
     one: "image",
-    doc: "JSON: name, number of chips, links, entries with bindings.",
+    doc: "JSON: name, number of chips, links, states, entries with bindings.",
   },
   origins: { code: 3, align: 8, one: "image", doc: "JSON: names of the ONNX nodes that instructions come from." },
   text: { code: 4, align: 8, one: "entry", doc: "Program text: for each queue its length (u32), then the texts." },
@@ -45,7 +45,7 @@ export const SECTIONS = {
 export type SectionName = keyof typeof SECTIONS;
 
 export const MAGIC: readonly number[] = [0x89, 0x4c, 0x50, 0x55, 0x0d, 0x0a, 0x1a, 0x0a];
-export const VERSION = 3;
+export const VERSION = 4;
 const HEADER_BYTES = 64;
 const ENTRY_BYTES = 32;
 const TRAILER_BYTES = 8;

@@ -18,6 +18,7 @@ import {
   type Link,
   type Program,
   type Queues,
+  type StateBinding,
   parseQueueName,
   queueCount,
   queuePlace,
@@ -66,6 +67,7 @@ interface State {
   target: Target | undefined;
   name: string;
   readonly links: Link[];
+  readonly states: StateBinding[];
   readonly origins: string[];
   /** The first id of each origin. */
   readonly originIds: Map<string, number>;
@@ -84,6 +86,7 @@ export function parseAssembly(text: string, file = "listing"): Program {
     target: undefined,
     name: "",
     links: [],
+    states: [],
     origins: [],
     originIds: new Map(),
     tables: [],
@@ -144,6 +147,10 @@ const DIRECTIVES: Readonly<Record<string, Directive>> = {
     inSequence(scanner, "table", state.tables.length);
     const bytes = readData(scanner, undefined);
     state.tables.push(() => bytes);
+  },
+  ".state": (state, scanner, at) => {
+    state.states.push(readBound(scanner, at));
+    state.bindings = [];
   },
   ".entry": (state, scanner) => {
     const name = scanner.string("the name of an entry");
@@ -208,12 +215,16 @@ function inSequence(scanner: LineScanner, what: string, next: number): void {
 function readBinding(state: State, scanner: LineScanner, at: string, side: "inputs" | "outputs"): void {
   const entry = state.entries.at(-1);
   if (entry === undefined) fail("LPU3040", { message: "expected .entry before its inputs and outputs", at });
+  state.bindings = entry[side];
+  state.bindings.push(readBound(scanner, at));
+}
+
+function readBound(scanner: LineScanner, at: string): StateBinding {
   const name = scanner.string("the name of a tensor");
   const declared = edgeDtypeReader(scanner.word("a dtype"), at);
   const shape = scanner.json("a shape", naturalsReader);
   const placements = scanner.json("a list of placements", placementsReader);
-  state.bindings = entry[side];
-  state.bindings.push({ name, declared, shape, placements });
+  return { name, declared, shape, placements };
 }
 
 function readMap(scanner: LineScanner): Int16Array {
@@ -395,12 +406,12 @@ function originId({ origins, originIds }: State, origin: string | number): numbe
 function finish(state: State, file: string): Program {
   const target = knownTarget(state, `${file}:1:1`);
   if (state.entries.length === 0) openMain(state);
-  const { name, chips, links, origins } = state;
+  const { name, chips, links, states, origins } = state;
   const entries = state.entries.map(({ queues: given, ...entry }): EntryPoint => {
     const queues = chips.map((_, chip) => encodable(target, given.get(chip) ?? emptyQueues(target), file));
     return { ...entry, queues, cycles: entry.cycles ?? queues.map((own) => chipCycles(target, own)) };
   });
-  return { target, name, chips, links, entries, origins };
+  return { target, name, chips, links, states, entries, origins };
 }
 
 /** Instructions of a chip as the encoder takes them; what it refuses is said with its line. */

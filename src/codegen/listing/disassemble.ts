@@ -22,7 +22,7 @@ export function disassemble(bytes: Uint8Array, options: ListingOptions = { data:
 
 /** The lines of a listing, one after the other: a listing with its weights may be larger than a string. */
 export function* listing(program: Program, options: ListingOptions): Generator<string> {
-  const { target, name, links, origins, entries, chips } = program;
+  const { target, name, links, states, origins, entries, chips } = program;
   yield `.program ${JSON.stringify(name)}`;
   yield `.target ${targetText(target)}`;
   for (const { fromChip, fromLink, toChip, toLink } of links) yield `.link ${fromChip}.${fromLink} ${toChip}.${toLink}`;
@@ -40,6 +40,9 @@ export function* listing(program: Program, options: ListingOptions): Generator<s
     yield `.chip ${index}`;
     yield* memoryLines(target, chip, options);
   }
+  if (states.length > 0) yield "";
+  for (const { name: state, declared, shape, placements } of states)
+    yield `.state ${boundText(state, declared, shape, placements)}`;
   const suffixes = originSuffixes(origins);
   for (const entry of entries) {
     yield "";
@@ -73,11 +76,15 @@ function* bindingLines(
   { name, declared, shape, placements, lookup }: Binding,
   tables: ReadonlyMap<unknown, number>,
 ): Generator<string> {
-  yield `${directive} ${JSON.stringify(name)} ${declared} ${JSON.stringify(shape)} ${JSON.stringify(placements)}`;
+  yield `${directive} ${boundText(name, declared, shape, placements)}`;
   if (lookup === undefined) return;
   const { origin, dtype, rows, width, bytes } = lookup;
   yield `.lookup ${JSON.stringify(origin)} ${dtype} rows=${rows} width=${width} table=${tables.get(bytes)}`;
 }
+
+const boundText = (...[name, declared, shape, placements]: BoundParts): string =>
+  `${JSON.stringify(name)} ${declared} ${JSON.stringify(shape)} ${JSON.stringify(placements)}`;
+type BoundParts = [Binding["name"], Binding["declared"], Binding["shape"], Binding["placements"]];
 
 function* memoryLines(target: Target, chip: ChipMemory, options: ListingOptions): Generator<string> {
   for (const [index, map] of chip.maps.entries()) yield `.map ${index} ${JSON.stringify(Array.from(map))}`;

@@ -2,7 +2,7 @@
  * Part of the schedule checker: SRAM. Ports, banks and address generators of every slice, and that every row is there when
  * it is read.
  *
- * Constants and inputs lie in rows of their own before cycle 0. Each slice is replayed cycle by cycle with the row that it
+ * Constants, states and inputs lie in rows of their own before cycle 0. Each slice is replayed cycle by cycle with the row that it
  * reads and the row that it writes: one of each, never of one bank together; a row that is read was written, and no write to
  * it is on its way; rows of constants are never written; rows of outputs are written in the end. Addresses of Gather and
  * Scatter are data: of these only the ports are checked here, and the machine checks the rest.
@@ -10,12 +10,12 @@
 
 import { fail } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
-import { type Binding, type PanelPlace, type Placement, rowsOfPlane } from "../../ir/program.js";
+import { type PanelPlace, type Placement, rowsOfPlane, type StateBinding } from "../../ir/program.js";
 import type { Hemisphere, Target } from "../../ir/target.js";
 import { brief, type Burst, type CheckedChip, raise } from "./burst.js";
 
 /** What is known of a row. */
-const ROW = { empty: 0, constant: 1, input: 2, written: 3 } as const;
+const ROW = { empty: 0, constant: 1, placed: 2, written: 3 } as const;
 /** Stands for both banks and no known row. */
 const BY_DATA = -1;
 const NEVER = -(2 ** 30);
@@ -35,14 +35,16 @@ export const checkMemory = (chip: CheckedChip): void => {
 const sliceIndex = ({ slices }: Target, hemisphere: Hemisphere, slice: number): number =>
   (hemisphere === "W" ? 0 : slices) + slice;
 
-/** Rows of constants and inputs; each belongs to one of them. */
+/** Rows of constants, states and inputs; each belongs to one of them. */
 const placedRows = ({ program, target, index, chip }: CheckedChip): Uint8Array => {
   const rows = 2 * target.rowsPerBank;
   const known = new Uint8Array(2 * target.slices * rows);
   for (const { hemisphere, slice, row, rows: count } of chip.constants)
     claim(target, known, ROW.constant, "constant", { chip: index, hemisphere, slice, row }, count);
+  for (const state of program.states)
+    eachSpan(state, index, (place, count) => claim(target, known, ROW.placed, `state '${state.name}'`, place, count));
   for (const input of program.entry.inputs)
-    eachSpan(input, index, (place, count) => claim(target, known, ROW.input, `input '${input.name}'`, place, count));
+    eachSpan(input, index, (place, count) => claim(target, known, ROW.placed, `input '${input.name}'`, place, count));
   return known;
 };
 
@@ -64,7 +66,7 @@ const claim = (target: Target, rows: Uint8Array, kind: number, name: string, pla
 type RowPlace = PanelPlace["planes"][number];
 
 /** Spans of rows that the placements of a binding have on a chip. */
-const eachSpan = (binding: Binding, chip: number, visit: (place: RowPlace, rows: number) => void): void => {
+const eachSpan = (binding: StateBinding, chip: number, visit: (place: RowPlace, rows: number) => void): void => {
   for (const placement of binding.placements)
     for (const { planes } of placement.panels)
       for (const [at, place] of planes.entries()) if (place.chip === chip) visit(place, rowsOfPlane(placement, at));

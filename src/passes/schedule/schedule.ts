@@ -236,6 +236,7 @@ const programOf = (s: Scheduler): Program => {
     name: plan.name,
     chips: [{ constants: constantsOf(s, contents), maps: plan.maps }],
     links: [],
+    states: [],
     entries: [
       { name: "main", inputs, outputs, queues: [queues], cycles: [chipCycles(target, queues)], macs: plan.macs },
     ],
