@@ -5,6 +5,7 @@
 import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
+import { isWeightFormat, WEIGHT_FORMATS, type WeightFormatName } from "../src/ir/weights.js";
 
 /** `--bind batch=1 --bind seq=128`, or `--bind batch=1,seq=128`. */
 export function parseBinds(options: readonly string[]): Record<string, number> {
@@ -62,6 +63,16 @@ export function parseTarget(name: string): TargetName {
   return fail("LPU5008", {
     message: `--target: unknown target '${name}'`,
     hint: `targets are ${Object.keys(TARGETS).join(", ")} (lpu targets)`,
+  });
+}
+
+export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
+
+export function parseWeights(name: string): WeightFormatName {
+  if (isWeightFormat(name)) return name;
+  return fail("LPU5008", {
+    message: `--weights: unknown format '${name}'`,
+    hint: `weights may be ${WEIGHT_WORDS.join(", ")}; scales of blocks along K are not supported`,
   });
 }
 

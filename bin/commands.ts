@@ -14,7 +14,15 @@ import type { NonFinite } from "../src/ir/nonfinite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
-import { parseBinds, parseFixes, parseInputs, parseShapes, parseTarget } from "./arguments.js";
+import {
+  parseBinds,
+  parseFixes,
+  parseInputs,
+  parseShapes,
+  parseTarget,
+  parseWeights,
+  WEIGHT_WORDS,
+} from "./arguments.js";
 import type { BuildResult } from "./jobs/build.js";
 import { findCases } from "./jobs/cases.js";
 import { printCheck } from "./show/check.js";
@@ -56,6 +64,17 @@ const OPTIONS = {
       "value of an input that is no input then, like k=5, axes=1,2, flag=true or mask=mask.npy; may be repeated",
   },
   entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
+  weights: {
+    type: "string",
+    default: "fp16",
+    describe: `what constant weights lie as: ${WEIGHT_WORDS.join(", ")}`,
+  },
+  keep: {
+    type: "string",
+    array: true,
+    default: [] as string[],
+    describe: "ONNX node, or its weight, that stays fp16; may be repeated",
+  },
   target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
 } as const;
 
@@ -69,6 +88,8 @@ const buildOptions = (argv: Argv) =>
     shape: OPTIONS.shape,
     fix: OPTIONS.fix,
     target: OPTIONS.target,
+    weights: OPTIONS.weights,
+    keep: OPTIONS.keep,
     report: { type: "string", describe: "where a page goes that shows the schedule, as lpu report writes it" },
     rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
     cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
@@ -97,6 +118,8 @@ const buildCommand = row({
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
+      weights: parseWeights(args.weights),
+      keep: args.keep,
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
     const request = { model, image, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
@@ -169,6 +192,8 @@ const verify = command({
       })
       .options({
         target: OPTIONS.target,
+        weights: OPTIONS.weights,
+        keep: OPTIONS.keep,
         tolerance: { type: "number", default: 5e-3, describe: "largest relative L2 error of an output" },
         json: OPTIONS.json,
       }),
@@ -178,7 +203,8 @@ const verify = command({
       throw new CompileError("LPU5008", { message: "--tolerance: expected a number of at least 0" });
     const cases = findCases(args.cases);
     const label = caseLabels(cases);
-    const request = { cases, target: parseTarget(args.target), tolerance };
+    const weights = { weights: parseWeights(args.weights), keep: args.keep };
+    const request = { cases, target: parseTarget(args.target), ...weights, tolerance };
     const result = await runJob("verify", request, {
       tasks: terminal.tasks,
       part: (part) => printCase(part, label(part.folder), terminal),
@@ -198,6 +224,8 @@ const check = command({
       shape: OPTIONS.shape,
       fix: OPTIONS.fix,
       target: OPTIONS.target,
+      weights: OPTIONS.weights,
+      keep: OPTIONS.keep,
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
@@ -207,6 +235,8 @@ const check = command({
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
+      weights: parseWeights(args.weights),
+      keep: args.keep,
     };
     const result = await runJob("check", request, { tasks: terminal.tasks });
     printCheck(result, terminal);
@@ -323,6 +353,8 @@ const opt = command({
     argv.positional("text", { type: "string", demandOption: true, describe: "text of a graph, or of a plan" }).options({
       passes: { type: "string", describe: "the only passes that run, separated by commas; all if not given" },
       target: OPTIONS.target,
+      weights: OPTIONS.weights,
+      keep: OPTIONS.keep,
       plan: { type: "boolean", default: false, describe: "selects, and prints the plan" },
       json: { ...OPTIONS.json, hidden: true },
     }),
@@ -330,7 +362,14 @@ const opt = command({
     const { optimize } = await import("./jobs/opt.js");
     const text = readText(args.text, "text of a graph or a plan");
     const only = args.passes?.split(",");
-    process.stdout.write(optimize(text, args.text, { target: parseTarget(args.target), plan: args.plan, only }));
+    process.stdout.write(
+      optimize(text, args.text, {
+        target: parseTarget(args.target),
+        weights: { format: parseWeights(args.weights), keep: args.keep },
+        plan: args.plan,
+        only,
+      }),
+    );
     return EXIT.ok;
   },
 });

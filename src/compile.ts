@@ -25,6 +25,8 @@ import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
 import { keptWide } from "./passes/graph/precision.js";
+import { weightFacts } from "./passes/graph/weights.js";
+import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
@@ -38,6 +40,10 @@ export interface CompileOptions {
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
   readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
   readonly target?: TargetName | undefined;
+  /** What constant weights of products lie as; fp16 if not given. */
+  readonly weights?: WeightFormatName | undefined;
+  /** Names of ONNX nodes, or of their weights, that stay fp16. */
+  readonly keep?: readonly string[] | undefined;
   readonly name?: string | undefined;
   readonly onStage?: OnStage | undefined;
   /** Called with the graph after every pass. */
@@ -74,11 +80,17 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);
   const primitive = stage("optimize", () => runPasses(imported, OPTIMIZE, { target }, passes));
   stage("check", () => checkProperties(primitive, ["legal-ops"]), supported);
-  const legal = stage("precision", () => runPasses(primitive, NARROW, { target }, passes));
+  const weights = weightOptions(options);
+  const legal = stage("precision", () => runPasses(primitive, NARROW, { target, weights }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target), options));
   const texts = stage("assemble", () => encodeProgram(program));
   const main = chosenEntry(program);
-  const report = reportProgram(main, measureText(main.entry, texts.flat()), keptWide(primitive));
+  const report = reportProgram(
+    main,
+    measureText(main.entry, texts.flat()),
+    keptWide(primitive),
+    weightFacts(legal, weights),
+  );
   return { program, report, image: () => imageChunks(program, texts) };
 };
 

@@ -232,6 +232,16 @@ export const DIAGNOSTICS = {
     doc: "The MXM multiplies fp16 numbers, and a constant that it is to multiply holds a finite number beyond 65504.",
     hint: "scale the weights of the layer before this one",
   },
+  LPU2104: {
+    title: "a weight that FP8 would ruin",
+    doc: "A constant weight is to lie in FP8, and so little of it would be left that results would be of no use.",
+    hint: "keep it in fp16 (--keep NAME), or build without --weights",
+  },
+  LPU2105: {
+    title: "no such weight",
+    doc: "A weight is to stay fp16 by a name that no product with a constant weight has, nor the weight itself.",
+    hint: "names are those of ONNX nodes and of initializers, as lpu build lists them",
+  },
   LPU2102: {
     title: "unknown pass",
     doc: "A pass is named that is not in the pipeline.",

@@ -288,6 +288,15 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
         initializers: [weights("w", 1200, 1200)],
       }),
     ),
+  "a weight that FP8 would ruin": () => {
+    const values = Float32Array.from({ length: 64 }, (_, i) => (i % 8 === 3 ? 1e-5 : 20));
+    const uneven = model({
+      nodes: [node("MatMul", ["x", "w"], ["y"])],
+      initializers: [floatTensor("w", [8, 8], values)],
+    });
+    buildModel(uneven, { weights: "fp8-e4m3:tensor" });
+  },
+  "a weight to keep that is not there": () => buildModel(layer, { weights: "fp8-e4m3", keep: ["w", "v"] }),
   "a pass that is not in the pipeline": () => selectPasses({ skip: ["optimise"] }),
   "a graph text that does not parse": () =>
     parseGraph("graph @main(%0: f32[2]) {\n  %1 = neg(%0 : f32[2]\n}\n", { file: "g.tir" }),

@@ -1,4 +1,12 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
+import { compile } from "../src/compile.js";
+import { importModel } from "../src/frontend/import.js";
+import { bytesSource } from "../src/frontend/source.js";
+import { joinChunks } from "../src/host/build.js";
+import { narrowingError, scalesOf } from "../src/passes/graph/fp8.js";
 import { writeImage } from "../src/codegen/image/image.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
@@ -106,8 +114,8 @@ describe.each(FORMATS)("%s", (dtype) => {
     const rows = (program: typeof eight): number =>
       reportProgram(chosenEntry(program), text).sram.constants / target.lanes;
     expect(rows(sixteen)).toBe(640);
-    // One row of the scales in fp32 beside them.
-    expect(rows(eight)).toBe(320 + 4);
+    // One row of the scales beside them, which fp16 holds.
+    expect(rows(eight)).toBe(320 + 2);
   });
 
   test("the checker tells the formats apart", () => {
@@ -126,5 +134,120 @@ describe.each(FORMATS)("%s", (dtype) => {
     );
     expect(verdict(() => checkSchedule(chosenEntry(program), scheduled))).toBe("ok");
     expect(verdict(() => checkSchedule(chosenEntry(changed), scheduled))).toContain("LPU2224");
+  });
+});
+
+describe("scales", () => {
+  const random = (seed: number): (() => number) => {
+    let x = seed;
+    return () => {
+      x = (Math.imul(x, 1103515245) + 12345) >>> 0;
+      return (x >>> 8) / 2 ** 24;
+    };
+  };
+  /** Columns of about normal numbers, each of another magnitude. */
+  const matrix = (rows: number, columns: number, seed: number): Float32Array => {
+    const next = random(seed);
+    const values = new Float32Array(rows * columns);
+    for (let i = 0; i < values.length; i++) {
+      const normal = next() + next() + next() + next() - 2;
+      values[i] = normal * 10 ** ((8 * (i % columns)) / columns - 4);
+    }
+    return values;
+  };
+
+  test.each(FORMATS)("numbers that are %s times a scale stay as they are", (format) => {
+    const [rows, columns] = [200, 40];
+    const bits = finitePatterns(format, rows * columns);
+    const scale = (n: number): number => (1 + (n % 16) / 16) * 2 ** ((n % 9) - 6);
+    const values = Float32Array.from(bits, (byte, i) => widenFloat(format, byte) * scale(i % columns));
+    const scales = scalesOf(values, [rows, columns], format, "channel");
+    expect(narrowingError(values, [rows, columns], format, scales).decibels).toBeNull();
+  });
+
+  test.each([
+    ["f8e4m3", 30],
+    ["f8e5m2", 25],
+  ] as const)(
+    "%s keeps %d dB of columns of any magnitude, and loses less than with the greatest as the greatest",
+    (format, least) => {
+      const shape = [200, 64];
+      const values = matrix(200, 64, 7);
+      const scales = scalesOf(values, shape, format, "channel");
+      // fp16 holds every scale.
+      expect(scales.map((scale) => widenFloat("f16", narrowFloat("f16", scale)))).toEqual(scales);
+      const { decibels, weakest, saturated } = narrowingError(values, shape, format, scales);
+      expect(weakest).toBeGreaterThan(least);
+      expect(saturated).toBeLessThan(values.length / 50);
+      const largest = widenFloat(format, format === "f8e4m3" ? 0x7e : 0x7b);
+      const plain = Float32Array.from({ length: 64 }, (_, n) => {
+        let greatest = 0;
+        for (let row = 0; row < 200; row++) greatest = Math.max(greatest, Math.abs(values[row * 64 + n] ?? 0));
+        return greatest / largest;
+      });
+      const without = narrowingError(values, shape, format, plain);
+      expect(decibels ?? 0).toBeGreaterThan(without.decibels ?? 0);
+    },
+  );
+
+  test("batches of matrices have scales of their own, or all one", () => {
+    const shape = [2, 50, 6];
+    const values = new Float32Array(600);
+    values.set(matrix(50, 6, 1));
+    values.set(
+      matrix(50, 6, 2).map((value) => value * 64),
+      300,
+    );
+    const own = scalesOf(values, shape, "f8e4m3", "channel");
+    expect(own.subarray(6)).toEqual(scalesOf(values.subarray(300), [50, 6], "f8e4m3", "channel"));
+    expect(scalesOf(values, shape, "f8e4m3", "tensor")).toHaveLength(1);
+  });
+});
+
+describe("a model in FP8", () => {
+  const folder = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "models", "storyteller");
+  const source = bytesSource("storyteller", readFileSync(join(folder, "model.onnx")));
+  const length = 32;
+  const shapes = { input_ids: [1, length] };
+
+  test("tells the same story: within 3e-2 of fp32, and the machine computes just what the narrowed graph says", () => {
+    const { tokens } = JSON.parse(readFileSync(join(folder, "golden_greedy.json"), "utf8"));
+    const x = { input_ids: makeTensor("i32", [1, length], Int32Array.from(tokens.slice(0, length))) };
+    let narrow: Graph | undefined;
+    const { report, image } = compile(source, {
+      shapes,
+      weights: "fp8-e4m3",
+      onPass: ({ pass }, graph) => {
+        if (pass.name === "weights") narrow = graph;
+      },
+    });
+    const half = compile(source, { shapes });
+    const loaded = loadImage(joinChunks(image())).entry();
+    const { outputs, cycles } = loaded.run(x);
+    expect(cycles).toBe(loaded.predictedCycles);
+    expect(narrow).toBeDefined();
+    const [said] = narrow === undefined ? [] : evaluate(narrow, x);
+    const [exact] = evaluate(importModel(source, { bind: {}, shapes }), x);
+    const [got] = Object.values(outputs);
+    if (said === undefined || exact === undefined) throw new Error("a graph has results");
+    expect(distance(got, said)).toBeLessThan(1e-3);
+    expect(distance(got, exact)).toBeLessThan(3e-2);
+    expect(distance(got, exact)).toBeGreaterThan(5e-3);
+    expect(report.macs).toBe(half.report.macs);
+    expect(report.sram.constants).toBeLessThan(0.75 * half.report.sram.constants);
+    const { narrowed = [], given = [], kept = [] } = report.weights ?? {};
+    expect([narrowed.length > 20, given.length, kept.length]).toEqual([true, 0, 0]);
+    expect(narrowed.map(({ decibels }) => decibels ?? 0)).toEqual(
+      narrowed.map(({ decibels }) => decibels ?? 0).sort((a, b) => a - b),
+    );
+    expect(half.report.weights).toBeNull();
+  });
+
+  test("what is to be kept stays fp16, and is listed; a name that no weight has is refused", () => {
+    const { report } = compile(source, { shapes, weights: "fp8-e5m2:tensor", keep: ["node_linear_6"] });
+    expect(report.weights?.kept.map(({ name, dtype }) => [name, dtype])).toEqual([["node_linear_6", "f16"]]);
+    expect(verdict(() => compile(source, { shapes, weights: "fp8-e4m3", keep: ["node_linear_6", "head"] }))).toContain(
+      "LPU2105",
+    );
   });
 });

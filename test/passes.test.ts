@@ -14,6 +14,7 @@ import { parseGraph } from "../src/ir/parse.js";
 import { printGraph } from "../src/ir/print.js";
 import { equalGraphs } from "../src/ir/rewrite.js";
 import { TARGETS } from "../src/ir/target.js";
+import { isWeightFormat } from "../src/ir/weights.js";
 import { applyOp } from "../src/ir/ops.js";
 import { isFloat, tensorOf, toFloats } from "../src/ir/tensor.js";
 import { CANONICAL_RULES } from "../src/passes/graph/canonicalize.js";
@@ -42,9 +43,13 @@ function errorText(error: unknown): string {
 }
 
 function optimize(command: string, input: string): string {
-  const only = /^opt --passes=(\S+)$/.exec(command)?.[1]?.split(",") ?? [];
+  const words = (option: string): readonly string[] =>
+    new RegExp(`--${option}=(\\S+)`).exec(command)?.[1]?.split(",") ?? [];
+  const format = words("weights").find(isWeightFormat);
+  const weights = format && { format, keep: words("keep") };
   try {
-    return printGraph(runPasses(parseGraph(input), selectPasses({ only }), context, all));
+    const passes = selectPasses({ only: words("passes") });
+    return printGraph(runPasses(parseGraph(input), passes, { ...context, weights }, all));
   } catch (error) {
     return errorText(error);
   }
@@ -294,8 +299,8 @@ describe("the runner", () => {
     };
     const after = runPasses(graph, PIPELINE, context, options);
     expect(banners).toEqual([
-      "; ---- after quantized (pass 1/7, unchanged, 1.0 ms) ----",
-      "; ---- after canonicalize (pass 2/7, changed, 1.0 ms) ----",
+      "; ---- after quantized (pass 1/8, unchanged, 1.0 ms) ----",
+      "; ---- after canonicalize (pass 2/8, changed, 1.0 ms) ----",
     ]);
     expect(after.nodes.length).toBe(1);
   });

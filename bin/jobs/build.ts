@@ -12,6 +12,7 @@ import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";
 import { PassError, passBanner } from "../../src/passes/graph/pass.js";
 import { selectPasses } from "../../src/passes/graph/pipeline.js";
+import type { WeightFormatName } from "../../src/ir/weights.js";
 import type { BuildReport } from "../../src/report/report.js";
 import { formatSeconds } from "../../src/report/units.js";
 import { STAGES, type StageEvent } from "../../src/stages.js";
@@ -26,6 +27,8 @@ export interface BuildRequest {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
+  readonly weights: WeightFormatName;
+  readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
   readonly shown: ShownPasses;
@@ -51,7 +54,7 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, bind, shapes, shown } = request;
+  const { target, bind, shapes, weights, keep, shown } = request;
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
   const fix = readFixes(request.fix);
@@ -62,6 +65,8 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       bind,
       shapes,
       fix,
+      weights,
+      keep,
       onStage: stageTasks(context),
       ...(isShown(shown) ? passListener(shown, context) : {}),
     };

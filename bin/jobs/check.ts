@@ -5,6 +5,7 @@
 import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
 import { openModel } from "../../src/host/files.js";
 import type { TargetName } from "../../src/ir/target.js";
+import type { WeightFormatName } from "../../src/ir/weights.js";
 import type { FixText } from "../arguments.js";
 import { readFixes } from "../fix.js";
 import { type Problem, problemsOf } from "../show/problems.js";
@@ -15,6 +16,8 @@ export interface CheckRequest {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
+  readonly weights: WeightFormatName;
+  readonly keep: readonly string[];
 }
 
 export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "unbound" | "open"> {
@@ -28,11 +31,11 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
   readonly sram: SramNeed | null;
 }
 
-export function checkJob({ model: path, target, bind, shapes, fix }: CheckRequest): CheckResult {
+export function checkJob({ model: path, target, bind, shapes, fix, weights, keep }: CheckRequest): CheckResult {
   const fixed = readFixes(fix);
   const model = openModel(path);
   try {
-    const report = checkModel(model.source, { target, bind, shapes, fix: fixed });
+    const report = checkModel(model.source, { target, bind, shapes, fix: fixed, weights, keep });
     return {
       model: path,
       target,

@@ -23,6 +23,7 @@ import type { Graph, Shape, Tensor } from "../../src/ir/graph.js";
 import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../../src/ir/nonfinite.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
+import type { WeightFormatName } from "../../src/ir/weights.js";
 import { formatError } from "../../src/report/units.js";
 import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
 import { STAGES } from "../../src/stages.js";
@@ -41,6 +42,8 @@ export interface VerifyRequest {
   /** Folders that hold a model.onnx. */
   readonly cases: readonly string[];
   readonly target: TargetName;
+  readonly weights: WeightFormatName;
+  readonly keep: readonly string[];
   readonly tolerance: number;
 }
 
@@ -229,6 +232,8 @@ function build(
   let graph: Graph = { name: "", nodes: [], inputs: [], outputs: [] };
   const compiled = compile(model.source, {
     target: request.target,
+    weights: request.weights,
+    keep: request.keep,
     fix,
     shapes: Object.fromEntries(Object.entries(shapes).filter(([input]) => !Object.hasOwn(fix, input))),
     onStage: ({ stage }) => announce(STAGES[stage].title),

@@ -60,6 +60,8 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},
+  weights: options.weights ?? "fp16",
+  keep: options.keep ?? [],
 });
 
 function fromFile(path: string, written: Written): Pick<Build, "image" | "writeImage"> {

@@ -24,6 +24,8 @@ export interface CacheOptions {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
+  readonly weights: string;
+  readonly keep: readonly string[];
 }
 
 export interface CacheEntry {
@@ -67,6 +69,8 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     sorted(options.bind),
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),
+    options.weights,
+    options.keep,
   ];
   const hash = createHash("sha256").update(JSON.stringify(facts));
   const buffer = new Uint8Array(1 << 20);

@@ -12,12 +12,13 @@ import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
 import type { Graph } from "../ir/graph.js";
 import type { Plan } from "../ir/plan.js";
-import { TARGETS, type Target } from "../ir/target.js";
+import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
-import { runPasses } from "../passes/graph/pass.js";
+import { type PassContext, runPasses } from "../passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "../passes/graph/pipeline.js";
 import { checkPlaces } from "../passes/schedule/schedule.js";
 import { type SramNeed, sramNeed } from "../passes/schedule/place/room.js";
+import { weightOptions } from "../ir/weights.js";
 import { select } from "../passes/select/select.js";
 
 export type { SramNeed } from "../passes/schedule/place/room.js";
@@ -46,7 +47,7 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
   const { problems, sram, open } =
     graph === undefined
       ? { problems: [], sram: undefined, open: [unboundText(unbound)] }
-      : checkGraph(graph, target, refused.length > 0);
+      : checkGraph(graph, { target, weights: weightOptions(options) }, refused.length > 0);
   const all: readonly CompileError[] = [...refused.flatMap(apart), ...problems];
   const named = new Set(all.flatMap(namesOf));
   const counts = new Map<string, { count: number; supported: number }>();
@@ -62,13 +63,14 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
 type Found = Pick<CheckReport, "problems" | "sram" | "open">;
 
 /** `partial`: some nodes could not be imported, and are missing. */
-function checkGraph(graph: Graph, target: Target, partial: boolean): Found {
+function checkGraph(graph: Graph, context: PassContext, partial: boolean): Found {
+  const { target } = context;
   const stopped = (problems: readonly CompileError[]): Found => ({ problems, sram: undefined, open: [STOPPED] });
-  const optimized = attempt(() => runPasses(graph, OPTIMIZE, { target }));
+  const optimized = attempt(() => runPasses(graph, OPTIMIZE, context));
   if ("errors" in optimized) return stopped(optimized.errors);
   const illegal = legalErrors(optimized.value, false);
   if (partial || illegal.length > 0) return stopped(illegal);
-  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, { target }), target));
+  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, context), target));
   if ("errors" in planned) return stopped(planned.errors);
   const placed = attempt(() => checkPlaces(planned.value, target));
   const sram = sramNeed(planned.value, target);

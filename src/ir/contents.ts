@@ -48,9 +48,7 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
   const bytesOf = (matrix: Matrix, dtype: TileDType): Uint8Array => {
     const literal = "literal" in matrix ? named(matrix.literal) : undefined;
     invariant(literal?.dtype === dtype && matrix.scale === 1, "FP8 weights are a literal of their type, as it is");
-    const { data } = literal.load();
-    invariant(data instanceof Uint8Array, "FP8 numbers are bytes");
-    return data;
+    return reader.bytes(literal);
   };
   return {
     tile: ({ recipe, dtype }) => {
@@ -191,6 +189,8 @@ const offsets = (count: number, digits: readonly SpreadDigit[], base = 0): Int32
 interface LiteralReader {
   /** fp16 bit patterns. */
   readonly halfs: (literal: Literal) => Uint16Array;
+  /** FP8 bit patterns. */
+  readonly bytes: (literal: Literal) => Uint8Array;
   readonly floats: (literal: Literal) => Float32Array;
   /** Integers of at most 32 bits, as int32. */
   readonly integers: (literal: Literal) => Int32Array;
@@ -199,7 +199,16 @@ interface LiteralReader {
 const literalReader = (): LiteralReader => {
   let key = "";
   let halfs: Uint16Array = new Uint16Array(0);
+  let bytes: Uint8Array = new Uint8Array(0);
   return {
+    bytes: (literal) => {
+      if (literal.key === key) return bytes;
+      const { data } = literal.load();
+      invariant(data instanceof Uint8Array, "FP8 numbers are bytes");
+      bytes = data;
+      key = literal.key;
+      return bytes;
+    },
     halfs: (literal) => {
       if (literal.key === key) return halfs;
       halfs =

@@ -1,6 +1,6 @@
 /**
- * What is known about a build: how busy the matrix arrays of its schedule are and what they wait for, and what it keeps in
- * four bytes.
+ * What is known about a build: how busy the matrix arrays of its schedule are and what they wait for, what it keeps in
+ * four bytes, and what it loses in FP8.
  *
  * The checker finds these facts while it proves that a program is legal, and reports show them. An array is busy in a cycle
  * in which an ABC is dispatched for it; every other cycle of the program lies in a gap, and a gap belongs to the ONNX node
@@ -58,4 +58,31 @@ export interface Kept {
   readonly values: number;
   /** ONNX nodes and inputs that they come from: the first few. */
   readonly origins: readonly string[];
+}
+
+/** How far numbers are from what they were, after they were narrowed. */
+export interface NarrowingError {
+  /** Signal over noise, in dB; null where nothing is lost. */
+  readonly decibels: number | null;
+  /** The same of the column that loses most. */
+  readonly weakest: number | null;
+  readonly cosine: number;
+  /** The greatest difference. */
+  readonly greatest: number;
+  /** Numbers that became the greatest of the format. */
+  readonly saturated: number;
+}
+
+/** A constant weight of a product, by the ONNX nodes that multiply by it. */
+export interface Weight {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+}
+
+/** Weights in FP8: those that the compiler narrowed, the worst first, those that the model has so, and those that were to stay fp16. */
+export interface WeightFacts {
+  readonly narrowed: readonly (Weight & NarrowingError)[];
+  readonly given: readonly Weight[];
+  readonly kept: readonly Weight[];
 }

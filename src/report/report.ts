@@ -7,7 +7,7 @@
  * or not; the distance between the two is padding, the distance of `mxmBusy` from 1 is what the schedule leaves idle.
  */
 
-import type { Kept } from "../ir/facts.js";
+import type { Kept, WeightFacts } from "../ir/facts.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
 import type { Binding, Placement, EntryProgram, TimedInstruction } from "../ir/program.js";
@@ -38,6 +38,8 @@ export interface BuildReport {
   readonly pcie: { readonly inputBytes: number; readonly outputBytes: number; readonly microseconds: number };
   /** What is not in fp16 but in four bytes, by reason. A program alone does not know: then it is empty. */
   readonly kept: readonly Kept[];
+  /** Weights in FP8; null where there are none, and none were asked for. */
+  readonly weights: WeightFacts | null;
 }
 
 /** Bytes of whole rows. Every row of SRAM that the program ever holds something in is counted once. */
@@ -67,6 +69,7 @@ export function reportProgram(
   program: EntryProgram,
   text: { readonly instructions: number; readonly bytes: number },
   kept: readonly Kept[] = [],
+  weights?: WeightFacts,
 ): BuildReport {
   const { target, entry } = program;
   const cycles = programCycles(program);
@@ -91,6 +94,7 @@ export function reportProgram(
     ),
     pcie: pcie(target, sum(entry.inputs.map(placedBytes)), sum(entry.outputs.map(placedBytes))),
     kept,
+    weights: weights ?? null,
   };
 }
 

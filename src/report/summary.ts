@@ -3,7 +3,7 @@
  * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
  */
 
-import type { Kept } from "../ir/facts.js";
+import type { Kept, Weight } from "../ir/facts.js";
 import type { BuildReport } from "./report.js";
 import { estimatePerformance } from "./report.js";
 import { formatBytes, formatCount, formatScaled, formatSeconds, formatShare } from "./units.js";
@@ -41,12 +41,39 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
         ? "none"
         : report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`).join(", "),
     ],
+    ...weightRows(report),
     ...report.kept.map((row, index): readonly [string, string] => [
       index === 0 ? "wider than fp16" : "",
       keptText(row),
     ]),
   ];
 }
+
+/** Weights of which the loss is listed. */
+const LISTED = 5;
+
+const weightRows = ({ weights }: BuildReport): readonly (readonly [string, string])[] => {
+  if (weights === null) return [];
+  const { narrowed, given, kept } = weights;
+  const values = (list: readonly Weight[]): number =>
+    list.reduce((sum, { shape }) => sum + shape.reduce((product, extent) => product * extent, 1), 0);
+  const part = (list: readonly Weight[], text: string): readonly string[] =>
+    list.length === 0 ? [] : [`${formatCount(values(list))} values ${text}`];
+  const parts = [
+    ...part(narrowed, `narrowed to ${narrowed[0]?.dtype}`),
+    ...part(given, "as the model has them"),
+    ...part(kept, "stay fp16"),
+  ];
+  return [
+    ["weights in FP8", parts.join(", ")],
+    ...narrowed
+      .slice(0, LISTED)
+      .map(({ name, decibels, greatest, saturated }, index): readonly [string, string] => [
+        index === 0 ? "lost most" : "",
+        `${decibels === null ? "nothing" : `${decibels.toFixed(1)} dB`}  ${name}  (off by ${greatest.toPrecision(2)} at most, ${formatCount(saturated)} saturated)`,
+      ]),
+  ];
+};
 
 const keptText = ({ dtype, reason, doc, tensors, values }: Kept): string =>
   `${dtype} for '${reason}': ${formatCount(values)} values in ${formatCount(tensors)} ${tensors === 1 ? "tensor" : "tensors"}  (${doc})`;

@@ -13,9 +13,12 @@ import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
 import type { Target } from "../../ir/target.js";
 import { PROPERTIES, type Property, verifyGraph } from "../../ir/verify.js";
 import { requireLegal } from "./legal.js";
+import type { WeightOptions } from "../../ir/weights.js";
 
 export interface PassContext {
   readonly target: Target;
+  /** What constant weights are to be; fp16 if not said. */
+  readonly weights?: WeightOptions | undefined;
 }
 
 /** Properties of `ir/verify.ts`, and those of the machine: its operations, and these with its types. */
@@ -130,9 +133,10 @@ function guarded(pass: Pass, graph: Graph, context: PassContext, run: () => Grap
     return run();
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    const reproducer = [`; run: opt --passes=${pass.name} --target=${context.target.name}`, printGraph(graph)].join(
-      "\n",
-    );
+    const { target, weights } = context;
+    const asked = weights === undefined || weights.format === "fp16" ? [] : [`--weights=${weights.format}`];
+    const options = [`--passes=${pass.name}`, `--target=${target.name}`, ...asked];
+    const reproducer = `; run: opt ${options.join(" ")}\n${printGraph(graph)}`;
     if (error instanceof CompileError)
       throw new PassError(error.code, error.details, error.others, pass.name, reproducer, error);
     throw new PassError(

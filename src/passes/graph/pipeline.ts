@@ -11,6 +11,7 @@ import type { Pass } from "./pass.js";
 import { precision } from "./precision.js";
 import { quantized } from "./quantized.js";
 import { splitMatmuls } from "./split-matmuls.js";
+import { weights } from "./weights.js";
 
 /** What brings a graph to operations of the machine. */
 export const OPTIMIZE: readonly Pass[] = [
@@ -27,7 +28,7 @@ export const OPTIMIZE: readonly Pass[] = [
 ];
 
 /** What gives it types of the machine; after all others, whose rules keep one element type. */
-export const NARROW: readonly Pass[] = [precision];
+export const NARROW: readonly Pass[] = [weights, precision];
 
 export const PIPELINE: readonly Pass[] = [...OPTIMIZE, ...NARROW];
 

@@ -206,7 +206,7 @@ const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
   });
 
 /** Whether a value is a matmul of integers in float form, or a sum of such. */
-const isSumOfWhole = (graph: Graph, { op, inputs, type }: Node): boolean => {
+export const isSumOfWhole = (graph: Graph, { op, inputs, type }: Node): boolean => {
   if (!isFloat(type.dtype)) return false;
   const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
   if (op === "matmul")

@@ -1,0 +1,43 @@
+/**
+ * What constant weights of products may lie as, by the words of the user: one row each.
+ *
+ * FP8 takes half the SRAM and half the streams of fp16, and the arrays widen it exactly; a scale meets the fp32 sums.
+ */
+
+export type Fp8 = "f8e4m3" | "f8e5m2";
+/** What shares a scale. */
+export type Sharing = "tensor" | "channel";
+
+export interface ScaledFormat {
+  readonly format: Fp8;
+  readonly sharing: Sharing;
+}
+
+export interface WeightFormat {
+  /** Undefined of fp16, which needs no scales. */
+  readonly fp8?: ScaledFormat;
+  readonly doc: string;
+}
+
+export const WEIGHT_FORMATS = {
+  fp16: { doc: "as they are multiplied" },
+  "fp8-e4m3": { fp8: { format: "f8e4m3", sharing: "channel" }, doc: "E4M3FN, a scale for each output channel" },
+  "fp8-e4m3:tensor": { fp8: { format: "f8e4m3", sharing: "tensor" }, doc: "E4M3FN, one scale for each weight" },
+  "fp8-e5m2": { fp8: { format: "f8e5m2", sharing: "channel" }, doc: "E5M2, a scale for each output channel" },
+  "fp8-e5m2:tensor": { fp8: { format: "f8e5m2", sharing: "tensor" }, doc: "E5M2, one scale for each weight" },
+} as const satisfies Record<string, WeightFormat>;
+export type WeightFormatName = keyof typeof WEIGHT_FORMATS;
+export const isWeightFormat = (name: string): name is WeightFormatName => Object.hasOwn(WEIGHT_FORMATS, name);
+
+/** What is asked for. */
+export interface WeightOptions {
+  readonly format: WeightFormatName;
+  /** Names of ONNX nodes, or of initializers, whose weights stay fp16. */
+  readonly keep: readonly string[];
+}
+
+/** The same, where nothing need be said. */
+export const weightOptions = (words: {
+  readonly weights?: WeightFormatName | undefined;
+  readonly keep?: readonly string[] | undefined;
+}): WeightOptions => ({ format: words.weights ?? "fp16", keep: words.keep ?? [] });

@@ -1,0 +1,193 @@
+/**
+ * Numbers as FP8 times scales: which scale loses least, and what is lost.
+ *
+ * A matrix [.., K, N] has one scale for each column, or one for all. Scales are numbers of four bits after the leading one, which fp16
+ * holds exactly; of those that bring the greatest magnitude about to the greatest of the format, the one with the least squared
+ * error over a sample of rows is taken. What matters is where numbers fall between the steps of the format, so an octave
+ * of scales is tried, and a little below it, where the greatest numbers saturate and all others are finer.
+ */
+
+import { elementCount, type Shape } from "../../ir/graph.js";
+import type { NarrowingError } from "../../ir/facts.js";
+import { f32ToBits, NARROW_FORMATS, narrowFloats, widenFloat, widenFloats } from "../../ir/numerics.js";
+import type { Fp8, Sharing } from "../../ir/weights.js";
+
+/** Steps of scales in an octave. */
+const STEPS = 16;
+/** Scales that are tried: an octave, and some below it. */
+const BELOW = 4;
+const CANDIDATES = STEPS + BELOW;
+/** Rows that are looked at for each scale. */
+const SAMPLE = 256;
+/** The least scale whose steps fp16 holds. */
+const LEAST = -20 * STEPS;
+/** Scales are not above this: 2^15. */
+const GREATEST = 15 * STEPS;
+
+/** Scale number i: numbers with four bits after the leading one, in order; number 0 is 1. */
+const scaleAt = (index: number): number => {
+  const exponent = Math.floor(index / STEPS);
+  return (1 + (index - exponent * STEPS) / STEPS) * 2 ** exponent;
+};
+
+/** Number of the least scale that is not below a positive number of fp32. */
+const firstFrom = (value: number): number => {
+  const bits = f32ToBits(value);
+  return ((bits >>> 23) - 127) * STEPS + Math.ceil((bits & 0x7fffff) / 2 ** 19);
+};
+
+interface Matrix {
+  readonly values: Float32Array;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+const matricesOf = (values: Float32Array, shape: Shape): readonly Matrix[] => {
+  const [rows = 1, columns = 1] = shape.slice(-2);
+  const size = rows * columns;
+  return Array.from({ length: elementCount(shape.slice(0, -2)) }, (_, i) => ({
+    values: values.subarray(i * size, (i + 1) * size),
+    rows,
+    columns,
+  }));
+};
+
+/** Scales [.., 1, N] of a matrix [.., K, N], or one for all. */
+export const scalesOf = (values: Float32Array, shape: Shape, format: Fp8, sharing: Sharing): Float32Array => {
+  const matrices = matricesOf(values, shape);
+  const scales = matrices.map((matrix) => bestScales(matrix, format, sharing === "tensor" ? matrices : undefined));
+  if (sharing === "tensor") return Float32Array.of(scales[0]?.[0] ?? 1);
+  const [, columns = 1] = shape.slice(-2);
+  const all = new Float32Array(scales.length * columns);
+  for (const [i, own] of scales.entries()) all.set(own, i * columns);
+  return all;
+};
+
+const bestScales = (matrix: Matrix, format: Fp8, together: readonly Matrix[] | undefined): Float32Array => {
+  const { columns } = matrix;
+  const all = together ?? [matrix];
+  const greatest = new Float32Array(columns);
+  for (const { values, rows } of all)
+    for (let row = 0, at = 0; row < rows; row++)
+      for (let n = 0; n < columns; n++, at++) {
+        const magnitude = Math.abs(values[at] as number);
+        if (magnitude > (greatest[n] as number)) greatest[n] = magnitude;
+      }
+  if (together !== undefined) greatest.fill(greatest.reduce((a, b) => Math.max(a, b), 0));
+  const largest = widenFloat(format, NARROW_FORMATS[format].largest);
+  const first = Int32Array.from(greatest, (magnitude) =>
+    magnitude > 0 ? Math.min(GREATEST, Math.max(LEAST, firstFrom(magnitude / largest) - BELOW)) : 0,
+  );
+  const best = new Float32Array(columns).fill(1);
+  const least = new Float64Array(columns).fill(Number.POSITIVE_INFINITY);
+  for (let candidate = 0; candidate < CANDIDATES; candidate++) {
+    const scales = Float32Array.from(first, (index) => scaleAt(index + candidate));
+    const errors = squaredErrors(all, format, scales);
+    if (together !== undefined) errors.fill(errors.reduce((a, b) => a + b, 0));
+    for (let n = 0; n < columns; n++)
+      if ((greatest[n] as number) > 0 && (errors[n] as number) < (least[n] as number)) {
+        least[n] = errors[n] as number;
+        best[n] = scales[n] as number;
+      }
+  }
+  return best;
+};
+
+/** By column, over a sample of rows. */
+const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32Array): Float64Array => {
+  const columns = scales.length;
+  const errors = new Float64Array(columns);
+  const scaled = new Float32Array(columns);
+  const bits = new Uint8Array(columns);
+  const wide = new Float32Array(columns);
+  for (const { values, rows } of matrices) {
+    const count = Math.min(rows, SAMPLE);
+    for (let i = 0; i < count; i++) {
+      const from = Math.floor((i * rows) / count) * columns;
+      for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (scales[n] as number);
+      narrowFloats(format, scaled, bits);
+      widenFloats(format, bits, wide);
+      for (let n = 0; n < columns; n++) {
+        const difference = (values[from + n] as number) - (wide[n] as number) * (scales[n] as number);
+        errors[n] = (errors[n] as number) + difference * difference;
+      }
+    }
+  }
+  return errors;
+};
+
+/** The numbers over their scales, as FP8. `visit` is told of every row what it was and what it is now. */
+export const narrowed = (
+  values: Float32Array,
+  shape: Shape,
+  format: Fp8,
+  scales: Float32Array,
+  visit?: (row: Float32Array, bits: Uint8Array, scales: Float32Array, saturated: number) => void,
+): Uint8Array => {
+  const data = new Uint8Array(values.length);
+  const [, columns = 1] = shape.slice(-2);
+  const scaled = new Float32Array(columns);
+  for (const [index, { values: own, rows }] of matricesOf(values, shape).entries()) {
+    const ofRow =
+      scales.length === 1
+        ? new Float32Array(columns).fill(scales[0] ?? 1)
+        : scales.subarray(index * columns, (index + 1) * columns);
+    for (let row = 0; row < rows; row++) {
+      const from = row * columns;
+      const at = index * rows * columns + from;
+      for (let n = 0; n < columns; n++) scaled[n] = (own[from + n] as number) / (ofRow[n] as number);
+      const bits = data.subarray(at, at + columns);
+      const { beyond } = narrowFloats(format, scaled, bits);
+      visit?.(own.subarray(from, from + columns), bits, ofRow, beyond);
+    }
+  }
+  return data;
+};
+
+/** What is lost when numbers become FP8 times scales. */
+export const narrowingError = (
+  values: Float32Array,
+  shape: Shape,
+  format: Fp8,
+  scales: Float32Array,
+): NarrowingError => {
+  const columns = shape.at(-1) ?? 1;
+  const wide = new Float32Array(columns);
+  const [signals, noises] = [new Float64Array(columns), new Float64Array(columns)];
+  let [kept, both, greatest, saturated] = [0, 0, 0, 0];
+  narrowed(values, shape, format, scales, (row, bits, ofRow, beyond) => {
+    widenFloats(format, bits, wide);
+    saturated += beyond;
+    for (let n = 0; n < row.length; n++) {
+      const value = row[n] as number;
+      const near = (wide[n] as number) * (ofRow[n] as number);
+      const difference = value - near;
+      signals[n] = (signals[n] as number) + value * value;
+      noises[n] = (noises[n] as number) + difference * difference;
+      kept += near * near;
+      both += value * near;
+      if (!(Math.abs(difference) <= greatest)) greatest = Math.abs(difference);
+    }
+  });
+  const signal = signals.reduce((a, b) => a + b, 0);
+  const ofColumns = Array.from(
+    noises,
+    (noise, n) => decibelsOf(signals[n] as number, noise) ?? Number.POSITIVE_INFINITY,
+  );
+  const weakest = ofColumns.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  return {
+    decibels: decibelsOf(
+      signal,
+      noises.reduce((a, b) => a + b, 0),
+    ),
+    weakest: weakest === Number.POSITIVE_INFINITY ? null : weakest,
+    cosine: signal * kept === 0 ? 1 : rounded(both / Math.sqrt(signal * kept), 6),
+    greatest: Math.fround(greatest),
+    saturated,
+  };
+};
+
+const decibelsOf = (signal: number, noise: number): number | null =>
+  noise === 0 ? null : rounded(10 * Math.log10(signal / noise), 2);
+
+const rounded = (value: number, digits: number): number => Math.round(value * 10 ** digits) / 10 ** digits;

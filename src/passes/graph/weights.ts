@@ -1,0 +1,142 @@
+/**
+ * Weights in FP8, where the user asks for it: half the SRAM and half the streams of fp16, which the arrays widen exactly.
+ *
+ * matmul(x, W) becomes matmul(x, Q) * s: Q in FP8, s a scale for each column, or one, that meets the fp32 sums in the chain
+ * through which they flow anyway. Activations stay fp16. It runs after all that computes with weights, and before types are
+ * given. Integers of a quantized model, whose products are exact, stay as they are. A weight of which little would be left is an
+ * error that names it.
+ */
+
+import { CompileError, fail } from "../../diagnostics.js";
+import { isFp8 } from "../../ir/dtype.js";
+import type { NarrowingError, Weight, WeightFacts } from "../../ir/facts.js";
+import type { Graph, Literal, Node, NodeId } from "../../ir/graph.js";
+import { deriveLiteral, isLaneMap } from "../../ir/literals.js";
+import { literalIn } from "../../ir/ops/attributes.js";
+import { type ScaledFormat, WEIGHT_FORMATS, type WeightFormat, type WeightOptions } from "../../ir/weights.js";
+import { isFloat, literalOf, makeTensor, tensorOf, toFloats } from "../../ir/tensor.js";
+import { narrowed, narrowingError, scalesOf } from "./fp8.js";
+import type { Pass } from "./pass.js";
+import { isSumOfWhole } from "./precision.js";
+import { Rewriter } from "./rewriter.js";
+
+/** A constant that was narrowed, with what was lost. */
+interface NarrowedLiteral extends Literal {
+  readonly error: NarrowingError;
+}
+const isNarrowed = (literal: Literal): literal is NarrowedLiteral => "error" in literal;
+
+/**
+ * Signal over noise, in dB, below which FP8 would ruin a column of a weight. Numbers of E5M2 that are not too small for it have
+ * 25 dB and more: less is left only where nearly all of a column is.
+ */
+const RUINED = 20;
+
+/** Names under which a user knows the weight of a product. */
+const namesOf = (graph: Graph, node: Node): readonly string[] => [
+  ...node.origin.map((origin) => origin.replace(/ \([^()]*\)$/, "")),
+  ...(graph.nodes[node.inputs[1] ?? 0]?.origin ?? []),
+];
+
+const labelOf = ({ origin }: Node): string => origin.join(" + ");
+
+/** The constant weight of a product of numbers. */
+const weightOf = (graph: Graph, node: Node): Literal | undefined => {
+  const source = node.op === "matmul" ? graph.nodes[node.inputs[1] ?? 0] : undefined;
+  const literal = source === undefined ? undefined : literalIn(source);
+  if (literal === undefined || isLaneMap(literal) || !isFloat(literal.dtype)) return undefined;
+  return literal;
+};
+
+const narrowedGraph = (graph: Graph, fp8: ScaledFormat, keep: readonly string[]): Graph => {
+  const unknown = new Set(keep);
+  const g = new Rewriter([]);
+  const made: NodeId[] = [];
+  const map = (id: NodeId): NodeId => made[id] ?? 0;
+  const known = new Map<string, ScaledWeight>();
+  const ruined: CompileError[] = [];
+  for (const node of graph.nodes) {
+    const literal = weightOf(graph, node);
+    const names = literal === undefined ? [] : namesOf(graph, node);
+    for (const name of names) unknown.delete(name);
+    const stays = literal === undefined || isFp8(literal.dtype) || isSumOfWhole(graph, node);
+    if (stays || names.some((name) => keep.includes(name))) {
+      made.push(g.copy(node, map));
+      continue;
+    }
+    const weight = known.get(literal.key) ?? scaledWeight(literal, fp8);
+    known.set(literal.key, weight);
+    const { weakest } = weight.values.error;
+    if (weakest !== null && !(weakest >= RUINED)) ruined.push(ruinedError(node, names, weakest));
+    made.push(
+      g.from(node, () => {
+        const product = g.emit("matmul", [map(node.inputs[0] ?? 0), g.constant(weight.values)]);
+        return g.emit("mul", [product, g.constant(literalOf(tensorOf(node.type.dtype, weight.shape, weight.scales)))]);
+      }),
+    );
+  }
+  if (unknown.size > 0)
+    fail("LPU2105", { message: `no product has a constant weight by the name of ${[...unknown].join(", ")}` });
+  const [first, ...others] = ruined;
+  if (first !== undefined) throw new CompileError(first.code, first.details, others);
+  return g.finish(graph, map);
+};
+
+interface ScaledWeight {
+  readonly values: NarrowedLiteral;
+  readonly scales: Float32Array;
+  /** Of the scales, so that they broadcast to the product. */
+  readonly shape: readonly number[];
+}
+
+const scaledWeight = (literal: Literal, { format, sharing }: ScaledFormat): ScaledWeight => {
+  const { shape } = literal;
+  const read = (): Float32Array => toFloats(literal.load());
+  const values = read();
+  const scales = scalesOf(values, shape, format, sharing);
+  const error = narrowingError(values, shape, format, scales);
+  const load = () => makeTensor(format, shape, narrowed(read(), shape, format, scales));
+  const derived = deriveLiteral([literal], `${format} by ${sharing}`, { dtype: format, shape }, load);
+  const batch = shape.slice(0, -2);
+  const ofColumns = batch.every((extent) => extent === 1) ? shape.slice(-1) : [...batch, 1, ...shape.slice(-1)];
+  return { values: { ...derived, error }, scales, shape: sharing === "tensor" ? [] : ofColumns };
+};
+
+const ruinedError = (node: Node, names: readonly string[], weakest: number): CompileError =>
+  new CompileError("LPU2104", {
+    message: Number.isFinite(weakest)
+      ? `expected ${RUINED} dB of signal over noise in every column of a weight in FP8, found one of ${weakest} dB`
+      : "expected finite numbers in a weight that is to lie in FP8, found others",
+    node: labelOf(node),
+    hint: `keep it in fp16: --keep ${names[0] ?? ""}`,
+  });
+
+/** What a graph has in FP8, and what stayed as it was; undefined where FP8 is no matter. */
+export const weightFacts = (graph: Graph, { format }: WeightOptions): WeightFacts | undefined => {
+  const asked = format !== "fp16";
+  const facts = { narrowed: [] as (Weight & NarrowingError)[], given: [] as Weight[], kept: [] as Weight[] };
+  for (const node of graph.nodes) {
+    const literal = weightOf(graph, node);
+    if (literal === undefined) continue;
+    const { shape, dtype } = literal;
+    const weight: Weight = { name: labelOf(node), shape, dtype };
+    if (isNarrowed(literal)) facts.narrowed.push({ ...weight, ...literal.error });
+    else if (isFp8(dtype)) facts.given.push(weight);
+    else if (asked) facts.kept.push(weight);
+  }
+  if (!asked && facts.given.length === 0) return undefined;
+  const exactLast = ({ decibels }: NarrowingError): number => decibels ?? Number.POSITIVE_INFINITY;
+  facts.narrowed.sort((a, b) => exactLast(a) - exactLast(b) || (a.name < b.name ? -1 : 1));
+  return facts;
+};
+
+export const weights: Pass = {
+  name: "weights",
+  doc: "Narrows constant weights of products to FP8, with scales that their sums meet, where that is asked for.",
+  run: (graph, { weights: options }) => {
+    if (options === undefined) return graph;
+    const { fp8 }: WeightFormat = WEIGHT_FORMATS[options.format];
+    return fp8 === undefined ? graph : narrowedGraph(graph, fp8, options.keep);
+  },
+  requires: ["legal-ops"],
+};
