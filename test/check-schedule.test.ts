@@ -32,7 +32,7 @@ const machine = (program: Program): string =>
 const STRICTER = ["LPU2211", "LPU2214", "LPU2223"];
 
 describe("random machine programs", () => {
-  const seeds = Array.from({ length: 80 }, (_, index) => index + 1);
+  const seeds = Array.from({ length: 100 }, (_, index) => index + 1);
   const programs = new Map(seeds.map((seed) => [seed, randomProgram(seed)]));
 
   test("legal ones are accepted, but for sums that are never given", () => {
