@@ -32,6 +32,11 @@ export function parseInputs(options: readonly string[]): Record<string, string> 
   return parsePairs("--input", "input_ids=ids.npy", options, (text) => (text === "" ? undefined : text));
 }
 
+/** `--state past.0.key=present.0.key`. */
+export function parseStates(options: readonly string[]): Record<string, string> {
+  return parsePairs("--state", "past.0.key=present.0.key", options, (text) => (text === "" ? undefined : text));
+}
+
 /** A file of a tensor, or the elements themselves. */
 export type FixText = string | readonly (number | boolean)[];
 

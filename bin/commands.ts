@@ -19,6 +19,7 @@ import {
   parseFixes,
   parseInputs,
   parseShapes,
+  parseStates,
   parseTarget,
   parseWeights,
   WEIGHT_WORDS,
@@ -63,6 +64,13 @@ const OPTIONS = {
     describe:
       "value of an input that is no input then, like k=5, axes=1,2, flag=true or mask=mask.npy; may be repeated",
   },
+  state: {
+    type: "string",
+    array: true,
+    default: [] as string[],
+    describe:
+      "input that stays on the chip, and the output that takes its place for the next run, like past.0.key=present.0.key; may be repeated",
+  },
   entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
   weights: {
     type: "string",
@@ -87,6 +95,7 @@ const buildOptions = (argv: Argv) =>
     bind: OPTIONS.bind,
     shape: OPTIONS.shape,
     fix: OPTIONS.fix,
+    state: OPTIONS.state,
     target: OPTIONS.target,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
@@ -118,6 +127,7 @@ const buildCommand = row({
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
+      state: parseStates(args.state),
       weights: parseWeights(args.weights),
       keep: args.keep,
     };
@@ -223,6 +233,7 @@ const check = command({
       bind: OPTIONS.bind,
       shape: OPTIONS.shape,
       fix: OPTIONS.fix,
+      state: OPTIONS.state,
       target: OPTIONS.target,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
@@ -235,6 +246,7 @@ const check = command({
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
+      state: parseStates(args.state),
       weights: parseWeights(args.weights),
       keep: args.keep,
     };

@@ -94,6 +94,11 @@ export const DIAGNOSTICS = {
     doc: "Several nodes of the model are not supported; each is listed.",
     hint: "lpu check lists every node; docs/OPS.md (lpu ops) lists what is supported",
   },
+  LPU1014: {
+    title: "state does not fit",
+    doc: "An input that is to stay on the chip, or the output that takes its place, is not in the model, or the two differ in type.",
+    hint: "write it like --state past.0.key=present.0.key, an input and the output that takes its place",
+  },
   LPU2201: {
     title: "layout cannot be expressed",
     isUnsupported: true,

@@ -69,6 +69,12 @@ const layer = model({
   nodes: [node("MatMul", ["x", "w"], ["p"]), node("Add", ["p", "b"], ["y"])],
   initializers: [weights("w", 8, 8), weights("b", 8)],
 });
+const cell = model({
+  nodes: [node("Add", ["x", "h"], ["y"]), node("MatMul", ["y", "w"], ["next"]), node("Not", ["flags"], ["flipped"])],
+  inputs: [floats("x", 2, 8), floats("h", 2, 8), { name: "flags", type: "bool", dims: [2] }],
+  outputs: [floats("y", 2, 8), floats("next", 2, 8), { name: "flipped", type: "bool", dims: [2] }],
+  initializers: [weights("w", 8, 8)],
+});
 const embedding = model({
   nodes: [node("Gather", ["table", "ids"], ["e"]), node("MatMul", ["e", "w"], ["y"])],
   inputs: [{ name: "ids", type: "int64", dims: [2] }],
@@ -277,6 +283,12 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
     mkdirSync(temporary("cases/one"), { recursive: true });
     findCases([temporary("cases")]);
   },
+
+  // States
+  "a state that is no input": () => buildModel(cell, { state: { g: "next", h: "next" } }),
+  "a state whose output is not there, and one that takes another's": () =>
+    buildModel(cell, { state: { h: "following", x: "y", flags: "y" } }),
+  "a state of other numbers than its output": () => buildModel(cell, { state: { h: "flipped", flags: "flipped" } }),
 
   // What the chip cannot do
   "a model that does not fit in SRAM": () =>

@@ -132,7 +132,7 @@ describe("what is wrong in a plan is named", () => {
     ["storage 1: temp", "storage 2: temp", "LPU3010: expected storage 1, got 2"],
     ["relu(a0)", "gelu(a0)", "expected a function of an ALU, got 'gelu'"],
     ["4 rows {", "4 rows [", "expected '{', got '['"],
-    ["macs 32", "maks 32", "expected macs, literal, origin, storage, map, input, output, task, got 'maks'"],
+    ["macs 32", "maks 32", "expected macs, literal, origin, storage, map, input, output, state, task, got 'maks'"],
   ])("%s made %s does not parse", (from, to, message) => {
     expect(() => parsePlan(GOOD.replace(from, to))).toThrow(message);
   });

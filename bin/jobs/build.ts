@@ -27,6 +27,7 @@ export interface BuildRequest {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
+  readonly state: Readonly<Record<string, string>>;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
@@ -54,7 +55,7 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, bind, shapes, weights, keep, shown } = request;
+  const { target, bind, shapes, state, weights, keep, shown } = request;
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
   const fix = readFixes(request.fix);
@@ -65,6 +66,7 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       bind,
       shapes,
       fix,
+      state,
       weights,
       keep,
       onStage: stageTasks(context),

@@ -16,6 +16,7 @@ export interface CheckRequest {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
+  readonly state: Readonly<Record<string, string>>;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
 }
@@ -31,11 +32,11 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
   readonly sram: SramNeed | null;
 }
 
-export function checkJob({ model: path, target, bind, shapes, fix, weights, keep }: CheckRequest): CheckResult {
+export function checkJob({ model: path, target, bind, shapes, fix, state, weights, keep }: CheckRequest): CheckResult {
   const fixed = readFixes(fix);
   const model = openModel(path);
   try {
-    const report = checkModel(model.source, { target, bind, shapes, fix: fixed, weights, keep });
+    const report = checkModel(model.source, { target, bind, shapes, fix: fixed, state, weights, keep });
     return {
       model: path,
       target,

@@ -24,5 +24,5 @@ export function printCheck(result: CheckResult, terminal: Terminal): void {
   for (const open of result.open) terminal.print(`  open: ${printable(open)}`);
 }
 
-const sramText = ({ constants, inputs, outputs, results, peak, capacity }: SramNeed, target: string): string =>
-  `${peak <= capacity ? "suffices" : "does not suffice"} by an estimate, ${formatBytes(peak)} of ${formatBytes(capacity)} of ${target}  (constants ${formatBytes(constants)}, inputs ${formatBytes(inputs)}, outputs ${formatBytes(outputs)}, results at the fullest moment ${formatBytes(results)})`;
+const sramText = ({ constants, states, inputs, outputs, results, peak, capacity }: SramNeed, target: string): string =>
+  `${peak <= capacity ? "suffices" : "does not suffice"} by an estimate, ${formatBytes(peak)} of ${formatBytes(capacity)} of ${target}  (constants ${formatBytes(constants)}, ${states === 0 ? "" : `states ${formatBytes(states)}, `}inputs ${formatBytes(inputs)}, outputs ${formatBytes(outputs)}, results at the fullest moment ${formatBytes(results)})`;

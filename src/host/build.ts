@@ -60,6 +60,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},
+  state: options.state ?? {},
   weights: options.weights ?? "fp16",
   keep: options.keep ?? [],
 });

@@ -10,6 +10,7 @@ import { CompileError } from "../diagnostics.js";
 import type { CompileOptions } from "../compile.js";
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
+import { type StatePairs, statesOf } from "../frontend/states.js";
 import type { Graph } from "../ir/graph.js";
 import type { Plan } from "../ir/plan.js";
 import { TARGETS } from "../ir/target.js";
@@ -42,12 +43,12 @@ export interface CheckReport {
 
 export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const { bind = {}, shapes, fix } = options;
+  const { bind = {}, shapes, fix, state = {} } = options;
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
   const { problems, sram, open } =
     graph === undefined
       ? { problems: [], sram: undefined, open: [unboundText(unbound)] }
-      : checkGraph(graph, { target, weights: weightOptions(options) }, refused.length > 0);
+      : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state });
   const all: readonly CompileError[] = [...refused.flatMap(apart), ...problems];
   const named = new Set(all.flatMap(namesOf));
   const counts = new Map<string, { count: number; supported: number }>();
@@ -63,14 +64,19 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
 type Found = Pick<CheckReport, "problems" | "sram" | "open">;
 
 /** `partial`: some nodes could not be imported, and are missing. */
-function checkGraph(graph: Graph, context: PassContext, partial: boolean): Found {
+function checkGraph(
+  graph: Graph,
+  context: PassContext,
+  { partial, state }: { readonly partial: boolean; readonly state: StatePairs },
+): Found {
   const { target } = context;
   const stopped = (problems: readonly CompileError[]): Found => ({ problems, sram: undefined, open: [STOPPED] });
   const optimized = attempt(() => runPasses(graph, OPTIMIZE, context));
   if ("errors" in optimized) return stopped(optimized.errors);
-  const illegal = legalErrors(optimized.value, false);
-  if (partial || illegal.length > 0) return stopped(illegal);
-  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, context), target));
+  const paired = attempt(() => statesOf(graph, state));
+  const illegal = [...("errors" in paired ? paired.errors : []), ...legalErrors(optimized.value, false)];
+  if (partial || illegal.length > 0 || "errors" in paired) return stopped(illegal);
+  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value));
   if ("errors" in planned) return stopped(planned.errors);
   const placed = attempt(() => checkPlaces(planned.value, target));
   const sram = sramNeed(planned.value, target);

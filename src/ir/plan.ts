@@ -48,13 +48,13 @@ export interface Storage {
   readonly dtype: StorageType;
   readonly rows: number;
   readonly panels: number;
-  /** temp: written by tasks. constant, input: there before cycle 0. */
-  readonly kind: "temp" | "constant" | "input";
+  /** temp: written by tasks. constant, input, state: there before cycle 0. */
+  readonly kind: "temp" | "constant" | "input" | "state";
   /** Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes. */
   readonly bothHemispheres: boolean;
   /** Constants: what their panels are made of. */
   readonly recipe?: PanelRecipe;
-  /** True if read by the host after the run. */
+  /** True if read by the host after the run, or by the next run: it has its place before any task has a time. */
   readonly output: boolean;
   readonly lanes?: Lanes;
 }
@@ -192,6 +192,11 @@ export interface PlanBinding extends Omit<Binding, "placements" | "lookup"> {
   readonly firstRow: number;
 }
 
+/** A tensor that stays in SRAM: tasks read `storage`, and `next`, which they write, takes its rows. */
+export interface PlanState extends Omit<PlanBinding, "lookup"> {
+  readonly next: StorageId;
+}
+
 export interface Plan {
   readonly name: string;
   readonly storages: readonly Storage[];
@@ -201,6 +206,7 @@ export interface Plan {
   readonly turnedSums?: ReadonlyMap<number, Range>;
   readonly inputs: readonly PlanBinding[];
   readonly outputs: readonly PlanBinding[];
+  readonly states: readonly PlanState[];
   readonly origins: readonly string[];
   /** The literals that recipes and lookups name, by their keys. */
   readonly literals: ReadonlyMap<string, Literal>;

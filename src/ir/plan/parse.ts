@@ -20,6 +20,7 @@ import {
   type Pass,
   type Plan,
   type PlanBinding,
+  type PlanState,
   type Run,
   type Storage,
   isTileDType,
@@ -49,6 +50,7 @@ interface Reading {
   readonly turnedSums: Map<number, Range>;
   readonly inputs: PlanBinding[];
   readonly outputs: PlanBinding[];
+  readonly states: PlanState[];
   readonly tasks: Task[];
   readonly origins: string[];
   /** Equal operations are one array: the scheduler times each once. */
@@ -71,6 +73,7 @@ export function parsePlan(text: string, options: ParsePlanOptions = {}): Plan {
     turnedSums: new Map(),
     inputs: [],
     outputs: [],
+    states: [],
     tasks: [],
     origins: [],
     chains: new Map(),
@@ -79,8 +82,8 @@ export function parsePlan(text: string, options: ParsePlanOptions = {}): Plan {
   reader.expect("{");
   while (!reader.accept("}")) readItem(reading);
   reader.take("end", "the end of the text");
-  const { literals, storages, maps, turnedSums, inputs, outputs, tasks, origins, macs } = reading;
-  return { name: token.text, storages, tasks, maps, turnedSums, inputs, outputs, origins, literals, macs };
+  const { literals, storages, maps, turnedSums, inputs, outputs, states, tasks, origins, macs } = reading;
+  return { name: token.text, storages, tasks, maps, turnedSums, inputs, outputs, states, origins, literals, macs };
 }
 
 /** What a plan is made of, by the word that starts it. */
@@ -97,6 +100,7 @@ const ITEMS: Readonly<Record<string, (reading: Reading) => void>> = {
   },
   input: (reading) => void reading.inputs.push(readBinding(reading.reader)),
   output: (reading) => void reading.outputs.push(readBinding(reading.reader)),
+  state: ({ reader, states }) => void states.push({ ...readBinding(reader), next: after(reader, "then") }),
   task: readTask,
 };
 
@@ -120,7 +124,7 @@ const among =
   (word: string): word is Word =>
     words.some((one) => one === word);
 
-const KINDS = among(["temp", "constant", "input"]);
+const KINDS = among(["temp", "constant", "input", "state"]);
 const HALVES = among(["low", "high"]);
 const BITS = among<BitsType>(["i16", "i32"]);
 const isStorageType = among<StorageType>(STORAGE_TYPES);
@@ -177,7 +181,7 @@ function readStorage({ reader, storages }: Reading): void {
   const id = reader.integer("the number of a storage");
   if (id !== storages.length) reader.complain(`expected storage ${storages.length}, got ${id}`, token);
   reader.expect(":");
-  const kind = oneOf(reader, "temp, constant or input", KINDS);
+  const kind = oneOf(reader, "temp, constant, input or state", KINDS);
   const dtype = oneOf(reader, "an element type of storages", isStorageType);
   const rows = reader.integer();
   reader.expect("x");

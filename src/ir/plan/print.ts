@@ -16,7 +16,7 @@
  *       }
  *     }
  *
- * Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
+ * A state says as `then 5` which storage takes its rows. Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
  * ALUs `a0 ..`. Lists of numbers are in the order of the fields that they stand for; a range is its least and its greatest
  * number, whether infinities and whether NaNs may be among them.
  */
@@ -37,6 +37,7 @@ export function printPlan(plan: Plan): string {
     ...plan.maps.map((map, index) => `map [${Array.from(map).join(", ")}]${printSums(plan.turnedSums?.get(index))}`),
     ...plan.inputs.map((binding) => `input ${printBinding(binding)}`),
     ...plan.outputs.map((binding) => `output ${printBinding(binding)}`),
+    ...plan.states.map((state) => `state ${printBinding(state)} then ${state.next}`),
     ...plan.tasks.map((task) => printTask(plan, task)),
   ];
   return `plan @${formatName(plan.name)} {\n${lines.map((line) => `  ${line}\n`).join("")}}\n`;

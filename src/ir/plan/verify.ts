@@ -39,6 +39,7 @@ export function planProblems(plan: Plan, target: Target): readonly string[] {
     ...plan.tasks.flatMap((task, index) =>
       taskProblems(context, task).map((problem) => `task ${index} (${plan.origins[task.origin] ?? "-"}): ${problem}`),
     ),
+    ...stateProblems(plan, written),
     ...[...plan.inputs, ...plan.outputs].flatMap(({ name, storage }) =>
       storage < plan.storages.length ? [] : [`'${name}' is bound to storage ${storage}, which is not there`],
     ),
@@ -47,6 +48,30 @@ export function planProblems(plan: Plan, target: Target): readonly string[] {
     ),
   ];
 }
+
+/** Every storage of kind state is bound once, and what takes its rows is as large, and written whole. */
+const stateProblems = ({ storages, states }: Plan, written: Context["written"]): readonly string[] => [
+  ...storages.flatMap(({ id, kind }) =>
+    when(
+      kind === "state" && states.filter(({ storage }) => storage === id).length !== 1,
+      `storage ${id} is a state, and not bound once`,
+    ),
+  ),
+  ...states.flatMap(({ name, storage, next }) => {
+    const [before, after] = [storages[storage], storages[next]];
+    const size = (one: Storage | undefined): string =>
+      `${one?.dtype} ${one?.rows} x ${one?.panels}${one?.bothHemispheres === true ? " both" : ""}`;
+    return [
+      ...when(before?.kind !== "state", `state '${name}' is bound to storage ${storage}, which is none`),
+      ...when(
+        after?.kind !== "temp" || !after.output,
+        `storage ${next} of state '${name}' has no place from the start`,
+      ),
+      ...when(size(before) !== size(after), `state '${name}' is ${size(before)} and then ${size(after)}`),
+      ...when(written[next]?.some((rows) => rows.includes(0)) === true, `state '${name}' is not written whole`),
+    ];
+  }),
+];
 
 interface Context {
   readonly plan: Plan;

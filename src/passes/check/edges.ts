@@ -1,14 +1,14 @@
 /**
  * Part of the proof that a Program is its Plan: which rows of SRAM hold which bytes of inputs, constants and outputs.
  *
- * Inputs and outputs lie where their placements say, constants where their blocks say; what a binding says of names, types
+ * Inputs, states and outputs lie where their placements say, constants where their blocks say; what a binding says of names, types
  * and factors is the plan's.
  */
 
 import { fail } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isTile, type PackedTile, type Plan, type PlanBinding, type Run } from "../../ir/plan.js";
-import { type Binding, memQueue, rowsOfPlane } from "../../ir/program.js";
+import { type Binding, memQueue, rowsOfPlane, type StateBinding } from "../../ir/program.js";
 import type { CheckedChip } from "./burst.js";
 import { type PlanValues, vectorsOf } from "./plan.js";
 import { append, PLANES, UNKNOWN, ZEROS } from "./values.js";
@@ -24,7 +24,7 @@ interface ByteRows {
   readonly byte: number;
 }
 
-export const byteRows = ({ target }: CheckedChip, { placements }: Binding): ByteRows[] =>
+export const byteRows = ({ target }: CheckedChip, { placements }: StateBinding): ByteRows[] =>
   placements.flatMap((placement) =>
     placement.panels.flatMap(({ planes }, panel) =>
       planes.map(({ hemisphere, slice, row }, at) => {
@@ -62,9 +62,11 @@ interface RowSpan {
 export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip): RowsBefore => {
   const { target, program } = chip;
   const depth = 2 * target.rowsPerBank;
+  const { states } = program;
   const { inputs, outputs } = program.entry;
   checkBindings(plan, "input", plan.inputs, inputs);
   checkBindings(plan, "output", plan.outputs, outputs);
+  checkBindings(plan, "state", plan.states, states);
   const spanAt = new Int32Array(2 * target.slices * depth);
   const spans: RowSpan[] = [];
   const add = (queue: number, row: number, count: number, bytes: VectorBytes): void => {
@@ -72,13 +74,17 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
     spans.push({ at, count, plane: bytes.first + bytes.byte, step: PLANES * bytes.step });
     spanAt.fill(spans.length, at, at + count);
   };
-  for (const [at, input] of inputs.entries()) {
-    const { storage: id = -1, firstRow = 0 } = plan.inputs[at] ?? {};
-    const storage = plan.storages[id];
-    if (storage !== undefined)
-      for (const { queue, row, count, panel, way, ways, byte } of byteRows(chip, input))
-        add(queue, row, count, { first: values.panel(storage, panel) + PLANES * (firstRow + way), step: ways, byte });
-  }
+  const addBound = (bindings: readonly StateBinding[], bound: readonly Omit<PlanBinding, "lookup">[]): void => {
+    for (const [at, binding] of bindings.entries()) {
+      const { storage: id = -1, firstRow = 0 } = bound[at] ?? {};
+      const storage = plan.storages[id];
+      if (storage !== undefined)
+        for (const { queue, row, count, panel, way, ways, byte } of byteRows(chip, binding))
+          add(queue, row, count, { first: values.panel(storage, panel) + PLANES * (firstRow + way), step: ways, byte });
+    }
+  };
+  addBound(inputs, plan.inputs);
+  addBound(states, plan.states);
   const tiles = tilesOf(plan);
   for (const { hemisphere, slice, row, rows, holds } of chip.chip.constants) {
     if (holds === undefined)
@@ -125,7 +131,7 @@ const tilesOf = ({ tasks }: Plan): ReadonlyMap<string, PackedTile> =>
 
 const checkBindings = (
   { storages }: Plan,
-  kind: "input" | "output",
+  kind: "input" | "output" | "state",
   expected: readonly PlanBinding[],
   found: readonly Binding[],
 ): void => {

@@ -10,7 +10,8 @@
 
 import { fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
-import type { Plan, Run } from "../../ir/plan.js";
+import type { Plan, PlanBinding, Run } from "../../ir/plan.js";
+import type { StateBinding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
 import { byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
@@ -293,9 +294,28 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
 
 /* ---------- outputs ---------- */
 
-const checkOutputs = (plan: Plan, { rows }: PlanValues, f: Followed): void => {
-  for (const [at, output] of f.chip.program.entry.outputs.entries()) {
-    const binding = plan.outputs[at];
+/** What the host finds, and what the next run finds of states, is what the plan says. */
+const checkOutputs = (plan: Plan, values: PlanValues, f: Followed): void => {
+  const { entry, states } = f.chip.program;
+  checkLeft(values, f, "output", entry.outputs, plan.outputs);
+  checkLeft(
+    values,
+    f,
+    "state",
+    states,
+    plan.states.map((state) => ({ ...state, storage: state.next })),
+  );
+};
+
+const checkLeft = (
+  { rows }: PlanValues,
+  f: Followed,
+  kind: "output" | "state",
+  found: readonly StateBinding[],
+  bound: readonly Omit<PlanBinding, "lookup">[],
+): void => {
+  for (const [at, output] of found.entries()) {
+    const binding = bound[at];
     const numbers = rows[binding?.storage ?? -1] ?? [];
     for (const { queue, panel, way, ways, byte, row, count } of byteRows(f.chip, output)) {
       const planes = planesFound(f, queue, f.found.atEnd(queue, row, count));
@@ -305,7 +325,7 @@ const checkOutputs = (plan: Plan, { rows }: PlanValues, f: Followed): void => {
         const [plane] = partOf(planes, i, 0, 1);
         if (plane?.row !== of + byte)
           fail("LPU2224", {
-            message: `output '${output.name}': expected ${f.values.describe([{ row: of, step: 0, count: 1 }])} in its row, found ${f.values.describe([{ row: plane?.row ?? UNKNOWN, step: 0, count: 1 }])}`,
+            message: `${kind} '${output.name}': expected ${f.values.describe([{ row: of, step: 0, count: 1 }])} in its row, found ${f.values.describe([{ row: plane?.row ?? UNKNOWN, step: 0, count: 1 }])}`,
           });
       }
     }

@@ -15,6 +15,7 @@ import {
   isTile,
   type Pass,
   type Plan,
+  type PlanState,
   type Storage,
   type StorageType,
   type Task,
@@ -51,6 +52,14 @@ export const checkPadding = (plan: Plan, target: Target): void => {
   );
   const checked = { plan, target, panels };
   for (const task of plan.tasks) checkTask(checked, task);
+  for (const state of plan.states) checkState(checked, state);
+};
+
+/** A run finds zeros on the unused lanes of a state, so it leaves zeros there. */
+const checkState = ({ panels }: Checked, { name, next }: PlanState): void => {
+  for (const { elements, padding } of panels[next] ?? [])
+    if (elements.includes(0) && padding !== undefined && !isZero(padding))
+      fail("LPU2226", { message: `state '${name}': expected zeros on lanes that no element uses, found others` });
 };
 
 const panelOf = ({ panels }: Checked, storage: number, panel: number): Panel => {

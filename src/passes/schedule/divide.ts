@@ -130,7 +130,12 @@ const withCuts = (plan: Plan, cuts: ReadonlyMap<Task, Cut>): Plan => {
   });
   const bound = (bindings: Plan["inputs"]): Plan["inputs"] =>
     bindings.map((binding) => ({ ...binding, storage: renumber(binding.storage) }));
-  return { ...plan, storages, tasks, inputs: bound(plan.inputs), outputs: bound(plan.outputs) };
+  const states = plan.states.map((state) => ({
+    ...state,
+    storage: renumber(state.storage),
+    next: renumber(state.next),
+  }));
+  return { ...plan, storages, tasks, inputs: bound(plan.inputs), outputs: bound(plan.outputs), states };
 };
 
 const renumbered = (task: Task, renumber: (id: StorageId) => StorageId): Task => {

@@ -35,6 +35,8 @@ export interface PlanFacts {
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
   /** Temporaries whose rows are activations or weights of some pass: two copies in each hemisphere. */
   readonly feeders: ReadonlySet<StorageId>;
+  /** The state whose rows a storage takes. */
+  readonly nexts: ReadonlyMap<StorageId, StorageId>;
   /** Storages whose rows are weights of some pass, and so lie interleaved. */
   readonly interleaved: ReadonlySet<StorageId>;
   /** Tasks that are the same again and again. */
@@ -49,6 +51,7 @@ export const planFacts = (plan: Plan): PlanFacts => {
     readers,
     rivals: rivalsOf(plan),
     feeders: feedersOf(plan),
+    nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
     interleaved: interleavedIn(plan),
     repeat: findRepeat(plan, readers),
     tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0),

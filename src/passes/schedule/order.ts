@@ -5,7 +5,7 @@
  * for the arrays: an array must not idle for the sake of a task that is not ready, however high.
  */
 
-import { isTile, type Plan, type Run, type Task } from "../../ir/plan.js";
+import { isTile, type Plan, readsOf, type Run, type Task } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { endOf, NEVER } from "./chip/resources.js";
 import { type PanelRef, type PlanFacts, taskAt } from "./figures.js";
@@ -120,13 +120,14 @@ interface Produced {
   readonly task: number;
 }
 
-/** For each task those that write rows which it reads. */
+/** For each task those that write rows which it reads, and those that read the state whose rows it writes. */
 const producersOf = (plan: Plan): number[][] => {
+  const before = readersOfStates(plan);
   const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
   for (const [task, { outputs, rows }] of plan.tasks.entries())
     for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
   return plan.tasks.map((task) => {
-    const found = new Set<number>();
+    const found = new Set<number>(task.outputs.flatMap(({ storage }) => before.get(storage) ?? []));
     forEachRun(task, ({ storage, panel }, { row, step, count }) => {
       const last = row + step * (count - 1);
       const [low, high] = [Math.min(row, last), Math.max(row, last)];
@@ -136,6 +137,15 @@ const producersOf = (plan: Plan): number[][] => {
     return [...found];
   });
 };
+
+/** By the storage that takes the rows of a state: the tasks that read the state. */
+const readersOfStates = ({ states, tasks }: Plan): ReadonlyMap<number, readonly number[]> =>
+  new Map(
+    states.map(({ storage, next }) => [
+      next,
+      [...tasks.keys()].filter((index) => readsOf(tasks[index] as Task).has(storage)),
+    ]),
+  );
 
 /** Every run of rows that a task reads. */
 const forEachRun = (task: Task, visit: (panel: PanelRef, run: Run) => void): void => {

@@ -26,7 +26,7 @@ import type { Target } from "../../ir/target.js";
 import { constantBlocks } from "./place/constant-blocks.js";
 import { releaseRows } from "./chip/memory.js";
 import { NEVER } from "./chip/resources.js";
-import { bind, placeEdge } from "./place/edge.js";
+import { bind, bindState, placeEdge } from "./place/edge.js";
 import { memoriesOf } from "./chip/machine.js";
 import { dividedPlan } from "./divide.js";
 import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
@@ -110,7 +110,10 @@ export const checkPlaces = (plan: Plan, target: Target): void => {
 };
 
 const placeEdges = (s: Scheduler): void => {
-  for (const storage of s.plan.storages) if (storage.output || storage.kind === "input") placeEdge(s, storage);
+  const edges = s.plan.storages.filter(({ kind, output }) => output || kind === "input" || kind === "state");
+  // What takes the rows of a state finds them placed.
+  for (const storage of edges) if (!s.nexts.has(storage.id)) placeEdge(s, storage);
+  for (const storage of edges) if (s.nexts.has(storage.id)) placeEdge(s, storage);
 };
 
 /** What a step makes, or for what a strategy leaves no room or no cycle. */
@@ -236,7 +239,7 @@ const programOf = (s: Scheduler): Program => {
     name: plan.name,
     chips: [{ constants: constantsOf(s, contents), maps: plan.maps }],
     links: [],
-    states: [],
+    states: plan.states.map((state) => bindState(s, state)),
     entries: [
       { name: "main", inputs, outputs, queues: [queues], cycles: [chipCycles(target, queues)], macs: plan.macs },
     ],

@@ -120,7 +120,7 @@ export const spareRowsOf = (
 /** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
 const firstChunks = (storage: Storage): Chunk[] => {
   if (storage.kind === "temp") return [];
-  const size = storage.kind === "input" ? storage.rows : CONSTANT_ROWS;
+  const size = storage.kind === "constant" ? CONSTANT_ROWS : storage.rows;
   const chunks: Chunk[] = [];
   for (let row = 0; row < storage.rows; row += size)
     chunks.push({ row, rows: Math.min(size, storage.rows - row), ready: 0, copies: [] });
@@ -147,6 +147,9 @@ export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STREAM_TYP
 /** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
 export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
 
-/** Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across blocks. */
+/**
+ * Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across
+ * blocks. What takes the rows of a state lies where that does.
+ */
 export const homesOf = (s: Scheduler, { id, bothHemispheres }: Storage): readonly Side[] =>
-  bothHemispheres ? [0, 1] : [storageSlot(s.repeat, id) % 2 === 0 ? 0 : 1];
+  bothHemispheres ? [0, 1] : [storageSlot(s.repeat, s.nexts.get(id) ?? id) % 2 === 0 ? 0 : 1];

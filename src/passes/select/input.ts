@@ -7,6 +7,7 @@
  * give every element of the tensor exactly one place.
  */
 
+import { invariant } from "../../diagnostics.js";
 import type { Literal, Node, Shape } from "../../ir/graph.js";
 import { edgeDtypeAttr, intsAttr, stringAttr, literalIn } from "../../ir/ops/attributes.js";
 import { type PlanBinding, readsOf, type StorageType } from "../../ir/plan.js";
@@ -47,8 +48,9 @@ export const viewThrough = (node: Node, view: View): View | undefined => {
   return expandView(view, node.type.shape);
 };
 
-/** The value of a node that the host can write: an input, or one seen through views or a table; undefined for all others. */
+/** The value of a node that is there from the start: a state, an input, or one seen through views or a table; undefined for all others. */
 export const boundInput = (s: Selection, node: Node): Located | undefined => {
+  if (isState(s, node)) return bindState(s, node);
   // What reads an input in another float type reads the input.
   const path = isFloatCast(s.graph, node) ? undefined : inputPath(s, node);
   if (path === undefined) return undefined;
@@ -92,6 +94,26 @@ const denseRows = (dims: View["dims"]): Factor[][] => {
     stride *= factor.extent;
   }
   return dims.map((factors) => factors.map((factor) => ({ ...factor, row: strides.get(factor) ?? 0 })));
+};
+
+const isState = (s: Selection, { op, attrs }: Node): boolean =>
+  op === "input" && s.stateOutputs.has(stringAttr(attrs, "name"));
+
+/** A state lies as what takes its place is written: once, plainly, and with zeros on unused lanes (state.ts). */
+const bindState = (s: Selection, node: Node): Located => {
+  const { shape } = node.type;
+  const layout = naturalLayout(shape);
+  const factors = bindingFactors(shape, elementView(shape), shape, layout.view);
+  invariant(factors !== undefined, "element strides and storage strides of one shape meet");
+  const name = stringAttr(node.attrs, "name");
+  const dtype = storedType(node);
+  const { rows, panels } = spaceOf(s.target, layout);
+  const storage = addStorage(s, { name, dtype, rows, panels, kind: "state", bothHemispheres: false, output: false });
+  const declared = edgeDtypeAttr(node.attrs, "declared");
+  s.states.push({ name, declared, shape, storage, firstRow: 0, factors });
+  const range = s.ranges[node.id];
+  if (range !== undefined) s.facts[storage] = { values: withinType(range, dtype), padding: ZERO };
+  return { storage, ...layout };
 };
 
 const bindPath = (
@@ -139,6 +161,7 @@ interface InputPath {
 
 /** The input under a chain of reshapes and transposes, or under a gather on one. */
 const inputPath = (s: Selection, node: Node): InputPath | undefined => {
+  if (isState(s, node)) return undefined;
   if (node.op === "input") return { input: node, elements: elementView(node.type.shape) };
   if (node.op === "gather") return lookupPath(s, node);
   if (!isTransparent(s.graph, node)) return undefined;
@@ -215,9 +238,10 @@ export const dropUnread = (s: Selection): void => {
 
 /** Inputs in the graph's order; those that nothing on the chip reads are still accepted, and bound to nothing. */
 export const allInputs = (s: Selection): readonly PlanBinding[] => {
-  const names = s.graph.inputs.map((id) => stringAttr(nodeAt(s, id).attrs, "name"));
+  const given = s.graph.inputs.filter((id) => !isState(s, nodeAt(s, id)));
+  const names = given.map((id) => stringAttr(nodeAt(s, id).attrs, "name"));
   const bound = s.inputs.filter(({ storage }) => storageAt(s, storage).panels > 0);
-  const unused = s.graph.inputs.flatMap((id, index): PlanBinding[] => {
+  const unused = given.flatMap((id, index): PlanBinding[] => {
     const { attrs, type } = nodeAt(s, id);
     const name = names[index] ?? "";
     if (bound.some((binding) => binding.name === name)) return [];

@@ -17,6 +17,7 @@ import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
 import { allInputs, dropUnread } from "./input.js";
 import { bindOutput } from "./output.js";
+import { storeStates } from "./state.js";
 import { isFolded } from "./rules/fold.js";
 import { lowerMatmul, lowerMatmulChain } from "./rules/matmul.js";
 import { lowerMax } from "./rules/max.js";
@@ -35,10 +36,11 @@ const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>> = {
 /** ALUs that a chain leaves free, for copies that the scheduler may need. */
 const SPARE_ALUS = 3;
 
-export const select = (graph: Graph, target: Target): Plan => {
+/** `states`: names of inputs that stay in SRAM, each with the output of its type that takes its place for the next run. */
+export const select = (graph: Graph, target: Target, states: ReadonlyMap<string, string> = new Map()): Plan => {
   // A chain whose parts want different layouts is cut, and selection starts anew.
   for (const stored = new Set<NodeId>(); ; ) {
-    const s = newSelection(graph, target, stored);
+    const s = newSelection(graph, target, stored, states);
     const problems = lowerNodes(s);
     if (s.refused.length === 0) return planOf(s, problems);
     invariant(
@@ -49,7 +51,12 @@ export const select = (graph: Graph, target: Target): Plan => {
   }
 };
 
-const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>): Selection => {
+const newSelection = (
+  graph: Graph,
+  target: Target,
+  stored: ReadonlySet<NodeId>,
+  stateOutputs: ReadonlyMap<string, string>,
+): Selection => {
   const ranges = rangesOf(graph);
   return {
     graph,
@@ -63,6 +70,8 @@ const newSelection = (graph: Graph, target: Target, stored: ReadonlySet<NodeId>)
     maps: [],
     mapIds: new Map(),
     inputs: [],
+    stateOutputs,
+    states: [],
     origins: [],
     originIds: new Map(),
     located: new Map(),
@@ -136,9 +145,11 @@ const lowerFusion = (s: Selection, fusion: Fusion): void => {
 };
 
 const planOf = (s: Selection, problems: Problems): Plan => {
-  const bound = s.graph.outputs.map((output) =>
-    problems.attempt(nodeAt(s, output.node), () => bindOutput(s, output, locate(s, output.node))),
-  );
+  const isNext = new Set(s.stateOutputs.values());
+  const bound = s.graph.outputs
+    .filter(({ name }) => !isNext.has(name))
+    .map((output) => problems.attempt(nodeAt(s, output.node), () => bindOutput(s, output, locate(s, output.node))));
+  const states = storeStates(s, (node, step) => problems.attempt(node, step)?.value);
   problems.raise();
   const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
   dropUnread(s);
@@ -147,7 +158,7 @@ const planOf = (s: Selection, problems: Problems): Plan => {
   const lanes = lanesOf(s);
   const storages = s.storages.map((storage, id) => ({ ...storage, lanes: lanes[id] ?? { values: SUMS.values } }));
   const { name } = s.graph;
-  return { name, storages, tasks, maps, turnedSums, inputs, outputs, origins, literals, macs: usefulMacs(s) };
+  return { name, storages, tasks, maps, turnedSums, inputs, outputs, states, origins, literals, macs: usefulMacs(s) };
 };
 
 /** Multiply-accumulates that the model asks for: products of its matmuls, without padding, sums or moves. */

@@ -17,6 +17,7 @@ import {
   type Leaf,
   type Pass,
   type PlanBinding,
+  type PlanState,
   type Run,
   type Storage,
   type StorageId,
@@ -76,6 +77,10 @@ export interface Selection {
   readonly maps: Int16Array[];
   readonly mapIds: Map<string, number>;
   readonly inputs: PlanBinding[];
+  /** Inputs that stay in SRAM, by name, with the outputs that take their places. */
+  readonly stateOutputs: ReadonlyMap<string, string>;
+  /** Those that have a storage already; what takes their rows is made last. */
+  readonly states: Omit<PlanState, "next">[];
   readonly origins: string[];
   readonly originIds: Map<string, number>;
   /** Where the value of a node lies first. */

@@ -1,36 +1,56 @@
 /**
- * The edge to the host: where inputs and outputs lie. Each lies at rows that nothing else ever takes, in one piece or
- * interleaved, and is placed before any task; a Binding tells the host where.
+ * The edge to the host and to the next run: where inputs, outputs and states lie. Each lies at rows that nothing else ever
+ * takes, in one piece or interleaved, and is placed before any task; a Binding tells the host where. What takes the place of a
+ * state lies in its rows.
  */
 
 import type { Contents } from "../../../ir/contents.js";
 import type { Chunk, Copy } from "./chunk.js";
 import { invariant } from "../../../diagnostics.js";
-import type { PlanBinding, Storage } from "../../../ir/plan.js";
-import type { Binding, HostLookup, PanelPlace, Placement } from "../../../ir/program.js";
+import type { PlanBinding, PlanState, Storage } from "../../../ir/plan.js";
+import type { Binding, HostLookup, PanelPlace, Placement, StateBinding } from "../../../ir/program.js";
 import type { Half } from "../chip/machine.js";
 import { lastingCopy } from "./rows.js";
-import { homesOf, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 
 export const placeEdge = (s: Scheduler, storage: Storage): void => {
   for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries()) {
     s.cursor = storage.id + panel;
-    const copies = homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]));
+    const state = s.nexts.get(storage.id);
+    const copies =
+      state === undefined
+        ? homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]))
+        : (chunksOf(s, { storage: state, panel })[0]?.copies ?? []);
     // An output has no rows yet, only a place for them.
     if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
     else chunks[0]?.copies.push(...copies);
   }
 };
 
+export const bindState = (
+  s: Scheduler,
+  { name, declared, shape, storage, factors, firstRow }: PlanState,
+): StateBinding => ({
+  ...{ name, declared, shape },
+  placements: placementsOf(s, { storage, factors, firstRow }),
+});
+
 export const bind = (s: Scheduler, contents: Contents, binding: PlanBinding): Binding => {
-  const { storage: id, factors, firstRow, lookup, name, declared, shape } = binding;
+  const { storage: id, lookup, name, declared, shape } = binding;
   const rest = { name, declared, shape, ...(lookup === undefined ? {} : { lookup: tableOf(contents, lookup) }) };
   // What no one reads has no place.
   if (id < 0) return { ...rest, placements: [] };
+  return { ...rest, placements: placementsOf(s, binding) };
+};
+
+const placementsOf = (
+  s: Scheduler,
+  { storage: id, factors, firstRow }: Pick<PlanBinding, "storage" | "factors" | "firstRow">,
+): Placement[] => {
   const storage = storageOf(s, id);
   const panels = s.chunks[id] ?? [];
   const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
-  const placements = (used.length > 0 ? used : s.halves.slice(0, 1)).map((half): Placement => {
+  return (used.length > 0 ? used : s.halves.slice(0, 1)).map((half): Placement => {
     const copies = panels.map((chunks, panel) => copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half));
     return {
       dtype: storage.dtype,
@@ -41,7 +61,6 @@ export const bind = (s: Scheduler, contents: Contents, binding: PlanBinding): Bi
       panels: copies.map((copy) => panelPlace(copy, half, firstRow)),
     };
   });
-  return { ...rest, placements };
 };
 
 const tableOf = (contents: Contents, lookup: NonNullable<PlanBinding["lookup"]>): HostLookup => ({

@@ -34,6 +34,8 @@ export const checkRoom = (plan: Plan, target: Target): void => {
 export interface SramNeed {
   /** Weights of products, and rows of other constants that are read. */
   readonly constants: number;
+  /** What stays from run to run. */
+  readonly states: number;
   readonly inputs: number;
   readonly outputs: number;
   /** Intermediate results at the fullest moment, if tasks ran in the order of the plan: an estimate. */
@@ -50,10 +52,12 @@ export const sramNeed = (plan: Plan, target: Target): SramNeed => {
     storages.reduce((sum, storage) => sum + bytesOf(storage, rowsOf(storage)), 0);
   const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
   const inputs = wholes(plan.storages.filter(({ kind }) => kind === "input"));
-  const outputs = wholes(plan.storages.filter(({ kind, output }) => output && kind !== "input"));
+  const states = wholes(plan.storages.filter(({ kind }) => kind === "state"));
+  const isNext = new Set(plan.states.map(({ next }) => next));
+  const outputs = wholes(plan.storages.filter(({ id, kind, output }) => output && kind !== "input" && !isNext.has(id)));
   const results = mostAlive(plan, (storage) => bytesOf(storage, rowsOf(storage)));
-  const constants = resident - inputs - outputs;
-  return { constants, inputs, outputs, results, peak: resident + results, capacity: sramBytes(target) };
+  const constants = resident - states - inputs - outputs;
+  return { constants, states, inputs, outputs, results, peak: resident + results, capacity: sramBytes(target) };
 };
 
 /** Rows of all panels, in every hemisphere that needs them. */
@@ -92,8 +96,11 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
   for (const { tile, origin } of distinctTiles(plan).values())
     add(plan.origins[origin]?.split(" + ")[0] ?? "weights", 2 * rowsOfTile(tile));
   const constants = constantRows(plan);
+  const isNext = new Set(plan.states.map(({ next }) => next));
   for (const storage of plan.storages) {
-    const edge = storage.kind === "input" || storage.output;
+    // What takes the rows of a state takes no others.
+    if (isNext.has(storage.id)) continue;
+    const edge = storage.kind === "input" || storage.kind === "state" || storage.output;
     const rows = edge ? rowsOf(storage) : (constants.get(storage.id) ?? 0);
     add(nameOf(plan, storage), sliceRowsOf(storage, rows));
   }
@@ -101,8 +108,8 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
 };
 
 /** What the user calls a storage: the binding's name, if it is the host's. */
-const nameOf = ({ inputs, outputs }: Plan, { id, name }: Storage): string =>
-  [...inputs, ...outputs].find(({ storage }) => storage === id)?.name ?? name;
+const nameOf = ({ inputs, outputs, states }: Plan, { id, name }: Storage): string =>
+  [...inputs, ...outputs, ...states].find(({ storage }) => storage === id)?.name ?? name;
 
 /** Rows of each constant that are placed: of the pieces in which constants are placed, those that something reads. */
 const constantRows = (plan: Plan): Map<number, number> => {

@@ -81,8 +81,8 @@ const identify = (plan: Plan, readers: Int32Array): Identified[] => {
   const kinds = numbering<string>();
   const tiles = numbering<string>();
   const storages = plan.storages.map(({ dtype, rows, panels, kind, bothHemispheres, output }, id) =>
-    // What the host reads has a place of its own.
-    [dtype, rows, panels, kind, bothHemispheres, output ? id : "", readers[id]].join(),
+    // What the host or the next run reads has a place of its own.
+    [dtype, rows, panels, kind, bothHemispheres, output || kind === "state" ? id : "", readers[id]].join(),
   );
   return plan.tasks.map((task) => {
     const ids = storagesOf(task);

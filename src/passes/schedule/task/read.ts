@@ -93,7 +93,7 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
  * run together. Others have one, unless the task that reads them would find no place.
  */
 const mayHaveCopies = (s: Scheduler, { kind, rows }: Storage, copies: number): boolean => {
-  if (kind === "temp") return false;
+  if (kind === "temp" || kind === "state") return false;
   return copies === 0 || (kind === "constant" && (rows <= SPARE_COPY_ROWS || !s.patient) && copies < SPARE_COPIES);
 };
 

@@ -143,7 +143,9 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
       if (address < 0) continue;
       const before = own === undefined ? 0 : output.row;
       const bursts = burstsOf({ pairs, ways, address, before }, { row: 0, step: 1, count: task.rows });
-      const delay = writeDelay(s, bursts, flight);
+      // Rows of a state are taken once nothing reads them any more.
+      const taken = own !== undefined && s.nexts.has(output.storage) ? own.lastRead - cycle : 0;
+      const delay = Math.max(taken, writeDelay(s, bursts, flight));
       if (delay > 0) {
         best = Math.min(best, delay);
         continue;

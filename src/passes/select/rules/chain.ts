@@ -278,7 +278,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
 };
 
 /** The same chain, with zeros on the lanes that no column of the layout uses. */
-const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout, layoutType: StorageType): Chain => {
+export const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layout, layoutType: StorageType): Chain => {
   const { lanes } = s.target;
   const { panels } = spaceOf(s.target, { view, shape });
   const columns = columnsOf(view);

@@ -1,0 +1,68 @@
+/**
+ * States: what a run leaves for the next one in the rows in which it has found a state.
+ *
+ * A state is read like an input, but lies once and plainly. What takes its place is computed like any value, and at last
+ * copied: in the state's layout and element type, with zeros on unused lanes, as the host would write it. The scheduler gives
+ * the copy the state's rows, and a time when nothing reads them any more. So a run leaves what the host would have placed,
+ * had it fetched the output and given it as the input again.
+ */
+
+import { invariant } from "../../diagnostics.js";
+import type { Node } from "../../ir/graph.js";
+import { stringAttr } from "../../ir/ops/attributes.js";
+import type { PlanState } from "../../ir/plan.js";
+import { fitOperand, leafOf, type Located } from "./layout/operand.js";
+import { moved } from "./layout/move.js";
+import { naturalLayout } from "./layout/view.js";
+import { withoutPadding } from "./rules/chain.js";
+import {
+  addTemp,
+  type Chain,
+  copyOfLeaf,
+  nodeAt,
+  originOf,
+  pushChain,
+  type Selection,
+  spaceOf,
+  storageAt,
+} from "./selection.js";
+import { fitted, locate } from "./value.js";
+
+/** Runs a step for a node, and notes what is wrong with it; undefined then. */
+type Attempt = <T>(node: Node, step: () => T) => T | undefined;
+
+/** Writes what takes the place of every state, after all else. */
+export const storeStates = (s: Selection, attempt: Attempt): readonly PlanState[] => {
+  for (const id of s.graph.inputs) if (s.stateOutputs.has(stringAttr(nodeAt(s, id).attrs, "name"))) locate(s, id);
+  const stored = s.states.flatMap((state) => {
+    const output = s.graph.outputs.find(({ name }) => name === s.stateOutputs.get(state.name));
+    invariant(output !== undefined, `state '${state.name}' has an output that takes its place`);
+    const node = nodeAt(s, output.node);
+    const next = attempt(node, () => storeNext(s, state, node));
+    return next === undefined ? [] : [{ ...state, next }];
+  });
+  for (const { storage, next } of stored) {
+    const { bothHemispheres } = storageAt(s, storage);
+    s.storages[next] = { ...storageAt(s, next), output: true, bothHemispheres };
+  }
+  return stored;
+};
+
+const storeNext = (s: Selection, { name, storage, shape }: Omit<PlanState, "next">, node: Node): number => {
+  const layout = naturalLayout(shape);
+  const { dtype } = storageAt(s, storage);
+  const space = spaceOf(s.target, layout);
+  const value = apartFromStates(s, node, fitted(s, node.id, layout, "alone"));
+  const fit = fitOperand(s.target, layout.view, shape, value);
+  invariant(fit !== undefined, "a value that was moved lies as it was wanted");
+  const ops = [copyOfLeaf(dtype, 0)];
+  const copy: Chain = (panel, row, rows) => ({ ops, leaves: [leafOf(value, fit, panel, row, rows)] });
+  const next = addTemp(s, node, dtype, space);
+  pushChain(s, space, withoutPadding(s, copy, layout, dtype), next, originOf(s, node));
+  s.copies.set(`next ${name}`, { storage: next, ...layout });
+  return next;
+};
+
+/** Rows of a state are taken as soon as they have been read: what lies in one, seen otherwise or by another name, is moved before. */
+const apartFromStates = (s: Selection, node: Node, value: Located): Located =>
+  storageAt(s, value.storage).kind === "state" ? moved(s, node.id, value, naturalLayout(value.shape)) : value;

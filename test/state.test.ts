@@ -1,0 +1,263 @@
+/** States of compiled programs: N runs with a state are, to the bit, N runs that are given by hand what the run before left. */
+
+import { describe, expect, test } from "@jest/globals";
+import { modelBytes } from "../models/onnx-writer.js";
+import { compile } from "../src/compile.js";
+import { bytesSource } from "../src/frontend/source.js";
+import { checkModel } from "../src/host/check.js";
+import { lpuit } from "../src/index.js";
+import { readImage, writeImage } from "../src/codegen/image/image.js";
+import type { Graph, Tensor } from "../src/ir/graph.js";
+import { parseGraph } from "../src/ir/parse.js";
+import { parsePlan } from "../src/ir/plan/parse.js";
+import { printPlan } from "../src/ir/plan/print.js";
+import { verifyPlan } from "../src/ir/plan/verify.js";
+import { chosenEntry, memQueue, type Program } from "../src/ir/program.js";
+import { TARGETS, type Target } from "../src/ir/target.js";
+import { tensorOf } from "../src/ir/tensor.js";
+import { checkSchedule } from "../src/passes/check/check.js";
+import { checkPadding } from "../src/passes/check/padding.js";
+import { schedule, scheduleBy } from "../src/passes/schedule/schedule.js";
+import { select } from "../src/passes/select/select.js";
+import { clearState, fetchOutput, placeInput } from "../src/runtime/binding.js";
+import { runLiteral } from "../src/runtime/literal/literal.js";
+import { loadProgram } from "../src/runtime/run.js";
+import { placeConstants, Sram } from "../src/runtime/sram.js";
+import { instructionsOf, replaced, type Victim, withFields } from "./changed.js";
+import { legalGraph, verdict } from "./compiled.js";
+import { seeded } from "./random-program.js";
+
+type States = Readonly<Record<string, string>>;
+
+const compiled = (graph: Graph, target: Target, states: States): { program: Program; check: (of: Program) => void } => {
+  const plan = select(legalGraph(graph, target), target, new Map(Object.entries(states)));
+  verifyPlan(plan, target);
+  expect(printPlan(parsePlan(printPlan(plan)))).toBe(printPlan(plan));
+  const { program, plan: scheduled } = schedule(plan, target);
+  const check = (of: Program): void => void checkSchedule(chosenEntry(of), scheduled);
+  check(program);
+  return { program, check };
+};
+
+const drawn = (name: string, shape: readonly number[], step: number): Tensor => {
+  const count = shape.reduce((product, extent) => product * extent, 1);
+  const values = Float32Array.from({ length: count }, (_, i) => Math.sin(i * 7 + step * 3 + name.length) / 2);
+  return tensorOf("f32", shape, values);
+};
+
+/** A cell whose state enters the array; a window of rows that moves on, read as weights; two states that change places; and sums. */
+const MODELS: Readonly<Record<string, { readonly graph: string; readonly states: States }>> = {
+  "a recurrent cell": {
+    graph: `graph @main(%0 "x": f32[4,24], %1 "h": f32[4,21], %2 "u": f32[24,21], %3 "w": f32[21,21]) {
+  %4 = matmul(%0, %2) : f32[4,21]
+  %5 = matmul(%1, %3) : f32[4,21]
+  %6 = add(%4, %5) : f32[4,21]
+  %7 = tanh(%6) : f32[4,21] from "cell (Tanh)"
+  %8 = neg(%7) : f32[4,21]
+  return %7 "next", %8 "y"
+}`,
+    states: { h: "next" },
+  },
+  "a window of keys": {
+    graph: `graph @main(%0 "q": f32[1,10], %1 "new": f32[1,10], %2 "keys": f32[9,10]) {
+  %3 = slice(%2) {sizes=[8,10], starts=[1,0], strides=[1,1]} : f32[8,10]
+  %4 = concat(%3, %1) {axis=0} : f32[9,10] from "present (Concat)"
+  %5 = transpose(%4) {perm=[1,0]} : f32[10,9]
+  %6 = matmul(%0, %5) : f32[1,9]
+  %7 = softmax(%6) {axis=1} : f32[1,9]
+  %8 = matmul(%7, %4) : f32[1,10]
+  return %4 "present", %8 "y"
+}`,
+    states: { keys: "present" },
+  },
+  "two states that change places": {
+    graph: `graph @main(%0 "x": f32[3,5], %1 "a": f32[3,5], %2 "b": f32[3,5]) {
+  %3 = add(%1, %0) : f32[3,5]
+  return %2 "a next", %1 "b next", %3 "y"
+}`,
+    states: { a: "a next", b: "b next" },
+  },
+  "a state turned over": {
+    graph: `graph @main(%0 "x": f32[6,6], %1 "s": f32[6,6]) {
+  %2 = transpose(%1) {perm=[1,0]} : f32[6,6]
+  %3 = mul(%1, %0) : f32[6,6]
+  return %2 "turned", %3 "y"
+}`,
+    states: { s: "turned" },
+  },
+  "a state whose neighbours on unused lanes would not be zero": {
+    graph: `graph @main(%0 "x": f32[3,21], %1 "s": f32[3,21], %2 "w": f32[21,4]) {
+  %3 = add(%1, %0) : f32[3,21]
+  %4 = cos(%3) : f32[3,21] from "turn (Cos)"
+  %5 = matmul(%4, %2) : f32[3,4]
+  return %4 "next", %5 "y"
+}`,
+    states: { s: "next" },
+  },
+  "sums of many rows": {
+    graph: `graph @main(%0 "x": f32[90,37], %1 "sum": f32[90,37]) {
+  %2 = add(%1, %0) : f32[90,37]
+  %3 = exp(%2) : f32[90,37]
+  return %2 "next", %3 "y"
+}`,
+    states: { sum: "next" },
+  },
+};
+const STEPS = 4;
+const SUMMED = (name: string) => ({ name, type: "float32" as const, dims: [3] });
+
+const modelOf = (name: string): { readonly graph: Graph; readonly states: States } => {
+  const { graph = "", states = {} } = MODELS[name] ?? {};
+  return { graph: parseGraph(graph), states };
+};
+
+describe.each(["tiny", "lpu-v1"] as const)("on %s", (name) => {
+  const target = TARGETS[name];
+  test.each(Object.keys(MODELS))("%s", (of) => {
+    const { graph, states } = modelOf(of);
+    const { program } = compiled(graph, target, states);
+    const resident = loadProgram(readImage(writeImage(program)));
+    const [entry] = program.entries;
+    expect(resident.states.map((state) => state.name).sort()).toEqual(Object.keys(states).sort());
+    expect(entry?.inputs.some((input) => input.name in states)).toBe(false);
+
+    const literal = new Sram(target, 1);
+    placeConstants(literal, program.chips);
+    for (const state of program.states) clearState(state, literal);
+
+    const byHand = loadProgram(compiled(graph, target, {}).program).entry();
+    const carried: Record<string, Tensor> = {};
+    for (const { name: input, shape } of byHand.inputs)
+      if (input in states) carried[input] = tensorOf("f32", shape, new Float32Array(shape.reduce((a, b) => a * b, 1)));
+    for (let step = 0; step < STEPS; step++) {
+      const given = Object.fromEntries(
+        resident.entry().inputs.map(({ name: input, shape }) => [input, drawn(input, shape, step)]),
+      );
+      const { outputs, cycles } = resident.entry().run(given);
+      expect(cycles).toBe(resident.entry().predictedCycles);
+      const wanted = byHand.run({ ...given, ...carried });
+      for (const [input, output] of Object.entries(states)) carried[input] = wanted.outputs[output] as Tensor;
+      for (const [output, tensor] of Object.entries(outputs)) expect(tensor).toEqual(wanted.outputs[output]);
+      expect(resident.snapshot()).toEqual(carried);
+
+      for (const input of entry?.inputs ?? []) placeInput(input, given[input.name] as Tensor, literal);
+      expect(runLiteral(chosenEntry(program), literal).cycles).toEqual(entry?.cycles);
+      for (const state of program.states) expect(fetchOutput(state, literal)).toEqual(carried[state.name]);
+      for (const output of entry?.outputs ?? []) expect(fetchOutput(output, literal)).toEqual(outputs[output.name]);
+    }
+  });
+});
+
+const target = TARGETS.tiny;
+
+describe("from an ONNX model", () => {
+  const model = modelBytes({
+    ...{ name: "sum", opset: 18 },
+    nodes: [{ op: "Add", name: "/add", inputs: ["x", "sum"], outputs: ["next"], attributes: {} }],
+    inputs: [SUMMED("x"), SUMMED("sum")],
+    outputs: [SUMMED("next")],
+    initializers: [],
+  });
+  const options = { target: "tiny", state: { sum: "next" } } as const;
+
+  test("a program keeps a state, and check and build say what it takes", async () => {
+    const built = await lpuit(model, { ...options, cacheDir: false });
+    expect([built.inputs.length, built.outputs.length, built.states.length]).toEqual([1, 0, 1]);
+    const x = Float32Array.of(1, 2, 3);
+    for (let step = 0; step < 3; step++) await built.run({ x });
+    expect([...(built.snapshot()["sum"]?.data ?? [])]).toEqual([3, 6, 9]);
+    built.restore({ sum: tensorOf("f32", [3], [10, 20, 30]) });
+    await built.run({ x });
+    expect([...(built.snapshot()["sum"]?.data ?? [])]).toEqual([11, 22, 33]);
+    built.reset();
+    expect([...(built.snapshot()["sum"]?.data ?? [])]).toEqual([0, 0, 0]);
+    const checked = checkModel(bytesSource("sum", model), options);
+    expect(checked.problems).toEqual([]);
+    expect(built.report.sram.states).toBeGreaterThan(0);
+    expect(checked.sram?.states).toBe(built.report.sram.states);
+  });
+
+  test("check refuses what build refuses", () => {
+    const wrong = { ...options, state: { sum: "text" } };
+    const said = verdict(() => compile(bytesSource("sum", model), wrong));
+    expect(said).toMatch(/^LPU1014: state 'sum': expected an output of the model, got 'text'/);
+    expect(checkModel(bytesSource("sum", model), wrong).problems.map(({ message }) => message)).toEqual([said]);
+  });
+});
+
+test("whatever the schedule, a state is written when nothing reads it any more", () => {
+  for (const name of ["a recurrent cell", "a window of keys", "two states that change places"]) {
+    const { graph, states } = modelOf(name);
+    const plan = select(legalGraph(graph, target), target, new Map(Object.entries(states)));
+    const seen = new Set<string>();
+    for (let seed = 0; seed < 12; seed++) {
+      const strategy = { stagger: 0, nearWeights: 0, duplicates: 0.5, model: 0, inOrder: false, draw: seeded(seed) };
+      const program = scheduleBy(plan, target, strategy);
+      expect(verdict(() => checkSchedule(chosenEntry(program), plan))).toBe("ok");
+      seen.add(JSON.stringify(program.entries[0]?.queues));
+    }
+    expect(seen.size).toBeGreaterThan(6);
+  }
+});
+
+describe("the checker", () => {
+  const { graph, states } = modelOf("a recurrent cell");
+  const { program, check } = compiled(graph, target, states);
+  const rows = new Set(
+    program.states.flatMap(({ placements }) =>
+      placements.flatMap(({ panels }) =>
+        panels.flatMap(({ planes }) =>
+          planes.map(({ hemisphere, slice, row }) => `${memQueue(target, hemisphere, slice)} ${row}`),
+        ),
+      ),
+    ),
+  );
+  const writes = instructionsOf(program).filter(
+    ({ queue, instruction: { op, fields } }) => op === "write" && rows.has(`${queue} ${fields["address"]}`),
+  );
+
+  test.each([
+    ["lies a row further on", 1, 0],
+    ["comes before the state is read", 0, -120],
+  ])("refuses a state whose next value %s", (_, further, later) => {
+    expect(writes.length).toBeGreaterThan(0);
+    for (const victim of writes) {
+      const { instruction } = victim;
+      const [moved] = withFields(instruction, { address: Number(instruction.fields["address"]) + further });
+      const changed = moved === undefined ? [] : [{ ...moved, cycle: moved.cycle + later }];
+      expect(verdict(() => check(replaced(program, victim, changed)))).toMatch(/^LPU22/);
+    }
+  });
+
+  test("refuses one that is not written, and constants in its rows", () => {
+    const [victim] = writes;
+    expect(verdict(() => check(replaced(program, victim as Victim, [])))).toMatch(/^LPU22\d\d/);
+    const [chip] = program.chips;
+    const plane = program.states[0]?.placements[0]?.panels[0]?.planes[0];
+    const [block] = chip?.constants ?? [];
+    if (chip === undefined || plane === undefined || block === undefined) throw new RangeError("no state or constant");
+    const constants = [
+      ...chip.constants,
+      { ...block, hemisphere: plane.hemisphere, slice: plane.slice, row: plane.row },
+    ];
+    expect(verdict(() => check({ ...program, chips: [{ ...chip, constants }] }))).toMatch(/^LPU2214: state 'h'/);
+  });
+
+  test("refuses a plan that leaves anything but zeros on unused lanes of a state", () => {
+    const turned = modelOf("a state whose neighbours on unused lanes would not be zero");
+    const plan = select(legalGraph(turned.graph, target), target, new Map(Object.entries(turned.states)));
+    checkPadding(plan, target);
+    const [state] = plan.states;
+    const tasks = plan.tasks.map((task) =>
+      task.outputs.some(({ storage }) => storage === state?.next)
+        ? {
+            ...task,
+            ops: task.ops.slice(0, -1),
+            leaves: task.leaves.slice(0, -1),
+            outputs: task.outputs.map((output) => ({ ...output, op: output.op - 1 })),
+          }
+        : task,
+    );
+    expect(verdict(() => checkPadding({ ...plan, tasks }, target))).toMatch(/^LPU2226: state 's'/);
+  });
+});
