@@ -572,6 +572,11 @@ const COMPLETION: Readonly<Partial<Record<Mnemonic, readonly (keyof Timings)[]>>
   send: ["c2cSend"],
 };
 
+/** By instruction: the fields of what it gives, and when. */
+const GIVEN: ReadonlyMap<string, readonly (readonly [string, keyof Timings])[]> = new Map(
+  Object.entries(ISA).map(([op, { gives }]) => [op, Object.entries<keyof Timings>(gives)]),
+);
+
 /**
  * Cycles from the dispatch of one execution until its last effect: a result on its stream, if it names one. The cycle count
  * of a chip is the maximum over all executions of dispatch cycle + this; the literal machine measures it (test/machine).
@@ -582,7 +587,7 @@ export function completionCycles(
 ): number {
   const sum = (COMPLETION[op] ?? []).reduce((total, name) => total + target.timing[name], 0);
   let cycles = Math.max(1, sum);
-  for (const [field, name] of Object.entries<keyof Timings>(ISA[op].gives))
+  for (const [field, name] of GIVEN.get(op) ?? [])
     if (Number(fields[field]) >= 0) cycles = Math.max(cycles, target.timing[name]);
   return cycles;
 }

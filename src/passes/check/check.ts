@@ -91,7 +91,7 @@ interface LinkUse {
 
 const linkUses = ({ queues }: CheckedChip, op: "send" | "receive"): ReadonlyMap<number, readonly LinkUse[]> => {
   const uses = new Map<number, LinkUse[]>();
-  for (const queue of queues)
+  for (const queue of queues.filter(([burst]) => burst?.place.unit === "sxm"))
     for (const burst of queue) {
       const { instruction } = burst;
       if (instruction.op !== op) continue;

@@ -83,15 +83,20 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
   );
   for (;;) {
     let first: Cursor | undefined;
-    for (let i = 0; i < cursors.length; i++) {
-      const cursor = cursors[i] as Cursor;
-      if (cursor.cycle < (first?.cycle ?? Number.POSITIVE_INFINITY)) first = cursor;
-    }
+    let second = Number.POSITIVE_INFINITY;
+    for (const cursor of cursors)
+      if (cursor.cycle < (first?.cycle ?? Number.POSITIVE_INFINITY)) {
+        second = first?.cycle ?? second;
+        first = cursor;
+      } else second = Math.min(second, cursor.cycle);
     if (first === undefined) break;
-    const burst = first.bursts[first.next];
-    invariant(burst !== undefined, "a cursor is on a burst");
-    STEPS[burst.instruction.op]?.(replay, burst, first.cycle, first.index);
-    advance(first, burst);
+    // Until another queue is as early.
+    do {
+      const burst = first.bursts[first.next];
+      invariant(burst !== undefined, "a cursor is on a burst");
+      STEPS[burst.instruction.op]?.(replay, burst, first.cycle, first.index);
+      advance(first, burst);
+    } while (first.cycle < second);
   }
   for (const plane of replay.planes) checkLost(replay, plane, Number.POSITIVE_INFINITY);
   checkEnd(replay);

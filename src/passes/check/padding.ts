@@ -71,16 +71,16 @@ const panelOf = ({ panels }: Checked, storage: number, panel: number): Panel => 
 /** Lanes of a panel that elements use. Of a constant: those that its recipe fills. */
 const elementsOf = ({ lanes, recipe }: Storage, panel: number, target: Target): Uint8Array => {
   const elements = new Uint8Array(target.lanes);
-  const use = (column: number): void => {
-    if (Math.floor(column / target.lanes) === panel) elements[column % target.lanes] = 1;
-  };
   if (recipe?.kind === "points") {
     const first = panel * recipe.vectors;
     for (const [vector, element] of recipe.places)
       if (vector >= first && vector < first + recipe.vectors) elements[element] = 1;
     return elements;
   }
-  for (const { row, step, count } of lanes?.columns ?? []) for (let i = 0; i < count; i++) use(row + i * step);
+  const start = panel * target.lanes;
+  for (const { row, step, count } of lanes?.columns ?? [])
+    for (let i = 0, lane = row - start; i < count; i++, lane += step)
+      if (lane >= 0 && lane < target.lanes) elements[lane] = 1;
   return elements;
 };
 

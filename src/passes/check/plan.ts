@@ -14,7 +14,7 @@ import {
   type Task,
 } from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
-import { append, type Columns, consecutive, PLANES, Values } from "./values.js";
+import { append, type Columns, consecutive, PLANES, UNKNOWN, Values } from "./values.js";
 
 export interface PlanValues {
   readonly values: Values;
@@ -32,7 +32,7 @@ export const planValues = (plan: Plan, target: Target): PlanValues => {
       const numbers = new Int32Array(storage.rows);
       if (storage.kind === "temp") return numbers;
       const first = values.panel(storage, panel);
-      values.label(first, `panel ${panel} of ${storage.kind} '${storage.name}'`);
+      values.label(first, () => `panel ${panel} of ${storage.kind} '${storage.name}'`);
       for (let row = 0; row < storage.rows; row++) numbers[row] = first + PLANES * row;
       return numbers;
     }),
@@ -69,7 +69,8 @@ const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task):
     );
   for (const { op, storage, panel, row, as } of task.outputs) {
     const first = values.results(ops[op] ?? 0, as ?? typeOf(storage), task.rows);
-    values.label(first, `rows ${row} to ${row + task.rows - 1} of panel ${panel} of '${plan.storages[storage]?.name}'`);
+    const name = plan.storages[storage]?.name;
+    values.label(first, () => `rows ${row} to ${row + task.rows - 1} of panel ${panel} of '${name}'`);
     const numbers = rows[storage]?.[panel];
     invariant(numbers !== undefined, "a panel of a storage exists");
     for (let i = 0; i < task.rows; i++) numbers[row + i] = first + PLANES * i;
@@ -130,7 +131,14 @@ const vectorsIn = (
   const numbers = rows[storage]?.[panel];
   invariant(numbers !== undefined, "a panel of a storage exists");
   const vectors: Run[] = [];
-  for (const { row, step, count } of runs)
-    for (let i = 0; i < count; i++) append(vectors, { row: numbers[row + i * step] ?? 0, step: 0, count: 1 });
+  for (const { row, step, count } of runs) {
+    const at = (index: number): number => numbers[row + index * step] ?? UNKNOWN;
+    for (let i = 0; i < count; ) {
+      const first = i++;
+      const apart = i < count ? at(i) - at(first) : 0;
+      while (i < count && at(i) - at(i - 1) === apart) i++;
+      append(vectors, { row: at(first), step: apart, count: i - first });
+    }
+  }
   return vectors;
 };

@@ -60,12 +60,15 @@ export const flowOf = ({ flows, first }: Taken, { number }: Burst, field: string
 /** What a flow takes from its `index`th stream, in order of executions. */
 export const piecesOf = (taken: Taken, flow: Flow, index: number): Piece[] => {
   const start = taken.starts[flow.before + index] ?? 0;
-  return Array.from({ length: taken.lengths[flow.before + index] ?? 0 }, (_, i): Piece => {
-    const giver = taken.givers[start + i];
+  const end = start + (taken.lengths[flow.before + index] ?? 0);
+  const pieces: Piece[] = [];
+  for (let i = start; i < end; i++) {
+    const giver = taken.givers[i];
     invariant(giver !== undefined, "a piece is given by some burst");
     const step = flow.burst.instruction.interval / giver.burst.instruction.interval;
-    return { giver, from: taken.froms[start + i] ?? 0, step, count: taken.counts[start + i] ?? 0 };
-  });
+    pieces.push({ giver, from: taken.froms[i] ?? 0, step, count: taken.counts[i] ?? 0 });
+  }
+  return pieces;
 };
 
 /** Flows of every stream at every position, positions in the order of flight. */
@@ -178,7 +181,9 @@ const replay = (
     for (const flow of here) {
       if (flow.tap) continue;
       const { count, interval } = flow.burst.instruction;
-      for (let i = 0, at = start(flow); i < count; i++, at += interval) values[at] = 0;
+      const at = start(flow);
+      if (interval === 1) values.fill(0, at, at + count);
+      else for (let i = 0; i < count; i++) values[at + i * interval] = 0;
     }
   }
 };

@@ -35,7 +35,7 @@ export class Values {
   private readonly integers: boolean[] = [false];
   private readonly vectors = new Map<string, number>();
   private readonly spans: { readonly first: number; readonly name: string }[] = [];
-  private readonly labels = new Map<number, string>();
+  private readonly labels = new Map<number, () => string>();
   private nextVector = ZEROS + PLANES;
   private learning = true;
   private readonly zero = this.as(true, this.constant(0));
@@ -111,7 +111,7 @@ export class Values {
   }
 
   /** Says where vectors lie, for messages. */
-  label(first: number, where: string): void {
+  label(first: number, where: () => string): void {
     if (!this.labels.has(first)) this.labels.set(first, where);
   }
 
@@ -120,7 +120,7 @@ export class Values {
     const shown = runs.slice(0, 3).map(({ row, step, count }) => {
       const span = this.spans.filter(({ first }) => first <= row).at(-1);
       const name =
-        span === undefined || row === UNKNOWN ? "unknown vectors" : (this.labels.get(span.first) ?? span.name);
+        span === undefined || row === UNKNOWN ? "unknown vectors" : (this.labels.get(span.first)?.() ?? span.name);
       const from = (row - (span?.first ?? 0)) / PLANES;
       return `${count} of ${name} from ${from} on${step === PLANES || count === 1 ? "" : `, ${step / PLANES} apart`}`;
     });
@@ -185,5 +185,8 @@ export const partOf = (runs: readonly Run[], from: number, step: number, count: 
   return part;
 };
 
-const textOf = (runs: readonly Run[]): string =>
-  runs.map(({ row, step, count }) => `${row}+${step}x${count}`).join(",");
+const textOf = (runs: readonly Run[]): string => {
+  let text = "";
+  for (const { row, step, count } of runs) text += `${row}+${step}x${count},`;
+  return text;
+};

@@ -14,7 +14,7 @@ export const lanesOf = (s: Selection): Lanes[] => {
     const used = columns[storage] ?? new Uint8Array((s.storages[storage]?.panels ?? 0) * s.target.lanes);
     columns[storage] = used;
     if (repeated === "all") used.fill(1);
-    else mark(used, [...view.dims.flat(), ...repeated], view.column);
+    else mark(used, [...view.dims.flat(), ...repeated].filter(isMoving), view.column);
   };
   const summands = [...s.summands.values()];
   for (const located of [...s.located.values(), ...s.copies.values(), ...summands.map(({ a }) => a)]) {
@@ -31,19 +31,19 @@ export const lanesOf = (s: Selection): Lanes[] => {
   });
 };
 
-/** Marks the columns that digits lead to from a first one on. */
-const mark = (
-  used: Uint8Array,
-  digits: readonly { readonly extent: number; readonly column: number }[],
-  first: number,
-): void => {
-  const moving = digits.filter(({ column, extent }) => column !== 0 && extent > 1);
-  const [digit, ...others] = moving;
-  if (digit === undefined) {
-    used[first] = 1;
-    return;
-  }
-  for (let i = 0; i < digit.extent; i++) mark(used, others, first + i * digit.column);
+interface Digit {
+  readonly extent: number;
+  readonly column: number;
+}
+
+const isMoving = ({ column, extent }: Digit): boolean => column !== 0 && extent > 1;
+
+/** Marks the columns that digits, from one on, lead to from a first one. */
+const mark = (used: Uint8Array, digits: readonly Digit[], first: number, from = 0): void => {
+  const digit = digits[from];
+  if (digit === undefined) used[first] = 1;
+  else if (from === digits.length - 1 && digit.column === 1) used.fill(1, first, first + digit.extent);
+  else for (let i = 0; i < digit.extent; i++) mark(used, digits, first + i * digit.column, from + 1);
 };
 
 /** Columns that are used, as runs of neighbours. */

@@ -57,12 +57,13 @@ export const fuse = (
   limit: number,
   stored: ReadonlySet<NodeId> = new Set(),
 ): ReadonlyMap<NodeId, Fusion> => {
-  const forced = new Set<NodeId>([...stored, ...earlyAddends(graph, stored)]);
+  const readers = readersOf(graph);
+  const forced = new Set<NodeId>([...stored, ...earlyAddends(graph, readers, stored)]);
   for (;;) {
-    const fusions = fuseOnce(graph, forced);
+    const fusions = fuseOnce(graph, readers, forced);
     const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
     if (cut.length === 0) {
-      const assigned = assignMains(graph, fusions);
+      const assigned = assignMains(graph, readers, fusions);
       const narrowed = [...assigned.values()].flatMap((fusion) => narrowedProducts(graph, fusion));
       if (narrowed.length === 0) return assigned;
       cut.push(...narrowed);
@@ -91,8 +92,8 @@ const narrowedProducts = (graph: Graph, { root, nodes, main }: Fusion): NodeId[]
  * What is made of sums over rows, and meets a product: it is known earlier, and stored, so that the product does not wait for
  * streams of all that it is made of.
  */
-const earlyAddends = (graph: Graph, stored: ReadonlySet<NodeId>): NodeId[] => {
-  const { isRoot } = usesOfNodes(graph, stored);
+const earlyAddends = (graph: Graph, readers: Readers, stored: ReadonlySet<NodeId>): NodeId[] => {
+  const { isRoot } = usesOfNodes(graph, readers, stored);
   // What the chain of a node computes of products, and of sums.
   const fromProduct: boolean[] = [];
   const fromSum: boolean[] = [];
@@ -162,7 +163,15 @@ interface Uses {
 
 const NO_USES: Uses = { roots: new Set(), outside: false };
 
-const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[]; isRoot: boolean[] } => {
+/** What reads the values of a graph, wherever its chains are cut. */
+interface Readers {
+  readonly consumers: readonly (readonly NodeId[])[];
+  /** By node: whether its value leaves the VXM. */
+  readonly outside: readonly boolean[];
+  readonly cheap: readonly boolean[];
+}
+
+const readersOf = (graph: Graph): Readers => {
   const consumers = consumersOf(graph);
   const outside: boolean[] = graph.nodes.map(() => false);
   for (const output of graph.outputs) outside[output.node] = true;
@@ -171,7 +180,14 @@ const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[];
       const consumer = nodeAt(graph, id);
       if (!isElementwise(graph, consumer) && (!isTransparent(graph, consumer) || outside[id])) outside[node.id] = true;
     }
-  const cheap = cheapNodes(graph, outside, consumers);
+  return { consumers, outside, cheap: cheapNodes(graph, outside, consumers) };
+};
+
+const usesOfNodes = (
+  graph: Graph,
+  { consumers, outside, cheap }: Readers,
+  forced: ReadonlySet<NodeId>,
+): { uses: Uses[]; isRoot: boolean[] } => {
   const uses: Uses[] = [];
   const isRoot: boolean[] = [];
   for (const node of [...graph.nodes].reverse()) {
@@ -186,8 +202,12 @@ const usesOfNodes = (graph: Graph, forced: ReadonlySet<NodeId>): { uses: Uses[];
   return { uses, isRoot };
 };
 
-const fuseOnce = (graph: Graph, forced: ReadonlySet<NodeId>): Map<NodeId, { root: NodeId; nodes: NodeId[] }> => {
-  const { uses, isRoot } = usesOfNodes(graph, forced);
+const fuseOnce = (
+  graph: Graph,
+  readers: Readers,
+  forced: ReadonlySet<NodeId>,
+): Map<NodeId, { root: NodeId; nodes: NodeId[] }> => {
+  const { uses, isRoot } = usesOfNodes(graph, readers, forced);
   const fusions = new Map<NodeId, { root: NodeId; nodes: NodeId[] }>();
   for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
   for (const node of graph.nodes) {
@@ -224,10 +244,11 @@ const cutTooLong = (graph: Graph, fusion: Fusion, limit: number): NodeId[] => {
 
 const assignMains = (
   graph: Graph,
+  readers: Readers,
   fusions: ReadonlyMap<NodeId, { root: NodeId; nodes: readonly NodeId[] }>,
 ): Map<NodeId, Fusion> => {
-  const { uses } = usesOfNodes(graph, new Set());
-  const consumers = consumersOf(graph);
+  const { uses } = usesOfNodes(graph, readers, new Set());
+  const { consumers } = readers;
   const result = new Map<NodeId, Fusion>();
   for (const [root, fusion] of fusions) {
     const count = elementCount(nodeAt(graph, root).type.shape);

@@ -209,8 +209,11 @@ export const offsetAt = (dims: View["dims"], shape: Shape, index: number, along:
 /** The column of every index of some factors, the first outermost, counted from `first`. */
 export const columnsFrom = (factors: readonly Factor[], first: number): number[] => {
   let columns = [first];
-  for (const { extent, column } of factors)
-    columns = columns.flatMap((from) => Array.from({ length: extent }, (_, i) => from + i * column));
+  for (const { extent, column } of factors) {
+    const outer = columns;
+    columns = [];
+    for (const from of outer) for (let i = 0; i < extent; i++) columns.push(from + i * column);
+  }
   return columns;
 };
 
