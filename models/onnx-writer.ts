@@ -25,6 +25,8 @@ export const ELEMENT_TYPES = {
   bool: { code: 9, bytes: 1 },
   float16: { code: 10, bytes: 2 },
   uint32: { code: 12, bytes: 4 },
+  float8e4m3fn: { code: 17, bytes: 1 },
+  float8e5m2: { code: 19, bytes: 1 },
   // Two to a byte, the first in the lower half.
   uint4: { code: 21, bytes: 0.5 },
   int4: { code: 22, bytes: 0.5 },

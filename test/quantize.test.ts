@@ -597,3 +597,75 @@ describe("weights of few bits", () => {
     await expectAgreement(gather(integers("uint8", 0, 255, 4, 32), [4, 2], undefined, { ...attributes, bits: 8 }));
   });
 });
+
+describe("FP8 weights of a model", () => {
+  const steps = (...dims: number[]): Operand =>
+    constant(
+      float(
+        dims,
+        Array.from({ length: elementCount(dims) }, (_, i) => 0.01 + (i % 9) / 700),
+      ),
+    );
+  const eights = (type: "float8e4m3fn" | "float8e5m2", ...dims: number[]): Operand =>
+    constant(
+      whole(
+        dims,
+        Array.from({ length: elementCount(dims) }, (_, i) => (((i * 53) % 97) - 48) / 4),
+        type,
+      ),
+    );
+  const dequantized = (
+    operands: readonly Operand[],
+    attributes: Attributes = {},
+    last: ReturnType<typeof node> = node("MatMul", ["x0", "w"], ["y0"]),
+  ): NodeCase => ({
+    op: "DequantizeLinear",
+    opset: 21,
+    nodes: [
+      node(
+        "DequantizeLinear",
+        operands.slice(1).map((_, i) => `x${i + 1}`),
+        ["w"],
+        attributes,
+      ),
+      last,
+    ],
+    operands,
+  });
+  const gemm = node("Gemm", ["x0", "w"], ["y0"], { transB: 1 });
+  const cases: Readonly<Record<string, NodeCase>> = {
+    "one scale": dequantized([varied(3, 40), eights("float8e4m3fn", 40, 24), constant(float([], [0.04]))]),
+    "a scale for each column": dequantized([varied(3, 40), eights("float8e5m2", 40, 24), steps(24)], { axis: 1 }),
+    "transposed, with a scale for each output": dequantized(
+      [varied(5, 330), eights("float8e4m3fn", 90, 330), steps(90)],
+      { axis: 0 },
+      gemm,
+    ),
+    "without a scale": {
+      op: "Cast",
+      opset: 19,
+      nodes: [
+        node("Cast", ["x1"], ["c"], { to: 1 }),
+        node("Transpose", ["c"], ["w"], { perm: [1, 0] }),
+        node("MatMul", ["x0", "w"], ["y0"]),
+      ],
+      operands: [varied(3, 40), eights("float8e4m3fn", 24, 40)],
+    },
+  };
+
+  test.each(Object.entries(cases))("%s: they stay FP8, and the sums are ONNX Runtime's", async (_, given) => {
+    await expectAgreement(given);
+    const { report } = compile(bytesSource("node", modelBytes(modelOf(given, [[]]))));
+    expect(report.weights?.given).toHaveLength(1);
+    expect(report.weights?.narrowed).toEqual([]);
+  });
+
+  test("scales that vary along K cannot follow the sums: the weights become fp16", async () => {
+    const blocks = dequantized([varied(3, 40), eights("float8e4m3fn", 40, 24), steps(5, 24)], {
+      axis: 0,
+      block_size: 8,
+    });
+    await expectAgreement(blocks);
+    expect(compile(bytesSource("node", modelBytes(modelOf(blocks, [[]])))).report.weights).toBeNull();
+  });
+});

@@ -6,7 +6,7 @@
  */
 
 import { DIAGNOSTICS } from "../diagnostics.js";
-import { type DType, DTYPES, type EdgeDType } from "../ir/dtype.js";
+import { type DType, DTYPES, type EdgeDType, isFp8 } from "../ir/dtype.js";
 import {
   ALU_FUNCTIONS,
   type FieldRow,
@@ -186,12 +186,13 @@ const COMPUTED: Readonly<Record<"float" | "int" | "bool", string>> = {
   int: "i32; what is narrower wraps as ONNX says",
   bool: "truth values",
 };
+const COMPUTED_FP8 = "FP8 as weights of products, else f16, or f32 where range or bits ask for it";
 
 function typeRow({ name, dtype, edge }: OperatorTables["types"][number]): readonly string[] {
   const { kind } = DTYPES[dtype];
   const narrowed =
     edge === dtype ? "" : `, ${kind === "int" ? "narrowed with a check of its range" : "rounded"} to ${dtype}`;
-  return [name, `${edge}${narrowed}`, COMPUTED[kind]];
+  return [name, `${edge}${narrowed}`, isFp8(dtype) ? COMPUTED_FP8 : COMPUTED[kind]];
 }
 
 function operationLines(): string[] {

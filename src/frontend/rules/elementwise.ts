@@ -4,7 +4,7 @@
  */
 
 import { invariant } from "../../diagnostics.js";
-import type { DType } from "../../ir/dtype.js";
+import { type DType, isFp8 } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import { isFloat, isInteger } from "../../ir/tensor.js";
 import {
@@ -262,7 +262,9 @@ function clipBound(c: RuleContext, x: NodeId, index: number, name: "min" | "max"
 function castTo(c: RuleContext, dtype: DType): NodeId {
   if (dtype.startsWith("f8") && !flag(c, "saturate", true))
     unsupported(c, "saturate = 0 is not supported", "values beyond the range of FP8 saturate");
-  return cast(c, operand(c, 0), dtype);
+  const x = operand(c, 0);
+  // FP8 weights are not folded: products take them as they are.
+  return isFp8(dtypeOf(c, x)) ? c.graph.unfolded(() => cast(c, x, dtype)) : cast(c, x, dtype);
 }
 
 function castType(c: RuleContext): CastType {

@@ -368,7 +368,7 @@ const standard: readonly Rule[] = [
   },
   {
     op: "DequantizeLinear",
-    doc: "The difference from the zero point times the scale, of tensors, axes and blocks; on constants it folds.",
+    doc: "The difference from the zero point times the scale, of tensors, axes and blocks; on constants it folds, but FP8 weights of a product stay FP8 where their scale does not vary within a sum.",
     refuses: "Results that are no floats.",
     build: dequantizeLinear,
   },

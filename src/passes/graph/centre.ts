@@ -8,6 +8,7 @@
  * nothing, such as the value that goes around a block, has its own mean taken, which is known earlier.
  */
 
+import { isFp8 } from "../../ir/dtype.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import { intsAttr, literalIn } from "../../ir/ops/attributes.js";
 import { equalShapes, isFloat, toNumbers } from "../../ir/tensor.js";
@@ -96,7 +97,13 @@ function centringOf({ graph, shiftable }: Norms, node: Node): Centring {
   const { op, inputs } = node;
   if (op === "constant") return "constant";
   const matrix = nodeAt(graph, inputs[1]);
-  if (op === "matmul" && shiftable.has(node.id) && matrix?.op === "constant" && matrix.type.shape.length === 2)
+  if (
+    op === "matmul" &&
+    shiftable.has(node.id) &&
+    matrix?.op === "constant" &&
+    matrix.type.shape.length === 2 &&
+    !isFp8(matrix.type.dtype)
+  )
     return "free";
   const isLookup = op === "gather" && isConstant(graph, inputs[0]) && shiftable.has(node.id);
   return isLookup && node.attrs["axis"] === 0 && (nodeAt(graph, inputs[0])?.type.shape.length ?? 0) > 1
