@@ -4,6 +4,7 @@
 
 import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
+import type { StateOption } from "../src/frontend/states.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { isWeightFormat, WEIGHT_FORMATS, type WeightFormatName } from "../src/ir/weights.js";
 
@@ -32,8 +33,9 @@ export function parseInputs(options: readonly string[]): Record<string, string> 
   return parsePairs("--input", "input_ids=ids.npy", options, (text) => (text === "" ? undefined : text));
 }
 
-/** `--state past.0.key=present.0.key`. */
-export function parseStates(options: readonly string[]): Record<string, string> {
+/** `--state past.0.key=present.0.key`, or `--state auto`. */
+export function parseStates(options: readonly string[]): StateOption {
+  if (options.length === 1 && options[0] === "auto") return "auto";
   return parsePairs("--state", "past.0.key=present.0.key", options, (text) => (text === "" ? undefined : text));
 }
 

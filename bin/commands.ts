@@ -69,7 +69,7 @@ const OPTIONS = {
     array: true,
     default: [] as string[],
     describe:
-      "input that stays on the chip, and the output that takes its place for the next run, like past.0.key=present.0.key; may be repeated",
+      "input that stays on the chip, and the output that takes its place for the next run, like past.0.key=present.0.key; may be repeated; auto finds past_key_values and their like by name",
   },
   entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
   weights: {

@@ -16,7 +16,7 @@ import { CompileError, isUnsupported } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
-import { type StatePairs, statesOf } from "./frontend/states.js";
+import { type StateOption, withStates } from "./frontend/states.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import { verifyPlan } from "./ir/plan/verify.js";
@@ -40,8 +40,11 @@ export interface CompileOptions {
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
   readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
-  /** Inputs that stay on the chip, each with the output that takes its place for the next run: neither is the host's any more. */
-  readonly state?: StatePairs | undefined;
+  /**
+   * Inputs that stay on the chip, each with the output that takes its place, or whose end does, for the next run: neither is the
+   * host's any more. "auto": all that exporters' conventions pair by name, like past_key_values.0.key and present.0.key.
+   */
+  readonly state?: StateOption | undefined;
   readonly target?: TargetName | undefined;
   /** What constant weights of products lie as; fp16 if not given. */
   readonly weights?: WeightFormatName | undefined;
@@ -81,8 +84,8 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const received = stage("receive", () => attempt(() => importModel(source, bind)));
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);
-  const states = statesOf(imported, options.state ?? {});
-  const primitive = stage("optimize", () => runPasses(imported, OPTIMIZE, { target }, passes));
+  const { graph, states } = withStates(imported, options.state ?? {});
+  const primitive = stage("optimize", () => runPasses(graph, OPTIMIZE, { target }, passes));
   stage("check", () => checkProperties(primitive, ["legal-ops"]), supported);
   const weights = weightOptions(options);
   const legal = stage("precision", () => runPasses(primitive, NARROW, { target, weights }, passes));

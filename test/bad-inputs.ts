@@ -288,6 +288,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "a state that is no input": () => buildModel(cell, { state: { g: "next", h: "next" } }),
   "a state whose output is not there, and one that takes another's": () =>
     buildModel(cell, { state: { h: "following", x: "y", flags: "y" } }),
+  "states by name, of which there are none": () => buildModel(cell, { state: "auto" }),
   "a state of other numbers than its output": () => buildModel(cell, { state: { h: "flipped", flags: "flipped" } }),
 
   // What the chip cannot do

@@ -277,6 +277,14 @@ describe("a model all the way", () => {
     expect(JSON.parse(stdout)).toMatchObject({ cycles: built["cycles"] });
   });
 
+  test("build and check take states, and say what is wrong with them", () => {
+    for (const command of ["build", "check"]) {
+      const { status, stdout, stderr } = lpu(command, model, "--state", "attention_mask=last_hidden_state");
+      expect([status, stdout + stderr]).toEqual([1, expect.stringContaining("LPU1014: state 'attention_mask'")]);
+      expect(lpu(command, model, "--state", "auto").status).toBe(1);
+    }
+  });
+
   test("check counts nodes", () => {
     expect(JSON.parse(lpu("check", model, "--json").stdout)).toMatchObject({ supported: true, problems: [] });
     expect(lpu("check", model).stdout).toMatch(/(\d+) of \1 nodes are supported/);

@@ -1,6 +1,7 @@
 /** States of compiled programs: N runs with a state are, to the bit, N runs that are given by hand what the run before left. */
 
 import { describe, expect, test } from "@jest/globals";
+import { existsSync, readFileSync } from "node:fs";
 import { modelBytes } from "../models/onnx-writer.js";
 import { compile } from "../src/compile.js";
 import { bytesSource } from "../src/frontend/source.js";
@@ -175,6 +176,52 @@ describe("from an ONNX model", () => {
     expect(checked.problems).toEqual([]);
     expect(built.report.sram.states).toBeGreaterThan(0);
     expect(checked.sram?.states).toBe(built.report.sram.states);
+  });
+
+  test("the end of an output that is longer stays: a window that moves on", async () => {
+    const rows = (name: string, count: number) => ({ name, type: "float32" as const, dims: [1, count, 5] });
+    const window = modelBytes({
+      ...{ name: "window", opset: 18, initializers: [] },
+      nodes: [
+        { op: "Concat", name: "/concat", inputs: ["past_3", "new"], outputs: ["present_3"], attributes: { axis: 1 } },
+        { op: "ReduceSum", name: "/sum", inputs: ["present_3"], outputs: ["y"], attributes: {} },
+      ],
+      inputs: [rows("new", 2), rows("past_3", 4)],
+      outputs: [rows("present_3", 6), { name: "y", type: "float32" as const, dims: [1, 1, 1] }],
+    });
+    const built = await lpuit(window, { target: "tiny", state: "auto", cacheDir: false });
+    expect(built.states).toEqual([{ name: "past_3", dtype: "f32", shape: [1, 4, 5] }]);
+    const last = (count: number, step: number): number[] =>
+      Array.from({ length: count * 5 }, (_, i) => Math.max(0, step * 10 - (count * 5 - i) + 1));
+    for (let step = 1; step <= 4; step++) {
+      const { outputs } = await built.run({ new: Float32Array.from(last(2, step)) });
+      expect([...(built.snapshot()["past_3"]?.data ?? [])]).toEqual(last(4, step));
+      expect([...(outputs["y"]?.data ?? [])]).toEqual([last(6, step).reduce((sum, value) => sum + value, 0)]);
+    }
+  });
+
+  const decoder = "../shared/fixtures/transformers/stories260K-past/model.onnx";
+  const tokens = "../shared/fixtures/stories260K/golden_greedy.json";
+  test("a trained model writes with resident keys and values what it wrote without", async () => {
+    if (!existsSync(decoder) || !existsSync(tokens)) {
+      console.log("skipped: fixtures not present");
+      return;
+    }
+    const past = 12;
+    const bind = { s70: 1, s53: past + 1, s15: past };
+    const built = await lpuit(decoder, { bind, state: "auto", cacheDir: false });
+    expect(built.states).toHaveLength(10);
+    const { tokens: golden }: { tokens: number[] } = JSON.parse(readFileSync(tokens, "utf8"));
+    for (let step = 0; step < past; step++) {
+      const { outputs, cycles, predictedCycles } = await built.run({
+        input_ids: [golden[step] ?? 0],
+        attention_mask: Array.from({ length: past + 1 }, (_, i) => (i >= past - step ? 1 : 0)),
+        position_ids: [step],
+      });
+      expect([cycles, predictedCycles]).toEqual([built.cycles, built.cycles]);
+      const logits = [...(outputs["logits"]?.data ?? [])];
+      expect(logits.indexOf(Math.max(...logits))).toBe(golden[step + 1]);
+    }
   });
 
   test("check refuses what build refuses", () => {

@@ -4,6 +4,7 @@
 
 import type { JobContext } from "./job.js";
 import { join } from "node:path";
+import type { StateOption } from "../../src/frontend/states.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
@@ -27,7 +28,7 @@ export interface BuildRequest {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
-  readonly state: Readonly<Record<string, string>>;
+  readonly state: StateOption;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;

@@ -4,6 +4,7 @@
 
 import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
 import { openModel } from "../../src/host/files.js";
+import type { StateOption } from "../../src/frontend/states.js";
 import type { TargetName } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
 import type { FixText } from "../arguments.js";
@@ -16,7 +17,7 @@ export interface CheckRequest {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
-  readonly state: Readonly<Record<string, string>>;
+  readonly state: StateOption;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
 }

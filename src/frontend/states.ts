@@ -1,29 +1,105 @@
 /**
  * Inputs that stay on the chip: pairs of an input and the output that takes its place for the next run.
  *
- * What the output gives is what the host would give as the input of the next run, so both have one type. Everything that does
- * not fit is one error (LPU1014).
+ * What the output gives is what the host would give as the input of the next run. Where it is longer along one dimension, as
+ * the past and what is new behind it, that is its end: a window that moves on. All else must be the same. Everything that
+ * does not fit is one error (LPU1014).
  */
 
-import { CompileError } from "../diagnostics.js";
-import type { Graph } from "../ir/graph.js";
+import { CompileError, fail } from "../diagnostics.js";
+import type { Graph, GraphOutput, Node, Shape } from "../ir/graph.js";
 import { edgeDtypeAttr, stringAttr } from "../ir/ops/attributes.js";
 import { formatShape } from "../ir/tensor.js";
 
 /** By the name of the input, the name of the output. */
 export type StatePairs = Readonly<Record<string, string>>;
 
-/** The pairs, each of which the graph has. */
-export function statesOf(graph: Graph, pairs: StatePairs): ReadonlyMap<string, string> {
-  const problems: CompileError[] = [];
-  const refuse = (message: string, hint: string): void =>
-    void problems.push(new CompileError("LPU1014", { message, hint }));
-  const inputs = new Map(
+/** What the user asks for: these pairs, or all that exporters' conventions pair by name. */
+export type StateOption = StatePairs | "auto";
+
+/** How names of inputs begin whose outputs are called the same, but for another beginning. */
+const CONVENTIONS: readonly { readonly past: string; readonly present: string; readonly writer: string }[] = [
+  { past: "past_key_values.", present: "present.", writer: "transformers and optimum, onnxruntime-genai" },
+  { past: "past_key_values.", present: "present_key_values.", writer: "transformers.onnx" },
+  { past: "past.", present: "present.", writer: "torch, by hand" },
+  { past: "past_", present: "present_", writer: "ONNX Runtime's transformer tools" },
+];
+
+/** A graph whose outputs that are states have the types of their inputs, and the names of both. */
+export interface WithStates {
+  readonly graph: Graph;
+  readonly states: ReadonlyMap<string, string>;
+}
+
+export function withStates(graph: Graph, option: StateOption): WithStates {
+  const states = checkedStates(graph, option === "auto" ? pairsByName(graph) : option);
+  const inputs = inputsOf(graph);
+  const nodes = [...graph.nodes];
+  const sources = new Map([...states].map(([from, to]) => [to, inputs.get(from)?.shape ?? []]));
+  const outputs = graph.outputs.map((output): GraphOutput => {
+    const wanted = sources.get(output.name);
+    const made = graph.nodes[output.node];
+    if (wanted === undefined || made === undefined || formatShape(made.type.shape) === formatShape(wanted))
+      return output;
+    const id = nodes.length;
+    nodes.push(endOf(made, id, wanted));
+    return { ...output, node: id };
+  });
+  return { graph: { ...graph, nodes, outputs }, states };
+}
+
+/** Inputs and outputs that a convention pairs. An input whose output is not there (keys of an encoder) stays an input. */
+function pairsByName(graph: Graph): StatePairs {
+  const outputs = new Set(graph.outputs.map(({ name }) => name));
+  const pairs = [...inputsOf(graph).keys()].flatMap((name) => {
+    const names = CONVENTIONS.filter(({ past }) => name.startsWith(past)).map(
+      ({ past, present }) => present + name.slice(past.length),
+    );
+    const output = names.find((one) => outputs.has(one));
+    return output === undefined ? [] : [[name, output]];
+  });
+  if (pairs.length === 0)
+    fail("LPU1014", {
+      message: "expected inputs and outputs that are paired by name, found none",
+      hint: `${CONVENTIONS.map(({ past, present }) => `'${past}N' goes with '${present}N'`).join(", ")}: name others, like --state h=next_h`,
+    });
+  return Object.fromEntries(pairs);
+}
+
+/** The last elements of a value along the dimension that is longer than wanted. */
+const endOf = ({ id: source, type, origin }: Node, id: number, wanted: Shape): Node => ({
+  id,
+  op: "slice",
+  inputs: [source],
+  attrs: {
+    starts: type.shape.map((extent, axis) => extent - (wanted[axis] ?? extent)),
+    sizes: wanted,
+    strides: wanted.map(() => 1),
+  },
+  type: { ...type, shape: wanted },
+  origin,
+});
+
+const inputsOf = (graph: Graph): ReadonlyMap<string, { readonly declared: string; readonly shape: Shape }> =>
+  new Map(
     graph.inputs.map((id) => {
       const { attrs, type } = graph.nodes[id] ?? { attrs: {}, type: { shape: [] } };
       return [stringAttr(attrs, "name"), { declared: edgeDtypeAttr(attrs, "declared"), shape: type.shape }];
     }),
   );
+
+/** Whether an output has the shape of an input, or more along one dimension. */
+const follows = (before: Shape, after: Shape): boolean =>
+  before.length === after.length &&
+  before.every((extent, axis) => extent <= (after[axis] ?? 0)) &&
+  before.filter((extent, axis) => extent < (after[axis] ?? 0)).length <= 1;
+
+/** The pairs, each of which the graph has. */
+function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, string> {
+  const problems: CompileError[] = [];
+  const refuse = (message: string, hint: string): void =>
+    void problems.push(new CompileError("LPU1014", { message, hint }));
+  const inputs = inputsOf(graph);
   const outputs = new Map(
     graph.outputs.map(({ name, declared, node }) => [name, { declared, shape: graph.nodes[node]?.type.shape ?? [] }]),
   );
@@ -38,10 +114,10 @@ export function statesOf(graph: Graph, pairs: StatePairs): ReadonlyMap<string, s
     taken.add(to);
     if (input === undefined || output === undefined) continue;
     const [before, after] = [input, output].map(({ declared, shape }) => `${declared}${formatShape(shape)}`);
-    if (before !== after)
+    if (input.declared !== output.declared || !follows(input.shape, output.shape))
       refuse(
-        `state '${from}': expected an output of ${before}, '${to}' is ${after}`,
-        "bind dimensions so that both have one shape: what a run leaves is what the next one finds",
+        `state '${from}': expected an output of ${before}, or longer along one dimension, '${to}' is ${after}`,
+        "bind dimensions so that both have one shape: what a run leaves, or its end, is what the next one finds",
       );
     if (!FLOATS.includes(input.declared))
       refuse(`state '${from}': expected floating-point numbers, got ${before}`, "give other inputs at every run");

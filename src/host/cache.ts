@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { CompileError } from "../diagnostics.js";
 import { chunksOf, hashOf, isSystemError, makeFolder, type OpenModel, openFile, writeAtomically } from "./files.js";
 import type { FixedValue } from "../frontend/fix.js";
-import type { StatePairs } from "../frontend/states.js";
+import type { StateOption } from "../frontend/states.js";
 import { contentKey, isWideTensor } from "../ir/tensor.js";
 import type { BuildReport } from "../report/report.js";
 
@@ -25,7 +25,7 @@ export interface CacheOptions {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
-  readonly state: StatePairs;
+  readonly state: StateOption;
   readonly weights: string;
   readonly keep: readonly string[];
 }
@@ -71,7 +71,7 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     sorted(options.bind),
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),
-    sorted(options.state),
+    options.state === "auto" ? "auto" : sorted(options.state),
     options.weights,
     options.keep,
   ];

@@ -10,7 +10,7 @@ import { CompileError } from "../diagnostics.js";
 import type { CompileOptions } from "../compile.js";
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
-import { type StatePairs, statesOf } from "../frontend/states.js";
+import { type StateOption, withStates } from "../frontend/states.js";
 import type { Graph } from "../ir/graph.js";
 import type { Plan } from "../ir/plan.js";
 import { TARGETS } from "../ir/target.js";
@@ -67,16 +67,18 @@ type Found = Pick<CheckReport, "problems" | "sram" | "open">;
 function checkGraph(
   graph: Graph,
   context: PassContext,
-  { partial, state }: { readonly partial: boolean; readonly state: StatePairs },
+  { partial, state }: { readonly partial: boolean; readonly state: StateOption },
 ): Found {
   const { target } = context;
   const stopped = (problems: readonly CompileError[]): Found => ({ problems, sram: undefined, open: [STOPPED] });
-  const optimized = attempt(() => runPasses(graph, OPTIMIZE, context));
-  if ("errors" in optimized) return stopped(optimized.errors);
-  const paired = attempt(() => statesOf(graph, state));
-  const illegal = [...("errors" in paired ? paired.errors : []), ...legalErrors(optimized.value, false)];
+  // Outputs may be among the nodes that are missing.
+  const paired = attempt(() => withStates(graph, partial ? {} : state));
+  const optimized = attempt(() => runPasses("errors" in paired ? graph : paired.value.graph, OPTIMIZE, context));
+  const wrong = "errors" in paired ? paired.errors : [];
+  if ("errors" in optimized) return stopped([...wrong, ...optimized.errors]);
+  const illegal = [...wrong, ...legalErrors(optimized.value, false)];
   if (partial || illegal.length > 0 || "errors" in paired) return stopped(illegal);
-  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value));
+  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value.states));
   if ("errors" in planned) return stopped(planned.errors);
   const placed = attempt(() => checkPlaces(planned.value, target));
   const sram = sramNeed(planned.value, target);
