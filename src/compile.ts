@@ -17,6 +17,7 @@ import type { FixedValue } from "./frontend/fix.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
 import { type StateOption, withStates } from "./frontend/states.js";
+import type { Kept } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import { verifyPlan } from "./ir/plan/verify.js";
@@ -25,13 +26,12 @@ import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
-import { keptWide } from "./passes/graph/precision.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
-import type { OnStage, StageName } from "./stages.js";
+import type { OnStage, StageEvent, StageName } from "./stages.js";
 
 export interface CompileOptions {
   /** Sizes of named dimensions. */
@@ -70,49 +70,33 @@ export interface Compiled {
 
 export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const stage = announcer(options.onStage);
+  let nodes = 0;
+  const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
+  const stage = announcer(options.onStage, { check: supported });
   const passes = {
     verify: options.verify ?? false,
     ...(options.clock && { clock: options.clock }),
     ...(options.onPass && { onPass: options.onPass }),
   };
-  let nodes = 0;
   const onNodes = (count: number): void => {
     nodes = count;
   };
   const bind = { bind: options.bind ?? {}, shapes: options.shapes, fix: options.fix, onNodes };
-  const received = stage("receive", () => attempt(() => importModel(source, bind)));
-  const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
-  const imported = "graph" in received ? received.graph : stage("check", () => raise(received.error), supported);
+  const imported = stage("receive", () => importModel(source, bind));
   const { graph, states } = withStates(imported, options.state ?? {});
   const primitive = stage("optimize", () => runPasses(graph, OPTIMIZE, { target }, passes));
-  stage("check", () => checkProperties(primitive, ["legal-ops"]), supported);
+  stage("check", () => checkProperties(primitive, ["legal-ops"]));
   const weights = weightOptions(options);
-  const legal = stage("precision", () => runPasses(primitive, NARROW, { target, weights }, passes));
+  let kept: readonly Kept[] = [];
+  const onKept = (all: readonly Kept[]): void => {
+    kept = all;
+  };
+  const legal = stage("precision", () => runPasses(primitive, NARROW, { target, weights, onKept }, passes));
   const program = stage("compile", () => compilePlan(select(legal, target, states), options));
   const texts = stage("assemble", () => encodeProgram(program));
   const main = chosenEntry(program);
-  const report = reportProgram(
-    main,
-    measureText(main.entry, texts.flat()),
-    keptWide(primitive),
-    weightFacts(legal, weights),
-  );
+  const report = reportProgram(main, measureText(main.entry, texts.flat()), kept, weightFacts(legal, weights));
   return { program, report, image: () => imageChunks(program, texts) };
-};
-
-/** Nodes that the frontend cannot import are a matter of the stage that checks them, not of receiving the file. */
-const attempt = (run: () => Graph): { readonly graph: Graph } | { readonly error: CompileError } => {
-  try {
-    return { graph: run() };
-  } catch (error) {
-    if (error instanceof CompileError && (isUnsupported(error.code) || error.code === "LPU1012")) return { error };
-    throw error;
-  }
-};
-
-const raise = (error: CompileError): never => {
-  throw error;
 };
 
 const compilePlan = (plan: Plan, options: CompileOptions): Program => {
@@ -124,18 +108,34 @@ const compilePlan = (plan: Plan, options: CompileOptions): Program => {
   return options.name === undefined ? program : { ...program, name: options.name };
 };
 
-/** Runs a step between `start` and `done`, or `failed`. */
+type Details = Readonly<Partial<Record<StageName, (problems: number) => string>>>;
+
+/** Runs a step between `start` and `done`, or `failed`. `details`: words behind a stage's title, by how many problems it found. */
 const announcer =
-  (onStage: OnStage | undefined) =>
-  <T>(stage: StageName, run: () => T, detail?: (problems: number) => string): T => {
-    onStage?.({ stage, status: "start" });
+  (onStage: OnStage | undefined, details: Details) =>
+  <T>(stage: StageName, run: () => T): T => {
+    const announce = (of: StageName, status: StageEvent["status"], problems?: number): void => {
+      const detail = problems === undefined ? undefined : details[of]?.(problems);
+      onStage?.({ stage: of, status, ...(detail === undefined ? {} : { detail }) });
+    };
+    announce(stage, "start");
     try {
       const result = run();
-      onStage?.({ stage, status: "done", ...(detail === undefined ? {} : { detail: detail(0) }) });
+      announce(stage, "done", 0);
       return result;
     } catch (error) {
-      const problems = error instanceof CompileError ? 1 + error.others.length : 1;
-      onStage?.({ stage, status: "failed", ...(detail === undefined ? {} : { detail: detail(problems) }) });
+      const failed = stageOf(error, stage);
+      if (failed !== stage) {
+        announce(stage, "done", 0);
+        announce(failed, "start");
+      }
+      announce(failed, "failed", error instanceof CompileError ? 1 + error.others.length : 1);
       throw error;
     }
   };
+
+/** The stage that an error belongs to: nodes that cannot be imported are a matter of checking them, not of receiving the file. */
+const stageOf = (error: unknown, stage: StageName): StageName =>
+  stage === "receive" && error instanceof CompileError && (isUnsupported(error.code) || error.code === "LPU1012")
+    ? "check"
+    : stage;

@@ -15,6 +15,7 @@ import { openModel, readTensorProto } from "../src/host/files.js";
 import { bytesSource, type ModelSource, readModel } from "../src/frontend/source.js";
 import type { Shape } from "../src/ir/graph.js";
 import { sramBytes, TARGETS } from "../src/ir/target.js";
+import type { OnStage } from "../src/stages.js";
 
 const PATTERNS = new URL("../../../shared/fixtures/patterns/", import.meta.url).pathname;
 /** Refused for a reason of every kind, when this was written; and some that pass. */
@@ -161,6 +162,16 @@ describe("what check says beyond", () => {
       "NonZero",
     ]);
     expect(report.open).toEqual([expect.stringMatching(/^layout and SRAM were not looked at/)]);
+  });
+
+  test("a build says so in the stage that checks, once the file is received", () => {
+    const events: string[] = [];
+    const onStage: OnStage = ({ stage, status, detail = "" }) => events.push(`${stage} ${status} ${detail}`.trim());
+    expect(() => compile(sourceOf(mixed), { onStage })).toThrow("LPU1002");
+    expect(events).toEqual(["receive start", "receive done", "check start", "check failed 3 of 4 nodes"]);
+    events.length = 0;
+    expect(() => compile(sourceOf({ ...mixed, inputs: [unsigned("u", -1, 8)] }), { onStage })).toThrow();
+    expect(events).toEqual(["receive start", "receive failed"]);
   });
 
   test("without sizes it says which dimensions are open, and what was not looked at", () => {

@@ -13,13 +13,14 @@ import { buildSmallModel, type SMALL_MODELS } from "../models/families.js";
 import { type Compiled, compile } from "../src/compile.js";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
 import { bytesSource, type ModelSource } from "../src/frontend/source.js";
+import type { Kept } from "../src/ir/facts.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import type { Plan } from "../src/ir/plan.js";
 import { chosenEntry, type Program } from "../src/ir/program.js";
 import type { Target, TargetName } from "../src/ir/target.js";
 import { makeTensor, toNumbers } from "../src/ir/tensor.js";
 import { runPasses } from "../src/passes/graph/pass.js";
-import { PIPELINE } from "../src/passes/graph/pipeline.js";
+import { NARROW, PIPELINE } from "../src/passes/graph/pipeline.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { select } from "../src/passes/select/select.js";
 import { fetchOutput, placeInput } from "../src/runtime/binding.js";
@@ -47,6 +48,15 @@ export function smallInputs(name: SmallName): Record<string, Tensor> {
 }
 
 export const legalGraph = (graph: Graph, target: Target): Graph => runPasses(graph, PIPELINE, { target });
+/** What is kept in four bytes of a graph of legal operations. */
+export const keptOf = (graph: Graph): readonly Kept[] => {
+  let kept: readonly Kept[] = [];
+  const onKept = (all: readonly Kept[]): void => {
+    kept = all;
+  };
+  runPasses(graph, NARROW, { target: TARGETS["lpu-v1"], onKept });
+  return kept;
+};
 export const planOf = (graph: Graph, target: Target): Plan => select(legalGraph(graph, target), target);
 export const programOf = (graph: Graph, target: Target): Program => schedule(planOf(graph, target), target).program;
 

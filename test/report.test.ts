@@ -7,10 +7,9 @@ import { parseGraph } from "../src/ir/parse.js";
 import { type Binding, type Program, type TimedInstruction, chosenEntry } from "../src/ir/program.js";
 import { memQueue, mxmQueue, queueCount } from "../src/ir/program.js";
 import { peakMacs, TARGETS } from "../src/ir/target.js";
-import { keptWide } from "../src/passes/graph/precision.js";
 import { estimatePerformance, reportProgram } from "../src/report/report.js";
 import { summaryLines } from "../src/report/summary.js";
-import { compileSmall } from "./compiled.js";
+import { compileSmall, keptOf } from "./compiled.js";
 
 const target = TARGETS.tiny;
 const CYCLES = 100;
@@ -109,7 +108,7 @@ describe("what is wider than fp16", () => {
       "",
     ].join("\n"),
   );
-  const kept = keptWide(graph);
+  const kept = keptOf(graph);
 
   test("every reason once, with its tensors and values; views and what is fp16 do not count", () => {
     const rows = kept.map(({ dtype, reason, tensors, values }) => [reason, dtype, tensors, values]);

@@ -3,11 +3,10 @@
 import { describe, expect, test } from "@jest/globals";
 import { expectAgreement, float, importNode, node, type NodeCase, type Operand } from "./agreement.js";
 import { seeded } from "./random-program.js";
-import { keptWide } from "../src/passes/graph/precision.js";
 import { OPTIMIZE } from "../src/passes/graph/pipeline.js";
 import { runPasses } from "../src/passes/graph/pass.js";
 import { tensorOf, toNumbers } from "../src/ir/tensor.js";
-import { programOf, runOnLiteral } from "./compiled.js";
+import { keptOf, programOf, runOnLiteral } from "./compiled.js";
 import { TARGETS } from "../src/ir/target.js";
 
 /** Numbers with all bits of fp32, up to a magnitude. */
@@ -84,7 +83,7 @@ test("scores that are shown say minus infinity where a key is not allowed", () =
 test("a product with weights is not of inputs alone", () => {
   const target = TARGETS["lpu-v1"];
   const reasons = (given: NodeCase): readonly string[] =>
-    keptWide(runPasses(importNode(given), OPTIMIZE, { target })).map(({ reason }) => reason);
+    keptOf(runPasses(importNode(given), OPTIMIZE, { target })).map(({ reason }) => reason);
   const given = attention(16, 1);
   const [q, k, v] = given.operands;
   expect(reasons(given)).toContain("exponent");

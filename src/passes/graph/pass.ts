@@ -7,6 +7,7 @@
  */
 
 import { CompileError, type Details, type DiagnosticCode } from "../../diagnostics.js";
+import type { Kept } from "../../ir/facts.js";
 import type { Graph } from "../../ir/graph.js";
 import { printGraph } from "../../ir/print.js";
 import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
@@ -19,6 +20,8 @@ export interface PassContext {
   readonly target: Target;
   /** What constant weights are to be; fp16 if not said. */
   readonly weights?: WeightOptions | undefined;
+  /** Told what is kept in four bytes, by the pass that decides it. */
+  readonly onKept?: ((kept: readonly Kept[]) => void) | undefined;
 }
 
 /** Properties of `ir/verify.ts`, and those of the machine: its operations, and these with its types. */

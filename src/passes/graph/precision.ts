@@ -279,17 +279,17 @@ const STICKY: readonly string[] = [
   ...VIEWS,
 ];
 
-/**
- * Why each float node is wide; undefined for those that are not. `held`: scores that are brought into the range of fp16;
- * `emptyRows`: differences from a maximum that may be minus infinity.
- */
-export const wideReasons = (
-  graph: Graph,
-): {
+/** What is wide in a graph, and what is done so that the rest need not be. */
+interface Wide {
+  /** By node: why it is wide; undefined for those that are not. */
   readonly reasons: readonly (string | undefined)[];
+  /** Scores that are brought into the range of fp16. */
   readonly held: ReadonlySet<NodeId>;
+  /** Differences from a maximum that may be minus infinity. */
   readonly emptyRows: ReadonlySet<NodeId>;
-} => {
+}
+
+const wideOf = (graph: Graph): Wide => {
   const ranges = rangesOf(graph);
   const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
   const exponents = exponentNodes(graph, [...masks.keys()]);
@@ -344,8 +344,7 @@ const INTEGER = "integers that the chip reads or computes";
 const ORIGINS = 3;
 
 /** Everything that `precision` keeps in four bytes of a graph that goes into it, by reason; the most values first. */
-export const keptWide = (graph: Graph): readonly Kept[] => {
-  const { reasons } = wideReasons(graph);
+const keptWide = (graph: Graph, { reasons }: Wide): readonly Kept[] => {
   const indices = indexNodes(graph);
   const docs = new Map([
     ...WIDE.map(({ name, doc }) => [name, doc] as const),
@@ -446,11 +445,10 @@ class Narrowing {
   private readonly held: ReadonlySet<NodeId>;
   private readonly emptyRows: ReadonlySet<NodeId>;
 
-  constructor(graph: Graph) {
+  constructor(graph: Graph, { reasons, held, emptyRows }: Wide) {
     this.graph = graph;
     this.consumers = consumersOf(graph);
     this.indices = indexNodes(graph);
-    const { reasons, held, emptyRows } = wideReasons(graph);
     this.reasons = reasons;
     this.held = held;
     this.emptyRows = emptyRows;
@@ -617,8 +615,10 @@ class Narrowing {
 export const precision: Pass = {
   name: "precision",
   doc: "Gives every tensor the type in which it is stored: f16, f32 where its range or its bits ask for it, i32 for integers.",
-  run: (graph) => {
-    const narrowing = new Narrowing(graph);
+  run: (graph, { onKept }) => {
+    const wide = wideOf(graph);
+    onKept?.(keptWide(graph, wide));
+    const narrowing = new Narrowing(graph, wide);
     return narrowing.g.finish(graph, narrowing.map);
   },
   requires: ["legal-ops"],
