@@ -39,8 +39,9 @@ const randomProgramOf = (plan: Plan, seed: number): Program =>
     stagger: 0,
     nearWeights: 0,
     duplicates: 0.5,
+    apart: false,
     model: NO_MODEL,
-    inOrder: false,
+    thrift: "none",
     draw: seeded(seed),
   });
 

@@ -12,7 +12,7 @@ import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
-import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
+import { elementCount, type Graph, type NodeId, type Tensor } from "../src/ir/graph.js";
 import { type AluOp, loadedBy, type Plan, type Run } from "../src/ir/plan.js";
 import { chosenEntry, type Program } from "../src/ir/program.js";
 import { verifyPlan } from "../src/ir/plan/verify.js";
@@ -32,7 +32,8 @@ import {
 } from "../src/passes/schedule/chip/resources.js";
 import { dividedPlan } from "../src/passes/schedule/divide.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
-import { residentBytes } from "../src/passes/schedule/place/room.js";
+import { residentBytes } from "../src/passes/schedule/place/resident.js";
+import { sramNeed } from "../src/passes/schedule/place/room.js";
 import { loadProgram } from "../src/runtime/run.js";
 import {
   compileSmall,
@@ -188,6 +189,21 @@ test("where not all results have room at once, each is read soon after it is mad
   builder.output("y", value);
   // Each of the twelve takes 128 of the 1,024 rows of a hemisphere's pairs until its product is made.
   agreedProgram(builder.finish(), { x: ramp([64, 16], "f16") }, { ...TARGETS.tiny, rowsPerBank: 64 });
+});
+
+test("where what lies between two products has no room as a whole, it goes by blocks of rows", () => {
+  const builder = new GraphBuilder("blocks");
+  const x = builder.input("x", { dtype: "f16", shape: [512, 16] });
+  const matrix = (rows: number, columns: number): NodeId =>
+    builder.constant(literalOf(ramp([rows, columns], "f16")), [`w${rows}`]);
+  const scores = builder.add("abs", [builder.add("matmul", [x, matrix(16, 64)], {}, ["scores"])], {}, ["abs"]);
+  builder.output("y", builder.add("matmul", [scores, matrix(64, 16)], {}, ["weighted"]));
+  const target = { ...TARGETS.tiny, rowsPerBank: 128 };
+  const graph = builder.finish();
+  // All four panels in both hemispheres are as many rows as these have, and x and y lie there too.
+  const { results, capacity } = sramNeed(planOf(graph, target), target);
+  expect(results).toBe(capacity);
+  agreedProgram(graph, { x: ramp([512, 16], "f16") }, target);
 });
 
 describe("what fits in no cycle is divided", () => {
@@ -538,7 +554,8 @@ describe("rows of SRAM", () => {
         const pairs = [pairMemory(target), pairMemory(target)];
         const freeAt = Array.from({ length: 24 }, () => 0);
         for (const { rows, blocks, by, bank, release, at } of steps) {
-          const low = bank === undefined ? -1 : findRows(target, pairs, rows, by, bank);
+          const low =
+            bank === undefined ? -1 : findRows(target, pairs, rows, by, { bank, ceiling: target.rowsPerBank });
           const found = bank === undefined ? findUnused(target, pairs, rows, blocks) : [low].filter((row) => row >= 0);
           if (bank !== undefined) expect(low).toBe(startsIn(bank, rows, by, freeAt)[0] ?? -1);
           else {

@@ -238,7 +238,15 @@ test("whatever the schedule, a state is written when nothing reads it any more",
     const plan = select(legalGraph(graph, target), target, new Map(Object.entries(states)));
     const seen = new Set<string>();
     for (let seed = 0; seed < 12; seed++) {
-      const strategy = { stagger: 0, nearWeights: 0, duplicates: 0.5, model: 0, inOrder: false, draw: seeded(seed) };
+      const strategy = {
+        stagger: 0,
+        nearWeights: 0,
+        duplicates: 0.5,
+        model: 0,
+        apart: false,
+        thrift: "none" as const,
+        draw: seeded(seed),
+      };
       const program = scheduleBy(plan, target, strategy);
       expect(verdict(() => checkSchedule(chosenEntry(program), plan))).toBe("ok");
       seen.add(JSON.stringify(program.entries[0]?.queues));

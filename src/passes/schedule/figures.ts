@@ -4,16 +4,18 @@
  */
 
 import { invariant } from "../../diagnostics.js";
+import { STREAM_TYPES } from "../../ir/isa.js";
 import {
   isTile,
   loadedBy,
   type PackedTile,
   type Plan,
-  readsOf,
+  type Storage,
   type StorageId,
   type Task,
   TILE_TYPES,
 } from "../../ir/plan.js";
+import { type Dependencies, dependenciesOf } from "./dependencies.js";
 import { findRepeat, type Repeat } from "./repeat/repeats.js";
 
 /** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
@@ -22,15 +24,16 @@ export const TILE_PAIRS = 4;
 /** Weight vectors that a tile loads in one cycle: 4 of fp16, 8 of FP8. */
 export const tileWays = ({ dtype }: PackedTile): number => (2 * TILE_PAIRS) / TILE_TYPES[dtype].bytes;
 
+/** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
+export const CONSTANT_ROWS = 256;
+
 /** One column panel of a storage. */
 export interface PanelRef {
   readonly storage: StorageId;
   readonly panel: number;
 }
 
-export interface PlanFacts {
-  /** Tasks that read each storage. */
-  readonly readers: Int32Array;
+export interface PlanFacts extends Dependencies {
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
   /** Temporaries whose rows are activations or weights of some pass: two copies in each hemisphere. */
@@ -46,14 +49,14 @@ export interface PlanFacts {
 }
 
 export const planFacts = (plan: Plan): PlanFacts => {
-  const readers = readersOf(plan);
+  const dependencies = dependenciesOf(plan);
   return {
-    readers,
+    ...dependencies,
     rivals: rivalsOf(plan),
     feeders: feedersOf(plan),
     nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
     interleaved: interleavedIn(plan),
-    repeat: findRepeat(plan, readers),
+    repeat: findRepeat(plan, dependencies),
     tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0),
   };
 };
@@ -81,11 +84,11 @@ export const distinctTiles = (plan: Plan): Map<string, { readonly tile: PackedTi
   return tiles;
 };
 
-const readersOf = (plan: Plan): Int32Array => {
-  const readers = new Int32Array(plan.storages.length);
-  for (const task of plan.tasks) for (const id of readsOf(task)) readers[id] = (readers[id] ?? 0) + 1;
-  return readers;
-};
+/** Pairs (of slices, of streams) that a vector of this storage takes: one slice, one stream for each byte of an element. */
+export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STREAM_TYPES[dtype].bytes / 2;
+
+/** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
+export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
 
 const rivalsOf = (plan: Plan): Map<string, Map<string, PanelRef>> => {
   const rivals = new Map<string, Map<string, PanelRef>>();

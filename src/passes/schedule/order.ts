@@ -1,13 +1,14 @@
 /**
- * Order: who waits for whom, how far each task is from the end of the program, and which of those that may go is next.
+ * Order: how far each task is from the end of the program, when results ask for it, and which of those that may go is next.
  *
  * Tasks without an MXM pass go to their place as soon as their producers have one, the highest first. The others compete
  * for the arrays: an array must not idle for the sake of a task that is not ready, however high.
  */
 
-import { isTile, type Plan, readsOf, type Run, type Task } from "../../ir/plan.js";
+import { isTile, type Plan, type Run, type Task } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { endOf, NEVER } from "./chip/resources.js";
+import type { Dependencies } from "./dependencies.js";
 import { type PanelRef, type PlanFacts, taskAt } from "./figures.js";
 import { readyOf } from "./chip/ports.js";
 import { piecesOf } from "./task/read.js";
@@ -22,30 +23,24 @@ const CHAIN_LENGTH = 8;
 
 /** What follows from a plan alone about the order of its tasks. */
 export interface Order {
-  /** By task: those that read what it writes. */
-  readonly consumers: readonly (readonly number[])[];
-  /** By task: how many write what it reads. */
-  readonly producers: readonly number[];
   /** By task: cycles, at the least, from its start to the end of the program. */
   readonly lengths: Float64Array;
   /** By task: cycles, at the least, from its start until something that follows from it is loaded as weights. */
   readonly toWeights: Float64Array;
+  /** By task: its number in an order in which few results wait for their readers at once. */
+  readonly demanded: Float64Array;
 }
 
-export const orderOf = (plan: Plan, target: Target, interleaved: PlanFacts["interleaved"]): Order => {
-  const producers = producersOf(plan);
-  const consumers: number[][] = plan.tasks.map(() => []);
-  for (const [index, list] of producers.entries()) for (const from of list) consumers[from]?.push(index);
+export const orderOf = (plan: Plan, target: Target, { producers, consumers, interleaved }: PlanFacts): Order => {
   const lengths = lengthsOf(plan, target, consumers);
   const toWeights = distancesToWeights(plan, consumers, lengths, interleaved);
-  return { consumers, producers: producers.map((list) => list.length), lengths, toWeights };
+  return { lengths, toWeights, demanded: demandOf(producers, consumers) };
 };
 
 /** Tasks that have no place yet. */
 export interface Agenda {
-  /** By task: how far it is from the end of the program, in cycles; less what it is to stay behind. */
+  /** By task: how far it is from the end of the program, in cycles, less what it is to stay behind; or how soon results want it. */
   readonly heights: Float64Array;
-  readonly consumers: Order["consumers"];
   /** By task: producers that have no place yet; PLACED if it has one itself. */
   readonly waiting: number[];
   /** Tasks that wait for no one: those without a pass, and those with. */
@@ -61,12 +56,14 @@ interface Waiting {
 }
 
 const PLACED = -1;
+const UNNUMBERED = -1;
 
 export const newAgenda = (s: Scheduler, order: Order): Agenda => {
   const { plan, strategy } = s;
-  const { consumers, producers } = order;
-  const waiting = [...producers];
-  const agenda: Agenda = { heights: staggered(plan, strategy, order), consumers, waiting, chains: [], passes: [] };
+  const waiting = s.producers.map((list) => list.length);
+  const heights =
+    strategy.thrift === "none" ? staggered(plan, strategy, order) : order.demanded.map((number) => -number);
+  const agenda: Agenda = { heights, waiting, chains: [], passes: [] };
   for (const index of plan.tasks.keys()) if (waiting[index] === 0) addReady(s, agenda, index);
   return agenda;
 };
@@ -82,7 +79,7 @@ export const isNext = ({ waiting }: Agenda, index: number): boolean => waiting[i
 
 /** Takes a task that has its place off the agenda; those that waited for it alone are next. */
 export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void => {
-  const { chains, passes, waiting, consumers } = agenda;
+  const { chains, passes, waiting } = agenda;
   const chain = chains.indexOf(index);
   if (chain >= 0) chains.splice(chain, 1);
   else
@@ -91,7 +88,7 @@ export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void =>
       1,
     );
   waiting[index] = PLACED;
-  for (const next of consumers[index] ?? []) {
+  for (const next of s.consumers[index] ?? []) {
     const left = (waiting[next] ?? 0) - 1;
     waiting[next] = left;
     if (left === 0) addReady(s, agenda, next);
@@ -105,60 +102,14 @@ export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
     const all = [...agenda.chains, ...agenda.passes.map(({ index }) => index)];
     return all[all.length > 0 ? draw(all.length) : 0];
   }
-  if (s.strategy.inOrder) return first(agenda);
-  if (agenda.chains.length > 0)
-    return agenda.chains.reduce((best, task) => (isHigher(agenda, task, best) ? task : best));
-  return earliest(s, agenda);
-};
-
-/* ---------- dependencies ---------- */
-
-/** Rows [row, end) of a panel that a task writes. */
-interface Produced {
-  readonly row: number;
-  readonly end: number;
-  readonly task: number;
-}
-
-/** For each task those that write rows which it reads, and those that read the state whose rows it writes. */
-const producersOf = (plan: Plan): number[][] => {
-  const before = readersOfStates(plan);
-  const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
-  for (const [task, { outputs, rows }] of plan.tasks.entries())
-    for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
-  return plan.tasks.map((task) => {
-    const found = new Set<number>(task.outputs.flatMap(({ storage }) => before.get(storage) ?? []));
-    forEachRun(task, ({ storage, panel }, { row, step, count }) => {
-      const last = row + step * (count - 1);
-      const [low, high] = [Math.min(row, last), Math.max(row, last)];
-      for (const producer of produced[storage]?.[panel] ?? [])
-        if (producer.row <= high && producer.end > low) found.add(producer.task);
-    });
-    return [...found];
-  });
-};
-
-/** By the storage that takes the rows of a state: the tasks that read the state. */
-const readersOfStates = ({ states, tasks }: Plan): ReadonlyMap<number, readonly number[]> =>
-  new Map(
-    states.map(({ storage, next }) => [
-      next,
-      [...tasks.keys()].filter((index) => readsOf(tasks[index] as Task).has(storage)),
-    ]),
-  );
-
-/** Every run of rows that a task reads. */
-const forEachRun = (task: Task, visit: (panel: PanelRef, run: Run) => void): void => {
-  for (const leaf of task.leaves) for (const run of leaf.runs) visit(leaf, run);
-  for (const pass of task.passes) {
-    for (const run of pass.runs) visit(pass, run);
-    if (!isTile(pass.weights)) for (const load of pass.weights) visit(load, load.run);
-  }
+  if (s.strategy.thrift === "all")
+    return highest(agenda, [...agenda.chains, ...agenda.passes.map(({ index }) => index)]);
+  return highest(agenda, agenda.chains) ?? earliest(s, agenda);
 };
 
 /* ---------- heights ---------- */
 
-const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"]): Float64Array => {
+const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Dependencies["consumers"]): Float64Array => {
   const { timing, mxm } = target;
   const latency = 2 * mxm + timing.mxmMultiply + timing.mxmAccumulate + CHAIN_LENGTH * timing.vxmAlu;
   const heights = new Float64Array(tasks.length);
@@ -173,7 +124,7 @@ const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Order["consumers"
 
 const distancesToWeights = (
   plan: Plan,
-  consumers: Order["consumers"],
+  consumers: Dependencies["consumers"],
   heights: Float64Array,
   interleaved: PlanFacts["interleaved"],
 ): Float64Array => {
@@ -198,12 +149,35 @@ const staggered = (plan: Plan, strategy: Strategy, { lengths, toWeights }: Order
     return height - (strategy.stagger * output.row) / (plan.storages[output.storage]?.rows ?? 1);
   });
 
+/* ---------- demand ---------- */
+
+/**
+ * Tasks in the order in which results ask for them: a task comes right behind the last of what it reads, and what that
+ * reads right before. Of an attention, a block of queries comes to its end before the scores of the next are made.
+ */
+const demandOf = (producers: Dependencies["producers"], consumers: Dependencies["consumers"]): Float64Array => {
+  const numbers = new Float64Array(producers.length).fill(UNNUMBERED);
+  let next = 0;
+  for (const [result, readers] of consumers.entries()) {
+    if (readers.length > 0) continue;
+    const path = [{ task: result, asked: 0 }];
+    for (let last = path.at(-1); last !== undefined; last = path.at(-1)) {
+      const asked = producers[last.task]?.[last.asked++];
+      if (asked === undefined) {
+        numbers[last.task] = next++;
+        path.pop();
+      } else if (numbers[asked] === UNNUMBERED) path.push({ task: asked, asked: 0 });
+    }
+  }
+  return numbers;
+};
+
 /* ---------- the next task ---------- */
 
-/** Tasks are in topological order: the first that has no place waits for no one. */
-const first = ({ chains, passes }: Agenda): number | undefined => {
-  const next = Math.min(...chains, ...passes.map(({ index }) => index));
-  return next === Number.POSITIVE_INFINITY ? undefined : next;
+const highest = (agenda: Agenda, tasks: readonly number[]): number | undefined => {
+  let best: number | undefined;
+  for (const task of tasks) if (best === undefined || isHigher(agenda, task, best)) best = task;
+  return best;
 };
 
 /** By number if two are as high. */

@@ -6,7 +6,7 @@
  * needs is free: it may fall into a hole that earlier decisions left. Weights of a pass are loaded as late as they may be,
  * while the array still computes the pass before. Legality is not argued here: passes/check derives it anew.
  *
- *   schedule-room     whether SRAM suffices         schedule-order   which task is next
+ *   schedule-room     whether SRAM suffices         schedule-order   which task is next (dependencies, demand)
  *   schedule-plan     facts of the plan alone       schedule-pass    a task's place: its passes,
  *   schedule-machine  what can be busy              schedule-weights   (loads) their weights,
  *   schedule-state    what lies and goes where      schedule-chain   its chain (timing, operands),
@@ -20,7 +20,7 @@
 import { type Contents, contentsOf } from "../../ir/contents.js";
 import type { Copy } from "./place/chunk.js";
 import { CompileError, invariant } from "../../diagnostics.js";
-import { type Plan, readsOf, type Task } from "../../ir/plan.js";
+import type { Plan } from "../../ir/plan.js";
 import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { constantBlocks } from "./place/constant-blocks.js";
@@ -30,21 +30,23 @@ import { bind, bindState, placeEdge } from "./place/edge.js";
 import { memoriesOf } from "./chip/machine.js";
 import { dividedPlan } from "./divide.js";
 import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
+import type { Repeat } from "./repeat/repeats.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
 import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figures.js";
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import { checkRoom } from "./place/room.js";
-import { newScheduler, type Scheduler, spareRowsOf, type Strategy, storageOf } from "./state.js";
+import { chunksOf, newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
 
 const STRATEGIES: readonly Strategy[] = [
-  { stagger: 0, nearWeights: 0, duplicates: 0.88, model: 1, inOrder: false },
-  { stagger: 250, nearWeights: 500, duplicates: 0.88, model: 1, inOrder: false },
-  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, model: 1, inOrder: false },
-  { stagger: 0, nearWeights: 0, duplicates: 0.84, model: 0, inOrder: false },
+  { stagger: 0, nearWeights: 0, duplicates: 0.92, apart: true, model: 1, thrift: "some" },
+  { stagger: 250, nearWeights: 500, duplicates: 0.9, apart: false, model: 1, thrift: "none" },
+  { stagger: 0, nearWeights: 0, duplicates: 0.9, apart: true, model: 1, thrift: "none" },
+  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, apart: false, model: 1, thrift: "none" },
+  { stagger: 0, nearWeights: 0, duplicates: 0.84, apart: false, model: 0, thrift: "none" },
 ];
 /** When nothing else fits: no constant is in both hemispheres, and results are read soon after they are made. */
-const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER, inOrder: true };
+const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, apart: false, model: NEVER, thrift: "all" };
 /** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
 const TASKS_IN_ALL = 3_500;
 
@@ -62,7 +64,7 @@ export const schedule = (plan: Plan, target: Target): Scheduled => {
 /** By the best of some strategies, or by FRUGAL where none fits; what fits in no cycle is divided, and goes on from there. */
 const scheduleBest = (plan: Plan, target: Target, strategies: readonly Strategy[]): Scheduled => {
   const facts = planFacts(plan);
-  const order = orderOf(plan, target, facts.interleaved);
+  const order = orderOf(plan, target, facts);
   const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy);
   const begun: Begun[] = [];
   let tasks = 0;
@@ -71,12 +73,7 @@ const scheduleBest = (plan: Plan, target: Target, strategies: readonly Strategy[
     const next = attempt(() => begin(s, order));
     const divided = next instanceof CompileError ? dividedFor(s, next) : undefined;
     if (divided !== undefined) return scheduleBest(divided, target, strategies.slice(index));
-    if (next instanceof CompileError) {
-      // Where none limits the copies of weights, none leaves more room than another.
-      if (strategies.every((other) => spareRowsOf(target, facts, other) >= facts.tileRows)) break;
-      continue;
-    }
-    begun.push(next);
+    if (!(next instanceof CompileError)) begun.push(next);
     tasks += s.searched;
     if (tasks >= TASKS_IN_ALL) break;
   }
@@ -95,7 +92,7 @@ const scheduleBest = (plan: Plan, target: Target, strategies: readonly Strategy[
 /** As one strategy has it: a plan that fits, in one try. */
 export const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
   const facts = planFacts(plan);
-  const order = orderOf(plan, target, facts.interleaved);
+  const order = orderOf(plan, target, facts);
   return programOf(complete(begin(newScheduler(plan, target, facts, strategy), order)));
 };
 
@@ -153,10 +150,16 @@ const begin = (s: Scheduler, order: Order): Begun => {
     placed.push(task);
     const instance = isModelDone(s, placed) ? repeatModel(s, agenda, placed) : undefined;
     if (repeat === undefined || instance === undefined) continue;
-    const left = repeat.count - 1 - instanceOf(s, instance.placed[0]?.task ?? -1);
+    const left = instancesLeft(s, repeat, instance.placed[0]?.task ?? -1);
     return { s, agenda, instance, cycles: chipCycles(s.target, s.queues) + left * instance.cycles };
   }
   return { s, agenda, instance: undefined, cycles: chipCycles(s.target, s.queues) };
+};
+
+/** Instances behind that of a task, and what follows the last as the part of one that it most likely is. */
+const instancesLeft = ({ plan }: Scheduler, { first, tasks }: Repeat, task: number): number => {
+  const done = 1 + Math.floor((task - first) / tasks);
+  return (plan.tasks.length - first) / tasks - done;
 };
 
 const complete = ({ s, agenda, instance }: Begun): Scheduler => {
@@ -177,7 +180,7 @@ const place = (s: Scheduler, agenda: Agenda, index: number, model?: Placed): Pla
 };
 
 const settle = (s: Scheduler, agenda: Agenda, index: number): void => {
-  release(s, taskAt(s.plan, index));
+  release(s, index);
   markPlaced(s, agenda, index);
 };
 
@@ -212,14 +215,16 @@ const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance)
 };
 
 /** Rows that no later task reads are free after their last read. */
-const release = (s: Scheduler, task: Task): void => {
-  for (const id of readsOf(task)) {
-    const left = (s.readers[id] ?? 0) - 1;
-    s.readers[id] = left;
-    const { kind, output } = storageOf(s, id);
-    if (left !== 0 || kind !== "temp" || output) continue;
-    for (const chunks of s.chunks[id] ?? [])
-      for (const { rows, copies } of chunks) for (const copy of copies) releaseCopy(s, copy, rows);
+const release = (s: Scheduler, index: number): void => {
+  for (const producer of s.producers[index] ?? []) {
+    const left = (s.readersLeft[producer] ?? 0) - 1;
+    s.readersLeft[producer] = left;
+    if (left > 0) continue;
+    for (const output of taskAt(s.plan, producer).outputs) {
+      if (storageOf(s, output.storage).output) continue;
+      const chunk = chunksOf(s, output).find(({ row }) => row === output.row);
+      for (const copy of chunk?.copies ?? []) releaseCopy(s, copy, chunk?.rows ?? 0);
+    }
   }
 };
 

@@ -7,19 +7,16 @@
 
 import type { Chunk } from "./place/chunk.js";
 import { invariant } from "../../diagnostics.js";
-import { STREAM_TYPES } from "../../ir/isa.js";
 import type { AluOp, Plan, Storage, StorageId } from "../../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { storageSlot } from "./repeat/repeats.js";
-import { Figure, type Timeline, timelines } from "./chip/resources.js";
+import { Figure, NEVER, type Timeline, timelines } from "./chip/resources.js";
 import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
 import { type Half, newHalf, type PairGroup, type Side } from "./chip/machine.js";
-import type { PanelRef, PlanFacts } from "./figures.js";
-
-/** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
-export const CONSTANT_ROWS = 256;
+import { CONSTANT_ROWS, type PanelRef, type PlanFacts } from "./figures.js";
+import { residentBytes } from "./place/resident.js";
 
 /** Where a weight tile lies: one address in each of its pairs. */
 export interface TilePlace {
@@ -38,10 +35,15 @@ export interface Strategy {
   readonly nearWeights: number;
   /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
   readonly duplicates: number;
+  /** Whether results keep to rows of their own, and both hemispheres to as many constants, so that later constants find room. */
+  readonly apart: boolean;
   /** The instance of a repeat whose choices all later ones repeat; NEVER if none. */
   readonly model: number;
-  /** Whether tasks go to their places in the order of the plan, in which few results wait in SRAM for their readers at once. */
-  readonly inOrder: boolean;
+  /**
+   * Whether tasks go to their places in the order in which results ask for them, so that few wait in SRAM for their readers
+   * at once: not at all, as far as the arrays need not wait for that, or always.
+   */
+  readonly thrift: "none" | "some" | "all";
   /**
    * A number from 0 on and below another: where it is given, it chooses among all that is legal, instead of what is best. A
    * compile has none; tests see by it that outputs do not depend on the schedule.
@@ -57,6 +59,12 @@ export interface Scheduler extends PlanFacts {
   readonly alus: readonly Timeline[];
   /** By storage and panel. */
   readonly chunks: readonly (readonly Chunk[][])[];
+  /** Rows at the start of each bank in which results may lie. */
+  readonly ceiling: number;
+  /** By hemisphere: rows of slice pairs that constants and edges have taken. */
+  readonly lasting: [number, number];
+  /** By task: how many of those that read what it writes have no place yet. */
+  readonly readersLeft: Int32Array;
   /** By hemisphere and key. */
   readonly tiles: readonly [Map<string, TilePlace>, Map<string, TilePlace>];
   /** Chains that were timed before: tasks that differ in their rows alone share their operations. */
@@ -86,7 +94,9 @@ export interface Scheduler extends PlanFacts {
 export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): Scheduler => {
   return {
     ...facts,
-    readers: facts.readers.slice(),
+    ceiling: ceilingOf(plan, target, facts, strategy),
+    lasting: [0, 0],
+    readersLeft: Int32Array.from(facts.consumers, (readers) => readers.length),
     plan,
     target,
     strategy,
@@ -117,6 +127,20 @@ export const spareRowsOf = (
   { duplicates }: Strategy,
 ): number => duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - tileRows;
 
+/** Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may. */
+const ceilingOf = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): number => {
+  if (!strategy.apart) return target.rowsPerBank;
+  const copies = Math.max(0, Math.min(facts.tileRows, spareRowsOf(target, facts, strategy)));
+  const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const reserved = resident / (2 * target.lanes) + copies;
+  const banks = 4 * Math.floor(target.slices / 2);
+  return Math.max(0, target.rowsPerBank - Math.ceil(reserved / banks));
+};
+
+/** Rows of slice pairs of a hemisphere that constants and edges may still take, so that both have room for as many. */
+export const lastingRoom = ({ target, strategy, ceiling, lasting }: Scheduler, { side, pairs }: Half): number =>
+  strategy.apart ? 2 * pairs.length * (target.rowsPerBank - ceiling) - lasting[side] : NEVER;
+
 /** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
 const firstChunks = (storage: Storage): Chunk[] => {
   if (storage.kind === "temp") return [];
@@ -140,12 +164,6 @@ export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] =>
 };
 
 export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
-
-/** Pairs (of slices, of streams) that a vector of this storage takes: one slice, one stream for each byte of an element. */
-export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STREAM_TYPES[dtype].bytes / 2;
-
-/** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
-export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
 
 /**
  * Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across

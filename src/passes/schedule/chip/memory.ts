@@ -23,16 +23,22 @@ export const pairMemory = (target: Target): PairMemory => ({
   touched: 0,
 });
 
-/** For temporaries: the lowest rows of a bank that are free in all the given pairs from cycle `by` on; the first of them, or -1. */
+/** Where temporaries may lie: in the first rows of a bank, as many as `ceiling`. */
+export interface Space {
+  readonly bank: 0 | 1;
+  readonly ceiling: number;
+}
+
+/** For temporaries: the lowest rows of a space that are free in all the given pairs from cycle `by` on; the first of them, or -1. */
 export const findRows = (
-  target: Target,
+  { rowsPerBank }: Target,
   pairs: readonly PairMemory[],
   rows: number,
   by: number,
-  bank: 0 | 1,
+  { bank, ceiling }: Space,
 ): number => {
-  const end = (bank + 1) * target.rowsPerBank;
-  for (let row = bank * target.rowsPerBank; row + rows <= end; ) {
+  const start = bank * rowsPerBank;
+  for (let row = start; row + rows <= start + ceiling; ) {
     const blocker = lastBlocker(pairs, row, rows, by, false);
     if (blocker < 0) return row;
     row = blocker + 1;

@@ -7,10 +7,11 @@
  */
 
 import { fail } from "../../../diagnostics.js";
-import { isTile, type Plan, readsOf, type Run, type Storage } from "../../../ir/plan.js";
+import { type Plan, readsOf, type Storage } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
-import { distinctTiles, rowsOfTile } from "../figures.js";
-import { CONSTANT_ROWS, type Scheduler, sliceRowsOf } from "../state.js";
+import { sliceRowsOf } from "../figures.js";
+import type { Scheduler } from "../state.js";
+import { residentBytes, rowsOf } from "./resident.js";
 
 const LARGEST = 3;
 
@@ -60,9 +61,6 @@ export const sramNeed = (plan: Plan, target: Target): SramNeed => {
   return { constants, states, inputs, outputs, results, peak: resident + results, capacity: sramBytes(target) };
 };
 
-/** Rows of all panels, in every hemisphere that needs them. */
-const rowsOf = ({ rows, panels, bothHemispheres }: Storage): number => rows * panels * (bothHemispheres ? 2 : 1);
-
 /** The most that intermediate results take at once: each from the first task that writes it to the last that reads it. */
 const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => {
   const last = new Map<number, number>();
@@ -85,65 +83,6 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
     most = Math.max(most, alive);
   }
   return most;
-};
-
-/** Bytes of SRAM that are taken from the first cycle on, by the ONNX node or tensor for which they are. */
-export const residentBytes = (plan: Plan, target: Target): Map<string, number> => {
-  const parts = new Map<string, number>();
-  const add = (name: string, sliceRows: number): void => {
-    if (sliceRows > 0) parts.set(name, (parts.get(name) ?? 0) + sliceRows * target.lanes);
-  };
-  for (const { tile, origin } of distinctTiles(plan).values())
-    add(plan.origins[origin]?.split(" + ")[0] ?? "weights", 2 * rowsOfTile(tile));
-  const constants = constantRows(plan);
-  const isNext = new Set(plan.states.map(({ next }) => next));
-  for (const storage of plan.storages) {
-    // What takes the rows of a state takes no others.
-    if (isNext.has(storage.id)) continue;
-    const edge = storage.kind === "input" || storage.kind === "state" || storage.output;
-    const rows = edge ? rowsOf(storage) : (constants.get(storage.id) ?? 0);
-    add(nameOf(plan, storage), sliceRowsOf(storage, rows));
-  }
-  return parts;
-};
-
-/** What the user calls a storage: the binding's name, if it is the host's. */
-const nameOf = ({ inputs, outputs, states }: Plan, { id, name }: Storage): string =>
-  [...inputs, ...outputs, ...states].find(({ storage }) => storage === id)?.name ?? name;
-
-/** Rows of each constant that are placed: of the pieces in which constants are placed, those that something reads. */
-const constantRows = (plan: Plan): Map<number, number> => {
-  const pieces = new Map<number, Set<number>>();
-  const read = (id: number, panel: number, runs: readonly Run[]): void => {
-    const storage = plan.storages[id];
-    if (storage?.kind !== "constant" || storage.output) return;
-    const perPanel = Math.ceil(storage.rows / CONSTANT_ROWS);
-    const found = pieces.get(id) ?? new Set();
-    for (const run of runs) for (const piece of piecesOfRun(run)) found.add(panel * perPanel + piece);
-    pieces.set(id, found);
-  };
-  for (const { leaves, passes } of plan.tasks) {
-    for (const { storage, panel, runs } of [...leaves, ...passes]) read(storage, panel, runs);
-    for (const { weights } of passes)
-      if (!isTile(weights)) for (const { storage, panel, run } of weights) read(storage, panel, [run]);
-  }
-  return new Map([...pieces].map(([id, found]) => [id, rowsOfPieces(plan.storages[id]?.rows ?? 0, found)]));
-};
-
-const piecesOfRun = ({ row, step, count }: Run): number[] => {
-  const last = Math.floor((row + step * (count - 1)) / CONSTANT_ROWS);
-  const first = Math.floor(row / CONSTANT_ROWS);
-  if (Math.abs(step) > CONSTANT_ROWS)
-    return Array.from({ length: count }, (_, i) => Math.floor((row + i * step) / CONSTANT_ROWS));
-  return Array.from({ length: Math.abs(last - first) + 1 }, (_, i) => Math.min(first, last) + i);
-};
-
-/** All pieces of a panel have CONSTANT_ROWS rows but the last one. */
-const rowsOfPieces = (rows: number, pieces: ReadonlySet<number>): number => {
-  const perPanel = Math.ceil(rows / CONSTANT_ROWS);
-  let sum = 0;
-  for (const piece of pieces) sum += Math.min(CONSTANT_ROWS, rows - (piece % perPanel) * CONSTANT_ROWS);
-  return sum;
 };
 
 /** When something finds no room among what was placed before it. `sliceRows`: rows of slices that it would take. */

@@ -10,8 +10,8 @@ import type { Storage } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { findUnused, holdRows, type PairMemory } from "../chip/memory.js";
 import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
-import { type PanelRef, panelKey } from "../figures.js";
-import { chunksOf, type Scheduler, sliceRowsOf, widthOf } from "../state.js";
+import { type PanelRef, panelKey, sliceRowsOf, widthOf } from "../figures.js";
+import { chunksOf, type Scheduler } from "../state.js";
 import { noRoom } from "./room.js";
 
 /** Places that follow one another in a choice are so many apart, if all are reached like that. */
@@ -86,6 +86,7 @@ export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half:
     const [address] = findUnused(s.target, memories, rows, 1);
     if (address === undefined) continue;
     holdRows(memories, address, rows);
+    s.lasting[half.side] += rows * pairs.length;
     return { side: half.side, pairs, ways, address, before: 0, lastRead: 0 };
   }
   return noRoom(s, storage.name, sliceRowsOf(storage, storage.rows));

@@ -15,6 +15,7 @@ import {
   type StorageId,
   type Task,
 } from "../../../ir/plan.js";
+import type { Dependencies } from "../dependencies.js";
 
 /** Fewer instances are not worth the trouble: some are scheduled one by one before a schedule repeats itself. */
 const FEWEST_INSTANCES = 6;
@@ -56,9 +57,9 @@ export const storageSlot = (repeat: Repeat | undefined, id: StorageId): number =
     ? id
     : repeat.firstStorage + ((id - repeat.firstStorage) % repeat.storages);
 
-/** The longest repeat of a plan, if there is one. `readers`: tasks that read each storage. */
-export const findRepeat = (plan: Plan, readers: Int32Array): Repeat | undefined => {
-  const tasks = identify(plan, readers);
+/** The longest repeat of a plan, if there is one. */
+export const findRepeat = (plan: Plan, { consumers }: Dependencies): Repeat | undefined => {
+  const tasks = identify(plan, consumers);
   let best: Repeat | undefined;
   for (const length of lengthsOf(tasks)) {
     const found = longestRun(tasks, length);
@@ -76,19 +77,19 @@ interface Identified {
   readonly tiles: readonly number[];
 }
 
-const identify = (plan: Plan, readers: Int32Array): Identified[] => {
+const identify = (plan: Plan, consumers: Dependencies["consumers"]): Identified[] => {
   const opsText = operationTexts();
   const kinds = numbering<string>();
   const tiles = numbering<string>();
   const storages = plan.storages.map(({ dtype, rows, panels, kind, bothHemispheres, output }, id) =>
     // What the host or the next run reads has a place of its own.
-    [dtype, rows, panels, kind, bothHemispheres, output || kind === "state" ? id : "", readers[id]].join(),
+    [dtype, rows, panels, kind, bothHemispheres, output || kind === "state" ? id : ""].join(),
   );
-  return plan.tasks.map((task) => {
+  return plan.tasks.map((task, index) => {
     const ids = storagesOf(task);
     const shape = shapeOf(task, opsText);
     return {
-      kind: kinds(`${shape} ${ids.map((id) => storages[id]).join(" ")}`),
+      kind: kinds(`${consumers[index]?.length} ${shape} ${ids.map((id) => storages[id]).join(" ")}`),
       storages: ids,
       tiles: tilesOf(task).map(({ key }) => tiles(key)),
     };

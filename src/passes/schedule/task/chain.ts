@@ -12,8 +12,9 @@ import { NEVER, type Timeline } from "../chip/resources.js";
 import { type TimedChain, timeChain } from "./chain-timing.js";
 import type { Half, Side } from "../chip/machine.js";
 import type { Flight, Piece } from "../chip/ports.js";
+import { widthOf } from "../figures.js";
 import { piecesOf, tryRead } from "./read.js";
-import { type Scheduler, storageOf, widthOf } from "../state.js";
+import { type Scheduler, storageOf } from "../state.js";
 import { emit, markOf, pickStreams, rollback } from "./trial.js";
 import { tryWrite } from "./write.js";
 

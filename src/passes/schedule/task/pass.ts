@@ -17,7 +17,7 @@ import { rowsOfTile, taskAt } from "../figures.js";
 import type { Flight, Piece } from "../chip/ports.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
 import { tilesAlike } from "../repeat/instances.js";
-import { otherHalf, type Scheduler } from "../state.js";
+import { lastingRoom, otherHalf, type Scheduler } from "../state.js";
 import { emit, pickStreams, slide } from "./trial.js";
 import { tryWeights } from "./weights.js";
 
@@ -73,17 +73,25 @@ const chooseHalf = (s: Scheduler, task: Task): Half => {
   return costOf(s, task, east) < costOf(s, task, west) ? east : west;
 };
 
-/** Cycles: when a task could start in a hemisphere, and half of the time that the other one would have its weights sooner. */
+/**
+ * Cycles: when a task could start in a hemisphere, and half of the time that the other one would have its weights sooner.
+ * NEVER if these find no room in it.
+ */
 const costOf = (s: Scheduler, task: Task, half: Half): number => {
   const other = s.tiles[otherHalf(s, half).side];
   let rows = 0;
+  let copied = 0;
   let missing = 0;
-  for (const [pass, { weights }] of task.passes.entries())
-    if (isTile(weights) && !s.tiles[half.side].has(weights.key) && other.has(weights.key)) {
-      rows += rowsOfTile(weights) * tilesAlike(s, weights, pass).length;
-      missing++;
-    }
-  if (rows > 0 && rows > s.spareRows) return NEVER;
+  for (const [pass, { weights }] of task.passes.entries()) {
+    if (!isTile(weights) || s.tiles[half.side].has(weights.key)) continue;
+    const needed = rowsOfTile(weights) * tilesAlike(s, weights, pass).length;
+    rows += needed;
+    if (!other.has(weights.key)) continue;
+    copied += needed;
+    missing++;
+  }
+  if (copied > 0 && copied > s.spareRows) return NEVER;
+  if (rows > 0 && rows > lastingRoom(s, half)) return NEVER;
   return endOf(half.array) + (missing * task.rows) / 2;
 };
 

@@ -13,11 +13,11 @@ import { findUnused } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { memoriesOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs } from "../place/rows.js";
-import type { PanelRef } from "../figures.js";
+import { type PanelRef, sliceRowsOf } from "../figures.js";
 import { bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { storagesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
-import { chunksOf, type Scheduler, sliceRowsOf, storageOf } from "../state.js";
+import { chunksOf, type Scheduler, storageOf } from "../state.js";
 
 /** A constant of at most so many rows may have so many copies in a hemisphere. */
 const SPARE_COPY_ROWS = 8;
@@ -135,6 +135,9 @@ const addCopy = (
   const { row, rows } = chunk;
   const half = s.halves[copy.side];
   for (const address of addresses) hold(s, memoriesOf(half, copy.pairs), address, rows);
+  s.onCommit.push(() => {
+    s.lasting[copy.side] += rows * copy.pairs.length * addresses.length;
+  });
   for (const [later, id] of alike.entries()) {
     const storage = storageOf(s, id);
     const place = later === 0 ? copy : { ...copy, address: addresses[later] ?? -1 };

@@ -13,8 +13,8 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
 import type { Source } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
-import { TILE_PAIRS } from "../figures.js";
-import { otherHalf, type Scheduler, sliceRowsOf } from "../state.js";
+import { sliceRowsOf, TILE_PAIRS } from "../figures.js";
+import { otherHalf, type Scheduler } from "../state.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;

@@ -163,6 +163,7 @@ const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[
     for (const { tile, place } of placed) {
       if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile);
       s.tiles[half.side].set(tile.key, place);
+      s.lasting[half.side] += rowsOfTile(tile);
     }
   });
 };

@@ -13,8 +13,9 @@ import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { bookWrite, burstsOf, type Flight, type PairBurst, spanOf } from "../chip/ports.js";
+import { sliceRowsOf, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
-import { chunksOf, homesOf, type Scheduler, sliceRowsOf, storageOf, widthOf } from "../state.js";
+import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Columns of computed weights that load in one cycle. */
@@ -132,6 +133,7 @@ const modelCopy = (
 const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places): Written | number => {
   const { task, output, half, given } = result;
   const { groups, banks, ways, own } = places;
+  const { ceiling } = s;
   let best = NEVER;
   for (const pairs of groups) {
     const positions = positionsOf(half, pairs);
@@ -139,7 +141,8 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
       // Rows must be free from the first cycle in which any of the slices is written.
       const cycle = given + Math.min(...positions);
       const address =
-        own?.address ?? findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), cycle, bank);
+        own?.address ??
+        findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), cycle, { bank, ceiling });
       if (address < 0) continue;
       const before = own === undefined ? 0 : output.row;
       const bursts = burstsOf({ pairs, ways, address, before }, { row: 0, step: 1, count: task.rows });
@@ -168,7 +171,11 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
 /** Whether some of the places will have room at some time, by what is known now. */
 const areRoomsAhead = (s: Scheduler, { task, half }: Result, { groups, banks, ways }: Places): boolean =>
   groups.some((pairs) =>
-    banks.some((bank) => findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), NEVER, bank) >= 0),
+    banks.some(
+      (bank) =>
+        findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), NEVER, { bank, ceiling: s.ceiling }) >=
+        0,
+    ),
   );
 
 interface Places {

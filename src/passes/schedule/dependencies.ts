@@ -1,0 +1,63 @@
+/**
+ * Dependencies: which tasks of a plan write the rows that a task reads. Rows count, not storages: a block of rows can go on
+ * its way while others of the same storage wait, and is free again when its own readers are done.
+ */
+
+import { isTile, type Leaf, type Plan, readsOf, type Run, type Task } from "../../ir/plan.js";
+
+export interface Dependencies {
+  /** By task: those that write what it reads. */
+  readonly producers: readonly (readonly number[])[];
+  /** By task: those that read what it writes. */
+  readonly consumers: readonly (readonly number[])[];
+}
+
+export const dependenciesOf = (plan: Plan): Dependencies => {
+  const producers = producersOf(plan);
+  const consumers: number[][] = plan.tasks.map(() => []);
+  for (const [index, list] of producers.entries()) for (const from of list) consumers[from]?.push(index);
+  return { producers, consumers };
+};
+
+/** Rows [row, end) of a panel that a task writes. */
+interface Produced {
+  readonly row: number;
+  readonly end: number;
+  readonly task: number;
+}
+
+/** For each task those that write rows which it reads, and those that read the state whose rows it writes. */
+const producersOf = (plan: Plan): number[][] => {
+  const before = readersOfStates(plan);
+  const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
+  for (const [task, { outputs, rows }] of plan.tasks.entries())
+    for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
+  return plan.tasks.map((task) => {
+    const found = new Set<number>(task.outputs.flatMap(({ storage }) => before.get(storage) ?? []));
+    forEachRun(task, ({ storage, panel }, { row, step, count }) => {
+      const last = row + step * (count - 1);
+      const [low, high] = [Math.min(row, last), Math.max(row, last)];
+      for (const producer of produced[storage]?.[panel] ?? [])
+        if (producer.row <= high && producer.end > low) found.add(producer.task);
+    });
+    return [...found];
+  });
+};
+
+/** By the storage that takes the rows of a state: the tasks that read the state. */
+const readersOfStates = ({ states, tasks }: Plan): ReadonlyMap<number, readonly number[]> =>
+  new Map(
+    states.map(({ storage, next }) => [
+      next,
+      [...tasks.keys()].filter((index) => readsOf(tasks[index] as Task).has(storage)),
+    ]),
+  );
+
+/** Every run of rows that a task reads. */
+const forEachRun = (task: Task, visit: (panel: Pick<Leaf, "storage" | "panel">, run: Run) => void): void => {
+  for (const leaf of task.leaves) for (const run of leaf.runs) visit(leaf, run);
+  for (const pass of task.passes) {
+    for (const run of pass.runs) visit(pass, run);
+    if (!isTile(pass.weights)) for (const load of pass.weights) visit(load, load.run);
+  }
+};
