@@ -29,6 +29,16 @@ describe.each(["none", "sum", "mean"])("reduction %s", (reduction) => {
   });
 });
 
+test("many places with a short last axis, whose classes stay on rows", async () => {
+  const shape = [2, 3, 4, 5, 6, 4];
+  const targets = whole(
+    [2, 4, 5, 6, 4],
+    Array.from({ length: 960 }, (_, i) => (i * 5) % 3),
+  );
+  const given = { attributes: { reduction: "mean" }, operands: [varied(...shape), targets], opset: 13 };
+  await expectAgreement({ op: "SoftmaxCrossEntropyLoss", ...given, results: ["float32", "float32"] });
+});
+
 test("a target to ignore that is no class", async () => {
   const targets = whole([5], [1, -100, 3, -100, 0]);
   const attributes = { ignore_index: -100 };

@@ -8,9 +8,10 @@
 import type { Pass } from "./pass.js";
 import { rewriteGraph, type Rule } from "./rewriter.js";
 import { ARITHMETIC_RULES } from "./rules/arithmetic.js";
+import { NARROW_RULES } from "./rules/narrow.js";
 import { VIEW_RULES } from "./rules/views.js";
 
-export const CANONICAL_RULES: readonly Rule[] = [...ARITHMETIC_RULES, ...VIEW_RULES];
+export const CANONICAL_RULES: readonly Rule[] = [...ARITHMETIC_RULES, ...NARROW_RULES, ...VIEW_RULES];
 
 export const canonicalize: Pass = {
   name: "canonicalize",

@@ -1,11 +1,10 @@
 /**
  * Decomposition: composites, and operations that the machine does not have, end as the operations of `legal.ts`.
  *
- * Canonical rules run along, so that what the rules make is in normal form at once. Operations for which there is no rule
+ * Canonical rules run along, so that what the rules make is in normal form at once; short axes are joined before they are reduced. Operations for which there is no rule
  * stay as they are: `legal.ts` reports them all together.
  */
 
-import { CANONICAL_RULES } from "./canonicalize.js";
 import { ATTENTION_RULES } from "./decompose/attention.js";
 import { CONV_RULES } from "./decompose/conv.js";
 import { GATHER_RULES } from "./decompose/gather.js";
@@ -15,6 +14,9 @@ import { MATH_RULES } from "./decompose/math.js";
 import { REDUCE_RULES } from "./decompose/reduce.js";
 import type { Pass } from "./pass.js";
 import { rewriteGraph, type Rule } from "./rewriter.js";
+import { ARITHMETIC_RULES } from "./rules/arithmetic.js";
+import { NARROW_RULES } from "./rules/narrow.js";
+import { VIEW_RULES } from "./rules/views.js";
 
 export const DECOMPOSE_RULES: readonly Rule[] = [
   ...MATH_RULES,
@@ -29,6 +31,6 @@ export const DECOMPOSE_RULES: readonly Rule[] = [
 export const decompose: Pass = {
   name: "decompose",
   doc: "Writes composites, reductions, convolutions and gathers in terms of the operations that the machine has.",
-  run: (graph) => rewriteGraph(graph, [...DECOMPOSE_RULES, ...CANONICAL_RULES]),
+  run: (graph) => rewriteGraph(graph, [...NARROW_RULES, ...DECOMPOSE_RULES, ...ARITHMETIC_RULES, ...VIEW_RULES]),
   ensures: ["no-composites"],
 };

@@ -11,6 +11,7 @@ import { booleanAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { isFloat, literalOf, tensorOf } from "../../../ir/tensor.js";
 import { sliceAxis } from "./gather.js";
 import { contractByParts } from "./integers.js";
+import { LONG_AXIS, MOST_SLICES } from "./reduce.js";
 import { isHostView } from "../legal.js";
 import type { Rewriter, Rule } from "../rewriter.js";
 import { operandOf } from "../rules/arithmetic.js";
@@ -48,7 +49,7 @@ function pick(g: Rewriter, chosen: NodeId, data: NodeId): NodeId {
 
 const gather: Rule = {
   name: "gather-computed",
-  law: "gather(x, ids) == matmul(ids == places, x)",
+  law: "gather(x, ids) == matmul(ids == places, x); of few numbers sum(select(ids == places, x, 0))",
   ops: ["gather"],
   rewrite: (g, node) => {
     const [x, ids] = [operandOf(node, 0), operandOf(node, 1)];
@@ -57,6 +58,16 @@ const gather: Rule = {
     const extent = shape[axis] ?? 1;
     const isLookup = g.literal(x) !== undefined && isHostView(g, ids);
     if (isLookup || g.type(ids).dtype !== "i32" || elementCount(node.type.shape) === 0) return undefined;
+    const own = g.shape(ids);
+    if (shape.length === 1 && isFloat(node.type.dtype) && extent <= MOST_SLICES && elementCount(own) > LONG_AXIS) {
+      // Numbers that are chosen from a few keep the lanes of their indices.
+      const ones = own.map(() => 1);
+      const along = g.emit("reshape", [places(g, extent)], { shape: [extent, ...ones] });
+      const number = g.emit("reshape", [x], { shape: [extent, ...ones] });
+      const wanted = g.emit("reshape", [fromStart(g, ids, extent)], { shape: [1, ...own] });
+      const only = g.emit("select", [g.emit("eq", [wanted, along]), number, g.number(0, node.type.dtype)]);
+      return g.emit("reduce_sum", [only], { axes: [0], keepdims: false });
+    }
     const others = shape.map((_, i) => i).filter((i) => i !== axis);
     const rest = others.map((i) => shape[i] ?? 1);
     const rows = g.emit("reshape", [g.emit("transpose", [x], { perm: [axis, ...others] })], {
@@ -64,10 +75,10 @@ const gather: Rule = {
     });
     const flat = g.emit("reshape", [ids], { shape: [elementCount(g.shape(ids))] });
     const taken = g.emit("reshape", [pick(g, oneHot(g, flat, extent), rows)], { shape: [...g.shape(ids), ...rest] });
-    const count = g.shape(ids).length;
-    const own = Array.from({ length: count }, (_, i) => i);
+    const count = own.length;
+    const chosen = own.map((_, i) => i);
     const after = others.map((_, i) => count + i);
-    return g.emit("transpose", [taken], { perm: [...after.slice(0, axis), ...own, ...after.slice(axis)] });
+    return g.emit("transpose", [taken], { perm: [...after.slice(0, axis), ...chosen, ...after.slice(axis)] });
   },
 };
 
@@ -118,6 +129,13 @@ const gatherElements: Rule = {
     if (g.type(ids).dtype !== "i32" || elementCount(shape) === 0) return undefined;
     for (const [i, size] of shape.entries()) if (i !== axis) x = sliceAxis(g, x, i, 0, size);
     const extent = g.shape(x)[axis] ?? 1;
+    if (dtype === "bool") return undefined;
+    if (shape[axis] === 1) {
+      // One element of each line: places stand along the axis itself, and nothing moves.
+      const along = g.emit("reshape", [places(g, extent)], { shape: shape.map((_, i) => (i === axis ? extent : 1)) });
+      const only = g.emit("select", [g.emit("eq", [fromStart(g, ids, extent), along]), x, g.number(0, dtype)]);
+      return g.emit("reduce_sum", [only], { axes: [axis], keepdims: true });
+    }
     const last = shape.length - 1;
     const perm = exchangeWithLast(shape.length, axis);
     const moved = (y: NodeId): NodeId => g.emit("transpose", [y], { perm });
@@ -125,7 +143,6 @@ const gatherElements: Rule = {
     const outer = g.shape(rows).slice(0, -1);
     const chosen = oneHot(g, wanted, extent);
     const spread = g.emit("reshape", [rows], { shape: [...outer, 1, extent] });
-    if (dtype === "bool") return undefined;
     const only = g.emit("select", [chosen, spread, g.number(0, dtype)]);
     const sum = g.emit("reduce_sum", [only], { axes: [last + 1], keepdims: false });
     return moved(sum);

@@ -16,10 +16,65 @@ import { operandOf } from "../rules/arithmetic.js";
 import { exchangeWithLast } from "../rules/views.js";
 
 const LAST = { keepdims: true } as const;
-export const reduceLast = (g: Rewriter, op: "reduce_sum" | "reduce_max", x: NodeId): NodeId =>
-  g.emit(op, [x], { ...LAST, axes: [g.shape(x).length - 1] });
 const scaled = (g: Rewriter, x: NodeId, value: number): NodeId =>
   g.emit("mul", [x, g.number(Math.fround(value), g.type(x).dtype)]);
+
+/** A longer axis is brought to the lanes, where its sums are products: a chain has as many ALUs. */
+export const MOST_SLICES = 16;
+
+/** Whether a reduction along `axes` takes the slices of one of them as they lie: an axis after it stays, and keeps its lanes. */
+const isSliced = (g: Rewriter, x: NodeId, axes: readonly number[], axis: number): boolean => {
+  const shape = g.shape(x);
+  const extent = shape[axis] ?? 1;
+  const staysBehind = shape.some((other, i) => i > axis && other > 1 && !axes.includes(i));
+  return isFloat(g.type(x).dtype) && staysBehind && extent > 1 && extent <= MOST_SLICES;
+};
+
+const shortAxis: Rule = {
+  name: "reduce-short-axis",
+  law: "reduce(x, axes) == reduce(x[0] + x[1] + .., axes) along a short axis that is not the last",
+  ops: ["reduce_sum", "reduce_max"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const axes = intsAttr(node.attrs, "axes");
+    const short = axes.find((axis) => isSliced(g, x, axes, axis));
+    if (short === undefined || elementCount(g.shape(x)) === 0) return undefined;
+    // In pairs, so that as few roundings meet as there are halvings.
+    let parts = Array.from({ length: g.shape(x)[short] ?? 1 }, (_, i) => sliceAxis(g, x, short, i, 1));
+    const op = node.op === "reduce_sum" ? "add" : "max";
+    while (parts.length > 1)
+      parts = parts.flatMap((part, i) => {
+        const next = parts[i + 1];
+        return i % 2 === 1 ? [] : [next === undefined ? part : g.emit(op, [part, next])];
+      });
+    const [whole = x] = parts;
+    const others = axes.filter((axis) => axis !== short);
+    const reduced = others.length === 0 ? whole : g.emit(node.op, [whole], { axes: others, keepdims: true });
+    return g.emit("reshape", [reduced], { shape: node.type.shape });
+  },
+};
+
+/** From this extent on a computed last axis is summed by itself: to join another to it would move its lanes. */
+export const LONG_AXIS = 320;
+const VIEWS: readonly string[] = ["input", "reshape", "transpose", "slice", "expand"];
+
+const longAxis: Rule = {
+  name: "reduce-long-axis",
+  law: "reduce(x, axes) == reduce(reduce(x, last), the other axes) where x is computed and its last axis is long",
+  ops: ["reduce_sum", "reduce_max"],
+  rewrite: (g, node) => {
+    const x = operandOf(node, 0);
+    const shape = g.shape(x);
+    const last = shape.length - 1;
+    const axes = intsAttr(node.attrs, "axes");
+    const others = axes.filter((axis) => axis !== last && shape[axis] !== 1);
+    const isLong = (shape[last] ?? 1) >= LONG_AXIS && axes.includes(last) && others.length > 0;
+    if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || VIEWS.includes(g.node(x).op))
+      return undefined;
+    const rows = g.emit(node.op, [x], { ...LAST, axes: [last] });
+    return g.emit("reshape", [g.emit(node.op, [rows], { axes: others, keepdims: true })], { shape: node.type.shape });
+  },
+};
 
 const lastAxisOnly: Rule = {
   name: "reduce-last-axis",
@@ -105,24 +160,26 @@ const productByHalves: Rule = {
   },
 };
 
-/** Applies `make` with an axis brought to the end. */
-function onLastAxis(g: Rewriter, x: NodeId, axis: number, make: (x: NodeId) => NodeId): NodeId {
-  if (axis === g.shape(x).length - 1) return make(x);
-  const perm = exchangeWithLast(g.shape(x).length, axis);
-  return g.emit("transpose", [make(g.emit("transpose", [x], { perm }))], { perm });
-}
-
 const softmax: Rule = {
   name: "softmax",
   law: "softmax(x) == e / sum(e), log_softmax(x) == x - max(x) - log(sum(e)), where e = exp(x - max(x))",
   ops: ["softmax", "log_softmax"],
-  rewrite: (g, node) =>
-    onLastAxis(g, operandOf(node, 0), numberAttr(node.attrs, "axis"), (x) => {
-      const shifted = g.emit("sub", [x, reduceLast(g, "reduce_max", x)]);
-      const e = g.emit("exp", [shifted]);
-      const sum = reduceLast(g, "reduce_sum", e);
-      return node.op === "softmax" ? g.emit("div", [e, sum]) : g.emit("sub", [shifted, g.emit("log", [sum])]);
-    }),
+  rewrite: (g, node) => {
+    const given = operandOf(node, 0);
+    const { shape } = node.type;
+    const axis = numberAttr(node.attrs, "axis");
+    // A long axis is brought to the end, where its sums are products.
+    const stays = axis === shape.length - 1 || isSliced(g, given, [axis], axis);
+    const perm = exchangeWithLast(shape.length, axis);
+    const x = stays ? given : g.emit("transpose", [given], { perm });
+    const reduced = (op: "reduce_sum" | "reduce_max", y: NodeId): NodeId =>
+      g.emit(op, [y], { axes: [stays ? axis : shape.length - 1], keepdims: true });
+    const shifted = g.emit("sub", [x, reduced("reduce_max", x)]);
+    const e = g.emit("exp", [shifted]);
+    const sum = reduced("reduce_sum", e);
+    const result = node.op === "softmax" ? g.emit("div", [e, sum]) : g.emit("sub", [shifted, g.emit("log", [sum])]);
+    return stays ? result : g.emit("transpose", [result], { perm });
+  },
 };
 
 /** e / s, where e is e^x and s is one number a row, or that where s is positive and else 0. */
@@ -203,6 +260,8 @@ const norms: Rule = {
 };
 
 export const REDUCE_RULES: readonly Rule[] = [
+  shortAxis,
+  longAxis,
   lastAxisOnly,
   meanAsSum,
   integerSum,
