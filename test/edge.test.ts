@@ -9,7 +9,7 @@ import { afterAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { CompileError, type DiagnosticCode } from "../src/diagnostics.js";
 import { bindInputs, fileFromTensor, type InputValue, type TensorSpec, tensorFromFile } from "../src/host/edge.js";
-import { openModel, readTensorFile, writeAtomically, writeTensorFile } from "../src/host/files.js";
+import { openModel, readTensorFile, removeUnfinished, writeAtomically, writeTensorFile } from "../src/host/files.js";
 import type { EdgeDType } from "../src/ir/dtype.js";
 import { tensorOf, toNumbers } from "../src/ir/tensor.js";
 import { decodeNpy, encodeNpy } from "../src/host/npy.js";
@@ -168,6 +168,17 @@ describe("files", () => {
     expect(codesOf(() => openModel(folder))).toEqual(["LPU5001"]);
     expect(codesOf(() => readTensorFile(join(folder, "none.npy")))).toEqual(["LPU5001"]);
     expect(codesOf(() => readTensorFile(join(folder, "table.csv")))).toEqual(["LPU5002"]);
+  });
+
+  test("what an interrupt leaves is removed, in a folder that may not be there yet", () => {
+    const own = `.image.lpu.${process.pid}-1.tmp`;
+    const other = `.image.lpu.${process.pid + 1}-1.tmp`;
+    for (const name of [own, other, "image.lpu"]) writeFileSync(join(folder, name), "");
+    removeUnfinished(folder);
+    const left = readdirSync(folder);
+    expect(left).not.toContain(own);
+    expect(left).toEqual(expect.arrayContaining([other, "image.lpu"]));
+    expect(() => removeUnfinished(join(folder, "absent"))).not.toThrow();
   });
 });
 

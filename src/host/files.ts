@@ -9,6 +9,7 @@
 import { createHash, type Hash } from "node:crypto";
 import {
   closeSync,
+  existsSync,
   constants,
   copyFileSync,
   mkdirSync,
@@ -131,8 +132,9 @@ export interface Written {
   readonly sha256: string;
 }
 
-/** Files that this process was writing in a folder when it was interrupted. Threads of a process share its id. */
+/** Files that this process was writing in a folder, which may not be there yet, when it was interrupted. Its threads share its id. */
 export function removeUnfinished(folder: string): void {
+  if (!existsSync(folder)) return;
   for (const name of readdirSync(folder)) {
     if (name.startsWith(".") && name.includes(`.${process.pid}-`) && name.endsWith(".tmp"))
       rmSync(join(folder, name), { force: true });
