@@ -253,7 +253,9 @@ describe("legal programs that were changed", () => {
     };
     const tiles = new Map(
       plan.tasks.flatMap(({ passes }) =>
-        passes.flatMap(({ weights }) => (isTile(weights) ? [[weights.key, contents.tile(weights)] as const] : [])),
+        passes.flatMap(({ weights }) =>
+          isTile(weights) ? [[weights.key, contents.tile(weights).slice()] as const] : [],
+        ),
       ),
     );
     for (const { rows, holds, bytes } of program.chips[0]?.constants ?? []) {

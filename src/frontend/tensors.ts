@@ -260,7 +260,7 @@ function safeLocation(location: string, what: string): string {
 const PIECE = 1 << 19;
 
 function* piecesOf(description: Description, read: ReadPart): Generator<TensorData> {
-  const memory = new Uint8Array(PIECE);
+  const memory = new Uint8Array(Math.min(PIECE, description.bytes));
   for (let offset = 0; offset < description.bytes; offset += PIECE) {
     const bytes = Math.min(PIECE, description.bytes - offset);
     yield fromRaw(read(offset, bytes, memory), { ...description, bytes, count: (8 * bytes) / description.type.bits });

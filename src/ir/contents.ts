@@ -23,7 +23,7 @@ import { halfLanes, type Target } from "./target.js";
 import { toFloats } from "./tensor.js";
 
 export interface Contents {
-  /** [columns][halfLanes] bits of the tile's type. */
+  /** [columns][halfLanes] bits of the tile's type, in memory that the next tile takes. */
   readonly tile: (tile: Pick<PackedTile, "recipe" | "dtype">) => Uint16Array | Uint8Array;
   /** [rows][lanes] bits of one panel, of two or four bytes by dtype. */
   readonly panel: (recipe: PanelRecipe, dtype: StorageType, panel: number) => Uint16Array | Uint32Array;
@@ -34,6 +34,7 @@ export interface Contents {
 /** Contents of recipes that name these literals. */
 export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal>): Contents => {
   const reader = literalReader();
+  const tiles = memoryOfHalfs();
   const named = (key: string): Literal => {
     const literal = literals.get(key);
     invariant(literal !== undefined, `the plan has a literal ${key}`);
@@ -54,7 +55,7 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
     tile: ({ recipe, dtype }) => {
       if (recipe.kind === "points") return pointsContent(recipe, halfLanes(target), 0, recipe.vectors);
       return dtype === "f16"
-        ? tileContent(target, matrixOf(recipe.matrix), recipe)
+        ? tileContent(target, matrixOf(recipe.matrix), recipe, tiles)
         : byteTileContent(target, bytesOf(recipe.matrix, dtype), recipe);
     },
     panel: (recipe, dtype, panel) => {
@@ -63,7 +64,7 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
       return pointsContent(recipe, target.lanes, panel * rows, rows);
     },
     table: (literal) => {
-      const halfs = reader.halfs(named(literal));
+      const halfs = reader.halfs(named(literal)).slice();
       return new Uint8Array(halfs.buffer, halfs.byteOffset, halfs.byteLength);
     },
   };
@@ -100,10 +101,15 @@ const spreadContent = (
 };
 
 /** [columns][halfLanes] fp16 bits of a tile made of blocks; zero elsewhere. */
-const tileContent = (target: Target, matrix: Uint16Array, { width, blocks }: BlocksRecipe): Uint16Array => {
+const tileContent = (
+  target: Target,
+  matrix: Uint16Array,
+  { width, blocks }: BlocksRecipe,
+  memory: (length: number) => Uint16Array,
+): Uint16Array => {
   const half = halfLanes(target);
   const columns = Math.max(...blocks.map((block) => block.column + block.columns));
-  const tile = new Uint16Array(columns * half);
+  const tile = memory(columns * half).fill(0);
   for (const { offset, k, count, lane, n, columns: taken, column } of blocks) {
     const turn = { from: offset + k * width + n, width, count, to: column * half + lane, half, columns: taken };
     if (Object.values(turn).every((value) => value % 2 === 0) && matrix.byteOffset % 4 === 0)
@@ -184,10 +190,22 @@ const offsets = (count: number, digits: readonly SpreadDigit[], base = 0): Int32
   return result;
 };
 
+/**
+ * Memory for numbers that are used before the next ones are made, from its start on. Weights in memory of their own, by the
+ * thousand, make the collector walk through the whole program for each few of them.
+ */
+const memoryOfHalfs = (): ((length: number) => Uint16Array) => {
+  let memory = new Uint16Array(0);
+  return (length) => {
+    if (memory.length < length) memory = new Uint16Array(length);
+    return memory.subarray(0, length);
+  };
+};
+
 /* ---------- literals ---------- */
 
 interface LiteralReader {
-  /** fp16 bit patterns. */
+  /** fp16 bit patterns, in memory that the next literal may take. */
   readonly halfs: (literal: Literal) => Uint16Array;
   /** FP8 bit patterns. */
   readonly bytes: (literal: Literal) => Uint8Array;
@@ -200,6 +218,7 @@ const literalReader = (): LiteralReader => {
   let key = "";
   let halfs: Uint16Array = new Uint16Array(0);
   let bytes: Uint8Array = new Uint8Array(0);
+  const memory = memoryOfHalfs();
   return {
     bytes: (literal) => {
       if (literal.key === key) return bytes;
@@ -213,7 +232,7 @@ const literalReader = (): LiteralReader => {
       if (literal.key === key) return halfs;
       halfs =
         literal.dtype === "f16" && literal.pieces !== undefined
-          ? joined(literal, literal.pieces())
+          ? joined(memory(elementCount(literal.shape)), literal.pieces())
           : halfsOf(literal.load());
       key = literal.key;
       return halfs;
@@ -226,8 +245,7 @@ const literalReader = (): LiteralReader => {
 const halfsOf = (tensor: Tensor): Uint16Array =>
   tensor.dtype === "f16" && tensor.data instanceof Uint16Array ? tensor.data : encodeF16(toFloats(tensor));
 
-const joined = (literal: Literal, pieces: Iterable<TensorData>): Uint16Array => {
-  const whole = new Uint16Array(elementCount(literal.shape));
+const joined = (whole: Uint16Array, pieces: Iterable<TensorData>): Uint16Array => {
   let at = 0;
   for (const piece of pieces) {
     whole.set(piece, at);
