@@ -18,7 +18,7 @@
  */
 
 import { type Contents, contentsOf } from "../../ir/contents.js";
-import type { Copy } from "./place/chunk.js";
+import { type Copy, rowsOfCopy } from "./place/chunk.js";
 import { CompileError, invariant } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
 import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
@@ -228,7 +228,9 @@ const release = (s: Scheduler, index: number): void => {
   }
 };
 
-const releaseCopy = (s: Scheduler, { side, pairs, ways, address, lastRead }: Copy, rows: number): void => {
+const releaseCopy = (s: Scheduler, copy: Copy, rows: number): void => {
+  const { side, pairs, ways, address, lastRead } = copy;
+  s.wanted[side] -= rowsOfCopy(copy, rows);
   const from = lastRead + s.target.timing.memWrite;
   releaseRows(memoriesOf(s.halves[side], pairs), address, Math.ceil(rows / ways), from);
 };

@@ -61,6 +61,8 @@ export interface Scheduler extends PlanFacts {
   readonly chunks: readonly (readonly Chunk[][])[];
   /** Rows at the start of each bank in which results may lie. */
   readonly ceiling: number;
+  /** By hemisphere: rows of slice pairs in which results lie that readers without a place still want. */
+  readonly wanted: [number, number];
   /** By hemisphere: rows of slice pairs that constants and edges have taken. */
   readonly lasting: [number, number];
   /** By task: how many of those that read what it writes have no place yet. */
@@ -95,6 +97,7 @@ export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strat
   return {
     ...facts,
     ceiling: ceilingOf(plan, target, facts, strategy),
+    wanted: [0, 0],
     lasting: [0, 0],
     readersLeft: Int32Array.from(facts.consumers, (readers) => readers.length),
     plan,

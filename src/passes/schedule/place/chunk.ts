@@ -20,6 +20,10 @@ export interface Copy {
   lastRead: number;
 }
 
+/** Rows of slice pairs that a copy of so many vectors takes. */
+export const rowsOfCopy = ({ pairs, ways }: Pick<Copy, "pairs" | "ways">, rows: number): number =>
+  pairs.length * Math.ceil(rows / ways);
+
 /** Rows [row, row + rows) of a panel, written by one burst. */
 export interface Chunk {
   readonly row: number;

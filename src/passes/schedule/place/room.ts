@@ -7,17 +7,18 @@
  */
 
 import { fail } from "../../../diagnostics.js";
-import { type Plan, readsOf, type Storage } from "../../../ir/plan.js";
+import { type Plan, readsOf, type Storage, type StorageId } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
 import { sliceRowsOf } from "../figures.js";
 import type { Scheduler } from "../state.js";
+import { rowsOfCopy } from "./chunk.js";
 import { residentBytes, rowsOf } from "./resident.js";
 
 const LARGEST = 3;
 
 export const checkRoom = (plan: Plan, target: Target): void => {
   const parts = residentBytes(plan, target);
-  const needed = [...parts.values()].reduce((sum, bytes) => sum + bytes, 0);
+  const needed = sumOf(parts.values());
   const available = sramBytes(target);
   if (needed <= available) return;
   const largest = [...parts].sort(([, a], [, b]) => b - a).slice(0, LARGEST);
@@ -51,7 +52,7 @@ export const sramNeed = (plan: Plan, target: Target): SramNeed => {
   const bytesOf = (storage: Storage, rows: number): number => sliceRowsOf(storage, rows) * target.lanes;
   const wholes = (storages: readonly Storage[]): number =>
     storages.reduce((sum, storage) => sum + bytesOf(storage, rowsOf(storage)), 0);
-  const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const resident = sumOf(residentBytes(plan, target).values());
   const inputs = wholes(plan.storages.filter(({ kind }) => kind === "input"));
   const states = wholes(plan.storages.filter(({ kind }) => kind === "state"));
   const isNext = new Set(plan.states.map(({ next }) => next));
@@ -85,14 +86,54 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
   return most;
 };
 
-/** When something finds no room among what was placed before it. `sliceRows`: rows of slices that it would take. */
-export const noRoom = ({ halves, target }: Scheduler, name: string, sliceRows: number): never => {
-  const pairs = halves.flatMap((half) => half.pairs);
-  const taken = pairs.reduce((rows, { memory }) => rows + memory.touched, 0) * 2 * target.lanes;
+/**
+ * When something finds no room among what was placed before it: what SRAM holds at that moment, and which results that are
+ * still to be read are the largest. `sliceRows`: rows of slices that it would take.
+ */
+export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => {
+  const { plan, target } = s;
+  const vector = 2 * target.lanes;
+  const lasting = vector * (s.lasting[0] + s.lasting[1]);
+  const resident = sumOf(residentBytes(plan, target).values());
+  const results = [...resultRows(s)].map(([id, rows]) => ({
+    name: plan.storages[id]?.name ?? "",
+    bytes: rows * vector,
+  }));
+  const held = sumOf(results.map(({ bytes }) => bytes));
+  const capacity = sramBytes(target);
+  const largest = results.sort((a, b) => b.bytes - a.bytes).slice(0, LARGEST);
+  const isForWeights = resident > capacity / 2;
   return fail("LPU2001", {
-    message: `no room in SRAM for ${sizeText(sliceRows * target.lanes)} of '${name}': ${sizeText(taken)} of ${sizeText(sramBytes(target))} of target '${target.name}' are taken`,
-    hint: "bind a shorter sequence or a smaller batch, or use a smaller model",
+    message: `no room in SRAM for ${sizeText(sliceRows * target.lanes)} of '${name}' on target '${target.name}'`,
+    notes: [
+      `of ${sizeText(capacity)} constants, inputs and outputs take ${sizeText(Math.max(lasting, resident))}, results that are still to be read ${sizeText(held)}; what is left lies in pieces that are too small`,
+      ...largest.map((result) => `'${result.name}' takes ${sizeText(result.bytes)} at that moment`),
+    ],
+    hint: isForWeights
+      ? "use fewer layers or a smaller model, or a shorter sequence or a smaller batch where its sizes can be bound"
+      : "bind a shorter sequence or a smaller batch, or use a smaller model",
   });
+};
+
+/** Rows of slice pairs, by storage, in which results lie that readers without a place still want. */
+const resultRows = (s: Scheduler): Map<StorageId, number> => {
+  const found = new Map<StorageId, number>();
+  for (const [index, { outputs }] of s.plan.tasks.entries()) {
+    if ((s.readersLeft[index] ?? 0) <= 0) continue;
+    for (const { storage, panel, row } of outputs) {
+      const chunk = s.chunks[storage]?.[panel]?.find((one) => one.rows > 0 && one.row === row);
+      if (chunk === undefined || s.plan.storages[storage]?.output === true) continue;
+      const rows = sumOf(chunk.copies.map((copy) => rowsOfCopy(copy, chunk.rows)));
+      found.set(storage, (found.get(storage) ?? 0) + rows);
+    }
+  }
+  return found;
+};
+
+const sumOf = (numbers: Iterable<number>): number => {
+  let sum = 0;
+  for (const number of numbers) sum += number;
+  return sum;
 };
 
 /** In MiB, or in KiB what would be less than a tenth of one. */

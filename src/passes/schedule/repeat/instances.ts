@@ -7,7 +7,7 @@
  * later, with constants of its own, as long as all that it needs is free. What follows the repeat is scheduled freely.
  */
 
-import type { Chunk, Copy } from "../place/chunk.js";
+import { type Chunk, type Copy, rowsOfCopy } from "../place/chunk.js";
 import { invariant } from "../../../diagnostics.js";
 import { isTile, type PackedTile, type StorageId } from "../../../ir/plan.js";
 import { holdRows } from "../chip/memory.js";
@@ -195,6 +195,7 @@ const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][numb
   const { s, cycles } = again;
   const { row, rows, ready } = chunk;
   const copies = chunk.copies.map((copy) => {
+    s.wanted[copy.side] += rowsOfCopy(copy, rows);
     holdRows(memoriesOf(s.halves[copy.side], copy.pairs), copy.address, Math.ceil(rows / copy.ways));
     return { ...copy, lastRead: given + cycles + Math.max(...positionsOf(s.halves[copy.side], copy.pairs)) + rows };
   });

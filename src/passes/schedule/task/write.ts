@@ -6,7 +6,7 @@
  * another is read.
  */
 
-import type { Copy } from "../place/chunk.js";
+import { type Copy, rowsOfCopy } from "../place/chunk.js";
 import type { Storage, Task, TaskOutput } from "../../../ir/plan.js";
 import { findRows } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
@@ -18,6 +18,8 @@ import { noRoom } from "../place/room.js";
 import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
+/** Second copies are made as long as results take no more than this share of what they may. */
+const PLENTY = 0.5;
 /** Columns of computed weights that load in one cycle. */
 const LOAD_WAYS = 4;
 /** Cycles after which rows may have become free. */
@@ -44,6 +46,7 @@ export const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: nu
   const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
   const ready = given + outermost + s.target.timing.memWrite;
   s.onCommit.push(() => {
+    for (const { copy } of copies) if (!storage.output) s.wanted[copy.side] += rowsOfCopy(copy, task.rows);
     const chunk = { row: output.row, rows: task.rows, ready, copies: copies.map(({ copy }) => copy) };
     chunks.push(chunk);
     s.placed.chunks.push({ panel: output, chunk, given });
@@ -81,7 +84,8 @@ const tryWriteHalf = (s: Scheduler, result: Result): { stream: number; copies: W
     return first;
   }
   // The vector flies past all slices of the hemisphere: a second one may keep it too.
-  const second = s.feeders.has(storage.id) ? tryCopy(s, result, flight, first) : 0;
+  const second =
+    s.feeders.has(storage.id) && hasPlenty(s, half, first, task.rows) ? tryCopy(s, result, flight, first) : 0;
   const copies = typeof second === "number" ? [first] : [first, second];
   // Each vector flies on behind a slice if the other copy's slice for it lies further out.
   for (const written of copies)
@@ -90,6 +94,15 @@ const tryWriteHalf = (s: Scheduler, result: Result): { stream: number; copies: W
     );
   return { stream, copies };
 };
+
+/** Whether results leave half of what they may take in a hemisphere, with two more copies there. */
+const hasPlenty = (
+  { target, ceiling, wanted }: Scheduler,
+  { side, pairs }: Half,
+  { copy }: Written,
+  rows: number,
+): boolean =>
+  wanted[side] + 2 * rowsOfCopy(copy, rows) <= PLENTY * 2 * pairs.length * Math.min(ceiling, target.rowsPerBank);
 
 /** Writes one copy. `other`: a copy of the same rows in this hemisphere, which must lie in other slices. */
 const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | undefined): Written | number => {
