@@ -180,8 +180,15 @@ export interface Task {
 }
 
 /** Storages that a task reads. */
-export const readsOf = ({ leaves, passes }: Task): Set<StorageId> =>
-  new Set([...leaves.map(({ storage }) => storage), ...passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)])]);
+export const readsOf = ({ leaves, passes }: Task): Set<StorageId> => {
+  const reads = new Set<StorageId>();
+  for (const { storage } of leaves) reads.add(storage);
+  for (const pass of passes) {
+    reads.add(pass.storage);
+    if (!isTile(pass.weights)) for (const { storage } of pass.weights) reads.add(storage);
+  }
+  return reads;
+};
 
 /** A host-visible tensor bound to a storage; placements are filled in when the storage has addresses. */
 export interface PlanBinding extends Omit<Binding, "placements" | "lookup"> {

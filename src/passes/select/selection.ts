@@ -14,6 +14,7 @@ import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import {
   type AluOp,
   isMultiplied,
+  isTile,
   type Leaf,
   type Pass,
   type PlanBinding,
@@ -220,11 +221,8 @@ interface NewTask {
 export const pushTask = (s: Selection, task: NewTask): void => {
   const { rows, passes = [], ops, leaves, storage, panel, row, origin } = task;
   for (const pass of passes) {
-    const factors = [pass.storage, ...("key" in pass.weights ? [] : pass.weights.map((load) => load.storage))];
-    for (const factor of factors) {
-      invariant(isMultiplied(storageAt(s, factor).dtype), `the MXM takes storage ${factor} as numbers of fp16`);
-      markBoth(s, factor);
-    }
+    markFactor(s, pass.storage);
+    if (!isTile(pass.weights)) for (const { storage } of pass.weights) markFactor(s, storage);
   }
   for (const leaf of leaves) if (leaf.map !== undefined) markBoth(s, leaf.storage);
   const output: TaskOutput = {
@@ -243,8 +241,14 @@ export const pushTask = (s: Selection, task: NewTask): void => {
       : { values: union(known.values, made.values), padding: union(known.padding, made.padding) };
 };
 
+const markFactor = (s: Selection, id: StorageId): void => {
+  invariant(isMultiplied(storageAt(s, id).dtype), `the MXM takes storage ${id} as numbers of fp16`);
+  markBoth(s, id);
+};
+
 const markBoth = (s: Selection, id: StorageId): void => {
-  s.storages[id] = { ...storageAt(s, id), bothHemispheres: true };
+  const storage = storageAt(s, id);
+  if (!storage.bothHemispheres) s.storages[id] = { ...storage, bothHemispheres: true };
 };
 
 /** Stores what a chain computes without the MXM: every panel of every block of rows. */

@@ -10,7 +10,7 @@ import type { Place, PointsRecipe } from "../../../ir/recipe.js";
 import type { Pass, StorageId, WeightLoad } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { combinations, type Move } from "./digits.js";
-import { addToPass, halfAt, type HalfPass, neighbours, type Passes, passesInOrder } from "./passes.js";
+import { addToPass, halfAt, neighbours, type Passes, passesInOrder } from "./passes.js";
 import { constantOnce, longBlock, type Part, pushTask, rowBlocks, rowRun, type Selection } from "../selection.js";
 
 /** Where the identity is one: its row, and the physical column of the source that the row picks. */
@@ -30,6 +30,13 @@ interface ColumnRun {
   count: number;
 }
 
+/** A pass of one panel, for the first of the rows that stay rows: the others load rows further on. */
+interface Picking {
+  readonly half: 0 | 1;
+  readonly loads: readonly Omit<WeightLoad, "storage">[];
+  readonly ones: readonly One[];
+}
+
 export const emitTranspose = (s: Selection, task: Move): void => {
   const { storage, origin } = task;
   const contracted = combinations(task.laneToRow, "row", "column", task.strides).sort((x, y) => x.to - y.to);
@@ -37,14 +44,40 @@ export const emitTranspose = (s: Selection, task: Move): void => {
   const depth = lanesIn.length;
   // The tensor is loaded as weights anew for every block: as few as the accumulators allow.
   const block = Math.ceil(depth / Math.ceil(depth / longBlock(s.target)));
+  const panels = Array.from({ length: task.panels }, (_, panel) =>
+    passesInOrder(transposedParts(s.target, task, lanesIn, panel)).map(
+      ({ half, parts }): Picking => ({
+        half,
+        loads: parts.flatMap(({ loads }) => loads),
+        ones: parts.flatMap(({ identity }) => identity),
+      }),
+    ),
+  );
+  const identities = new Map<string, StorageId>();
+  /** The identity of a pass, times a scale; made when it is first asked for. */
+  const identityOf = (panel: number, index: number, ones: readonly One[], scale: number): StorageId => {
+    const key = `${panel} ${index} ${scale}`;
+    const made = identities.get(key) ?? identityStorage(s, depth, ones, scale);
+    identities.set(key, made);
+    return made;
+  };
   for (const outer of combinations(task.rowToRow, "row", "row", task.strides))
-    for (let panel = 0; panel < task.panels; panel++) {
-      const passes = passesInOrder(transposedParts(s.target, task, lanesIn, outer.from, panel));
-      if (passes.length === 0) continue;
+    for (const [panel, pickings] of panels.entries()) {
+      if (pickings.length === 0) continue;
+      const weights = pickings.map(({ loads }) => task.parts.map((part) => loadsFurther(loads, outer.from, part)));
       for (const { row, rows } of rowBlocks(depth, block))
         pushTask(s, {
           rows,
-          passes: passes.flatMap((pass) => task.parts.flatMap((part) => identityPass(s, depth, pass, part, row, rows))),
+          passes: pickings.flatMap(({ half, ones }, index) =>
+            // None, if all that these rows pick lies in other halves.
+            ones.some(([at]) => at >= row && at < row + rows)
+              ? task.parts.map(({ scale }, part): Pass => {
+                  const runs = [rowRun(row, rows)];
+                  const identity = identityOf(panel, index, ones, scale);
+                  return { storage: identity, panel: 0, half, runs, weights: weights[index]?.[part] ?? [] };
+                })
+              : [],
+          ),
           ...task.chain(panel, outer.to + row, rows),
           storage,
           panel,
@@ -55,12 +88,22 @@ export const emitTranspose = (s: Selection, task: Move): void => {
     }
 };
 
-/** Parts by half-vector, for one panel of the destination and one place of the rows that stay rows. */
+const loadsFurther = (loads: Picking["loads"], row: number, { storage }: Part): WeightLoad[] =>
+  loads.map(({ panel, run, half, first, lanes, column }) => ({
+    panel,
+    run: { row: run.row + row, step: run.step, count: run.count },
+    half,
+    first,
+    lanes,
+    column,
+    storage,
+  }));
+
+/** Parts by half-vector, for one panel of the destination and the first of the rows that stay rows. */
 const transposedParts = (
   target: Target,
   { value, column, rowToLane, laneToLane }: Move,
   lanesIn: readonly number[],
-  row: number,
   panel: number,
 ): Passes<Group> => {
   const { lanes } = target;
@@ -75,7 +118,7 @@ const transposedParts = (
       const loads = runs.map(
         (run): Omit<WeightLoad, "storage"> => ({
           panel: Math.floor(at / lanes),
-          run: { row: value.view.row + row + run.row, step: run.step, count: run.count },
+          run: { row: value.view.row + run.row, step: run.step, count: run.count },
           half: halfAt(Math.floor(at / half)).half,
           first: at % half,
           lanes: count,
@@ -109,22 +152,6 @@ const columnRuns = (
     } else runs.push({ column, row: from, step: 0, count: 1 });
   }
   return runs;
-};
-
-/** The pass that makes these rows of the result; none, if all that they pick lies in other halves. */
-const identityPass = (
-  s: Selection,
-  depth: number,
-  { half, parts }: HalfPass<Group>,
-  { storage: source, scale }: Part,
-  row: number,
-  rows: number,
-): Pass[] => {
-  const ones = parts.flatMap(({ identity }) => identity);
-  if (!ones.some(([at]) => at >= row && at < row + rows)) return [];
-  const storage = identityStorage(s, depth, ones, scale);
-  const weights = parts.flatMap(({ loads }) => loads.map((load): WeightLoad => ({ ...load, storage: source })));
-  return [{ storage, panel: 0, half, runs: [rowRun(row, rows)], weights }];
 };
 
 /** A constant of `rows` rows that are `scale` at the given places and zero elsewhere. */
