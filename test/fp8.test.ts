@@ -190,6 +190,24 @@ describe("scales", () => {
     },
   );
 
+  test.each(FORMATS)(
+    "%s: a number that outweighs all others of a long column keeps what the format has for it",
+    (format) => {
+      const shape = [1000, 8];
+      const values = matrix(1000, 8, 3).map((value, i) =>
+        Math.floor(i / 8) === 501 ? value + 30 * 10 ** (i % 4) : value,
+      );
+      const { weakest } = narrowingError(values, shape, format, scalesOf(values, shape, format, "channel"));
+      expect(weakest).toBeGreaterThan(format === "f8e4m3" ? 24 : 18);
+    },
+  );
+
+  test("columns of hardly anything have scales of fp32", () => {
+    const values = matrix(100, 4, 9).map((value, i) => (i % 4 === 1 ? value * 1e-9 : value));
+    const scales = scalesOf(values, [100, 4], "f8e4m3", "channel");
+    expect(narrowingError(values, [100, 4], "f8e4m3", scales).weakest).toBeGreaterThan(29);
+  });
+
   test("batches of matrices have scales of their own, or all one", () => {
     const shape = [2, 50, 6];
     const values = new Float32Array(600);

@@ -63,6 +63,15 @@ export const scalesOf = (values: Float32Array, shape: Shape, format: Fp8, sharin
   return all;
 };
 
+/**
+ * Number of the first scale that is tried. Where fp16 would not hold it, the least that fp16 holds is taken, under which even small
+ * numbers keep enough bits; a column of less than that has a scale of fp32.
+ */
+const firstScale = (magnitude: number, largest: number): number => {
+  const first = Math.min(GREATEST, firstFrom(magnitude / largest) - BELOW);
+  return magnitude < scaleAt(LEAST) ? first : Math.max(LEAST, first);
+};
+
 const bestScales = (matrix: Matrix, format: Fp8, together: readonly Matrix[] | undefined): Float32Array => {
   const { columns } = matrix;
   const all = together ?? [matrix];
@@ -75,14 +84,13 @@ const bestScales = (matrix: Matrix, format: Fp8, together: readonly Matrix[] | u
       }
   if (together !== undefined) greatest.fill(greatest.reduce((a, b) => Math.max(a, b), 0));
   const largest = widenFloat(format, NARROW_FORMATS[format].largest);
-  const first = Int32Array.from(greatest, (magnitude) =>
-    magnitude > 0 ? Math.min(GREATEST, Math.max(LEAST, firstFrom(magnitude / largest) - BELOW)) : 0,
-  );
+  const first = Int32Array.from(greatest, (magnitude) => (magnitude > 0 ? firstScale(magnitude, largest) : 0));
   const best = new Float32Array(columns).fill(1);
   const least = new Float64Array(columns).fill(Number.POSITIVE_INFINITY);
   for (let candidate = 0; candidate < CANDIDATES; candidate++) {
     const scales = Float32Array.from(first, (index) => scaleAt(index + candidate));
     const errors = squaredErrors(all, format, scales);
+    addErrors(errors, greatest, format, scales);
     if (together !== undefined) errors.fill(errors.reduce((a, b) => a + b, 0));
     for (let n = 0; n < columns; n++)
       if ((greatest[n] as number) > 0 && (errors[n] as number) < (least[n] as number)) {
@@ -93,7 +101,17 @@ const bestScales = (matrix: Matrix, format: Fp8, together: readonly Matrix[] | u
   return best;
 };
 
-/** By column, over a sample of rows. */
+/** Adds those of one number for each column: the greatest may not be in the sample, and is the one that saturates. */
+const addErrors = (errors: Float64Array, row: Float32Array, format: Fp8, scales: Float32Array): void => {
+  const scaled = row.map((value, n) => value / (scales[n] as number));
+  const wide = widenFloats(format, narrowFloats(format, scaled).data);
+  for (let n = 0; n < errors.length; n++) {
+    const difference = (row[n] as number) - (wide[n] as number) * (scales[n] as number);
+    errors[n] = (errors[n] as number) + difference * difference;
+  }
+};
+
+/** By column, over a sample of rows, and so many times as there are rows for each of it. */
 const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32Array): Float64Array => {
   const columns = scales.length;
   const errors = new Float64Array(columns);
@@ -102,6 +120,7 @@ const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32
   const wide = new Float32Array(columns);
   for (const { values, rows } of matrices) {
     const count = Math.min(rows, SAMPLE);
+    const weight = rows / count;
     for (let i = 0; i < count; i++) {
       const from = Math.floor((i * rows) / count) * columns;
       for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (scales[n] as number);
@@ -109,7 +128,7 @@ const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32
       widenFloats(format, bits, wide);
       for (let n = 0; n < columns; n++) {
         const difference = (values[from + n] as number) - (wide[n] as number) * (scales[n] as number);
-        errors[n] = (errors[n] as number) + difference * difference;
+        errors[n] = (errors[n] as number) + weight * difference * difference;
       }
     }
   }

@@ -27,10 +27,10 @@ interface NarrowedLiteral extends Literal {
 const isNarrowed = (literal: Literal): literal is NarrowedLiteral => "error" in literal;
 
 /**
- * Signal over noise, in dB, below which FP8 would ruin a column of a weight. Numbers of E5M2 that are not too small for it have
- * 25 dB and more: less is left only where nearly all of a column is.
+ * Signal over noise, in dB, below which FP8 would ruin a column of a weight. A number of E5M2 that is not too small for it is off
+ * by an eighth at most, which leaves 18 dB: less is left only where nearly all of a column is too small.
  */
-const RUINED = 20;
+const RUINED = 15;
 
 /** Names under which a user knows the weight of a product. */
 const namesOf = (graph: Graph, node: Node): readonly string[] => [
