@@ -28,6 +28,31 @@ export function parseShapes(options: readonly string[]): Record<string, readonly
   );
 }
 
+interface NumberOption {
+  readonly value: number;
+  readonly least: number;
+  readonly most?: number;
+  readonly whole: boolean;
+}
+
+/** Numbers within their bounds, by option; all that are not are one error. */
+export function parseNumbers<Name extends string>(options: Readonly<Record<Name, NumberOption>>): Record<Name, number> {
+  const given = Object.entries<NumberOption>(options);
+  throwTogether(
+    given.flatMap(([name, { value, least, most = Number.MAX_SAFE_INTEGER, whole }]) =>
+      value >= least && value <= most && (!whole || Number.isInteger(value))
+        ? []
+        : [
+            new CompileError("LPU5008", {
+              message: `${name}: expected a ${whole ? "whole number" : "number"} ${most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`}`,
+            }),
+          ],
+    ),
+  );
+  // The names are those of the options.
+  return Object.fromEntries(given.map(([name, { value }]) => [name, value])) as Record<Name, number>;
+}
+
 /** `--input input_ids=ids.npy`; the first `=` ends the name, because a path may have others. */
 export function parseInputs(options: readonly string[]): Record<string, string> {
   return parsePairs("--input", "input_ids=ids.npy", options, (text) => (text === "" ? undefined : text));

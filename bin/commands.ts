@@ -18,6 +18,7 @@ import {
   parseBinds,
   parseFixes,
   parseInputs,
+  parseNumbers,
   parseShapes,
   parseStates,
   parseTarget,
@@ -29,6 +30,7 @@ import { findCases } from "./jobs/cases.js";
 import { printCheck } from "./show/check.js";
 import { runJob } from "./jobs/jobs.js";
 import { printable } from "./show/problems.js";
+import { generateRows } from "./show/generate.js";
 import { printReport } from "./show/report.js";
 import { EXIT, type Terminal } from "./show/terminal.js";
 import { caseLabels, printCase, printTotals } from "./show/verify.js";
@@ -186,6 +188,77 @@ const run = command({
     const cycles = `${formatCount(result.cycles)}  (predicted ${formatCount(result.predictedCycles)}; ${formatSeconds(result.seconds)} on this computer)`;
     for (const line of alignRows([["cycles", cycles], ...rows])) terminal.print(printable(line));
     return EXIT.ok;
+  },
+});
+
+const generate = command({
+  command: "generate <model>",
+  doc: "Writes on from a prompt: a decoder with past and present, one token a step.",
+  options: (argv) =>
+    argv
+      .positional("model", { type: "string", demandOption: true, describe: "ONNX file, or a folder of Hugging Face" })
+      .options({
+        prompt: { alias: "p", type: "string", demandOption: true, describe: "how the text begins" },
+        context: { type: "number", default: 256, describe: "past positions that a token can look back upon" },
+        "max-tokens": { type: "number", describe: "at most so many tokens after the prompt" },
+        temperature: { type: "number", default: 0, describe: "0 takes the likeliest token; larger is more even" },
+        "top-k": { type: "number", default: 0, describe: "only the likeliest so many tokens; 0 for all" },
+        "top-p": { type: "number", default: 1, describe: "only the likeliest tokens that together have this share" },
+        seed: { type: "number", default: 0, describe: "the same seed gives the same text" },
+        stop: {
+          type: "string",
+          array: true,
+          default: [] as string[],
+          describe: "text at which writing ends; may be repeated",
+        },
+        tokenizer: { type: "string", describe: "tokenizer.json, if it is not beside the model" },
+        bind: OPTIONS.bind,
+        target: OPTIONS.target,
+        weights: OPTIONS.weights,
+        keep: OPTIONS.keep,
+        cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
+        "cache-dir": { type: "string", describe: "folder of the cache" },
+        json: OPTIONS.json,
+      }),
+  run: async (args, terminal) => {
+    const { prompt, seed, stop, temperature, tokenizer } = args;
+    const numbers = parseNumbers({
+      "--context": { value: args.context, least: 1, whole: true },
+      "--max-tokens": { value: args["max-tokens"] ?? args.context + 1, least: 1, whole: true },
+      "--temperature": { value: temperature, least: 0, whole: false },
+      "--top-k": { value: args["top-k"], least: 0, whole: true },
+      "--top-p": { value: args["top-p"], least: 0, most: 1, whole: false },
+      "--seed": { value: seed, least: 0, whole: true },
+    });
+    const request = {
+      model: args.model,
+      tokenizer,
+      prompt,
+      context: numbers["--context"],
+      target: parseTarget(args.target),
+      bind: parseBinds(args.bind),
+      weights: parseWeights(args.weights),
+      keep: args.keep,
+      options: {
+        maxTokens: numbers["--max-tokens"],
+        temperature: numbers["--temperature"],
+        topK: numbers["--top-k"],
+        topP: numbers["--top-p"],
+        seed: numbers["--seed"],
+        stop,
+      },
+      cacheFolder: args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined,
+    };
+    let begun = false;
+    const part = ({ text }: { readonly text: string }): void => {
+      terminal.text(`${begun ? "" : `\n${prompt}`}${text}`);
+      begun = true;
+    };
+    const result = await runJob("generate", request, { tasks: terminal.tasks, part });
+    terminal.result(result);
+    terminal.print("\n");
+    for (const line of alignRows(generateRows(result, TARGETS[request.target].clock))) terminal.print(line);
+    return result.cycles === result.steps * result.predictedCycles ? EXIT.ok : EXIT.internal;
   },
 });
 
@@ -488,6 +561,7 @@ function command<Args>(row: Command<Args & { json: boolean }>): CommandFor {
 export const COMMANDS: readonly CommandFor[] = [
   build,
   run,
+  generate,
   verify,
   check,
   report,

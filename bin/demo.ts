@@ -16,6 +16,7 @@ import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { fail } from "../src/diagnostics.js";
 import { bytesSource, evaluate, importModel, type LpuModel, lpuit, STAGES, type Tensor } from "../src/index.js";
+import { openTokenizer, type Tokenizer } from "../src/language/text.js";
 import { makeTensor, toFloats } from "../src/ir/tensor.js";
 import { alignRows } from "../src/report/summary.js";
 import { formatCount, formatError, formatScaled, formatSeconds, formatShare } from "../src/report/units.js";
@@ -33,11 +34,6 @@ interface Arguments {
   readonly seq: number;
 }
 
-interface Tokenizer {
-  readonly encode: (text: string) => readonly number[];
-  readonly decode: (tokens: readonly number[]) => string;
-}
-
 interface Story {
   readonly tokens: readonly number[];
   readonly runs: number;
@@ -49,7 +45,8 @@ interface Story {
 
 async function main(): Promise<void> {
   const { prompt, seq } = readArguments();
-  const tokenizer = await openTokenizer();
+  const definition: unknown = JSON.parse(readFileSync(join(FOLDER, "tokenizer.json"), "utf8"));
+  const tokenizer = await openTokenizer(definition as object, {});
   const bytes = new Uint8Array(readFileSync(join(FOLDER, "model.onnx")));
   const start = tokenizer.encode(prompt);
   if (start.length >= seq)
@@ -235,26 +232,6 @@ function mostLikely(logits: ArrayLike<number>, position: number, seq: number): n
     if ((logits[position * width + token] ?? 0) > (logits[position * width + best] ?? 0)) best = token;
   }
   return best;
-}
-
-/** The tokenizer is an optional package. Its declarations do not resolve under this compiler: the boundary is typed here. */
-async function openTokenizer(): Promise<Tokenizer> {
-  interface Loaded {
-    readonly encode: (text: string) => { readonly ids: readonly number[] };
-    readonly decode: (tokens: readonly number[], options: { readonly skip_special_tokens: boolean }) => string;
-  }
-  const module = await import("@huggingface/tokenizers").catch(() =>
-    fail("LPU5102", {
-      message: "the optional package @huggingface/tokenizers is not installed",
-      hint: "`npm install --no-save @huggingface/tokenizers@0.2.0`, then run the demo again",
-    }),
-  );
-  const definition: unknown = JSON.parse(readFileSync(join(FOLDER, "tokenizer.json"), "utf8"));
-  const loaded = new module.Tokenizer(definition as object, {}) as unknown as Loaded; // boundary: see above
-  return {
-    encode: (text) => loaded.encode(text).ids,
-    decode: (tokens) => loaded.decode(tokens, { skip_special_tokens: true }),
-  };
 }
 
 try {

@@ -332,6 +332,26 @@ export const DIAGNOSTICS = {
     doc: "A process of the bench ended badly, or an engine did not do what it was asked.",
     hint: "run the bench again by itself: npm run bench -- --help",
   },
+  LPU5104: {
+    title: "not a decoder with a past",
+    doc: "A model that is to write text has other inputs than a token, its position, an attention mask and a past, or lacks one of them.",
+    hint: "export the decoder with past and present (optimum: --task text-generation-with-past), attention_mask and position_ids",
+  },
+  LPU5105: {
+    title: "context is full",
+    doc: "More tokens are given than the context holds for which the program was built.",
+    hint: "give a shorter prompt, or build with a longer --context",
+  },
+  LPU5106: {
+    title: "not a token",
+    doc: "A token is none of the vocabulary, there is none, or there is no tokenizer that makes tokens of text.",
+    hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
+  },
+  LPU5107: {
+    title: "not JSON",
+    doc: "A file beside a model is not an object in JSON.",
+    hint: "download or save it again",
+  },
   LPU3020: {
     title: "dispatches of a queue overlap",
     doc: "An instruction is out of order, or its dispatch falls where the queue is still busy with an earlier one.",

@@ -11,7 +11,11 @@ import { defaultCacheFolder } from "./host/cache.js";
 import { type Compiled, type CompileOptions, compile as compileSource } from "./compile.js";
 import { bindInputs, type InputValue, type TensorSpec } from "./host/edge.js";
 import { memoryModel, openModel, readWhole } from "./host/files.js";
-import { bytesSource, type ModelSource } from "./frontend/source.js";
+import { openFolder } from "./host/folder.js";
+import { bytesSource, type ModelSource, readModel } from "./frontend/source.js";
+import { decoderShapes, logitsOf } from "./language/decoder.js";
+import { type LanguageModel, languageModel } from "./language/model.js";
+import { openTokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
 import { entryNamed } from "./ir/program.js";
@@ -31,6 +35,7 @@ export type { Graph, Shape, Tensor } from "./ir/graph.js";
 export type { Program } from "./ir/program.js";
 export { TARGETS, type Target, type TargetName } from "./ir/target.js";
 export { type FileTensor, decodeNpy, encodeNpy } from "./host/npy.js";
+export type { GenerateOptions, LanguageModel, Piece, Saved, Step } from "./language/model.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
 export { type Activity, activityOf } from "./report/activity.js";
 export { BOUNDS, type Stretches, stretchesOf } from "./report/bounds.js";
@@ -109,6 +114,39 @@ export async function openImage(image: string | Uint8Array, options: OpenOptions
   const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes);
   const entries = loaded.map(runnable);
   return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore };
+}
+
+export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes"> {
+  /** Past positions that a token can look back upon; 256 if not given. */
+  readonly context?: number;
+  /** A tokenizer.json that does not lie beside the model. */
+  readonly tokenizer?: string | undefined;
+}
+
+/**
+ * A decoder with past and present, as a program that takes one token a step and keeps the past on the chip; `path` is a model
+ * or a folder as Hugging Face has them.
+ *
+ * @throws LPU5104 for a model that is no such decoder, and all that `lpuit` throws.
+ */
+export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
+  const { context = DEFAULT_CONTEXT, tokenizer, ...rest } = options;
+  const folder = openFolder(path, tokenizer);
+  const words = folder.tokenizer && (await openTokenizer(folder.tokenizer.definition, folder.tokenizer.config));
+  const model = await lpuit(folder.model, { ...rest, ...decoderOptions(folder.model, context) });
+  return languageModel(model, logitsOf(model.outputs), { tokenizer: words, ends: folder.ends });
+}
+
+const DEFAULT_CONTEXT = 256;
+
+/** How a decoder is built to take one token a step. */
+function decoderOptions(path: string, context: number): Pick<CompileOptions, "shapes" | "state"> {
+  const opened = openModel(path);
+  try {
+    return { shapes: decoderShapes(readModel(opened.source).graph, context), state: "auto" };
+  } finally {
+    opened.close();
+  }
 }
 
 const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run }: LoadedEntry): RunnableEntry => ({

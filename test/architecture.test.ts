@@ -42,8 +42,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/stages.ts": [],
   "src/compile.ts": COMPILER,
   "src/host": [...COMPILER, "src/compile.ts", "src/runtime"],
-  "src/index.ts": [...COMPILER, "src/compile.ts", "src/runtime", "src/host"],
-  bin: [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/index.ts"],
+  "src/language": ["src/diagnostics.ts", "src/ir", "src/frontend"],
+  "src/index.ts": [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/language"],
+  bin: [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/language", "src/index.ts"],
 };
 
 /** What the runtime may know: the machine and its numbers, never the graph level. */

@@ -10,6 +10,8 @@ import { DIAGNOSTICS } from "../../src/diagnostics.js";
 import { removeUnfinished } from "../../src/host/files.js";
 import type { BuildRequest, BuildResult } from "./build.js";
 import type { CaseResult, VerifyResult } from "./cases.js";
+import type { Piece } from "../../src/language/model.js";
+import type { GenerateRequest, GenerateResult } from "./generate.js";
 import type { CheckRequest, CheckResult } from "./check.js";
 import { type Problem, ReportedProblems } from "../show/problems.js";
 import type { ReportRequest, ReportResult } from "./report.js";
@@ -21,6 +23,7 @@ import type { VerifyRequest } from "./verify.js";
 export interface JobTable {
   readonly build: { readonly request: BuildRequest; readonly result: BuildResult; readonly part: never };
   readonly run: { readonly request: RunRequest; readonly result: RunReport; readonly part: never };
+  readonly generate: { readonly request: GenerateRequest; readonly result: GenerateResult; readonly part: Piece };
   readonly report: { readonly request: ReportRequest; readonly result: ReportResult; readonly part: never };
   readonly trace: { readonly request: TraceRequest; readonly result: TraceResult; readonly part: never };
   readonly check: { readonly request: CheckRequest; readonly result: CheckResult; readonly part: never };

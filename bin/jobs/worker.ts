@@ -16,6 +16,7 @@ type Job<Name extends JobName> = (
 const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
   build: async () => (await import("./build.js")).buildJob,
   run: async () => (await import("./run.js")).runImageJob,
+  generate: async () => (await import("./generate.js")).generateJob,
   report: async () => (await import("./report.js")).reportJob,
   trace: async () => (await import("./trace.js")).traceJob,
   check: async () => (await import("./check.js")).checkJob,

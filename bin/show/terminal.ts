@@ -17,6 +17,8 @@ export interface Terminal {
   readonly tasks: TaskReporter;
   /** A line for a person; with `--json` it goes nowhere. */
   print(line: string): void;
+  /** Text as it grows, without what is not to be shown; with `--json` it goes nowhere. */
+  text(text: string): void;
   /** A line about the way, not the result: beside the tasks. */
   note(line: string): void;
   /** The one object of `--json`. */
@@ -36,6 +38,9 @@ export function openTerminal(json: boolean): Terminal {
     tasks: taskReporter(shown, colors, clock),
     print: (line) => {
       if (!json) process.stdout.write(`${line}\n`);
+    },
+    text: (text) => {
+      if (!json) process.stdout.write(text.split("\n").map(printable).join("\n"));
     },
     note: (line) => void shown.write(`${line}\n`),
     result: (value) => {

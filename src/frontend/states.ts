@@ -48,17 +48,26 @@ export function withStates(graph: Graph, option: StateOption): WithStates {
   return { graph: { ...graph, nodes, outputs }, states };
 }
 
-/** Inputs and outputs that a convention pairs. An input whose output is not there (keys of an encoder) stays an input. */
+/** Inputs and the outputs that a convention pairs with them. An input whose output is not there (keys of an encoder) is none. */
+export function pastNames(inputs: readonly string[], outputs: readonly string[]): ReadonlyMap<string, string> {
+  const given = new Set(outputs);
+  return new Map(
+    inputs.flatMap((name) => {
+      const names = CONVENTIONS.filter(({ past }) => name.startsWith(past)).map(
+        ({ past, present }) => present + name.slice(past.length),
+      );
+      const output = names.find((one) => given.has(one));
+      return output === undefined ? [] : [[name, output] as const];
+    }),
+  );
+}
+
 function pairsByName(graph: Graph): StatePairs {
-  const outputs = new Set(graph.outputs.map(({ name }) => name));
-  const pairs = [...inputsOf(graph).keys()].flatMap((name) => {
-    const names = CONVENTIONS.filter(({ past }) => name.startsWith(past)).map(
-      ({ past, present }) => present + name.slice(past.length),
-    );
-    const output = names.find((one) => outputs.has(one));
-    return output === undefined ? [] : [[name, output]];
-  });
-  if (pairs.length === 0)
+  const pairs = pastNames(
+    [...inputsOf(graph).keys()],
+    graph.outputs.map(({ name }) => name),
+  );
+  if (pairs.size === 0)
     fail("LPU1014", {
       message: "expected inputs and outputs that are paired by name, found none",
       hint: `${CONVENTIONS.map(({ past, present }) => `'${past}N' goes with '${present}N'`).join(", ")}: name others, like --state h=next_h`,

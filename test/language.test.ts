@@ -1,0 +1,234 @@
+/** Writing text: the choice of tokens, text that grows, what a decoder is, and a trained model with its past on the chip. */
+
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "@jest/globals";
+import { parseNumbers } from "../bin/arguments.js";
+import { problemsOf } from "../bin/show/problems.js";
+import type { GraphRecord } from "../src/frontend/source.js";
+import { openFolder } from "../src/host/folder.js";
+import { openLanguageModel } from "../src/index.js";
+import { decoderShapes, logitsOf } from "../src/language/decoder.js";
+import { cutAtStop } from "../src/language/model.js";
+import { chooseToken, GREEDY } from "../src/language/sample.js";
+import { textStream } from "../src/language/text.js";
+
+const folder = mkdtempSync(join(tmpdir(), "metronome-language-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const saidBy = async (work: () => unknown): Promise<readonly string[]> => {
+  try {
+    await work();
+    return [];
+  } catch (error) {
+    return problemsOf(error).map(({ code, message }) => `${code}: ${message}`.replaceAll(folder, "folder"));
+  }
+};
+
+describe("the choice of a token", () => {
+  const logits = [1, 3, 3, -2, 2.5];
+  const tokensOf = (sampling: Partial<typeof GREEDY>): readonly number[] =>
+    Array.from({ length: 4000 }, (_, step) => chooseToken(logits, { ...GREEDY, ...sampling }, step));
+
+  test("greedy takes the lowest of the likeliest, and so does top-k 1", () => {
+    expect(chooseToken(logits, GREEDY, 0)).toBe(1);
+    expect(new Set(tokensOf({ temperature: 2, topK: 1, seed: 9 }))).toEqual(new Set([1]));
+    expect(chooseToken([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, -5], GREEDY, 0)).toBe(2);
+  });
+
+  test("shares follow the softmax at a temperature", () => {
+    for (const temperature of [0.5, 1, 3]) {
+      const weights = logits.map((logit) => Math.exp(logit / temperature));
+      const sum = weights.reduce((a, b) => a + b, 0);
+      const chosen = tokensOf({ temperature, seed: 5 });
+      for (const [token, weight] of weights.entries()) {
+        const share = weight / sum;
+        const found = chosen.filter((one) => one === token).length / chosen.length;
+        // Four standard deviations of a share among so many draws.
+        expect(Math.abs(found - share)).toBeLessThan(4 * Math.sqrt((share * (1 - share)) / chosen.length) + 1e-9);
+      }
+    }
+  });
+
+  test("top-k and top-p leave out the tail, and the likeliest stays whatever they say", () => {
+    expect(new Set(tokensOf({ temperature: 5, topK: 3 }))).toEqual(new Set([1, 2, 4]));
+    expect(new Set(tokensOf({ temperature: 1, topP: 0.5 }))).toEqual(new Set([1, 2]));
+    expect(new Set(tokensOf({ temperature: 1, topP: 0 }))).toEqual(new Set([1]));
+  });
+
+  test("the seed decides, and nothing else", () => {
+    expect(tokensOf({ temperature: 1, seed: 7 })).toEqual(tokensOf({ temperature: 1, seed: 7 }));
+    expect(tokensOf({ temperature: 1, seed: 7 })).not.toEqual(tokensOf({ temperature: 1, seed: 8 }));
+  });
+});
+
+describe("text", () => {
+  test("is cut at a stop, and what may begin one waits", () => {
+    expect(cutAtStop("and then. The end", ["The", "end"])).toEqual({ text: "and then. ", rest: "", stopped: true });
+    expect(cutAtStop("and T", ["The"])).toEqual({ text: "and ", rest: "T", stopped: false });
+    expect(cutAtStop("and Ta", ["The"])).toEqual({ text: "and Ta", rest: "", stopped: false });
+  });
+
+  test("grows by whole characters", () => {
+    const bytes = new TextEncoder().encode("aé€😀b");
+    const decode = (tokens: readonly number[]): string => new TextDecoder().decode(Uint8Array.from(tokens));
+    const grow = textStream({ encode: () => [], decode }, []);
+    const parts = [...bytes].map((byte) => grow(byte));
+    expect(parts.join("")).toBe("aé€😀b");
+    expect(parts.filter((part) => part !== "")).toEqual(["a", "é", "€", "😀", "b"]);
+  });
+});
+
+describe("a decoder", () => {
+  const tensor = (name: string, ...dims: (number | string)[]): GraphRecord["inputs"][number] => ({
+    name,
+    type: {
+      tensorType: {
+        elemType: 1,
+        shape: {
+          dim: dims.map((extent) =>
+            typeof extent === "number"
+              ? { dimValue: extent, dimParam: "", value: "dimValue" }
+              : { dimValue: 0, dimParam: extent, value: "dimParam" },
+          ),
+        },
+      },
+    },
+  });
+  const graphOf = (inputs: GraphRecord["inputs"], outputs: readonly string[]): GraphRecord => ({
+    name: "m",
+    nodes: [],
+    inputs,
+    outputs: outputs.map((name) => tensor(name, 1)),
+    initializers: [],
+    sparse: [],
+  });
+
+  test("takes one token and a window of past positions", () => {
+    const graph = graphOf(
+      [
+        tensor("input_ids", "batch", "seq"),
+        tensor("attention_mask", "batch", "total"),
+        tensor("position_ids", "batch", "seq"),
+        tensor("past_key_values.0.key", "batch", 2, "past", 16),
+        tensor("past_0", 2, "batch", 4, "past", 8),
+      ],
+      ["logits", "present.0.key", "present_0"],
+    );
+    expect(decoderShapes(graph, 7)).toEqual({
+      input_ids: [1, 1],
+      attention_mask: [1, 8],
+      position_ids: [1, 1],
+      "past_key_values.0.key": [1, 2, 7, 16],
+      past_0: [2, 1, 4, 7, 8],
+    });
+  });
+
+  test("is told all that it lacks at once", async () => {
+    const graph = graphOf([tensor("input_ids", 1, 4), tensor("pixel_values", 1, 3, 8, 8)], ["y"]);
+    expect(await saidBy(() => decoderShapes(graph, 4))).toEqual([
+      "LPU5104: input 'pixel_values' is none of input_ids, attention_mask, position_ids and has no output that follows it",
+      "LPU5104: there is no input 'attention_mask' (1 for each position that is filled, the token's own too)",
+      "LPU5104: there is no input 'position_ids' (how many tokens came before)",
+      "LPU5104: no input and output are a past and a present: past_key_values.N and present.N",
+    ]);
+    expect(
+      await saidBy(() =>
+        logitsOf([
+          { name: "a", shape: [1] },
+          { name: "b", shape: [1] },
+        ]),
+      ),
+    ).toEqual(["LPU5104: expected an output 'logits', found 'a', 'b'"]);
+  });
+
+  test("in a folder is found with what lies beside it", async () => {
+    const inner = join(folder, "onnx");
+    mkdirSync(inner);
+    writeFileSync(join(inner, "model.onnx"), "");
+    writeFileSync(join(folder, "tokenizer.json"), '{"model":{}}');
+    writeFileSync(join(folder, "config.json"), '{"eos_token_id":3}');
+    expect(openFolder(folder)).toEqual({
+      model: join(inner, "model.onnx"),
+      tokenizer: { definition: { model: {} }, config: {} },
+      ends: [3],
+    });
+    writeFileSync(join(folder, "generation_config.json"), '{"eos_token_id":[5,6]}');
+    expect(openFolder(join(inner, "model.onnx")).ends).toEqual([5, 6]);
+    writeFileSync(join(folder, "tokenizer.json"), "{");
+    expect(await saidBy(() => openFolder(folder))).toEqual([
+      "LPU5107: file 'folder/tokenizer.json': expected an object in JSON",
+    ]);
+    const empty = join(folder, "empty");
+    mkdirSync(empty);
+    expect(await saidBy(() => openFolder(empty))).toEqual([
+      "LPU5001: folder 'folder/empty': expected a model, found no .onnx file",
+    ]);
+    expect(await saidBy(() => openFolder(join(folder, "absent")))).toEqual([
+      "LPU5001: model 'folder/absent' cannot be read: no such file or folder",
+    ]);
+  });
+});
+
+test("numbers of options are refused together", async () => {
+  expect(
+    await saidBy(() =>
+      parseNumbers({
+        "--top-p": { value: 1.5, least: 0, most: 1, whole: false },
+        "--context": { value: Number.NaN, least: 1, whole: true },
+        "--seed": { value: 0, least: 0, whole: true },
+      }),
+    ),
+  ).toEqual([
+    "LPU5008: --top-p: expected a number from 0 to 1",
+    "LPU5008: --context: expected a whole number of at least 1",
+  ]);
+});
+
+test("a trained model writes on from a prompt with its past on the chip", async () => {
+  const decoder = "../shared/fixtures/transformers/stories260K-past/model.onnx";
+  const stories = "../shared/fixtures/stories260K";
+  if (!existsSync(decoder) || !existsSync(stories)) {
+    console.log("skipped: fixtures not present");
+    return;
+  }
+  const golden: { readonly tokens: readonly number[] } = JSON.parse(
+    readFileSync(join(stories, "golden_greedy.json"), "utf8"),
+  );
+  const model = await openLanguageModel(decoder, {
+    context: 12,
+    tokenizer: join(stories, "tokenizer.json"),
+    cacheDir: false,
+  });
+  expect([model.context, model.vocabulary, model.position()]).toEqual([12, 512, 0]);
+  const given = golden.tokens.slice(0, 5);
+  expect(model.encode("Once upon a time")).toEqual(given);
+
+  const pieces = [];
+  for await (const piece of model.generate("Once upon a time")) pieces.push(piece);
+  expect(pieces.map(({ token }) => token)).toEqual(golden.tokens.slice(5, 14));
+  expect(pieces.map(({ text }) => text).join("")).toBe(", there was a little girl named");
+  expect(pieces.at(-1)?.finish).toBe("length");
+  expect(pieces.every(({ cycles, steps }) => cycles === steps * model.cycles)).toBe(true);
+
+  // The context is full: 13 tokens are taken, and the state is as it was after what is refused.
+  expect(model.position()).toBe(13);
+  expect(await saidBy(() => model.step(1))).toEqual([
+    "LPU5105: the context holds 13 tokens; 13 are taken, 1 do not fit",
+  ]);
+  model.reset();
+  expect(await saidBy(() => model.step([1, 512]))).toEqual(["LPU5106: expected tokens from 0 to 511, got 512"]);
+  expect(model.position()).toBe(0);
+  await model.step(given.slice(0, 3));
+  const saved = model.snapshot();
+  const first = await model.step(given.slice(3));
+  model.restore(saved);
+  expect(model.position()).toBe(3);
+  expect(await model.step(given.slice(3))).toEqual(first);
+
+  const stopped = [];
+  for await (const piece of model.generate("Once upon a time", { stop: ["was"] })) stopped.push(piece);
+  expect(stopped.map(({ text }) => text).join("")).toBe(", there ");
+  expect(stopped.at(-1)?.finish).toBe("stop");
+});
