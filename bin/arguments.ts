@@ -64,6 +64,11 @@ export function parseStates(options: readonly string[]): StateOption {
   return parsePairs("--state", "past.0.key=present.0.key", options, (text) => (text === "" ? undefined : text));
 }
 
+/** `--entry decode:seq=1,past=255`: what sizes of dimensions an entry has. */
+export function parseEntries(options: readonly string[]): Record<string, { readonly bind: Record<string, number> }> {
+  return parsePairs("--entry", "decode:seq=1,past=255", options, (text) => ({ bind: parseBinds([text]) }));
+}
+
 /** A file of a tensor, or the elements themselves. */
 export type FixText = string | readonly (number | boolean)[];
 
@@ -110,7 +115,15 @@ export function parseWeights(name: string): WeightFormatName {
 
 const isTarget = (name: string): name is TargetName => Object.hasOwn(TARGETS, name);
 
-/** Names of dimensions may be expressions with anything in them, so the last `=` ends a name; paths too, so of `--input` and `--fix` the first does. */
+/**
+ * Names of dimensions may be expressions with anything in them, so the last `=` ends a name; paths too, so of `--input` and
+ * `--fix` the first does. A colon ends the name of an entry.
+ */
+const cutOf = (option: string, text: string): number => {
+  if (option === "--entry") return text.indexOf(":");
+  return option === "--bind" || option === "--shape" ? text.lastIndexOf("=") : text.indexOf("=");
+};
+
 function parsePairs<Value>(
   option: string,
   example: string,
@@ -122,7 +135,7 @@ function parsePairs<Value>(
   const refuse = (message: string): void =>
     void problems.push(new CompileError("LPU5008", { message, hint: `write it like ${option} ${example}` }));
   for (const text of texts) {
-    const cut = option === "--bind" || option === "--shape" ? text.lastIndexOf("=") : text.indexOf("=");
+    const cut = cutOf(option, text);
     const name = text.slice(0, Math.max(0, cut));
     const value = cut < 1 ? undefined : parse(text.slice(cut + 1));
     if (value === undefined) refuse(`${option}: expected a name and a value, found '${text}'`);

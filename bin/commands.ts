@@ -16,6 +16,7 @@ import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
 import {
   parseBinds,
+  parseEntries,
   parseFixes,
   parseInputs,
   parseNumbers,
@@ -73,6 +74,13 @@ const OPTIONS = {
     describe:
       "input that stays on the chip, and the output that takes its place for the next run, like past.0.key=present.0.key; may be repeated; auto finds past_key_values and their like by name",
   },
+  entries: {
+    type: "string",
+    array: true,
+    default: [] as string[],
+    describe:
+      "entry with sizes of dimensions of its own, like decode:seq=1,past=255; may be repeated: all share weights and states",
+  },
   entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
   weights: {
     type: "string",
@@ -98,6 +106,7 @@ const buildOptions = (argv: Argv) =>
     shape: OPTIONS.shape,
     fix: OPTIONS.fix,
     state: OPTIONS.state,
+    entry: OPTIONS.entries,
     target: OPTIONS.target,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
@@ -130,6 +139,7 @@ const buildCommand = row({
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
       state: parseStates(args.state),
+      entries: parseEntries(args.entry),
       weights: parseWeights(args.weights),
       keep: args.keep,
     };
@@ -144,7 +154,14 @@ const buildCommand = row({
     if (page !== undefined) {
       await runJob(
         "report",
-        { image, entry: undefined, page, csvFolder: undefined, compare: undefined, grid: undefined },
+        {
+          image,
+          entry: result.report.entries[0]?.name,
+          page,
+          csvFolder: undefined,
+          compare: undefined,
+          grid: undefined,
+        },
         { tasks: terminal.tasks, writes: [dirname(resolve(page))] },
       );
     }
@@ -307,6 +324,7 @@ const check = command({
       shape: OPTIONS.shape,
       fix: OPTIONS.fix,
       state: OPTIONS.state,
+      entry: OPTIONS.entries,
       target: OPTIONS.target,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
@@ -320,6 +338,7 @@ const check = command({
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
       state: parseStates(args.state),
+      entries: parseEntries(args.entry),
       weights: parseWeights(args.weights),
       keep: args.keep,
     };

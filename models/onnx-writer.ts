@@ -63,6 +63,8 @@ export interface ValueInfo {
   readonly name: string;
   readonly type: ElementType;
   readonly dims: readonly number[];
+  /** Names of dimensions whose sizes are left open, by axis. */
+  readonly open?: Readonly<Record<number, string>>;
 }
 
 export interface OnnxModel {
@@ -231,7 +233,13 @@ function writeValueInfo(writer: protobuf.Writer, field: number, value: ValueInfo
   writer.uint32(tag(2, 2)).fork().uint32(tag(1, 2)).fork();
   writer.uint32(tag(1, 0)).int32(ELEMENT_TYPES[value.type].code);
   writer.uint32(tag(2, 2)).fork();
-  for (const extent of value.dims) writer.uint32(tag(1, 2)).fork().uint32(tag(1, 0)).int64(extent).ldelim();
+  for (const [axis, extent] of value.dims.entries()) {
+    writer.uint32(tag(1, 2)).fork();
+    const name = value.open?.[axis];
+    if (name === undefined) writer.uint32(tag(1, 0)).int64(extent);
+    else writer.uint32(tag(2, 2)).string(name);
+    writer.ldelim();
+  }
   writer.ldelim().ldelim().ldelim().ldelim();
 }
 

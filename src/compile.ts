@@ -12,34 +12,44 @@
 import { encodeProgram } from "./codegen/text/encode.js";
 import { imageChunks } from "./codegen/image/image.js";
 import { measureText } from "./codegen/text/measure.js";
-import { CompileError, isUnsupported } from "./diagnostics.js";
+import { CompileError, invariant, isUnsupported } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
 import { importModel } from "./frontend/import.js";
 import type { ModelSource } from "./frontend/source.js";
-import { type StateOption, withStates } from "./frontend/states.js";
+import { expectShared, type StateOption, withStates } from "./frontend/states.js";
 import type { Kept } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
+import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
-import { chosenEntry, entryPrograms, type Program } from "./ir/program.js";
+import { entryPrograms, type Program } from "./ir/program.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
-import { schedule } from "./passes/schedule/schedule.js";
+import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import type { OnStage, StageEvent, StageName } from "./stages.js";
 
-export interface CompileOptions {
+/** What a model leaves open. */
+export interface EntryOptions {
   /** Sizes of named dimensions. */
   readonly bind?: Readonly<Record<string, number>> | undefined;
   /** Shapes of inputs, by name, from which named dimensions follow. */
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
   readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
+}
+
+export interface CompileOptions extends EntryOptions {
+  /**
+   * The model more than once, on one chip: for each entry what is other than in the options for all. Entries share weights and
+   * states; the report is that of the first. One entry, "main", if not given.
+   */
+  readonly entries?: Readonly<Record<string, EntryOptions>> | undefined;
   /**
    * Inputs that stay on the chip, each with the output that takes its place, or whose end does, for the next run: neither is the
    * host's any more. "auto": all that exporters' conventions pair by name, like past_key_values.0.key and present.0.key.
@@ -81,30 +91,60 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const onNodes = (count: number): void => {
     nodes = count;
   };
-  const bind = { bind: options.bind ?? {}, shapes: options.shapes, fix: options.fix, onNodes };
-  const imported = stage("receive", () => importModel(source, bind));
-  const { graph, states } = withStates(imported, options.state ?? {});
-  const primitive = stage("optimize", () => runPasses(graph, OPTIMIZE, { target }, passes));
-  stage("check", () => checkProperties(primitive, ["legal-ops"]));
+  const bindings = entriesOf(options).map(([, { bind = {}, shapes, fix }]) => ({ bind, shapes, fix, onNodes }));
+  const imported = stage("receive", () => bindings.map((bind) => importModel(source, bind)));
+  const entries = imported.map((graph) => withStates(graph, options.state ?? {}));
+  expectShared(entries);
+  const primitive = stage("optimize", () => entries.map(({ graph }) => runPasses(graph, OPTIMIZE, { target }, passes)));
+  stage("check", () => {
+    for (const graph of primitive) checkProperties(graph, ["legal-ops"]);
+  });
   const weights = weightOptions(options);
-  let kept: readonly Kept[] = [];
-  const onKept = (all: readonly Kept[]): void => {
-    kept = all;
-  };
-  const legal = stage("precision", () => runPasses(primitive, NARROW, { target, weights, onKept }, passes));
-  const program = stage("compile", () => compilePlan(select(legal, target, states), options));
+  const kept: (readonly Kept[])[] = [];
+  const context = { target, weights, onKept: (all: readonly Kept[]): void => void kept.push(all) };
+  const legal = stage("precision", () => primitive.map((graph) => runPasses(graph, NARROW, context, passes)));
+  const plans = (): Plan[] => legal.map((graph, at) => select(graph, target, entries[at]?.states));
+  const program = stage("compile", () => compilePlans(plans(), options));
   const texts = stage("assemble", () => encodeProgram(program));
-  const main = chosenEntry(program);
-  const report = reportProgram(main, measureText(main.entry, texts.flat()), kept, weightFacts(legal, weights));
+  const [main] = entryPrograms(program);
+  const [graph] = legal;
+  invariant(main !== undefined && graph !== undefined, "a program has an entry");
+  const size = measureText(main.entry, texts[0] ?? []);
+  const report = reportProgram(main, size, kept[0], weightFacts(graph, weights), program.entries);
   return { program, report, image: () => imageChunks(program, texts) };
 };
 
-const compilePlan = (plan: Plan, options: CompileOptions): Program => {
+/** Entries by name, each with what is said for all and for it alone. */
+export const entriesOf = ({
+  entries,
+  bind,
+  shapes,
+  fix,
+}: CompileOptions): readonly (readonly [string, EntryOptions])[] => {
+  const named = Object.entries(entries ?? {});
+  if (named.length === 0) return [["main", { bind, shapes, fix }]];
+  return named.map(([name, own]) => [
+    name,
+    { bind: { ...bind, ...own.bind }, shapes: { ...shapes, ...own.shapes }, fix: { ...fix, ...own.fix } },
+  ]);
+};
+
+/** One entry after another, each around what those before have placed; then each is proved against the memory of all. */
+const compilePlans = (plans: readonly Plan[], options: CompileOptions): Program => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  if (options.verify === true) verifyPlan(plan, target);
-  options.onPlan?.(plan);
-  const { plan: scheduled, program } = schedule(plan, target);
-  for (const entry of entryPrograms(program)) checkSchedule(entry, scheduled);
+  const names = entriesOf(options).map(([name]) => name);
+  const entries: Scheduled[] = [];
+  for (const [at, own] of plans.entries()) {
+    const earlier = entries.at(-1);
+    const shared = plans.length === 1 ? own : withSharedStates(own);
+    const plan = earlier === undefined ? shared : behind(shared, earlier.plan);
+    if (options.verify === true) verifyPlan(plan, target);
+    options.onPlan?.(plan);
+    entries.push(schedule(plan, target, { name: names[at] ?? "main", earlier }));
+  }
+  const program = entries.at(-1)?.program;
+  invariant(program !== undefined, "a program has an entry");
+  for (const [at, entry] of entryPrograms(program).entries()) checkSchedule(entry, entries[at]?.plan);
   return options.name === undefined ? program : { ...program, name: options.name };
 };
 

@@ -226,6 +226,11 @@ export const DIAGNOSTICS = {
     doc: "A gather was given an index outside of its data.",
     hint: "indices run from minus the extent of the axis to one less than it: the data or the indices of the model are wrong",
   },
+  LPU2004: {
+    title: "entries do not share",
+    doc: "Two entries of a program have a state by the same name that is not the same tensor in both.",
+    hint: "bind dimensions of states to the same sizes in all entries",
+  },
   LPU2101: {
     title: "not supported on the chip",
     isUnsupported: true,

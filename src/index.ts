@@ -161,5 +161,6 @@ const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run 
 });
 
 async function withReport(bytes: Uint8Array, report: BuildReport): Promise<LpuModel> {
-  return { ...(await openImage(bytes)), report, estimatePerformance: () => estimatePerformance(report) };
+  const entry = report.entries[0]?.name;
+  return { ...(await openImage(bytes, { entry })), report, estimatePerformance: () => estimatePerformance(report) };
 }

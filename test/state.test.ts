@@ -3,7 +3,9 @@
 import { describe, expect, test } from "@jest/globals";
 import { existsSync, readFileSync } from "node:fs";
 import { modelBytes } from "../models/onnx-writer.js";
-import { compile } from "../src/compile.js";
+import { floatTensor, int64Tensor } from "../models/weights.js";
+import { type Compiled, compile } from "../src/compile.js";
+import { joinChunks } from "../src/host/build.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { checkModel } from "../src/host/check.js";
 import { lpuit } from "../src/index.js";
@@ -22,7 +24,7 @@ import { schedule, scheduleBy } from "../src/passes/schedule/schedule.js";
 import { select } from "../src/passes/select/select.js";
 import { clearState, fetchOutput, placeInput } from "../src/runtime/binding.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
-import { loadProgram } from "../src/runtime/run.js";
+import { loadImage, loadProgram } from "../src/runtime/run.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
 import { instructionsOf, replaced, type Victim, withFields } from "./changed.js";
 import { legalGraph, verdict } from "./compiled.js";
@@ -229,6 +231,114 @@ describe("from an ONNX model", () => {
     const said = verdict(() => compile(bytesSource("sum", model), wrong));
     expect(said).toMatch(/^LPU1014: state 'sum': expected an output of the model, got 'text'/);
     expect(checkModel(bytesSource("sum", model), wrong).problems.map(({ message }) => message)).toEqual([said]);
+  });
+});
+
+describe("several entries of one model", () => {
+  const named = (name: string, rows: number | string, columns: number) => {
+    const value = { name, type: "float32" as const };
+    return typeof rows === "number"
+      ? { ...value, dims: [rows, columns] }
+      : { ...value, dims: [1, columns], open: { 0: rows } };
+  };
+  const values = (count: number): Float32Array => Float32Array.from({ length: count }, (_, i) => Math.sin(i) / 4);
+  const model = modelBytes({
+    ...{ name: "cell", opset: 18 },
+    nodes: [
+      { op: "MatMul", name: "/in", inputs: ["x", "w"], outputs: ["p"], attributes: {} },
+      { op: "MatMul", name: "/back", inputs: ["h", "u"], outputs: ["q"], attributes: {} },
+      { op: "Add", name: "/y", inputs: ["p", "q"], outputs: ["y"], attributes: {} },
+      { op: "ReduceMean", name: "/mean", inputs: ["y", "axes"], outputs: ["m"], attributes: {} },
+      { op: "Tanh", name: "/next", inputs: ["m"], outputs: ["next"], attributes: {} },
+    ],
+    inputs: [named("x", "n", 24), named("h", 1, 21)],
+    outputs: [named("y", "n", 21), named("next", 1, 21)],
+    initializers: [
+      floatTensor("w", [24, 21], values(24 * 21)),
+      floatTensor("u", [21, 21], values(21 * 21)),
+      int64Tensor("axes", [1], [0]),
+    ],
+  });
+  const state = { h: "next" };
+  const entries = { one: { bind: { n: 1 } }, many: { bind: { n: 7 } }, few: { bind: { n: 3 } } };
+  const source = bytesSource("cell", model);
+  /** Pieces of weights, by hemisphere. */
+  const weightsOf = ({ program }: Compiled): readonly string[] =>
+    (program.chips[0]?.constants ?? []).flatMap(({ hemisphere, holds }) =>
+      holds !== undefined && "tile" in holds.of ? [JSON.stringify([hemisphere, holds])] : [],
+    );
+
+  test.each(["tiny", "lpu-v1"] as const)(
+    "share weights and states on %s, and each gives what it gives alone",
+    (name) => {
+      const together = compile(source, { target: name, state, entries });
+      const alone = Object.values(entries).map(({ bind }) => compile(source, { target: name, state, bind }));
+      expect(weightsOf(together).length).toBeGreaterThan(0);
+      expect(new Set(weightsOf(together)).size).toBe(weightsOf(together).length);
+      expect(together.report.entries.map((entry) => entry.name)).toEqual(Object.keys(entries));
+      const loaded = loadImage(joinChunks(together.image()));
+      const literal = new Sram(TARGETS[name], 1);
+      placeConstants(literal, together.program.chips);
+      for (const one of together.program.states) clearState(one, literal);
+      const models = alone.map(({ program }) => loadProgram(program));
+      let left = models[0]?.snapshot() ?? {};
+      for (const [step, index] of [0, 1, 1, 2, 0, 1].entries()) {
+        const entry = loaded.entries[index];
+        const [of, model] = [together.program.entries[index], models[index]];
+        if (entry === undefined || of === undefined || model === undefined) throw new RangeError("no entry");
+        const given = Object.fromEntries(
+          entry.inputs.map((input) => [input.name, drawn(input.name, input.shape, step)]),
+        );
+        const { outputs, cycles } = entry.run(given);
+        expect(cycles).toBe(entry.predictedCycles);
+        model.restore(left);
+        expect(outputs).toEqual(model.entry().run(given).outputs);
+        left = model.snapshot();
+        expect(loaded.snapshot()).toEqual(left);
+        for (const input of of.inputs) placeInput(input, given[input.name] as Tensor, literal);
+        expect(runLiteral(chosenEntry(together.program, of.name), literal).cycles).toEqual(of.cycles);
+        for (const output of of.outputs) expect(fetchOutput(output, literal)).toEqual(outputs[output.name]);
+      }
+    },
+  );
+
+  test("no constant of one lies where another writes", () => {
+    const { program } = compile(source, { target: "tiny", state, entries });
+    const constants = new Set(
+      (program.chips[0]?.constants ?? []).flatMap(({ hemisphere, slice, row, rows }) =>
+        Array.from({ length: rows }, (_, i) => `${memQueue(target, hemisphere, slice)} ${row + i}`),
+      ),
+    );
+    const written = program.entries.flatMap(({ queues }) =>
+      (queues[0] ?? []).flatMap((instructions, queue) =>
+        instructions
+          .filter(({ op }) => op === "write")
+          .flatMap(({ fields, count, step }) =>
+            Array.from({ length: count }, (_, i) => `${queue} ${Number(fields["address"]) + i * step}`),
+          ),
+      ),
+    );
+    expect(written.length).toBeGreaterThan(0);
+    expect(written.filter((place) => constants.has(place))).toEqual([]);
+  });
+
+  test("whose states differ are refused, by check as by build", () => {
+    const grown = modelBytes({
+      ...{ name: "grown", opset: 18, initializers: [] },
+      nodes: [{ op: "Add", name: "/add", inputs: ["x", "s"], outputs: ["next"], attributes: {} }],
+      inputs: [named("x", "n", 4), named("s", "n", 4)],
+      outputs: [named("next", "n", 4)],
+    });
+    const options = {
+      target: "tiny" as const,
+      state: { s: "next" },
+      entries: { a: { bind: { n: 2 } }, b: { bind: { n: 3 } } },
+    };
+    const said = verdict(() => compile(bytesSource("grown", grown), options));
+    expect(said).toMatch(/^LPU2004: state 's' is f32\[3,4\] in an entry, and f32\[2,4\] in one before it/);
+    expect(checkModel(bytesSource("grown", grown), options).problems.map(({ message }) => message)).toEqual([said]);
+    const fits = checkModel(source, { target: "tiny", state, entries });
+    expect([fits.problems, fits.supported]).toEqual([[], fits.nodes]);
   });
 });
 

@@ -29,6 +29,7 @@ export interface BuildRequest {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
   readonly state: StateOption;
+  readonly entries: NonNullable<CompileOptions["entries"]>;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
@@ -56,7 +57,7 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, bind, shapes, state, weights, keep, shown } = request;
+  const { target, bind, shapes, state, entries, weights, keep, shown } = request;
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
   const fix = readFixes(request.fix);
@@ -68,6 +69,7 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       shapes,
       fix,
       state,
+      entries,
       weights,
       keep,
       onStage: stageTasks(context),

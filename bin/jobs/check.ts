@@ -4,6 +4,7 @@
 
 import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
 import { openModel } from "../../src/host/files.js";
+import type { CompileOptions } from "../../src/compile.js";
 import type { StateOption } from "../../src/frontend/states.js";
 import type { TargetName } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
@@ -18,6 +19,7 @@ export interface CheckRequest {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
   readonly state: StateOption;
+  readonly entries: NonNullable<CompileOptions["entries"]>;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
 }
@@ -33,11 +35,21 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
   readonly sram: SramNeed | null;
 }
 
-export function checkJob({ model: path, target, bind, shapes, fix, state, weights, keep }: CheckRequest): CheckResult {
+export function checkJob({
+  model: path,
+  target,
+  bind,
+  shapes,
+  fix,
+  state,
+  entries,
+  weights,
+  keep,
+}: CheckRequest): CheckResult {
   const fixed = readFixes(fix);
   const model = openModel(path);
   try {
-    const report = checkModel(model.source, { target, bind, shapes, fix: fixed, state, weights, keep });
+    const report = checkModel(model.source, { target, bind, shapes, fix: fixed, state, entries, weights, keep });
     return {
       model: path,
       target,

@@ -62,6 +62,20 @@ export function pastNames(inputs: readonly string[], outputs: readonly string[])
   );
 }
 
+/** LPU2004 if a state is not the same tensor in all entries that have it. */
+export function expectShared(entries: readonly WithStates[]): void {
+  const known = new Map<string, string>();
+  for (const { graph, states } of entries)
+    for (const [name, { declared, shape }] of inputsOf(graph)) {
+      if (!states.has(name)) continue;
+      const type = `${declared}${formatShape(shape)}`;
+      const before = known.get(name) ?? type;
+      known.set(name, before);
+      if (before !== type)
+        fail("LPU2004", { message: `state '${name}' is ${type} in an entry, and ${before} in one before it` });
+    }
+}
+
 function pairsByName(graph: Graph): StatePairs {
   const pairs = pastNames(
     [...inputsOf(graph).keys()],

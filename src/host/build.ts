@@ -61,6 +61,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},
   state: options.state ?? {},
+  entries: options.entries ?? {},
   weights: options.weights ?? "fp16",
   keep: options.keep ?? [],
 });

@@ -13,6 +13,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CompileError } from "../diagnostics.js";
 import { chunksOf, hashOf, isSystemError, makeFolder, type OpenModel, openFile, writeAtomically } from "./files.js";
+import type { EntryOptions } from "../compile.js";
 import type { FixedValue } from "../frontend/fix.js";
 import type { StateOption } from "../frontend/states.js";
 import { contentKey, isWideTensor } from "../ir/tensor.js";
@@ -26,6 +27,7 @@ export interface CacheOptions {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
   readonly state: StateOption;
+  readonly entries: Readonly<Record<string, EntryOptions>>;
   readonly weights: string;
   readonly keep: readonly string[];
 }
@@ -72,6 +74,12 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),
     options.state === "auto" ? "auto" : sorted(options.state),
+    Object.entries(options.entries).map(([name, { bind = {}, shapes = {}, fix = {} }]) => [
+      name,
+      sorted(bind),
+      sorted(shapes),
+      sorted(fix).map(([input, value]) => [input, fixKey(value)]),
+    ]),
     options.weights,
     options.keep,
   ];

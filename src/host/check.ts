@@ -6,11 +6,11 @@
  * compile.ts, so a model in which nothing stands in the way only fails to build if no schedule is found.
  */
 
-import { CompileError } from "../diagnostics.js";
-import type { CompileOptions } from "../compile.js";
+import { CompileError, invariant } from "../diagnostics.js";
+import { type CompileOptions, entriesOf } from "../compile.js";
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
-import { type StateOption, withStates } from "../frontend/states.js";
+import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph } from "../ir/graph.js";
 import type { Plan } from "../ir/plan.js";
 import { TARGETS } from "../ir/target.js";
@@ -42,10 +42,42 @@ export interface CheckReport {
 }
 
 export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
+  const entries = entriesOf(options).map(([, entry]) => checkEntry(source, { ...options, ...entry }));
+  const reports = entries.map(({ report }) => report);
+  const [first, ...others] = reports;
+  invariant(first !== undefined, "a program has an entry");
+  if (others.length === 0) return first;
+  const shared = attempt(() => expectShared(entries.flatMap(({ resident }) => resident ?? [])));
+  const problems = [...reports.flatMap((report) => report.problems), ...("errors" in shared ? shared.errors : [])];
+  return {
+    ...first,
+    supported: Math.min(...reports.map(({ supported }) => supported)),
+    problems: [
+      ...new Map(problems.map((problem) => [problem.message + (problem.details.node ?? ""), problem])).values(),
+    ],
+    unbound: [...new Set(reports.flatMap(({ unbound }) => unbound))],
+    sram: reports.map(({ sram }) => sram).reduce(sharedNeed),
+    open: [...new Set([...reports.flatMap(({ open }) => open), SHARED])],
+  };
+}
+
+/** What entries need together: each its own edges, all the same weights and states, and results one after the other. */
+const sharedNeed = (a: SramNeed | undefined, b: SramNeed | undefined): SramNeed | undefined => {
+  if (a === undefined || b === undefined) return undefined;
+  const most = (part: "constants" | "states" | "results"): number => Math.max(a[part], b[part]);
+  const [constants, states, results] = [most("constants"), most("states"), most("results")];
+  const [inputs, outputs] = [a.inputs + b.inputs, a.outputs + b.outputs];
+  return { ...a, constants, states, inputs, outputs, results, peak: constants + states + inputs + outputs + results };
+};
+
+function checkEntry(
+  source: ModelSource,
+  options: CompileOptions,
+): { readonly report: CheckReport; readonly resident?: WithStates | undefined } {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const { bind = {}, shapes, fix, state = {} } = options;
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
-  const { problems, sram, open } =
+  const { problems, sram, open, resident }: Found =
     graph === undefined
       ? { problems: [], sram: undefined, open: [unboundText(unbound)] }
       : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state });
@@ -58,10 +90,14 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
   }
   const operators = [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
   const supported = operators.reduce((sum, row) => sum + row.supported, 0);
-  return { nodes: nodes.length, supported, operators, problems: all, unbound, sram, open };
+  const report = { nodes: nodes.length, supported, operators, problems: all, unbound, sram, open };
+  return { report, resident };
 }
 
-type Found = Pick<CheckReport, "problems" | "sram" | "open">;
+interface Found extends Pick<CheckReport, "problems" | "sram" | "open"> {
+  /** The graph with its states, as far as these fit. */
+  readonly resident?: WithStates | undefined;
+}
 
 /** `partial`: some nodes could not be imported, and are missing. */
 function checkGraph(
@@ -82,8 +118,9 @@ function checkGraph(
   if ("errors" in planned) return stopped(planned.errors);
   const placed = attempt(() => checkPlaces(planned.value, target));
   const sram = sramNeed(planned.value, target);
-  if ("errors" in placed) return { problems: placed.errors, sram, open: [] };
-  return { problems: [], sram, open: sram.peak > ALMOST * sram.capacity ? [FULL, SCHEDULE] : [SCHEDULE] };
+  const resident = paired.value;
+  if ("errors" in placed) return { problems: placed.errors, sram, open: [], resident };
+  return { problems: [], sram, resident, open: sram.peak > ALMOST * sram.capacity ? [FULL, SCHEDULE] : [SCHEDULE] };
 }
 
 /** What a build may lose at the ends of banks and by keeping results longer than the plan needs them. */
@@ -94,6 +131,8 @@ const FULL =
   "SRAM is almost full at the fullest moment by this estimate: whether there is room then, only a build can tell";
 const SCHEDULE =
   "the schedule was not made: that every operation finds ports, streams and rows in time, only a build can tell";
+
+const SHARED = "whether all entries find room beside one another was not looked at: only a build can tell";
 
 const unboundText = (unbound: readonly string[]): string =>
   `only names of operators were looked at, and not their forms, shapes, layout or SRAM: ${unbound.length === 1 ? "dimension" : "dimensions"} ${unbound.map((name) => `'${name}'`).join(", ")} ${unbound.length === 1 ? "has" : "have"} no size (--bind name=N)`;

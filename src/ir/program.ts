@@ -52,9 +52,16 @@ export interface ConstantBlock {
   readonly holds?: ConstantBytes;
 }
 
+/** A panel of a constant in the plan of an entry; tiles are the same in the plans of all. */
+interface OfStorage {
+  readonly entry: string;
+  readonly storage: number;
+  readonly panel: number;
+}
+
 /** Byte `byte` of the elements of vectors `first`, `first + step` and so on: rows of a panel, or pairs of columns of a tile. */
 export interface ConstantBytes {
-  readonly of: { readonly storage: number; readonly panel: number } | { readonly tile: string };
+  readonly of: OfStorage | { readonly tile: string };
   readonly first: number;
   readonly step: number;
   readonly byte: number;

@@ -10,7 +10,7 @@
 import type { Kept, WeightFacts } from "../ir/facts.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
-import type { Binding, Placement, EntryProgram, TimedInstruction } from "../ir/program.js";
+import type { Binding, EntryPoint, Placement, EntryProgram, TimedInstruction } from "../ir/program.js";
 import { memQueue, mxmQueue, rowsOfPlane } from "../ir/program.js";
 import { type Hemisphere, peakMacs, sramBytes, type Target } from "../ir/target.js";
 import { programCycles } from "./bursts.js";
@@ -40,6 +40,8 @@ export interface BuildReport {
   readonly kept: readonly Kept[];
   /** Weights in FP8; null where there are none, and none were asked for. */
   readonly weights: WeightFacts | null;
+  /** All entries of the program; everything else here is of the first. */
+  readonly entries: readonly { readonly name: string; readonly cycles: number }[];
 }
 
 /** Bytes of whole rows. Every row of SRAM that the program ever holds something in is counted once. */
@@ -70,6 +72,7 @@ export function reportProgram(
   text: { readonly instructions: number; readonly bytes: number },
   kept: readonly Kept[] = [],
   weights?: WeightFacts,
+  entries: readonly EntryPoint[] = [program.entry],
 ): BuildReport {
   const { target, entry } = program;
   const cycles = programCycles(program);
@@ -95,6 +98,7 @@ export function reportProgram(
     pcie: pcie(target, sum(entry.inputs.map(placedBytes)), sum(entry.outputs.map(placedBytes))),
     kept,
     weights: weights ?? null,
+    entries: entries.map(({ name, cycles: own }) => ({ name, cycles: Math.max(0, ...own) })),
   };
 }
 

@@ -17,6 +17,14 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
       "cycles",
       `${formatCount(report.cycles)}  (${formatSeconds(report.microseconds / 1e6)} at ${report.clockMHz} MHz, ${report.target})`,
     ],
+    ...(report.entries.length === 1
+      ? []
+      : [
+          [
+            "entries",
+            report.entries.map(({ name, cycles }) => `${name} ${formatCount(cycles)} cycles`).join(", "),
+          ] as const,
+        ]),
     [
       "inferences/s",
       `${formatCount(report.inferencesPerSecond)}  (${formatCount(performance.totalInferencesPerSecond)} with PCIe)`,

@@ -90,6 +90,8 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
     if (holds === undefined)
       fail("LPU2224", { message: "expected constant blocks that say what they hold, found one that does not" });
     const { of, first, step, byte } = holds;
+    // What only other entries read says nothing of this plan.
+    if ("tile" in of ? !tiles.has(of.tile) : of.entry !== program.entry.name) continue;
     const queue = memQueue(target, hemisphere, slice);
     const storage = "tile" in of ? undefined : plan.storages[of.storage];
     const length = "tile" in of ? vectorsOf(tiles.get(of.tile)) : (storage?.rows ?? 0);

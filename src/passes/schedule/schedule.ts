@@ -35,6 +35,7 @@ import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
 import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figures.js";
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
+import type { Earlier, EarlierState } from "./place/earlier.js";
 import { checkRoom } from "./place/room.js";
 import { chunksOf, newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
 
@@ -50,50 +51,58 @@ const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, apart: fal
 /** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
 const TASKS_IN_ALL = 3_500;
 
-/** A program, and the plan that it is: the given one, or one with tasks divided that fitted in no cycle. */
-export interface Scheduled {
+/** A program, and the plan that its last entry is: the given one, or one with tasks divided that fitted in no cycle. */
+export interface Scheduled extends Earlier {
   readonly plan: Plan;
-  readonly program: Program;
 }
 
-export const schedule = (plan: Plan, target: Target): Scheduled => {
+/** The entry that a plan becomes. */
+export interface EntryOptions {
+  readonly name: string;
+  /** The program that it is an entry of, if it is not the first: `plan` counts maps and origins behind those of that one. */
+  readonly earlier?: Earlier | undefined;
+}
+
+const MAIN: EntryOptions = { name: "main" };
+
+export const schedule = (plan: Plan, target: Target, entry = MAIN): Scheduled => {
   checkRoom(plan, target);
-  return scheduleBest(plan, target, STRATEGIES);
+  return scheduleBest(plan, target, entry, STRATEGIES);
 };
 
 /** By the best of some strategies, or by FRUGAL where none fits; what fits in no cycle is divided, and goes on from there. */
-const scheduleBest = (plan: Plan, target: Target, strategies: readonly Strategy[]): Scheduled => {
+const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategies: readonly Strategy[]): Scheduled => {
   const facts = planFacts(plan);
   const order = orderOf(plan, target, facts);
-  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy);
+  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry.earlier);
   const begun: Begun[] = [];
   let tasks = 0;
   for (const [index, strategy] of strategies.entries()) {
     const s = started(strategy);
     const next = attempt(() => begin(s, order));
     const divided = next instanceof CompileError ? dividedFor(s, next) : undefined;
-    if (divided !== undefined) return scheduleBest(divided, target, strategies.slice(index));
+    if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index));
     if (!(next instanceof CompileError)) begun.push(next);
     tasks += s.searched;
     if (tasks >= TASKS_IN_ALL) break;
   }
   for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
     const done = attempt(() => complete(one));
-    if (!(done instanceof CompileError)) return { plan, program: programOf(done) };
+    if (!(done instanceof CompileError)) return scheduled(done, entry);
   }
   const s = started(FRUGAL);
   const done = attempt(() => complete(begin(s, order)));
-  if (!(done instanceof CompileError)) return { plan, program: programOf(done) };
+  if (!(done instanceof CompileError)) return scheduled(done, entry);
   const divided = dividedFor(s, done);
   if (divided === undefined) throw done;
-  return scheduleBest(divided, target, []);
+  return scheduleBest(divided, target, entry, []);
 };
 
 /** As one strategy has it: a plan that fits, in one try. */
 export const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
   const facts = planFacts(plan);
   const order = orderOf(plan, target, facts);
-  return programOf(complete(begin(newScheduler(plan, target, facts, strategy), order)));
+  return programOf(complete(begin(newScheduler(plan, target, facts, strategy), order)), MAIN);
 };
 
 /** What to schedule instead, where the task at hand fits in no cycle; undefined if that is not the cause, or it cannot be divided. */
@@ -235,31 +244,53 @@ const releaseCopy = (s: Scheduler, copy: Copy, rows: number): void => {
   releaseRows(memoriesOf(s.halves[side], pairs), address, Math.ceil(rows / ways), from);
 };
 
-const programOf = (s: Scheduler): Program => {
+const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
+  const states = s.plan.states.map(({ name, storage }): [string, EarlierState] => [
+    name,
+    {
+      storage: storageOf(s, storage),
+      panels: (s.chunks[storage] ?? []).map((chunks) => chunks[0]?.copies ?? []),
+    },
+  ]);
+  return {
+    plan: s.plan,
+    program: programOf(s, entry),
+    tiles: s.tiles,
+    states: new Map([...(entry.earlier?.states ?? []), ...states]),
+  };
+};
+
+const programOf = (s: Scheduler, { name, earlier }: EntryOptions): Program => {
   const { plan, target } = s;
   const contents = contentsOf(target, plan.literals);
   const inputs = plan.inputs.map((binding) => bind(s, contents, binding));
   const outputs = plan.outputs.map((binding) => bind(s, contents, binding));
   const queues = s.queues.map((queue) => [...queue].sort((a, b) => a.cycle - b.cycle));
+  const before = earlier?.program;
+  const constants = [...(before?.chips[0]?.constants ?? []), ...constantsOf(s, contents, name)];
+  const known = before?.states ?? [];
+  const states = plan.states.filter((state) => !known.some((other) => other.name === state.name));
   return {
     target,
-    name: plan.name,
-    chips: [{ constants: constantsOf(s, contents), maps: plan.maps }],
+    name: before?.name ?? plan.name,
+    chips: [{ constants, maps: plan.maps }],
     links: [],
-    states: plan.states.map((state) => bindState(s, state)),
+    states: [...known, ...states.map((state) => bindState(s, state))],
     entries: [
-      { name: "main", inputs, outputs, queues: [queues], cycles: [chipCycles(target, queues)], macs: plan.macs },
+      ...(before?.entries ?? []),
+      { name, inputs, outputs, queues: [queues], cycles: [chipCycles(target, queues)], macs: plan.macs },
     ],
     origins: plan.origins,
   };
 };
 
-/** What lies in SRAM before cycle 0: every copy of every tile, and of the rows of constants that are read. */
-const constantsOf = (s: Scheduler, contents: Contents): ConstantBlock[] => {
-  const blocks = constantBlocks(s.target, contents);
+/** What an entry adds to what lies in SRAM before cycle 0: every copy of every tile, and of the rows of constants that are read. */
+const constantsOf = (s: Scheduler, contents: Contents, entry: string): ConstantBlock[] => {
+  const blocks = constantBlocks(s.target, contents, entry);
   const tiles = distinctTiles(s.plan);
   for (const { side, hemisphere } of s.halves)
     for (const [key, place] of s.tiles[side]) {
+      if (s.earlier?.tiles[side].has(key) === true) continue;
       const tile = tiles.get(key)?.tile;
       invariant(tile !== undefined, "a tile that has a place is in the plan");
       blocks.addTile(tile, hemisphere, place, executionsOf(tile), tileWays(tile));

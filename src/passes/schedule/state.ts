@@ -5,7 +5,7 @@
  * (task/trial.ts), so that a trial that does not fit leaves nothing behind.
  */
 
-import type { Chunk } from "./place/chunk.js";
+import type { Chunk, TilePlace } from "./place/chunk.js";
 import { invariant } from "../../diagnostics.js";
 import type { AluOp, Plan, Storage, StorageId } from "../../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../../ir/program.js";
@@ -14,15 +14,10 @@ import { storageSlot } from "./repeat/repeats.js";
 import { Figure, NEVER, type Timeline, timelines } from "./chip/resources.js";
 import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
-import { type Half, newHalf, type PairGroup, type Side } from "./chip/machine.js";
+import { type Half, newHalf, type Side } from "./chip/machine.js";
 import { CONSTANT_ROWS, type PanelRef, type PlanFacts } from "./figures.js";
 import { residentBytes } from "./place/resident.js";
-
-/** Where a weight tile lies: one address in each of its pairs. */
-export interface TilePlace {
-  readonly pairs: PairGroup;
-  readonly addresses: readonly number[];
-}
+import { holdEarlier, type Earlier } from "./place/earlier.js";
 
 /**
  * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
@@ -57,6 +52,8 @@ export interface Scheduler extends PlanFacts {
   readonly strategy: Strategy;
   readonly halves: readonly [Half, Half];
   readonly alus: readonly Timeline[];
+  /** What entries before this one have placed. */
+  readonly earlier: Earlier | undefined;
   /** By storage and panel. */
   readonly chunks: readonly (readonly Chunk[][])[];
   /** Rows at the start of each bank in which results may lie. */
@@ -93,7 +90,15 @@ export interface Scheduler extends PlanFacts {
   starved: Storage | undefined;
 }
 
-export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): Scheduler => {
+export const newScheduler = (
+  plan: Plan,
+  target: Target,
+  facts: PlanFacts,
+  strategy: Strategy,
+  earlier?: Earlier,
+): Scheduler => {
+  const halves = [newHalf(target, 0), newHalf(target, 1)] as const;
+  if (earlier !== undefined) holdEarlier(target, halves, earlier);
   return {
     ...facts,
     ceiling: ceilingOf(plan, target, facts, strategy),
@@ -103,10 +108,11 @@ export const newScheduler = (plan: Plan, target: Target, facts: PlanFacts, strat
     plan,
     target,
     strategy,
-    halves: [newHalf(target, 0), newHalf(target, 1)],
+    halves,
+    earlier,
     alus: timelines(target.alus),
     chunks: plan.storages.map((storage) => Array.from({ length: storage.panels }, () => firstChunks(storage))),
-    tiles: [new Map(), new Map()],
+    tiles: [new Map(earlier?.tiles[0]), new Map(earlier?.tiles[1])],
     chains: new Map(),
     placed: newPlaced(-1),
     model: undefined,

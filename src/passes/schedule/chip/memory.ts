@@ -10,6 +10,8 @@ import { invariant } from "../../../diagnostics.js";
 import type { Target } from "../../../ir/target.js";
 
 const HELD = 0x7fffffff;
+/** Free before anything is dispatched. */
+const TOUCHED = 1;
 
 export interface PairMemory {
   /** Cycle from which each row is free; 0: never used. */
@@ -68,6 +70,12 @@ const lastBlocker = (pairs: readonly PairMemory[], row: number, rows: number, by
       for (let r = row; r < row + rows; r++) if ((freeAt[r] as number) > by) return r;
     } else for (let r = row + rows - 1; r >= row; r--) if ((freeAt[r] as number) > by) return r;
   return -1;
+};
+
+/** Rows that are free, but that something has used. */
+export const touchRows = (pairs: readonly PairMemory[], row: number, rows: number): void => {
+  for (const { freeAt } of pairs)
+    for (let r = row; r < row + rows; r++) freeAt[r] = Math.max(freeAt[r] as number, TOUCHED);
 };
 
 export const holdRows = (pairs: readonly PairMemory[], row: number, rows: number): void => {

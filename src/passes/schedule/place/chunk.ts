@@ -1,5 +1,5 @@
 /**
- * Chunks: where rows of a storage lie, in one or several copies.
+ * Chunks: where rows of a storage lie, in one or several copies; and where a weight tile does.
  */
 
 import type { PairGroup, Side } from "../chip/machine.js";
@@ -31,4 +31,10 @@ export interface Chunk {
   /** First cycle in which a Read of `row` may be dispatched; row + i is ready i cycles later. 0: there before the program. */
   readonly ready: number;
   readonly copies: Copy[];
+}
+
+/** Where a weight tile lies: one address in each of its pairs. */
+export interface TilePlace {
+  readonly pairs: PairGroup;
+  readonly addresses: readonly number[];
 }

@@ -33,7 +33,7 @@ export interface ConstantBlocks {
   readonly finish: () => ConstantBlock[];
 }
 
-export const constantBlocks = (target: Target, contents: Contents): ConstantBlocks => {
+export const constantBlocks = (target: Target, contents: Contents, entry: string): ConstantBlocks => {
   const { lanes } = target;
   const blocks: { readonly key: string; readonly block: ConstantBlock }[] = [];
   const last: { key: string; planes: Uint8Array } = { key: "", planes: new Uint8Array(0) };
@@ -53,7 +53,7 @@ export const constantBlocks = (target: Target, contents: Contents): ConstantBloc
         for (const plane of [0, 1]) {
           const from = ((2 * i + plane) * height + row) * lanes;
           const bytes = (): Uint8Array => remember(key, cut).subarray(from, from + rows * lanes);
-          const holds = { of: { storage: id, panel }, first: row, step: 1, byte: 2 * i + plane };
+          const holds = { of: { entry, storage: id, panel }, first: row, step: 1, byte: 2 * i + plane };
           blocks.push({ key, block: { hemisphere, slice: 2 * pair + plane, row: address, rows, bytes, holds } });
         }
     },

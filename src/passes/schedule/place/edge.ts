@@ -10,6 +10,7 @@ import { invariant } from "../../../diagnostics.js";
 import type { PlanBinding, PlanState, Storage } from "../../../ir/plan.js";
 import type { Binding, HostLookup, PanelPlace, Placement, StateBinding } from "../../../ir/program.js";
 import type { Half } from "../chip/machine.js";
+import { earlierCopies } from "./earlier.js";
 import { lastingCopy } from "./rows.js";
 import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 
@@ -19,7 +20,8 @@ export const placeEdge = (s: Scheduler, storage: Storage): void => {
     const state = s.nexts.get(storage.id);
     const copies =
       state === undefined
-        ? homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side]))
+        ? (earlierCopies(s.earlier, storage, panel) ??
+          homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side])))
         : (chunksOf(s, { storage: state, panel })[0]?.copies ?? []);
     // An output has no rows yet, only a place for them.
     if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });

@@ -18,7 +18,8 @@ import { executionsOf, rowsOfTile, TILE_PAIRS, tileWays } from "../figures.js";
 import { bookRead, dispatchOf, type Flight } from "../chip/ports.js";
 import { tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
-import { otherHalf, type Scheduler, type TilePlace } from "../state.js";
+import type { TilePlace } from "../place/chunk.js";
+import { otherHalf, type Scheduler } from "../state.js";
 import { emit, markOf, pickStreams, rollback } from "./trial.js";
 
 /** Start cycles that are tried for a tile. */
