@@ -125,6 +125,19 @@ describe("a decoder", () => {
     });
   });
 
+  test("whose past has a size in the file takes that context and no other", async () => {
+    const inputs = [tensor("input_ids", 1, 1), tensor("attention_mask", 1, 17), tensor("position_ids", 1, 1)];
+    const graph = graphOf([...inputs, tensor("past.0", 1, 2, 16, 8)], ["logits", "present.0"]);
+    expect(decoderShapes(graph, 16)["past.0"]).toEqual([1, 2, 16, 8]);
+    expect(await saidBy(() => decoderShapes(graph, 32))).toEqual([
+      "LPU5104: input 'past.0': the model has 16 past positions and no other number",
+    ]);
+    const unknown = graphOf([...inputs, tensor("past.0", 1, 2, "past", "width")], ["logits", "present.0"]);
+    expect(await saidBy(() => decoderShapes(unknown, 32))).toEqual([
+      "LPU5104: input 'past.0': expected the sizes of all but the batch and the past in the file",
+    ]);
+  });
+
   test("is told all that it lacks at once", async () => {
     const graph = graphOf([tensor("input_ids", 1, 4), tensor("pixel_values", 1, 3, 8, 8)], ["y"]);
     expect(await saidBy(() => decoderShapes(graph, 4))).toEqual([

@@ -2,8 +2,10 @@
  * The work of `lpu generate`: a decoder to a program that takes one token a step, and text that grows from a prompt.
  */
 
+import { openFolder } from "../../src/host/folder.js";
 import { openLanguageModel, type Piece } from "../../src/index.js";
 import type { GenerateOptions } from "../../src/language/model.js";
+import { noTokenizer } from "../../src/language/text.js";
 import { type TargetName, TARGETS } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
 import { STAGES } from "../../src/stages.js";
@@ -41,6 +43,8 @@ export interface GenerateResult {
 
 export async function generateJob(request: GenerateRequest, context: JobContext<Piece>): Promise<GenerateResult> {
   const { target, bind, weights, keep } = request;
+  // Before the build, which takes its time.
+  if (openFolder(request.model, request.tokenizer).tokenizer === undefined) noTokenizer();
   const model = await openLanguageModel(request.model, {
     target,
     bind,

@@ -58,10 +58,15 @@ function pastShape({ name, type }: ValueInfoProto, context: number): Shape {
     return fail("LPU5104", { message: `input '${name}': expected an axis of past positions before the last` });
   const sizes = dims.map(({ value, dimValue }) => (value === "dimValue" ? int64ToNumber(dimValue) : undefined));
   const at = sizes.length - 2;
-  const unknown = sizes.findIndex((size, axis) => size === undefined && axis !== at && axis > 1);
-  if (sizes[at] !== undefined || unknown >= 0)
+  const own = sizes[at];
+  if (own !== undefined && own !== context)
     return fail("LPU5104", {
-      message: `input '${name}': expected a named number of past positions, and the sizes of all else in the file`,
+      message: `input '${name}': the model has ${own} past positions and no other number`,
+      hint: `--context ${own}, or export with a dynamic axis for the past`,
+    });
+  if (sizes.some((size, axis) => size === undefined && axis !== at && axis > 1))
+    return fail("LPU5104", {
+      message: `input '${name}': expected the sizes of all but the batch and the past in the file`,
       hint: "export with dynamic axes for the batch and the past alone",
     });
   return sizes.map((size, axis) => (axis === at ? context : (size ?? 1)));

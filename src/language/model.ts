@@ -7,7 +7,7 @@ import type { Tensor } from "../ir/graph.js";
 import { toFloats } from "../ir/tensor.js";
 import { ROLES } from "./decoder.js";
 import { chooseToken, GREEDY, type Sampling } from "./sample.js";
-import { textStream, type Tokenizer } from "./text.js";
+import { noTokenizer, textStream, type Tokenizer } from "./text.js";
 
 /** What of a program on the machine is needed. */
 export interface Decoder<Saved> {
@@ -123,12 +123,7 @@ export function languageModel<State>(
   };
 
   const encode = (text: string): readonly number[] =>
-    tokenizer === undefined
-      ? fail("LPU5106", {
-          message: "expected a tokenizer.json, found none beside the model",
-          hint: "name one with --tokenizer, or give tokens",
-        })
-      : tokenizer.encode(text);
+    tokenizer === undefined ? noTokenizer() : tokenizer.encode(text);
 
   async function* generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece> {
     const sampling: Sampling = { ...GREEDY, ...options };

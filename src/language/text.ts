@@ -31,6 +31,13 @@ export async function openTokenizer(definition: object, config: object): Promise
   };
 }
 
+/** For text where there is no tokenizer: LPU5106. */
+export const noTokenizer = (): never =>
+  fail("LPU5106", {
+    message: "expected a tokenizer.json, found none beside the model",
+    hint: "name one with --tokenizer, or give tokens",
+  });
+
 /** Text that grows by tokens: what is new of it. A character whose bytes are not all there yet waits. */
 export function textStream(tokenizer: Tokenizer, given: readonly number[]): (token: number) => string {
   const tokens = [...given];
