@@ -106,6 +106,7 @@ describe("what is wrong in a plan is named", () => {
     ["add(mxm, v0)", "add(mxm, v1)", /operation 0 takes no leaf/],
     ["add(mxm, v0)", "add(mxm map 0, v0)", /through no map/],
     ["tile 2 blocks", "tile 1 blocks", /a block that leaves its tile/],
+    ["tile 2 blocks", "tile 2 f8e4m3 blocks", /a tile of f8e4m3 that no literal of this type is/],
     ['literal "w"', 'literal "v"', /no literal w(?:.|\n)*a tile of no literal of the plan/],
     ["storage 0: input f16", "storage 0: input f32", /activations are not fp16/],
     ['"b" = spread "w" rows [] from 0', '"b"', /constants have recipes/],

@@ -7,18 +7,21 @@
  */
 
 import { CompileError } from "../../diagnostics.js";
+import { isFp8 } from "../dtype.js";
 import { ALU_FUNCTIONS } from "../isa.js";
 import {
   isMultiplied,
   isTile,
   type Pass,
+  type PackedTile,
   type Plan,
   type Run,
   type Storage,
   type Task,
+  type TileDType,
   type WeightLoad,
 } from "../plan.js";
-import { type PanelRecipe, productOf, type TileRecipe } from "../recipe.js";
+import { type Matrix, type PanelRecipe, productOf } from "../recipe.js";
 import { halfLanes, type Target } from "../target.js";
 
 /** Raises LPU2225 with all that is wrong, a task at a time. */
@@ -162,9 +165,7 @@ const passProblems = (context: Context, { rows }: Task, pass: Pass): readonly st
   return [
     ...readProblems(context, "a pass", pass, rows),
     ...when(!isFactor(plan, pass.storage), "activations are not fp16"),
-    ...(isTile(pass.weights)
-      ? tileProblems(plan, target, pass.weights.columns, pass.weights.recipe)
-      : loadsProblems(context, pass.weights)),
+    ...(isTile(pass.weights) ? tileProblems(plan, target, pass.weights) : loadsProblems(context, pass.weights)),
   ];
 };
 
@@ -173,13 +174,23 @@ const isFactor = ({ storages }: Plan, id: number): boolean => {
   return dtype !== undefined && isMultiplied(dtype);
 };
 
-const tileProblems = ({ literals }: Plan, target: Target, columns: number, recipe: TileRecipe): readonly string[] => {
+const tileProblems = (
+  { literals }: Plan,
+  target: Target,
+  { columns, dtype, recipe }: PackedTile,
+): readonly string[] => {
   const half = halfLanes(target);
   const tooWide = when(columns > target.lanes, `a tile of ${columns} columns`);
-  if (recipe.kind === "points") return [...tooWide, ...outside(recipe.places, columns, half)];
+  // FP8 is not made while an image is written: a literal is it already.
+  const other = when(
+    isFp8(dtype) && !(recipe.kind === "blocks" && isOfType(literals, recipe.matrix, dtype)),
+    `a tile of ${dtype} that no literal of this type is`,
+  );
+  if (recipe.kind === "points") return [...tooWide, ...other, ...outside(recipe.places, columns, half)];
   const { matrix, blocks } = recipe;
   return [
     ...tooWide,
+    ...other,
     ...when("literal" in matrix && !literals.has(matrix.literal), "a tile of no literal of the plan"),
     ...when(
       blocks.some(({ lane, count, column, columns: taken }) => lane + count > half || column + taken > columns),
@@ -187,6 +198,9 @@ const tileProblems = ({ literals }: Plan, target: Target, columns: number, recip
     ),
   ];
 };
+
+const isOfType = (literals: Plan["literals"], matrix: Matrix, dtype: TileDType): boolean =>
+  "literal" in matrix && matrix.scale === 1 && literals.get(matrix.literal)?.dtype === dtype;
 
 const loadsProblems = (context: Context, loads: readonly WeightLoad[]): readonly string[] => {
   const { plan, target } = context;
