@@ -85,7 +85,7 @@ const FEW = [
 });
 
 describe("every timing decides what is legal, or how long a program takes", () => {
-  const programs = [...FEW, ...Array.from({ length: 40 }, (_, seed) => randomProgram(seed + 1))];
+  const programs = [...FEW, ...Array.from({ length: 90 }, (_, seed) => randomProgram(seed + 1))];
   for (const [witness, skipped] of [
     ["literal", []],
     ["linked", []],
