@@ -274,12 +274,17 @@ export const copyOfLeaf = (dtype: StorageType, leaf: number): AluOp =>
 /** Stores what comes out of the MXM as it is. */
 export const COPY: Chain = () => ({ ops: [{ fn: "copy", args: [{ mxm: true }] }], leaves: [] });
 
-/** Rows of one burst: short, so that blocks overlap one another through a layer's latencies, but not so short that they are many. */
+/**
+ * Rows of one burst: short, so that blocks overlap one another through a layer's latencies, but not so short that they are
+ * many: a fourth of all, as far as that is neither less than SHORT_BLOCK nor more than the accumulators take.
+ */
 export const rowBlock = (target: Target, rows: number): number => {
-  if (rows <= SHORT_BLOCK) return rows;
-  return rows <= MANY_ROWS ? Math.ceil(rows / Math.ceil(rows / SHORT_BLOCK)) : longBlock(target);
+  const quarter = Math.min(Math.ceil(rows / FEW_BLOCKS), longBlock(target));
+  const block = rows <= MANY_ROWS ? Math.max(SHORT_BLOCK, quarter) : longBlock(target);
+  return rows <= MANY_ROWS ? Math.ceil(rows / Math.ceil(rows / block)) : block;
 };
 const SHORT_BLOCK = 64;
+const FEW_BLOCKS = 4;
 const MANY_ROWS = 512;
 
 /** Rows of the longest burst: half of what a pair of planes accumulates, so that two can be under way. */

@@ -34,8 +34,13 @@ export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load,
   const first = firstStart(s, bursts, earliest);
   const latest = load.install - s.target.timing.mxmLoad - total + 1;
   if (latest < first) return first - latest;
-  for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= LOAD_STRIDE, tries++)
-    if (tryLoadsAt(s, bursts, load, start, total)) return 0;
+  // What failed last most likely fails again: it is asked first, before all the others are booked in vain.
+  let last: LoadBurst | undefined;
+  for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= LOAD_STRIDE, tries++) {
+    const failed = tryLoadsAt(s, bursts, load, { start, total, last });
+    if (failed === undefined) return 0;
+    if (failed !== "stream") last = failed;
+  }
   return LOAD_STRIDE;
 };
 
@@ -84,19 +89,44 @@ const firstStart = (s: Scheduler, bursts: readonly LoadBurst[], earliest: number
   return Math.max(earliest, ...bursts.map(({ waited, offset }) => earliest + readyOf(waited) - (dispatch + offset)));
 };
 
-const tryLoadsAt = (s: Scheduler, bursts: readonly LoadBurst[], load: Load, start: number, total: number): boolean => {
+/** When loading starts, and for how many cycles it goes on; `last`: the burst for which a start before this one failed. */
+interface Start {
+  readonly start: number;
+  readonly total: number;
+  readonly last: LoadBurst | undefined;
+}
+
+/** Loads from a cycle on. Returns the burst whose ports are taken, or that no stream is free; undefined if all is booked. */
+const tryLoadsAt = (
+  s: Scheduler,
+  bursts: readonly LoadBurst[],
+  load: Load,
+  { start, total, last }: Start,
+): LoadBurst | "stream" | undefined => {
   const { half, origin } = load;
   const mark = markOf(s);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const width = Math.max(...bursts.map(({ ways }) => ways));
   const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: total });
   const flight: Flight = { half, inward: false, diagonal, stream, origin };
-  if (stream < 0 || !bursts.every((burst) => tryBurst(s, burst, later(flight, burst.offset)) === 0)) {
-    rollback(s, mark);
-    return false;
-  }
-  emitLoads(s, bursts, load, start, stream);
-  return true;
+  const isTaken = (burst: LoadBurst): boolean => tryBurst(s, burst, later(flight, burst.offset)) !== 0;
+  const failed = stream < 0 ? "stream" : (failsAgain(s, last, isTaken) ?? bursts.find(isTaken));
+  if (failed === undefined) emitLoads(s, bursts, load, start, stream);
+  else rollback(s, mark);
+  return failed;
+};
+
+/** The burst that failed last, if it also does alone. */
+const failsAgain = (
+  s: Scheduler,
+  last: LoadBurst | undefined,
+  isTaken: (burst: LoadBurst) => boolean,
+): LoadBurst | undefined => {
+  if (last === undefined) return undefined;
+  const mark = markOf(s);
+  const taken = isTaken(last);
+  rollback(s, mark);
+  return taken ? last : undefined;
 };
 
 const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadBurst, flight: Flight): number => {
