@@ -80,7 +80,8 @@ const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategie
   for (const [index, strategy] of strategies.entries()) {
     const s = started(strategy);
     const next = attempt(() => begin(s, order));
-    const divided = next instanceof CompileError ? dividedFor(s, next) : undefined;
+    // What another strategy has a cycle for is not divided.
+    const divided = next instanceof CompileError && begun.length === 0 ? dividedFor(s, next) : undefined;
     if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index));
     if (!(next instanceof CompileError)) begun.push(next);
     tasks += s.searched;
