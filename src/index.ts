@@ -116,9 +116,11 @@ export async function openImage(image: string | Uint8Array, options: OpenOptions
   return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore };
 }
 
-export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes"> {
+export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes" | "entries"> {
   /** Past positions that a token can look back upon; 256 if not given. */
   readonly context?: number;
+  /** Tokens of a prompt that an entry of its own takes at once, as long as there are so many; 1, without such an entry, if not given. */
+  readonly prefill?: number;
   /** A tokenizer.json that does not lie beside the model. */
   readonly tokenizer?: string | undefined;
 }
@@ -130,20 +132,30 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
  * @throws LPU5104 for a model that is no such decoder, and all that `lpuit` throws.
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
-  const { context = DEFAULT_CONTEXT, tokenizer, ...rest } = options;
+  const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer, ...rest } = options;
   const folder = openFolder(path, tokenizer);
   const words = folder.tokenizer && (await openTokenizer(folder.tokenizer.definition, folder.tokenizer.config));
-  const model = await lpuit(folder.model, { ...rest, ...decoderOptions(folder.model, context) });
-  return languageModel(model, logitsOf(model.outputs), { tokenizer: words, ends: folder.ends });
+  const entries = decoderEntries(folder.model, context, prefill);
+  const model = await lpuit(folder.model, { ...rest, entries, state: "auto" });
+  const decode = entryNamed(model.entries, "decode");
+  const block = prefill === 1 ? undefined : { entry: entryNamed(model.entries, "prefill"), tokens: prefill };
+  const { reset, snapshot, restore } = model;
+  const logits = logitsOf(decode.outputs);
+  return languageModel(
+    { context, decode, prefill: block, logits, reset, snapshot, restore },
+    { tokenizer: words, ends: folder.ends },
+  );
 }
 
 const DEFAULT_CONTEXT = 256;
 
-/** How a decoder is built to take one token a step. */
-function decoderOptions(path: string, context: number): Pick<CompileOptions, "shapes" | "state"> {
+/** How a decoder is built to take one token a step, and so many of a prompt at once. */
+function decoderEntries(path: string, context: number, prefill: number): NonNullable<CompileOptions["entries"]> {
   const opened = openModel(path);
   try {
-    return { shapes: decoderShapes(readModel(opened.source).graph, context), state: "auto" };
+    const { graph } = readModel(opened.source);
+    const decode = { shapes: decoderShapes(graph, context, 1) };
+    return prefill === 1 ? { decode } : { decode, prefill: { shapes: decoderShapes(graph, context, prefill) } };
   } finally {
     opened.close();
   }

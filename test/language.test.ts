@@ -116,31 +116,36 @@ describe("a decoder", () => {
       ],
       ["logits", "present.0.key", "present_0"],
     );
-    expect(decoderShapes(graph, 7)).toEqual({
+    expect(decoderShapes(graph, 7, 1)).toEqual({
       input_ids: [1, 1],
       attention_mask: [1, 8],
       position_ids: [1, 1],
       "past_key_values.0.key": [1, 2, 7, 16],
       past_0: [2, 1, 4, 7, 8],
     });
+    expect(decoderShapes(graph, 7, 3)).toMatchObject({
+      input_ids: [1, 3],
+      attention_mask: [1, 10],
+      position_ids: [1, 3],
+    });
   });
 
   test("whose past has a size in the file takes that context and no other", async () => {
     const inputs = [tensor("input_ids", 1, 1), tensor("attention_mask", 1, 17), tensor("position_ids", 1, 1)];
     const graph = graphOf([...inputs, tensor("past.0", 1, 2, 16, 8)], ["logits", "present.0"]);
-    expect(decoderShapes(graph, 16)["past.0"]).toEqual([1, 2, 16, 8]);
-    expect(await saidBy(() => decoderShapes(graph, 32))).toEqual([
+    expect(decoderShapes(graph, 16, 1)["past.0"]).toEqual([1, 2, 16, 8]);
+    expect(await saidBy(() => decoderShapes(graph, 32, 1))).toEqual([
       "LPU5104: input 'past.0': the model has 16 past positions and no other number",
     ]);
     const unknown = graphOf([...inputs, tensor("past.0", 1, 2, "past", "width")], ["logits", "present.0"]);
-    expect(await saidBy(() => decoderShapes(unknown, 32))).toEqual([
+    expect(await saidBy(() => decoderShapes(unknown, 32, 1))).toEqual([
       "LPU5104: input 'past.0': expected the sizes of all but the batch and the past in the file",
     ]);
   });
 
   test("is told all that it lacks at once", async () => {
     const graph = graphOf([tensor("input_ids", 1, 4), tensor("pixel_values", 1, 3, 8, 8)], ["y"]);
-    expect(await saidBy(() => decoderShapes(graph, 4))).toEqual([
+    expect(await saidBy(() => decoderShapes(graph, 4, 1))).toEqual([
       "LPU5104: input 'pixel_values' is none of input_ids, attention_mask, position_ids and has no output that follows it",
       "LPU5104: there is no input 'attention_mask' (1 for each position that is filled, the token's own too)",
       "LPU5104: there is no input 'position_ids' (how many tokens came before)",
@@ -211,6 +216,7 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   );
   const model = await openLanguageModel(decoder, {
     context: 12,
+    prefill: 4,
     tokenizer: join(stories, "tokenizer.json"),
     cacheDir: false,
   });
@@ -223,7 +229,11 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   expect(pieces.map(({ token }) => token)).toEqual(golden.tokens.slice(5, 14));
   expect(pieces.map(({ text }) => text).join("")).toBe(", there was a little girl named");
   expect(pieces.at(-1)?.finish).toBe("length");
-  expect(pieces.every(({ cycles, steps }) => cycles === steps * model.cycles)).toBe(true);
+  // Four tokens of the prompt at once and one by itself, and then one a piece.
+  const { decode, prefill = 0 } = model.cycles;
+  expect(pieces.map(({ cycles }) => cycles)).toEqual([prefill + decode, ...pieces.slice(1).map(() => decode)]);
+  expect(pieces.map(({ predictedCycles }) => predictedCycles)).toEqual(pieces.map(({ cycles }) => cycles));
+  expect(pieces.map(({ runs }) => runs)).toEqual([2, ...pieces.slice(1).map(() => 1)]);
 
   // The context is full: 13 tokens are taken, and the state is as it was after what is refused.
   expect(model.position()).toBe(13);

@@ -4,7 +4,7 @@
 
 import { openFolder } from "../../src/host/folder.js";
 import { openLanguageModel, type Piece } from "../../src/index.js";
-import type { GenerateOptions } from "../../src/language/model.js";
+import type { GenerateOptions, LanguageModel } from "../../src/language/model.js";
 import { noTokenizer } from "../../src/language/text.js";
 import { type TargetName, TARGETS } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
@@ -17,6 +17,7 @@ export interface GenerateRequest {
   readonly tokenizer: string | undefined;
   readonly prompt: string;
   readonly context: number;
+  readonly prefill: number;
   readonly target: TargetName;
   readonly bind: Readonly<Record<string, number>>;
   readonly weights: WeightFormatName;
@@ -30,10 +31,13 @@ export interface GenerateResult {
   readonly tokens: readonly number[];
   readonly finish: "stop" | "length";
   readonly promptTokens: number;
-  readonly steps: number;
-  /** Of one step; the compiler's figure, and what the machine counted over all steps. */
-  readonly predictedCycles: number;
+  /** Runs of the program: one a token, and fewer for a prompt that is taken in blocks. */
+  readonly runs: number;
+  /** Of all runs: what the machine counted, and what the compiler said before. */
   readonly cycles: number;
+  readonly predictedCycles: number;
+  /** Of a run that takes one token, and of one that takes a block of a prompt. */
+  readonly cyclesOf: LanguageModel["cycles"];
   /** On the chip, by its clock, without PCIe. */
   readonly promptSeconds: number;
   readonly completionSeconds: number;
@@ -51,6 +55,7 @@ export async function generateJob(request: GenerateRequest, context: JobContext<
     weights,
     keep,
     context: request.context,
+    prefill: request.prefill,
     tokenizer: request.tokenizer,
     cacheDir: request.cacheFolder ?? false,
     onStage: ({ stage, ...event }) => context.task({ ...event, title: STAGES[stage].title, at: clock() }),
@@ -61,17 +66,18 @@ export async function generateJob(request: GenerateRequest, context: JobContext<
     pieces.push(piece);
     context.part(piece);
   }
-  const sum = (of: readonly Piece[], figure: "cycles" | "steps"): number =>
+  const sum = (of: readonly Piece[], figure: "cycles" | "predictedCycles" | "runs"): number =>
     of.reduce((total, piece) => total + piece[figure], 0);
   const hertz = TARGETS[target].clock * 1e6;
   return {
     text: pieces.map(({ text }) => text).join(""),
     tokens: pieces.map(({ token }) => token),
     finish: pieces.at(-1)?.finish ?? "length",
-    promptTokens: sum(pieces.slice(0, 1), "steps"),
-    steps: sum(pieces, "steps"),
-    predictedCycles: model.cycles,
+    promptTokens: model.encode(request.prompt).length,
+    runs: sum(pieces, "runs"),
     cycles: sum(pieces, "cycles"),
+    predictedCycles: sum(pieces, "predictedCycles"),
+    cyclesOf: model.cycles,
     promptSeconds: sum(pieces.slice(0, 1), "cycles") / hertz,
     completionSeconds: sum(pieces.slice(1), "cycles") / hertz,
     seconds: (clock() - start) / 1000,

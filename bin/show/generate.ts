@@ -4,17 +4,18 @@ import { formatCount, formatSeconds } from "../../src/report/units.js";
 import type { GenerateResult } from "../jobs/generate.js";
 
 export function generateRows(result: GenerateResult, clockMHz: number): [string, string][] {
-  const { steps, cycles, predictedCycles, tokens, promptTokens, seconds } = result;
-  const exact = cycles === steps * predictedCycles;
-  const stepSeconds = predictedCycles / (clockMHz * 1e6);
+  const { runs, cycles, predictedCycles, cyclesOf, tokens, promptTokens, seconds } = result;
+  const timed = (count: number): string =>
+    `${formatCount(count)}  (${formatSeconds(count / (clockMHz * 1e6))} at ${clockMHz} MHz)`;
   return [
-    ["tokens", `${promptTokens} given, ${tokens.length} written (${result.finish}), ${steps} steps`],
-    ["cycles a step", `${formatCount(predictedCycles)}  (${formatSeconds(stepSeconds)} at ${clockMHz} MHz)`],
-    ["predicted == executed", exact ? `yes, in each of ${steps} steps` : "NO"],
+    ["tokens", `${promptTokens} given, ${tokens.length} written (${result.finish}), ${runs} runs`],
+    ["cycles a token", timed(cyclesOf.decode)],
+    ...(cyclesOf.prefill === undefined ? [] : [["cycles a block", timed(cyclesOf.prefill)] as [string, string]]),
+    ["predicted == executed", cycles === predictedCycles ? `yes, in ${runs} runs` : "NO"],
     [
       "on the chip",
-      `${formatCount(Math.floor(1 / stepSeconds))} tokens/s  (${formatSeconds(result.promptSeconds)} for the prompt, ${formatSeconds(result.completionSeconds)} for the rest; without PCIe)`,
+      `${formatCount(Math.floor((clockMHz * 1e6) / cyclesOf.decode))} tokens/s  (${formatSeconds(result.promptSeconds)} for the prompt, ${formatSeconds(result.completionSeconds)} for the rest; without PCIe)`,
     ],
-    ["here", `${(steps / seconds).toFixed(1)} steps/s`],
+    ["here", `${(runs / seconds).toFixed(1)} runs/s`],
   ];
 }

@@ -1,8 +1,8 @@
 /**
- * Which inputs of a decoder are what, and the shapes with which it takes one token and a window of past positions.
+ * Which inputs of a decoder are what, and the shapes with which it takes tokens behind a window of past positions.
  *
  * The past lies at the end of the window: what is not filled yet stands at the left, where the attention mask has zeros, and
- * each step drops the oldest position and adds one at the right. So a decoder needs a mask, and it needs to be told the
+ * each run drops the oldest positions and adds its own at the right. So a decoder needs a mask, and it needs to be told the
  * position of its token: both are refused by name where they are missing (LPU5104), since values would be wrong.
  */
 
@@ -14,17 +14,17 @@ import type { Shape } from "../ir/graph.js";
 
 /** What the host gives at each step; all other inputs are the past, which stays on the chip. */
 export const ROLES = {
-  ids: { name: "input_ids", doc: "the token" },
+  ids: { name: "input_ids", doc: "the tokens" },
   mask: { name: "attention_mask", doc: "1 for each position that is filled, the token's own too" },
   positions: { name: "position_ids", doc: "how many tokens came before" },
 } as const;
 
 /**
- * Shapes of all inputs of a decoder for one sequence, one token a step and `context` past positions.
+ * Shapes of all inputs of a decoder for one sequence, `tokens` at once behind `context` past positions.
  *
  * @throws LPU5104 naming every input that is not a decoder's, and every one that is missing.
  */
-export function decoderShapes(graph: GraphRecord, context: number): Readonly<Record<string, Shape>> {
+export function decoderShapes(graph: GraphRecord, context: number, tokens: number): Readonly<Record<string, Shape>> {
   const constants = new Set(graph.initializers.map(({ proto }) => proto.name));
   const inputs = graph.inputs.filter(({ name }) => !constants.has(name));
   const names = inputs.map(({ name }) => name);
@@ -33,9 +33,9 @@ export function decoderShapes(graph: GraphRecord, context: number): Readonly<Rec
     graph.outputs.map(({ name }) => name),
   );
   const roles = new Map<string, Shape>([
-    [ROLES.ids.name, [1, 1]],
-    [ROLES.mask.name, [1, context + 1]],
-    [ROLES.positions.name, [1, 1]],
+    [ROLES.ids.name, [1, tokens]],
+    [ROLES.mask.name, [1, context + tokens]],
+    [ROLES.positions.name, [1, tokens]],
   ]);
   const problems = [
     ...names

@@ -1,5 +1,5 @@
 /**
- * A language model on the machine: one token a step, keys and values on the chip, text in and text out.
+ * A language model on the machine: one token a step, or a block of the prompt, keys and values on the chip, text in and out.
  */
 
 import { fail } from "../diagnostics.js";
@@ -9,23 +9,39 @@ import { ROLES } from "./decoder.js";
 import { chooseToken, GREEDY, type Sampling } from "./sample.js";
 import { noTokenizer, textStream, type Tokenizer } from "./text.js";
 
-/** What of a program on the machine is needed. */
-export interface Decoder<Saved> {
-  readonly inputs: readonly { readonly name: string; readonly shape: readonly number[] }[];
+/** What of an entry of a program on the machine is needed. */
+interface Entry {
   readonly cycles: number;
   readonly run: (
     inputs: Readonly<Record<string, readonly number[]>>,
   ) => Promise<{ readonly outputs: Readonly<Record<string, Tensor>>; readonly cycles: number }>;
-  readonly reset: () => void;
-  readonly snapshot: () => Saved;
-  readonly restore: (saved: Saved) => void;
 }
 
-export interface Step {
+/** A program with the shapes of `decoderShapes` and all its past as states. */
+export interface Decoder<State> {
+  readonly context: number;
+  /** Takes one token. */
+  readonly decode: Entry;
+  /** Takes `tokens` at once. */
+  readonly prefill: { readonly entry: Entry; readonly tokens: number } | undefined;
+  readonly logits: { readonly name: string; readonly vocabulary: number };
+  readonly reset: () => void;
+  readonly snapshot: () => State;
+  readonly restore: (state: State) => void;
+}
+
+export interface Cost {
+  /** What the machine counted. */
+  readonly cycles: number;
+  /** What the compiler said before. */
+  readonly predictedCycles: number;
+  /** Runs of the program that these are of. */
+  readonly runs: number;
+}
+
+export interface Step extends Cost {
   /** One number for each token of the vocabulary. */
   readonly logits: Float32Array;
-  /** What the machine counted; the compiler's figure is the model's `cycles`. */
-  readonly cycles: number;
 }
 
 export interface GenerateOptions extends Partial<Sampling> {
@@ -35,13 +51,11 @@ export interface GenerateOptions extends Partial<Sampling> {
   readonly stop?: readonly string[];
 }
 
-export interface Piece {
+/** What is written at once: its cost is that of all runs since the piece before; the first has that of the prompt. */
+export interface Piece extends Cost {
   /** What is new of the text; empty while a character is not whole. */
   readonly text: string;
   readonly token: number;
-  /** Of all steps since the piece before: the first piece has those of the whole prompt. */
-  readonly cycles: number;
-  readonly steps: number;
   /** Set at the last piece: an end token or a text of `stop`, or no room left. */
   readonly finish?: "stop" | "length";
 }
@@ -50,11 +64,11 @@ export interface LanguageModel {
   /** Positions that a token can look back upon, its own not counted. */
   readonly context: number;
   readonly vocabulary: number;
-  /** Of every step, at any position. */
-  readonly cycles: number;
+  /** Of a run that takes one token, at any position, and of one that takes a block of a prompt. */
+  readonly cycles: { readonly decode: number; readonly prefill?: number };
   /** Tokens taken since the last reset. */
   readonly position: () => number;
-  /** Takes tokens, one step each; the logits are those after the last. LPU5105 if they do not fit, LPU5106 for no token. */
+  /** Takes tokens, in blocks as long as there are enough; the logits are those after the last. LPU5105 if they do not fit, LPU5106 for no token. */
   readonly step: (tokens: number | readonly number[]) => Promise<Step>;
   /** Writes on from a prompt, from an empty past. */
   readonly generate: (prompt: string | readonly number[], options?: GenerateOptions) => AsyncGenerator<Piece>;
@@ -76,26 +90,23 @@ export interface Text {
   readonly ends: readonly number[];
 }
 
-/** A decoder that was built with the shapes of `decoderShapes` and all its past as states. */
 export function languageModel<State>(
-  decoder: Decoder<State>,
-  output: { readonly name: string; readonly vocabulary: number },
+  { context, decode, prefill, logits: output, ...decoder }: Decoder<State>,
   { tokenizer, ends }: Text,
 ): LanguageModel {
-  const mask = decoder.inputs.find(({ name }) => name === ROLES.mask.name)?.shape.at(-1) ?? 1;
-  const context = mask - 1;
   const { vocabulary } = output;
   let position = 0;
 
-  const stepOne = async (token: number): Promise<Step> => {
-    const { outputs, cycles } = await decoder.run({
-      [ROLES.ids.name]: [token],
-      [ROLES.mask.name]: Array.from({ length: mask }, (_, place) => (place >= context - position ? 1 : 0)),
-      [ROLES.positions.name]: [position],
+  const runBlock = async ({ run, cycles: predictedCycles }: Entry, tokens: readonly number[]): Promise<Step> => {
+    const { outputs, cycles } = await run({
+      [ROLES.ids.name]: tokens,
+      [ROLES.mask.name]: Array.from({ length: context + tokens.length }, (_, i) => (i >= context - position ? 1 : 0)),
+      [ROLES.positions.name]: tokens.map((_, i) => position + i),
     });
-    position += 1;
+    position += tokens.length;
     const logits = outputs[output.name];
-    return { logits: logits === undefined ? new Float32Array() : Float32Array.from(toFloats(logits)), cycles };
+    const all = logits === undefined ? [] : Array.from(toFloats(logits));
+    return { logits: Float32Array.from(all.slice(-vocabulary)), cycles, predictedCycles, runs: 1 };
   };
 
   const step = async (given: number | readonly number[]): Promise<Step> => {
@@ -108,13 +119,15 @@ export function languageModel<State>(
       return fail("LPU5105", {
         message: `the context holds ${context + 1} tokens; ${position} are taken, ${tokens.length} do not fit`,
       });
-    let cycles = 0;
-    let last: Step = { logits: new Float32Array(), cycles: 0 };
-    for (const token of tokens) {
-      last = await stepOne(token);
-      cycles += last.cycles;
+    let sum: Step = { logits: new Float32Array(), cycles: 0, predictedCycles: 0, runs: 0 };
+    for (let at = 0; at < tokens.length; ) {
+      const isBlock = prefill !== undefined && tokens.length - at >= prefill.tokens;
+      const block = tokens.slice(at, at + (isBlock ? prefill.tokens : 1));
+      const own = await runBlock(isBlock ? prefill.entry : decode, block);
+      sum = { logits: own.logits, ...added(sum, own) };
+      at += block.length;
     }
-    return { logits: last.logits, cycles };
+    return sum;
   };
 
   const reset = (): void => {
@@ -131,7 +144,6 @@ export function languageModel<State>(
     const stops = options.stop ?? [];
     reset();
     let last = await step(given);
-    let steps = given.length;
     const grow = tokenizer === undefined ? () => "" : textStream(tokenizer, given);
     // Text that may be the beginning of a stop is held back until it is known not to be.
     let held = "";
@@ -144,17 +156,17 @@ export function languageModel<State>(
       const isLong = count === options.maxTokens || position > context;
       const finish = isStop ? "stop" : isLong ? "length" : undefined;
       const shown = finish === undefined || stopped ? text : text + held;
-      yield { text: shown, token, cycles: last.cycles, steps, ...(finish && { finish }) };
+      const { cycles, predictedCycles, runs } = last;
+      yield { text: shown, token, cycles, predictedCycles, runs, ...(finish && { finish }) };
       if (finish !== undefined) return;
       last = await step(token);
-      steps = 1;
     }
   }
 
   return {
     context,
     vocabulary,
-    cycles: decoder.cycles,
+    cycles: { decode: decode.cycles, ...(prefill && { prefill: prefill.entry.cycles }) },
     position: () => position,
     step,
     generate,
@@ -168,6 +180,12 @@ export function languageModel<State>(
     },
   };
 }
+
+const added = (a: Cost, b: Cost): Cost => ({
+  cycles: a.cycles + b.cycles,
+  predictedCycles: a.predictedCycles + b.predictedCycles,
+  runs: a.runs + b.runs,
+});
 
 /** What of a text comes before a stop, and what may be the beginning of one. */
 export function cutAtStop(
