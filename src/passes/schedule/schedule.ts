@@ -85,7 +85,7 @@ const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategie
     if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index));
     if (!(next instanceof CompileError)) begun.push(next);
     tasks += s.searched;
-    if (tasks >= TASKS_IN_ALL) break;
+    if (begun.length > 0 && tasks >= TASKS_IN_ALL) break;
   }
   for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
     const done = attempt(() => complete(one));
