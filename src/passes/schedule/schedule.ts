@@ -83,9 +83,10 @@ const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategie
     // What another strategy has a cycle for is not divided.
     const divided = next instanceof CompileError && begun.length === 0 ? dividedFor(s, next) : undefined;
     if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index));
-    if (!(next instanceof CompileError)) begun.push(next);
+    if (next instanceof CompileError) continue;
+    begun.push(next);
     tasks += s.searched;
-    if (begun.length > 0 && tasks >= TASKS_IN_ALL) break;
+    if (tasks >= TASKS_IN_ALL) break;
   }
   for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
     const done = attempt(() => complete(one));
