@@ -6,15 +6,15 @@
  * needs is free: it may fall into a hole that earlier decisions left. Weights of a pass are loaded as late as they may be,
  * while the array still computes the pass before. Legality is not argued here: passes/check derives it anew.
  *
- *   schedule-room     whether SRAM suffices         schedule-order   which task is next (dependencies, demand)
- *   schedule-plan     facts of the plan alone       schedule-pass    a task's place: its passes,
- *   schedule-machine  what can be busy              schedule-weights   (loads) their weights,
- *   schedule-state    what lies and goes where      schedule-chain   its chain (timing, operands),
- *   schedule-trial    sliding, streams, dispatch    schedule-write   and what it writes
- *   schedule-place    rows for a panel              schedule-read    rows onto streams, by
- *   schedule-edge     inputs and outputs            schedule-ports   bursts of slice pairs
- *   resources, memory interval sets, rows of SRAM   schedule-repeat  instances that are alike (repeats,
- *   constant-blocks   bytes of constants            schedule-placed    what placing a task changed)
+ *   place/room             whether SRAM suffices        order         which task is next (dependencies)
+ *   figures                facts of the plan alone      task/pass     a task's place: its passes,
+ *   chip/                  what can be busy             task/weights    (loads) their weights,
+ *   state                  what lies and goes where     task/chain      its chain (chain-timing),
+ *   task/trial             sliding, streams, dispatch   task/write      and what it writes
+ *   place/rows             rows for a panel             task/read     rows onto streams, by
+ *   place/edge             inputs, outputs, states      chip/ports      bursts of slice pairs
+ *   place/earlier          entries before this one      repeat/       instances that are alike, and what
+ *   place/constant-blocks  bytes of constants                           placing a task changed (placed)
  */
 
 import { type Contents, contentsOf } from "../../ir/contents.js";
