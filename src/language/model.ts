@@ -105,8 +105,8 @@ export function languageModel<State>(
     });
     position += tokens.length;
     const logits = outputs[output.name];
-    const all = logits === undefined ? [] : Array.from(toFloats(logits));
-    return { logits: Float32Array.from(all.slice(-vocabulary)), cycles, predictedCycles, runs: 1 };
+    const last = logits === undefined ? new Float32Array() : toFloats(logits).slice(-vocabulary);
+    return { logits: last, cycles, predictedCycles, runs: 1 };
   };
 
   const step = async (given: number | readonly number[]): Promise<Step> => {

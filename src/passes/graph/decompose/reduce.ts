@@ -7,6 +7,7 @@
 
 import { elementCount, type NodeId } from "../../../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
+import { VIEWS } from "../../../ir/ops.js";
 import { broadcastShapes, equalShapes, isFloat } from "../../../ir/tensor.js";
 import { sliceAxis } from "./gather.js";
 import { contractByParts, EXACT_F16, EXACT_F32 } from "./integers.js";
@@ -56,7 +57,6 @@ const shortAxis: Rule = {
 
 /** From this extent on a computed last axis is summed by itself: to join another to it would move its lanes. */
 export const LONG_AXIS = 320;
-const VIEWS: readonly string[] = ["input", "reshape", "transpose", "slice", "expand"];
 
 const longAxis: Rule = {
   name: "reduce-long-axis",
@@ -69,7 +69,7 @@ const longAxis: Rule = {
     const axes = intsAttr(node.attrs, "axes");
     const others = axes.filter((axis) => axis !== last && shape[axis] !== 1);
     const isLong = (shape[last] ?? 1) >= LONG_AXIS && axes.includes(last) && others.length > 0;
-    if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || VIEWS.includes(g.node(x).op))
+    if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || [...VIEWS, "input"].includes(g.node(x).op))
       return undefined;
     const rows = g.emit(node.op, [x], { ...LAST, axes: [last] });
     return g.emit("reshape", [g.emit(node.op, [rows], { axes: others, keepdims: true })], { shape: node.type.shape });

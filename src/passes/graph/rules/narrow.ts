@@ -17,7 +17,6 @@ const SHORT = 16;
 /** Fewer rows than this are not worth another shape. */
 const MANY_ROWS = 256;
 
-const product = (extents: readonly number[]): number => extents.reduce((n, extent) => n * extent, 1);
 const aligned = (shape: Shape, rank: number): Shape => [...new Array<number>(rank - shape.length).fill(1), ...shape];
 
 /** By ONNX's convention the first axes are the batch and the channels. */
@@ -50,7 +49,7 @@ function leastKept(result: Shape, operands: readonly Shape[]): number {
   return 1 + lastPlace(result.length, splits);
 }
 
-const joined = (shape: Shape, kept: number): Shape => [...shape.slice(0, kept), product(shape.slice(kept))];
+const joined = (shape: Shape, kept: number): Shape => [...shape.slice(0, kept), elementCount(shape.slice(kept))];
 
 /**
  * The node as `to`, which joins its axes from `kept` on. A slice of earlier axes is one of the joined tensor, so that slices
