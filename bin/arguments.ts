@@ -29,18 +29,20 @@ export function parseShapes(options: readonly string[]): Record<string, readonly
 }
 
 interface NumberOption {
-  readonly value: number;
+  readonly value: number | undefined;
   readonly least: number;
   readonly most?: number;
   readonly whole: boolean;
 }
 
-/** Numbers within their bounds, by option; all that are not are one error. */
-export function parseNumbers<Name extends string>(options: Readonly<Record<Name, NumberOption>>): Record<Name, number> {
+/** Numbers within their bounds, by option, as far as they are given; all that are not are one error. */
+export function parseNumbers<Options extends Readonly<Record<string, NumberOption>>>(
+  options: Options,
+): { readonly [Name in keyof Options]: Options[Name]["value"] } {
   const given = Object.entries<NumberOption>(options);
   throwTogether(
     given.flatMap(([name, { value, least, most = Number.MAX_SAFE_INTEGER, whole }]) =>
-      value >= least && value <= most && (!whole || Number.isInteger(value))
+      value === undefined || (value >= least && value <= most && (!whole || Number.isInteger(value)))
         ? []
         : [
             new CompileError("LPU5008", {
@@ -50,8 +52,17 @@ export function parseNumbers<Name extends string>(options: Readonly<Record<Name,
     ),
   );
   // The names are those of the options.
-  return Object.fromEntries(given.map(([name, { value }]) => [name, value])) as Record<Name, number>;
+  return Object.fromEntries(given.map(([name, { value }]) => [name, value])) as {
+    [Name in keyof Options]: Options[Name]["value"];
+  };
 }
+
+type Given<Values> = { readonly [Name in keyof Values]?: Exclude<Values[Name], undefined> };
+
+/** Without those that are not given. */
+export const given = <Values extends object>(values: Values): Given<Values> =>
+  // What is left out are the names whose value is undefined.
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Given<Values>;
 
 /** `--input input_ids=ids.npy`; the first `=` ends the name, because a path may have others. */
 export function parseInputs(options: readonly string[]): Record<string, string> {

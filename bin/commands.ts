@@ -6,7 +6,7 @@
  */
 
 import { dirname, resolve } from "node:path";
-import type { Argv, CommandModule } from "yargs";
+import type { Argv, CommandModule, InferredOptionTypes } from "yargs";
 import { defaultCacheFolder } from "../src/host/cache.js";
 import { CompileError } from "../src/diagnostics.js";
 import { fileBeside, imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
@@ -15,6 +15,7 @@ import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
 import {
+  given,
   parseBinds,
   parseEntries,
   parseFixes,
@@ -27,6 +28,7 @@ import {
   WEIGHT_WORDS,
 } from "./arguments.js";
 import type { BuildResult } from "./jobs/build.js";
+import type { DecoderRequest } from "./jobs/decoder.js";
 import { findCases } from "./jobs/cases.js";
 import { printCheck } from "./show/check.js";
 import { runJob } from "./jobs/jobs.js";
@@ -208,80 +210,102 @@ const run = command({
   },
 });
 
+/** What a decoder is built with: the same for all that write text. */
+const decoderOptions = {
+  context: { type: "number", default: 256, describe: "past positions that a token can look back upon" },
+  prefill: {
+    type: "number",
+    default: 1,
+    describe: "tokens of the prompt that are taken at once, by an entry of its own",
+  },
+  tokenizer: { type: "string", describe: "tokenizer.json, if it is not beside the model" },
+  bind: OPTIONS.bind,
+  target: OPTIONS.target,
+  weights: OPTIONS.weights,
+  keep: OPTIONS.keep,
+  cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
+  "cache-dir": { type: "string", describe: "folder of the cache" },
+} as const;
+
+const decoderFolder = {
+  type: "string",
+  demandOption: true,
+  describe: "ONNX file, or a folder of Hugging Face or onnxruntime-genai",
+} as const;
+
+type DecoderArguments = InferredOptionTypes<typeof decoderOptions> & { readonly model: string };
+
+const decoderRequest = (args: DecoderArguments): DecoderRequest => {
+  const { "--context": context, "--prefill": prefill } = parseNumbers({
+    "--context": { value: args.context, least: 1, whole: true },
+    "--prefill": { value: args.prefill, least: 1, most: args.context, whole: true },
+  });
+  return {
+    model: args.model,
+    tokenizer: args.tokenizer,
+    context,
+    prefill,
+    target: parseTarget(args.target),
+    bind: parseBinds(args.bind),
+    weights: parseWeights(args.weights),
+    keep: args.keep,
+    cacheFolder: args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined,
+  };
+};
+
 const generate = command({
   command: "generate <model>",
   doc: "Writes on from a prompt: a decoder with past and present, one token a step.",
   options: (argv) =>
-    argv
-      .positional("model", { type: "string", demandOption: true, describe: "ONNX file, or a folder of Hugging Face" })
-      .options({
-        prompt: { alias: "p", type: "string", demandOption: true, describe: "how the text begins" },
-        context: { type: "number", default: 256, describe: "past positions that a token can look back upon" },
-        prefill: {
-          type: "number",
-          default: 1,
-          describe: "tokens of the prompt that are taken at once, by an entry of its own",
-        },
-        "max-tokens": { type: "number", describe: "at most so many tokens after the prompt" },
-        temperature: { type: "number", default: 0, describe: "0 takes the likeliest token; larger is more even" },
-        "top-k": { type: "number", default: 0, describe: "only the likeliest so many tokens; 0 for all" },
-        "top-p": { type: "number", default: 1, describe: "only the likeliest tokens that together have this share" },
-        seed: { type: "number", default: 0, describe: "the same seed gives the same text" },
-        stop: {
-          type: "string",
-          array: true,
-          default: [] as string[],
-          describe: "text at which writing ends; may be repeated",
-        },
-        tokenizer: { type: "string", describe: "tokenizer.json, if it is not beside the model" },
-        bind: OPTIONS.bind,
-        target: OPTIONS.target,
-        weights: OPTIONS.weights,
-        keep: OPTIONS.keep,
-        cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
-        "cache-dir": { type: "string", describe: "folder of the cache" },
-        json: OPTIONS.json,
-      }),
+    argv.positional("model", decoderFolder).options({
+      prompt: { alias: "p", type: "string", demandOption: true, describe: "how the text begins" },
+      "max-tokens": { type: "number", describe: "at most so many tokens after the prompt" },
+      temperature: {
+        type: "number",
+        describe: "0 takes the likeliest token; larger is more even; what is not given is as the folder says, or 0",
+      },
+      "top-k": { type: "number", describe: "only the likeliest so many tokens; 0 for all" },
+      "top-p": { type: "number", describe: "only the likeliest tokens that together have this share" },
+      "repetition-penalty": { type: "number", describe: "makes tokens that were there less likely; 1 does not" },
+      seed: { type: "number", default: 0, describe: "the same seed gives the same text" },
+      stop: {
+        type: "string",
+        array: true,
+        default: [] as string[],
+        describe: "text at which writing ends; may be repeated",
+      },
+      ...decoderOptions,
+      json: OPTIONS.json,
+    }),
   run: async (args, terminal) => {
-    const { prompt, seed, stop, temperature, tokenizer } = args;
+    const { prompt, stop } = args;
+    const decoder = decoderRequest(args);
     const numbers = parseNumbers({
-      "--context": { value: args.context, least: 1, whole: true },
-      "--prefill": { value: args.prefill, least: 1, most: args.context, whole: true },
-      "--max-tokens": { value: args["max-tokens"] ?? args.context + 1, least: 1, whole: true },
-      "--temperature": { value: temperature, least: 0, whole: false },
+      "--max-tokens": { value: args["max-tokens"], least: 1, whole: true },
+      "--temperature": { value: args.temperature, least: 0, whole: false },
       "--top-k": { value: args["top-k"], least: 0, whole: true },
       "--top-p": { value: args["top-p"], least: 0, most: 1, whole: false },
-      "--seed": { value: seed, least: 0, whole: true },
+      "--repetition-penalty": { value: args["repetition-penalty"], least: Number.MIN_VALUE, whole: false },
+      "--seed": { value: args.seed, least: 0, whole: true },
     });
-    const request = {
-      model: args.model,
-      tokenizer,
-      prompt,
-      context: numbers["--context"],
-      prefill: numbers["--prefill"],
-      target: parseTarget(args.target),
-      bind: parseBinds(args.bind),
-      weights: parseWeights(args.weights),
-      keep: args.keep,
-      options: {
-        maxTokens: numbers["--max-tokens"],
-        temperature: numbers["--temperature"],
-        topK: numbers["--top-k"],
-        topP: numbers["--top-p"],
-        seed: numbers["--seed"],
-        stop,
-      },
-      cacheFolder: args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined,
-    };
+    const options = given({
+      maxTokens: numbers["--max-tokens"],
+      temperature: numbers["--temperature"],
+      topK: numbers["--top-k"],
+      topP: numbers["--top-p"],
+      repetitionPenalty: numbers["--repetition-penalty"],
+      seed: numbers["--seed"],
+    });
     let begun = false;
     const part = ({ text }: { readonly text: string }): void => {
       terminal.text(`${begun ? "" : `\n${prompt}`}${text}`);
       begun = true;
     };
+    const request = { ...decoder, prompt, options: { ...options, stop } };
     const result = await runJob("generate", request, { tasks: terminal.tasks, part });
     terminal.result(result);
     terminal.print("\n");
-    for (const line of alignRows(generateRows(result, TARGETS[request.target].clock))) terminal.print(line);
+    for (const line of alignRows(generateRows(result, TARGETS[decoder.target].clock))) terminal.print(line);
     return result.cycles === result.predictedCycles ? EXIT.ok : EXIT.internal;
   },
 });

@@ -16,7 +16,8 @@ import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { fail } from "../src/diagnostics.js";
 import { bytesSource, evaluate, importModel, type LpuModel, lpuit, STAGES, type Tensor } from "../src/index.js";
-import { openTokenizer, type Tokenizer } from "../src/language/text.js";
+import { chooseToken, GREEDY } from "../src/language/sample.js";
+import { openTokenizer, textStream, type Tokenizer } from "../src/language/text.js";
 import { makeTensor, toFloats } from "../src/ir/tensor.js";
 import { alignRows } from "../src/report/summary.js";
 import { formatCount, formatError, formatScaled, formatSeconds, formatShare } from "../src/report/units.js";
@@ -99,11 +100,11 @@ async function build(bytes: Uint8Array, seq: number): Promise<LpuModel> {
 
 async function write(model: LpuModel, tokenizer: Tokenizer, start: readonly number[], seq: number): Promise<Story> {
   const tokens = [...start];
-  const page = storyPage(tokenizer);
+  const page = storyPage(tokenizer.decode(start));
+  const grow = textStream(tokenizer, start);
   let runs = 0;
   let seconds = 0;
   let exact = true;
-  page.show(tokens);
   while (tokens.length < seq) {
     const before = performance.now();
     const { outputs, cycles, predictedCycles } = await model.run(inputsOf(model, tokens, seq));
@@ -113,30 +114,30 @@ async function write(model: LpuModel, tokenizer: Tokenizer, start: readonly numb
     const next = mostLikely(logitsOf(Object.values(outputs)), tokens.length - 1, seq);
     if (next === END) break;
     tokens.push(next);
-    page.show(tokens);
+    page.add(grow(next));
   }
-  page.finish(tokens);
+  page.finish();
   return { tokens, runs, seconds, exact };
 }
 
-/** Text as it grows on a terminal; whole, in lines, in a pipe. A character whose bytes are not all there yet waits. */
-function storyPage(tokenizer: Tokenizer): {
-  show: (tokens: readonly number[]) => void;
-  finish: (tokens: readonly number[]) => void;
-} {
+/** Text as it grows on a terminal; whole, in lines, in a pipe. */
+function storyPage(start: string): { add: (text: string) => void; finish: () => void } {
+  let story = start;
   let shown = 0;
-  const grow = (tokens: readonly number[]): void => {
-    const text = wrap(tokenizer.decode(tokens).replace(/\ufffd+$/, ""));
+  const write = (): void => {
+    const text = wrap(story);
     process.stdout.write(text.slice(shown));
     shown = text.length;
   };
   const live = process.stdout.isTTY === true;
+  if (live) write();
   return {
-    show: (tokens) => {
-      if (live) grow(tokens);
+    add: (text) => {
+      story += text;
+      if (live) write();
     },
-    finish: (tokens) => {
-      grow(tokens);
+    finish: () => {
+      write();
       process.stdout.write("\n");
     },
   };
@@ -220,18 +221,14 @@ function inputsOf(model: LpuModel, tokens: readonly number[], seq: number): Reco
   return Object.fromEntries(model.inputs.map(({ name }) => [name, makeTensor("i32", [1, seq], ids)]));
 }
 
-function logitsOf([logits]: readonly Tensor[]): ArrayLike<number> {
-  return logits === undefined ? [] : toFloats(logits);
+function logitsOf([logits]: readonly Tensor[]): Float32Array {
+  return logits === undefined ? new Float32Array() : toFloats(logits);
 }
 
-/** The first of the largest logits at a position; rows of the vocabulary's width, one a position. */
-function mostLikely(logits: ArrayLike<number>, position: number, seq: number): number {
+/** The token that is chosen at a position; logits are rows of the vocabulary's width, one a position. */
+function mostLikely(logits: Float32Array, position: number, seq: number): number {
   const width = logits.length / seq;
-  let best = 0;
-  for (let token = 1; token < width; token++) {
-    if ((logits[position * width + token] ?? 0) > (logits[position * width + best] ?? 0)) best = token;
-  }
-  return best;
+  return chooseToken(logits.subarray(position * width, (position + 1) * width), GREEDY, position);
 }
 
 try {

@@ -353,9 +353,14 @@ export const DIAGNOSTICS = {
     hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
   },
   LPU5107: {
-    title: "not JSON",
-    doc: "A file beside a model is not an object in JSON.",
+    title: "file beside a model is wrong",
+    doc: "A file beside a model is not an object in JSON, or what it sets is not what it should be.",
     hint: "download or save it again",
+  },
+  LPU5108: {
+    title: "tokenizer does not fit",
+    doc: "A tokenizer has tokens that the model does not know: it belongs to another model.",
+    hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
   },
   LPU3020: {
     title: "dispatches of a queue overlap",

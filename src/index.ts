@@ -13,9 +13,10 @@ import { bindInputs, type InputValue, type TensorSpec } from "./host/edge.js";
 import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { openFolder } from "./host/folder.js";
 import { bytesSource, type ModelSource, readModel } from "./frontend/source.js";
-import { decoderShapes, logitsOf } from "./language/decoder.js";
+import { declaredVocabulary, decoderShapes, logitsOf } from "./language/decoder.js";
 import { type LanguageModel, languageModel } from "./language/model.js";
-import { openTokenizer } from "./language/text.js";
+import { settingsOf } from "./language/settings.js";
+import { expectFits, noTokenizer, openTokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
 import { entryNamed } from "./ir/program.js";
@@ -123,39 +124,55 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
   readonly prefill?: number;
   /** A tokenizer.json that does not lie beside the model. */
   readonly tokenizer?: string | undefined;
+  /** That text is wanted, so that LPU5106 says before the build that there is no tokenizer. */
+  readonly text?: boolean;
 }
 
 /**
  * A decoder with past and present, as a program that takes one token a step and keeps the past on the chip; `path` is a model
- * or a folder as Hugging Face has them.
+ * or a folder as Hugging Face or onnxruntime-genai have them.
  *
- * @throws LPU5104 for a model that is no such decoder, and all that `lpuit` throws.
+ * @throws LPU5104 for a model that is no such decoder, LPU5107 and LPU5108 for files beside it that are not what they should
+ * be, all before the build, and all that `lpuit` throws.
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
-  const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer, ...rest } = options;
-  const folder = openFolder(path, tokenizer);
-  const words = folder.tokenizer && (await openTokenizer(folder.tokenizer.definition, folder.tokenizer.config));
-  const entries = decoderEntries(folder.model, context, prefill);
-  const model = await lpuit(folder.model, { ...rest, entries, state: "auto" });
+  const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer: file, text = false, ...rest } = options;
+  const { model: modelFile, tokenizer, settings } = openFolder(path, file);
+  if (text && tokenizer === undefined) noTokenizer();
+  const words = tokenizer && (await openTokenizer(tokenizer.definition, tokenizer.config));
+  const { ends, sampling } = settingsOf(settings);
+  const { entries, vocabulary } = decoderOf(modelFile, context, prefill);
+  const expectText = (size: number): void => {
+    if (tokenizer !== undefined) expectFits(tokenizer.definition, size);
+  };
+  if (vocabulary !== undefined) expectText(vocabulary);
+  const model = await lpuit(modelFile, { ...rest, entries, state: "auto" });
   const decode = entryNamed(model.entries, "decode");
   const block = prefill === 1 ? undefined : { entry: entryNamed(model.entries, "prefill"), tokens: prefill };
   const { reset, snapshot, restore } = model;
   const logits = logitsOf(decode.outputs);
+  expectText(logits.vocabulary);
   return languageModel(
     { context, decode, prefill: block, logits, reset, snapshot, restore },
-    { tokenizer: words, ends: folder.ends },
+    { tokenizer: words, ends, sampling },
   );
 }
 
 const DEFAULT_CONTEXT = 256;
 
-/** How a decoder is built to take one token a step, and so many of a prompt at once. */
-function decoderEntries(path: string, context: number, prefill: number): NonNullable<CompileOptions["entries"]> {
+/** How a decoder is built to take one token a step, and so many of a prompt at once; and its vocabulary, if the file says it. */
+function decoderOf(
+  path: string,
+  context: number,
+  prefill: number,
+): { readonly entries: NonNullable<CompileOptions["entries"]>; readonly vocabulary: number | undefined } {
   const opened = openModel(path);
   try {
     const { graph } = readModel(opened.source);
     const decode = { shapes: decoderShapes(graph, context, 1) };
-    return prefill === 1 ? { decode } : { decode, prefill: { shapes: decoderShapes(graph, context, prefill) } };
+    const entries =
+      prefill === 1 ? { decode } : { decode, prefill: { shapes: decoderShapes(graph, context, prefill) } };
+    return { entries, vocabulary: declaredVocabulary(graph) };
   } finally {
     opened.close();
   }

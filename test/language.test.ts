@@ -2,7 +2,7 @@
 
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { parseNumbers } from "../bin/arguments.js";
 import { problemsOf } from "../bin/show/problems.js";
@@ -11,8 +11,9 @@ import { openFolder } from "../src/host/folder.js";
 import { openLanguageModel } from "../src/index.js";
 import { decoderShapes, logitsOf } from "../src/language/decoder.js";
 import { cutAtStop } from "../src/language/model.js";
-import { chooseToken, GREEDY } from "../src/language/sample.js";
-import { textStream } from "../src/language/text.js";
+import { chooseToken, GREEDY, penalised } from "../src/language/sample.js";
+import { type Settings, settingsOf } from "../src/language/settings.js";
+import { expectFits, textStream } from "../src/language/text.js";
 
 const folder = mkdtempSync(join(tmpdir(), "metronome-language-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -55,6 +56,18 @@ describe("the choice of a token", () => {
     expect(new Set(tokensOf({ temperature: 5, topK: 3 }))).toEqual(new Set([1, 2, 4]));
     expect(new Set(tokensOf({ temperature: 1, topP: 0.5 }))).toEqual(new Set([1, 2]));
     expect(new Set(tokensOf({ temperature: 1, topP: 0 }))).toEqual(new Set([1]));
+  });
+
+  test("penalties change what was there before, by how it was there", () => {
+    const scores = Float32Array.from([2, -2, 1, 1]);
+    const changed = (sampling: Partial<typeof GREEDY>): readonly number[] => [
+      ...penalised(scores, { ...GREEDY, ...sampling }, [0, 1], [2, 2]),
+    ];
+    expect(changed({})).toEqual([2, -2, 1, 1]);
+    expect(changed({ repetitionPenalty: 2 })).toEqual([1, -4, 0.5, 1]);
+    expect(changed({ presencePenalty: 0.5 })).toEqual([2, -2, 0.5, 1]);
+    expect(changed({ frequencyPenalty: 0.5 })).toEqual([2, -2, 0, 1]);
+    expect([...scores]).toEqual([2, -2, 1, 1]);
   });
 
   test("the seed decides, and nothing else", () => {
@@ -167,13 +180,19 @@ describe("a decoder", () => {
     writeFileSync(join(inner, "model.onnx"), "");
     writeFileSync(join(folder, "tokenizer.json"), '{"model":{}}');
     writeFileSync(join(folder, "config.json"), '{"eos_token_id":3}');
+    const config = { file: join(folder, "config.json"), content: { eos_token_id: 3 } };
     expect(openFolder(folder)).toEqual({
       model: join(inner, "model.onnx"),
+      name: basename(folder),
       tokenizer: { definition: { model: {} }, config: {} },
-      ends: [3],
+      settings: [config],
     });
     writeFileSync(join(folder, "generation_config.json"), '{"eos_token_id":[5,6]}');
-    expect(openFolder(join(inner, "model.onnx")).ends).toEqual([5, 6]);
+    const generation = { file: join(folder, "generation_config.json"), content: { eos_token_id: [5, 6] } };
+    expect(openFolder(join(inner, "model.onnx")).settings).toEqual([generation, config]);
+    writeFileSync(join(folder, "genai_config.json"), '{"model":{"decoder":{"filename":"decoder.onnx"}}}');
+    writeFileSync(join(folder, "decoder.onnx"), "");
+    expect(openFolder(folder).model).toBe(join(folder, "decoder.onnx"));
     writeFileSync(join(folder, "tokenizer.json"), "{");
     expect(await saidBy(() => openFolder(folder))).toEqual([
       "LPU5107: file 'folder/tokenizer.json': expected an object in JSON",
@@ -186,6 +205,43 @@ describe("a decoder", () => {
     expect(await saidBy(() => openFolder(join(folder, "absent")))).toEqual([
       "LPU5001: model 'folder/absent' cannot be read: no such file or folder",
     ]);
+  });
+});
+
+describe("files beside a model", () => {
+  const settingsIn = (...contents: readonly object[]): Settings =>
+    settingsOf(contents.map((content, index) => ({ file: `${index}.json`, content })));
+
+  test("say what ends a text and how a token is chosen, the first that says it", () => {
+    const sampled = { eos_token_id: [2, 7], do_sample: true, temperature: 0.6, top_k: 40, top_p: 0.9 };
+    expect(settingsIn(sampled, { eos_token_id: 3 })).toEqual({
+      ends: [2, 7],
+      sampling: { temperature: 0.6, topK: 40, topP: 0.9 },
+    });
+    const genai = { model: { eos_token_id: 9 }, search: { do_sample: true, top_p: 0.5 } };
+    expect(settingsIn({}, genai)).toEqual({ ends: [9], sampling: { temperature: 1, topP: 0.5 } });
+    expect(settingsIn({ temperature: 0.6, top_k: 40, repetition_penalty: 1.2, eos_token_id: null })).toEqual({
+      ends: [],
+      sampling: { repetitionPenalty: 1.2 },
+    });
+  });
+
+  test("are refused by file and name where they make no sense", async () => {
+    expect(await saidBy(() => settingsIn({ top_p: 3 }))).toEqual([
+      "LPU5107: file '0.json': top_p: expected a number from 0 to 1",
+    ]);
+    expect(await saidBy(() => settingsIn({ eos_token_id: ["</s>"] }))).toEqual([
+      "LPU5107: file '0.json': eos_token_id: expected tokens",
+    ]);
+  });
+
+  test("fit the model's vocabulary, which may be larger", async () => {
+    for (const vocab of [{ a: 0, b: 3 }, [["a", 0] as const, ["b", 0], ["c", 0], ["d", 0]]]) {
+      expectFits({ model: { vocab } }, 4);
+      expect(await saidBy(() => expectFits({ model: { vocab } }, 3))).toEqual([
+        "LPU5108: the tokenizer has tokens up to 3, the model has 3: 0 to 2",
+      ]);
+    }
   });
 });
 
@@ -211,6 +267,24 @@ test("a trained model writes on from a prompt with its past on the chip", async 
     console.log("skipped: fixtures not present");
     return;
   }
+  // Told before the build, which would take seconds.
+  const large = join(folder, "large-tokenizer.json");
+  const parts = { decoder: null, normalizer: null, pre_tokenizer: null, post_processor: null, added_tokens: [] };
+  writeFileSync(large, JSON.stringify({ ...parts, model: { type: "BPE", vocab: { a: 0, b: 900 }, merges: [] } }));
+  const stages: string[] = [];
+  const onStage = ({ stage }: { readonly stage: string }): void => void stages.push(stage);
+  expect(await saidBy(() => openLanguageModel(decoder, { tokenizer: large, onStage }))).toEqual([
+    "LPU5108: the tokenizer has tokens up to 900, the model has 512: 0 to 511",
+  ]);
+  expect(await saidBy(() => openLanguageModel(decoder, { text: true, onStage }))).toEqual([
+    "LPU5106: expected a tokenizer.json, found none beside the model",
+  ]);
+  writeFileSync(large, "{}");
+  expect(await saidBy(() => openLanguageModel(decoder, { tokenizer: large, onStage }))).toEqual([
+    expect.stringMatching(/^LPU5107: tokenizer.json cannot be used: ./),
+  ]);
+  expect(stages).toEqual([]);
+
   const golden: { readonly tokens: readonly number[] } = JSON.parse(
     readFileSync(join(stories, "golden_greedy.json"), "utf8"),
   );

@@ -2,28 +2,15 @@
  * The work of `lpu generate`: a decoder to a program that takes one token a step, and text that grows from a prompt.
  */
 
-import { openFolder } from "../../src/host/folder.js";
-import { openLanguageModel, type Piece } from "../../src/index.js";
-import type { GenerateOptions, LanguageModel } from "../../src/language/model.js";
-import { noTokenizer } from "../../src/language/text.js";
-import { type TargetName, TARGETS } from "../../src/ir/target.js";
-import type { WeightFormatName } from "../../src/ir/weights.js";
-import { STAGES } from "../../src/stages.js";
+import type { GenerateOptions, LanguageModel, Piece } from "../../src/language/model.js";
+import { TARGETS } from "../../src/ir/target.js";
 import { clock } from "../show/terminal.js";
+import { type DecoderRequest, openDecoder } from "./decoder.js";
 import type { JobContext } from "./job.js";
 
-export interface GenerateRequest {
-  readonly model: string;
-  readonly tokenizer: string | undefined;
+export interface GenerateRequest extends DecoderRequest {
   readonly prompt: string;
-  readonly context: number;
-  readonly prefill: number;
-  readonly target: TargetName;
-  readonly bind: Readonly<Record<string, number>>;
-  readonly weights: WeightFormatName;
-  readonly keep: readonly string[];
   readonly options: GenerateOptions;
-  readonly cacheFolder: string | undefined;
 }
 
 export interface GenerateResult {
@@ -46,20 +33,7 @@ export interface GenerateResult {
 }
 
 export async function generateJob(request: GenerateRequest, context: JobContext<Piece>): Promise<GenerateResult> {
-  const { target, bind, weights, keep } = request;
-  // Before the build, which takes its time.
-  if (openFolder(request.model, request.tokenizer).tokenizer === undefined) noTokenizer();
-  const model = await openLanguageModel(request.model, {
-    target,
-    bind,
-    weights,
-    keep,
-    context: request.context,
-    prefill: request.prefill,
-    tokenizer: request.tokenizer,
-    cacheDir: request.cacheFolder ?? false,
-    onStage: ({ stage, ...event }) => context.task({ ...event, title: STAGES[stage].title, at: clock() }),
-  });
+  const model = await openDecoder(request, context);
   const start = clock();
   const pieces: Piece[] = [];
   for await (const piece of model.generate(request.prompt, request.options)) {
@@ -68,7 +42,7 @@ export async function generateJob(request: GenerateRequest, context: JobContext<
   }
   const sum = (of: readonly Piece[], figure: "cycles" | "predictedCycles" | "runs"): number =>
     of.reduce((total, piece) => total + piece[figure], 0);
-  const hertz = TARGETS[target].clock * 1e6;
+  const hertz = TARGETS[request.target].clock * 1e6;
   return {
     text: pieces.map(({ text }) => text).join(""),
     tokens: pieces.map(({ token }) => token),

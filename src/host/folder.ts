@@ -1,22 +1,35 @@
 /**
- * A language model as people have it: a file or a folder of Hugging Face, with what lies beside the model.
+ * A language model as people have it: a file, a folder of Hugging Face or one of onnxruntime-genai, with what lies beside the model.
  */
 
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fail } from "../diagnostics.js";
 import { attempt, readText } from "./files.js";
 
+/** A file and the object in it. */
+export interface JsonFile {
+  readonly file: string;
+  readonly content: object;
+}
+
 export interface ModelFolder {
   readonly model: string;
+  /** What the folder is called, or the file by itself. */
+  readonly name: string;
   /** Contents of tokenizer.json and tokenizer_config.json, if there are any. */
   readonly tokenizer: { readonly definition: object; readonly config: object } | undefined;
-  /** What generation_config.json, or else config.json, says ends a text. */
-  readonly ends: readonly number[];
+  /** Those that say how text is written with the model, the one that holds first. */
+  readonly settings: readonly JsonFile[];
 }
 
 /** Where exporters put a decoder in a folder, in the order in which it is looked for. */
 const MODELS = ["model.onnx", "decoder_with_past_model.onnx", "onnx/model.onnx", "onnx/decoder_with_past_model.onnx"];
+
+/** The file of onnxruntime-genai, which says where the model is. */
+const GENAI = "genai_config.json";
+
+const SETTINGS = ["generation_config.json", GENAI, "config.json"];
 
 /**
  * `path` is a model or a folder; `tokenizer` a tokenizer.json that lies elsewhere.
@@ -32,23 +45,40 @@ export function openFolder(path: string, tokenizer?: string): ModelFolder {
   const own = tokenizer ?? beside("tokenizer.json");
   const config =
     tokenizer === undefined ? beside("tokenizer_config.json") : join(dirname(tokenizer), "tokenizer_config.json");
-  const said = [beside("generation_config.json"), beside("config.json")].map((file) => endsOf(readJson(file)));
   return {
     model,
+    name: basename(resolve(path), ".onnx"),
     tokenizer: own === undefined ? undefined : { definition: readJson(own) ?? {}, config: readJson(config) ?? {} },
-    ends: said.find((ends) => ends.length > 0) ?? [],
+    settings: SETTINGS.flatMap((name) => {
+      const file = beside(name);
+      const content = readJson(file);
+      return file === undefined || content === undefined ? [] : [{ file, content }];
+    }),
   };
 }
 
 function modelIn(folder: string): string {
-  const found = MODELS.map((name) => join(folder, name)).find((file) => existsSync(file));
+  const named = genaiModel(join(folder, GENAI));
+  const found = [...(named === undefined ? [] : [named]), ...MODELS]
+    .map((name) => join(folder, name))
+    .find((file) => existsSync(file));
   if (found !== undefined) return found;
   const [only, ...others] = readdirSync(folder).filter((name) => name.endsWith(".onnx"));
   if (only !== undefined && others.length === 0) return join(folder, only);
   return fail("LPU5001", {
     message: `folder '${folder}': expected a model, found ${only === undefined ? "no .onnx file" : `${others.length + 1} .onnx files`}`,
-    hint: `name the model itself; in a folder it is ${MODELS.join(", ")}, or the only .onnx file`,
+    hint: `name the model itself; in a folder it is ${MODELS.join(", ")}, what ${GENAI} names, or the only .onnx file`,
   });
+}
+
+/** `model.decoder.filename`, if the file is there and says it. */
+function genaiModel(file: string): string | undefined {
+  const found = ["model", "decoder", "filename"].reduce<unknown>(
+    (value, name) =>
+      typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>)[name] : undefined,
+    readJson(file),
+  );
+  return typeof found === "string" ? found : undefined;
 }
 
 function readJson(file: string | undefined): object | undefined {
@@ -61,9 +91,4 @@ function readJson(file: string | undefined): object | undefined {
     if (!(error instanceof SyntaxError)) throw error;
   }
   return fail("LPU5107", { message: `file '${file}': expected an object in JSON` });
-}
-
-function endsOf(config: object | undefined): readonly number[] {
-  const value: unknown = config !== undefined && "eos_token_id" in config ? config.eos_token_id : [];
-  return (Array.isArray(value) ? value : [value]).filter((token): token is number => Number.isInteger(token));
 }

@@ -72,15 +72,24 @@ function pastShape({ name, type }: ValueInfoProto, context: number): Shape {
   return sizes.map((size, axis) => (axis === at ? context : (size ?? 1)));
 }
 
+/** Tokens of the vocabulary, as far as the file says how many. */
+export function declaredVocabulary(graph: GraphRecord): number | undefined {
+  const logits = graph.outputs.find(({ name }) => name === LOGITS);
+  const last = logits?.type?.tensorType?.shape?.dim.at(-1);
+  return last?.value === "dimValue" ? int64ToNumber(last.dimValue) : undefined;
+}
+
+const LOGITS = "logits";
+
 /** The output that has a number for each token of the vocabulary, its last axis. LPU5104 if there is not one. */
 export function logitsOf(outputs: readonly { readonly name: string; readonly shape: Shape }[]): {
   readonly name: string;
   readonly vocabulary: number;
 } {
-  const logits = outputs.find(({ name }) => name === "logits") ?? (outputs.length === 1 ? outputs[0] : undefined);
+  const logits = outputs.find(({ name }) => name === LOGITS) ?? (outputs.length === 1 ? outputs[0] : undefined);
   if (logits === undefined)
     return fail("LPU5104", {
-      message: `expected an output 'logits', found ${outputs.map(({ name }) => `'${name}'`).join(", ")}`,
+      message: `expected an output '${LOGITS}', found ${outputs.map(({ name }) => `'${name}'`).join(", ")}`,
     });
   return { name: logits.name, vocabulary: logits.shape.at(-1) ?? 0 };
 }

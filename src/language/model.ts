@@ -6,7 +6,8 @@ import { fail } from "../diagnostics.js";
 import type { Tensor } from "../ir/graph.js";
 import { toFloats } from "../ir/tensor.js";
 import { ROLES } from "./decoder.js";
-import { chooseToken, GREEDY, type Sampling } from "./sample.js";
+import { chooseToken, GREEDY, penalised, type Sampling } from "./sample.js";
+import type { Settings } from "./settings.js";
 import { noTokenizer, textStream, type Tokenizer } from "./text.js";
 
 /** What of an entry of a program on the machine is needed. */
@@ -44,6 +45,7 @@ export interface Step extends Cost {
   readonly logits: Float32Array;
 }
 
+/** What is not given of the sampling is as the files beside the model say, or greedy. */
 export interface GenerateOptions extends Partial<Sampling> {
   /** At most so many tokens after the prompt; as many as the context holds, if not given. */
   readonly maxTokens?: number;
@@ -84,15 +86,13 @@ export interface Saved {
   readonly states: unknown;
 }
 
-export interface Text {
+export interface Text extends Settings {
   readonly tokenizer: Tokenizer | undefined;
-  /** Tokens that end a text. */
-  readonly ends: readonly number[];
 }
 
 export function languageModel<State>(
   { context, decode, prefill, logits: output, ...decoder }: Decoder<State>,
-  { tokenizer, ends }: Text,
+  { tokenizer, ends, sampling: usual }: Text,
 ): LanguageModel {
   const { vocabulary } = output;
   let position = 0;
@@ -139,7 +139,7 @@ export function languageModel<State>(
     tokenizer === undefined ? noTokenizer() : tokenizer.encode(text);
 
   async function* generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece> {
-    const sampling: Sampling = { ...GREEDY, ...options };
+    const sampling: Sampling = { ...GREEDY, ...usual, ...options };
     const given = typeof prompt === "string" ? encode(prompt) : prompt;
     const stops = options.stop ?? [];
     reset();
@@ -147,8 +147,10 @@ export function languageModel<State>(
     const grow = tokenizer === undefined ? () => "" : textStream(tokenizer, given);
     // Text that may be the beginning of a stop is held back until it is known not to be.
     let held = "";
+    const written: number[] = [];
     for (let count = 1; ; count += 1) {
-      const token = chooseToken(last.logits, sampling, count);
+      const token = chooseToken(penalised(last.logits, sampling, given, written), sampling, count);
+      written.push(token);
       const grown = ends.includes(token) ? "" : grow(token);
       const { text, rest, stopped } = cutAtStop(held + grown, stops);
       held = rest;

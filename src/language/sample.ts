@@ -15,9 +15,41 @@ export interface Sampling {
   /** Only the likeliest that together have this share. */
   readonly topP: number;
   readonly seed: number;
+  /** What logits of tokens of the prompt and of the text are divided by, or multiplied if they are negative; 1 for nothing. */
+  readonly repetitionPenalty: number;
+  /** What is taken from the logit of each token that was written, once. */
+  readonly presencePenalty: number;
+  /** What is taken from it for each time that it was written. */
+  readonly frequencyPenalty: number;
 }
 
-export const GREEDY: Sampling = { temperature: 0, topK: 0, topP: 1, seed: 0 };
+export const GREEDY: Sampling = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  seed: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+};
+
+/** Logits after the penalties for tokens that were given and written before. */
+export function penalised(
+  logits: Float32Array,
+  { repetitionPenalty, presencePenalty, frequencyPenalty }: Sampling,
+  given: readonly number[],
+  written: readonly number[],
+): Float32Array {
+  if (repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0) return logits;
+  const changed = logits.slice();
+  for (const token of new Set([...given, ...written])) {
+    const logit = changed[token] ?? 0;
+    changed[token] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+  }
+  for (const token of new Set(written)) changed[token] = (changed[token] ?? 0) - presencePenalty;
+  for (const token of written) changed[token] = (changed[token] ?? 0) - frequencyPenalty;
+  return changed;
+}
 
 /** The token that is chosen at a step; of equal logits the lowest token is first. */
 export function chooseToken(logits: ArrayLike<number>, sampling: Sampling, step: number): number {
