@@ -18,8 +18,14 @@ import { type LanguageModel, languageModel } from "./language/model.js";
 import { settingsOf } from "./language/settings.js";
 import { expectFits, noTokenizer, openTokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
+import { type Analysis, analysisOf } from "./report/analysis.js";
+import { pageData } from "./report/page/data.js";
+import { htmlLines } from "./report/page/html.js";
+import { traceChunks } from "./report/trace.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
-import { entryNamed } from "./ir/program.js";
+import { readImage } from "./codegen/image/image.js";
+import { printInstruction } from "./codegen/listing/print.js";
+import { chosenEntry, entryNamed } from "./ir/program.js";
 import { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
@@ -38,11 +44,13 @@ export { TARGETS, type Target, type TargetName } from "./ir/target.js";
 export { type FileTensor, decodeNpy, encodeNpy } from "./host/npy.js";
 export type { GenerateOptions, LanguageModel, Piece, Saved, Step } from "./language/model.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
-export { type Activity, activityOf } from "./report/activity.js";
-export { BOUNDS, type Stretches, stretchesOf } from "./report/bounds.js";
+export type { Activity } from "./report/activity.js";
+export type { Analysis } from "./report/analysis.js";
+export { BOUNDS, type Stretches } from "./report/bounds.js";
 export { type Comparison, compareOverviews } from "./report/compare.js";
-export { type Overview, overviewOf } from "./report/overview.js";
-export { type Power, powerOf } from "./report/power.js";
+export type { PathStep } from "./report/critical.js";
+export type { Overview } from "./report/overview.js";
+export type { Power } from "./report/power.js";
 export { summaryLines } from "./report/summary.js";
 export { type LoadedEntry, type LoadedModel, loadImage, type Snapshot } from "./runtime/run.js";
 export { type OnStage, STAGES, type StageEvent, type StageName } from "./stages.js";
@@ -103,6 +111,25 @@ export async function lpuit(model: string | Uint8Array, options: LpuitOptions = 
     opened.close();
   }
 }
+
+export interface ReportOptions {
+  /** The entry to describe; needed where there are several. */
+  readonly entry?: string | undefined;
+  /** Cycles of a bin of power over time; about a thousandth of the program if not given. */
+  readonly grid?: number | undefined;
+}
+
+/** What every unit does at every time, where the cycles and the energy go and what waited for what, from an image alone. */
+export const report = (image: Uint8Array, { entry, grid }: ReportOptions = {}): Analysis =>
+  analysisOf(chosenEntry(readImage(image), entry), grid);
+
+/** The page of `lpu report`, in pieces; with `other`, both programs one below the other. */
+export const renderHtml = (analysis: Analysis, other?: Analysis): Iterable<string> =>
+  htmlLines(pageData(analysis, other, printInstruction));
+
+/** The trace of `lpu trace` for Perfetto, in pieces. */
+export const writeTrace = ({ activity, power }: Analysis): Iterable<Uint8Array> =>
+  traceChunks(activity, power, printInstruction.bind(undefined, activity.program.target));
 
 export interface OpenOptions {
   /** The entry to run; needed where there are several. */

@@ -20,6 +20,7 @@ import {
 import { ENERGIES, TARGETS } from "../src/ir/target.js";
 import { type Activity, activityOf } from "../src/report/activity.js";
 import { BOUND_NAMES, type Bound, type Stretches, stretchesOf } from "../src/report/bounds.js";
+import { criticalPath, criticalSummary, type PathStep, WAITS } from "../src/report/critical.js";
 import { watts } from "../src/report/energy.js";
 import { accountsByLayer, accountsByNode, cyclesByBound, layerOf } from "../src/report/nodes.js";
 import { operandsOf, queuePosition } from "../src/report/operands.js";
@@ -32,8 +33,8 @@ import { randomProgram } from "./random-program.js";
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
 
-/** A read of three rows that is written back on the other side after two sums and a product. */
-function handMade(): Program {
+/** A read of three rows that is written back on the other side after two sums and a product; `moved`, and then read once more. */
+function handMade(moved = false): Program {
   const target = TARGETS.tiny;
   const queues: TimedInstruction[][] = Array.from({ length: queueCount(target) }, () => []);
   const burst = (
@@ -55,6 +56,11 @@ function handMade(): Program {
   // The product is on the VXM's register at 53 and at slice 4 of the east at 55; nothing takes the western one.
   burst(memQueue(target, "E", 4), "write", 55, { address: 20, stream: 2 }, -1);
   burst(memQueue(target, "E", 5), "write", 55, { address: 20, stream: 3 }, -1);
+  // Row 18 is written at 59; read at 62 it is on the register at 63, and at slice 4 of the west 4 cycles later.
+  for (const byte of moved ? [0, 1] : []) {
+    burst(memQueue(target, "E", 4 + byte), "read", 62, { address: 18, stream: 40 + byte }, 1);
+    burst(memQueue(target, "W", 4 + byte), "write", 67, { address: 30, stream: 40 + byte }, 1);
+  }
   const input = {
     ...{ name: "x", declared: "f32" as const, shape: [3, 16] },
     placements: [
@@ -66,7 +72,7 @@ function handMade(): Program {
   };
   return {
     ...{ target, name: "hand-made", chips: [{ constants: [], maps: [] }], links: [], states: [] },
-    entries: [{ name: "main", inputs: [input], outputs: [], queues: [queues], cycles: [61], macs: 0 }],
+    entries: [{ name: "main", inputs: [input], outputs: [], queues: [queues], cycles: [moved ? 73 : 61], macs: 0 }],
     origins: ["/layer.0/Add"],
   };
 }
@@ -137,6 +143,25 @@ describe("a program that is small enough to count by hand", () => {
     expect([energy.array, energy.weights, energy.sxm, energy.links]).toEqual([0, 0, 0, 0]);
   });
 
+  test("the critical path begins when the host's rows could be read, and has what the hand left idle as slack", () => {
+    const write = bursts.instructions.findIndex(({ op }) => op === "write");
+    // One figure, whose reads could have begun at the barrier, 5 cycles earlier.
+    expect(criticalPath(activity)).toEqual([
+      { from: 0, to: activity.cycles, burst: write, wait: "start", slack: 40 - TARGETS.tiny.timing.barrier },
+    ]);
+  });
+
+  test("what reads rows waits for the burst that wrote them", () => {
+    const twice = activityOf(chosenEntry(handMade(true)));
+    const burstOf = (op: Mnemonic, cycle: number): number =>
+      twice.bursts.instructions.findIndex((instruction) => instruction.op === op && instruction.cycle === cycle);
+    // The last of three rows is dispatched at 59, changes memory in the next cycle and could be read at 61.
+    expect(criticalPath(twice)).toEqual([
+      { from: 0, to: 55, burst: burstOf("write", 55), wait: "start", slack: 40 - TARGETS.tiny.timing.barrier },
+      { from: 55, to: 73, burst: burstOf("write", 67), wait: "data", slack: 1 },
+    ]);
+  });
+
   test("every cycle has its bound", () => {
     // Reads run to 44, sums to 51, products to 54, writes to 59.
     expect(cyclesByBound(stretchesOf(activity))).toEqual({
@@ -186,6 +211,13 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
       sum(all.filter(([flight]) => keep(flight)).map(([, n]) => n));
     expect(vectors((flight) => flights.to[flight] !== -1)).toBe(sum(bursts.taken));
     expect(vectors((flight) => flights.tap[flight] === 0)).toBe(sum(bursts.given));
+  });
+
+  test("the critical path has every cycle once, and little slack", () => {
+    const path = expectPath(activity);
+    const { slack, waits } = criticalSummary(activity, path);
+    expect(slack).toBeLessThan(activity.cycles / 20);
+    expect(waits.data).toBeGreaterThan(activity.cycles / 4);
   });
 
   test("where no stream is between, ALUs take from ALUs, sums from products, and activations meet loaded weights", () => {
@@ -265,6 +297,26 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
   });
 });
 
+/** Steps follow each other from the start to the end, and each ends where its burst begins, but for the last. */
+function expectPath(activity: Activity): readonly PathStep[] {
+  const path = criticalPath(activity);
+  const { steps, waits, sums, slack } = criticalSummary(activity, path);
+  expect(path.map(({ from }) => from)).toEqual([0, ...path.slice(0, -1).map(({ to }) => to)]);
+  expect(path.at(-1)?.to).toBe(activity.cycles);
+  for (const step of path) {
+    expect(step.to).toBeGreaterThan(step.from);
+    expect(step.slack).toBeGreaterThanOrEqual(0);
+    expect(step.slack).toBeLessThanOrEqual(step.to - step.from);
+    if (step !== path.at(-1)) expect(activity.bursts.cycle[step.burst]).toBe(step.to);
+  }
+  expect(path.map(({ wait }) => wait).lastIndexOf("start")).toBe(0);
+  expect([sum(WAITS.map((wait) => waits[wait])), sum(sums.map(({ cycles }) => cycles))]).toEqual(
+    Array.from({ length: 2 }, () => activity.cycles),
+  );
+  expect([sum(sums.map((one) => one.steps)), sum(sums.map((one) => one.slack))]).toEqual([steps, slack]);
+  return path;
+}
+
 /** Programs of all instructions that the machine takes, with the entry that makes them as long as their chips. */
 const randomOf = (...seeds: readonly number[]): EntryProgram => {
   const programs = seeds.map((seed) => chosenEntry(randomProgram(seed)));
@@ -291,6 +343,7 @@ describe("random programs", () => {
       expect(streamFlights(activity)).toEqual(replayVectors(activity));
       expect(boundsOf(stretchesOf(activity), 0)).toEqual(boundsByCycle(activity));
       expect(powerOf(activity, 5).total).toBe(sum(Object.values(activity.energy)));
+      expectPath(activity);
     },
   );
 

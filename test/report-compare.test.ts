@@ -2,32 +2,29 @@
 
 import { chosenEntry } from "../src/ir/program.js";
 import { beforeAll, describe, expect, test } from "@jest/globals";
-import { activityOf } from "../src/report/activity.js";
-import { stretchesOf } from "../src/report/bounds.js";
+import { type Analysis, analysisOf } from "../src/report/analysis.js";
 import { type Comparison, compareOverviews } from "../src/report/compare.js";
-import { type Overview, overviewOf } from "../src/report/overview.js";
+import type { Overview } from "../src/report/overview.js";
 import { pageData } from "../src/report/page/data.js";
 import { htmlLines } from "../src/report/page/html.js";
-import { powerOf } from "../src/report/power.js";
 import { formatDifference } from "../src/report/units.js";
 import { compileSmall, type SmallName } from "./compiled.js";
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
-function modelOf(name: SmallName, target: "lpu-v1" | "unit-latency") {
-  const activity = activityOf(chosenEntry(compileSmall(name, target).program));
-  const [stretches, power] = [stretchesOf(activity), powerOf(activity)];
-  return { activity, stretches, power, overview: overviewOf(activity, stretches, power) };
-}
+const modelOf = (name: SmallName, target: "lpu-v1" | "unit-latency"): Analysis =>
+  analysisOf(chosenEntry(compileSmall(name, target).program));
 
 describe("bert beside others", () => {
-  let own: ReturnType<typeof modelOf>;
+  let own: Analysis;
+  let there: Analysis;
   let faster: Overview;
   let other: Overview;
   let comparison: Comparison;
   beforeAll(() => {
     own = modelOf("bert", "lpu-v1");
-    faster = modelOf("bert", "unit-latency").overview;
+    there = modelOf("bert", "unit-latency");
+    faster = there.overview;
     other = modelOf("gpt2", "lpu-v1").overview;
     comparison = compareOverviews(own.overview, faster);
   });
@@ -70,10 +67,17 @@ describe("bert beside others", () => {
   });
 
   test("the page says it", () => {
-    const { activity, stretches, power, overview } = own;
-    const page = [...htmlLines(pageData(activity, stretches, power, { ...overview, comparison }, ({ op }) => op))].join(
-      "",
+    const data = pageData(own, there, (_, { op }) => op);
+    const page = [...htmlLines(data)].join("");
+    // Both programs' queues, one below the other, and every burst of either in one row.
+    const queuesOf = ({ activity }: Analysis): number => new Set(activity.bursts.queue).size;
+    const below = data.rows.filter(({ name }) => name.startsWith("other "));
+    expect([data.rows.length - below.length, below.length]).toEqual([queuesOf(own), queuesOf(there)]);
+    expect(sum(data.rows.map(({ first, end }) => end - first))).toBe(
+      own.activity.bursts.size + there.activity.bursts.size,
     );
+    expect(data.cycles).toBe(Math.max(own.overview.cycles, faster.cycles));
+    expect(data.nodes).toEqual(own.activity.program.origins);
     expect(page).toContain("Compared with bert on unit-latency");
     for (const { name, difference } of comparison.layers)
       expect(page).toMatch(

@@ -6,15 +6,13 @@ import { join } from "node:path";
 import { readImage } from "../../src/codegen/image/image.js";
 import { printInstruction } from "../../src/codegen/listing/print.js";
 import { makeFolder, readWhole, textChunks, writeAtomically } from "../../src/host/files.js";
-import { type Activity, activityOf } from "../../src/report/activity.js";
-import { stretchesOf, type Stretches } from "../../src/report/bounds.js";
+import { type Analysis, analysisOf } from "../../src/report/analysis.js";
 import { type Comparison, compareOverviews } from "../../src/report/compare.js";
 import { csvFiles } from "../../src/report/csv.js";
-import { chosenEntry, type TimedInstruction } from "../../src/ir/program.js";
+import { chosenEntry } from "../../src/ir/program.js";
 import { pageData } from "../../src/report/page/data.js";
 import { htmlLines } from "../../src/report/page/html.js";
-import { type Overview, overviewOf } from "../../src/report/overview.js";
-import { defaultGrid, type Power, powerOf } from "../../src/report/power.js";
+import type { Overview } from "../../src/report/overview.js";
 import { type JobContext, timed } from "./job.js";
 
 export interface ReportRequest {
@@ -37,55 +35,36 @@ export interface ReportResult extends Overview {
 }
 
 export async function reportJob(request: ReportRequest, context: JobContext<never>): Promise<ReportResult> {
-  const model = await modelOf(request.image, request, context);
-  const { activity, stretches, power, overview } = model;
-  const { program } = activity;
-  const comparison =
-    request.compare === undefined
-      ? null
-      : compareOverviews(overview, (await modelOf(request.compare, request, context)).overview);
-  const files: { file: string; bytes: number }[] = [];
   const { page, csvFolder } = request;
-  const describe = (instruction: TimedInstruction): string => printInstruction(program.target, instruction);
+  const own = await analysisOfImage(request.image, request, context);
+  const other = request.compare === undefined ? undefined : await analysisOfImage(request.compare, request, context);
+  const files: { file: string; bytes: number }[] = [];
+  const describe = printInstruction.bind(undefined, own.activity.program.target);
   if (page !== undefined) {
     const { value } = await timed(context, "Writing page", () =>
-      writeAtomically(
-        page,
-        textChunks(htmlLines(pageData(activity, stretches, power, { ...overview, comparison }, describe))),
-      ),
+      writeAtomically(page, textChunks(htmlLines(pageData(own, other, printInstruction)))),
     );
     files.push({ file: page, bytes: value.bytes });
   }
   if (csvFolder !== undefined) {
     makeFolder(csvFolder);
-    for (const [name, lines] of Object.entries(csvFiles(activity, stretches, power, describe))) {
+    for (const [name, lines] of Object.entries(csvFiles(own, describe))) {
       const file = join(csvFolder, name);
       files.push({ file, bytes: writeAtomically(file, textChunks(lines())).bytes });
     }
   }
-  return { ...overview, comparison, files };
+  const comparison = other === undefined ? null : compareOverviews(own.overview, other.overview);
+  return { ...own.overview, comparison, files };
 }
 
-interface Model {
-  readonly activity: Activity;
-  readonly stretches: Stretches;
-  readonly power: Power;
-  readonly overview: Overview;
-}
-
-async function modelOf(
+async function analysisOfImage(
   image: string,
   { entry, grid }: Pick<ReportRequest, "entry" | "grid">,
   context: JobContext<never>,
-): Promise<Model> {
+): Promise<Analysis> {
   const { value: program } = await timed(context, "Loading image", () =>
     chosenEntry(readImage(readWhole(image, "image")), entry),
   );
-  const { value: model } = await timed(context, "Following vectors", (): Model => {
-    const activity = activityOf(program);
-    const stretches = stretchesOf(activity);
-    const power = powerOf(activity, grid ?? defaultGrid(activity.cycles));
-    return { activity, stretches, power, overview: overviewOf(activity, stretches, power) };
-  });
-  return model;
+  const { value: analysis } = await timed(context, "Following vectors", () => analysisOf(program, grid));
+  return analysis;
 }

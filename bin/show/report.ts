@@ -3,6 +3,7 @@
  * where time could be won.
  */
 
+import { WAITS } from "../../src/report/critical.js";
 import type { Difference } from "../../src/report/compare.js";
 import type { Account } from "../../src/report/nodes.js";
 import { alignRows } from "../../src/report/summary.js";
@@ -21,7 +22,7 @@ import { table, type Terminal } from "./terminal.js";
 
 export function printReport(result: ReportResult, terminal: Terminal): void {
   const { bold } = terminal.colors;
-  const { cycles, chips, energy, sram, bounds, layers, advice, comparison, files } = result;
+  const { cycles, chips, energy, sram, bounds, layers, advice, critical, comparison, files } = result;
   const all = cycles * chips;
   const share = (part: number): string => formatShare(all === 0 ? 0 : part / all);
   const print = (lines: readonly string[]): void => {
@@ -55,6 +56,30 @@ export function printReport(result: ReportResult, terminal: Terminal): void {
   );
   terminal.print(`\n${bold("Layers")}`);
   print(table([LAYER_HEAD, ...layers.map((layer) => layerRow(layer, share))], [1, 2, 3, 4, 5]));
+  terminal.print(`\n${bold("Critical path")}`);
+  const waits = WAITS.filter((wait) => critical.waits[wait] > 0);
+  print([
+    `${formatCount(critical.steps)} steps, each of which waited for the one before: ${waits
+      .map((wait) => `${formatShare(critical.waits[wait] / cycles)} ${wait}`)
+      .join(", ")}; nothing held them back for ${formatCount(critical.slack)} cycles`,
+  ]);
+  const sums = critical.sums.slice(0, MOST_SUMS);
+  print(
+    table(
+      [
+        CRITICAL_HEAD,
+        ...sums.map(({ wait, nodes, steps, cycles: own, slack }) => [
+          wait,
+          formatCount(own),
+          formatShare(own / cycles),
+          formatCount(steps),
+          formatCount(slack),
+          nodes,
+        ]),
+      ],
+      [1, 2, 3, 4],
+    ),
+  );
   if (advice.length > 0) {
     terminal.print(`\n${bold("Where time could be won")}`);
     print(advice.map(({ text }) => text));
@@ -71,7 +96,7 @@ export function printReport(result: ReportResult, terminal: Terminal): void {
       ),
     );
     const most = nodes.filter((node) => node.difference !== 0).slice(0, MOST);
-    print(table([NODE_HEAD, ...most.map(nodeRow)], [1, 2, 3]));
+    if (most.length > 0) print(table([NODE_HEAD, ...most.map(nodeRow)], [1, 2, 3]));
   }
   if (files.length > 0) terminal.print("");
   for (const { file, bytes } of files) print([`${file}  (${formatBytes(bytes)})`]);
@@ -79,6 +104,9 @@ export function printReport(result: ReportResult, terminal: Terminal): void {
 
 /** Nodes of a comparison that are shown; all are in the JSON. */
 const MOST = 20;
+/** Rows of the critical path that are shown; all steps are in the CSV. */
+const MOST_SUMS = 8;
+const CRITICAL_HEAD: readonly string[] = ["waits for", "cycles", "share", "steps", "slack", "node"];
 const NODE_HEAD: readonly string[] = ["node", "here", "there", "difference", ""];
 
 const nodeRow = ({ name, cycles, otherCycles, difference, in: place }: Difference): string[] => [

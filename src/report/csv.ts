@@ -3,7 +3,9 @@
 import { type TimedInstruction, queueName } from "../ir/program.js";
 import { watts } from "./energy.js";
 import type { Activity } from "./activity.js";
+import type { Analysis } from "./analysis.js";
 import { BOUND_NAMES, type Stretches } from "./bounds.js";
+import type { PathStep } from "./critical.js";
 import { type Account, accountsByLayer, accountsByNode } from "./nodes.js";
 import { binCycles, POWER_ROWS, type Power } from "./power.js";
 
@@ -12,14 +14,13 @@ export type Describe = (instruction: TimedInstruction) => string;
 
 /** Files by name; lines are made while they are written. */
 export const csvFiles = (
-  activity: Activity,
-  stretches: Stretches,
-  power: Power,
+  { activity, stretches, power, path }: Analysis,
   describe: Describe,
 ): Readonly<Record<string, () => Iterable<string>>> => ({
   "bursts.csv": () => burstLines(activity, describe),
   "flights.csv": () => flightLines(activity),
   "bounds.csv": () => stretchLines(activity, stretches),
+  "critical.csv": () => stepLines(activity, path),
   "layers.csv": () => accountLines(accountsByLayer(activity, stretches)),
   "nodes.csv": () => accountLines(accountsByNode(activity, stretches)),
   "power.csv": () => powerLines(activity, power),
@@ -56,6 +57,12 @@ function* stretchLines({ program, bursts }: Activity, stretches: Stretches): Gen
     const node = program.origins[bursts.origin[of] ?? -1];
     yield line(chip[stretch], from[stretch], to[stretch], BOUND_NAMES[bound[stretch] as number], of, node);
   }
+}
+
+function* stepLines({ program, bursts }: Activity, path: readonly PathStep[]): Generator<string> {
+  yield "from,to,waited for,slack,burst,node";
+  for (const { from, to, wait, slack, burst } of path)
+    yield line(from, to, wait, slack, burst, program.origins[bursts.origin[burst] as number]);
 }
 
 function* accountLines(accounts: readonly Account[]): Generator<string> {

@@ -25,13 +25,24 @@ export interface Memory {
   readonly peak: number;
   /** Of each burst that writes: one past the last cycle in which any row that it wrote is live; 0 for all others. */
   readonly heldUntil: Int32Array;
+  /** Of each burst that reads: the burst that wrote the row for which it waited least; -1 if the host wrote all of them. */
+  readonly writer: Int32Array;
+  /** Cycles from that write to its read, both at dispatch. */
+  readonly rested: Int32Array;
 }
+
+/** What is found for each burst. */
+type OfBursts = Pick<Memory, "heldUntil" | "writer" | "rested">;
 
 export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number): Memory {
   const { target } = program;
   const rows = 2 * target.rowsPerBank;
   const lives = new Int32Rows(2);
-  const heldUntil = new Int32Array(bursts.size);
+  const ofBursts: OfBursts = {
+    heldUntil: new Int32Array(bursts.size),
+    writer: new Int32Array(bursts.size).fill(-1),
+    rested: new Int32Array(bursts.size),
+  };
   let constants = 0;
   for (const [chip, { constants: blocks }] of program.chips.entries()) {
     const holders = new Uint8Array(2 * target.slices * rows);
@@ -57,11 +68,16 @@ export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number):
     }
     for (let slice = 0; slice < 2 * target.slices; slice++) {
       const own = (marks: Uint8Array): Uint8Array => marks.subarray(slice * rows, (slice + 1) * rows);
-      followSlice(bursts, bursts.ofQueue(chip, slice), own(holders), own(finals), cycles, lives, heldUntil);
+      followSlice(bursts, bursts.ofQueue(chip, slice), own(holders), own(finals), cycles, lives, ofBursts);
     }
   }
   const live = stepsOf(lives.column(0).sort(), lives.column(1).sort());
-  return { constants, live, heldUntil, peak: constants + live.value.reduce((most, value) => Math.max(most, value), 0) };
+  return {
+    constants,
+    live,
+    ...ofBursts,
+    peak: constants + live.value.reduce((most, value) => Math.max(most, value), 0),
+  };
 }
 
 const INPUT = 1;
@@ -78,7 +94,7 @@ function followSlice(
   finals: Uint8Array,
   cycles: number,
   lives: Int32Rows,
-  heldUntil: Int32Array,
+  { heldUntil, writer, rested }: OfBursts,
 ): void {
   const rows = holders.length;
   const total = accesses(bursts, first, last);
@@ -111,13 +127,18 @@ function followSlice(
     for (let k = from; k < to; k++) {
       const access = order[k] as number;
       const now = cycle[access] as number;
-      if (bursts.instructions[by[access] as number]?.op === "read") {
+      const burst = by[access] as number;
+      if (bursts.instructions[burst]?.op === "read") {
         until = now + 1;
+        if (owner >= 0 && (writer[burst] === -1 || now - born < (rested[burst] as number))) {
+          writer[burst] = owner;
+          rested[burst] = now - born;
+        }
         continue;
       }
       if (opaque) until = now;
       end();
-      owner = by[access] as number;
+      owner = burst;
       born = now;
       until = now + 1;
     }

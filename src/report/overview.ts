@@ -9,6 +9,7 @@ import type { Activity } from "./activity.js";
 import { type Advice, adviceOf } from "./advice.js";
 import { BOUNDS, BOUND_NAMES, type Bound, type Stretches } from "./bounds.js";
 import { ENERGY_CLASSES, type EnergyClass, watts } from "./energy.js";
+import { type CriticalSummary, criticalSummary, type PathStep } from "./critical.js";
 import { type Account, accountsByLayer, accountsByNode, cyclesByBound } from "./nodes.js";
 import type { Power } from "./power.js";
 
@@ -47,9 +48,16 @@ export interface Overview {
   readonly layers: readonly Account[];
   readonly nodes: readonly Account[];
   readonly advice: readonly Advice[];
+  /** What waited for what, from the start to the end. */
+  readonly critical: CriticalSummary;
 }
 
-export function overviewOf(activity: Activity, stretches: Stretches, power: Power): Overview {
+export function overviewOf(
+  activity: Activity,
+  stretches: Stretches,
+  power: Power,
+  path: readonly PathStep[],
+): Overview {
   const { program, cycles, bursts, memory, energy } = activity;
   const { target } = program;
   const all = cycles * program.chips.length;
@@ -90,5 +98,6 @@ export function overviewOf(activity: Activity, stretches: Stretches, power: Powe
     layers: accountsByLayer(activity, stretches),
     nodes: accountsByNode(activity, stretches),
     advice: adviceOf(activity, stretches),
+    critical: criticalSummary(activity, path),
   };
 }

@@ -5,14 +5,16 @@
  */
 
 import { queueName, type TimedInstruction } from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
 import type { Activity } from "../activity.js";
+import type { Analysis } from "../analysis.js";
 import { BOUND_NAMES, type Stretches } from "../bounds.js";
 import { unitOf } from "../bursts.js";
-import type { Comparison } from "../compare.js";
+import { type Comparison, compareOverviews } from "../compare.js";
 import { watts } from "../energy.js";
 import { layerOf } from "../nodes.js";
 import type { Overview } from "../overview.js";
-import { binCycles, POWER_ROWS, type Power } from "../power.js";
+import { binCycles, POWER_ROWS } from "../power.js";
 import { givenByBin } from "../trace.js";
 
 export interface Column {
@@ -22,6 +24,7 @@ export interface Column {
 
 export interface PageRow {
   readonly name: string;
+  /** Rows of one unit stand together. */
   readonly unit: string;
   /** Its bursts: `first` to `end`, not included. */
   readonly first: number;
@@ -32,6 +35,8 @@ export interface PageData {
   readonly overview: Omit<Overview, "nodes">;
   /** With another program: layers of both, and no nodes. */
   readonly comparison: Omit<Comparison, "nodes"> | null;
+  /** Of the longer program, if there are two. */
+  readonly cycles: number;
   readonly lanes: number;
   readonly bounds: readonly string[];
   readonly powerRows: readonly string[];
@@ -62,72 +67,81 @@ export type ColumnName =
   | "stretchFrom"
   | "stretchBound"
   | "stretchBurst"
+  | "otherFrom"
+  | "otherBound"
+  | "path"
   | "sramCycle"
   | "sramRows"
   | "given"
   | "watts";
 
-export function pageData(
-  activity: Activity,
-  stretches: Stretches,
-  power: Power,
-  { nodes: _, comparison = null, ...overview }: Overview & { readonly comparison?: Comparison | null },
-  describe: (instruction: TimedInstruction) => string,
-): PageData {
-  const { program, bursts, flights, memory, cycles } = activity;
-  const { target } = program;
+/** How an instruction is written, as in a listing. */
+export type DescribeOn = (target: Target, instruction: TimedInstruction) => string;
+
+/** With another program its bursts are further rows below, on the same axis, and nodes of one name are one. */
+export function pageData(own: Analysis, other: Analysis | undefined, describe: DescribeOn): PageData {
+  const { stretches, power, overview } = own;
+  const { program, memory, cycles } = own.activity;
+  const sides = other === undefined ? [own] : [own, other];
   const rows: PageRow[] = [];
-  for (let burst = 0; burst < bursts.size; ) {
-    const [chip, queue] = [bursts.chip[burst] as number, bursts.queue[burst] as number];
-    const [first, end] = bursts.ofQueue(chip, queue);
-    const name = queueName(target, queue);
-    rows.push({ name: program.chips.length === 1 ? name : `${chip}:${name}`, unit: unitOf(target, queue), first, end });
-    burst = end;
+  const [nodes, layers, texts, ops] = [new Index(), new Index(), new Index(), new Index()];
+  const size = sides.reduce((sum, { activity }) => sum + activity.bursts.size, 0);
+  const [text, op, address] = [new Int32Array(size), new Uint16Array(size), new Int32Array(size)];
+  const [cycle, last, node] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
+  const energy = new Float64Array(size);
+  let before = 0;
+  for (const [side, { activity }] of sides.entries()) {
+    const { bursts } = activity;
+    rows.push(...rowsOf(activity, before, side === 0 ? "" : "other "));
+    const numbers = activity.program.origins.map((name) => nodes.of(name));
+    for (const [burst, instruction] of bursts.instructions.entries()) {
+      const written = describe(activity.program.target, instruction);
+      text[before + burst] = texts.of(written.replace(/\baddress=\d+/, "address=@"));
+      op[before + burst] = ops.of(instruction.op);
+      address[before + burst] = Number(instruction.fields["address"] ?? -1);
+      node[before + burst] = numbers[bursts.origin[burst] as number] as number;
+    }
+    cycle.set(bursts.cycle, before);
+    last.set(bursts.last, before);
+    energy.set(bursts.energy, before);
+    before += bursts.size;
   }
-  const texts = new Index();
-  const ops = new Index();
-  const layers = new Index();
-  const [text, op, address] = [new Int32Array(bursts.size), new Uint16Array(bursts.size), new Int32Array(bursts.size)];
-  for (const [burst, instruction] of bursts.instructions.entries()) {
-    text[burst] = texts.of(describe(instruction).replace(/\baddress=\d+/, "address=@"));
-    op[burst] = ops.of(instruction.op);
-    address[burst] = Number(instruction.fields["address"] ?? -1);
-  }
-  const perBin = givenByBin(activity, power.grid, power.bins);
-  const own = (_: unknown, stretch: number): boolean => stretches.chip[stretch] === 0;
+  const perBin = givenByBin(own.activity, power.grid, power.bins);
   return {
-    overview,
-    comparison: comparison === null ? null : withoutNodes(comparison),
-    lanes: target.lanes,
+    overview: withoutNodes(overview),
+    comparison: other === undefined ? null : withoutNodes(compareOverviews(overview, other.overview)),
+    cycles: Math.max(...sides.map(({ activity }) => activity.cycles)),
+    lanes: program.target.lanes,
     bounds: BOUND_NAMES,
     powerRows: POWER_ROWS,
     rows,
-    nodes: program.origins,
-    layerOfNode: program.origins.map((name) => layers.of(layerOf(name))),
+    nodes: nodes.texts,
+    layerOfNode: nodes.texts.map((name) => layers.of(layerOf(name))),
     layers: layers.texts,
     ops: ops.texts,
     texts: texts.texts,
     grid: power.grid,
     constants: memory.constants,
     columns: {
-      cycle: column(bursts.cycle),
-      last: column(bursts.last),
-      node: column(bursts.origin),
+      cycle: column(cycle),
+      last: column(last),
+      node: column(node),
       op: column(op),
       text: column(text),
       address: column(address),
-      energy: column(bursts.energy),
-      ...flightColumns(flights),
-      stretchFrom: column(stretches.from.filter(own)),
-      stretchBound: column(stretches.bound.filter(own)),
-      stretchBurst: column(stretches.burst.filter(own)),
+      energy: column(energy),
+      ...flightColumns(sides),
+      ...stretchColumns(stretches, other?.stretches),
+      path: column(Int32Array.from(own.path, ({ burst }) => burst)),
       sramCycle: column(memory.live.cycle),
       sramRows: column(memory.live.value),
       given: column(perBin.map((vectors, bin) => vectors / binCycles(cycles, power.grid, bin))),
       watts: column(
         Float64Array.from(
           POWER_ROWS.flatMap((row) =>
-            Array.from(power.energy[row], (energy, bin) => watts(target, energy, binCycles(cycles, power.grid, bin))),
+            Array.from(power.energy[row], (spent, bin) =>
+              watts(program.target, spent, binCycles(cycles, power.grid, bin)),
+            ),
           ),
         ),
       ),
@@ -135,18 +149,53 @@ export function pageData(
   };
 }
 
-const withoutNodes = ({ nodes: _, ...rest }: Comparison): Omit<Comparison, "nodes"> => rest;
+/** A row for each queue that does anything. */
+function rowsOf({ program, bursts }: Activity, before: number, prefix: string): readonly PageRow[] {
+  const rows: PageRow[] = [];
+  for (let first = 0; first < bursts.size; ) {
+    const [chip, queue] = [bursts.chip[first] as number, bursts.queue[first] as number];
+    const [, end] = bursts.ofQueue(chip, queue);
+    const name = `${program.chips.length === 1 ? "" : `${chip}:`}${queueName(program.target, queue)}`;
+    const unit = `${prefix}${chip}:${unitOf(program.target, queue)}`;
+    rows.push({ name: prefix + name, unit, first: before + first, end: before + end });
+    first = end;
+  }
+  return rows;
+}
+
+/** Of the first chip of each program. */
+function stretchColumns(
+  own: Stretches,
+  other: Stretches | undefined,
+): { readonly [Name in "stretchFrom" | "stretchBound" | "stretchBurst" | "otherFrom" | "otherBound"]: Column } {
+  const first = (stretches: Stretches | undefined, of: "from" | "bound" | "burst"): Column =>
+    column(stretches?.[of].filter((_, stretch) => stretches.chip[stretch] === 0) ?? new Int32Array(0));
+  return {
+    stretchFrom: first(own, "from"),
+    stretchBound: first(own, "bound"),
+    stretchBurst: first(own, "burst"),
+    otherFrom: first(other, "from"),
+    otherBound: first(other, "bound"),
+  };
+}
+
+const withoutNodes = <Of extends { readonly nodes: unknown }>({ nodes: _, ...rest }: Of): Omit<Of, "nodes"> => rest;
 
 /** Which burst takes what another gives: pairs, each once, with the vectors between them. */
-function flightColumns({ size, from, to, vectors }: Activity["flights"]): {
+function flightColumns(sides: readonly Analysis[]): {
   readonly [Name in "flightFrom" | "flightTo" | "flightVectors"]: Column;
 } {
   const pairs = new Map<number, number>();
-  for (let flight = 0; flight < size; flight++) {
-    const taker = to[flight] as number;
-    if (taker < 0) continue;
-    const pair = (from[flight] as number) * 2 ** 26 + taker;
-    pairs.set(pair, (pairs.get(pair) ?? 0) + (vectors[flight] as number));
+  let before = 0;
+  for (const { activity } of sides) {
+    const { size, from, to, vectors } = activity.flights;
+    for (let flight = 0; flight < size; flight++) {
+      const taker = to[flight] as number;
+      if (taker < 0) continue;
+      const pair = (before + (from[flight] as number)) * 2 ** 26 + before + taker;
+      pairs.set(pair, (pairs.get(pair) ?? 0) + (vectors[flight] as number));
+    }
+    before += activity.bursts.size;
   }
   const keys = Array.from(pairs.keys());
   return {

@@ -12,6 +12,7 @@ import {
   formatSeconds,
   formatShare,
 } from "../units.js";
+import { WAITS } from "../critical.js";
 import type { PageData } from "./data.js";
 import { runPage } from "./script.js";
 import * as view from "./view.js";
@@ -34,11 +35,11 @@ ${factsHtml(data)}
 <div class="bar">
 <label>Search a node <input id="search" type="search" placeholder="/ then Enter to zoom"></label> <span id="hits" role="status"></span>
 <label>Colour by <select id="colours"><option value="layer">layer</option><option value="node">node</option><option value="kind">instruction</option></select></label>
-<button id="all">All of it (0)</button> <button id="theme">Light or dark</button>
+<button id="all">All of it (0)</button> <button id="path" aria-pressed="false">Critical path (p)</button> <button id="theme">Light or dark</button>
 <span id="cursors" role="status"></span>
 </div>
 <div><canvas id="time" tabindex="0" role="img" aria-label="Timeline of all queues, with power, streams and SRAM. Arrow keys move, plus and minus zoom, brackets step from burst to burst, c sets a cursor."></canvas></div>
-<p class="faint">Wheel zooms, drag or shift and wheel moves, click selects, shift and click sets cursors A and B. Keys: arrows left and right move, up and down change the row, + - 0 zoom, [ ] step from burst to burst, c sets a cursor, Esc clears, / searches.</p>
+<p class="faint">Wheel zooms, drag or shift and wheel moves, click selects, shift and click sets cursors A and B. Keys: arrows left and right move, up and down change the row, + - 0 zoom, [ ] step from burst to burst, c sets a cursor, p shows the critical path, Esc clears, / searches.</p>
 </section>
 <aside>
 <div id="detail" aria-live="polite"></div>
@@ -47,6 +48,7 @@ ${boundsHtml(data)}
 <h2>Layers</h2>
 ${layersHtml(data)}
 ${comparisonHtml(data)}
+${criticalHtml(data)}
 ${adviceHtml(data)}
 <h2>What the figures mean</h2>
 <p>A cycle belongs to the first bound that holds in it, and to the node of the burst that covers it first; shares sum to one. Energy and power are ${escaped(overview.energy.note)}. A pixel of the timeline shows the first burst in it.</p>
@@ -84,8 +86,8 @@ function factsHtml({ overview }: PageData): string {
 const boundsHtml = ({ overview }: PageData): string =>
   `<table><tbody>${overview.bounds
     .map(
-      ({ name, cycles, share, doc }) =>
-        `<tr><th scope="row">${name}</th><td>${formatCount(cycles)}</td><td>${formatShare(share)}</td><td class="text">${escaped(doc)}</td></tr>`,
+      ({ name, cycles, share, doc }, bound) =>
+        `<tr><th scope="row"><span class="swatch" style="background:${view.boundColour(bound)}"></span>${name}</th><td>${formatCount(cycles)}</td><td>${formatShare(share)}</td><td class="text">${escaped(doc)}</td></tr>`,
     )
     .join("")}</tbody></table>`;
 
@@ -125,6 +127,26 @@ function comparisonHtml({ comparison, overview }: PageData): string {
     .join("")}</tbody></table>`;
 }
 
+/** Rows of the critical path that are shown; all steps are in the CSV. */
+const MOST = 10;
+
+function criticalHtml({ overview }: PageData): string {
+  const { steps, waits, slack, sums } = overview.critical;
+  const shares = WAITS.filter((wait) => waits[wait] > 0).map(
+    (wait) => `${formatShare(waits[wait] / overview.cycles)} ${wait}`,
+  );
+  const rows = sums
+    .slice(0, MOST)
+    .map(
+      ({ wait, nodes, steps: own, cycles, slack: free }) =>
+        `<tr><th scope="row">${wait}</th><td>${formatCount(cycles)}</td><td>${formatShare(cycles / overview.cycles)}</td><td>${formatCount(own)}</td><td>${formatCount(free)}</td><td class="text">${escaped(nodes)}</td></tr>`,
+    );
+  const head = ["waits for", "cycles", "share", "steps", "slack"].map((name) => `<th scope="col">${name}</th>`);
+  return `<h2>Critical path</h2>
+<p>${formatCount(steps)} steps, each of which waited for the one before: ${shares.join(", ")}. Nothing held them back for ${formatCount(slack)} cycles.</p>
+<table><thead><tr>${head.join("")}<th scope="col" class="text">node</th></tr></thead><tbody>${rows.join("")}</tbody></table>`;
+}
+
 const adviceHtml = ({ overview }: PageData): string =>
   overview.advice.length === 0
     ? ""
@@ -146,7 +168,7 @@ body { margin: 0; background: var(--back); color: var(--ink); font: 13px/1.4 sys
 header { padding: 8px 14px; border-bottom: 1px solid var(--line); }
 h1 { font-size: 17px; margin: 0 0 4px; } h2 { font-size: 14px; margin: 16px 0 4px; } h3 { font-size: 12px; margin: 8px 0 2px; }
 dl { display: flex; flex-wrap: wrap; gap: 4px 24px; margin: 0; } dt { color: var(--faint); font-size: 11px; } dd { margin: 0; }
-main { display: grid; grid-template-columns: minmax(0, 1fr) 460px; }
+main { display: grid; grid-template-columns: minmax(0, 1fr) 500px; }
 @media (max-width: 1100px) { main { grid-template-columns: minmax(0, 1fr); } }
 section { padding: 8px; min-width: 0; } aside { padding: 8px 14px; border-left: 1px solid var(--line); min-width: 0; overflow-x: auto; }
 .bar { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; margin-bottom: 6px; }
@@ -154,10 +176,11 @@ canvas { display: block; touch-action: none; cursor: crosshair; } canvas:focus-v
 .faint { color: var(--faint); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 1px 6px; border-bottom: 1px solid var(--line); font-weight: normal; white-space: nowrap; }
-th:first-child, .text { text-align: left; } .text { white-space: normal; color: var(--faint); }
+th:first-child, .text { text-align: left; } .text { white-space: normal; overflow-wrap: anywhere; color: var(--faint); }
+th:first-child:has(> button) { white-space: normal; overflow-wrap: anywhere; } .swatch { display: inline-block; width: 10px; height: 10px; margin-right: 6px; }
 th button, #detail button { background: none; border: 0; padding: 0; color: inherit; font: inherit; cursor: pointer; text-align: left; text-decoration: underline dotted; }
 [aria-sort="ascending"]::after { content: " \\2191"; } [aria-sort="descending"]::after { content: " \\2193"; }
 #detail p { margin: 0; overflow-wrap: anywhere; } #detail button { display: block; }
 #tip { position: absolute; max-width: 360px; background: var(--back); color: var(--ink); border: 1px solid var(--faint); padding: 4px 8px; pointer-events: none; overflow-wrap: anywhere; }
-ol { padding-left: 20px; }
+ol { padding-left: 20px; } li { overflow-wrap: anywhere; margin-bottom: 4px; }
 `;

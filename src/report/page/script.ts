@@ -8,6 +8,7 @@
 import type { ColumnName, PageData } from "./data.js";
 import {
   axisStep,
+  boundColour,
   burstAt,
   drawRow,
   fragmentOf,
@@ -23,8 +24,7 @@ import {
 } from "./view.js";
 
 export function runPage(data: PageData): void {
-  const { overview, rows, nodes, layers, layerOfNode, ops, texts, bounds, powerRows, grid } = data;
-  const { cycles } = overview;
+  const { overview, rows, nodes, layers, layerOfNode, ops, texts, bounds, powerRows, grid, cycles } = data;
   const read = (name: ColumnName): Int32Array => {
     const { type, base64 } = data.columns[name];
     return readColumn(type, base64) as Int32Array;
@@ -37,6 +37,7 @@ export function runPage(data: PageData): void {
     read("stretchBound"),
     read("stretchBurst"),
   ] as const;
+  const [otherFrom, otherBound, path] = [read("otherFrom"), read("otherBound"), read("path")] as const;
   const [sramCycle, sramRows, given, watts] = [
     read("sramCycle"),
     read("sramRows"),
@@ -80,7 +81,11 @@ export function runPage(data: PageData): void {
   const LINE = 10;
   const GAP = 6;
   const PLOT = 70;
-  const top = AXIS + STRIP + GAP;
+  const strips = [
+    { name: overview.chips === 1 ? "bound" : "bound of chip 0", from: stretchFrom, bound: stretchBound },
+    ...(otherFrom.length === 0 ? [] : [{ name: "other's bound", from: otherFrom, bound: otherBound }]),
+  ] as const;
+  const top = AXIS + strips.length * STRIP + GAP;
   const tops: number[] = [];
   let below = top;
   for (const [index, row] of rows.entries()) {
@@ -104,6 +109,7 @@ export function runPage(data: PageData): void {
   let found: Uint8Array | undefined;
   let scheduled = false;
   let dark = false;
+  let pathShown = false;
 
   const count = (value: number): string =>
     Math.round(value)
@@ -132,12 +138,13 @@ export function runPage(data: PageData): void {
     context.font = "10px system-ui, sans-serif";
     context.textBaseline = "middle";
     drawAxis(inner);
-    drawStrip();
+    for (const [index, { from, bound }] of strips.entries()) drawStrip(from, bound, AXIS + index * STRIP);
     context.save();
     context.beginPath();
     context.rect(LABEL, 0, inner, height);
     context.clip();
     for (const [index, row] of rows.entries()) drawLine(index, row.first, inner);
+    if (pathShown) drawPath();
     for (const burst of related()) outline(burst, faint(), 1);
     if (hovered >= 0) outline(hovered, ink(), 1);
     if (selected >= 0) outline(selected, ink(), 2);
@@ -161,25 +168,24 @@ export function runPage(data: PageData): void {
     }
   }
 
-  function drawStrip(): void {
-    let stretch = Math.max(0, lowerBound(stretchFrom, Math.floor(view.from) + 1) - 1);
-    for (let x = LABEL; stretch < stretchFrom.length && x < width; ) {
-      const end = Math.min(width, Math.ceil(xOf(stretchFrom[stretch + 1] ?? cycles)));
+  function drawStrip(from: Int32Array, bound: Int32Array, y: number): void {
+    let stretch = Math.max(0, lowerBound(from, Math.floor(view.from) + 1) - 1);
+    for (let x = LABEL; stretch < from.length && x < width; ) {
+      const end = Math.min(width, Math.ceil(xOf(from[stretch + 1] ?? cycles)));
       if (end > x) {
-        context.fillStyle = boundHue(stretchBound[stretch] as number);
-        context.fillRect(x, AXIS, end - x, STRIP);
-        const name = bounds[stretchBound[stretch] as number] ?? "";
+        context.fillStyle = boundColour(bound[stretch] as number);
+        context.fillRect(x, y, end - x, STRIP - 1);
+        const name = bounds[bound[stretch] as number] ?? "";
         if (end - x > 8 * name.length) {
           context.fillStyle = "#fff";
-          context.fillText(name, x + 3, AXIS + STRIP / 2);
+          context.fillText(name, x + 3, y + STRIP / 2);
         }
         x = end;
       }
-      const next = lowerBound(stretchFrom, Math.floor(atOf(x)) + 1) - 1;
+      const next = lowerBound(from, Math.floor(atOf(x)) + 1) - 1;
       stretch = Math.max(stretch + 1, next);
     }
   }
-  const boundHue = (bound: number): string => `hsl(${[145, 200, 40, 300, 270, 20, 60, 0, 210][bound] ?? 0} 45% 38%)`;
 
   function drawLine(index: number, first: number, inner: number): void {
     const [row, y] = [lines[index], tops[index]];
@@ -207,6 +213,19 @@ export function runPage(data: PageData): void {
     context.beginPath();
     context.moveTo(xOf(cycle[selected] as number), from + LINE / 2);
     context.lineTo(left, y + LINE / 2);
+    context.stroke();
+  }
+
+  /** The critical path as a line from burst to burst. */
+  function drawPath(): void {
+    context.strokeStyle = ink();
+    context.lineWidth = 2;
+    context.beginPath();
+    for (const burst of path) {
+      const y = (tops[rowOfBurst(burst)] ?? 0) + LINE / 2;
+      context.lineTo(xOf(cycle[burst] as number), y);
+      context.lineTo(xOf((last[burst] as number) + 1), y);
+    }
     context.stroke();
   }
 
@@ -251,7 +270,7 @@ export function runPage(data: PageData): void {
 
   function drawLabels(): void {
     context.fillStyle = faint();
-    context.fillText(overview.chips === 1 ? "bound" : "bound of chip 0", 4, AXIS + STRIP / 2);
+    for (const [index, { name }] of strips.entries()) context.fillText(name, 4, AXIS + (index + 0.5) * STRIP);
     for (const [index, { name }] of rows.entries()) context.fillText(name, 4, (tops[index] ?? 0) + LINE / 2);
     for (const { title, at } of plots) {
       for (const [line, word] of title.split(", ").entries()) context.fillText(word, 4, at + 8 + 12 * line);
@@ -370,7 +389,11 @@ export function runPage(data: PageData): void {
       const inner = width - LABEL;
       const [a = -1, b = -1] = cursors;
       const state = { from: Math.round(view.from), to: Math.round(view.from + inner * view.perPixel), q: query };
-      history.replaceState(null, "", `#${fragmentOf({ ...state, colour: colours.value, burst: selected, a, b })}`);
+      history.replaceState(
+        null,
+        "",
+        `#${fragmentOf({ ...state, colour: colours.value, burst: selected, a, b, path: pathShown ? 1 : -1 })}`,
+      );
     }, 200);
   }
 
@@ -486,6 +509,7 @@ export function runPage(data: PageData): void {
     ArrowUp: () => step(0, -1),
     ArrowDown: () => step(0, 1),
     c: () => setCursor(selected < 0 ? view.from + ((width - LABEL) * view.perPixel) / 2 : (cycle[selected] as number)),
+    p: () => showPath(!pathShown),
     Escape: () => {
       cursors = [];
       showCursors();
@@ -512,6 +536,13 @@ export function runPage(data: PageData): void {
     redraw();
   });
   get("all").addEventListener("click", () => zoom(cycles));
+  get("path").addEventListener("click", () => showPath(!pathShown));
+  function showPath(wanted: boolean): void {
+    pathShown = wanted;
+    get("path").ariaPressed = String(wanted);
+    keep();
+    redraw();
+  }
   get("theme").addEventListener("click", () => setTheme(!dark));
   function setTheme(wanted: boolean): void {
     dark = wanted;
@@ -558,6 +589,8 @@ export function runPage(data: PageData): void {
   if (to > from) view = heldView({ from, perPixel: (to - from) / (width - LABEL) }, cycles, width - LABEL);
   cursors = [state["a"], state["b"]].filter((at) => at !== undefined).map(Number);
   showCursors();
+  pathShown = state["path"] === "1";
+  get("path").ariaPressed = String(pathShown);
   search.value = state["q"] ?? "";
   find(search.value);
   const burst = Number(state["burst"] ?? -1);

@@ -167,3 +167,17 @@ export function readColumn(type: string, base64: string): Int32Array | Uint16Arr
   if (type === "Float64Array") return new Float64Array(bytes.buffer);
   return type === "Uint16Array" ? new Uint16Array(bytes.buffer) : new Int32Array(bytes.buffer);
 }
+
+/** The colour of a bound in the strip above the timeline and in the table beside it, by its number. */
+export function boundColour(bound: number): string {
+  const rising = [
+    "145 55% 30%",
+    "150 40% 48%",
+    "210 60% 45%",
+    "320 55% 42%",
+    "270 45% 45%",
+    "28 75% 42%",
+    "52 60% 38%",
+  ];
+  return `hsl(${[...rising, "0 55% 45%", "210 8% 55%"][bound]})`;
+}
