@@ -2,7 +2,7 @@
  * Everything that can be said to a user about something wrong, and what to do about it, as one table, and the three ways to say it.
  *
  * `fail(code, ...)` raises a CompileError about the user's input; `MachineFault` is what the machine raises when a program
- * breaks a hardware rule; `invariant` is for states that cannot happen. A bare `throw new Error` is not allowed in src.
+ * breaks a hardware rule; `invariant` is for states that cannot happen, and `at` for lists that cannot be too short. A bare `throw new Error` is not allowed in src.
  * Codes are stable: 1xxx frontend, 2xxx passes and scheduling, 3xxx text, assembly and image, 4xxx runtime and machine, 5xxx command line.
  */
 
@@ -607,6 +607,23 @@ export class MachineFault extends Error {
 /** For states that the surrounding code has already made impossible. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new InvariantError(message);
+}
+
+/**
+ * The entry of a list that must be there: an index that is none of the list's is a mistake of the compiler and an invariant that
+ * does not hold, never a number that stands in for the missing one. Where an entry may be missing, say so at the place: `??` with what
+ * it means. `what` names an entry ("stride").
+ */
+export function at<T>(list: ArrayLike<T | undefined>, index: number, what: string): T {
+  const entry = list[index];
+  if (entry === undefined) throw new InvariantError(`expected ${what} ${index} of ${list.length}, found none`);
+  return entry;
+}
+
+/** What a map or a search must have found; `what` names it ("place of the weights"). */
+export function sure<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new InvariantError(`expected a ${what}, found none`);
+  return value;
 }
 
 export class InvariantError extends Error {

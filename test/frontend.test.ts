@@ -448,6 +448,22 @@ describe("errors", () => {
     const error = errorOf(bytes);
     expect([error.code, error.details.node]).toEqual(["LPU1012", "matmul_y (MatMul)"]);
   });
+  test("a list with another length than the kernel has is refused, an empty one is none", () => {
+    const image = floats("i", 1, 1, 4, 4);
+    const pooled = (attributes: OnnxNode["attributes"]): Uint8Array =>
+      model({
+        nodes: [node("MaxPool", ["i"], ["y"], { kernel_shape: [2, 2], ...attributes })],
+        inputs: [image],
+        outputs: [floats("y")],
+      });
+    for (const [name, count] of Object.entries({ strides: 2, dilations: 2, pads: 4 })) {
+      expect(rendered(errorOf(pooled({ [name]: [1] })))).toContain(
+        `LPU1008: expected ${count} integers in '${name}', got 1\nnode maxpool_y (MaxPool)`,
+      );
+      expect(importModel(bytesSource("m", pooled({ [name]: [] })), { bind: {} }).outputs).toHaveLength(1);
+    }
+    expect(errorOf(pooled({ kernel_shape: [2, 0] })).code).toBe("LPU1008");
+  });
   test("a value that is never made, one that is made twice, an operator set that is too old", () => {
     expect(errorOf(model({ nodes: [node("Abs", ["q"], ["y"])], outputs: [floats("y")] })).code).toBe("LPU1008");
     expect(

@@ -6,7 +6,7 @@
  * name is called `input.axis`. All that is left unbound is reported in one error.
  */
 
-import { CompileError, didYouMean, fail } from "../diagnostics.js";
+import { at, CompileError, didYouMean, fail, sure } from "../diagnostics.js";
 import type { Shape } from "../ir/graph.js";
 import { formatShape } from "../ir/tensor.js";
 import { type FixedValue, shapeOfFixed } from "./fix.js";
@@ -148,7 +148,7 @@ function bindShape(
   inputs: ReadonlyMap<string, readonly Extent[]>,
   sizes: Map<string, number>,
 ): void {
-  const extents = inputs.get(name) ?? [];
+  const extents = sure(inputs.get(name), "shape of the input");
   if (extents.length !== shape.length) {
     fail("LPU1005", {
       message: `input '${name}' expects ${extents.length} dimensions, got shape ${formatShape(shape)}`,
@@ -156,7 +156,7 @@ function bindShape(
     });
   }
   extents.forEach((extent, axis) => {
-    const given = shape[axis] ?? 0;
+    const given = at(shape, axis, "extent");
     const expected = typeof extent === "number" ? extent : sizes.get(extent);
     if (expected !== undefined && expected !== given) {
       fail("LPU1005", {
@@ -213,13 +213,13 @@ function chain(
   return { value, next };
 }
 
-function atom(tokens: readonly string[], at: number, sizes: ReadonlyMap<string, number>): Parsed {
-  const token = tokens[at] ?? "";
+function atom(tokens: readonly string[], place: number, sizes: ReadonlyMap<string, number>): Parsed {
+  const token = tokens[place] ?? "";
   if (token === "(") {
-    const inner = sum(tokens, at + 1, sizes);
+    const inner = sum(tokens, place + 1, sizes);
     return tokens[inner.next] === ")"
       ? { value: inner.value, next: inner.next + 1 }
       : { value: undefined, next: tokens.length };
   }
-  return { value: /^\d+$/.test(token) ? Number(token) : sizes.get(token), next: at + 1 };
+  return { value: /^\d+$/.test(token) ? Number(token) : sizes.get(token), next: place + 1 };
 }

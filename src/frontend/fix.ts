@@ -5,7 +5,7 @@
  * both already. Nothing is rounded or repeated to fit: a value that the element type does not hold is an error.
  */
 
-import { CompileError } from "../diagnostics.js";
+import { CompileError, sure } from "../diagnostics.js";
 import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
 import {
   equalShapes,
@@ -43,7 +43,7 @@ export function fixedTensors(
   for (const input of inputs) {
     const value = Object.hasOwn(fix, input.name) ? fix[input.name] : undefined;
     if (value === undefined) continue;
-    const made = fixedTensor(input, shapes.get(input.name) ?? [], value);
+    const made = fixedTensor(input, sure(shapes.get(input.name), "shape"), value);
     if (made instanceof CompileError) problems.push(made);
     else tensors.set(input.name, made);
   }

@@ -7,7 +7,7 @@
  * not trusted: the shapes of the Graph are inferred.
  */
 
-import { CompileError, didYouMean, fail, InvariantError } from "../diagnostics.js";
+import { at, CompileError, didYouMean, fail, InvariantError, sure } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { isWideTensor, type WideTensor } from "../ir/tensor.js";
@@ -210,7 +210,7 @@ function inputType(
       hint: "sequences, maps and optional values are not supported",
     });
   const { dtype, edge } = elementType(tensor.elemType, `input '${name}'`);
-  return { dtype, shape: shapes.get(name) ?? [], edge };
+  return { dtype, shape: sure(shapes.get(name), "shape"), edge };
 }
 
 /** The element type that the file declares, unless inference says otherwise. */
@@ -376,7 +376,7 @@ function buildNode(
   const rule = body === undefined ? findRule(domain, node.opType, opset) : undefined;
   if (body === undefined && rule === undefined) throw unknownOperator(node, label);
   const values = node.input.map((name) => (name === "" ? undefined : find(importer, scope, name, label)));
-  if (values.some((value, i) => value === undefined && !isAbsent(scope, node.input[i] ?? ""))) return undefined;
+  if (values.some((value, i) => value === undefined && !isAbsent(scope, at(node.input, i, "input")))) return undefined;
   const attributes = resolveAttributes(node, frame);
   importer.graph.origin = [origin];
   if (body !== undefined) return callFunction(importer, body, values, attributes, origin, label, frame);

@@ -4,6 +4,7 @@
  * then reports the value that is used before it is made. No recursion: lists may be long chains.
  */
 
+import { at } from "../diagnostics.js";
 import type { GraphProto, NodeProto } from "./schema.js";
 
 export function inOrder(nodes: readonly NodeProto[]): readonly NodeProto[] {
@@ -20,7 +21,7 @@ export function inOrder(nodes: readonly NodeProto[]): readonly NodeProto[] {
   const order: number[] = [];
   const seen = new Uint8Array(nodes.length);
   for (let start = 0; start < nodes.length; start += 1) visit(start, needs, seen, order);
-  return order.flatMap((i) => nodes[i] ?? []);
+  return order.flatMap((i) => at(nodes, i, "node"));
 }
 
 /** What `start` needs, then itself; depth first, in the order of operands. */

@@ -6,7 +6,7 @@
  * import reports every unsupported node.
  */
 
-import { type DiagnosticCode, fail, type CompileError } from "../diagnostics.js";
+import { at, type CompileError, type DiagnosticCode, fail } from "../diagnostics.js";
 import type { DType } from "../ir/dtype.js";
 import { type Attrs, elementCount, type NodeId, type Shape, type Tensor, type TensorType } from "../ir/graph.js";
 import { formatType, isFloat, toNumbers } from "../ir/tensor.js";
@@ -138,7 +138,7 @@ export function numbersOf(c: RuleContext, id: NodeId, what: string): readonly nu
 export const numberOf = (c: RuleContext, id: NodeId, what: string): number => {
   const values = numbersOf(c, id, what);
   return values.length === 1
-    ? (values[0] ?? 0)
+    ? at(values, 0, "value")
     : malformed(c, `expected one element in '${what}', got ${values.length}`);
 };
 
@@ -179,6 +179,12 @@ export const optionalInts = (c: RuleContext, name: string): readonly number[] | 
   attribute(c, name)?.ints.map(int64ToNumber);
 export const ints = (c: RuleContext, name: string, otherwise?: readonly number[]): readonly number[] =>
   optionalInts(c, name) ?? needed(c, name, otherwise);
+/** As many integers as `count` says, all `otherwise` where none are given; an empty list is none, as exporters write it. */
+export function intsFor(c: RuleContext, name: string, count: number, otherwise: number): readonly number[] {
+  const given = optionalInts(c, name) ?? [];
+  if (given.length === 0) return Array.from({ length: count }, () => otherwise);
+  return given.length === count ? given : malformed(c, `expected ${count} integers in '${name}', got ${given.length}`);
+}
 export const floats = (c: RuleContext, name: string): readonly number[] => needed(c, name, attribute(c, name)?.floats);
 /** 64-bit integers as the file has them. */
 export const longs = (c: RuleContext, name: string): readonly Int64[] => needed(c, name, attribute(c, name)?.ints);

@@ -104,7 +104,7 @@ function cursorOver(source: ModelSource): Cursor {
   return {
     byte: (position) => {
       if (position < base || position >= base + window.length) load(position);
-      return window[position - base] ?? 0;
+      return window[position - base] as number;
     },
     bytes: ({ offset, length }) => {
       if (offset < base || offset + length > base + window.length) {

@@ -6,7 +6,7 @@
  * does not fit is one error (LPU1014).
  */
 
-import { CompileError, fail } from "../diagnostics.js";
+import { at, CompileError, fail, sure } from "../diagnostics.js";
 import type { Graph, GraphOutput, Node, Shape } from "../ir/graph.js";
 import { edgeDtypeAttr, stringAttr } from "../ir/ops/attributes.js";
 import { formatShape } from "../ir/tensor.js";
@@ -35,7 +35,7 @@ export function withStates(graph: Graph, option: StateOption): WithStates {
   const states = checkedStates(graph, option === "auto" ? pairsByName(graph) : option);
   const inputs = inputsOf(graph);
   const nodes = [...graph.nodes];
-  const sources = new Map([...states].map(([from, to]) => [to, inputs.get(from)?.shape ?? []]));
+  const sources = new Map([...states].map(([from, to]) => [to, sure(inputs.get(from), "input").shape]));
   const outputs = graph.outputs.map((output): GraphOutput => {
     const wanted = sources.get(output.name);
     const made = graph.nodes[output.node];
@@ -95,7 +95,7 @@ const endOf = ({ id: source, type, origin }: Node, id: number, wanted: Shape): N
   op: "slice",
   inputs: [source],
   attrs: {
-    starts: type.shape.map((extent, axis) => extent - (wanted[axis] ?? extent)),
+    starts: type.shape.map((extent, axis) => extent - at(wanted, axis, "extent")),
     sizes: wanted,
     strides: wanted.map(() => 1),
   },
@@ -106,7 +106,7 @@ const endOf = ({ id: source, type, origin }: Node, id: number, wanted: Shape): N
 const inputsOf = (graph: Graph): ReadonlyMap<string, { readonly declared: string; readonly shape: Shape }> =>
   new Map(
     graph.inputs.map((id) => {
-      const { attrs, type } = graph.nodes[id] ?? { attrs: {}, type: { shape: [] } };
+      const { attrs, type } = at(graph.nodes, id, "node");
       return [stringAttr(attrs, "name"), { declared: edgeDtypeAttr(attrs, "declared"), shape: type.shape }];
     }),
   );
@@ -114,8 +114,8 @@ const inputsOf = (graph: Graph): ReadonlyMap<string, { readonly declared: string
 /** Whether an output has the shape of an input, or more along one dimension. */
 const follows = (before: Shape, after: Shape): boolean =>
   before.length === after.length &&
-  before.every((extent, axis) => extent <= (after[axis] ?? 0)) &&
-  before.filter((extent, axis) => extent < (after[axis] ?? 0)).length <= 1;
+  before.every((extent, axis) => extent <= at(after, axis, "extent")) &&
+  before.filter((extent, axis) => extent < at(after, axis, "extent")).length <= 1;
 
 /** The pairs, each of which the graph has. */
 function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, string> {
@@ -124,7 +124,10 @@ function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, str
     void problems.push(new CompileError("LPU1014", { message, hint }));
   const inputs = inputsOf(graph);
   const outputs = new Map(
-    graph.outputs.map(({ name, declared, node }) => [name, { declared, shape: graph.nodes[node]?.type.shape ?? [] }]),
+    graph.outputs.map(({ name, declared, node }) => [
+      name,
+      { declared, shape: at(graph.nodes, node, "node").type.shape },
+    ]),
   );
   const taken = new Set<string>();
   for (const [from, to] of Object.entries(pairs)) {

@@ -6,7 +6,7 @@
  * cannot fail for a reason that was in the file. Raw data that is aligned is a view of the source's bytes; else it is copied.
  */
 
-import { CompileError, fail, invariant } from "../diagnostics.js";
+import { at, CompileError, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, integerLimits, isPacked, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { narrowDoubles, narrowInt64 } from "../ir/numerics.js";
@@ -146,7 +146,10 @@ export function denseTensor(sparse: SparseTensorProto, source: ModelSource): Ten
     malformed(`${what} has ${values.data.length} values and indices ${formatShape(indices.shape)}`);
   const data = newData(values.dtype, total);
   values.data.forEach((value, i) => {
-    const place = strides.reduce((sum, stride, k) => sum + stride * (indices.data[i * strides.length + k] ?? 0), 0);
+    const place = strides.reduce(
+      (sum, stride, k) => sum + stride * at(indices.data, i * strides.length + k, "element"),
+      0,
+    );
     if (!(place >= 0 && place < total)) malformed(`${what} has a value at place ${place} of ${total}`);
     data[place] = value;
   });
@@ -299,7 +302,7 @@ function unpacked(bytes: Uint8Array, count: number, { dtype, bits }: ElementType
   const [perByte, values] = [8 / bits, 2 ** bits];
   const { hi = values } = integerLimits(dtype) ?? {};
   for (let i = 0; i < count; i += 1) {
-    const value = ((bytes[Math.floor(i / perByte)] ?? 0) >> (bits * (i % perByte))) & (values - 1);
+    const value = (at(bytes, Math.floor(i / perByte), "byte") >> (bits * (i % perByte))) & (values - 1);
     out[i] = value > hi ? value - values : value;
   }
   return out;

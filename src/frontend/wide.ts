@@ -7,6 +7,7 @@
  * it refuses the value by name. Compared with integers of 32 bits, clamped, or cast to floats, the values are exact.
  */
 
+import { at, sure } from "../diagnostics.js";
 import type { Made, RuleContext, Wide, WideUse, UseWide } from "./rule.js";
 import { DTYPES } from "../ir/dtype.js";
 import type { CompileError } from "../diagnostics.js";
@@ -76,9 +77,10 @@ export const moves =
     const results = PARTS.map((part) =>
       build(operands.map((id, index) => (isData(index) ? partOf(use, index, part) : id))),
     );
-    return (results[0] ?? []).map((_, index): Made => {
+    return at(results, 0, "result").map((_, index): Made => {
       const [held, above, below, number] = results.map((made) => made[index]);
-      if (typeof held !== "number" || typeof above !== "number" || typeof below !== "number") return held ?? -1;
+      if (typeof held !== "number" || typeof above !== "number" || typeof below !== "number")
+        return sure(held, "result");
       if (typeof number !== "number" || (isNowhere(use, above) && isNowhere(use, below))) return held;
       return { held, above, below, number, problem };
     });

@@ -168,7 +168,7 @@ function leavesNothing(c: RuleContext, allowed: NodeId | undefined): boolean {
   if (allowed === undefined) return false;
   const value = elementCount(shapeOf(c, allowed)) <= 1 << 22 ? constantValue(c, allowed) : undefined;
   if (value === undefined) return true;
-  const keys = value.shape[value.shape.length - 1] ?? 1;
+  const keys = value.shape.at(-1) ?? 1;
   return iota(value.data.length / keys).some((row) => !value.data.subarray(row * keys, (row + 1) * keys).includes(1));
 }
 

@@ -3,6 +3,7 @@
  * broadcasts and masks) become slices and expands, so that only gathers that depend on data, or jump about, remain.
  */
 
+import { at } from "../../diagnostics.js";
 import { elementCount, type NodeId, type Shape } from "../../ir/graph.js";
 import { formatShape, stridesOf } from "../../ir/tensor.js";
 import {
@@ -53,16 +54,16 @@ function evenSteps(values: readonly number[], shape: Shape): Steps | undefined {
   const start = values[0];
   if (start === undefined) return undefined;
   const strides = stridesOf(shape);
-  const steps = shape.map((size, axis) => (size > 1 ? (values[strides[axis] ?? 0] ?? 0) - start : 0));
+  const steps = shape.map((size, axis) => (size > 1 ? at(values, at(strides, axis, "stride"), "value") - start : 0));
   const place = shape.map(() => 0);
   let expected = start;
   for (const value of values) {
     if (value !== expected) return undefined;
     for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
-      const [at, step] = [(place[axis] ?? 0) + 1, steps[axis] ?? 0];
-      const wraps = at === shape[axis];
-      place[axis] = wraps ? 0 : at;
-      expected += wraps ? step * (1 - at) : step;
+      const [next, step] = [at(place, axis, "place") + 1, at(steps, axis, "step")];
+      const wraps = next === shape[axis];
+      place[axis] = wraps ? 0 : next;
+      expected += wraps ? step * (1 - next) : step;
       if (!wraps) break;
     }
   }
@@ -80,12 +81,13 @@ function steppedView(
   const found = evenSteps(values, indexShape);
   if (found === undefined) return undefined;
   const moving = iota(indexShape.length).filter((i) => found.steps[i] !== 0);
-  const size = moving.reduce((product, i) => product * (indexShape[i] ?? 1), 1);
-  const step = found.steps[moving[moving.length - 1] ?? -1] ?? 1;
+  const size = moving.reduce((product, i) => product * at(indexShape, i, "extent"), 1);
+  // Indices that are all one do not step.
+  const step = moving.map((axis) => at(found.steps, axis, "step")).at(-1) ?? 1;
   let expected = step;
   for (const i of [...moving].reverse()) {
     if (found.steps[i] !== expected) return undefined;
-    expected *= indexShape[i] ?? 1;
+    expected *= at(indexShape, i, "extent");
   }
   const shape = shapeOf(c, x);
   const around = (middle: Shape): Shape => [...shape.slice(0, axis), ...middle, ...shape.slice(axis + 1)];
@@ -127,7 +129,7 @@ function gatherNd(c: RuleContext): NodeId {
   const batchDims = int(c, "batch_dims", 0);
   const values = constantIndices(c, indices);
   const indexShape = shapeOf(c, indices);
-  const depth = indexShape[indexShape.length - 1] ?? 0;
+  const depth = at(indexShape, indexShape.length - 1, "extent");
   if (values === undefined || batchDims !== 0 || depth === 0)
     return op(c, "gather_nd", [x, asIndex(c, indices)], { batchDims });
   const shape = shapeOf(c, x);
@@ -141,10 +143,10 @@ export function flatPlaces(c: RuleContext, values: readonly number[], extents: S
   const depth = extents.length;
   return iota(values.length / depth).map((row) =>
     extents.reduce((place, size, i) => {
-      const value = values[row * depth + i] ?? 0;
+      const value = at(values, row * depth + i, "value");
       if (value < -size || value >= size)
         reject(c, "LPU1012", `expected indices within ${formatShape(extents)}, got ${value} for axis ${i}`);
-      return place + (value < 0 ? value + size : value) * (strides[i] ?? 1);
+      return place + (value < 0 ? value + size : value) * at(strides, i, "stride");
     }, 0),
   );
 }

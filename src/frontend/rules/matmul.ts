@@ -2,6 +2,7 @@
  * Import rules of products: MatMul, Gemm and Einsum, all as the operation matmul.
  */
 
+import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import {
   add,
@@ -64,7 +65,7 @@ function einsum(c: RuleContext): NodeId {
   const specs = inputs.split(",");
   if (specs.length !== operands.length)
     return reject(c, "LPU1008", `expected ${specs.length} operands for the equation, got ${operands.length}`);
-  const given = operands.map((id, i): Term => ({ id, labels: labelsOf(c, specs[i] ?? "", rankOf(c, id)) }));
+  const given = operands.map((id, i): Term => ({ id, labels: labelsOf(c, at(specs, i, "spec"), rankOf(c, id)) }));
   const labels = given.flatMap((term) => term.labels);
   const once = (label: string): boolean => labels.filter((other) => other === label).length === 1;
   const dots = [...new Set(labels)]
@@ -106,7 +107,7 @@ function diagonals(c: RuleContext, term: Term): Term {
   const { id, labels } = term;
   const second = labels.findIndex((label, axis) => labels.indexOf(label) < axis);
   if (second === -1) return term;
-  const label = labels[second] ?? "";
+  const label = at(labels, second, "label");
   const first = labels.indexOf(label);
   const [size, other] = [extent(c, id, first), extent(c, id, second)];
   if (size !== other) reject(c, "LPU1012", `expected one extent for '${label}', got ${size} and ${other}`);
@@ -114,7 +115,7 @@ function diagonals(c: RuleContext, term: Term): Term {
   const shape = rest.map((axis) => extent(c, id, axis));
   const flat = reshape(c, transpose(c, id, [...rest, first, second]), [...shape, size * size]);
   const diagonal = sliceAxis(c, flat, rest.length, 0, size, size + 1);
-  return diagonals(c, { id: diagonal, labels: [...rest.map((axis) => labels[axis] ?? ""), label] });
+  return diagonals(c, { id: diagonal, labels: [...rest.map((axis) => at(labels, axis, "label")), label] });
 }
 
 /** An axis of one element that is longer in another operand has that element everywhere: it goes away. */
@@ -132,7 +133,7 @@ function broadcasting(c: RuleContext, terms: readonly Term[]): readonly Term[] {
 
 /** Sums the axes that nobody needs. */
 function summed(c: RuleContext, term: Term, needed: ReadonlySet<string>): Term {
-  const axes = iota(term.labels.length).filter((axis) => !needed.has(term.labels[axis] ?? ""));
+  const axes = iota(term.labels.length).filter((axis) => !needed.has(at(term.labels, axis, "label")));
   return { id: reduce(c, "sum", term.id, axes, false), labels: term.labels.filter((label) => needed.has(label)) };
 }
 

@@ -5,6 +5,7 @@
  * seen, mask_filter_value where it is not.
  */
 
+import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import {
   add,
@@ -122,8 +123,9 @@ function paddingBias(c: RuleContext, mask: NodeId, q: NodeId, keys: number): Nod
     return filtered(c, op(c, "and", [ends, starts]), q);
   }
   const seen = op(c, "gt", [whole, scalar(c, "i32", 0)]);
-  if (shape.length === 2) return filtered(c, reshape(c, seen, [shape[0] ?? 1, 1, 1, shape[1] ?? 1]), q);
-  if (shape.length === 3) return filtered(c, reshape(c, seen, [shape[0] ?? 1, 1, queries, keys]), q);
+  if (shape.length === 2)
+    return filtered(c, reshape(c, seen, [at(shape, 0, "extent"), 1, 1, at(shape, 1, "extent")]), q);
+  if (shape.length === 3) return filtered(c, reshape(c, seen, [at(shape, 0, "extent"), 1, queries, keys]), q);
   return unsupported(
     c,
     `a mask of ${shape.length} axes and ${shape[0]} rows is not supported`,

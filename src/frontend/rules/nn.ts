@@ -5,6 +5,7 @@
  * trailing axes is a composite of the tensor IR; the other forms are means and differences.
  */
 
+import { at } from "../../diagnostics.js";
 import { integerLimits } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import {
@@ -24,7 +25,7 @@ import {
   op,
   operand,
   optional,
-  optionalInts,
+  intsFor,
   rankOf,
   reduce,
   reject,
@@ -53,30 +54,17 @@ function windowOf(c: RuleContext, x: NodeId, kernel: readonly number[]): Window 
   const spatial = kernel.length;
   if (rankOf(c, x) !== spatial + 2 || spatial === 0)
     reject(c, "LPU1012", `expected rank ${spatial + 2}, got ${rankOf(c, x)}`);
-  const strides = ints(
-    c,
-    "strides",
-    kernel.map(() => 1),
-  );
-  const dilations = ints(
-    c,
-    "dilations",
-    kernel.map(() => 1),
-  );
+  const strides = intsFor(c, "strides", spatial, 1);
+  const dilations = intsFor(c, "dilations", spatial, 1);
   const auto = text(c, "auto_pad", "NOTSET");
   if (auto === "NOTSET" || auto === "VALID") {
-    const pads = auto === "VALID" ? [] : (optionalInts(c, "pads") ?? []);
-    return {
-      kernel,
-      strides,
-      dilations,
-      before: kernel.map((_, i) => pads[i] ?? 0),
-      after: kernel.map((_, i) => pads[i + spatial] ?? 0),
-    };
+    const pads = auto === "VALID" ? [] : intsFor(c, "pads", 2 * spatial, 0);
+    const side = (from: number): number[] => kernel.map((_, i) => (auto === "VALID" ? 0 : at(pads, from + i, "pad")));
+    return { kernel, strides, dilations, before: side(0), after: side(spatial) };
   }
   const total = kernel.map((size, i) => {
-    const [own, stride] = [extent(c, x, i + 2), strides[i] ?? 1];
-    return Math.max(0, (Math.ceil(own / stride) - 1) * stride + (size - 1) * (dilations[i] ?? 1) + 1 - own);
+    const [own, stride] = [extent(c, x, i + 2), at(strides, i, "stride")];
+    return Math.max(0, (Math.ceil(own / stride) - 1) * stride + (size - 1) * at(dilations, i, "dilation") + 1 - own);
   });
   const [small, large] = [total.map((sum) => Math.floor(sum / 2)), total.map((sum) => Math.ceil(sum / 2))];
   return {
@@ -111,18 +99,25 @@ function pooled(
 ): { readonly id: NodeId; readonly places: readonly number[] } {
   const { kernel, strides, dilations, before, after } = window;
   const taps = kernel.reduce((product, size) => product * size, 1);
+  if (!(taps > 0)) reject(c, "LPU1008", `expected a window of one place or more, got [${kernel.join(",")}]`);
   if (taps > LARGEST_WINDOW) unsupported(c, `a window of ${taps} places is not supported`, `at most ${LARGEST_WINDOW}`);
   const shape = shapeOf(c, x);
-  const reach = kernel.map((size, i) => (size - 1) * (dilations[i] ?? 1) + 1);
+  const reach = kernel.map((size, i) => (size - 1) * at(dilations, i, "dilation") + 1);
   const up = flag(c, "ceil_mode");
   const places = kernel.map((_, i) => {
-    const [own, low, stride] = [shape[i + 2] ?? 1, before[i] ?? 0, strides[i] ?? 1];
-    const room = (own + low + (after[i] ?? 0) - (reach[i] ?? 1)) / stride;
+    const [own, low, stride] = [at(shape, i + 2, "extent"), at(before, i, "pad"), at(strides, i, "stride")];
+    const room = (own + low + at(after, i, "pad") - at(reach, i, "reach")) / stride;
     const count = (up ? Math.ceil(room) : Math.floor(room)) + 1;
     return up && (count - 1) * stride >= own + low ? count - 1 : count;
   });
   const missing = places.map((count, i) =>
-    Math.max(0, (count - 1) * (strides[i] ?? 1) + (reach[i] ?? 1) - (shape[i + 2] ?? 1) - (before[i] ?? 0)),
+    Math.max(
+      0,
+      (count - 1) * at(strides, i, "stride") +
+        at(reach, i, "reach") -
+        at(shape, i + 2, "extent") -
+        at(before, i, "pad"),
+    ),
   );
   const padded = op(c, "pad", [x], {
     before: [0, 0, ...before],
@@ -135,9 +130,9 @@ function pooled(
     const starts = [...kernel]
       .reverse()
       .map((size, i) => {
-        const at = rest % size;
+        const tap = rest % size;
         rest = Math.floor(rest / size);
-        return at * (dilations[kernel.length - 1 - i] ?? 1);
+        return tap * at(dilations, kernel.length - 1 - i, "dilation");
       })
       .reverse();
     return op(c, "slice", [padded], {
@@ -146,8 +141,7 @@ function pooled(
       strides: [1, 1, ...strides],
     });
   });
-  const [first, ...others] = parts;
-  return { id: others.reduce((total, part) => op(c, join, [total, part]), first ?? padded), places };
+  return { id: parts.reduce((total, part) => op(c, join, [total, part])), places };
 }
 
 function maxPool(c: RuleContext): NodeId {
@@ -163,14 +157,16 @@ export function averagePool(c: RuleContext, x: NodeId): NodeId {
   const include = flag(c, "count_include_pad");
   // How many places of the window count, axis by axis: their product is the divisor.
   const counts = places.map((places, i) => {
-    const [own, low, high] = [extent(c, x, i + 2), window.before[i] ?? 0, window.after[i] ?? 0];
+    const [own, low, high] = [extent(c, x, i + 2), at(window.before, i, "pad"), at(window.after, i, "pad")];
     const [from, to] = include ? [-low, own + high] : [0, own];
     const factor = iota(places).map((place) => {
-      const start = place * (window.strides[i] ?? 1) - low;
+      const start = place * at(window.strides, i, "stride") - low;
       return (
         1 /
-        iota(window.kernel[i] ?? 1).filter(
-          (tap) => start + tap * (window.dilations[i] ?? 1) >= from && start + tap * (window.dilations[i] ?? 1) < to,
+        iota(at(window.kernel, i, "kernel extent")).filter(
+          (tap) =>
+            start + tap * at(window.dilations, i, "dilation") >= from &&
+            start + tap * at(window.dilations, i, "dilation") < to,
         ).length
       );
     });

@@ -7,6 +7,7 @@
  * of constants are known and stay apart from their integers and scales until products have seen these (passes/graph/quantized.ts).
  */
 
+import { at } from "../../diagnostics.js";
 import type { DType } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import { isFloat, isInteger } from "../../ir/tensor.js";
@@ -64,20 +65,20 @@ const granularity = (c: RuleContext): Granularity => ({ axis: int(c, "axis", 1),
 function spread(c: RuleContext, x: NodeId, parameter: NodeId, { axis, block }: Granularity): NodeId {
   const [extents, own] = [shapeOf(c, x), shapeOf(c, parameter)];
   if (block === 0 && count(own) === 1 && own.length <= 1) return reshape(c, parameter, []);
-  const at = axisIn(c, axis, extents.length);
+  const along = axisIn(c, axis, extents.length);
   if (block === 0) {
-    if (own.length !== 1 || own[0] !== extents[at])
-      reject(c, "LPU1012", `expected one scale, or one for each of ${extents[at]}, got [${own.join(",")}]`);
+    if (own.length !== 1 || own[0] !== extents[along])
+      reject(c, "LPU1012", `expected one scale, or one for each of ${extents[along]}, got [${own.join(",")}]`);
     return reshape(
       c,
       parameter,
-      extents.map((_, i) => (i === at ? (own[0] ?? 1) : 1)),
+      extents.map((_, i) => (i === along ? at(own, 0, "extent") : 1)),
     );
   }
-  const blocks = extents.map((size, i) => (i === at ? Math.ceil(size / block) : size));
+  const blocks = extents.map((size, i) => (i === along ? Math.ceil(size / block) : size));
   if (own.length !== blocks.length || own.some((size, i) => size !== blocks[i]))
     reject(c, "LPU1012", `expected scales [${blocks.join(",")}] for blocks of ${block}, got [${own.join(",")}]`);
-  return repeated(c, parameter, at, block, extents[at] ?? 0);
+  return repeated(c, parameter, along, block, at(extents, along, "extent"));
 }
 
 /** Every element of an axis `times` times, and of all these the first `size`. */
@@ -302,7 +303,7 @@ function unpacked(c: RuleContext, bytes: NodeId, bits: number, size: number): No
   const digits = iota(perByte).map((i) =>
     op(c, "mod", [i === 0 ? whole : op(c, "div", [whole, scalar(c, "i32", 2 ** (bits * i))]), values]),
   );
-  const joined = reshape(c, concat(c, digits, last + 1), [...shape.slice(0, -1), (shape[last] ?? 0) * perByte]);
+  const joined = reshape(c, concat(c, digits, last + 1), [...shape.slice(0, -1), at(shape, last, "extent") * perByte]);
   return sliceAxis(c, joined, last, 0, size);
 }
 

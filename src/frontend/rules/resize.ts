@@ -6,6 +6,7 @@
  * operation as ONNX Runtime does, because a coordinate on a tie decides which element is taken.
  */
 
+import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import { isFloat } from "../../ir/tensor.js";
 import {
@@ -39,19 +40,27 @@ import { gatherAt } from "./gather.js";
 
 const { fround } = Math;
 
+type Part = readonly [start: number, end: number];
+const WHOLE: Part = [0, 1];
+
 /** One axis that is resized. Lengths are in elements; `roi` is the part of the axis that is kept, from 0 to 1. */
 interface Axis {
   readonly from: number;
   readonly to: number;
   /** Elements of the result for one of the operand. */
   readonly scale: number;
-  readonly roi: readonly [number, number];
+  readonly roi: Part;
 }
 
 /** The coordinate in the operand of a place of the result. */
 type Coordinate = (place: number, axis: Axis) => number;
 
 const halfPixel: Coordinate = (place, { scale }) => fround(fround(fround(place + 0.5) / scale) - 0.5);
+
+const cropped: Coordinate = (place, { from, to, roi: [start, end] }) =>
+  to > 1
+    ? fround(fround(start * (from - 1)) + fround(fround(place * fround(end - start) * (from - 1)) / (to - 1)))
+    : fround(0.5 * fround(start + end) * (from - 1));
 
 const COORDINATES: Readonly<Record<string, Coordinate>> = {
   half_pixel: halfPixel,
@@ -64,10 +73,7 @@ const COORDINATES: Readonly<Record<string, Coordinate>> = {
   align_corners: (place, { from, to }) => (to === 1 ? 0 : fround(fround(place * (from - 1)) / (to - 1))),
   asymmetric: (place, { scale }) => fround(place / scale),
   tf_half_pixel_for_nn: (place, { scale }) => fround(fround(place + 0.5) / scale),
-  tf_crop_and_resize: (place, { from, to, roi: [start, end] }) =>
-    to > 1
-      ? fround(fround(start * (from - 1)) + fround(fround(place * fround(end - start) * (from - 1)) / (to - 1)))
-      : fround(0.5 * fround(start + end) * (from - 1)),
+  tf_crop_and_resize: cropped,
 };
 /** Modes that ask for the length of the result, which ONNX's reference takes before it is rounded and ONNX Runtime after. */
 const BY_LENGTH: readonly string[] = ["align_corners", "tf_crop_and_resize"];
@@ -116,12 +122,12 @@ function coefficients(axis: Axis, coordinate: Coordinate, { kernel, antialias, e
     const x = coordinate(place, axis);
     const [first, last] = [Math.floor(x - reach) + 1, Math.ceil(x + reach) - 1];
     const taps = iota(last - first + 1)
-      .map((i) => ({ at: first + i, weight: kernel.weight(Math.abs(first + i - x) * narrow) }))
-      .filter(({ at }) => !excludeOutside || (at >= 0 && at < from));
+      .map((i) => ({ tap: first + i, weight: kernel.weight(Math.abs(first + i - x) * narrow) }))
+      .filter(({ tap }) => !excludeOutside || (tap >= 0 && tap < from));
     const total = taps.reduce((sum, { weight }) => sum + weight, 0);
-    for (const { at, weight } of taps) {
-      const cell = clamp(at, from) * to + place;
-      matrix[cell] = (matrix[cell] ?? 0) + weight / total;
+    for (const { tap, weight } of taps) {
+      const cell = clamp(tap, from) * to + place;
+      matrix[cell] = at(matrix, cell, "cell") + weight / total;
     }
   }
   return matrix;
@@ -140,10 +146,10 @@ function throughMatrix(c: RuleContext, x: NodeId, axis: number, matrix: NodeId):
 /** Elements of one axis at constant places; a whole number of repeats is an expand. */
 function atPlaces(c: RuleContext, x: NodeId, axis: number, places: readonly number[]): NodeId {
   const own = shapeOf(c, x);
-  const repeats = places.length / (own[axis] ?? 1);
+  const repeats = places.length / at(own, axis, "extent");
   const repeated = Number.isInteger(repeats) && places.every((place, i) => place === Math.floor(i / repeats));
   if (!repeated) return gatherAt(c, x, axis, places, [places.length]);
-  const apart = gatherAt(c, x, axis, places, [own[axis] ?? 1, repeats]);
+  const apart = gatherAt(c, x, axis, places, [at(own, axis, "extent"), repeats]);
   return reshape(
     c,
     apart,
@@ -159,7 +165,7 @@ interface Sizes {
 }
 
 /** Lengths from sizes or scales, whichever is there; for some axes, or all. */
-function resizedAxes(c: RuleContext, x: NodeId, roi: readonly number[]): Sizes {
+function resizedAxes(c: RuleContext, x: NodeId, roi: readonly number[] | undefined): Sizes {
   const shape = shapeOf(c, x);
   const picked = (optionalInts(c, "axes") ?? iota(shape.length)).map((axis) => axisIn(c, axis, shape.length));
   const given = (index: number, name: string): readonly number[] => {
@@ -184,24 +190,26 @@ function lengths(
   c: RuleContext,
   shape: readonly number[],
   picked: readonly number[],
-  roi: readonly number[],
+  roi: readonly number[] | undefined,
   wanted: { readonly scales?: readonly number[]; readonly sizes?: readonly number[]; readonly policy?: string },
 ): Sizes {
   const values = wanted.scales ?? wanted.sizes ?? [];
   if (values.length !== picked.length)
     reject(c, "LPU1012", `expected ${picked.length} scales or sizes, got ${values.length}`);
-  const ratios = values.map((value, i) => (wanted.scales === undefined ? value / (shape[picked[i] ?? 0] ?? 1) : value));
+  const ratios = values.map((value, i) =>
+    wanted.scales === undefined ? value / at(shape, at(picked, i, "axis"), "extent") : value,
+  );
   const common = POLICIES[wanted.policy ?? "stretch"]?.(ratios);
   const axes: (Axis | undefined)[] = shape.map(() => undefined);
   let rounded = false;
   picked.forEach((axis, i) => {
-    const from = shape[axis] ?? 1;
-    const ratio = fround(common ?? ratios[i] ?? 1);
+    const from = at(shape, axis, "extent");
+    const ratio = fround(common ?? at(ratios, i, "ratio"));
     if (!(ratio > 0)) reject(c, "LPU1008", `expected scales above 0, got ${ratio}`);
     const exact = common === undefined ? (wanted.sizes?.[i] ?? fround(from * ratio)) : common * from;
     const to = common === undefined ? Math.floor(exact) : Math.floor(exact + 0.5);
     rounded ||= to !== exact;
-    const part: readonly [number, number] = [roi[i] ?? 0, roi[i + picked.length] ?? 1];
+    const part: Part = roi === undefined ? WHOLE : [at(roi, i, "bound"), at(roi, i + picked.length, "bound")];
     // An axis that keeps its length may still be cropped.
     if (to !== from || ratio !== 1 || part[0] !== 0 || part[1] !== 1)
       axes[axis] = { from, to, scale: ratio, roi: part };
@@ -255,12 +263,11 @@ function resizeAs(c: RuleContext, x: NodeId, { axes }: Sizes, how: Transformatio
 /** The extrapolation value where the coordinate of any axis lies outside of the operand. */
 function extrapolated(c: RuleContext, x: NodeId, y: NodeId, { axes }: Sizes): NodeId {
   const rank = rankOf(c, x);
-  const coordinate = COORDINATES["tf_crop_and_resize"] ?? halfPixel;
   return axes.reduce((result, axis, i) => {
     if (axis === undefined) return result;
     const inside = iota(axis.to).map((place) => {
-      const at = coordinate(place, axis);
-      return at >= 0 && at <= axis.from - 1 ? 1 : 0;
+      const found = cropped(place, axis);
+      return found >= 0 && found <= axis.from - 1 ? 1 : 0;
     });
     if (inside.every((value) => value === 1)) return result;
     const mask = c.graph.numbers(
@@ -276,7 +283,7 @@ function resize(c: RuleContext): NodeId {
   const x = operand(c, 0);
   const coordinates = text(c, "coordinate_transformation_mode", "half_pixel");
   const crops = coordinates === "tf_crop_and_resize";
-  const roi = crops ? numbersOf(c, operand(c, 1), "roi") : [];
+  const roi = crops ? numbersOf(c, operand(c, 1), "roi") : undefined;
   const sizes = resizedAxes(c, x, roi);
   if (sizes.rounded && BY_LENGTH.includes(coordinates)) {
     return unsupported(
@@ -296,8 +303,8 @@ function resize(c: RuleContext): NodeId {
 function upsample(c: RuleContext): NodeId {
   const x = operand(c, 0);
   const sizes = hasAttribute(c, "scales")
-    ? lengths(c, shapeOf(c, x), iota(rankOf(c, x)), [], { scales: floats(c, "scales") })
-    : resizedAxes(c, x, []);
+    ? lengths(c, shapeOf(c, x), iota(rankOf(c, x)), undefined, { scales: floats(c, "scales") })
+    : resizedAxes(c, x, undefined);
   return resizeAs(c, x, sizes, { mode: text(c, "mode", "nearest"), coordinates: "asymmetric", nearest: "" });
 }
 

@@ -7,6 +7,7 @@
  * the edges it is the neighbours that are brought back, as ONNX Runtime and PyTorch have it, not the coordinates.
  */
 
+import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import {
   add,
@@ -86,7 +87,9 @@ const LINEAR: readonly (readonly number[])[] = [
 ];
 
 const polynomial = (c: RuleContext, f: NodeId, powers: readonly number[]): NodeId =>
-  powers.slice(0, -1).reduceRight((sum, power) => plus(c, mul(c, sum, f), power), number(c, f, powers.at(-1) ?? 0));
+  powers
+    .slice(0, -1)
+    .reduceRight((sum, power) => plus(c, mul(c, sum, f), power), number(c, f, at(powers, powers.length - 1, "factor")));
 
 type Mode = (c: RuleContext, x: NodeId, axis: Axis, padding: Padding) => readonly Tap[];
 
@@ -118,6 +121,7 @@ function gridSample(c: RuleContext): NodeId {
   const [batch = 1, channels = 1, ...lengths] = shapeOf(c, x);
   const out = shapeOf(c, grid).slice(1, -1);
   const axes = lengths.length;
+  if (axes === 0) reject(c, "LPU1012", `expected axes to sample, got [${shapeOf(c, x).join(",")}]`);
   if (rankOf(c, grid) !== axes + 2 || extent(c, grid, -1) !== axes || extent(c, grid, 0) !== batch)
     reject(
       c,
@@ -140,19 +144,17 @@ function gridSample(c: RuleContext): NodeId {
   const flat = transpose(c, reshape(c, cast(c, grid, "f32"), [batch, samples, axes]), [2, 0, 1]);
   const rows = lengths.map((length, i) => {
     const moved = plus(c, reshape(c, sliceAxis(c, flat, 0, axes - 1 - i, 1), [batch, samples, 1]), 1);
-    const at = corners
+    const coordinate = corners
       ? times(c, times(c, moved, 0.5), length - 1)
       : times(c, plus(c, times(c, moved, length), -1), 0.5);
     const axis = corners ? { length, lo: 0, hi: length - 1 } : { length, lo: -0.5, hi: length - 0.5 };
     const places = c.graph.numbers("f32", [1, 1, length], iota(length));
-    const [first, ...others] = taps(c, at, axis, padding).map(({ place, weight }) =>
-      select(c, op(c, "eq", [place, places]), weight, number(c, at, 0)),
-    );
-    const sum = others.reduce((total, part) => add(c, total, part), first ?? at);
+    const sum = taps(c, coordinate, axis, padding)
+      .map(({ place, weight }) => select(c, op(c, "eq", [place, places]), weight, number(c, coordinate, 0)))
+      .reduce((total, part) => add(c, total, part));
     return reshape(c, sum, [batch, samples, ...lengths.map((own, j) => (j === i ? own : 1))]);
   });
-  const [first, ...others] = rows;
-  const weights = others.reduce((product, row) => mul(c, product, row), first ?? flat);
+  const weights = rows.reduce((product, row) => mul(c, product, row));
   const product = op(c, "matmul", [
     reshape(c, x, [batch, channels, elements]),
     swapLast(c, cast(c, reshape(c, weights, [batch, samples, elements]), dtypeOf(c, x))),

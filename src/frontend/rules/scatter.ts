@@ -6,6 +6,7 @@
  * place the last counts, as in ONNX Runtime, or the reduction joins them.
  */
 
+import { at } from "../../diagnostics.js";
 import { type DType, integerLimits, type Limits } from "../../ir/dtype.js";
 import { elementCount, type NodeId, type Shape } from "../../ir/graph.js";
 import { isFloat, stridesOf } from "../../ir/tensor.js";
@@ -94,7 +95,7 @@ function toConstantPlaces(
   const seen = iota(size).map(() => 0);
   const rounds: number[][] = [];
   places.forEach((place, i) => {
-    const round = seen[place] ?? 0;
+    const round = at(seen, place, "place");
     seen[place] = round + 1;
     rounds[round] ??= iota(size).map(() => places.length);
     const sources = rounds[round];
@@ -221,7 +222,7 @@ function scatterNd(c: RuleContext): NodeId {
   const places = extents
     .map((size, axis) => {
       const along = reshape(c, sliceAxis(c, rows, 1, axis, 1), [count]);
-      return mul(c, fromStart(c, along, size), scalar(c, "i32", strides[axis] ?? 1));
+      return mul(c, fromStart(c, along, size), scalar(c, "i32", at(strides, axis, "stride")));
     })
     .reduce((sum, part) => add(c, sum, part));
   return widened(c, data, (of) =>
@@ -252,18 +253,18 @@ function scatterElements(c: RuleContext): NodeId {
     return toConstantPlaces(c, data, updates, places, reduction);
   }
   // Other axes may be shorter in the indices: only that part of the data is written.
-  const region = shape.map((size, i) => (i === axis ? size : (indexShape[i] ?? size)));
+  const region = shape.map((size, i) => (i === axis ? size : at(indexShape, i, "extent")));
   const written = region.reduce((part, size, i) => sliceAxis(c, part, i, 0, size), data);
   const others = iota(shape.length).filter((i) => i !== axis);
   const perm = [...others, axis];
-  const lines = others.reduce((product, i) => product * (region[i] ?? 1), 1);
+  const lines = others.reduce((product, i) => product * at(region, i, "extent"), 1);
   const asLines = (id: NodeId): NodeId => reshape(c, transpose(c, id, perm), [lines, extent(c, id, axis)]);
   const result = widened(c, data, (of) =>
     scatterLines(
       c,
       asLines(of(written)),
       asLines(of(updates)),
-      fromStart(c, asLines(indices), shape[axis] ?? 1),
+      fromStart(c, asLines(indices), at(shape, axis, "extent")),
       reduction,
     ),
   );
@@ -272,7 +273,7 @@ function scatterElements(c: RuleContext): NodeId {
     reshape(
       c,
       result,
-      perm.map((i) => region[i] ?? 1),
+      perm.map((i) => at(region, i, "extent")),
     ),
     iota(shape.length).map((i) => perm.indexOf(i)),
   );
@@ -287,7 +288,7 @@ function over(c: RuleContext, part: NodeId, data: NodeId, region: Shape): NodeId
     if (own === size) return inner;
     // The rest of this axis, within the part of the axes before it.
     const rest = shape.reduce(
-      (x, _, i) => (i < axis ? sliceAxis(c, x, i, 0, region[i] ?? 1) : x),
+      (x, _, i) => (i < axis ? sliceAxis(c, x, i, 0, at(region, i, "extent")) : x),
       sliceAxis(c, data, axis, own, size - own),
     );
     return concat(c, [inner, rest], axis);
@@ -303,13 +304,13 @@ function elementPlaces(
   axis: number,
 ): readonly number[] {
   const [own, strides] = [stridesOf(indexShape), stridesOf(shape)];
-  const size = shape[axis] ?? 0;
+  const size = at(shape, axis, "extent");
   return indices.map((value, i) => {
     if (!(value >= -size && value < size))
       reject(c, "LPU1012", `expected indices from ${-size} to ${size - 1}, got ${value}`);
     return indexShape.reduce((place, length, k) => {
-      const at = k === axis ? (value < 0 ? value + size : value) : Math.floor(i / (own[k] ?? 1)) % length;
-      return place + at * (strides[k] ?? 1);
+      const along = k === axis ? (value < 0 ? value + size : value) : Math.floor(i / at(own, k, "extent")) % length;
+      return place + along * at(strides, k, "stride");
     }, 0);
   });
 }

@@ -3,6 +3,7 @@
  * time they are reached, and mostly is, because shape arithmetic folds as it is imported.
  */
 
+import { at } from "../../diagnostics.js";
 import { elementCount, type NodeId } from "../../ir/graph.js";
 import { broadcastShapes, formatShape } from "../../ir/tensor.js";
 import {
@@ -102,12 +103,9 @@ function unsqueeze(c: RuleContext): NodeId {
   const x = operand(c, 0);
   const given = intsFrom(c, 1, "axes") ?? [];
   const axes = axesIn(c, given, rankOf(c, x) + given.length);
-  const rest = [...shapeOf(c, x)];
-  return reshape(
-    c,
-    x,
-    iota(rankOf(c, x) + axes.length).map((axis) => (axes.includes(axis) ? 1 : (rest.shift() ?? 1))),
-  );
+  const shape = [...shapeOf(c, x)];
+  for (const axis of axes) shape.splice(axis, 0, 1);
+  return reshape(c, x, shape);
 }
 
 function split(c: RuleContext): readonly NodeId[] {
@@ -136,12 +134,12 @@ function slice(c: RuleContext): NodeId {
   const steps = has(c, 4) ? numbersOf(c, operand(c, 4), "steps") : starts.map(() => 1);
   const attrs = { starts: shape.map(() => 0), sizes: [...shape], strides: shape.map(() => 1) };
   axes.forEach((axis, i) => {
-    const [size, step] = [shape[axis] ?? 0, steps[i] ?? 1];
+    const [size, step] = [at(shape, axis, "extent"), at(steps, i, "step")];
     if (step === 0) reject(c, "LPU1008", "expected steps other than 0");
     const [least, most] = step > 0 ? [0, size] : [-1, size - 1];
     const bound = (value: number): number => Math.min(Math.max(value < 0 ? value + size : value, least), most);
-    const start = Math.min(bound(starts[i] ?? 0), Math.max(0, step > 0 ? size : size - 1));
-    const length = Math.max(0, Math.ceil((bound(ends[i] ?? 0) - start) / step));
+    const start = Math.min(bound(at(starts, i, "start")), Math.max(0, step > 0 ? size : size - 1));
+    const length = Math.max(0, Math.ceil((bound(at(ends, i, "end")) - start) / step));
     attrs.starts[axis] = length === 0 ? 0 : start;
     attrs.sizes[axis] = length;
     attrs.strides[axis] = step;
@@ -168,12 +166,12 @@ function tile(c: RuleContext): NodeId {
   const repeated = expand(
     c,
     apart,
-    shape.flatMap((own, axis) => [repeats[axis] ?? 1, own]),
+    shape.flatMap((own, axis) => [at(repeats, axis, "repeat"), own]),
   );
   return reshape(
     c,
     repeated,
-    shape.map((own, axis) => own * (repeats[axis] ?? 1)),
+    shape.map((own, axis) => own * at(repeats, axis, "repeat")),
   );
 }
 
@@ -184,12 +182,13 @@ function shapeRule(c: RuleContext): NodeId {
 
 function range(c: RuleContext): NodeId {
   const start = operand(c, 0);
-  const [from, to, step] = [0, 1, 2].map((i) => numberOf(c, operand(c, i), ["start", "limit", "delta"][i] ?? ""));
-  const length = Math.max(0, Math.ceil(((to ?? 0) - (from ?? 0)) / (step ?? 1)));
+  const number = (index: number, what: string): number => numberOf(c, operand(c, index), what);
+  const [from, to, step] = [number(0, "start"), number(1, "limit"), number(2, "delta")];
+  const length = Math.max(0, Math.ceil((to - from) / step));
   return c.graph.numbers(
     dtypeOf(c, start),
     [length],
-    iota(length).map((i) => (from ?? 0) + i * (step ?? 1)),
+    iota(length).map((i) => from + i * step),
   );
 }
 
@@ -241,12 +240,12 @@ function pad(c: RuleContext): NodeId {
   const before = shape.map(() => 0);
   const after = shape.map(() => 0);
   axes.forEach((axis, i) => {
-    before[axis] = given[i] ?? 0;
-    after[axis] = given[i + axes.length] ?? 0;
+    before[axis] = at(given, i, "pad");
+    after[axis] = at(given, i + axes.length, "pad");
   });
   const cut = op(c, "slice", [x], {
     starts: before.map((amount) => Math.max(0, -amount)),
-    sizes: shape.map((own, axis) => own + Math.min(0, before[axis] ?? 0) + Math.min(0, after[axis] ?? 0)),
+    sizes: shape.map((own, axis) => own + Math.min(0, at(before, axis, "pad")) + Math.min(0, at(after, axis, "pad"))),
     strides: shape.map(() => 1),
   });
   const grow = (amounts: readonly number[]): number[] => amounts.map((amount) => Math.max(0, amount));
@@ -265,8 +264,8 @@ function pad(c: RuleContext): NodeId {
 function wrapAround(c: RuleContext, x: NodeId, before: readonly number[], after: readonly number[]): NodeId {
   return before.reduce((y, low, axis) => {
     const own = extent(c, y, axis);
-    const places = iota(low + own + (after[axis] ?? 0)).map((place) => (((place - low) % own) + own) % own);
-    return low + (after[axis] ?? 0) === 0 ? y : gatherAt(c, y, axis, places, [places.length]);
+    const places = iota(low + own + at(after, axis, "pad")).map((place) => (((place - low) % own) + own) % own);
+    return low + at(after, axis, "pad") === 0 ? y : gatherAt(c, y, axis, places, [places.length]);
   }, x);
 }
 
@@ -334,11 +333,12 @@ function blocks(c: RuleContext, toSpace: boolean): NodeId {
 function ifRule(c: RuleContext): readonly NodeId[] {
   const condition = operand(c, 0);
   const value = c.graph.constant(condition)?.load();
-  if (value !== undefined) return c.branch(subgraph(c, (value.data[0] ?? 0) !== 0 ? "then_branch" : "else_branch"));
+  if (value !== undefined)
+    return c.branch(subgraph(c, at(value.data, 0, "element") !== 0 ? "then_branch" : "else_branch"));
   const [yes, no] = [c.branch(subgraph(c, "then_branch")), c.branch(subgraph(c, "else_branch"))];
   const chosen = reshape(c, condition, []);
   return yes.map((a, i) => {
-    const b = no[i] ?? a;
+    const b = at(no, i, "result of else_branch");
     if (formatShape(shapeOf(c, a)) !== formatShape(shapeOf(c, b))) {
       unsupported(
         c,

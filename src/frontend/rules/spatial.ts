@@ -3,6 +3,7 @@
  * back to their places, sampling grids, and what is cut or padded around the middle.
  */
 
+import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import {
   add,
@@ -18,6 +19,7 @@ import {
   op,
   operand,
   optional,
+  intsFor,
   optionalInts,
   rankOf,
   reject,
@@ -58,7 +60,7 @@ function spreadOut(c: RuleContext, x: NodeId, strides: readonly number[]): NodeI
     value: 0,
     mode: "constant",
   });
-  const joined = reshape(c, padded, [...lead, ...spatial.map((size, i) => size * (strides[i] ?? 1))]);
+  const joined = reshape(c, padded, [...lead, ...spatial.map((size, i) => size * at(strides, i, "stride"))]);
   return op(c, "slice", [joined], {
     starts: own.map(() => 0),
     sizes: [...lead, ...spread],
@@ -78,13 +80,13 @@ function transposedConvolution(c: RuleContext, x: NodeId, w: NodeId, s: Spread, 
     strides: [1, 1, ...s.kernel.map(() => -1)],
   });
   const wide = spreadOut(c, x, s.strides);
-  const reach = s.kernel.map((size, i) => (size - 1) * (s.dilations[i] ?? 1));
-  const room = (sides: readonly number[]): number[] => reach.map((own, i) => own - (sides[i] ?? 0));
+  const reach = s.kernel.map((size, i) => (size - 1) * at(s.dilations, i, "dilation"));
+  const room = (sides: readonly number[]): number[] => reach.map((own, i) => own - at(sides, i, "pad"));
   const [before, after] = [room(s.before), room(s.after)];
   const cut = op(c, "slice", [wide], {
     starts: [0, 0, ...before.map((amount) => Math.max(0, -amount))],
     sizes: shapeOf(c, wide).map((own, i) =>
-      i < 2 ? own : own + Math.min(0, before[i - 2] ?? 0) + Math.min(0, after[i - 2] ?? 0),
+      i < 2 ? own : own + Math.min(0, at(before, i - 2, "pad")) + Math.min(0, at(after, i - 2, "pad")),
     ),
     strides: ones(shapeOf(c, wide)),
   });
@@ -101,15 +103,11 @@ function convTranspose(c: RuleContext): NodeId {
   const kernel = shapeOf(c, w).slice(2);
   if (rankOf(c, x) !== rankOf(c, w) || kernel.length === 0)
     reject(c, "LPU1012", `expected operands of one rank of 3 or more, got ${rankOf(c, x)} and ${rankOf(c, w)}`);
-  const strides = ints(c, "strides", ones(kernel));
-  const dilations = ints(c, "dilations", ones(kernel));
-  const more = ints(
-    c,
-    "output_padding",
-    kernel.map(() => 0),
-  );
+  const strides = intsFor(c, "strides", kernel.length, 1);
+  const dilations = intsFor(c, "dilations", kernel.length, 1);
+  const more = intsFor(c, "output_padding", kernel.length, 0);
   const natural = kernel.map(
-    (size, i) => (strides[i] ?? 1) * (extent(c, x, i + 2) - 1) + (size - 1) * (dilations[i] ?? 1) + 1,
+    (size, i) => at(strides, i, "stride") * (extent(c, x, i + 2) - 1) + (size - 1) * at(dilations, i, "dilation") + 1,
   );
   const { before, after } = leftOut(c, x, natural, strides, more);
   return transposedConvolution(
@@ -133,17 +131,17 @@ function leftOut(
   const isSame = auto === "SAME_UPPER" || auto === "SAME_LOWER";
   const asked = optionalInts(c, "output_shape")?.slice(-natural.length);
   const wanted = asked ?? (isSame ? strides.map((stride, i) => stride * extent(c, x, i + 2)) : undefined);
-  const pads = optionalInts(c, "pads") ?? natural.flatMap(() => [0, 0]);
+  const pads = intsFor(c, "pads", 2 * natural.length, 0);
   if (wanted === undefined) {
     const given = auto === "VALID" ? natural.flatMap(() => [0, 0]) : pads;
     return {
-      before: natural.map((_, i) => given[i] ?? 0),
-      after: natural.map((_, i) => (given[i + natural.length] ?? 0) - (more[i] ?? 0)),
+      before: natural.map((_, i) => at(given, i, "pad")),
+      after: natural.map((_, i) => at(given, i + natural.length, "pad") - at(more, i, "pad")),
     };
   }
-  const total = natural.map((size, i) => Math.max(0, size + (more[i] ?? 0) - (wanted[i] ?? size)));
+  const total = natural.map((size, i) => Math.max(0, size + at(more, i, "pad") - at(wanted, i, "extent")));
   const before = total.map((sum) => (auto === "SAME_UPPER" ? Math.floor(sum / 2) : Math.ceil(sum / 2)));
-  return { before, after: natural.map((size, i) => size - (wanted[i] ?? size) - (before[i] ?? 0)) };
+  return { before, after: natural.map((size, i) => size - at(wanted, i, "extent") - at(before, i, "pad")) };
 }
 
 /** Columns [N, C x places of the kernel, L] added up at their places: a transposed convolution by ones. */
@@ -151,22 +149,22 @@ function col2Im(c: RuleContext): NodeId {
   const x = operand(c, 0);
   const image = numbersOf(c, operand(c, 1), "image_shape");
   const kernel = numbersOf(c, operand(c, 2), "block_shape");
-  const strides = ints(c, "strides", ones(kernel));
-  const dilations = ints(c, "dilations", ones(kernel));
-  const pads = optionalInts(c, "pads") ?? kernel.flatMap(() => [0, 0]);
+  const strides = intsFor(c, "strides", kernel.length, 1);
+  const dilations = intsFor(c, "dilations", kernel.length, 1);
+  const pads = intsFor(c, "pads", 2 * kernel.length, 0);
   const [batch = 1, columns = 1, length = 1] = shapeOf(c, x);
   const taps = count(kernel);
-  const reach = kernel.map((size, i) => (size - 1) * (dilations[i] ?? 1) + 1);
-  const padded = image.map((size, i) => size + (pads[i] ?? 0) + (pads[i + kernel.length] ?? 0));
-  const places = padded.map((size, i) => Math.floor((size - (reach[i] ?? 1)) / (strides[i] ?? 1)) + 1);
+  const reach = kernel.map((size, i) => (size - 1) * at(dilations, i, "dilation") + 1);
+  const padded = image.map((size, i) => size + at(pads, i, "pad") + at(pads, i + kernel.length, "pad"));
+  const places = padded.map((size, i) => Math.floor((size - at(reach, i, "reach")) / at(strides, i, "stride")) + 1);
   if (columns % taps !== 0 || count(places) !== length)
     reject(c, "LPU1012", `expected ${taps} x C columns of ${count(places)} blocks, got ${columns} of ${length}`);
   const blocks = reshape(c, x, [batch, columns, ...places]);
   const hot = iota(columns * taps).map((i) => (Math.floor(i / taps) % taps === i % taps ? 1 : 0));
   const w = c.graph.numbers(dtypeOf(c, x), [columns, 1, ...kernel], hot);
-  const natural = places.map((own, i) => (own - 1) * (strides[i] ?? 1) + (reach[i] ?? 1));
-  const before = kernel.map((_, i) => pads[i] ?? 0);
-  const after = natural.map((size, i) => size - (image[i] ?? size) - (before[i] ?? 0));
+  const natural = places.map((own, i) => (own - 1) * at(strides, i, "stride") + at(reach, i, "reach"));
+  const before = kernel.map((_, i) => at(pads, i, "pad"));
+  const after = natural.map((size, i) => size - at(image, i, "extent") - at(before, i, "pad"));
   // Columns of one channel are one group.
   const group = columns / taps;
   return transposedConvolution(c, blocks, w, { kernel, strides, dilations, before, after, group });
@@ -189,7 +187,9 @@ function affineGrid(c: RuleContext): NodeId {
   const grid = iota(places * width).map((i) => {
     const [place, column] = [Math.floor(i / width), i % width];
     const axis = space.length - 1 - column;
-    return axis < 0 ? 1 : (along[axis]?.[Math.floor(place / (strides[axis] ?? 1)) % (space[axis] ?? 1)] ?? 0);
+    if (axis < 0) return 1;
+    const element = Math.floor(place / at(strides, axis, "stride")) % at(space, axis, "extent");
+    return at(at(along, axis, "axis"), element, "coordinate");
   });
   const base = c.graph.numbers(dtypeOf(c, theta), [1, places, width], grid);
   return reshape(c, op(c, "matmul", [base, swapLast(c, theta)]), [batch, ...space, space.length]);
@@ -202,17 +202,17 @@ function centerCropPad(c: RuleContext): NodeId {
   const wanted = numbersOf(c, operand(c, 1), "shape");
   const axes = ints(c, "axes", iota(own.length)).map((axis) => axisIn(c, axis, own.length));
   if (axes.length !== wanted.length) reject(c, "LPU1012", `expected ${axes.length} extents, got ${wanted.length}`);
-  const shape = own.map((size, axis) => (axes.includes(axis) ? (wanted[axes.indexOf(axis)] ?? size) : size));
+  const shape = own.map((size, axis) => (axes.includes(axis) ? at(wanted, axes.indexOf(axis), "extent") : size));
   const cut = op(c, "slice", [x], {
-    starts: own.map((size, axis) => Math.max(0, Math.floor((size - (shape[axis] ?? size)) / 2))),
-    sizes: own.map((size, axis) => Math.min(size, shape[axis] ?? size)),
+    starts: own.map((size, axis) => Math.max(0, Math.floor((size - at(shape, axis, "extent")) / 2))),
+    sizes: own.map((size, axis) => Math.min(size, at(shape, axis, "extent"))),
     strides: ones(own),
   });
-  const missing = own.map((size, axis) => Math.max(0, (shape[axis] ?? size) - size));
+  const missing = own.map((size, axis) => Math.max(0, at(shape, axis, "extent") - size));
   const before = missing.map((amount) => Math.floor(amount / 2));
   return op(c, "pad", [cut], {
     before,
-    after: missing.map((amount, axis) => amount - (before[axis] ?? 0)),
+    after: missing.map((amount, axis) => amount - at(before, axis, "pad")),
     value: 0,
     mode: "constant",
   });
