@@ -14,7 +14,7 @@ import { printInstruction } from "../src/codegen/listing/print.js";
 import { textChunks, writeAtomically } from "../src/host/files.js";
 import { chosenEntry, queueName } from "../src/ir/program.js";
 import type { Activity } from "../src/report/activity.js";
-import { analysisOf } from "../src/report/analysis.js";
+import { type Analysis, analysisOf } from "../src/report/analysis.js";
 import type { Overview } from "../src/report/overview.js";
 import { pageData } from "../src/report/page/data.js";
 import { htmlLines } from "../src/report/page/html.js";
@@ -35,15 +35,16 @@ const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networ
   const requests: string[] = [];
   let browser: Browser;
   let page: Page;
+  let analysis: Analysis;
   let activity: Activity;
   let overview: Overview;
 
   beforeAll(async () => {
-    const analysis = analysisOf(chosenEntry(compileSmall("bert", "lpu-v1").program));
+    analysis = analysisOf(chosenEntry(compileSmall("bert", "lpu-v1").program));
     ({ activity, overview } = analysis);
     writeAtomically(file, textChunks(htmlLines(pageData(analysis, undefined, printInstruction))));
     browser = await chromium.launch({ executablePath: CHROMIUM as string, args: ARGUMENTS });
-    page = await browser.newPage({ viewport: { width: 1600, height: 1300 } });
+    page = await browser.newPage({ viewport: { width: 1600, height: 1700 } });
     page.on("console", (message) => complaints.push(`${message.type()}: ${message.text()}`));
     page.on("pageerror", (error) => complaints.push(String(error)));
     page.on("request", (request) => requests.push(request.url()));
@@ -97,6 +98,34 @@ const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networ
     expect((await fragment())["burst"]).toBe(String(burst));
   });
 
+  test("the plot of SRAM says what lies there", async () => {
+    const { grid } = analysis.power;
+    const { born, until, owner } = activity.memory.lives;
+    const bin = Math.floor(activity.cycles / 2 / grid);
+    const rows = new Map<string, number>();
+    for (let live = 0; live < born.length; live++) {
+      if ((born[live] as number) > bin * grid || (until[live] as number) <= bin * grid) continue;
+      const node = activity.program.origins[activity.bursts.origin[owner[live] as number] as number] ?? "from the host";
+      rows.set(node, (rows.get(node) ?? 0) + 1);
+    }
+    const box = await page.locator("#time").boundingBox();
+    if (box === null) throw new Error("no timeline");
+    await page.mouse.move(
+      box.x + 116 + (((bin + 0.5) * grid) / activity.cycles) * (box.width - 116),
+      box.y + box.height - 20,
+    );
+    const said = (await page.innerText("#tip")).split("\n");
+    expect(said[0]).toBe(`in SRAM at cycle ${formatCount(bin * grid)}, beside constants:`);
+    const kibibytes = (vectors: number): string =>
+      formatCount(Math.round((vectors * activity.program.target.lanes) / 1024));
+    expect(said.slice(1).sort()).toEqual(
+      [...rows]
+        .map(([node, vectors]) => `${kibibytes(vectors)} KiB ${node}`)
+        .sort()
+        .slice(0, 8),
+    );
+  });
+
   test("the wheel zooms in, search finds a layer, and Enter shows it", async () => {
     const box = await page.locator("#time").boundingBox();
     if (box === null) throw new Error("no timeline");
@@ -118,7 +147,7 @@ const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networ
 
   test("an address brings back what it kept", async () => {
     const kept = await fragment();
-    const other = await browser.newPage({ viewport: { width: 1600, height: 1300 } });
+    const other = await browser.newPage({ viewport: { width: 1600, height: 1700 } });
     await other.goto(page.url());
     expect(await other.inputValue("#search")).toBe(kept["q"]);
     expect(await other.innerText("#detail")).toBe(await page.innerText("#detail"));
@@ -126,7 +155,7 @@ const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networ
   });
 
   test.each([
-    [1600, 1300],
+    [1600, 1700],
     [820, 1180],
   ])("at %d x %d nothing is cut off", async (width, height) => {
     await page.setViewportSize({ width, height });

@@ -16,11 +16,20 @@ export interface Steps {
   readonly value: Int32Array;
 }
 
+/** Columns of equal length: a row that is live from `born` to `until` (not included), and the burst that wrote it or HOST. */
+export interface Lives {
+  readonly born: Int32Array;
+  readonly until: Int32Array;
+  readonly owner: Int32Array;
+}
+
 export interface Memory {
   /** Rows of constants, live at all times. */
   readonly constants: number;
   /** Live rows of inputs, intermediate results and outputs. */
   readonly live: Steps;
+  /** The same row by row, in no particular order. */
+  readonly lives: Lives;
   /** The most rows that are ever live, constants included. */
   readonly peak: number;
   /** Of each burst that writes: one past the last cycle in which any row that it wrote is live; 0 for all others. */
@@ -37,7 +46,7 @@ type OfBursts = Pick<Memory, "heldUntil" | "writer" | "rested">;
 export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number): Memory {
   const { target } = program;
   const rows = 2 * target.rowsPerBank;
-  const lives = new Int32Rows(2);
+  const lives = new Int32Rows(3);
   const ofBursts: OfBursts = {
     heldUntil: new Int32Array(bursts.size),
     writer: new Int32Array(bursts.size).fill(-1),
@@ -75,6 +84,7 @@ export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number):
   return {
     constants,
     live,
+    lives: { born: lives.column(0), until: lives.column(1), owner: lives.column(2) },
     ...ofBursts,
     peak: constants + live.value.reduce((most, value) => Math.max(most, value), 0),
   };
@@ -83,7 +93,7 @@ export function memoryOf(program: EntryProgram, bursts: Bursts, cycles: number):
 const INPUT = 1;
 const CONSTANT = 2;
 /** Who wrote what the row holds, if no burst did. */
-const HOST = -1;
+export const HOST = -1;
 const NOBODY = -2;
 
 /** Accesses of one slice, row by row in order of time. */
@@ -121,7 +131,7 @@ function followSlice(
     let until = 0;
     const end = (): void => {
       if (owner === NOBODY) return;
-      lives.push(born, until);
+      lives.push(born, until, owner);
       if (owner >= 0) heldUntil[owner] = Math.max(heldUntil[owner] as number, until);
     };
     for (let k = from; k < to; k++) {

@@ -12,6 +12,8 @@ import { BOUND_NAMES, type Stretches } from "../bounds.js";
 import { unitOf } from "../bursts.js";
 import { type Comparison, compareOverviews } from "../compare.js";
 import { watts } from "../energy.js";
+import { Int32Rows } from "../columns.js";
+import { HOST } from "../memory.js";
 import { layerOf } from "../nodes.js";
 import type { Overview } from "../overview.js";
 import { binCycles, POWER_ROWS } from "../power.js";
@@ -72,6 +74,9 @@ export type ColumnName =
   | "path"
   | "sramCycle"
   | "sramRows"
+  | "heldBin"
+  | "heldNode"
+  | "heldRows"
   | "given"
   | "watts";
 
@@ -135,6 +140,7 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
       path: column(Int32Array.from(own.path, ({ burst }) => burst)),
       sramCycle: column(memory.live.cycle),
       sramRows: column(memory.live.value),
+      ...heldColumns(own, (origin) => nodes.of(program.origins[origin] as string)),
       given: column(perBin.map((vectors, bin) => vectors / binCycles(cycles, power.grid, bin))),
       watts: column(
         Float64Array.from(
@@ -177,6 +183,33 @@ function stretchColumns(
     otherFrom: first(other, "from"),
     otherBound: first(other, "bound"),
   };
+}
+
+/** Live rows by the node that wrote them at the start of every bin of the grid, where there are any; node -1 is the host. */
+function heldColumns(
+  { activity: { bursts, memory }, power: { grid, bins } }: Analysis,
+  nodeOf: (origin: number) => number,
+): { readonly [Name in "heldBin" | "heldNode" | "heldRows"]: Column } {
+  const { born, until, owner } = memory.lives;
+  const changes = new Map<number, Int32Array>();
+  for (let live = 0; live < born.length; live++) {
+    const writer = owner[live] as number;
+    const node = writer === HOST ? -1 : nodeOf(bursts.origin[writer] as number);
+    const change = changes.get(node) ?? new Int32Array(bins + 1);
+    changes.set(node, change);
+    const [from, to] = [Math.ceil((born[live] as number) / grid), Math.ceil((until[live] as number) / grid)];
+    change[from] = (change[from] as number) + 1;
+    change[to] = (change[to] as number) - 1;
+  }
+  const rows = new Int32Rows(3);
+  for (const [node, change] of [...changes].sort(([a], [b]) => a - b)) {
+    let held = 0;
+    for (let bin = 0; bin < bins; bin++) {
+      held += change[bin] as number;
+      if (held > 0) rows.push(bin, node, held);
+    }
+  }
+  return { heldBin: column(rows.column(0)), heldNode: column(rows.column(1)), heldRows: column(rows.column(2)) };
 }
 
 const withoutNodes = <Of extends { readonly nodes: unknown }>({ nodes: _, ...rest }: Of): Omit<Of, "nodes"> => rest;

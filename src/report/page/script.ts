@@ -44,6 +44,7 @@ export function runPage(data: PageData): void {
     read("given"),
     read("watts"),
   ] as const;
+  const [heldBin, heldNode, heldRows] = [read("heldBin"), read("heldNode"), read("heldRows")] as const;
   const lines: readonly Row[] = rows.map(({ first, end }) =>
     rowOf(cycle.subarray(first, end), last.subarray(first, end)),
   );
@@ -239,9 +240,48 @@ export function runPage(data: PageData): void {
     }
     plot(1, greatestByPixel(starts, given, view, inner), mostGiven, hue(8));
     label(1, `at most ${mostGiven.toFixed(1)} byte vectors`);
-    plot(2, greatestByPixel(sramCycle, sramRows, view, inner), mostLive, hue(13));
+    plot(2, greatestByPixel(sramCycle, sramRows, view, inner), mostLive, quiet());
+    for (const { key, upTo } of held())
+      plot(2, greatestByPixel(starts, upTo, view, inner), mostLive, key < 0 ? faint() : hue(key));
     label(2, `at most ${kibibytes(mostLive)}, constants ${kibibytes(data.constants)}`);
   }
+  /** Live rows at the start of every bin by colour of the node that wrote them, each on top of those before: the highest first. */
+  let heldBy = "";
+  let layersOfHeld: { readonly key: number; readonly upTo: Float64Array }[] = [];
+  function held(): readonly { readonly key: number; readonly upTo: Float64Array }[] {
+    if (heldBy === colours.value) return layersOfHeld;
+    heldBy = colours.value;
+    const byKey = new Map<number, Float64Array>();
+    for (let at = 0; at < heldBin.length; at++) {
+      const own = heldNode[at] as number;
+      const key = own < 0 ? -1 : colours.value === "node" ? own : (layerOfNode[own] as number);
+      const values = byKey.get(key) ?? new Float64Array(bins);
+      byKey.set(key, values);
+      values[heldBin[at] as number] = (values[heldBin[at] as number] as number) + (heldRows[at] as number);
+    }
+    const sums = new Float64Array(bins);
+    layersOfHeld = [...byKey]
+      .sort(([a], [b]) => a - b)
+      .map(([key, values]) => {
+        for (let bin = 0; bin < bins; bin++) sums[bin] = (sums[bin] as number) + (values[bin] as number);
+        return { key, upTo: sums.slice() };
+      })
+      .reverse();
+    return layersOfHeld;
+  }
+
+  /** What lies in SRAM at the start of a bin, the most first. */
+  function describeHeld(bin: number): readonly string[] {
+    const here = Array.from(heldBin.keys()).filter((at) => heldBin[at] === bin);
+    here.sort((a, b) => (heldRows[b] as number) - (heldRows[a] as number));
+    return [
+      `in SRAM at cycle ${count(bin * grid)}, beside constants:`,
+      ...here
+        .slice(0, 8)
+        .map((at) => `${kibibytes(heldRows[at] as number)}  ${nodes[heldNode[at] as number] ?? "from the host"}`),
+    ];
+  }
+
   const kibibytes = (vectors: number): string => `${count((vectors * data.lanes) / 1024)} KiB`;
 
   function plot(which: 0 | 1 | 2, values: Float64Array, most: number, colour: string): void {
@@ -441,11 +481,14 @@ export function runPage(data: PageData): void {
       return;
     }
     hovered = under(event);
-    tip.hidden = hovered < 0;
-    if (hovered >= 0) {
-      tip.replaceChildren(...describe(hovered).map((line) => element("div", line)));
+    const { x, y } = place(event);
+    const inSram = x >= LABEL && y >= plots[2].at && y < plots[2].at + PLOT;
+    tip.hidden = hovered < 0 && !inSram;
+    if (!tip.hidden) {
+      const said = inSram ? describeHeld(Math.min(bins - 1, Math.floor(atOf(x) / grid))) : describe(hovered);
+      tip.replaceChildren(...said.map((line) => element("div", line)));
       tip.style.left = `${Math.min(event.pageX + 14, window.innerWidth - 380)}px`;
-      tip.style.top = `${event.pageY + 16}px`;
+      tip.style.top = `${inSram ? event.pageY - 16 - tip.offsetHeight : event.pageY + 16}px`;
     }
     redraw();
   });
