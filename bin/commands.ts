@@ -490,6 +490,7 @@ const opt = command({
       target: OPTIONS.target,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
+      tensor: { type: "number", default: 1, describe: "chips that share each product, with pieces of its weights" },
       plan: { type: "boolean", default: false, describe: "selects, and prints the plan" },
       json: { ...OPTIONS.json, hidden: true },
     }),
@@ -497,10 +498,16 @@ const opt = command({
     const { optimize } = await import("./jobs/opt.js");
     const text = readText(args.text, "text of a graph or a plan");
     const only = args.passes?.split(",");
+    const chips = parseNumbers({ "--tensor": { value: args.tensor, least: 1, whole: true } })["--tensor"];
+    if (args.plan && chips > 1)
+      throw new CompileError("LPU5008", {
+        message: "--plan: a plan of several chips that exchange cannot be made yet",
+      });
     process.stdout.write(
       optimize(text, args.text, {
         target: parseTarget(args.target),
         weights: { format: parseWeights(args.weights), keep: args.keep },
+        chips,
         plan: args.plan,
         only,
       }),

@@ -252,6 +252,11 @@ export const DIAGNOSTICS = {
     doc: "A weight is to stay fp16 by a name that no product with a constant weight has, nor the weight itself.",
     hint: "names are those of ONNX nodes and of initializers, as lpu build lists them",
   },
+  LPU2106: {
+    title: "cannot be shared out",
+    doc: "The work of a model is to be shared by a number of chips that divides no axis of any of its products.",
+    hint: "ask for 2, 4 or 8 chips, or build it for one",
+  },
   LPU2102: {
     title: "unknown pass",
     doc: "A pass is named that is not in the pipeline.",

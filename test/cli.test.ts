@@ -137,6 +137,9 @@ graph @g(%0 "x": f16[2,4]) {
 
   test("opt names a pass that is none, and the place of what does not parse", () => {
     writeFileSync(join(folder, "reproducer.tir"), reproducer);
+    expect(lpu("opt", "reproducer.tir", "--tensor=7").stderr).toContain("error LPU2106: no product");
+    expect(lpu("opt", "reproducer.tir", "--tensor=2", "--plan").stderr).toContain("error LPU5008: --plan");
+    expect(lpu("opt", "reproducer.tir", "--tensor=0").stderr).toContain("error LPU5008: --tensor");
     expect(lpu("opt", "reproducer.tir", "--passes=optimise").stderr).toContain("error LPU2102: unknown pass");
     writeFileSync(join(folder, "cut.tir"), reproducer.slice(0, -3));
     expect(lpu("opt", "cut.tir").stderr).toMatch(/error LPU3010: expected .}.*\n {2}at {5}cut\.tir:6:\d/);

@@ -8,6 +8,7 @@ import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { decodeTensorProto } from "../src/frontend/tensors.js";
 import { evaluate } from "../src/ir/evaluate.js";
+import type { Sharding } from "../src/ir/facts.js";
 import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
 import { stringAttr } from "../src/ir/ops/attributes.js";
 import { parseGraph } from "../src/ir/parse.js";
@@ -25,6 +26,7 @@ import { PassError, passBanner, runPasses } from "../src/passes/graph/pass.js";
 import { PIPELINE, selectPasses } from "../src/passes/graph/pipeline.js";
 import { QUANTIZED_RULES } from "../src/passes/graph/quantized.js";
 import { rewriteGraph } from "../src/passes/graph/rewriter.js";
+import { shardingText } from "../src/report/summary.js";
 import { EXPORTS, FIXTURES } from "./exports.js";
 import { check, goldenFiles } from "./golden.js";
 import { RandomGraph } from "./random-graph.js";
@@ -49,7 +51,14 @@ function optimize(command: string, input: string): string {
   const weights = format && { format, keep: words("keep") };
   try {
     const passes = selectPasses({ only: words("passes") });
-    return printGraph(runPasses(parseGraph(input), passes, { ...context, weights }, all));
+    const [chips = 1] = words("tensor").map(Number);
+    let sharding = "";
+    const onSharded = (facts: Sharding): void => {
+      sharding = `; ${shardingText(facts)}\n`;
+    };
+    const target = words("target").includes("lpu-v1") ? TARGETS["lpu-v1"] : context.target;
+    const graph = runPasses(parseGraph(input), passes, { target, weights, chips, onSharded }, all);
+    return `${sharding}${printGraph(graph)}`;
   } catch (error) {
     return errorText(error);
   }
@@ -136,9 +145,12 @@ function errorsByPass(
   return { errors, result };
 }
 
+/** Passes after which numbers are fp16. */
+const HALF: readonly string[] = ["precision", "shard"];
+
 function expectSmall(errors: Readonly<Record<string, number>>, exact: number, half: number): void {
   for (const [pass, error] of Object.entries(errors))
-    expect({ pass, error, fine: error <= (pass === "precision" ? half : exact) }).toEqual({ pass, error, fine: true });
+    expect({ pass, error, fine: error <= (HALF.includes(pass) ? half : exact) }).toEqual({ pass, error, fine: true });
 }
 
 describe("random graphs", () => {
@@ -155,7 +167,7 @@ describe("random graphs", () => {
         const { graph, inputs } = graphOf(list, steps);
         const { errors, result } = errorsByPass(graph, inputs);
         expect(legalProblems(result, true)).toEqual([]);
-        const { precision: _, ...exact } = errors;
+        const exact = Object.fromEntries(Object.entries(errors).filter(([pass]) => !HALF.includes(pass)));
         expectSmall(exact, 1e-4, 0);
       }),
       { numRuns: 150 },
@@ -299,8 +311,8 @@ describe("the runner", () => {
     };
     const after = runPasses(graph, PIPELINE, context, options);
     expect(banners).toEqual([
-      "; ---- after quantized (pass 1/8, unchanged, 1.0 ms) ----",
-      "; ---- after canonicalize (pass 2/8, changed, 1.0 ms) ----",
+      "; ---- after quantized (pass 1/9, unchanged, 1.0 ms) ----",
+      "; ---- after canonicalize (pass 2/9, changed, 1.0 ms) ----",
     ]);
     expect(after.nodes.length).toBe(1);
   });

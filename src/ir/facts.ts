@@ -1,6 +1,6 @@
 /**
  * What is known about a build: how busy the matrix arrays of its schedule are and what they wait for, what it keeps in
- * four bytes, and what it loses in FP8.
+ * four bytes, what it loses in FP8, and how it is shared out among chips.
  *
  * The checker finds these facts while it proves that a program is legal, and reports show them. An array is busy in a cycle
  * in which an ABC is dispatched for it; every other cycle of the program lies in a gap, and a gap belongs to the ONNX node
@@ -85,4 +85,19 @@ export interface WeightFacts {
   readonly narrowed: readonly (Weight & NarrowingError)[];
   readonly given: readonly Weight[];
   readonly kept: readonly Weight[];
+}
+
+/** How a graph is shared out among chips, by the estimates with which ways are compared. */
+export interface Sharding {
+  /** Chips that share the work; one where more would not be faster. */
+  readonly chips: number;
+  readonly asked: number;
+  /** Nothing overlaps in this estimate. */
+  readonly cycles: number;
+  /** Of each chip. */
+  readonly constantBytes: number;
+  /** Operations at which chips exchange, and how many. */
+  readonly exchanges: readonly { readonly op: string; readonly count: number }[];
+  /** The best of the other kind. */
+  readonly runnerUp: { readonly chips: number; readonly cycles: number; readonly constantBytes: number };
 }

@@ -11,6 +11,7 @@ import { CompileError, fail, invariant } from "../diagnostics.js";
 import type { DType } from "./dtype.js";
 import type { Attrs, Tensor, TensorType } from "./graph.js";
 import { type AttributeKind, checkAttributes, literalAttr, stringAttr } from "./ops/attributes.js";
+import * as group from "./ops/collective.js";
 import { attend, convolve, matmul } from "./ops/contract.js";
 import { BINARY, cast, mapBinary, mapUnary, select, UNARY, type Unary } from "./ops/elementwise.js";
 import * as rule from "./ops/infer.js";
@@ -24,6 +25,8 @@ export interface OpRow {
   /** Type of the result; called through `inferType`, which checks operands and attributes first. */
   readonly infer: rule.Infer;
   readonly evaluate: (inputs: readonly Tensor[], attrs: Attrs, type: TensorType) => Tensor;
+  /** Its values on all chips of a group, for an operation at which they exchange; such a one has none on a chip alone. */
+  readonly group?: group.OnGroup;
   /** The result at a place depends on the operands at that place only (after broadcasting). */
   readonly elementwise?: true;
   readonly composite?: true;
@@ -54,6 +57,14 @@ const reduction = (kind: Reduction, doc: string): OpRow => ({
   infer: rule.inferReduce("number"),
   evaluate: ([x], attrs, type) => reduce(kind, given(x), attrs, type),
   doc,
+});
+
+const ofGroup = (row: Pick<OpRow, "attrs" | "infer" | "doc"> & { readonly group: group.OnGroup }): OpRow => ({
+  operands: ["x"],
+  ...row,
+  attrs: { ...row.attrs, chips: "int" },
+  evaluate: () =>
+    fail("LPU2011", { message: "an operation of a group has a value on all of its chips, and none on one alone" }),
 });
 
 function given(tensor: Tensor | undefined): Tensor {
@@ -259,6 +270,43 @@ export const OPS = {
     evaluate: ([x], attrs, type) => move.trilu(given(x), attrs, type),
     doc: "Keeps the triangle of the last two axes on and above (upper) or below diagonal k, zero elsewhere.",
   },
+
+  piece: ofGroup({
+    attrs: { axis: "int" },
+    infer: group.inferPiece,
+    group: group.piece,
+    doc: "The chip's own of equal pieces along an axis, piece i on chip i; x is the same on all chips.",
+  }),
+  join: ofGroup({
+    attrs: { axis: "int" },
+    infer: group.inferJoined,
+    group: group.join,
+    doc: "All pieces along an axis, put together by the host: only outputs take it.",
+  }),
+  all_gather: ofGroup({
+    attrs: { axis: "int" },
+    infer: group.inferJoined,
+    group: group.join,
+    doc: "All pieces along an axis, on every chip.",
+  }),
+  all_reduce: ofGroup({
+    attrs: {},
+    infer: group.inferReduced,
+    group: group.allReduce,
+    doc: "The sum of what the chips have, on every chip: in ascending order of chips, in fp32, rounded once.",
+  }),
+  reduce_scatter: ofGroup({
+    attrs: { axis: "int" },
+    infer: group.inferScattered,
+    group: group.reduceScatter,
+    doc: "The chip's own piece along an axis of the sum that all_reduce makes.",
+  }),
+  all_to_all: ofGroup({
+    attrs: { from: "int", to: "int" },
+    infer: group.inferExchanged,
+    group: group.allToAll,
+    doc: "Pieces along axis `from` become pieces along axis `to`.",
+  }),
 
   softmax: {
     operands: ["x"],

@@ -8,6 +8,7 @@
 import { CompileError } from "../diagnostics.js";
 import { type DType, isFp8 } from "./dtype.js";
 import type { Graph, Node } from "./graph.js";
+import { strangerOf } from "./group.js";
 import { inferType, isOp, opRow } from "./ops.js";
 import { printNode } from "./print.js";
 import { equalTypes, formatType } from "./tensor.js";
@@ -52,6 +53,8 @@ export function graphProblems(graph: Graph, properties: readonly Property[] = []
     if (message !== undefined) problems.push(problem(message, node));
   });
   for (const message of edgeProblems(graph)) problems.push(problem(message));
+  const stranger = problems.length > 0 ? undefined : strangerOf(graph);
+  if (stranger !== undefined) problems.push(problem("expected one number of chips in a graph, got another", stranger));
   return problems;
 }
 

@@ -3,7 +3,7 @@
  * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
  */
 
-import type { Kept, Weight } from "../ir/facts.js";
+import type { Kept, Sharding, Weight } from "../ir/facts.js";
 import type { BuildReport } from "./report.js";
 import { estimatePerformance } from "./report.js";
 import { formatBytes, formatCount, formatScaled, formatSeconds, formatShare } from "./units.js";
@@ -93,3 +93,12 @@ export function alignRows(rows: readonly (readonly [string, string])[]): string[
 }
 
 export const summaryLines = (report: BuildReport): string[] => alignRows(summaryRows(report));
+
+/** How a graph is shared out among chips, in one line. */
+export const shardingText = ({ chips, asked, cycles, exchanges, runnerUp }: Sharding): string => {
+  const estimate = (of: number, count: number): string => `${formatCount(count)} on ${of === 1 ? "one" : of}`;
+  const over = exchanges.map(({ op, count }) => `${formatCount(count)} ${op}`).join(", ");
+  const shared =
+    chips === 1 ? `not shared among ${asked} chips` : `shared among ${chips} chips, ${over || "no exchange"}`;
+  return `${shared}; estimated cycles: ${estimate(chips, cycles)}, ${estimate(runnerUp.chips, runnerUp.cycles)}`;
+};

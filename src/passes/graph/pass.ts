@@ -7,7 +7,7 @@
  */
 
 import { CompileError, type Details, type DiagnosticCode } from "../../diagnostics.js";
-import type { Kept } from "../../ir/facts.js";
+import type { Kept, Sharding } from "../../ir/facts.js";
 import type { Graph } from "../../ir/graph.js";
 import { printGraph } from "../../ir/print.js";
 import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
@@ -22,6 +22,10 @@ export interface PassContext {
   readonly weights?: WeightOptions | undefined;
   /** Told what is kept in four bytes, by the pass that decides it. */
   readonly onKept?: ((kept: readonly Kept[]) => void) | undefined;
+  /** Chips that share the graph; one if not said. */
+  readonly chips?: number | undefined;
+  /** Told how the graph is shared out. */
+  readonly onSharded?: ((sharding: Sharding) => void) | undefined;
 }
 
 /** Properties of `ir/verify.ts`, and those of the machine: its operations, and these with its types. */
@@ -136,9 +140,10 @@ function guarded(pass: Pass, graph: Graph, context: PassContext, run: () => Grap
     return run();
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    const { target, weights } = context;
+    const { target, weights, chips = 1 } = context;
     const asked = weights === undefined || weights.format === "fp16" ? [] : [`--weights=${weights.format}`];
-    const options = [`--passes=${pass.name}`, `--target=${target.name}`, ...asked];
+    const shared = chips === 1 ? [] : [`--tensor=${chips}`];
+    const options = [`--passes=${pass.name}`, `--target=${target.name}`, ...asked, ...shared];
     const reproducer = `; run: opt ${options.join(" ")}\n${printGraph(graph)}`;
     if (error instanceof CompileError)
       throw new PassError(error.code, error.details, error.others, pass.name, reproducer, error);

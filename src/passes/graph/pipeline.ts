@@ -10,6 +10,7 @@ import { laneMaps } from "./lane-maps.js";
 import type { Pass } from "./pass.js";
 import { precision } from "./precision.js";
 import { quantized } from "./quantized.js";
+import { shard } from "./shard.js";
 import { splitMatmuls } from "./split-matmuls.js";
 import { weights } from "./weights.js";
 
@@ -30,7 +31,10 @@ export const OPTIMIZE: readonly Pass[] = [
 /** What gives it types of the machine; after all others, whose rules keep one element type. */
 export const NARROW: readonly Pass[] = [weights, precision];
 
-export const PIPELINE: readonly Pass[] = [...OPTIMIZE, ...NARROW];
+/** What gives it places on chips; last, since all others look at constants, which are others on each chip then. */
+export const PLACE: readonly Pass[] = [shard];
+
+export const PIPELINE: readonly Pass[] = [...OPTIMIZE, ...NARROW, ...PLACE];
 
 /** The pipeline without some passes, or only some, or up to one; names as in the list. */
 export function selectPasses(edit: {

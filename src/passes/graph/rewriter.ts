@@ -11,7 +11,7 @@ import { literalIn } from "../../ir/ops/attributes.js";
 import { fail, invariant } from "../../diagnostics.js";
 import type { DType } from "../../ir/dtype.js";
 import type { Attrs, Graph, Literal, Node, NodeId, Shape, TensorType } from "../../ir/graph.js";
-import { inferType } from "../../ir/ops.js";
+import { inferType, opRow } from "../../ir/ops.js";
 import { eliminateDeadNodes, mergeOrigins, nodeKey } from "../../ir/rewrite.js";
 import { equalTypes, formatType, toNumbers } from "../../ir/tensor.js";
 import { foldOp, numberLiteral, smallValues } from "../../ir/literals.js";
@@ -117,7 +117,8 @@ export class Rewriter {
   }
 
   private make(op: string, inputs: readonly NodeId[], attrs: Attrs, type: TensorType): NodeId {
-    if (this.folds && inputs.length > 0 && inputs.every((id) => this.node(id).op === "constant")) {
+    const isFolded = this.folds && inputs.length > 0 && opRow(op).group === undefined;
+    if (isFolded && inputs.every((id) => this.node(id).op === "constant")) {
       const literals = inputs.flatMap((id) => this.literal(id) ?? []);
       return this.constant(foldOp(op, attrs, literals, type));
     }

@@ -1,0 +1,98 @@
+/**
+ * What a placement costs, in cycles, from the tables of the target: arrays and the streams that feed them, ALUs, wires.
+ *
+ * It is an estimate by which ways are compared, and no schedule: nothing overlaps, and a chain costs what its operations do.
+ */
+
+import { DTYPES } from "../../../ir/dtype.js";
+import { elementCount, type TensorType } from "../../../ir/graph.js";
+import type { Operation, Placement } from "../../../ir/ops/placement.js";
+import { halfLanes, linkDelay, type Target } from "../../../ir/target.js";
+
+/** By what ways are compared, in cycles. */
+export interface Costs {
+  /** An operation, on what one chip has. */
+  readonly compute: (operation: Operation) => number;
+  /** A tensor, given whole, that is to lie otherwise; undefined if that is not done. */
+  readonly move: (type: TensorType, from: Placement, to: Placement) => number | undefined;
+}
+
+export const costsOf = (target: Target, chips: number): Costs => ({
+  compute: (operation) => computeCycles(target, operation),
+  move: (type, from, to) => moveCycles(target, chips, type, from, to),
+});
+
+/** Both hemispheres work at once. */
+const HEMISPHERES = 2;
+/** Links by which a chip of a node reaches the others (machine.md, section 4): 8 chips, all to all, one link a pair. */
+const NODE_LINKS = 7;
+
+/** Bytes of an element where it is stored: numbers of one byte lie on the chip as fp16, but for FP8 of weights. */
+const storedBytes = ({ dtype }: TensorType): number => (DTYPES[dtype].bytes === 4 ? 4 : 2);
+
+/** Vectors of a tensor, features on lanes; each byte of an element is a vector of its own. */
+const vectorsOf = ({ lanes }: Target, { shape }: TensorType): number => {
+  const last = shape.at(-1) ?? 1;
+  return last === 0 ? 0 : (elementCount(shape) / last) * Math.ceil(last / lanes);
+};
+const byteVectorsOf = (target: Target, type: TensorType): number => vectorsOf(target, type) * storedBytes(type);
+
+const computeCycles = (target: Target, { op, operands, type }: Operation): number => {
+  const [a, b] = operands;
+  if (op === "matmul" && a !== undefined && b !== undefined) return productCycles(target, a, b, type);
+  const [read, written] = [a === undefined ? 0 : vectorsOf(target, a), vectorsOf(target, type)];
+  if (op === "reduce_sum") return read;
+  if (op === "reduce_max") {
+    const rotations = 3 * Math.ceil(Math.log2(a?.shape.at(-1) ?? 1) / 2);
+    return (read * Math.ceil(rotations / target.sxmQueues)) / HEMISPHERES;
+  }
+  if (op === "concat") return written / HEMISPHERES;
+  return FREE.includes(op) ? 0 : written / target.alus;
+};
+/** Operations that only rewrite a view, or are the host's. */
+const FREE: readonly string[] = ["input", "constant", "reshape", "transpose", "slice", "expand", "gather"];
+
+/** Passes through installed weights: each takes as long as its rows, or as long as weights take to arrive. */
+const productCycles = (target: Target, a: TensorType, b: TensorType, type: TensorType): number => {
+  const [k, n] = [a.shape.at(-1) ?? 1, type.shape.at(-1) ?? 1];
+  const batches = elementCount(b.shape.slice(0, -2));
+  const rows = elementCount(type.shape) / Math.max(1, n * batches);
+  const passes = Math.ceil(k / halfLanes(target)) * Math.ceil((batches * n) / target.lanes);
+  const arrival = (halfLanes(target) * Math.min(2, DTYPES[b.dtype].bytes)) / target.streams;
+  return (passes * Math.max(rows, arrival)) / HEMISPHERES;
+};
+
+/** Links that join every two chips of a group within a node. */
+const linksOfPair = (target: Target, chips: number): number =>
+  Math.max(1, Math.floor(Math.min(NODE_LINKS, target.links) / (chips - 1)));
+
+/** Cycles until byte vectors that one chip sends to each of the others are in their SRAM. */
+const wireCycles = (target: Target, chips: number, vectors: number): number => {
+  const { c2cReceive, linkInterval, memRead, memWrite } = target.timing;
+  const latency = memRead + 2 * target.sxm + linkDelay(target) + c2cReceive + memWrite;
+  return latency + linkInterval * Math.ceil(vectors / linksOfPair(target, chips));
+};
+
+/** What is whole stays so, and nothing becomes a sum; what is shorter, of a sum: all to all at once, or pieces and then their sums. */
+const moveCycles = (
+  target: Target,
+  chips: number,
+  type: TensorType,
+  from: Placement,
+  to: Placement,
+): number | undefined => {
+  if (from === "whole" || to === "partial") return undefined;
+  const vectors = byteVectorsOf(target, type);
+  const piece = Math.ceil(vectors / chips);
+  if (from === "partial") {
+    const scattered = wireCycles(target, chips, piece) + (piece * chips) / target.alus;
+    if (to !== "whole") return scattered;
+    const direct = wireCycles(target, chips, vectors) + (vectors * chips) / target.alus;
+    return Math.min(direct, scattered + wireCycles(target, chips, piece));
+  }
+  return wireCycles(target, chips, to === "whole" ? piece : Math.ceil(piece / chips));
+};
+
+/** Bytes of SRAM that a constant takes on a chip. */
+export const constantBytes = (type: TensorType): number =>
+  elementCount(type.shape) * Math.min(2, DTYPES[type.dtype].bytes);

@@ -1,0 +1,219 @@
+/**
+ * The search for placements: along the graph, over the placements of the values that later nodes still take.
+ *
+ * A state says which placements every such value is to be had in; a node adds its own result, in each way that it can be done,
+ * after what its operands lack was moved over the wires. Of states that are alike the cheapest goes on, and no more than WIDTH
+ * of all. Constants and inputs are to be had in any placement, since the image and the host give each chip what it needs.
+ */
+
+import { invariant } from "../../../diagnostics.js";
+import type { Graph, Node, NodeId } from "../../../ir/graph.js";
+import { localShape, type Operation, type Placement, type Way, waysOf } from "../../../ir/ops/placement.js";
+import { constantBytes, type Costs } from "./costs.js";
+
+/** A value that goes over the wires. */
+export interface Move {
+  readonly value: NodeId;
+  readonly from: Placement;
+  readonly to: Placement;
+}
+
+/** What is done for one node: moves, the node, and the sum of a result that leaves the graph. */
+export interface Step {
+  readonly node: NodeId;
+  readonly way: Way;
+  readonly before: readonly Move[];
+  readonly after: readonly Move[];
+}
+
+/** By the estimates with which ways are compared. */
+export interface Cost {
+  readonly cycles: number;
+  /** Constants that lie on one chip. */
+  readonly bytes: number;
+}
+
+export interface Placed extends Cost {
+  /** Of all nodes but constants and inputs, in order. */
+  readonly steps: readonly Step[];
+}
+
+export interface Problem {
+  readonly graph: Graph;
+  readonly chips: number;
+  readonly costs: Costs;
+  /** Cycles that a byte of constants on a chip is worth. */
+  readonly price: number;
+}
+
+/** States that go on from a node. */
+const WIDTH = 256;
+
+interface State extends Cost {
+  /** Cycles, and what the bytes are worth. */
+  readonly cost: number;
+  /** Values that are still taken, ascending, with the placements that they are to be had in, as bits. */
+  readonly held: Held;
+  readonly last: { readonly state: State; readonly step: Step } | undefined;
+}
+type Held = readonly (readonly [value: NodeId, placements: number])[];
+
+const START: State = { cost: 0, cycles: 0, bytes: 0, held: [], last: undefined };
+
+/** Whole, partial, then axes. */
+const bitOf = (placement: Placement): number =>
+  placement === "whole" ? 1 : placement === "partial" ? 2 : 4 << placement;
+
+/** The cheapest placements that are found. */
+export const search = (problem: Problem): Placed => {
+  const lastUses = lastUsesOf(problem.graph);
+  const outputs = new Set(problem.graph.outputs.map(({ node }) => node));
+  let states: readonly State[] = [START];
+  for (const node of problem.graph.nodes) {
+    if (isGiven(node)) continue;
+    const keeps = (value: NodeId): boolean => (lastUses[value] ?? -1) > node.id;
+    states = statesAfter(problem, node, { states, keeps, leaves: outputs.has(node.id) });
+  }
+  const [best] = states;
+  invariant(best !== undefined, "every node may be done on whole tensors");
+  const steps: Step[] = [];
+  for (let { last } = best; last !== undefined; last = last.state.last) steps.push(last.step);
+  return { cycles: best.cycles, bytes: best.bytes, steps: steps.reverse() };
+};
+
+/** What a graph costs where every chip does all of it. */
+export const wholeCost = (problem: Problem): Cost => {
+  const costOfWhole = (node: Node): readonly Cost[] =>
+    waysOfNode(problem, node)
+      .slice(0, 1)
+      .map((way) => costOf(problem, node, way));
+  return problem.graph.nodes.flatMap(costOfWhole).reduce(sumOf, { cycles: 0, bytes: 0 });
+};
+
+/** Whether some product of a graph may be shared out among so many chips. */
+export const isShareable = (problem: Pick<Problem, "graph" | "chips">): boolean =>
+  problem.graph.nodes.some((node) => node.op === "matmul" && waysOfNode(problem, node).some(isCut));
+
+const isCut = ({ operands }: Way): boolean => operands.some((placement) => typeof placement === "number");
+
+const sumOf = (a: Cost, b: Cost): Cost => ({ cycles: a.cycles + b.cycles, bytes: a.bytes + b.bytes });
+
+const isGiven = ({ op }: Node): boolean => op === "constant" || op === "input";
+
+const lastUsesOf = (graph: Graph): readonly number[] => {
+  const last = graph.nodes.map(() => -1);
+  for (const { id, inputs } of graph.nodes) for (const input of inputs) last[input] = id;
+  return last;
+};
+
+/* ---------- one node ---------- */
+
+const nodeAt = ({ graph }: Pick<Problem, "graph">, id: NodeId): Node => {
+  const node = graph.nodes[id];
+  invariant(node !== undefined, `node %${id} exists`);
+  return node;
+};
+
+/** The operation of a node, on whole tensors. */
+const operationOf = (problem: Pick<Problem, "graph">, { op, inputs, attrs, type }: Node): Operation => ({
+  op,
+  attrs,
+  type,
+  operands: inputs.map((id) => nodeAt(problem, id).type),
+});
+
+/** The ways of a node in which nothing that is given is a partial sum. */
+const waysOfNode = (problem: Pick<Problem, "graph" | "chips">, node: Node): readonly Way[] =>
+  waysOf(operationOf(problem, node), problem.chips).filter(({ operands }) =>
+    operands.every((placement, at) => placement !== "partial" || !isGiven(nodeAt(problem, node.inputs[at] ?? 0))),
+  );
+
+/** What one chip does for a node that is done in a way, and the constants that it keeps for it. */
+const costOf = (problem: Problem, node: Node, way: Way): Cost => {
+  const { chips, costs } = problem;
+  const { operands, type, ...operation } = operationOf(problem, node);
+  const local = <Type extends { readonly shape: readonly number[] }>(whole: Type, placement: Placement): Type => ({
+    ...whole,
+    shape: localShape(whole.shape, placement, chips),
+  });
+  const locals = operands.map((operand, at) => local(operand, way.operands[at] ?? "whole"));
+  // The table of a lookup is the host's.
+  const stored = locals.filter(
+    (_, at) => node.op !== "gather" && nodeAt(problem, node.inputs[at] ?? 0).op === "constant",
+  );
+  return {
+    cycles: costs.compute({ ...operation, operands: locals, type: local(type, way.result) }),
+    bytes: stored.reduce((sum, constant) => sum + constantBytes(constant), 0),
+  };
+};
+
+interface Moment {
+  readonly states: readonly State[];
+  /** Whether a value is taken after the node. */
+  readonly keeps: (value: NodeId) => boolean;
+  /** Whether the node's value is an output. */
+  readonly leaves: boolean;
+}
+
+/** The states after a node, the cheapest first. */
+const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Moment): readonly State[] => {
+  const best = new Map<string, State>();
+  for (const way of waysOfNode(problem, node)) {
+    const own = costOf(problem, node, way);
+    // The host puts pieces together, and adds nothing up.
+    const after: readonly Move[] =
+      leaves && way.result === "partial" ? [{ value: node.id, from: "partial", to: "whole" }] : [];
+    const placements = after.reduce((bits, { to }) => bits | bitOf(to), bitOf(way.result));
+    for (const state of states) {
+      const moved = movesFor(problem, node, way, state.held);
+      if (moved === undefined) continue;
+      const before = moved.moves;
+      const cycles = [...before, ...after].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), own.cycles);
+      const cost = state.cost + cycles + own.bytes * problem.price;
+      const kept = moved.held.filter(([value]) => keeps(value));
+      const held = keeps(node.id) ? [...kept, [node.id, placements] as const] : kept;
+      const key = held.join(";");
+      const known = best.get(key);
+      if (known !== undefined && known.cost <= cost) continue;
+      const step: Step = { node: node.id, way, before, after };
+      best.set(key, { ...sumOf(state, { cycles, bytes: own.bytes }), cost, held, last: { state, step } });
+    }
+  }
+  return [...best.values()].sort((a, b) => a.cost - b.cost).slice(0, WIDTH);
+};
+
+const cyclesOf = (problem: Problem, { value, from, to }: Move): number | undefined =>
+  problem.costs.move(nodeAt(problem, value).type, from, to);
+
+/** What must be moved so that a node has its operands as a way wants them, and where all values are then; undefined if nothing does that. */
+const movesFor = (
+  problem: Problem,
+  node: Node,
+  way: Way,
+  before: Held,
+): { readonly moves: readonly Move[]; readonly held: Held } | undefined => {
+  const moves: Move[] = [];
+  let held = before;
+  for (const [at, value] of node.inputs.entries()) {
+    if (isGiven(nodeAt(problem, value))) continue;
+    const to = way.operands[at] ?? "whole";
+    const placements = held.find(([id]) => id === value)?.[1] ?? 0;
+    if ((placements & bitOf(to)) !== 0) continue;
+    const move = cheapestMove(problem, value, placements, to);
+    if (move === undefined) return undefined;
+    moves.push(move);
+    held = held.map(([id, bits]) => [id, id === value ? bits | bitOf(to) : bits] as const);
+  }
+  return { moves, held };
+};
+
+const cheapestMove = (problem: Problem, value: NodeId, placements: number, to: Placement): Move | undefined => {
+  const { shape } = nodeAt(problem, value).type;
+  const from = (["partial", ...shape.keys()] as const).filter((placement) => (placements & bitOf(placement)) !== 0);
+  const moves = from.flatMap((placement) => {
+    const move = { value, from: placement, to };
+    const cycles = cyclesOf(problem, move);
+    return cycles === undefined ? [] : [{ move, cycles }];
+  });
+  return moves.sort((a, b) => a.cycles - b.cycles)[0]?.move;
+};
