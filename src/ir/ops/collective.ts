@@ -8,7 +8,7 @@
 
 import { fail } from "../../diagnostics.js";
 import type { DType } from "../dtype.js";
-import type { Attrs, Shape, Tensor, TensorType } from "../graph.js";
+import { type Attrs, elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { formatType, fromNumbers, newNumbers, toNumbers } from "../tensor.js";
 import { numberAttr } from "./attributes.js";
 import { type Infer, operand } from "./infer.js";
@@ -74,20 +74,18 @@ const pieceOf = (whole: Tensor, axis: number, chip: number, type: TensorType): T
 };
 
 const joinedOf = (pieces: readonly Tensor[], axis: number): Tensor => {
-  const [first] = pieces;
-  const { dtype, shape } = operand(first === undefined ? [] : [first], 0);
+  const { dtype, shape } = operand(pieces, 0);
   const whole = shape.map((extent, at) => (at === axis ? extent * pieces.length : extent));
   return concat(pieces, { axis }, { dtype, shape: whole });
 };
 
 const sumOf = (parts: readonly Tensor[]): Tensor => {
   const { dtype, shape } = operand(parts, 0);
-  const numbers = parts.map(toNumbers);
-  const sum = newNumbers(dtype, numbers[0]?.length ?? 0);
-  sum.set(numbers[0] ?? []);
-  // Storing rounds to fp32, or wraps.
-  for (const part of numbers.slice(1))
-    for (let at = 0; at < sum.length; at += 1) sum[at] = (sum[at] as number) + (part[at] as number);
+  const sum = newNumbers(dtype, elementCount(shape));
+  for (const [chip, part] of parts.map(toNumbers).entries())
+    if (chip === 0) sum.set(part);
+    // Storing rounds to fp32, or wraps.
+    else for (let at = 0; at < sum.length; at += 1) sum[at] = (sum[at] as number) + (part[at] as number);
   return fromNumbers(dtype, shape, sum);
 };
 

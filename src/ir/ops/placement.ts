@@ -7,6 +7,7 @@
  * without the others. What is written here is what each operation means, and nothing of what it is used for.
  */
 
+import { at } from "../../diagnostics.js";
 import type { Attrs, Shape, TensorType } from "../graph.js";
 import { isElementwise } from "../ops.js";
 import { isFloat } from "../tensor.js";
@@ -36,11 +37,12 @@ type Ways = (operation: Operation) => readonly Way[];
 export const waysOf = (operation: Operation, chips: number): readonly Way[] => {
   const { op, operands, type } = operation;
   const whole: Way = { operands: operands.map(() => "whole" as const), result: "whole" };
-  const rule = WAYS[op] ?? (isElementwise(op) ? place : undefined);
+  const rule = WAYS[op] ?? (isElementwise(op) ? byPlace : undefined);
   const fits = ({ shape }: TensorType, placement: Placement): boolean =>
     typeof placement === "string" || divides(chips, shape[placement]);
   const ways = (rule?.(operation) ?? []).filter(
-    (way) => fits(type, way.result) && operands.every((operand, at) => fits(operand, way.operands[at] ?? "whole")),
+    (way) =>
+      fits(type, way.result) && operands.every((operand, place) => fits(operand, at(way.operands, place, "placement"))),
   );
   return [whole, ...ways.map((way) => localized(operation, way, chips))];
 };
@@ -69,7 +71,7 @@ const axesOf = ({ shape }: TensorType): readonly number[] => shape.map((_, axis)
 /* ---------- place by place ---------- */
 
 /** Operands are cut where the result is, but for those that repeat along the axis. */
-const place: Ways = (operation) => [
+const byPlace: Ways = (operation) => [
   ...axesOf(operation.type).map((axis) => ({
     operands: operation.operands.map((operand) => cutAlong(operand, operation.type, axis)),
     result: axis,
@@ -149,7 +151,7 @@ const reshape: Ways = ({ operands: [x], type }) => {
   const after = starts(type.shape);
   const ways = starts(x.shape).flatMap((start, axis): readonly Way[] => {
     if (x.shape[axis] === 1) return [];
-    const result = after.findIndex((other, at) => other === start && type.shape[at] !== 1);
+    const result = after.findIndex((other, own) => other === start && type.shape[own] !== 1);
     return result < 0 ? [] : [{ operands: [axis], result }];
   });
   return [...ways, PARTIAL];
@@ -157,7 +159,7 @@ const reshape: Ways = ({ operands: [x], type }) => {
 
 const transpose: Ways = ({ attrs, type }) => {
   const perm = intsAttr(attrs, "perm");
-  return [...axesOf(type).map((result) => ({ operands: [perm[result] ?? 0], result })), PARTIAL];
+  return [...axesOf(type).map((result) => ({ operands: [at(perm, result, "axis")], result })), PARTIAL];
 };
 
 /** Axes that are taken as they are. */

@@ -6,7 +6,7 @@
  * where nothing is faster, the graph stays as it is. It runs last: what other passes read of constants, they read of whole ones.
  */
 
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant } from "../../diagnostics.js";
 import type { Sharding } from "../../ir/facts.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import type { Placement } from "../../ir/ops/placement.js";
@@ -113,7 +113,7 @@ class Sharded {
 
   private take(node: Node, { way, before, after }: Step): void {
     for (const move of before) this.move(move);
-    const inputs = node.inputs.map((id, at) => this.at(id, way.operands[at] ?? "whole"));
+    const inputs = node.inputs.map((id, place) => this.at(id, at(way.operands, place, "placement")));
     this.put(
       node.id,
       way.result,
@@ -133,12 +133,16 @@ class Sharded {
   }
 
   private put(value: NodeId, placement: Placement, id: NodeId): void {
-    this.made[value]?.set(placement, id);
+    this.placed(value).set(placement, id);
+  }
+
+  private placed(value: NodeId): Map<Placement, NodeId> {
+    return at(this.made, value, "value");
   }
 
   /** A value in a placement that it is in; constants and inputs are in any. */
   private at(value: NodeId, placement: Placement): NodeId {
-    const known = this.made[value]?.get(placement);
+    const known = this.placed(value).get(placement);
     if (known !== undefined) return known;
     const node = this.source.nodes[value];
     const isGiven = node?.op === "constant" || node?.op === "input";
@@ -151,10 +155,11 @@ class Sharded {
 
   /** An output as the host takes it. */
   private left(value: NodeId): NodeId {
-    const whole = this.made[value]?.get("whole");
+    const whole = this.placed(value).get("whole");
     if (whole !== undefined) return whole;
-    const [axis, id] = [...(this.made[value] ?? [])].find(([placement]) => typeof placement === "number") ?? [];
-    invariant(typeof axis === "number" && id !== undefined, `output %${value} is whole or in pieces`);
+    const pieces = [...this.placed(value)].find(([placement]) => typeof placement === "number");
+    invariant(pieces !== undefined, `output %${value} is whole or in pieces`);
+    const [axis, id] = pieces;
     return this.g.from(this.g.node(id), () => this.g.emit("join", [id], { axis, chips: this.chips }));
   }
 }

@@ -6,7 +6,7 @@
  * of all. Constants and inputs are to be had in any placement, since the image and the host give each chip what it needs.
  */
 
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../../ir/graph.js";
 import { localShape, type Operation, type Placement, type Way, waysOf } from "../../../ir/ops/placement.js";
 import { constantBytes, type Costs } from "./costs.js";
@@ -71,7 +71,7 @@ export const search = (problem: Problem): Placed => {
   let states: readonly State[] = [START];
   for (const node of problem.graph.nodes) {
     if (isGiven(node)) continue;
-    const keeps = (value: NodeId): boolean => (lastUses[value] ?? -1) > node.id;
+    const keeps = (value: NodeId): boolean => at(lastUses, value, "value") > node.id;
     states = statesAfter(problem, node, { states, keeps, leaves: outputs.has(node.id) });
   }
   const [best] = states;
@@ -125,7 +125,7 @@ const operationOf = (problem: Pick<Problem, "graph">, { op, inputs, attrs, type 
 /** The ways of a node in which nothing that is given is a partial sum. */
 const waysOfNode = (problem: Pick<Problem, "graph" | "chips">, node: Node): readonly Way[] =>
   waysOf(operationOf(problem, node), problem.chips).filter(({ operands }) =>
-    operands.every((placement, at) => placement !== "partial" || !isGiven(nodeAt(problem, node.inputs[at] ?? 0))),
+    node.inputs.every((id, place) => operands[place] !== "partial" || !isGiven(nodeAt(problem, id))),
   );
 
 /** What one chip does for a node that is done in a way, and the constants that it keeps for it. */
@@ -136,11 +136,10 @@ const costOf = (problem: Problem, node: Node, way: Way): Cost => {
     ...whole,
     shape: localShape(whole.shape, placement, chips),
   });
-  const locals = operands.map((operand, at) => local(operand, way.operands[at] ?? "whole"));
+  const locals = operands.map((operand, place) => local(operand, at(way.operands, place, "placement")));
   // The table of a lookup is the host's.
-  const stored = locals.filter(
-    (_, at) => node.op !== "gather" && nodeAt(problem, node.inputs[at] ?? 0).op === "constant",
-  );
+  const isStored = node.inputs.map((id) => node.op !== "gather" && nodeAt(problem, id).op === "constant");
+  const stored = locals.filter((_, place) => isStored[place]);
   return {
     cycles: costs.compute({ ...operation, operands: locals, type: local(type, way.result) }),
     bytes: stored.reduce((sum, constant) => sum + constantBytes(constant), 0),
@@ -194,10 +193,12 @@ const movesFor = (
 ): { readonly moves: readonly Move[]; readonly held: Held } | undefined => {
   const moves: Move[] = [];
   let held = before;
-  for (const [at, value] of node.inputs.entries()) {
+  for (const [place, value] of node.inputs.entries()) {
     if (isGiven(nodeAt(problem, value))) continue;
-    const to = way.operands[at] ?? "whole";
-    const placements = held.find(([id]) => id === value)?.[1] ?? 0;
+    const to = at(way.operands, place, "placement");
+    const own = held.find(([id]) => id === value);
+    invariant(own !== undefined, `%${value} is held until its last use`);
+    const [, placements] = own;
     if ((placements & bitOf(to)) !== 0) continue;
     const move = cheapestMove(problem, value, placements, to);
     if (move === undefined) return undefined;
