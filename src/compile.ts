@@ -103,7 +103,14 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const kept: (readonly Kept[])[] = [];
   const context = { target, weights, onKept: (all: readonly Kept[]): void => void kept.push(all) };
   const legal = stage("precision", () => primitive.map((graph) => runPasses(graph, NARROW, context, passes)));
-  const plans = (): Plan[] => legal.map((graph, at) => select(graph, target, entries[at]?.states));
+  const plans = (): readonly Plan[] => {
+    const made: Plan[] = [];
+    for (const [at, graph] of legal.entries()) {
+      const lying = made.flatMap(({ states }) => states);
+      made.push(select(graph, target, entries[at]?.states, lying));
+    }
+    return made;
+  };
   const program = stage("compile", () => compilePlans(plans(), options));
   const texts = stage("assemble", () => encodeProgram(program));
   const [main] = entryPrograms(program);

@@ -73,6 +73,23 @@ const MODELS: Readonly<Record<string, { readonly graph: string; readonly states:
 }`,
     states: { keys: "present" },
   },
+  "keys and values of grouped heads, which are loaded from where they lie": {
+    graph: `graph @main(%0 "q": f32[1,4,1,5], %1 "k": f32[1,2,1,5], %2 "v": f32[1,2,1,5], %3 "keys": f32[1,2,7,5], %4 "values": f32[1,2,7,5]) {
+  %5 = concat(%3, %1) {axis=2} : f32[1,2,8,5]
+  %6 = concat(%4, %2) {axis=2} : f32[1,2,8,5]
+  %7 = reshape(%0) {shape=[1,2,2,5]} : f32[1,2,2,5]
+  %8 = transpose(%5) {perm=[0,1,3,2]} : f32[1,2,5,8]
+  %9 = matmul(%7, %8) : f32[1,2,2,8] from "scores (MatMul)"
+  %10 = softmax(%9) {axis=3} : f32[1,2,2,8]
+  %11 = matmul(%10, %6) : f32[1,2,2,5] from "sums (MatMul)"
+  %12 = slice(%3) {sizes=[1,2,6,5], starts=[0,0,1,0], strides=[1,1,1,1]} : f32[1,2,6,5]
+  %13 = concat(%12, %1) {axis=2} : f32[1,2,7,5]
+  %14 = slice(%4) {sizes=[1,2,6,5], starts=[0,0,1,0], strides=[1,1,1,1]} : f32[1,2,6,5]
+  %15 = concat(%14, %2) {axis=2} : f32[1,2,7,5]
+  return %11 "y", %13 "next keys", %15 "next values"
+}`,
+    states: { keys: "next keys", values: "next values" },
+  },
   "two states that change places": {
     graph: `graph @main(%0 "x": f32[3,5], %1 "a": f32[3,5], %2 "b": f32[3,5]) {
   %3 = add(%1, %0) : f32[3,5]

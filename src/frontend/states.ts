@@ -7,8 +7,8 @@
  */
 
 import { at, CompileError, fail, sure } from "../diagnostics.js";
-import type { Graph, GraphOutput, Node, Shape } from "../ir/graph.js";
-import { edgeDtypeAttr, stringAttr } from "../ir/ops/attributes.js";
+import type { Graph, GraphOutput, Node, NodeId, Shape } from "../ir/graph.js";
+import { edgeDtypeAttr, numberAttr, stringAttr } from "../ir/ops/attributes.js";
 import { formatShape } from "../ir/tensor.js";
 
 /** By the name of the input, the name of the output. */
@@ -41,9 +41,7 @@ export function withStates(graph: Graph, option: StateOption): WithStates {
     const made = graph.nodes[output.node];
     if (wanted === undefined || made === undefined || formatShape(made.type.shape) === formatShape(wanted))
       return output;
-    const id = nodes.length;
-    nodes.push(endOf(made, id, wanted));
-    return { ...output, node: id };
+    return { ...output, node: endOf(nodes, made, wanted) };
   });
   return { graph: { ...graph, nodes, outputs }, states };
 }
@@ -89,19 +87,46 @@ function pairsByName(graph: Graph): StatePairs {
   return Object.fromEntries(pairs);
 }
 
-/** The last elements of a value along the dimension that is longer than wanted. */
-const endOf = ({ id: source, type, origin }: Node, id: number, wanted: Shape): Node => ({
-  id,
-  op: "slice",
-  inputs: [source],
-  attrs: {
-    starts: type.shape.map((extent, axis) => extent - at(wanted, axis, "extent")),
-    sizes: wanted,
-    strides: wanted.map(() => 1),
-  },
-  type: { ...type, shape: wanted },
-  origin,
-});
+/**
+ * The last elements of a value along the dimension that is longer than wanted, added to `nodes`: of what is joined along it,
+ * the ends of parts, so that the parts need not be joined first.
+ */
+const endOf = (nodes: Node[], { id: source, op, inputs, attrs, type, origin }: Node, wanted: Shape): NodeId => {
+  const add = (node: Omit<Node, "id">): NodeId => nodes.push({ ...node, id: nodes.length }) - 1;
+  const axis = type.shape.findIndex((extent, index) => extent !== wanted[index]);
+  const sliced = (from: NodeId, start: number, shape: Shape): NodeId => {
+    const starts = shape.map((_, index) => (index === axis ? start : 0));
+    const strides = shape.map(() => 1);
+    return add({
+      op: "slice",
+      inputs: [from],
+      attrs: { starts, sizes: shape, strides },
+      type: { ...type, shape },
+      origin,
+    });
+  };
+  const from = at(type.shape, axis, "extent") - at(wanted, axis, "extent");
+  if (op !== "concat" || numberAttr(attrs, "axis") !== axis) return sliced(source, from, wanted);
+  let end = 0;
+  const parts = inputs.flatMap((id): NodeId[] => {
+    const { shape } = at(nodes, id, "node").type;
+    const extent = at(shape, axis, "extent");
+    end += extent;
+    const kept = Math.min(extent, end - from);
+    if (kept <= 0) return [];
+    if (kept === extent) return [id];
+    return [
+      sliced(
+        id,
+        extent - kept,
+        shape.map((size, index) => (index === axis ? kept : size)),
+      ),
+    ];
+  });
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  return add({ op, inputs: parts, attrs, type: { ...type, shape: wanted }, origin });
+};
 
 const inputsOf = (graph: Graph): ReadonlyMap<string, { readonly declared: string; readonly shape: Shape }> =>
   new Map(

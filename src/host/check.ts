@@ -12,7 +12,7 @@ import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph } from "../ir/graph.js";
-import type { Plan } from "../ir/plan.js";
+import type { Plan, PlanState } from "../ir/plan.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
@@ -42,7 +42,11 @@ export interface CheckReport {
 }
 
 export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
-  const entries = entriesOf(options).map(([, entry]) => checkEntry(source, { ...options, ...entry }));
+  const entries: CheckedEntry[] = [];
+  for (const [, entry] of entriesOf(options)) {
+    const lying = entries.flatMap(({ states }) => states);
+    entries.push(checkEntry(source, { ...options, ...entry }, lying));
+  }
   const reports = entries.map(({ report }) => report);
   const [first, ...others] = reports;
   invariant(first !== undefined, "a program has an entry");
@@ -70,17 +74,19 @@ const sharedNeed = (a: SramNeed | undefined, b: SramNeed | undefined): SramNeed 
   return { ...a, constants, states, inputs, outputs, results, peak: constants + states + inputs + outputs + results };
 };
 
-function checkEntry(
-  source: ModelSource,
-  options: CompileOptions,
-): { readonly report: CheckReport; readonly resident?: WithStates | undefined } {
+interface CheckedEntry extends Pick<Found, "resident" | "states"> {
+  readonly report: CheckReport;
+}
+
+/** `lying`: states of entries before this one. */
+function checkEntry(source: ModelSource, options: CompileOptions, lying: readonly PlanState[]): CheckedEntry {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const { bind = {}, shapes, fix, state = {} } = options;
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
-  const { problems, sram, open, resident }: Found =
+  const { problems, sram, open, resident, states }: Found =
     graph === undefined
-      ? { problems: [], sram: undefined, open: [unboundText(unbound)] }
-      : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state });
+      ? { problems: [], sram: undefined, states: [], open: [unboundText(unbound)] }
+      : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state, lying });
   const all: readonly CompileError[] = [...refused.flatMap(apart), ...problems];
   const named = new Set(all.flatMap(namesOf));
   const counts = new Map<string, { count: number; supported: number }>();
@@ -91,22 +97,33 @@ function checkEntry(
   const operators = [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
   const supported = operators.reduce((sum, row) => sum + row.supported, 0);
   const report = { nodes: nodes.length, supported, operators, problems: all, unbound, sram, open };
-  return { report, resident };
+  return { report, resident, states };
 }
 
 interface Found extends Pick<CheckReport, "problems" | "sram" | "open"> {
   /** The graph with its states, as far as these fit. */
   readonly resident?: WithStates | undefined;
+  /** Where states lie, as far as there is a plan. */
+  readonly states: readonly PlanState[];
 }
 
 /** `partial`: some nodes could not be imported, and are missing. */
 function checkGraph(
   graph: Graph,
   context: PassContext,
-  { partial, state }: { readonly partial: boolean; readonly state: StateOption },
+  {
+    partial,
+    state,
+    lying,
+  }: { readonly partial: boolean; readonly state: StateOption; readonly lying: readonly PlanState[] },
 ): Found {
   const { target } = context;
-  const stopped = (problems: readonly CompileError[]): Found => ({ problems, sram: undefined, open: [STOPPED] });
+  const stopped = (problems: readonly CompileError[]): Found => ({
+    problems,
+    sram: undefined,
+    states: [],
+    open: [STOPPED],
+  });
   // Outputs may be among the nodes that are missing.
   const paired = attempt(() => withStates(graph, partial ? {} : state));
   const optimized = attempt(() => runPasses("errors" in paired ? graph : paired.value.graph, OPTIMIZE, context));
@@ -114,13 +131,22 @@ function checkGraph(
   if ("errors" in optimized) return stopped([...wrong, ...optimized.errors]);
   const illegal = [...wrong, ...legalErrors(optimized.value, false)];
   if (partial || illegal.length > 0 || "errors" in paired) return stopped(illegal);
-  const planned = attempt((): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value.states));
+  const planned = attempt(
+    (): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value.states, lying),
+  );
   if ("errors" in planned) return stopped(planned.errors);
   const placed = attempt(() => checkPlaces(planned.value, target));
   const sram = sramNeed(planned.value, target);
   const resident = paired.value;
-  if ("errors" in placed) return { problems: placed.errors, sram, open: [], resident };
-  return { problems: [], sram, resident, open: sram.peak > ALMOST * sram.capacity ? [FULL, SCHEDULE] : [SCHEDULE] };
+  const { states } = planned.value;
+  if ("errors" in placed) return { problems: placed.errors, sram, open: [], resident, states };
+  return {
+    problems: [],
+    sram,
+    resident,
+    states,
+    open: sram.peak > ALMOST * sram.capacity ? [FULL, SCHEDULE] : [SCHEDULE],
+  };
 }
 
 /** What a build may lose at the ends of banks and by keeping results longer than the plan needs them. */

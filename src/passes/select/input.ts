@@ -11,6 +11,7 @@ import { invariant } from "../../diagnostics.js";
 import type { Literal, Node, Shape } from "../../ir/graph.js";
 import { edgeDtypeAttr, intsAttr, stringAttr, literalIn } from "../../ir/ops/attributes.js";
 import { type PlanBinding, readsOf, type StorageType } from "../../ir/plan.js";
+import { equalShapes } from "../../ir/tensor.js";
 import { isFloatCast, isTransparent } from "./fuse.js";
 import { factorPairs, type Located } from "./layout/operand.js";
 import { ZERO } from "../../ir/ranges.js";
@@ -50,7 +51,7 @@ export const viewThrough = (node: Node, view: View): View | undefined => {
 
 /** The value of a node that is there from the start: a state, an input, or one seen through views or a table; undefined for all others. */
 export const boundInput = (s: Selection, node: Node): Located | undefined => {
-  if (isState(s, node)) return bindState(s, node);
+  if (isState(s, node)) return bindState(s, node, stateLayout(s, node) ?? naturalLayout(node.type.shape));
   // What reads an input in another float type reads the input.
   const path = isFloatCast(s.graph, node) ? undefined : inputPath(s, node);
   if (path === undefined) return undefined;
@@ -64,21 +65,27 @@ export const boundInput = (s: Selection, node: Node): Located | undefined => {
 export const boundAs = (s: Selection, node: Node, wanted: Layout, dtype: StorageType): Located | undefined => {
   const { shape } = node.type;
   const path = inputPath(s, node);
-  const onlyOwn = wanted.view.dims.every((factors, axis) => {
-    const extent = shape[axis - wanted.shape.length + shape.length] ?? 1;
-    return extent > 1 || factors.every(({ column }) => column === 0);
-  });
   // A table would be looked up twice.
-  if (path === undefined || path.table !== undefined || !onlyOwn || wanted.view.column !== 0) return undefined;
-  const { dims } = restrictTo(wanted, shape);
-  if (!dims.flat().every(isPlace)) return undefined;
-  const view: View = { dims: denseRows(dims), row: 0, column: 0 };
+  if (path === undefined || path.table !== undefined) return undefined;
+  const view = ownPlaces(shape, wanted);
+  if (view === undefined) return undefined;
   const key = `input ${stringAttr(path.input.attrs, "name")} ${dtype} ${JSON.stringify([path.elements, shape, view])}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known;
   const value = bindPath(s, node, path, { view, shape }, dtype);
   if (value !== undefined) s.copies.set(key, value);
   return value;
+};
+
+/** Places on the lanes of `wanted`, one for each element of a shape that broadcasts to it; undefined where an element has several. */
+const ownPlaces = (shape: Shape, wanted: Layout): View | undefined => {
+  const onlyOwn = wanted.view.dims.every((factors, axis) => {
+    const extent = shape[axis - wanted.shape.length + shape.length] ?? 1;
+    return extent > 1 || factors.every(({ column }) => column === 0);
+  });
+  if (!onlyOwn || wanted.view.column !== 0) return undefined;
+  const { dims } = restrictTo(wanted, shape);
+  return dims.flat().every(isPlace) ? { dims: denseRows(dims), row: 0, column: 0 } : undefined;
 };
 
 /** Whether a digit moves forwards, along rows or along columns. */
@@ -99,10 +106,30 @@ const denseRows = (dims: View["dims"]): Factor[][] => {
 const isState = (s: Selection, { op, attrs }: Node): boolean =>
   op === "input" && s.stateOutputs.has(stringAttr(attrs, "name"));
 
-/** A state lies as what takes its place is written: once, plainly, and with zeros on unused lanes (state.ts). */
-const bindState = (s: Selection, node: Node): Located => {
+/** Whether a node is a state of fp16 that lies nowhere yet: it comes to lie as the array wants it that takes it first. */
+export const stateIsFree = (s: Selection, node: Node): boolean =>
+  isState(s, node) && storedType(node) === "f16" && !s.located.has(node.id) && stateLayout(s, node) === undefined;
+
+/** Where a state lies in an entry before this one; a state of another shape is none. */
+const stateLayout = (s: Selection, { attrs, type }: Node): Layout | undefined => {
+  const known = s.stateLayouts.get(stringAttr(attrs, "name"));
+  return known !== undefined && equalShapes(known.shape, type.shape) ? known : undefined;
+};
+
+/** A state on the lanes of `wanted`; undefined where an element would lie on several. */
+export const stateAs = (s: Selection, node: Node, wanted: Layout): Located | undefined => {
+  if (!stateIsFree(s, node)) return undefined;
   const { shape } = node.type;
-  const layout = naturalLayout(shape);
+  const view = ownPlaces(shape, wanted);
+  if (view === undefined || bindingFactors(shape, elementView(shape), shape, view) === undefined) return undefined;
+  const value = bindState(s, node, { view, shape });
+  s.located.set(node.id, value);
+  return value;
+};
+
+/** A state lies once, as what takes its place is written, and with zeros on unused lanes (state.ts). */
+const bindState = (s: Selection, node: Node, layout: Layout): Located => {
+  const { shape } = node.type;
   const factors = bindingFactors(shape, elementView(shape), shape, layout.view);
   invariant(factors !== undefined, "element strides and storage strides of one shape meet");
   const name = stringAttr(node.attrs, "name");
@@ -227,6 +254,17 @@ export const bindingFactors = (
   return factors.every(({ divide, extent }) => Number.isInteger(divide) && Number.isInteger(extent))
     ? factors
     : undefined;
+};
+
+/** The layout that binding factors tell. */
+export const boundLayout = ({ shape, factors }: Pick<PlanBinding, "shape" | "factors">): Layout => {
+  const dims = shape.map((_, axis) =>
+    factors
+      .filter(({ dim }) => dim === axis)
+      .sort((a, b) => b.divide - a.divide)
+      .map(({ extent, row, column }): Factor => ({ extent, row, column })),
+  );
+  return { view: { dims, row: 0, column: 0 }, shape };
 };
 
 /** Takes the panels from inputs that nothing reads as they lie there, since all their readers wanted them otherwise. */

@@ -10,14 +10,15 @@
 
 import { CompileError, invariant } from "../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
-import type { Plan } from "../../ir/plan.js";
+import type { Plan, PlanState } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
-import { allInputs, dropUnread } from "./input.js";
+import { allInputs, boundLayout, dropUnread } from "./input.js";
 import { bindOutput } from "./output.js";
-import { storeStates } from "./state.js";
+import { isNext, storeStates } from "./state.js";
+import { isTakenInParts } from "./rules/join.js";
 import { isFolded } from "./rules/fold.js";
 import { lowerMatmul, lowerMatmulChain } from "./rules/matmul.js";
 import { lowerMax } from "./rules/max.js";
@@ -36,11 +37,19 @@ const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>> = {
 /** ALUs that a chain leaves free, for copies that the scheduler may need. */
 const SPARE_ALUS = 3;
 
-/** `states`: names of inputs that stay in SRAM, each with the output of its type that takes its place for the next run. */
-export const select = (graph: Graph, target: Target, states: ReadonlyMap<string, string> = new Map()): Plan => {
+/**
+ * `states`: names of inputs that stay in SRAM, each with the output of its type that takes its place for the next run. `lying`:
+ * those of entries before this one, which lie as they do there.
+ */
+export const select = (
+  graph: Graph,
+  target: Target,
+  states: ReadonlyMap<string, string> = new Map(),
+  lying: readonly PlanState[] = [],
+): Plan => {
   // A chain whose parts want different layouts is cut, and selection starts anew.
   for (const stored = new Set<NodeId>(); ; ) {
-    const s = newSelection(graph, target, stored, states);
+    const s = newSelection(graph, target, stored, states, lying);
     const problems = lowerNodes(s);
     if (s.refused.length === 0) return planOf(s, problems);
     invariant(
@@ -56,6 +65,7 @@ const newSelection = (
   target: Target,
   stored: ReadonlySet<NodeId>,
   stateOutputs: ReadonlyMap<string, string>,
+  lying: readonly PlanState[],
 ): Selection => {
   const ranges = rangesOf(graph);
   return {
@@ -65,12 +75,14 @@ const newSelection = (
     fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
     consumers: consumersOf(graph),
     reductions: REDUCTIONS,
+    join: lowerConcat,
     storages: [],
     tasks: [],
     maps: [],
     mapIds: new Map(),
     inputs: [],
     stateOutputs,
+    stateLayouts: new Map(lying.map((state) => [state.name, boundLayout(state)])),
     states: [],
     origins: [],
     originIds: new Map(),
@@ -96,7 +108,7 @@ const lowerNodes = (s: Selection): Problems => {
       const fusion = s.fusions.get(node.id);
       if (fusion !== undefined) lowerFusion(s, fusion);
       else if (node.op === "matmul" && !mains.has(node.id)) lowerMatmul(s, node);
-      else if (node.op === "concat") lowerConcat(s, node);
+      else if (node.op === "concat" && !isTakenInParts(s, node) && !isNext(s, node)) lowerConcat(s, node);
       // Before a chain that reads its operand, too, since the operand may have to be moved.
       else if (node.op === "reduce_max") locate(s, node.id);
     });

@@ -72,6 +72,8 @@ export interface Selection {
   readonly consumers: readonly (readonly NodeId[])[];
   /** Reductions are made of values, and values of reductions: this table is where the circle of imports is cut. */
   readonly reductions: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>>;
+  /** Stores what a concat joins, for the same reason. */
+  readonly join: (s: Selection, node: Node) => Located;
   readonly storages: Storage[];
   readonly tasks: Task[];
   /** SXM permutations, each with its number by content. */
@@ -80,6 +82,8 @@ export interface Selection {
   readonly inputs: PlanBinding[];
   /** Inputs that stay in SRAM, by name, with the outputs that take their places. */
   readonly stateOutputs: ReadonlyMap<string, string>;
+  /** Where states lie that an entry before this one has, too. */
+  readonly stateLayouts: ReadonlyMap<string, Layout>;
   /** Those that have a storage already; what takes their rows is made last. */
   readonly states: Omit<PlanState, "next">[];
   readonly origins: string[];

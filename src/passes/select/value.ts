@@ -9,7 +9,7 @@
 
 import { VIEWS } from "../../ir/ops.js";
 import { literalIn } from "../../ir/ops/attributes.js";
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant } from "../../diagnostics.js";
 import type { Literal, Node, NodeId } from "../../ir/graph.js";
 import { smallValues } from "../../ir/literals.js";
 import { roundToF16 } from "../../ir/numerics.js";
@@ -24,7 +24,7 @@ import { type Range, union, ZERO } from "../../ir/ranges.js";
 import { asHalf } from "./layout/bits.js";
 import { relayout } from "./layout/move.js";
 import { addStorage, nodeAt, operandId, originText, type Selection, storedType } from "./selection.js";
-import { type Layout, naturalLayout } from "./layout/view.js";
+import { type Factor, type Layout, naturalLayout, normalize } from "./layout/view.js";
 
 /** The value of a node as it lies in some storage. */
 export const locate = (s: Selection, id: NodeId): Located => {
@@ -44,6 +44,7 @@ const locateNew = (s: Selection, node: Node): Located => {
   if (node.op === "reduce_sum")
     return s.reductions.reduce_sum(s, node, naturalLayout([...shape.slice(0, -1), s.target.lanes]), "alone");
   if (node.op === "constant") return storeConstant(s, node, naturalLayout(shape));
+  if (node.op === "concat") return s.join(s, node);
   if (isFloatCast(s.graph, node)) return locate(s, operandId(node, 0));
   return locateView(s, node);
 };
@@ -141,6 +142,33 @@ export const activations = (s: Selection, id: NodeId, stored: Located): Located 
   const { dims } = value.view;
   const [k, m] = [dims[dims.length - 1] ?? [], dims[dims.length - 2] ?? []];
   const pure = dims.every((factors) => factors.every((f) => f.row === 0 || f.column === 0));
-  if (pure && k.every((f) => f.column !== 0) && m.every((f) => f.column === 0)) return value;
-  return relayout(s, id, value, naturalLayout(value.shape));
+  const kOnColumns = k.every((f) => f.column !== 0);
+  if (pure && kOnColumns && m.every((f) => f.column === 0)) return value;
+  return relayout(s, id, value, pure && kOnColumns ? rowsOffColumns(value) : naturalLayout(value.shape));
+};
+
+/** The same tensor with M on rows; what else lies on columns stays there, in the same order and without gaps. */
+const rowsOffColumns = ({ view, shape }: Layout): Layout => {
+  const rank = shape.length;
+  const m = at(shape, rank - 2, "extent");
+  const dims = view.dims.map((factors, axis) =>
+    axis === rank - 2 ? [{ extent: m, row: 1, column: 0 }] : normalize(factors),
+  );
+  let row = m;
+  let column = 1;
+  const strides = new Map<Factor, number>();
+  for (const f of dims
+    .filter((_, axis) => axis !== rank - 2)
+    .flat()
+    .sort((a, b) => a.column - b.column || a.row - b.row)) {
+    strides.set(f, f.row === 0 ? column : row);
+    if (f.row === 0) column *= f.extent;
+    else row *= f.extent;
+  }
+  const packed = (f: Factor): Factor => {
+    const stride = strides.get(f);
+    if (stride === undefined) return f;
+    return f.row === 0 ? { ...f, column: stride } : { ...f, row: stride };
+  };
+  return { view: { dims: dims.map((factors) => factors.map(packed)), row: 0, column: 0 }, shape };
 };

@@ -6,7 +6,7 @@
  * rows run along N and K lies on just the lanes on which the activations have it; otherwise it is moved.
  */
 
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { Shape } from "../../ir/graph.js";
 import type { BitsType, PackedTile, Pass, StorageId, TileDType, WeightLoad } from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
@@ -14,14 +14,34 @@ import { type Matrix, type TileBlock, tileKey, type TileRecipe } from "../../ir/
 import type { Located } from "./layout/operand.js";
 import { halfAt } from "./layout/passes.js";
 import type { Chain, Part, Space } from "./selection.js";
-import { elementView, expandView, type Factor, type Layout, normalize, offsetAt, shapeOf } from "./layout/view.js";
+import {
+  elementView,
+  expandView,
+  type Factor,
+  type Layout,
+  normalize,
+  offsetAt,
+  shapeOf,
+  sliceView,
+} from "./layout/view.js";
 
 /** Second operand [.., K, N] of a product. */
 export type Weights = StoredWeights | ConstantWeights;
 
+/** A computed tensor, whole or as several that follow one another along K or along N. */
 export interface StoredWeights {
   readonly kind: "stored";
-  readonly value: Located;
+  readonly shape: Shape;
+  readonly along: "k" | "n";
+  readonly parts: readonly StoredPart[];
+}
+
+/** Elements `from` .. `from + count - 1` along the axis of the parts. */
+export interface StoredPart {
+  readonly from: number;
+  readonly count: number;
+  /** Where it lies; undefined of what lies nowhere yet, and is moved to where it is first wanted. */
+  readonly value: Located | undefined;
   /** A copy in another layout. */
   readonly move: (wanted: Layout) => Located;
 }
@@ -60,8 +80,7 @@ export interface Block extends Omit<TileBlock, "offset"> {
 
 /** The batch index of the weights for a batch index of the result. */
 export const weightBatch = (weights: Weights, batchShape: Shape): ((batch: number) => number) => {
-  const shape = weights.kind === "stored" ? weights.value.shape : weights.shape;
-  const own = expandView(elementView(shape.slice(0, -2)), batchShape);
+  const own = expandView(elementView(weights.shape.slice(0, -2)), batchShape);
   return (batch) => offsetAt(own.dims, batchShape, batch, "row");
 };
 
@@ -75,12 +94,29 @@ export const passWeights = (
   const { weights, name } = product;
   if (weights.kind === "constant") return tileOf(product, weights, scale, blocks);
   invariant(scale === 1, "computed weights are as they are");
-  const loads =
-    loadsFrom(target, product, weights.value, blocks, 1) ??
-    loadsFrom(target, product, movedWeights(product, weights), blocks);
-  invariant(loads !== undefined, `weights of ${name} lie as the activations need them`);
+  const loads = weights.parts.flatMap((part) => {
+    const own = blocks.flatMap((block) => blockWithin(weights.along, part, block));
+    if (own.length === 0) return [];
+    const asItLies = part.value && loadsFrom(target, product, part.value, own, 1);
+    const found = asItLies ?? loadsFrom(target, product, movedWeights(product, weights, part), own);
+    invariant(found !== undefined, `weights of ${name} lie as the activations need them`);
+    return found;
+  });
   return [...loads, ...sumLoads(product, blocks)];
 };
+
+/** What a part has of a block, counted from the part's first element; a block has K values of one part alone (`cutsOfK`). */
+const blockWithin = (along: StoredWeights["along"], { from, count }: StoredPart, block: Block): readonly Block[] => {
+  const [first, length] = along === "k" ? [block.k, block.count] : [block.n, block.columns];
+  const [low, high] = [Math.max(first, from), Math.min(first + length, from + count)];
+  if (low >= high) return [];
+  if (along === "k") return [{ ...block, k: block.k - from }];
+  return [{ ...block, n: low - from, columns: high - low, column: block.column + low - block.n }];
+};
+
+/** K values before which a pass ends, since a column is loaded whole and two parts would meet in it. */
+export const cutsOfK = (weights: Weights): readonly number[] =>
+  weights.kind === "stored" && weights.along === "k" ? weights.parts.slice(1).map(({ from }) => from) : [];
 
 /** Columns of ones that meet the activations of each block. */
 const sumLoads = ({ sums }: Product, blocks: readonly Block[]): WeightLoad[] =>
@@ -122,15 +158,14 @@ const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blo
  */
 const loadsFrom = (
   target: Target,
-  { a, space }: Product,
+  { space }: Product,
   value: Located,
   blocks: readonly Block[],
   digits = Number.POSITIVE_INFINITY,
 ): WeightLoad[] | undefined => {
   const half = halfLanes(target);
   const batchShape = space.shape.slice(0, -2);
-  const n = space.shape[space.shape.length - 1] ?? 1;
-  const kExtent = a.shape[a.shape.length - 1] ?? 1;
+  const [kExtent = 1, n = 1] = value.shape.slice(-2);
   const { dims } = expandView(value.view, [...batchShape, kExtent, n]);
   const batchDims = dims.slice(0, -2);
   const kDim = dims[dims.length - 2] ?? [];
@@ -165,15 +200,32 @@ const loadsFrom = (
   return loads;
 };
 
-/** Moves a second operand so that K lies on the lanes on which the activations have it; rows: batch dims not on columns, then N. */
-const movedWeights = ({ a, space }: Product, { value, move }: StoredWeights): Located => {
-  const [k = 1, n = 1] = value.shape.slice(-2);
-  const own = value.shape.slice(0, -2);
+/** Moves a part so that K lies on the lanes on which the activations have it; rows: batch dims not on columns, then N. */
+const movedWeights = (
+  { a, space }: Product,
+  { shape, along }: StoredWeights,
+  { from, count, move }: StoredPart,
+): Located => {
+  const [k = 1, n = 1] = shape.slice(-2);
+  const own = shape.slice(0, -2);
   const outBatch = space.shape.slice(0, -2);
   const missing = outBatch.length - own.length;
-  const { dims: dimsOfA } = expandView(a.view, [...outBatch, a.shape[a.shape.length - 2] ?? 1, k]);
-  const onColumns = (axis: number): Factor[] => (dimsOfA[axis] ?? []).map((f) => ({ ...f, row: 0 })).filter(hasColumns);
-  let row = n;
+  const full = [...outBatch, at(a.shape, a.shape.length - 2, "extent"), k];
+  const [first, length, rows] = along === "k" ? [from, count, n] : [0, k, count];
+  const starts = full.map((_, axis) => (axis === full.length - 1 ? first : 0));
+  const sizes = full.map((extent, axis) => (axis === full.length - 1 ? length : extent));
+  const of = sliceView(
+    expandView(a.view, full),
+    starts,
+    sizes,
+    full.map(() => 1),
+  );
+  invariant(of !== undefined, "K is joined where the activations have it as one digit");
+  const onColumns = (axis: number): Factor[] =>
+    at(of.dims, axis, "dim")
+      .map((f) => ({ ...f, row: 0 }))
+      .filter(hasColumns);
+  let row = rows;
   const batchDims: Factor[][] = outBatch.map(() => []);
   for (let axis = outBatch.length - 1; axis >= 0; axis--) {
     const extent = own[axis - missing] ?? 1;
@@ -182,9 +234,9 @@ const movedWeights = ({ a, space }: Product, { value, move }: StoredWeights): Lo
     batchDims[axis] = [{ extent, row, column: 0 }];
     row *= extent;
   }
-  const kDim = (dimsOfA[outBatch.length + 1] ?? []).map((f) => ({ ...f, row: 0 }));
-  const nDim = n > 1 ? [{ extent: n, row: 1, column: 0 }] : [];
-  const view = { dims: [...batchDims, kDim, nDim], row: 0, column: a.view.column };
+  const kDim = at(of.dims, outBatch.length + 1, "dim").map((f) => ({ ...f, row: 0 }));
+  const nDim = rows > 1 ? [{ extent: rows, row: 1, column: 0 }] : [];
+  const view = { dims: [...batchDims, kDim, nDim], row: 0, column: of.column };
   return move({ view, shape: shapeOf(view) });
 };
 

@@ -5,8 +5,9 @@
  * lanes, so they sink below elementwise operations until they meet their inverse; so do reshapes that only regroup rows.
  */
 
-import { elementCount, type Node, type NodeId } from "../../../ir/graph.js";
-import { intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
+import { at } from "../../../diagnostics.js";
+import { elementCount, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
+import { booleanAttr, intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { equalShapes } from "../../../ir/tensor.js";
 import { atomsOf, fewestSteps, isAscending, regroup } from "../atoms.js";
 import type { Rewriter, Rule } from "../rewriter.js";
@@ -235,25 +236,90 @@ const sinkReshapeProduct: Rule = {
   },
 };
 
+/** What is under an expansion of an axis that is then one with the axis before it: [.., G, N, K] of [.., G * R, N, K]. */
+function repeatedHeads(g: Rewriter, id: NodeId): { readonly heads: NodeId; readonly shape: Shape } | undefined {
+  const merged = g.node(id);
+  const expanded = merged.op === "reshape" ? g.node(operandOf(merged, 0)) : merged;
+  if (merged.op !== "reshape" || expanded.op !== "expand") return undefined;
+  const heads = operandOf(expanded, 0);
+  const [before, after, all] = [g.shape(heads), expanded.type.shape, merged.type.shape];
+  const axis = all.length - 2;
+  const isRepeat =
+    before.length === after.length &&
+    after.length === all.length + 1 &&
+    axis >= 1 &&
+    after.every((extent, i) => extent === (i === axis ? after[axis] : before[i])) &&
+    before[axis] === 1 &&
+    equalShapes(all, [
+      ...after.slice(0, axis - 1),
+      at(after, axis - 1, "extent") * at(after, axis, "extent"),
+      ...after.slice(axis + 1),
+    ]);
+  return isRepeat ? { heads, shape: before.filter((_, i) => i !== axis) } : undefined;
+}
+
+const groupHeads: Rule = {
+  name: "group-heads",
+  law: "matmul(a, repeated b) == reshape(matmul(reshape(a), b)) where each of the heads that share b has one row",
+  ops: ["matmul"],
+  rewrite: (g, node) => {
+    const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
+    const shape = g.shape(a);
+    const rank = shape.length;
+    const swap = exchangeWithLast(rank, rank - 2);
+    const turned = g.node(b);
+    const isTurned = turned.op === "transpose" && equalShapes(intsAttr(turned.attrs, "perm"), swap);
+    const repeated = repeatedHeads(g, isTurned ? operandOf(turned, 0) : b);
+    if (repeated === undefined || shape[rank - 2] !== 1 || g.shape(b).length !== rank) return undefined;
+    const groups = at(repeated.shape, rank - 3, "extent");
+    if (!equalShapes(shape.slice(0, -2), g.shape(b).slice(0, -2))) return undefined;
+    const rows = g.emit("reshape", [a], {
+      shape: [...shape.slice(0, -3), groups, at(shape, rank - 3, "extent") / groups, at(shape, rank - 1, "extent")],
+    });
+    const own = g.emit("reshape", [repeated.heads], { shape: repeated.shape });
+    const product = g.emit("matmul", [rows, isTurned ? g.emit("transpose", [own], { perm: swap }) : own]);
+    return g.emit("reshape", [product], { shape: node.type.shape });
+  },
+};
+
+/** An operand of an elementwise operation as it stands before rows were regrouped from a shape; undefined if there is no such one. */
+function beforeRegrouping(g: Rewriter, id: NodeId, from: Shape, shape: Shape): NodeId | undefined {
+  const own = g.shape(id);
+  const isRow = own.slice(0, -1).every((extent) => extent === 1);
+  if (own.length <= 1 && g.literal(id) !== undefined) return id;
+  if (isRow && own.length <= shape.length)
+    return g.emit("reshape", [id], { shape: [...from.slice(1).map(() => 1), ...own.slice(-1)] });
+  if (!regroupsRows(g, id) || !equalShapes(own.slice(0, -1), shape.slice(0, -1))) return undefined;
+  const inner = operandOf(g.node(id), 0);
+  return equalShapes(g.shape(inner).slice(0, -1), from.slice(0, -1)) ? inner : undefined;
+}
+
 const sinkReshape: Rule = {
   name: "sink-reshape",
   law: "op(reshape(x), reshape(y), c) == reshape(op(x, y, c)) where only rows are regrouped and c is the same for all rows",
   ops: ELEMENTWISE_OPS,
   rewrite: (g, node) => {
-    const moved = node.inputs.find((id) => regroupsRows(g, id));
-    if (moved === undefined || !equalShapes(g.shape(moved), node.type.shape)) return undefined;
+    const moved = node.inputs.find((id) => regroupsRows(g, id) && equalShapes(g.shape(id), node.type.shape));
+    if (moved === undefined) return undefined;
     const from = g.shape(operandOf(g.node(moved), 0));
-    const same = (id: NodeId): boolean =>
-      regroupsRows(g, id) &&
-      equalShapes(g.shape(id), node.type.shape) &&
-      equalShapes(g.shape(operandOf(g.node(id), 0)), from);
-    if (!node.inputs.every((id) => same(id) || (g.literal(id) !== undefined && g.shape(id).length <= 1)))
-      return undefined;
-    const inner = g.emit(
-      node.op,
-      node.inputs.map((id) => (same(id) ? operandOf(g.node(id), 0) : id)),
-      node.attrs,
-    );
+    const inputs = node.inputs.flatMap((id) => beforeRegrouping(g, id, from, node.type.shape) ?? []);
+    if (inputs.length < node.inputs.length) return undefined;
+    const inner = g.emit(node.op, inputs, node.attrs);
+    return g.from(g.node(moved), () => g.emit("reshape", [inner], { shape: node.type.shape }));
+  },
+};
+
+const sinkReshapeReduction: Rule = {
+  name: "sink-reshape-reduction",
+  law: "reduce(reshape(x)) == reshape(reduce(x)) over the last axis where only rows are regrouped",
+  ops: ["reduce_max", "reduce_sum"],
+  rewrite: (g, node) => {
+    const moved = operandOf(node, 0);
+    const axes = intsAttr(node.attrs, "axes");
+    const isLast = axes.length === 1 && axes[0] === g.shape(moved).length - 1 && booleanAttr(node.attrs, "keepdims");
+    if (!isLast || !regroupsRows(g, moved)) return undefined;
+    const x = operandOf(g.node(moved), 0);
+    const inner = g.emit(node.op, [x], { ...node.attrs, axes: [g.shape(x).length - 1] });
     return g.from(g.node(moved), () => g.emit("reshape", [inner], { shape: node.type.shape }));
   },
 };
@@ -299,5 +365,7 @@ export const VIEW_RULES: readonly Rule[] = [
   sliceOfReshape,
   sinkTranspose,
   sinkReshapeProduct,
+  groupHeads,
   sinkReshape,
+  sinkReshapeReduction,
 ];

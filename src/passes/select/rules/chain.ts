@@ -300,7 +300,7 @@ export const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layo
 };
 
 /** Physical columns that a view uses, in order. */
-const columnsOf = ({ dims, column }: View): number[] =>
+export const columnsOf = ({ dims, column }: View): number[] =>
   columnsFrom(
     dims.flat().filter((f) => f.column !== 0 && f.extent > 1),
     column,

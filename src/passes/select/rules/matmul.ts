@@ -12,7 +12,7 @@
 import type { Matrix } from "../../../ir/recipe.js";
 import { isFp8 } from "../../../ir/dtype.js";
 import { literalIn } from "../../../ir/ops/attributes.js";
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
 import { isTileDType, type StorageId, type StorageType } from "../../../ir/plan.js";
 import { literalOf } from "../../../ir/tensor.js";
@@ -25,9 +25,10 @@ import { asHalf, emitParts, movable, needsBits } from "../layout/bits.js";
 import { relayout } from "../layout/move.js";
 import { union } from "../../../ir/ranges.js";
 import { refine, SUMS, withinType } from "../padding.js";
+import { joinedWeights } from "./join.js";
 import { emitProduct } from "./product.js";
 import { activations, leavesOf, locate } from "../value.js";
-import type { Product, Weights } from "../weights.js";
+import type { Product, StoredPart, Weights } from "../weights.js";
 import {
   addTemp,
   type Chain,
@@ -194,7 +195,7 @@ const emitMatmul = (
 ): void => {
   const a = activationsOf(s, node);
   const parts = [{ storage: a.storage, scale: 1 }];
-  const weights = weightsOf(s, operandId(node, 1));
+  const weights = weightsOf(s, node, a);
   const name = node.origin[0] ?? "matmul";
   emitProduct(s, { a, parts, weights, space, storage, chain, origin, name, fill: false, sums });
 };
@@ -212,11 +213,24 @@ const constantWeights = (s: Selection, literal: Literal): Weights => {
   return { kind: "constant", matrix, dtype: isTileDType(dtype) ? dtype : "f16", shape };
 };
 
-const weightsOf = (s: Selection, id: NodeId): Weights => {
+const weightsOf = (s: Selection, node: Node, a: Located): Weights => {
+  const id = operandId(node, 1);
   const literal = literalIn(nodeAt(s, id));
   if (literal !== undefined) return constantWeights(s, literal);
+  return (
+    joinedWeights(s, node, a) ?? {
+      kind: "stored",
+      shape: nodeAt(s, id).type.shape,
+      along: "n",
+      parts: [wholePart(s, id)],
+    }
+  );
+};
+
+const wholePart = (s: Selection, id: NodeId): StoredPart => {
   const value = asHalf(s, id, locate(s, id));
-  return { kind: "stored", value, move: (wanted) => relayout(s, id, value, wanted) };
+  const count = at(value.shape, value.shape.length - 1, "extent");
+  return { from: 0, count, value, move: (wanted) => relayout(s, id, value, wanted) };
 };
 
 /* ---------- the layout of the result ---------- */

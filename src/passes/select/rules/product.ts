@@ -14,7 +14,7 @@ import { halfLanes, type Target } from "../../../ir/target.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
 import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
-import { type Block, passWeights, type Product, weightBatch } from "../weights.js";
+import { type Block, cutsOfK, passWeights, type Product, weightBatch } from "../weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
 import { columnsFrom, expandView, offsetAt, type View } from "../layout/view.js";
 
@@ -61,11 +61,11 @@ interface Places {
   readonly depthOf: (batch: number) => number;
   /** Column of the activations' first K value for a batch index. */
   readonly firstOfK: (batch: number) => number;
-  /** Columns of their K values, cut where they leave a half-vector. */
+  /** Columns of their K values, cut where they leave a half-vector, and where other weights begin. */
   readonly partsOfK: (batch: number) => ReturnType<typeof neighbours>;
 }
 
-const placesOf = (target: Target, { a, space }: Product): Places => {
+const placesOf = (target: Target, { a, space, weights }: Product): Places => {
   const batchShape = space.shape.slice(0, -2);
   const [m = 1, n = 1] = space.shape.slice(-2);
   const k = a.shape[a.shape.length - 1] ?? 1;
@@ -93,6 +93,7 @@ const placesOf = (target: Target, { a, space }: Product): Places => {
       const cut = neighbours(
         kOffsets.map((offset) => first + offset),
         halfLanes(target),
+        cutsOfK(weights),
       );
       parts.set(first, cut);
       return cut;
