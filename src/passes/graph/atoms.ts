@@ -6,6 +6,7 @@
  * transpose, a reshape before or after a transpose, or reshape, transpose, reshape.
  */
 
+import { at, sure } from "../../diagnostics.js";
 import type { Shape } from "../../ir/graph.js";
 import { equalShapes } from "../../ir/tensor.js";
 
@@ -25,7 +26,7 @@ export function atomsOf(shape: Shape): Atoms {
 /** Cuts atom into an outer and an inner part. */
 function splitAtom(atoms: Atoms, atom: number, outer: number): readonly [number, number] {
   const [first, second] = [atoms.extents.length, atoms.extents.length + 1];
-  atoms.extents.push(outer, (atoms.extents[atom] ?? 1) / outer);
+  atoms.extents.push(outer, at(atoms.extents, atom, "extent") / outer);
   const replace = (list: readonly number[]): number[] =>
     list.flatMap((other) => (other === atom ? [first, second] : [other]));
   atoms.base = replace(atoms.base);
@@ -43,7 +44,7 @@ export function regroup(atoms: Atoms, shape: Shape): boolean {
     while (left > 1) {
       const atom = queue.shift();
       if (atom === undefined) return false;
-      const own = atoms.extents[atom] ?? 1;
+      const own = at(atoms.extents, atom, "extent");
       if (left % own === 0) {
         taken.push(atom);
         left /= own;
@@ -66,22 +67,24 @@ export const isAscending = (list: readonly number[]): boolean => list.every((val
 
 /** The fewest steps from a tensor of shape `from` to the atoms' dims. */
 export function fewestSteps(atoms: Atoms, from: Shape): readonly Step[] {
-  const product = (group: readonly number[]): number => group.reduce((n, atom) => n * (atoms.extents[atom] ?? 1), 1);
+  const product = (group: readonly number[]): number =>
+    group.reduce((n, atom) => n * at(atoms.extents, atom, "extent"), 1);
   const to = atoms.dims.map(product);
   const order = atoms.dims.flat();
   const place = new Map(atoms.base.map((atom, i) => [atom, i]));
-  const places = order.map((atom) => place.get(atom) ?? 0);
+  const placeOf = (atom: number): number => sure(place.get(atom), "place of an atom");
+  const places = order.map(placeOf);
   if (isAscending(places)) return equalShapes(from, to) ? [] : [{ reshape: to }];
   const contiguous = (group: readonly number[]): boolean =>
-    group.every((atom, i) => i === 0 || (place.get(atom) ?? 0) === (place.get(group[i - 1] ?? 0) ?? 0) + 1);
+    group.every((atom, i) => i === 0 || placeOf(atom) === placeOf(at(group, i - 1, "atom")) + 1);
   if (atoms.dims.every(contiguous)) {
     // Result axes are whole pieces of the operand: cut, then permute. Axes of extent 1 keep their place before the next one.
     const first = (axis: number): number => {
       const next = atoms.dims.slice(axis).find((group) => group.length > 0);
-      return next === undefined ? places.length : (place.get(next[0] ?? 0) ?? 0);
+      return next === undefined ? places.length : placeOf(at(next, 0, "atom"));
     };
     const axes = to.map((_, axis) => axis).sort((a, b) => first(a) - first(b) || a - b);
-    const cut = axes.map((axis) => to[axis] ?? 1);
+    const cut = axes.map((axis) => at(to, axis, "extent"));
     const perm = to.map((_, axis) => axes.indexOf(axis));
     const exact = unitPermutation(from, to, atoms, place);
     if (exact !== undefined) return [{ transpose: exact }];
@@ -91,7 +94,7 @@ export function fewestSteps(atoms: Atoms, from: Shape): readonly Step[] {
   const pieces = mergePieces(places);
   const wholes = wholeAxes(from, atoms, pieces);
   if (wholes !== undefined) {
-    const moved = wholes.map((axis) => from[axis] ?? 1);
+    const moved = wholes.map((axis) => at(from, axis, "extent"));
     return equalShapes(moved, to) ? [{ transpose: wholes }] : [{ transpose: wholes }, { reshape: to }];
   }
   const sorted = [...pieces].sort((a, b) => a.start - b.start);
@@ -135,11 +138,11 @@ function unitPermutation(
     if (extent === 1) units.push(axis);
     starts.push(extent === 1 ? -1 : next);
     let left = extent;
-    while (left > 1) left /= atoms.extents[atoms.base[next++] ?? 0] ?? 1;
+    while (left > 1) left /= at(atoms.extents, at(atoms.base, next++, "atom"), "extent");
   }
   const perm = atoms.dims.map((group, axis) => {
     if (group.length === 0) return units.shift() ?? -1;
-    const own = starts.indexOf(place.get(group[0] ?? 0) ?? -2);
+    const own = starts.indexOf(sure(place.get(at(group, 0, "atom")), "place of an atom"));
     return own >= 0 && from[own] === to[axis] ? own : -1;
   });
   return perm.includes(-1) ? undefined : perm;
@@ -154,7 +157,7 @@ function wholeAxes(from: Shape, atoms: Atoms, pieces: readonly Piece[]): readonl
     if (extent === 1) continue;
     axisAt.set(next, axis);
     let left = extent;
-    while (left > 1) left /= atoms.extents[atoms.base[next++] ?? 0] ?? 1;
+    while (left > 1) left /= at(atoms.extents, at(atoms.base, next++, "atom"), "extent");
     ends.add(next);
   }
   const axes = from.flatMap((extent, axis) => (extent === 1 ? [axis] : []));

@@ -8,6 +8,7 @@
  * nothing, such as the value that goes around a block, has its own mean taken, which is known earlier.
  */
 
+import { at } from "../../diagnostics.js";
 import { isFp8 } from "../../ir/dtype.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import { intsAttr, literalIn } from "../../ir/ops/attributes.js";
@@ -33,7 +34,7 @@ const lastExtent = ({ type }: Node): number => type.shape.at(-1) ?? 1;
 function meanOf(graph: Graph, node: Node | undefined): NodeId | undefined {
   if (node?.op !== "mul") return undefined;
   const [sum, factor] = node.inputs.map((id) => nodeAt(graph, id));
-  const [x] = sum?.inputs ?? [];
+  const x = sum?.inputs[0];
   const source = nodeAt(graph, x);
   if (sum?.op !== "reduce_sum" || source === undefined || factor?.op !== "constant") return undefined;
   const rank = source.type.shape.length;
@@ -69,15 +70,16 @@ function normsOf(graph: Graph): Norms {
     reader !== undefined &&
     (deviations.get(x.id)?.includes(reader.id) === true ||
       (reader.op === "reduce_sum" &&
-        (consumers[reader.id] ?? []).every(
+        at(consumers, reader.id, "list of readers").every(
           (id) => meanOf(graph, nodeAt(graph, id)) === x.id && readsOnlyDeviations(x.id, id),
         )) ||
       ((reader.op === "add" || isRowView(x, reader)) && shiftable.has(reader.id)));
   const readsOnlyDeviations = (x: NodeId, mean: NodeId): boolean =>
-    !isOutput.has(mean) && (consumers[mean] ?? []).every((id) => deviations.get(x)?.includes(id) === true);
+    !isOutput.has(mean) &&
+    at(consumers, mean, "list of readers").every((id) => deviations.get(x)?.includes(id) === true);
   for (let id = graph.nodes.length - 1; id >= 0; id -= 1) {
     const node = graph.nodes[id];
-    const readers = consumers[id] ?? [];
+    const readers = at(consumers, id, "list of readers");
     if (node === undefined || isOutput.has(id) || readers.length === 0) continue;
     if (readers.every((reader) => forgives(node, nodeAt(graph, reader)))) shiftable.add(id);
   }
@@ -89,7 +91,7 @@ type Centring = "free" | "constant" | "paid";
 
 /** The addends of a sum that are not one number for all of a row: those vanish where rows have the mean zero. */
 const addendsOf = ({ graph }: Norms, sum: Node): readonly Node[] =>
-  sum.inputs.flatMap((id) => graph.nodes[id] ?? []).filter((addend) => lastExtent(addend) === lastExtent(sum));
+  sum.inputs.map((id) => at(graph.nodes, id, "node")).filter((addend) => lastExtent(addend) === lastExtent(sum));
 
 const isConstant = (graph: Graph, id: NodeId | undefined): boolean => nodeAt(graph, id)?.op === "constant";
 
@@ -156,7 +158,7 @@ function centredSums(norms: Norms): Set<NodeId> {
 /** The rewritten graph: centred sums, and norms that take no mean of them. */
 class Centred {
   readonly g = new Rewriter([]);
-  readonly map = (id: NodeId): NodeId => this.made[id] ?? 0;
+  readonly map = (id: NodeId): NodeId => at(this.made, id, "node");
   private readonly made: NodeId[] = [];
   private readonly norms: Norms;
   private readonly sums: ReadonlySet<NodeId>;
@@ -203,7 +205,7 @@ class Centred {
     const { dtype, shape } = g.type(x);
     const last = shape.length - 1;
     const sum = g.emit("reduce_sum", [x], { axes: [last], keepdims: true });
-    return g.emit("sub", [x, g.emit("mul", [sum, g.number(1 / (shape[last] ?? 1), dtype)])]);
+    return g.emit("sub", [x, g.emit("mul", [sum, g.number(1 / at(shape, last, "extent"), dtype)])]);
   }
 }
 

@@ -4,6 +4,7 @@
  * by as much. So both factors are taken as sums of two fp16 numbers, and the scores stay in fp32 up to the exponential.
  */
 
+import { at } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { LARGEST_F16 } from "../../ir/numerics.js";
 import { VIEWS, isElementwise } from "../../ir/ops.js";
@@ -30,7 +31,7 @@ export const exponentNodes = (graph: Graph, scores: readonly NodeId[]): Readonly
   const raw: boolean[] = [];
   const carries: boolean[] = [];
   for (const { id, op, type, inputs } of graph.nodes) {
-    const floats = inputs.filter((input) => isFloat(graph.nodes[input]?.type.dtype ?? "bool"));
+    const floats = inputs.filter((input) => isFloat(at(graph.nodes, input, "node").type.dtype));
     const computed = floats.filter((input) => graph.nodes[input]?.op !== "constant");
     const passes = isElementwise(op) || op === "concat" || VIEWS.includes(op) || isMove(graph, op, inputs[1]);
     const isProduct = op === "matmul" && computed.length === 2;

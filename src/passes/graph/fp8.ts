@@ -7,6 +7,7 @@
  * of scales is tried, and a little below it, where the greatest numbers saturate and all others are finer.
  */
 
+import { at } from "../../diagnostics.js";
 import { elementCount, type Shape } from "../../ir/graph.js";
 import type { NarrowingError } from "../../ir/facts.js";
 import { f32ToBits, NARROW_FORMATS, narrowFloats, widenFloat, widenFloats } from "../../ir/numerics.js";
@@ -149,7 +150,7 @@ export const narrowed = (
   for (const [index, { values: own, rows }] of matricesOf(values, shape).entries()) {
     const ofRow =
       scales.length === 1
-        ? new Float32Array(columns).fill(scales[0] ?? 1)
+        ? new Float32Array(columns).fill(at(scales, 0, "scale"))
         : scales.subarray(index * columns, (index + 1) * columns);
     for (let row = 0; row < rows; row++) {
       const from = row * columns;

@@ -6,6 +6,7 @@
  * half rotation of rotary embeddings) ends as one product.
  */
 
+import { at } from "../../diagnostics.js";
 import { elementCount, type Literal, type NodeId, type Tensor } from "../../ir/graph.js";
 import { intsAttr, numberAttr } from "../../ir/ops/attributes.js";
 import { isFloat, literalOf, tensorOf, toNumbers } from "../../ir/tensor.js";
@@ -37,13 +38,13 @@ function asMapped(g: Rewriter, id: NodeId): Mapped | undefined {
   return isLaneMap(map) ? { x: operandOf(node, 0), map } : undefined;
 }
 
-const columnsOf = (map: LaneMapLiteral): number => map.shape[1] ?? 0;
+const columnsOf = (map: LaneMapLiteral): number => at(map.shape, 1, "extent");
 
 /** matmul(x, map) for x of any rank and dtype. */
 function applyMap(g: Rewriter, x: NodeId, columns: number, entries: readonly LaneEntry[]): NodeId {
   const shape = g.shape(x);
   const { dtype } = g.type(x);
-  const rows = shape[shape.length - 1] ?? 1;
+  const rows = at(shape, shape.length - 1, "extent");
   if (dtype === "bool") {
     const numbers = g.emit("select", [x, g.number(1, "f32"), g.number(0, "f32")]);
     return g.emit("lt", [g.number(0.5, "f32"), applyMap(g, numbers, columns, entries)]);
@@ -64,14 +65,14 @@ function applyMap(g: Rewriter, x: NodeId, columns: number, entries: readonly Lan
 /** A constant with its lanes moved, whatever they hold: zero times an infinity would not be zero. */
 function movedLiteral(literal: Literal, columns: number, entries: readonly LaneEntry[]): Literal {
   const shape = [...literal.shape.slice(0, -1), columns];
-  const width = literal.shape[literal.shape.length - 1] ?? 1;
+  const width = at(literal.shape, literal.shape.length - 1, "extent");
   const load = (): Tensor => {
     const values = toNumbers(literal.load());
     const out = new Float64Array(elementCount(shape));
     for (let row = 0; row < out.length / columns; row += 1)
       for (const { from, to, sign } of entries) {
-        const value = values[row * width + from] ?? 0;
-        out[row * columns + to] = (out[row * columns + to] ?? 0) + (sign < 0 ? -value : value);
+        const value = values[row * width + from] as number;
+        (out[row * columns + to] as number) += sign < 0 ? -value : value;
       }
     return tensorOf(literal.dtype, shape, out);
   };
@@ -93,14 +94,14 @@ const sliceAsMap: Rule = {
       intsAttr(node.attrs, "sizes"),
       intsAttr(node.attrs, "strides"),
     ];
-    const [start, size, stride] = [starts[last] ?? 0, sizes[last] ?? 1, strides[last] ?? 1];
+    const [start, size, stride] = [at(starts, last, "start"), at(sizes, last, "size"), at(strides, last, "stride")];
     if (last < 0 || elementCount(node.type.shape) === 0 || (size === shape[last] && (stride === 1 || size === 1)))
       return undefined;
     const whole = (list: readonly number[], value: number): number[] =>
       list.map((old, axis) => (axis === last ? value : old));
     const rows = g.emit("slice", [x], {
       starts: whole(starts, 0),
-      sizes: whole(sizes, shape[last] ?? 1),
+      sizes: whole(sizes, at(shape, last, "extent")),
       strides: whole(strides, 1),
     });
     return applyMap(
@@ -119,18 +120,18 @@ const concatAsMap: Rule = {
   rewrite: (g, node) => {
     const last = node.type.shape.length - 1;
     if (numberAttr(node.attrs, "axis") !== last || elementCount(node.type.shape) === 0) return undefined;
-    const columns = node.type.shape[last] ?? 1;
+    const columns = at(node.type.shape, last, "extent");
     let offset = 0;
     const sums: NodeId[] = [];
     for (const part of node.inputs) {
-      const count = g.shape(part)[last] ?? 1;
-      const at = offset;
+      const count = at(g.shape(part), last, "extent");
+      const first = offset;
       sums.push(
         applyMap(
           g,
           part,
           columns,
-          Array.from({ length: count }, (_, from) => ({ from, to: at + from, sign: 1 })),
+          Array.from({ length: count }, (_, from) => ({ from, to: first + from, sign: 1 })),
         ),
       );
       offset += count;

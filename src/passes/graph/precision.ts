@@ -10,7 +10,7 @@
 import type { Kept } from "../../ir/facts.js";
 import { VIEWS, isElementwise } from "../../ir/ops.js";
 import { literalIn } from "../../ir/ops/attributes.js";
-import { fail } from "../../diagnostics.js";
+import { at, fail, sure } from "../../diagnostics.js";
 import { type DType, integerLimits, isFp8, type Limits, type TensorData } from "../../ir/dtype.js";
 import {
   elementCount,
@@ -27,15 +27,13 @@ import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
 import type { Pass } from "./pass.js";
-import { bounded, type Range, rangesOf } from "../../ir/ranges.js";
+import { type Range, rangesOf } from "../../ir/ranges.js";
 import { Rewriter } from "./rewriter.js";
 
 /** Constants of at most so many elements are converted at once. */
 const SMALL = 4096;
 
 /* ---------- which values are wide ---------- */
-
-const UNBOUNDED: Range = bounded(Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY);
 
 /** A graph before its types are chosen. */
 interface Context {
@@ -60,7 +58,7 @@ export interface WideRow {
 const nodeAt = ({ graph }: Context, id: NodeId | undefined): Node | undefined =>
   id === undefined ? undefined : graph.nodes[id];
 const readers = ({ graph, consumers }: Context, { id }: Node): readonly Node[] =>
-  (consumers[id] ?? []).flatMap((next) => graph.nodes[next] ?? []);
+  at(consumers, id, "list of readers").map((next) => at(graph.nodes, next, "node"));
 
 /** Operations that leave a great number great; of a constant only those that do not choose. */
 const KEEPS_GREAT: readonly string[] = ["add", "sub", "mul", "neg", "concat", ...VIEWS];
@@ -103,13 +101,13 @@ const wholeNodes = (graph: Graph): ReadonlySet<NodeId> => {
     if (next !== undefined) for (const input of node.inputs) visit(input, next);
   };
   for (const { op, type, inputs } of graph.nodes)
-    if (op === "cast" && !isFloat(type.dtype) && type.dtype !== "bool") visit(inputs[0] ?? 0, "whole");
+    if (op === "cast" && !isFloat(type.dtype) && type.dtype !== "bool") visit(at(inputs, 0, "input"), "whole");
   return found;
 };
 
 /** A quotient by a sum, as softmax makes: it is as exact as what it divides. */
 const isShare = (graph: Graph, { op, inputs }: Node): boolean =>
-  op === "div" && graph.nodes[inputs[1] ?? 0]?.op === "reduce_sum";
+  op === "div" && graph.nodes[at(inputs, 1, "input")]?.op === "reduce_sum";
 
 const nextStage = ({ op, type }: Node, stage: Stage): Stage | undefined => {
   if (VIEWS.includes(op) || op === "concat" || op === "cast") return stage;
@@ -165,14 +163,15 @@ export const WIDE: readonly WideRow[] = [
     name: "scaled",
     doc: "integers times scales, as of quantization, whose bounds are known and beyond fp16",
     holds: ({ graph, ranges }, node) => {
-      const most = magnitude(ranges[node.id] ?? UNBOUNDED);
+      const most = magnitude(at(ranges, node.id, "range"));
       return most > LARGEST_F16 && Number.isFinite(most) && isOfIntegers(graph, node);
     },
   },
   {
     name: "weights",
     doc: "sums of products by FP8 weights: their scale follows, in fp32",
-    holds: ({ graph }, { op, inputs }) => op === "matmul" && isFp8(graph.nodes[inputs[1] ?? 0]?.type.dtype ?? "f32"),
+    holds: ({ graph }, { op, inputs }) =>
+      op === "matmul" && isFp8(at(graph.nodes, at(inputs, 1, "input"), "node").type.dtype),
   },
   {
     name: "exact",
@@ -208,7 +207,7 @@ const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
 /** Whether a value is a matmul of integers in float form, or a sum of such. */
 export const isSumOfWhole = (graph: Graph, { op, inputs, type }: Node): boolean => {
   if (!isFloat(type.dtype)) return false;
-  const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
+  const from = inputs.map((id) => at(graph.nodes, id, "node"));
   if (op === "matmul")
     return from.every((node, index) => isWhole(graph, node) || (index === 1 && node.op === "constant" && !moves(node)));
   return (op === "add" || op === "concat" || VIEWS.includes(op)) && from.every((node) => isSumOfWhole(graph, node));
@@ -216,7 +215,7 @@ export const isSumOfWhole = (graph: Graph, { op, inputs, type }: Node): boolean 
 
 /** Whether a value is an integer in float form, also after it was moved. */
 const isWhole = (graph: Graph, { op, inputs }: Node): boolean => {
-  const from = inputs.flatMap((id) => graph.nodes[id] ?? []);
+  const from = inputs.map((id) => at(graph.nodes, id, "node"));
   const [x, map] = from;
   if (op === "matmul") return x !== undefined && map !== undefined && moves(map) && isWhole(graph, x);
   if (op === "concat" || VIEWS.includes(op))
@@ -236,7 +235,7 @@ const halved = (c: Context, { op, inputs }: Node): Node | undefined => {
 
 /** A constant that is stored, and no immediate. */
 const isVector = (graph: Graph, id: NodeId): boolean =>
-  isConstant(graph, id) && elementCount(graph.nodes[id]?.type.shape ?? []) > 1;
+  isConstant(graph, id) && elementCount(at(graph.nodes, id, "node").type.shape) > 1;
 
 /** Whether sums are all that reads a value, through views. */
 const isOnlySummed = (c: Context, node: Node): boolean => {
@@ -311,7 +310,7 @@ const wideOf = (graph: Graph): Wide => {
       continue;
     }
     const own = WIDE.find(({ holds }) => holds(context, node))?.name;
-    reasons[node.id] = own ?? inherited(node, reasons, (id) => elementCount(graph.nodes[id]?.type.shape ?? []));
+    reasons[node.id] = own ?? inherited(node, reasons, (id) => elementCount(at(graph.nodes, id, "node").type.shape));
   }
   const emptyRows = new Set(
     graph.nodes.flatMap(({ id, op, inputs: [x = -1, m = -1] }) =>
@@ -391,7 +390,8 @@ function toF16(tensor: Tensor, memory?: Uint16Array): Tensor {
 /** A constant of numbers in a type of the machine. */
 function literalAs(literal: Literal, dtype: DType): Literal {
   if (literal.dtype === dtype) return literal;
-  if (isLaneMap(literal)) return laneMapLiteral(literal.shape[0] ?? 0, literal.shape[1] ?? 0, literal.laneMap, dtype);
+  if (isLaneMap(literal))
+    return laneMapLiteral(at(literal.shape, 0, "extent"), at(literal.shape, 1, "extent"), literal.laneMap, dtype);
   const load = (): Tensor => {
     const tensor = literal.load();
     if (dtype === "f16") return toF16(tensor);
@@ -419,7 +419,7 @@ function indexNodes(graph: Graph): Uint8Array {
   const marked = new Uint8Array(graph.nodes.length);
   for (let id = graph.nodes.length - 1; id >= 0; id -= 1) {
     const node = graph.nodes[id];
-    if (node?.op === "gather") marked[node.inputs[1] ?? 0] = 1;
+    if (node?.op === "gather") marked[at(node.inputs, 1, "input")] = 1;
     else if (node !== undefined && marked[id] === 1) for (const operand of node.inputs) marked[operand] = 1;
   }
   return marked;
@@ -436,7 +436,7 @@ const UNSCALED: readonly string[] = ["exact", "weights"];
 
 class Narrowing {
   readonly g = new Rewriter([]);
-  readonly map = (id: NodeId): NodeId => this.made[id] ?? 0;
+  readonly map = (id: NodeId): NodeId => at(this.made, id, "node");
   private readonly made: NodeId[] = [];
   private readonly graph: Graph;
   private readonly consumers: readonly (readonly NodeId[])[];
@@ -458,7 +458,7 @@ class Narrowing {
 
   /** Whether all that reads a node is an ALU that takes it first, so that it may come from the MXM as it is. */
   private meetsAlus({ id, type }: Node): boolean {
-    const readers = this.consumers[id] ?? [];
+    const readers = at(this.consumers, id, "list of readers");
     if (this.graph.outputs.some(({ node }) => node === id) || readers.length === 0) return false;
     return readers.every((reader) => {
       const next = this.graph.nodes[reader];
@@ -475,7 +475,7 @@ class Narrowing {
 
   /** The type in which a node is stored. */
   private typeOf(id: NodeId): DType {
-    const dtype = this.graph.nodes[id]?.type.dtype ?? "f16";
+    const dtype = at(this.graph.nodes, id, "node").type.dtype;
     if (dtype === "bool") return "bool";
     if (!isFloat(dtype)) return "i32";
     return this.reasons[id] === undefined ? "f16" : "f32";
@@ -501,7 +501,7 @@ class Narrowing {
     const literal = literalIn(node);
     if (literal !== undefined) return g.constant(literal);
     if (op === "gather") return g.emit("gather", [this.as(inputs[0], dtype), this.as(inputs[1], "i32")], attrs);
-    if (op === "cast") return this.cast(node, inputs[0] ?? 0, dtype);
+    if (op === "cast") return this.cast(node, at(inputs, 0, "input"), dtype);
     if (op === "matmul" || op === "reduce_sum" || op === "reduce_max") return this.contract(node, dtype);
     if (this.indices[node.id] === 1 || !isElementwise(op))
       return g.emit(
@@ -529,7 +529,7 @@ class Narrowing {
     const computed = inputs.flatMap((id) => (this.graph.nodes[id]?.op === "constant" ? [] : [this.typeOf(id)]));
     return computed.includes("f32") || types.every((dtype) => dtype === "f32")
       ? "f32"
-      : (computed[0] ?? types[0] ?? "f16");
+      : (computed[0] ?? at(types, 0, "type"));
   }
 
   /** An operand in a type; a single number that meets floats is an immediate, and exact. */
@@ -552,7 +552,7 @@ class Narrowing {
     if (!isFloat(node.type.dtype) || map)
       return g.emit(
         op,
-        inputs.map((id) => this.as(id, map ? this.typeOf(inputs[0] ?? 0) : dtype)),
+        inputs.map((id) => this.as(id, map ? this.typeOf(at(inputs, 0, "input")) : dtype)),
         attrs,
       );
     if (this.reasons[node.id] === "exponent" && inputs.every((id) => this.reasons[id] !== undefined))
@@ -562,7 +562,7 @@ class Narrowing {
         inputs.map((id) => this.as(id, "f32")),
       );
     const [a, b = 0] = inputs;
-    const isWeights = isFp8(this.graph.nodes[b]?.type.dtype ?? dtype);
+    const isWeights = isFp8(at(this.graph.nodes, b, "node").type.dtype);
     const product = g.emit(op, [this.as(a, "f16"), isWeights ? this.map(b) : this.as(b, "f16")], attrs);
     if (dtype !== "f32") return product;
     const wide = g.emit("cast", [product], { to: "f32" });
@@ -601,7 +601,7 @@ class Narrowing {
   /** A node in a type of the machine. */
   private as(id: NodeId | undefined, dtype: DType): NodeId {
     const { g } = this;
-    const made = this.map(id ?? 0);
+    const made = this.map(sure(id, "node"));
     const from = g.type(made).dtype;
     if (from === dtype) return made;
     const literal = g.literal(made);

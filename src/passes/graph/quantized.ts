@@ -7,6 +7,7 @@
  * arrays widen exactly. Scales that vary within a sum, as those of blocks, stay with their numbers.
  */
 
+import { at } from "../../diagnostics.js";
 import type { NodeId, Shape } from "../../ir/graph.js";
 import { isFp8 } from "../../ir/dtype.js";
 import { isFloat } from "../../ir/tensor.js";
@@ -100,7 +101,7 @@ const eightsAt = (g: Rewriter, id: NodeId): Scaled | undefined => {
   const { op, inputs, attrs } = g.node(id);
   const bare = eightAt(g, id);
   if (bare !== undefined) return { whole: bare, factor: g.number(1, "f32") };
-  const inner = op === "transpose" || KEEPS_SCALE.includes(op) ? eightAt(g, inputs[0] ?? 0) : undefined;
+  const inner = op === "transpose" || KEEPS_SCALE.includes(op) ? eightAt(g, at(inputs, 0, "input")) : undefined;
   if (inner === undefined) return undefined;
   g.through(id, op);
   return { whole: g.emit(op, [inner], attrs), factor: g.number(1, "f32") };
@@ -132,7 +133,7 @@ const convolution: Rule = {
     if (!isOne(g.shape(x.factor)) || !isOne(perFilter.slice(1))) return undefined;
     // [M, 1, ..] of the result [batch, M, ..].
     const filters = (id: NodeId): NodeId =>
-      g.emit("reshape", [id], { shape: [g.shape(id)[0] ?? 1, ...node.type.shape.slice(2).map(() => 1)] });
+      g.emit("reshape", [id], { shape: [at(g.shape(id), 0, "extent"), ...node.type.shape.slice(2).map(() => 1)] });
     const one = g.emit("reshape", [x.factor], { shape: [] });
     const sums = g.emit("conv", [x.whole, whole], node.attrs);
     const scaled = g.emit("mul", [sums, g.emit("mul", [one, isOne(perFilter) ? factor : filters(factor)])]);

@@ -8,7 +8,7 @@
  */
 
 import { literalIn } from "../../ir/ops/attributes.js";
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant } from "../../diagnostics.js";
 import type { DType } from "../../ir/dtype.js";
 import type { Attrs, Graph, Literal, Node, NodeId, Shape, TensorType } from "../../ir/graph.js";
 import { inferType, opRow } from "../../ir/ops.js";
@@ -228,7 +228,7 @@ export const rewriteUnfolded = (graph: Graph, rules: readonly Rule[]): Graph =>
 
 function rewrite(graph: Graph, g: Rewriter): Graph {
   const made: NodeId[] = [];
-  const map = (id: NodeId): NodeId => made[id] ?? 0;
+  const map = (id: NodeId): NodeId => at(made, id, "node");
   for (const node of graph.nodes) made.push(g.copy(node, map));
   return g.finish(graph, map);
 }

@@ -6,6 +6,7 @@
  * features is the sum of the products of its parts with rows of the weights. Weights are cut lazily.
  */
 
+import { at } from "../../diagnostics.js";
 import { isElementwise } from "../../ir/ops.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { intsAttr, numberAttr } from "../../ir/ops/attributes.js";
@@ -56,7 +57,7 @@ function splittable(graph: Graph): Uint8Array {
     const source =
       node.op === "matmul"
         ? isConstant(graph, operandOf(node, 1))
-        : operand !== undefined && result[operand] === 1 && lastOf(node) === lastOf(graph.nodes[operand] ?? node);
+        : operand !== undefined && result[operand] === 1 && lastOf(node) === lastOf(at(graph.nodes, operand, "node"));
     result[node.id] = source && full[node.id] === 0 ? 1 : 0;
   }
   return result;
@@ -67,9 +68,9 @@ const splitProducts = (graph: Graph): Graph => {
   const g = new Rewriter([concatProduct, ...CANONICAL_RULES]);
   const split = splittable(graph);
   const made: NodeId[] = [];
-  const map = (id: NodeId): NodeId => made[id] ?? 0;
+  const map = (id: NodeId): NodeId => at(made, id, "node");
   for (const node of graph.nodes) {
-    const source = graph.nodes[node.inputs[0] ?? 0];
+    const source = node.inputs.map((id) => at(graph.nodes, id, "node"))[0];
     const cuts = source !== undefined && cutsLastAxis(graph, node) && split[source.id] === 1;
     made.push(cuts ? splitSlice(g, graph, node, source, map) : g.copy(node, map));
   }
@@ -81,7 +82,7 @@ function splitSlice(g: Rewriter, graph: Graph, slice: Node, source: Node, map: (
   const last = lastOf(slice);
   const whole = (name: string, value: number): readonly number[] =>
     intsAttr(slice.attrs, name).map((old, axis) => (axis === last ? value : old));
-  const own = (name: string): number => intsAttr(slice.attrs, name)[last] ?? 1;
+  const own = (name: string): number => at(intsAttr(slice.attrs, name), last, "entry");
   const part: Cut = { start: own("starts"), size: own("sizes"), stride: own("strides") };
   const narrow = cutNode(g, graph, source, part, slice.origin, map);
   const attrs = { starts: whole("starts", 0), sizes: slice.type.shape, strides: whole("strides", 1) };
@@ -126,7 +127,7 @@ const concatProduct: Rule = {
     g.through(a.id, "concat");
     let offset = 0;
     const products = a.inputs.map((part) => {
-      const count = g.shape(part)[a.type.shape.length - 1] ?? 1;
+      const count = at(g.shape(part), a.type.shape.length - 1, "extent");
       offset += count;
       return g.emit("matmul", [part, sliceAxis(g, b, rows, offset - count, count)]);
     });

@@ -7,7 +7,7 @@
  * error that names it.
  */
 
-import { CompileError, fail } from "../../diagnostics.js";
+import { at, CompileError, fail } from "../../diagnostics.js";
 import { isFp8 } from "../../ir/dtype.js";
 import type { NarrowingError, Weight, WeightFacts } from "../../ir/facts.js";
 import type { Graph, Literal, Node, NodeId } from "../../ir/graph.js";
@@ -35,14 +35,14 @@ const RUINED = 15;
 /** Names under which a user knows the weight of a product. */
 const namesOf = (graph: Graph, node: Node): readonly string[] => [
   ...node.origin.map((origin) => origin.replace(/ \([^()]*\)$/, "")),
-  ...(graph.nodes[node.inputs[1] ?? 0]?.origin ?? []),
+  ...at(graph.nodes, at(node.inputs, 1, "input"), "node").origin,
 ];
 
 const labelOf = ({ origin }: Node): string => origin.join(" + ");
 
 /** The constant weight of a product of numbers. */
 const weightOf = (graph: Graph, node: Node): Literal | undefined => {
-  const source = node.op === "matmul" ? graph.nodes[node.inputs[1] ?? 0] : undefined;
+  const source = node.op === "matmul" ? graph.nodes[at(node.inputs, 1, "input")] : undefined;
   const literal = source === undefined ? undefined : literalIn(source);
   if (literal === undefined || isLaneMap(literal) || !isFloat(literal.dtype)) return undefined;
   return literal;
@@ -52,7 +52,7 @@ const narrowedGraph = (graph: Graph, fp8: ScaledFormat, keep: readonly string[])
   const unknown = new Set(keep);
   const g = new Rewriter([]);
   const made: NodeId[] = [];
-  const map = (id: NodeId): NodeId => made[id] ?? 0;
+  const map = (id: NodeId): NodeId => at(made, id, "node");
   const known = new Map<string, ScaledWeight>();
   const ruined: CompileError[] = [];
   for (const node of graph.nodes) {
@@ -70,7 +70,7 @@ const narrowedGraph = (graph: Graph, fp8: ScaledFormat, keep: readonly string[])
     if (weakest !== null && !(weakest >= RUINED)) ruined.push(ruinedError(node, names, weakest));
     made.push(
       g.from(node, () => {
-        const product = g.emit("matmul", [map(node.inputs[0] ?? 0), g.constant(weight.values)]);
+        const product = g.emit("matmul", [map(at(node.inputs, 0, "input")), g.constant(weight.values)]);
         return g.emit("mul", [product, g.constant(literalOf(tensorOf(node.type.dtype, weight.shape, weight.scales)))]);
       }),
     );
@@ -108,7 +108,7 @@ const ruinedError = (node: Node, names: readonly string[], weakest: number): Com
       ? `expected ${RUINED} dB of signal over noise in every column of a weight in FP8, found one of ${weakest} dB`
       : "expected finite numbers in a weight that is to lie in FP8, found others",
     node: labelOf(node),
-    hint: `keep it in fp16: --keep ${names[0] ?? ""}`,
+    hint: `keep it in fp16: --keep ${at(names, 0, "name")}`,
   });
 
 /** What a graph has in FP8, and what stayed as it was; undefined where FP8 is no matter. */

@@ -6,6 +6,7 @@
  * through an expand, which costs nothing on the machine.
  */
 
+import { at } from "../../../diagnostics.js";
 import { LARGEST_F16 } from "../../../ir/numerics.js";
 import { elementCount, type NodeId, type Tensor } from "../../../ir/graph.js";
 import { booleanAttr, numberAttr } from "../../../ir/ops/attributes.js";
@@ -61,7 +62,7 @@ const attention: Rule = {
     if (mask !== undefined && !isKept) x = g.emit("add", [x, mask]);
     const kept = [
       ...(isKept ? [mask] : []),
-      ...(booleanAttr(node.attrs, "causal") ? [causalMask(g, queries, g.shape(k)[2] ?? 1)] : []),
+      ...(booleanAttr(node.attrs, "causal") ? [causalMask(g, queries, at(g.shape(k), 2, "extent"))] : []),
     ];
     if (kept.length > 0) x = g.emit("select", [kept.reduce((a, b) => g.emit("and", [a, b])), x, number(MASKED)]);
     return g.emit("matmul", [g.emit("softmax", [x], { axis: 3 }), spreadHeads(g, v, heads)]);

@@ -7,6 +7,7 @@
  * of spatial axes; other groupings are not rewritten.
  */
 
+import { at } from "../../../diagnostics.js";
 import { elementCount, type NodeId } from "../../../ir/graph.js";
 import { intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { sliceAxis } from "./gather.js";
@@ -55,14 +56,14 @@ const range = (count: number): number[] => Array.from({ length: count }, (_, i) 
 /** Patches side by side: [N, places..., C * kernel...] by [C * kernel..., M]. */
 function patches(g: Rewriter, c: Geometry): NodeId {
   const rank = c.spatial.length;
-  const used = c.places.map((count, i) => count * (c.kernel[i] ?? 1));
+  const used = c.places.map((count, i) => count * at(c.kernel, i, "kernel extent"));
   const whole = g.emit("slice", [c.x], {
     starts: range(rank + 2).map(() => 0),
     sizes: [c.batch, c.channels, ...used],
     strides: range(rank + 2).map(() => 1),
   });
   const cut = g.emit("reshape", [whole], {
-    shape: [c.batch, c.channels, ...c.places.flatMap((count, i) => [count, c.kernel[i] ?? 1])],
+    shape: [c.batch, c.channels, ...c.places.flatMap((count, i) => [count, at(c.kernel, i, "kernel extent")])],
   });
   const sorted = g.emit("transpose", [cut], {
     perm: [0, ...range(rank).map((i) => 2 + 2 * i), 1, ...range(rank).map((i) => 3 + 2 * i)],
@@ -90,8 +91,10 @@ function taps(g: Rewriter, c: Geometry): NodeId {
   const axes = range(rank);
   const x = padded(g, g.emit("transpose", [c.x], { perm: [0, ...axes.map((i) => i + 2), 1] }), c);
   const products = range(elementCount(c.kernel)).map((tap) => {
-    const place = axes.map((i) => Math.floor(tap / elementCount(c.kernel.slice(i + 1))) % (c.kernel[i] ?? 1));
-    const starts = [0, ...axes.map((i) => (place[i] ?? 0) * (c.dilations[i] ?? 1)), 0];
+    const place = axes.map(
+      (i) => Math.floor(tap / elementCount(c.kernel.slice(i + 1))) % at(c.kernel, i, "kernel extent"),
+    );
+    const starts = [0, ...axes.map((i) => at(place, i, "place") * at(c.dilations, i, "dilation")), 0];
     const rows = g.emit("slice", [x], {
       starts,
       sizes: [c.batch, ...c.places, c.channels],

@@ -5,6 +5,7 @@
  * into runs. A gather from a constant table by an input stays: the host looks it up at the edge of the program.
  */
 
+import { at } from "../../../diagnostics.js";
 import { elementCount, type NodeId, type Shape } from "../../../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
 import { literalOf, stridesOf, tensorOf } from "../../../ir/tensor.js";
@@ -36,12 +37,14 @@ function affineSteps(
   shape: Shape,
 ): { readonly start: number; readonly steps: readonly number[] } | undefined {
   const strides = stridesOf(shape);
-  const start = values[0] ?? 0;
-  const steps = shape.map((extent, axis) => (extent > 1 ? (values[strides[axis] ?? 0] ?? 0) - start : 0));
+  const start = at(values, 0, "value");
+  const steps = shape.map((extent, axis) =>
+    extent > 1 ? at(values, at(strides, axis, "stride"), "value") - start : 0,
+  );
   for (let place = 0; place < values.length; place += 1) {
     let expected = start;
     for (const [axis, step] of steps.entries())
-      expected += step * (Math.floor(place / (strides[axis] ?? 1)) % (shape[axis] ?? 1));
+      expected += step * (Math.floor(place / at(strides, axis, "stride")) % at(shape, axis, "extent"));
     if (expected !== values[place]) return undefined;
   }
   return { start, steps };
@@ -50,14 +53,14 @@ function affineSteps(
 /** Elements of one axis by a list of indices: one slice, or a join of runs that step evenly. */
 function takeRuns(g: Rewriter, x: NodeId, axis: number, indices: ArrayLike<number>): NodeId | undefined {
   const parts: NodeId[] = [];
-  for (let at = 0; at < indices.length; ) {
-    const first = indices[at] ?? 0;
-    const step = at + 1 < indices.length ? (indices[at + 1] ?? 0) - first : 1;
+  for (let done = 0; done < indices.length; ) {
+    const first = at(indices, done, "index");
+    const step = done + 1 < indices.length ? at(indices, done + 1, "index") - first : 1;
     let count = 1;
-    while (step !== 0 && at + count < indices.length && indices[at + count] === first + count * step) count += 1;
+    while (step !== 0 && done + count < indices.length && indices[done + count] === first + count * step) count += 1;
     parts.push(sliceAxis(g, x, axis, first, count, count === 1 ? 1 : step));
     if (parts.length > MAX_RUNS) return undefined;
-    at += count;
+    done += count;
   }
   return g.emit("concat", parts, { axis });
 }
@@ -70,7 +73,7 @@ function constantIndices(g: Rewriter, id: NodeId, extents: readonly number[]): I
   const tensor = literal === undefined ? undefined : smallValues(literal);
   return tensor === undefined
     ? undefined
-    : Int32Array.from(tensor.data, (value, i) => wrapped(value, extents[i % extents.length] ?? 1));
+    : Int32Array.from(tensor.data, (value, i) => wrapped(value, at(extents, i % extents.length, "extent")));
 }
 
 const gather: Rule = {
@@ -81,7 +84,7 @@ const gather: Rule = {
     const [x, ids] = [operandOf(node, 0), operandOf(node, 1)];
     const axis = numberAttr(node.attrs, "axis");
     const shape = g.shape(x);
-    const indices = constantIndices(g, ids, [shape[axis] ?? 1]);
+    const indices = constantIndices(g, ids, [at(shape, axis, "extent")]);
     if (indices === undefined || indices.length === 0) return undefined;
     const own = g.shape(ids);
     const even = affineSteps(indices, own);
@@ -96,8 +99,8 @@ const gather: Rule = {
       x,
       axis,
       even.start,
-      only === undefined ? 1 : (own[only] ?? 1),
-      only === undefined ? 1 : (even.steps[only] ?? 1),
+      only === undefined ? 1 : at(own, only, "extent"),
+      only === undefined ? 1 : at(even.steps, only, "step"),
     );
     const places = own.map((extent, i) => (i === only ? extent : 1));
     const apart = g.emit("reshape", [sliced], {
@@ -133,7 +136,7 @@ const gatherNd: Rule = {
     const [x, ids] = [operandOf(node, 0), operandOf(node, 1)];
     const shape = g.shape(x);
     const own = g.shape(ids);
-    const depth = own[own.length - 1] ?? 0;
+    const depth = at(own, own.length - 1, "extent");
     const places = own.slice(0, -1);
     const indices =
       numberAttr(node.attrs, "batchDims") === 0 ? constantIndices(g, ids, shape.slice(0, depth)) : undefined;
@@ -154,8 +157,8 @@ const gatherNd: Rule = {
         sliced,
         axis,
         even.start,
-        only === undefined ? 1 : (places[only] ?? 1),
-        only === undefined ? 1 : (even.steps[only] ?? 1),
+        only === undefined ? 1 : at(places, only, "place"),
+        only === undefined ? 1 : at(even.steps, only, "step"),
       );
     }
     const moved = owner.filter((axis) => axis >= 0);
@@ -180,8 +183,8 @@ const padding: Rule = {
     ];
     let x = operandOf(node, 0);
     for (const axis of node.type.shape.keys()) {
-      const extent = g.shape(x)[axis] ?? 1;
-      const [low, high] = [before[axis] ?? 0, after[axis] ?? 0];
+      const extent = at(g.shape(x), axis, "extent");
+      const [low, high] = [at(before, axis, "pad"), at(after, axis, "pad")];
       const filled = (count: number): NodeId =>
         g.constant(
           filledLiteral(
@@ -225,7 +228,7 @@ const runningSum: Rule = {
     const axis = numberAttr(node.attrs, "axis");
     const [exclusive, reverse] = [booleanAttr(node.attrs, "exclusive"), booleanAttr(node.attrs, "reverse")];
     const { shape, dtype } = node.type;
-    const count = shape[axis] ?? 1;
+    const count = at(shape, axis, "extent");
     if (count > 1024) return undefined;
     const last = shape.length - 1;
     const perm = exchangeWithLast(shape.length, axis);

@@ -6,6 +6,7 @@
  * that is out of range picks zero. A gather from a constant table by an input is not one of these: the host looks it up.
  */
 
+import { at } from "../../../diagnostics.js";
 import { elementCount, type NodeId } from "../../../ir/graph.js";
 import { booleanAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { isFloat, literalOf, tensorOf } from "../../../ir/tensor.js";
@@ -55,7 +56,7 @@ const gather: Rule = {
     const [x, ids] = [operandOf(node, 0), operandOf(node, 1)];
     const axis = numberAttr(node.attrs, "axis");
     const shape = g.shape(x);
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     const isLookup = g.literal(x) !== undefined && isHostView(g, ids);
     if (isLookup || g.type(ids).dtype !== "i32" || elementCount(node.type.shape) === 0) return undefined;
     const own = g.shape(ids);
@@ -69,7 +70,7 @@ const gather: Rule = {
       return g.emit("reduce_sum", [only], { axes: [0], keepdims: false });
     }
     const others = shape.map((_, i) => i).filter((i) => i !== axis);
-    const rest = others.map((i) => shape[i] ?? 1);
+    const rest = others.map((i) => at(shape, i, "extent"));
     const rows = g.emit("reshape", [g.emit("transpose", [x], { perm: [axis, ...others] })], {
       shape: [extent, elementCount(rest)],
     });
@@ -90,7 +91,7 @@ const gatherNd: Rule = {
     const [x, ids] = [operandOf(node, 0), operandOf(node, 1)];
     const batchDims = numberAttr(node.attrs, "batchDims");
     const [shape, own] = [g.shape(x), g.shape(ids)];
-    const depth = own[own.length - 1] ?? 0;
+    const depth = at(own, own.length - 1, "extent");
     if (g.type(ids).dtype !== "i32" || elementCount(node.type.shape) === 0 || depth === 0) return undefined;
     const extents = shape.slice(batchDims, batchDims + depth);
     const batch = shape.slice(0, batchDims);
@@ -99,10 +100,10 @@ const gatherNd: Rule = {
       g.emit("reshape", [sliceAxis(g, ids, own.length - 1, i, 1)], { shape: own.slice(0, -1) });
     // A table that the host looks up keeps its indices as they are.
     if (depth === 1 && batchDims === 0) return g.emit("gather", [x, component(0)], { axis: 0 });
-    let place = fromStart(g, component(0), extents[0] ?? 1);
+    let place = fromStart(g, component(0), at(extents, 0, "extent"));
     for (let i = 1; i < depth; i += 1) {
-      const step = g.number(extents[i] ?? 1, "i32");
-      place = g.emit("add", [g.emit("mul", [place, step]), fromStart(g, component(i), extents[i] ?? 1)]);
+      const step = g.number(at(extents, i, "extent"), "i32");
+      place = g.emit("add", [g.emit("mul", [place, step]), fromStart(g, component(i), at(extents, i, "extent"))]);
     }
     const total = elementCount(extents);
     const rows = g.emit("reshape", [x], { shape: [...batch, total, elementCount(rest)] });
@@ -128,7 +129,7 @@ const gatherElements: Rule = {
     const { dtype } = g.type(x);
     if (g.type(ids).dtype !== "i32" || elementCount(shape) === 0) return undefined;
     for (const [i, size] of shape.entries()) if (i !== axis) x = sliceAxis(g, x, i, 0, size);
-    const extent = g.shape(x)[axis] ?? 1;
+    const extent = at(g.shape(x), axis, "extent");
     if (dtype === "bool") return undefined;
     if (shape[axis] === 1) {
       // One element of each line: places stand along the axis itself, and nothing moves.
@@ -157,7 +158,7 @@ const argmax: Rule = {
     const x = operandOf(node, 0);
     const axis = numberAttr(node.attrs, "axis");
     const shape = g.shape(x);
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     const own = g.emit("reshape", [places(g, extent)], { shape: shape.map((_, i) => (i === axis ? extent : 1)) });
     const greatest = g.emit("reduce_max", [x], { axes: [axis], keepdims: true });
     const candidates = g.emit("select", [g.emit("eq", [x, greatest]), own, g.number(extent - 1, "i32")]);

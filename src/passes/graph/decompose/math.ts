@@ -15,7 +15,7 @@ import { smallValues } from "../../../ir/literals.js";
 import type { Candidate, Rewriter, Rule } from "../rewriter.js";
 import { operandOf } from "../rules/arithmetic.js";
 
-/** A rule that replaces one operation wherever it stands. */
+/** A rule that replaces one operation wherever it stands, by its operands; y is x where there is one operand. */
 const replaces = (
   op: string,
   law: string,
@@ -24,7 +24,7 @@ const replaces = (
   name: `decompose-${op}`,
   law,
   ops: [op],
-  rewrite: (g, node) => build(g, operandOf(node, 0), operandOf(node, 1), node),
+  rewrite: (g, node) => build(g, operandOf(node, 0), operandOf(node, Math.min(1, node.inputs.length - 1)), node),
 });
 
 const numberLike = (g: Rewriter, x: NodeId, value: number): NodeId => g.number(value, g.type(x).dtype);

@@ -5,6 +5,7 @@
  * the quotient of a row is the same for all its products, and there are fewer of them.
  */
 
+import { at } from "../../../diagnostics.js";
 import { elementCount, type NodeId } from "../../../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { VIEWS } from "../../../ir/ops.js";
@@ -26,7 +27,7 @@ export const MOST_SLICES = 16;
 /** Whether a reduction along `axes` takes the slices of one of them as they lie: an axis after it stays, and keeps its lanes. */
 const isSliced = (g: Rewriter, x: NodeId, axes: readonly number[], axis: number): boolean => {
   const shape = g.shape(x);
-  const extent = shape[axis] ?? 1;
+  const extent = at(shape, axis, "extent");
   const staysBehind = shape.some((other, i) => i > axis && other > 1 && !axes.includes(i));
   return isFloat(g.type(x).dtype) && staysBehind && extent > 1 && extent <= MOST_SLICES;
 };
@@ -41,7 +42,7 @@ const shortAxis: Rule = {
     const short = axes.find((axis) => isSliced(g, x, axes, axis));
     if (short === undefined || elementCount(g.shape(x)) === 0) return undefined;
     // In pairs, so that as few roundings meet as there are halvings.
-    let parts = Array.from({ length: g.shape(x)[short] ?? 1 }, (_, i) => sliceAxis(g, x, short, i, 1));
+    let parts = Array.from({ length: at(g.shape(x), short, "extent") }, (_, i) => sliceAxis(g, x, short, i, 1));
     const op = node.op === "reduce_sum" ? "add" : "max";
     while (parts.length > 1)
       parts = parts.flatMap((part, i) => {
@@ -68,7 +69,7 @@ const longAxis: Rule = {
     const last = shape.length - 1;
     const axes = intsAttr(node.attrs, "axes");
     const others = axes.filter((axis) => axis !== last && shape[axis] !== 1);
-    const isLong = (shape[last] ?? 1) >= LONG_AXIS && axes.includes(last) && others.length > 0;
+    const isLong = at(shape, last, "extent") >= LONG_AXIS && axes.includes(last) && others.length > 0;
     if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || [...VIEWS, "input"].includes(g.node(x).op))
       return undefined;
     const rows = g.emit(node.op, [x], { ...LAST, axes: [last] });
@@ -91,7 +92,7 @@ const lastAxisOnly: Rule = {
     if (given.length === 1 && given[0] === shape.length - 1 && booleanAttr(node.attrs, "keepdims")) return undefined;
     const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
     const sorted = g.emit("transpose", [x], { perm: [...kept, ...axes] });
-    const extents = (list: readonly number[]): number[] => list.map((axis) => shape[axis] ?? 1);
+    const extents = (list: readonly number[]): number[] => list.map((axis) => at(shape, axis, "extent"));
     const joined = g.emit("reshape", [sorted], { shape: [...extents(kept), elementCount(extents(axes))] });
     const reduced = g.emit(node.op, [joined], { ...LAST, axes: [kept.length] });
     return g.emit("reshape", [reduced], { shape: node.type.shape });
@@ -104,7 +105,7 @@ const meanAsSum: Rule = {
   ops: ["reduce_mean"],
   rewrite: (g, node) => {
     const x = operandOf(node, 0);
-    const count = intsAttr(node.attrs, "axes").reduce((n, axis) => n * (g.shape(x)[axis] ?? 1), 1);
+    const count = intsAttr(node.attrs, "axes").reduce((n, axis) => n * at(g.shape(x), axis, "extent"), 1);
     if (!isFloat(node.type.dtype))
       return g.emit("div", [g.emit("reduce_sum", [x], node.attrs), g.number(count, node.type.dtype)]);
     return scaled(g, g.emit("reduce_sum", [x], node.attrs), 1 / count);
@@ -123,7 +124,7 @@ const integerSum: Rule = {
     const { dtype } = node.type;
     const axes = intsAttr(node.attrs, "axes");
     const isLast = axes.length === 1 && axes[0] === g.shape(x).length - 1;
-    if (isFloat(dtype) || !isLast || (g.shape(x)[g.shape(x).length - 1] ?? 1) > MOST_SUMMED) return undefined;
+    if (isFloat(dtype) || !isLast || at(g.shape(x), g.shape(x).length - 1, "extent") > MOST_SUMMED) return undefined;
     return contractByParts(g, x, (part) => g.emit("reduce_sum", [part], node.attrs));
   },
 };
@@ -145,12 +146,12 @@ const productByHalves: Rule = {
     const shape = g.shape(x);
     const axes = intsAttr(node.attrs, "axes");
     const kept = shape.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
-    const extents = (list: readonly number[]): number[] => list.map((axis) => shape[axis] ?? 1);
+    const extents = (list: readonly number[]): number[] => list.map((axis) => at(shape, axis, "extent"));
     if (elementCount(shape) === 0) return g.constant(filledLiteral(node.type, 1));
     const sorted = g.emit("transpose", [x], { perm: [...axes, ...kept] });
     let rest = g.emit("reshape", [sorted], { shape: [elementCount(extents(axes)), ...extents(kept), 1] });
     const odd: NodeId[] = [];
-    for (let count = g.shape(rest)[0] ?? 1; count > 1; count = Math.floor(count / 2)) {
+    for (let count = at(g.shape(rest), 0, "extent"); count > 1; count = Math.floor(count / 2)) {
       const half = Math.floor(count / 2);
       if (count % 2 === 1) odd.push(sliceAxis(g, rest, 0, count - 1, 1));
       rest = g.emit("mul", [sliceAxis(g, rest, 0, 0, half), sliceAxis(g, rest, 0, half, half)]);

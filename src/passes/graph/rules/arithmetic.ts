@@ -5,6 +5,7 @@
  * a constant to where another rule finds it.
  */
 
+import { at } from "../../../diagnostics.js";
 import { DTYPES } from "../../../ir/dtype.js";
 import { elementCount, type NodeId, type Shape } from "../../../ir/graph.js";
 import { broadcastShapes, equalShapes, isFloat, toNumbers } from "../../../ir/tensor.js";
@@ -12,7 +13,7 @@ import { smallValues } from "../../../ir/literals.js";
 import type { Candidate, Rewriter, Rule } from "../rewriter.js";
 
 export const operandOf = (node: { readonly inputs: readonly NodeId[] }, index: number): NodeId =>
-  node.inputs[index] ?? 0;
+  at(node.inputs, index, "input");
 const isConstant = (g: Rewriter, id: NodeId): boolean => g.literal(id) !== undefined;
 /** The operand itself, if it already has the type of the node that it is to replace. */
 const ifSameShape = (g: Rewriter, id: NodeId, node: Candidate): NodeId | undefined =>

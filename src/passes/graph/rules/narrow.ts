@@ -5,6 +5,7 @@
  * long and few; the reshape back sinks to the readers, where it meets its inverse or an output, which the host regroups.
  */
 
+import { at } from "../../../diagnostics.js";
 import { elementCount, type NodeId, type Shape } from "../../../ir/graph.js";
 import { intsAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { equalShapes } from "../../../ir/tensor.js";
@@ -57,18 +58,18 @@ const joined = (shape: Shape, kept: number): Shape => [...shape.slice(0, kept), 
  */
 function joinTrailing(g: Rewriter, id: NodeId, kept: number, to: Shape): NodeId {
   const node = g.node(id);
-  const [starts, sizes] =
-    node.op === "slice" ? [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "sizes")] : [[], []];
+  const reshaped = (): NodeId => g.emit("reshape", [id], { shape: to });
+  if (node.op !== "slice" || kept < 0 || to.length !== kept + 1) return reshaped();
   const whole = operandOf(node, 0);
+  const [starts, sizes] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "sizes")];
   const isWhole = (axis: number): boolean =>
     axis < kept || (starts[axis] === 0 && sizes[axis] === g.shape(whole)[axis]);
-  if (node.op !== "slice" || kept < 0 || to.length !== kept + 1 || !sizes.every((_, axis) => isWhole(axis)))
-    return g.emit("reshape", [id], { shape: to });
+  if (!sizes.every((_, axis) => isWhole(axis))) return reshaped();
   const base = joinTrailing(g, whole, kept, joined(g.shape(whole), kept));
   const along = (list: readonly number[], last: number): number[] => [...list.slice(0, kept), last];
   return g.emit("slice", [base], {
     starts: along(starts, 0),
-    sizes: along(sizes, to[kept] ?? 1),
+    sizes: along(sizes, at(to, kept, "extent")),
     strides: along(intsAttr(node.attrs, "strides"), 1),
   });
 }
@@ -100,7 +101,9 @@ const joinAxes: Rule = {
     );
     const free = Array.from({ length: rank - 1 }, (_, i) => rank - 2 - i).filter(
       (kept) =>
-        kept >= least && (joined(shape, kept)[kept] ?? 1) >= SHORT && node.inputs.every((id) => isFree(id, kept)),
+        kept >= least &&
+        at(joined(shape, kept), kept, "extent") >= SHORT &&
+        node.inputs.every((id) => isFree(id, kept)),
     );
     // As an operand has been joined before; the host's own tensors by their spatial axes, which others of the graph share.
     const kept =
@@ -167,7 +170,7 @@ const softmaxTransposed: Rule = {
     if (inner.op !== "transpose" || !hasShortRows(node.type.shape) || axis !== node.type.shape.length - 1)
       return undefined;
     const perm = intsAttr(inner.attrs, "perm");
-    const own = perm[axis] ?? 0;
+    const own = at(perm, axis, "axis");
     if (own === axis) return undefined;
     g.through(inner.id, "transpose");
     const result = g.emit(node.op, inner.inputs, { axis: own });

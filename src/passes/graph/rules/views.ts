@@ -37,7 +37,7 @@ const viewChain: Rule = {
     for (const step of chain) {
       if (step.op === "transpose") {
         const { dims } = atoms;
-        atoms.dims = intsAttr(step.attrs, "perm").map((axis) => dims[axis] ?? []);
+        atoms.dims = intsAttr(step.attrs, "perm").map((axis) => at(dims, axis, "dim"));
       } else if (!regroup(atoms, intsAttr(step.attrs, "shape"))) return undefined;
     }
     const steps = fewestSteps(atoms, g.shape(base));
@@ -63,13 +63,13 @@ const identityView: Rule = {
       const perm = intsAttr(node.attrs, "perm");
       if (isAscending(perm)) return x;
       const moved = perm.filter((axis) => g.shape(x)[axis] !== 1);
-      return moved.every((axis, i) => i === 0 || axis > (moved[i - 1] ?? 0))
+      return moved.every((axis, i) => i === 0 || axis > at(moved, i - 1, "axis"))
         ? g.emit("reshape", [x], { shape: node.type.shape })
         : undefined;
     }
     if (node.inputs.length !== 1 || !equalShapes(g.shape(x), node.type.shape)) return undefined;
     return node.op === "slice" &&
-      intsAttr(node.attrs, "strides").some((stride, axis) => stride !== 1 && (node.type.shape[axis] ?? 1) > 1)
+      intsAttr(node.attrs, "strides").some((stride, axis) => stride !== 1 && at(node.type.shape, axis, "extent") > 1)
       ? undefined
       : x;
   },
@@ -98,9 +98,9 @@ const sliceOfSlice: Rule = {
     const [starts, strides] = [intsAttr(node.attrs, "starts"), intsAttr(node.attrs, "strides")];
     const [innerStarts, innerStrides] = [intsAttr(inner.attrs, "starts"), intsAttr(inner.attrs, "strides")];
     return g.emit("slice", inner.inputs, {
-      starts: starts.map((start, axis) => (innerStarts[axis] ?? 0) + start * (innerStrides[axis] ?? 1)),
+      starts: starts.map((start, axis) => at(innerStarts, axis, "start") + start * at(innerStrides, axis, "stride")),
       sizes: intsAttr(node.attrs, "sizes"),
-      strides: strides.map((stride, axis) => stride * (innerStrides[axis] ?? 1)),
+      strides: strides.map((stride, axis) => stride * at(innerStrides, axis, "stride")),
     });
   },
 };
@@ -118,11 +118,11 @@ const sliceOfConcat: Rule = {
       intsAttr(node.attrs, "sizes"),
       intsAttr(node.attrs, "strides"),
     ];
-    const first = starts[axis] ?? 0;
-    const last = first + ((sizes[axis] ?? 1) - 1) * (strides[axis] ?? 1);
+    const first = at(starts, axis, "start");
+    const last = first + (at(sizes, axis, "size") - 1) * at(strides, axis, "stride");
     let offset = 0;
     for (const part of whole.inputs) {
-      const extent = g.shape(part)[axis] ?? 1;
+      const extent = at(g.shape(part), axis, "extent");
       if (Math.min(first, last) >= offset && Math.max(first, last) < offset + extent) {
         const at = offset;
         g.through(whole.id, "concat");
@@ -346,9 +346,9 @@ const sliceOfReshape: Rule = {
     const along = (value: number, other: (extent: number) => number): number[] =>
       g.shape(x).map((extent, axis) => (axis === own ? value : other(extent)));
     const cut = g.emit("slice", [x], {
-      starts: along(starts[last] ?? 0, () => 0),
-      sizes: along(sizes[last] ?? 1, (extent) => extent),
-      strides: along(strides[last] ?? 1, () => 1),
+      starts: along(at(starts, last, "start"), () => 0),
+      sizes: along(at(sizes, last, "size"), (extent) => extent),
+      strides: along(at(strides, last, "stride"), () => 1),
     });
     return g.from(inner, () => g.emit("reshape", [cut], { shape: node.type.shape }));
   },
