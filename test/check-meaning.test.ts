@@ -240,7 +240,7 @@ describe("legal programs that were changed", () => {
     const victim = victims(program, "abc")[0]?.instruction as TimedInstruction;
     const changed = edited(program, new Map([[victim, setting({ mode: 1 - numberIn(victim, "mode") })]]));
     expect(verdict(() => checkSchedule(chosenEntry(changed), plan))).toMatch(
-      /^LPU2224: cycle \d+, mxm\.[we]0\.activations: operand 'stream': expected vectors that some pass multiplies by these weights, (low|high) half, found \d+ of panel \d of input 'x' from 0 on \[abc [^\]]*\] from active$/,
+      /^LPU2224: cycle \d+, mxm\.[we]0\.activations: operand 'stream': expected vectors that some pass multiplies by these weights, (low|high) half, found \d+ of panel \d of input 'x' from 0 on \[abc [^\]]*\] from first$/,
     );
   });
 

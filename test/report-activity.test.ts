@@ -213,6 +213,15 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
     expect(vectors((flight) => flights.tap[flight] === 0)).toBe(sum(bursts.given));
   });
 
+  test("products have their multiply-accumulates, and what flows through a chain its own operations", () => {
+    const accounts = accountsByNode(activity, stretches);
+    const products = accounts.filter(({ macs }) => macs > 0).map(({ name }) => name);
+    // Two layers of at least queries and keys, values, what follows attention, and two of the feed-forward part.
+    expect(products.filter((name) => /\/(MatMul|Gemm)$/.test(name)).length).toBeGreaterThanOrEqual(8);
+    const alone = accounts.filter(({ macs, laneOperations }) => macs === 0 && laneOperations > 0);
+    expect(alone.some(({ name }) => /\/(Mul|Erf|Tanh|Sigmoid|Pow)(_\d+)?$/.test(name))).toBe(true);
+  });
+
   test("the critical path has every cycle once, and little slack", () => {
     const path = expectPath(activity);
     const { slack, waits } = criticalSummary(activity, path);

@@ -81,7 +81,9 @@ describe("bert beside others", () => {
     expect(page).toContain("Compared with bert on unit-latency");
     for (const { name, difference } of comparison.layers)
       expect(page).toMatch(
-        new RegExp(`${name}</th><td>[\\d,]+</td><td>[\\d,]+</td><td>\\${formatDifference(difference)}</td>`),
+        new RegExp(
+          `${name}</th><td>[\\d,]+</td><td>[\\d,]+</td><td>[+]?${formatDifference(difference).replace("+", "")}</td>`,
+        ),
       );
   });
 });

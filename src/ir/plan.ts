@@ -146,6 +146,8 @@ export type Argument =
 export interface AluOp {
   readonly fn: AluFunction;
   readonly args: readonly Argument[];
+  /** Index into Plan.origins of what the operation was made from, where it is not that of the task. */
+  readonly origin?: number;
 }
 
 /** ALUs that a chain takes: one for each operation, and one for each stream that several arguments take. */
@@ -175,8 +177,10 @@ export interface Task {
   readonly ops: readonly AluOp[];
   readonly leaves: readonly Leaf[];
   readonly outputs: readonly TaskOutput[];
-  /** Index into Plan.origins. */
+  /** Index into Plan.origins: what the result was made from, and the passes and operations that name nothing else. */
   readonly origin: number;
+  /** Of the passes, where it is not that of the task: the product whose sums flow through the chain. */
+  readonly passOrigin?: number;
 }
 
 /** Storages that a task reads. */

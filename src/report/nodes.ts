@@ -1,7 +1,7 @@
 /**
  * The activity by ONNX node and by layer: what each costs, and which of the program's cycles are its own.
  *
- * A burst belongs to the node that it was made from, as the program says it: a chain of fused operations has the name of its last. A cycle
+ * A burst belongs to the node that it was made from, as the program says it: in a chain of fused operations each has its own. A cycle
  * belongs to the node of the burst that has it (bounds.ts), so that cycles of nodes sum to the cycles of the program.
  */
 

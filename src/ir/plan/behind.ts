@@ -10,11 +10,13 @@ export const behind = (plan: Plan, before: Plan): Plan => {
   const [maps, origins] = [before.maps.length, before.origins.length];
   const mapped = <T extends { readonly map?: number }>(part: T): T =>
     part.map === undefined ? part : { ...part, map: part.map + maps };
+  const counted = <T extends { readonly origin?: number }>(part: T): T =>
+    part.origin === undefined ? part : { ...part, origin: part.origin + origins };
   const argument = (arg: Argument): Argument => ("mxm" in arg ? mapped(arg) : arg);
   // Tasks that share their operations go on sharing them.
   const chains = new Map<Task["ops"], Task["ops"]>();
   const opsOf = (ops: Task["ops"]): Task["ops"] => {
-    const known = chains.get(ops) ?? ops.map((op) => ({ ...op, args: op.args.map(argument) }));
+    const known = chains.get(ops) ?? ops.map((op) => counted({ ...op, args: op.args.map(argument) }));
     chains.set(ops, known);
     return known;
   };
@@ -29,6 +31,7 @@ export const behind = (plan: Plan, before: Plan): Plan => {
       ops: opsOf(task.ops),
       leaves: task.leaves.map(mapped),
       origin: task.origin + origins,
+      ...(task.passOrigin === undefined ? {} : { passOrigin: task.passOrigin + origins }),
     })),
   };
 };

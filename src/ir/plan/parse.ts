@@ -307,25 +307,45 @@ const readLookup = (reader: TokenReader): NonNullable<PlanBinding["lookup"]> => 
 
 /* ---------- tasks ---------- */
 
-function readTask({ reader, tasks, origins, chains }: Reading): void {
+/** The number of an origin by its name. */
+const readOrigin = (reader: TokenReader, origins: readonly string[]): number => {
   const token = reader.peek();
   const origin = origins.indexOf(string(reader, "an ONNX node"));
   if (origin < 0) reader.complain("expected an origin of the plan", token);
+  return origin;
+};
+
+function readTask({ reader, tasks, origins, chains }: Reading): void {
+  const origin = readOrigin(reader, origins);
   reader.expect(":");
   const rows = reader.integer();
   reader.expect("rows");
+  let passOrigin: number | undefined;
+  if (reader.accept(",")) {
+    reader.expect("passes");
+    reader.expect("of");
+    passOrigin = readOrigin(reader, origins);
+  }
   reader.expect("{");
   const [passes, leaves, ops, outputs]: [Pass[], Leaf[], AluOp[], TaskOutput[]] = [[], [], [], []];
   while (!reader.accept("}")) {
     if (reader.accept("pass")) passes.push(readPass(reader));
     else if (reader.peek().text.startsWith("v")) leaves.push(readLeaf(reader, leaves.length));
-    else if (reader.peek(1).text === "=") ops.push(readOperation(reader, ops.length));
+    else if (reader.peek(1).text === "=") ops.push(readOperation(reader, origins, ops.length));
     else outputs.push(readOutput(reader));
   }
   const key = JSON.stringify(ops);
   const chain = chains.get(key) ?? ops;
   chains.set(key, chain);
-  tasks.push({ rows, passes, ops: chain, leaves, outputs, origin });
+  tasks.push({
+    rows,
+    passes,
+    ops: chain,
+    leaves,
+    outputs,
+    origin,
+    ...(passOrigin === undefined ? {} : { passOrigin }),
+  });
 }
 
 const readPanel = (reader: TokenReader): { readonly storage: number; readonly panel: number } => {
@@ -382,10 +402,11 @@ const readLeaf = (reader: TokenReader, index: number): Leaf => {
   return { storage, panel, runs, ...(reader.accept("map") ? { map: reader.integer() } : {}) };
 };
 
-const readOperation = (reader: TokenReader, index: number): AluOp => {
+const readOperation = (reader: TokenReader, origins: readonly string[], index: number): AluOp => {
   next(reader, "a", index);
   const fn = oneOf(reader, "a function of an ALU", isFunction);
-  return { fn, args: reader.list("(", ")", () => readArgument(reader)) };
+  const args = reader.list("(", ")", () => readArgument(reader));
+  return reader.accept("of") ? { fn, args, origin: readOrigin(reader, origins) } : { fn, args };
 };
 
 const readArgument = (reader: TokenReader): Argument => {

@@ -16,12 +16,14 @@
  *       }
  *     }
  *
+ * Passes and operations that were made from another ONNX node than the task say so: `2 rows, passes of "MatMul_0" {`, `a0 = add(mxm, v0) of "Add_1"`.
  * A state says as `then 5` which storage takes its rows. Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
  * ALUs `a0 ..`. Lists of numbers are in the order of the fields that they stand for; a range is its least and its greatest
  * number, whether infinities and whether NaNs may be among them.
  */
 
 import type { Argument, Lanes, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad } from "../plan.js";
+import { invariant } from "../../diagnostics.js";
 import { isTile } from "../plan.js";
 import type { Range } from "../ranges.js";
 import type { PanelRecipe, SpreadDigit, TileRecipe } from "../recipe.js";
@@ -112,18 +114,28 @@ const printRun = ({ row, step, count }: Run): string => `${row}:${count}${step =
 const printRuns = (runs: readonly Run[]): string => `[${runs.map(printRun).join(", ")}]`;
 const halfName = (half: 0 | 1): string => (half === 0 ? "low" : "high");
 
-const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, origin }: Task): string => {
+const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, origin, passOrigin }: Task): string => {
+  const of = (own: number | undefined): string => (own === undefined ? "" : ` of ${quoted(originAt(plan, own))}`);
   const lines = [
     ...passes.map(printPass),
     ...leaves.map((leaf, index) => `v${index} = ${printLeaf(leaf)}`),
-    ...ops.map(({ fn, args }, index) => `a${index} = ${fn}(${args.map(printArgument).join(", ")})`),
+    ...ops.map(
+      ({ fn, args, origin: own }, index) => `a${index} = ${fn}(${args.map(printArgument).join(", ")})${of(own)}`,
+    ),
     ...outputs.map(
       ({ op, storage, panel, row, as }) =>
         `a${op} -> ${storage}/${panel} from ${row}${as === undefined ? "" : ` as ${as}`}`,
     ),
   ];
   const body = lines.map((line) => `    ${line}\n`).join("");
-  return `task ${quoted(plan.origins[origin] ?? "")}: ${rows} rows {\n${body}  }`;
+  const product = passOrigin === undefined ? "" : `, passes${of(passOrigin)}`;
+  return `task ${quoted(originAt(plan, origin))}: ${rows} rows${product} {\n${body}  }`;
+};
+
+const originAt = ({ origins }: Plan, origin: number): string => {
+  const name = origins[origin];
+  invariant(name !== undefined, `a plan has an origin ${origin}`);
+  return name;
 };
 
 const printPass = ({ storage, panel, half, runs, weights }: Pass): string => {

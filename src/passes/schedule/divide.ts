@@ -178,7 +178,10 @@ const partOf = (ops: readonly AluOp[], part: readonly number[], given: number): 
     if (!("op" in argument)) return argument;
     return argument.op === given ? { leaf: leaves.length } : { op: part.indexOf(argument.op) };
   };
-  return { ops: part.map((op) => ({ fn: (ops[op] as AluOp).fn, args: (ops[op] as AluOp).args.map(moved) })), leaves };
+  return {
+    ops: part.map((op): AluOp => ({ ...(ops[op] as AluOp), args: (ops[op] as AluOp).args.map(moved) })),
+    leaves,
+  };
 };
 
 const cutTask = (task: Task, { first, second }: CutChain): Task[] => {

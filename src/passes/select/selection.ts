@@ -216,6 +216,7 @@ interface NewTask {
   readonly panel: number;
   readonly row: number;
   readonly origin: number;
+  readonly passOrigin?: number | undefined;
   readonly as?: TaskOutput["as"] | undefined;
   /** What the passes give, if not SUMS. */
   readonly sums?: Facts | undefined;
@@ -223,7 +224,7 @@ interface NewTask {
 
 /** Adds a task whose last operation writes `rows` rows of a panel, from `row` on. */
 export const pushTask = (s: Selection, task: NewTask): void => {
-  const { rows, passes = [], ops, leaves, storage, panel, row, origin } = task;
+  const { rows, passes = [], ops, leaves, storage, panel, row, origin, passOrigin } = task;
   for (const pass of passes) {
     markFactor(s, pass.storage);
     if (!isTile(pass.weights)) for (const { storage } of pass.weights) markFactor(s, storage);
@@ -236,7 +237,8 @@ export const pushTask = (s: Selection, task: NewTask): void => {
     row,
     ...(task.as === undefined ? {} : { as: task.as }),
   };
-  s.tasks.push({ rows, passes, ops, leaves, outputs: [output], origin });
+  const product = passOrigin === undefined || passOrigin === origin ? {} : { passOrigin };
+  s.tasks.push({ rows, passes, ops, leaves, outputs: [output], origin, ...product });
   const made = storedFacts(factsOfChain(s, ops, leaves, task.sums ?? SUMS), storageAt(s, storage).dtype);
   const known = s.facts[storage];
   s.facts[storage] =

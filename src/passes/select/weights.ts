@@ -66,6 +66,8 @@ export interface Product {
   /** Results are bits. */
   readonly as?: BitsType | undefined;
   readonly origin: number;
+  /** Of the passes, if they were made from another node than the result. */
+  readonly passOrigin?: number;
   readonly name: string;
   /** Fill columns that no block uses with copies of the panel's first block, so that no lane of the result is empty. */
   readonly fill: boolean;

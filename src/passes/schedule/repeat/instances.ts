@@ -9,7 +9,7 @@
 
 import { type Chunk, type Copy, rowsOfCopy } from "../place/chunk.js";
 import { invariant } from "../../../diagnostics.js";
-import { isTile, type PackedTile, type StorageId } from "../../../ir/plan.js";
+import { isTile, type PackedTile, type StorageId, type Task } from "../../../ir/plan.js";
 import { holdRows } from "../chip/memory.js";
 import { positionIn } from "./repeats.js";
 import { book, fitFrom, type Timeline } from "../chip/resources.js";
@@ -203,13 +203,20 @@ const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][numb
   chunksOf(s, place).push({ row, rows, ready: ready + cycles, copies });
 };
 
+/** What a counterpart of a task has where the task has this origin. */
+const originAgain = (model: Task, task: Task, origin: number): number => {
+  if (origin === model.origin) return task.origin;
+  if (origin === model.passOrigin) return task.passOrigin ?? task.origin;
+  return task.ops[model.ops.findIndex((op) => op.origin === origin)]?.origin ?? task.origin;
+};
+
 const dispatch = (
-  { s, task, cycles }: Again,
+  { s, model, task, cycles }: Again,
   { queue, instruction, source }: Dispatched,
   moves: ReadonlyMap<Source, number>,
 ): void => {
   const move = source === undefined ? 0 : (moves.get(source) ?? 0);
-  const { cycle, op, fields, count, interval, step, tap } = instruction;
+  const { cycle, op, fields, count, interval, step, tap, origin } = instruction;
   s.queues[queue]?.push({
     cycle: cycle + cycles,
     op,
@@ -218,6 +225,6 @@ const dispatch = (
     interval,
     step,
     tap,
-    origin: taskAt(s.plan, task).origin,
+    origin: originAgain(taskAt(s.plan, model.task), taskAt(s.plan, task), origin),
   });
 };

@@ -144,7 +144,7 @@ const weightsText = (weights: Pass["weights"]): string =>
 const operationTexts = (): ((ops: Task["ops"]) => string) => {
   const known = new Map<Task["ops"], string>();
   return (ops) => {
-    const text = known.get(ops) ?? JSON.stringify(ops);
+    const text = known.get(ops) ?? JSON.stringify(ops.map(({ fn, args }) => [fn, args]));
     known.set(ops, text);
     return text;
   };

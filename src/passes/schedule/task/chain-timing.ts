@@ -7,7 +7,6 @@
  */
 
 import { fail } from "../../../diagnostics.js";
-import type { AluFunction } from "../../../ir/isa.js";
 import type { AluOp, Argument } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { NEVER } from "../chip/resources.js";
@@ -22,9 +21,7 @@ export interface TimedChain {
   readonly index: readonly number[];
 }
 
-export interface TimedOp {
-  readonly fn: AluFunction;
-  readonly args: readonly Argument[];
+export interface TimedOp extends AluOp {
   /** Dispatch, in cycles after time zero; may be negative. */
   readonly offset: number;
 }
@@ -40,7 +37,7 @@ export const timeChain = (task: readonly AluOp[], target: Target): TimedChain =>
   const copies = copiesOf(task);
   const shift = copies.size;
   const ops: AluOp[] = [...copies.values()].map(({ argument }) => copyOf(argument));
-  for (const { fn, args } of task) ops.push({ fn, args: args.map((argument) => moved(argument, copies, shift)) });
+  for (const op of task) ops.push({ ...op, args: op.args.map((argument) => moved(argument, copies, shift)) });
   if (ops.length > target.alus)
     fail("LPU2002", {
       message: `a chain of ${ops.length} operations, target '${target.name}' has ${target.alus} ALUs`,

@@ -255,7 +255,7 @@ const OPERANDS = [
 const MNEMONICS = { 1: "unary", 2: "binary", 3: "ternary" } as const;
 
 const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
-  for (const [index, { fn, args, offset }] of placed.chain.ops.entries()) {
+  for (const [index, { fn, args, offset, origin = task.origin }] of placed.chain.ops.entries()) {
     const fields: Record<string, string | number | Source> = { function: fn };
     for (const [position, { name, type }] of OPERANDS.slice(0, args.length).entries()) {
       const operand = operandOf(s, task, placed, index, position);
@@ -269,7 +269,7 @@ const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
     emit(s, vxmQueue(s.target, placed.alus[index] ?? -1), placed.at + offset, {
       op: MNEMONICS[ALU_FUNCTIONS[fn].operands],
       fields,
-      origin: task.origin,
+      origin,
       count: task.rows,
     });
   }

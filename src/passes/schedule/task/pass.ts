@@ -133,7 +133,8 @@ const tryLastPass = (s: Scheduler, placed: PlacedPass, at: number): number => {
 const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): number => {
   const { timing, mxm } = s.target;
   const { task, pass, pieces, half } = placed;
-  const { origin, rows } = task;
+  const { rows } = task;
+  const origin = originOfPasses(task);
   const busy = s.figure.fit(half.array, at, rows) - at;
   if (busy > 0) return busy;
   const diagonal = at + timing.mxmActivationSkew - mxm;
@@ -151,6 +152,8 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): nu
   return 0;
 };
 
+const originOfPasses = ({ origin, passOrigin = origin }: Task): number => passOrigin;
+
 const emitPass = (
   s: Scheduler,
   { task, pass, half, row, mode }: PlacedPass,
@@ -158,7 +161,8 @@ const emitPass = (
   stream: number,
   give: number,
 ): void => {
-  const { origin, rows: count } = task;
+  const { rows: count } = task;
+  const origin = originOfPasses(task);
   const queue = (part: 1 | 2): number => mxmQueue(s.target, half.hemisphere, 0, part);
   emit(s, queue(1), at, { op: "abc", fields: { stream, mode: pass.half }, origin, count });
   emit(s, queue(2), at + s.target.timing.mxmMultiply, { op: "acc", fields: { row, mode, give }, origin, count });

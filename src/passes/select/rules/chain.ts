@@ -264,7 +264,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     invariant(fn !== undefined, "a chain has ALU operations only");
     const args = node.inputs.map((input) => argument(id, input));
     opIndex.set(id, ops.length);
-    ops.push({ fn, args });
+    ops.push(id === fusion.root ? { fn, args } : { fn, args, origin: originOf(s, node) });
   }
   const leaves: Chain = (panel, row, rows) => ({
     ops,

@@ -328,9 +328,9 @@ const unrolled = (chain: Chain, first: number, end: number): Unrolled => {
     const numbers = single.leaves.map((leaf, index) => leafNumber(panel, index, leaf));
     // What does not depend on the panel is computed once.
     const places: number[] = [];
-    for (const { fn, args } of single.ops) {
-      const op: AluOp = { fn, args: args.map((arg) => shifted(arg, places, numbers)) };
-      const key = JSON.stringify(op);
+    for (const own of single.ops) {
+      const op: AluOp = { ...own, args: own.args.map((arg) => shifted(arg, places, numbers)) };
+      const key = JSON.stringify([op.fn, op.args]);
       const place = made.get(key) ?? ops.length;
       if (place === ops.length) ops.push(op);
       made.set(key, place);

@@ -197,7 +197,8 @@ const emitMatmul = (
   const parts = [{ storage: a.storage, scale: 1 }];
   const weights = weightsOf(s, node, a);
   const name = node.origin[0] ?? "matmul";
-  emitProduct(s, { a, parts, weights, space, storage, chain, origin, name, fill: false, sums });
+  const passOrigin = originOf(s, node);
+  emitProduct(s, { a, parts, weights, space, storage, chain, origin, passOrigin, name, fill: false, sums });
 };
 
 const activationsOf = (s: Selection, node: Node): Located => {

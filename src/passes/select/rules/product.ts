@@ -39,6 +39,7 @@ export const emitProduct = (s: Selection, product: Product): void => {
           panel,
           row,
           origin: product.origin,
+          passOrigin: product.passOrigin,
           as: product.as,
           sums: product.fill ? FILLED_SUMS : undefined,
         });
