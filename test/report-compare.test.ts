@@ -45,6 +45,15 @@ describe("bert beside others", () => {
         const sizes = rows.map((row) => Math.abs(row.difference));
         expect(sizes).toEqual([...sizes].sort((a, b) => b - a));
       }
+      for (const [unit, { bursts, executions }] of Object.entries(found.units)) {
+        const count = ({ units }: Overview, of: "bursts" | "executions"): number => units[unit as "mem"][of];
+        expect(bursts).toBe(count(own.overview, "bursts") - count(there, "bursts"));
+        expect(executions).toBe(count(own.overview, "executions") - count(there, "executions"));
+      }
+      expect(sum(Object.values(own.overview.units).map(({ bursts }) => bursts))).toBe(own.overview.bursts);
+      expect(sum(Object.values(own.overview.units).map(({ executions }) => executions))).toBe(
+        sum(Object.values(own.overview.executions)),
+      );
       expect(found.energyDifference).toBe(own.overview.energy.femtojoules - there.energy.femtojoules);
     }
   });

@@ -3,6 +3,7 @@
  * where time could be won.
  */
 
+import { UNITS } from "../../src/report/bursts.js";
 import { WAITS } from "../../src/report/critical.js";
 import type { Difference } from "../../src/report/compare.js";
 import type { Account } from "../../src/report/nodes.js";
@@ -93,6 +94,18 @@ export function printReport(result: ReportResult, terminal: Terminal): void {
       table(
         changed.map(({ name }) => [name, formatDifference(comparison.bounds[name])]),
         [1],
+      ),
+    );
+    print(
+      table(
+        [
+          ["unit", "bursts", "executions", "byte vectors"],
+          ...UNITS.map((unit) => {
+            const { bursts, executions, vectors } = comparison.units[unit];
+            return [unit, ...[bursts, executions, vectors].map(formatDifference)];
+          }),
+        ],
+        [1, 2, 3],
       ),
     );
     const most = nodes.filter((node) => node.difference !== 0).slice(0, MOST);

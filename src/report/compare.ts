@@ -5,7 +5,8 @@
 
 import { BOUND_NAMES, type Bound } from "./bounds.js";
 import type { Account } from "./nodes.js";
-import type { Overview } from "./overview.js";
+import { type Unit, UNITS } from "./bursts.js";
+import type { Overview, UnitFigures } from "./overview.js";
 
 /** Figures of this program minus those of the other. Cycles are of all chips. */
 export interface Difference {
@@ -29,6 +30,7 @@ export interface Comparison {
   /** Femtojoules of the whole program, by the model. */
   readonly energyDifference: number;
   readonly bounds: Readonly<Record<Bound, number>>;
+  readonly units: Readonly<Record<Unit, UnitFigures>>;
   /** Those that differ most come first. */
   readonly layers: readonly Difference[];
   readonly nodes: readonly Difference[];
@@ -44,10 +46,19 @@ export function compareOverviews(own: Overview, other: Overview): Comparison {
     difference: own.cycles - other.cycles,
     energyDifference: own.energy.femtojoules - other.energy.femtojoules,
     bounds: byBound((bound) => cyclesOf(own, bound) - cyclesOf(other, bound)),
+    units: byUnit((unit) => ({
+      bursts: own.units[unit].bursts - other.units[unit].bursts,
+      executions: own.units[unit].executions - other.units[unit].executions,
+      vectors: own.units[unit].vectors - other.units[unit].vectors,
+      energy: own.units[unit].energy - other.units[unit].energy,
+    })),
     layers: differences(own.layers, other.layers),
     nodes: differences(own.nodes, other.nodes),
   };
 }
+
+const byUnit = (value: (unit: Unit) => UnitFigures): Readonly<Record<Unit, UnitFigures>> =>
+  Object.fromEntries(UNITS.map((unit) => [unit, value(unit)])) as Record<Unit, UnitFigures>;
 
 const byBound = (value: (bound: Bound) => number): Readonly<Record<Bound, number>> =>
   Object.fromEntries(BOUND_NAMES.map((bound) => [bound, value(bound)])) as Record<Bound, number>;

@@ -9,6 +9,7 @@ import type { Activity } from "./activity.js";
 import { type Advice, adviceOf } from "./advice.js";
 import { BOUNDS, BOUND_NAMES, type Bound, type Stretches } from "./bounds.js";
 import { ENERGY_CLASSES, type EnergyClass, watts } from "./energy.js";
+import { type Unit, UNITS, unitOf } from "./bursts.js";
 import { type CriticalSummary, criticalSummary, type PathStep } from "./critical.js";
 import { type Account, accountsByLayer, accountsByNode, cyclesByBound } from "./nodes.js";
 import type { Power } from "./power.js";
@@ -45,11 +46,36 @@ export interface Overview {
   };
   /** Bytes. `peak` is the fullest moment, constants included. */
   readonly sram: { readonly constants: number; readonly peak: number; readonly capacity: number };
+  readonly units: Readonly<Record<Unit, UnitFigures>>;
   readonly layers: readonly Account[];
   readonly nodes: readonly Account[];
   readonly advice: readonly Advice[];
   /** What waited for what, from the start to the end. */
   readonly critical: CriticalSummary;
+}
+
+/** Of the queues of one kind of unit, on all chips. */
+export interface UnitFigures {
+  readonly bursts: number;
+  readonly executions: number;
+  /** Byte vectors that they take from streams and give to them. */
+  readonly vectors: number;
+  /** Femtojoules, by the model. */
+  readonly energy: number;
+}
+
+function unitsOf({ program, bursts }: Activity): Readonly<Record<Unit, UnitFigures>> {
+  const sums = Object.fromEntries(
+    UNITS.map((unit) => [unit, { bursts: 0, executions: 0, vectors: 0, energy: 0 }]),
+  ) as Record<Unit, { -readonly [Key in keyof UnitFigures]: number }>;
+  for (let burst = 0; burst < bursts.size; burst++) {
+    const sum = sums[unitOf(program.target, bursts.queue[burst] as number)];
+    sum.bursts++;
+    sum.executions += bursts.count[burst] as number;
+    sum.vectors += (bursts.taken[burst] as number) + (bursts.given[burst] as number);
+    sum.energy += bursts.energy[burst] as number;
+  }
+  return sums;
 }
 
 export function overviewOf(
@@ -95,6 +121,7 @@ export function overviewOf(
       peak: memory.peak * target.lanes,
       capacity: sramBytes(target) * program.chips.length,
     },
+    units: unitsOf(activity),
     layers: accountsByLayer(activity, stretches),
     nodes: accountsByNode(activity, stretches),
     advice: adviceOf(activity, stretches),

@@ -50,6 +50,8 @@ export interface PageData {
   readonly layers: readonly string[];
   readonly ops: readonly string[];
   readonly texts: readonly string[];
+  /** Streams that vectors ride from one burst to another, as lists; empty where none is between. */
+  readonly streams: readonly string[];
   readonly grid: number;
   readonly constants: number;
   readonly columns: Readonly<Record<ColumnName, Column>>;
@@ -66,6 +68,7 @@ export type ColumnName =
   | "flightFrom"
   | "flightTo"
   | "flightVectors"
+  | "flightStreams"
   | "stretchFrom"
   | "stretchBound"
   | "stretchBurst"
@@ -89,7 +92,13 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
   const { program, memory, cycles } = own.activity;
   const sides = other === undefined ? [own] : [own, other];
   const rows: PageRow[] = [];
-  const [nodes, layers, texts, ops] = [new Index(), new Index(), new Index(), new Index()];
+  const [nodes, layers, texts, ops, streams] = Array.from({ length: 5 }, () => new Index()) as [
+    Index,
+    Index,
+    Index,
+    Index,
+    Index,
+  ];
   const size = sides.reduce((sum, { activity }) => sum + activity.bursts.size, 0);
   const [text, op, address] = [new Int32Array(size), new Uint16Array(size), new Int32Array(size)];
   const [cycle, last, node] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
@@ -125,6 +134,7 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
     layers: layers.texts,
     ops: ops.texts,
     texts: texts.texts,
+    streams: streams.texts,
     grid: power.grid,
     constants: memory.constants,
     columns: {
@@ -135,7 +145,7 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
       text: column(text),
       address: column(address),
       energy: column(energy),
-      ...flightColumns(sides),
+      ...flightColumns(sides, streams),
       ...stretchColumns(stretches, other?.stretches),
       path: column(Int32Array.from(own.path, ({ burst }) => burst)),
       sramCycle: column(memory.live.cycle),
@@ -214,27 +224,38 @@ function heldColumns(
 
 const withoutNodes = <Of extends { readonly nodes: unknown }>({ nodes: _, ...rest }: Of): Omit<Of, "nodes"> => rest;
 
-/** Which burst takes what another gives: pairs, each once, with the vectors between them. */
-function flightColumns(sides: readonly Analysis[]): {
-  readonly [Name in "flightFrom" | "flightTo" | "flightVectors"]: Column;
-} {
-  const pairs = new Map<number, number>();
+/** Which burst takes what another gives: pairs, each once, with the vectors between them and the streams that they ride. */
+function flightColumns(
+  sides: readonly Analysis[],
+  streamTexts: Index,
+): { readonly [Name in "flightFrom" | "flightTo" | "flightVectors" | "flightStreams"]: Column } {
+  const pairs = new Map<number, { vectors: number; streams: number }>();
   let before = 0;
   for (const { activity } of sides) {
-    const { size, from, to, vectors } = activity.flights;
+    const { size, from, to, vectors, stream } = activity.flights;
+    const { streams } = activity.program.target;
     for (let flight = 0; flight < size; flight++) {
       const taker = to[flight] as number;
       if (taker < 0) continue;
       const pair = (before + (from[flight] as number)) * 2 ** 26 + before + taker;
-      pairs.set(pair, (pairs.get(pair) ?? 0) + (vectors[flight] as number));
+      const known = pairs.get(pair) ?? { vectors: 0, streams: streamTexts.of("") };
+      const own = stream[flight] as number;
+      const name = own < 0 ? "" : `${own < streams ? "e" : "w"}${own % streams}`;
+      const said = streamTexts.texts[known.streams] as string;
+      const add = name !== "" && !said.split(", ").includes(name);
+      pairs.set(pair, {
+        vectors: known.vectors + (vectors[flight] as number),
+        streams: add ? streamTexts.of(said === "" ? name : `${said}, ${name}`) : known.streams,
+      });
     }
     before += activity.bursts.size;
   }
-  const keys = Array.from(pairs.keys());
+  const [keys, values] = [Array.from(pairs.keys()), Array.from(pairs.values())];
   return {
     flightFrom: column(Int32Array.from(keys, (pair) => Math.floor(pair / 2 ** 26))),
     flightTo: column(Int32Array.from(keys, (pair) => pair % 2 ** 26)),
-    flightVectors: column(Int32Array.from(pairs.values())),
+    flightVectors: column(Int32Array.from(values, ({ vectors }) => vectors)),
+    flightStreams: column(Int32Array.from(values, ({ streams }) => streams)),
   };
 }
 

@@ -12,6 +12,7 @@ import {
   formatSeconds,
   formatShare,
 } from "../units.js";
+import { UNITS } from "../bursts.js";
 import { WAITS } from "../critical.js";
 import type { PageData } from "./data.js";
 import { runPage } from "./script.js";
@@ -114,7 +115,7 @@ function layersHtml({ overview, layers }: PageData): string {
 
 function comparisonHtml({ comparison, overview }: PageData): string {
   if (comparison === null) return "";
-  const { other, otherTarget, otherCycles, difference, bounds, layers } = comparison;
+  const { other, otherTarget, otherCycles, difference, bounds, units, layers } = comparison;
   const row = (name: string, values: readonly (number | string)[]): string =>
     `<tr><th scope="row">${escaped(name)}</th>${values
       .map((value) => `<td>${typeof value === "number" ? formatDifference(value) : escaped(value)}</td>`)
@@ -122,6 +123,9 @@ function comparisonHtml({ comparison, overview }: PageData): string {
   return `<h2>Compared with ${escaped(other)} on ${escaped(otherTarget)}</h2>
 <p>${formatCount(overview.cycles)} cycles here, ${formatCount(otherCycles)} there: ${formatDifference(difference)}</p>
 <table><tbody>${overview.bounds.map(({ name }) => row(name, [bounds[name]])).join("")}</tbody></table>
+<table><thead><tr><th scope="col">unit</th><th scope="col">bursts</th><th scope="col">executions</th><th scope="col">byte vectors</th></tr></thead><tbody>${UNITS.map(
+    (unit) => row(unit, [units[unit].bursts, units[unit].executions, units[unit].vectors]),
+  ).join("")}</tbody></table>
 <table><thead><tr><th scope="col">layer</th><th scope="col">here</th><th scope="col">there</th><th scope="col">difference</th></tr></thead><tbody>${layers
     .map((layer) => row(layer.name, [formatCount(layer.cycles), formatCount(layer.otherCycles), layer.difference]))
     .join("")}</tbody></table>`;

@@ -31,7 +31,8 @@ export function runPage(data: PageData): void {
   };
   const [cycle, last, node, op] = [read("cycle"), read("last"), read("node"), read("op")] as const;
   const [text, address, energy] = [read("text"), read("address"), read("energy")] as const;
-  const [flightFrom, flightTo, flightVectors] = [read("flightFrom"), read("flightTo"), read("flightVectors")] as const;
+  const [flightFrom, flightTo] = [read("flightFrom"), read("flightTo")] as const;
+  const [flightVectors, flightStreams] = [read("flightVectors"), read("flightStreams")] as const;
   const [stretchFrom, stretchBound, stretchBurst] = [
     read("stretchFrom"),
     read("stretchBound"),
@@ -350,14 +351,14 @@ export function runPage(data: PageData): void {
     const list = (title: string, bursts: readonly number[]): void => {
       detail.append(element("h3", `${title} (${bursts.length})`));
       for (const burst of bursts.slice(0, 40)) {
-        const vectors = flightVectors.filter(
-          (_, flight) =>
-            (flightFrom[flight] === burst && flightTo[flight] === selected) ||
-            (flightFrom[flight] === selected && flightTo[flight] === burst),
-        )[0];
+        const flight = flightFrom.findIndex(
+          (from, at) => (from === burst && flightTo[at] === selected) || (from === selected && flightTo[at] === burst),
+        );
+        const streams = data.streams[flightStreams[flight] as number];
+        const way = streams === "" ? "" : ` on ${streams}`;
         const button = element(
           "button",
-          `${rows[rowOfBurst(burst)]?.name} at ${count(cycle[burst] as number)}: ${instruction(burst)} (${vectors} byte vectors)`,
+          `${rows[rowOfBurst(burst)]?.name} at ${count(cycle[burst] as number)}: ${instruction(burst)} (${flightVectors[flight]} byte vectors${way})`,
         );
         button.addEventListener("click", () => {
           reveal(burst);
