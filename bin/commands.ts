@@ -8,7 +8,7 @@
 import { dirname, resolve } from "node:path";
 import type { Argv, CommandModule, InferredOptionTypes } from "yargs";
 import { defaultCacheFolder } from "../src/host/cache.js";
-import { CompileError } from "../src/diagnostics.js";
+import { CompileError, fail } from "../src/diagnostics.js";
 import { fileBeside, imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { TARGETS } from "../src/ir/target.js";
@@ -28,14 +28,16 @@ import {
   WEIGHT_WORDS,
 } from "./arguments.js";
 import type { BuildResult } from "./jobs/build.js";
+import type { ChatRequest } from "./jobs/chat.js";
 import type { DecoderRequest } from "./jobs/decoder.js";
 import { findCases } from "./jobs/cases.js";
 import { printCheck } from "./show/check.js";
 import { runJob } from "./jobs/jobs.js";
-import { printable } from "./show/problems.js";
-import { generateRows } from "./show/generate.js";
+import { printable, renderProblems } from "./show/problems.js";
+import { chatRows, generateRows } from "./show/generate.js";
 import { printReport } from "./show/report.js";
-import { EXIT, type Terminal } from "./show/terminal.js";
+import { serveLine, serveRows } from "./show/serve.js";
+import { EXIT, openQuestions, QUESTION, type Terminal } from "./show/terminal.js";
 import { caseLabels, printCase, printTotals } from "./show/verify.js";
 
 /** Runs a command's work with a terminal and keeps its exit status; main.ts has the one there is. */
@@ -258,7 +260,13 @@ const generate = command({
   doc: "Writes on from a prompt: a decoder with past and present, one token a step.",
   options: (argv) =>
     argv.positional("model", decoderFolder).options({
-      prompt: { alias: "p", type: "string", demandOption: true, describe: "how the text begins" },
+      prompt: { alias: "p", type: "string", describe: "how the text begins, or what the user says first" },
+      chat: {
+        type: "boolean",
+        default: false,
+        describe: "answers lines of stdin in turn, by the model's chat template; the past stays on the chip",
+      },
+      system: { type: "string", describe: "with --chat: what the model is told before" },
       "max-tokens": { type: "number", describe: "at most so many tokens after the prompt" },
       temperature: {
         type: "number",
@@ -278,7 +286,9 @@ const generate = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const { prompt, stop } = args;
+    const { prompt, system, chat, stop } = args;
+    if (!chat && prompt === undefined) fail("LPU5008", { message: "expected --prompt, or --chat" });
+    if (!chat && system !== undefined) fail("LPU5008", { message: "--system: expected --chat with it" });
     const decoder = decoderRequest(args);
     const numbers = parseNumbers({
       "--max-tokens": { value: args["max-tokens"], least: 1, whole: true },
@@ -296,19 +306,92 @@ const generate = command({
       repetitionPenalty: numbers["--repetition-penalty"],
       seed: numbers["--seed"],
     });
-    let begun = false;
-    const part = ({ text }: { readonly text: string }): void => {
-      terminal.text(`${begun ? "" : `\n${prompt}`}${text}`);
-      begun = true;
-    };
-    const request = { ...decoder, prompt, options: { ...options, stop } };
-    const result = await runJob("generate", request, { tasks: terminal.tasks, part });
+    const request = { ...decoder, options: { ...options, stop } };
+    const clockMHz = TARGETS[decoder.target].clock;
+    if (chat) return chatInTurns({ ...request, prompt, system }, clockMHz, terminal);
+    const part = beginning(`\n${prompt}`, terminal);
+    const result = await runJob("generate", { ...request, prompt: prompt ?? "" }, { tasks: terminal.tasks, part });
     terminal.result(result);
     terminal.print("\n");
-    for (const line of alignRows(generateRows(result, TARGETS[decoder.target].clock))) terminal.print(line);
+    for (const line of alignRows(generateRows(result, clockMHz))) terminal.print(line);
     return result.cycles === result.predictedCycles ? EXIT.ok : EXIT.internal;
   },
 });
+
+const serve = command({
+  command: "serve <model>",
+  doc: "Serves a decoder with past and present by OpenAI's API, until it is interrupted.",
+  options: (argv) =>
+    argv.positional("model", decoderFolder).options({
+      port: { type: "number", default: 8080, describe: "0 takes any that is free" },
+      host: {
+        type: "string",
+        default: "127.0.0.1",
+        describe: "address to listen on; the usual one is for this computer alone",
+      },
+      name: { type: "string", describe: "what clients call the model; as its folder is called, if not given" },
+      pasts: {
+        type: "number",
+        default: 4,
+        describe: "pasts that are kept for prompts which begin like one before, each as large as the states",
+      },
+      ...decoderOptions,
+      json: OPTIONS.json,
+    }),
+  run: async (args, terminal) => {
+    const { host, name } = args;
+    const decoder = decoderRequest(args);
+    const { "--port": port, "--pasts": pasts } = parseNumbers({
+      "--port": { value: args.port, least: 0, most: 65535, whole: true },
+      "--pasts": { value: args.pasts, least: 0, whole: true },
+    });
+    const clockMHz = TARGETS[decoder.target].clock;
+    const result = await runJob(
+      "serve",
+      { ...decoder, host, port, name, pasts },
+      {
+        tasks: terminal.tasks,
+        part: (part) => {
+          terminal.note(printable(serveLine(part, clockMHz)));
+          if ("problems" in part && part.problems.length > 0)
+            terminal.note(renderProblems(part.problems, terminal.colors));
+        },
+      },
+    );
+    terminal.result(result);
+    terminal.print("");
+    for (const line of alignRows(serveRows(result))) terminal.print(line);
+    return result.cycles === result.predictedCycles ? EXIT.ok : EXIT.internal;
+  },
+});
+
+/** Shows pieces of a text as they come, the first behind what it begins with. */
+function beginning(start: string, terminal: Terminal): (piece: { readonly text: string }) => void {
+  let begun = false;
+  return ({ text }) => {
+    terminal.text(`${begun ? "" : start}${text}`);
+    begun = true;
+  };
+}
+
+async function chatInTurns(request: ChatRequest, clockMHz: number, terminal: Terminal): Promise<number> {
+  const questions = openQuestions(terminal);
+  const answer = async (): Promise<string | undefined> => {
+    terminal.print("\n");
+    return questions.next();
+  };
+  const part = beginning(request.prompt === undefined ? "" : `\n${QUESTION}${request.prompt}\n`, terminal);
+  try {
+    const result = await runJob("chat", request, { tasks: terminal.tasks, part, answer });
+    terminal.result(result);
+    terminal.print("");
+    for (const line of alignRows(chatRows(result, clockMHz))) terminal.print(line);
+    const isExact = result.turns.every(({ cycles, predictedCycles }) => cycles === predictedCycles);
+    return isExact ? EXIT.ok : EXIT.internal;
+  } finally {
+    questions.close();
+  }
+}
 
 const verify = command({
   command: "verify <cases..>",
@@ -619,6 +702,7 @@ export const COMMANDS: readonly CommandFor[] = [
   build,
   run,
   generate,
+  serve,
   verify,
   check,
   report,

@@ -367,6 +367,46 @@ export const DIAGNOSTICS = {
     doc: "A tokenizer has tokens that the model does not know: it belongs to another model.",
     hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
   },
+  LPU5109: {
+    title: "no chat",
+    doc: "A model has no chat template, it cannot be read, or it refuses the messages.",
+    hint: "give the messages that the template expects, or a prompt of plain text",
+  },
+  LPU5201: {
+    title: "request not understood",
+    doc: "A client sent no JSON, or a field that the API does not have, that is not what it must be, or that is not supported here.",
+    hint: "compare the request with the API; what is supported is in the README",
+  },
+  LPU5202: {
+    title: "no such model",
+    doc: "A client asked for another model than the one that is served.",
+    hint: "ask for the name that /v1/models gives",
+  },
+  LPU5203: {
+    title: "unknown request",
+    doc: "A client asked for a path, or by a method, that the server does not have.",
+    hint: "there are /v1/models, /v1/chat/completions and /v1/completions",
+  },
+  LPU5204: {
+    title: "request too large",
+    doc: "The body of a request is larger than the server takes.",
+    hint: "send fewer or shorter messages at once",
+  },
+  LPU5205: {
+    title: "queue is full",
+    doc: "As many requests wait as the server lets wait.",
+    hint: "ask again when some of them are answered",
+  },
+  LPU5206: {
+    title: "server is stopping",
+    doc: "The server was told to stop before a request was answered.",
+    hint: "ask again when it runs",
+  },
+  LPU5207: {
+    title: "cannot listen",
+    doc: "The address or the port of a server is taken, is not this computer's, or may not be used.",
+    hint: "choose another --port",
+  },
   LPU3020: {
     title: "dispatches of a queue overlap",
     doc: "An instruction is out of order, or its dispatch falls where the queue is still busy with an earlier one.",

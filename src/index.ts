@@ -13,6 +13,7 @@ import { bindInputs, type InputValue, type TensorSpec } from "./host/edge.js";
 import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { openFolder } from "./host/folder.js";
 import { bytesSource, type ModelSource, readModel } from "./frontend/source.js";
+import { openTemplate } from "./language/chat.js";
 import { declaredVocabulary, decoderShapes, logitsOf } from "./language/decoder.js";
 import { type LanguageModel, languageModel } from "./language/model.js";
 import { settingsOf } from "./language/settings.js";
@@ -26,6 +27,7 @@ import { type BuildReport, estimatePerformance, type Performance } from "./repor
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
 import { chosenEntry, entryNamed } from "./ir/program.js";
+import { TARGETS } from "./ir/target.js";
 import { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
@@ -42,7 +44,11 @@ export type { Graph, Shape, Tensor } from "./ir/graph.js";
 export type { Program } from "./ir/program.js";
 export { TARGETS, type Target, type TargetName } from "./ir/target.js";
 export { type FileTensor, decodeNpy, encodeNpy } from "./host/npy.js";
-export type { GenerateOptions, LanguageModel, Piece, Saved, Step } from "./language/model.js";
+export type { Message } from "./language/chat.js";
+export type { GenerateOptions, LanguageModel, Piece } from "./language/model.js";
+export { type KeptPasts, keptPasts, type Saved } from "./language/pasts.js";
+export type { Step } from "./language/steps.js";
+export { type Answer, type ServeOptions, type Server, serve } from "./serve/server.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
 export type { Activity } from "./report/activity.js";
 export type { Analysis } from "./report/analysis.js";
@@ -164,9 +170,10 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
   const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer: file, text = false, ...rest } = options;
-  const { model: modelFile, tokenizer, settings } = openFolder(path, file);
+  const { model: modelFile, name, tokenizer, settings } = openFolder(path, file);
   if (text && tokenizer === undefined) noTokenizer();
   const words = tokenizer && (await openTokenizer(tokenizer.definition, tokenizer.config));
+  const template = tokenizer && (await openTemplate(tokenizer.template, tokenizer.config));
   const { ends, sampling } = settingsOf(settings);
   const { entries, vocabulary } = decoderOf(modelFile, context, prefill);
   const expectText = (size: number): void => {
@@ -179,9 +186,10 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
   const { reset, snapshot, restore } = model;
   const logits = logitsOf(decode.outputs);
   expectText(logits.vocabulary);
+  const clockMHz = TARGETS[options.target ?? "lpu-v1"].clock;
   return languageModel(
-    { context, decode, prefill: block, logits, reset, snapshot, restore },
-    { tokenizer: words, ends, sampling },
+    { context, clockMHz, decode, prefill: block, logits, reset, snapshot, restore },
+    { name, tokenizer: words, template, ends, sampling },
   );
 }
 

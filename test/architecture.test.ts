@@ -43,8 +43,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/compile.ts": COMPILER,
   "src/host": [...COMPILER, "src/compile.ts", "src/runtime"],
   "src/language": ["src/diagnostics.ts", "src/ir", "src/frontend"],
-  "src/index.ts": [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/language"],
-  bin: [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/language", "src/index.ts"],
+  "src/serve": ["src/diagnostics.ts", "src/language"],
+  "src/index.ts": [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/language", "src/serve"],
+  bin: [...COMPILER, "src/compile.ts", "src/runtime", "src/host", "src/language", "src/serve", "src/index.ts"],
 };
 
 /** What the runtime may know: the machine and its numbers, never the graph level. */

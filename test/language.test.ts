@@ -10,10 +10,13 @@ import type { GraphRecord } from "../src/frontend/source.js";
 import { openFolder } from "../src/host/folder.js";
 import { openLanguageModel } from "../src/index.js";
 import { decoderShapes, logitsOf } from "../src/language/decoder.js";
-import { cutAtStop } from "../src/language/model.js";
+import { openTemplate } from "../src/language/chat.js";
+import { cutAtStop, type Piece } from "../src/language/model.js";
+import { keptPasts, type Saved } from "../src/language/pasts.js";
 import { chooseToken, GREEDY, penalised } from "../src/language/sample.js";
 import { type Settings, settingsOf } from "../src/language/settings.js";
 import { expectFits, textStream } from "../src/language/text.js";
+import { fakeModel } from "./fake-decoder.js";
 
 const folder = mkdtempSync(join(tmpdir(), "metronome-language-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -184,7 +187,7 @@ describe("a decoder", () => {
     expect(openFolder(folder)).toEqual({
       model: join(inner, "model.onnx"),
       name: basename(folder),
-      tokenizer: { definition: { model: {} }, config: {} },
+      tokenizer: { definition: { model: {} }, config: {}, template: undefined },
       settings: [config],
     });
     writeFileSync(join(folder, "generation_config.json"), '{"eos_token_id":[5,6]}');
@@ -328,4 +331,92 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   for await (const piece of model.generate("Once upon a time", { stop: ["was"] })) stopped.push(piece);
   expect(stopped.map(({ text }) => text).join("")).toBe(", there ");
   expect(stopped.at(-1)?.finish).toBe("stop");
+});
+
+describe("pasts that are kept", () => {
+  const saved = (...tokens: readonly number[]): Saved => ({ tokens, states: tokens });
+
+  test("are found by what they begin with, the longest that leaves a token", () => {
+    const pasts = keptPasts(3);
+    for (const one of [saved(1), saved(1, 2, 3), saved(1, 5)]) pasts.keep(one);
+    expect(pasts.longest([1, 2, 3, 4])).toEqual(saved(1, 2, 3));
+    expect(pasts.longest([1, 2, 3])).toEqual(saved(1));
+    expect(pasts.longest([2, 1])).toBe(undefined);
+    expect(pasts.shared([1, 2, 9])).toBe(2);
+    expect(pasts.shared([3])).toBe(0);
+    // [1, 5] was of no use for the longest time.
+    pasts.keep(saved(7));
+    expect(pasts.longest([1, 5, 6])).toEqual(saved(1));
+    expect(keptPasts(0).longest([1])).toBe(undefined);
+  });
+
+  test("change nothing of the text, and spare runs", async () => {
+    for (const prefill of [undefined, 4]) {
+      const prompts = ["Once upon a time", "Once upon a time there", "Once upon a hill", "Once upon a hall", "Twice"];
+      const pasts = keptPasts(4);
+      const taken: number[][] = [];
+      const model = fakeModel({ ...(prefill && { prefill }), onRun: (tokens) => void taken.at(-1)?.push(tokens) });
+      const kept = [];
+      for (const prompt of prompts) {
+        const written = async (options: object): Promise<readonly Piece[]> => {
+          taken.push([]);
+          const pieces = [];
+          for await (const piece of model.generate(prompt, { maxTokens: 6, ...options })) pieces.push(piece);
+          return pieces;
+        };
+        const fresh = await written({});
+        const behind = await written({ pasts });
+        expect(behind.map(({ token }) => token)).toEqual(fresh.map(({ token }) => token));
+        const spared = behind[0]?.kept ?? 0;
+        kept.push(spared);
+        // The runs that were spared are the first of those that the whole prompt has.
+        const [all = [], own = []] = taken.slice(-2);
+        expect(own).toEqual(all.slice(prefill === undefined ? spared : spared / prefill));
+      }
+      expect(kept).toEqual(prefill === undefined ? [0, 15, 0, 12, 0] : [0, 12, 12, 12, 0]);
+    }
+  });
+
+  test("can be put down between two runs", async () => {
+    const abort = new AbortController();
+    const model = fakeModel({ onRun: () => model.position() === 3 && abort.abort() });
+    const reading = (async () => {
+      for await (const _ of model.generate("Once upon a time", { signal: abort.signal }));
+    })();
+    await expect(reading).rejects.toThrow(/abort/i);
+    expect(model.position()).toBe(4);
+  });
+});
+
+describe("a chat template", () => {
+  const messages = [
+    { role: "user", content: "Hello" },
+    { role: "assistant", content: "Hi" },
+  ];
+  const source = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}";
+  const config = { bos_token: { content: "<s>" }, eos_token: "</s>", model_max_length: 5 };
+
+  test("is rendered with the special tokens and the place of the answer", async () => {
+    const text = "<s>[user] Hello</s>[assistant] Hi</s>";
+    expect((await openTemplate(source, config))?.(messages)).toBe(text);
+    expect((await openTemplate(undefined, { ...config, chat_template: source }))?.(messages)).toBe(text);
+    const several = [
+      { name: "tool_use", template: "no" },
+      { name: "default", template: `${source}{% if add_generation_prompt %}[assistant]{% endif %}` },
+    ];
+    expect((await openTemplate(undefined, { ...config, chat_template: several }))?.(messages)).toBe(
+      `${text}[assistant]`,
+    );
+    expect(await openTemplate(undefined, config)).toBe(undefined);
+  });
+
+  test("that cannot be read, or refuses, says why", async () => {
+    expect(await saidBy(() => openTemplate("{% for %}", {}))).toEqual([
+      expect.stringMatching(/^LPU5109: the chat template cannot be read: ./),
+    ]);
+    const strict = await openTemplate("{{ raise_exception('roles must alternate') }}", {});
+    expect(await saidBy(() => strict?.(messages))).toEqual([
+      "LPU5109: the chat template refuses the messages: roles must alternate",
+    ]);
+  });
 });

@@ -9,6 +9,8 @@ export interface JobContext<Part> {
   /** Text for stderr. */
   readonly note: (text: string) => void;
   readonly part: (part: Part) => void;
+  /** Asks for what comes next: a line of the user, or undefined at the end. An interrupt while a question is open ends the job gently. */
+  readonly ask: () => Promise<string | undefined>;
 }
 
 /** Does work as a task with a title. */

@@ -2,7 +2,8 @@
  * Long work runs on a thread of its own, so that this one can keep time, redraw, and take an interrupt.
  *
  * A job is a name and a plain record; the thread answers with task events, with parts of the result as they are done, and
- * at the end with the result or the problems. An interrupt ends the thread and removes what it was writing.
+ * at the end with the result or the problems. It may ask for lines meanwhile. An interrupt ends the thread and removes what
+ * it was writing; while a question is open, the first interrupt only answers that there is no more.
  */
 
 import { Worker } from "node:worker_threads";
@@ -11,9 +12,11 @@ import { removeUnfinished } from "../../src/host/files.js";
 import type { BuildRequest, BuildResult } from "./build.js";
 import type { CaseResult, VerifyResult } from "./cases.js";
 import type { Piece } from "../../src/language/model.js";
+import type { ChatRequest, ChatResult } from "./chat.js";
 import type { GenerateRequest, GenerateResult } from "./generate.js";
 import type { CheckRequest, CheckResult } from "./check.js";
 import { type Problem, ReportedProblems } from "../show/problems.js";
+import type { ServePart, ServeRequest, ServeResult } from "./serve.js";
 import type { ReportRequest, ReportResult } from "./report.js";
 import type { RunRequest, RunReport } from "./run.js";
 import type { TaskEvent, TaskReporter } from "../show/stages.js";
@@ -24,6 +27,8 @@ export interface JobTable {
   readonly build: { readonly request: BuildRequest; readonly result: BuildResult; readonly part: never };
   readonly run: { readonly request: RunRequest; readonly result: RunReport; readonly part: never };
   readonly generate: { readonly request: GenerateRequest; readonly result: GenerateResult; readonly part: Piece };
+  readonly chat: { readonly request: ChatRequest; readonly result: ChatResult; readonly part: Piece };
+  readonly serve: { readonly request: ServeRequest; readonly result: ServeResult; readonly part: ServePart };
   readonly report: { readonly request: ReportRequest; readonly result: ReportResult; readonly part: never };
   readonly trace: { readonly request: TraceRequest; readonly result: TraceResult; readonly part: never };
   readonly check: { readonly request: CheckRequest; readonly result: CheckResult; readonly part: never };
@@ -35,12 +40,15 @@ export type JobMessage =
   | { readonly kind: "task"; readonly event: TaskEvent }
   | { readonly kind: "note"; readonly text: string }
   | { readonly kind: "part"; readonly part: unknown }
+  | { readonly kind: "ask" }
   | { readonly kind: "done"; readonly result: unknown }
   | { readonly kind: "failed"; readonly problems: readonly Problem[] };
 
 export interface JobListener<Part> {
   readonly tasks: TaskReporter;
   readonly part?: (part: Part) => void;
+  /** Answers what the job asks; without it, the answer comes with an interrupt. */
+  readonly answer?: () => Promise<string | undefined>;
   /** Folders in which the job writes. */
   readonly writes?: readonly string[];
 }
@@ -51,21 +59,34 @@ export function runJob<Name extends JobName>(
   listener: JobListener<JobTable[Name]["part"]>,
 ): Promise<JobTable[Name]["result"]> {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { workerData: { name, request } });
+  let asked = false;
+  const reply = (line: string | undefined): void => {
+    if (asked) worker.postMessage(line);
+    asked = false;
+  };
   const interrupt = (signal: NodeJS.Signals): void => {
+    if (asked) {
+      reply(undefined);
+      return;
+    }
     void worker.terminate().then(() => {
       listener.tasks.close();
       for (const folder of listener.writes ?? []) removeUnfinished(folder);
+      process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
       process.kill(process.pid, signal);
     });
   };
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
   return new Promise<JobTable[Name]["result"]>((resolve, reject) => {
     // The boundary between the threads: worker.ts answers a job with the types that JobTable gives it.
     worker.on("message", (message: JobMessage) => {
       if (message.kind === "task") listener.tasks.event(message.event);
       else if (message.kind === "note") process.stderr.write(`${message.text}\n`);
       else if (message.kind === "part") listener.part?.(message.part as JobTable[Name]["part"]);
-      else if (message.kind === "done") resolve(message.result as JobTable[Name]["result"]);
+      else if (message.kind === "ask") {
+        asked = true;
+        void listener.answer?.().then(reply, reject);
+      } else if (message.kind === "done") resolve(message.result as JobTable[Name]["result"]);
       else reject(new ReportedProblems(message.problems));
     });
     worker.on("error", (error) =>

@@ -17,6 +17,8 @@ const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
   build: async () => (await import("./build.js")).buildJob,
   run: async () => (await import("./run.js")).runImageJob,
   generate: async () => (await import("./generate.js")).generateJob,
+  chat: async () => (await import("./chat.js")).chatJob,
+  serve: async () => (await import("./serve.js")).serveJob,
   report: async () => (await import("./report.js")).reportJob,
   trace: async () => (await import("./trace.js")).traceJob,
   check: async () => (await import("./check.js")).checkJob,
@@ -33,6 +35,11 @@ async function work<Name extends JobName>(name: Name, request: JobTable[Name]["r
       task: (event) => send({ kind: "task", event }),
       note: (text) => send({ kind: "note", text }),
       part: (part) => send({ kind: "part", part }),
+      ask: () =>
+        new Promise((resolve) => {
+          port.once("message", resolve);
+          send({ kind: "ask" });
+        }),
     });
     send({ kind: "done", result });
   } catch (error) {

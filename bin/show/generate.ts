@@ -1,20 +1,41 @@
-/** What writing a text cost, as rows. */
+/** What writing a text, or a chat, cost, as rows. */
 
 import { formatCount, formatSeconds } from "../../src/report/units.js";
-import type { GenerateResult } from "../jobs/generate.js";
+import type { ChatResult } from "../jobs/chat.js";
+import type { GenerateResult, Written } from "../jobs/generate.js";
 
-export function generateRows(result: GenerateResult, clockMHz: number): [string, string][] {
-  const { runs, cycles, predictedCycles, cyclesOf, tokens, promptTokens, seconds } = result;
+export const generateRows = (result: GenerateResult, clockMHz: number): [string, string][] =>
+  writtenRows([result], result, clockMHz);
+
+export const chatRows = (result: ChatResult, clockMHz: number): [string, string][] =>
+  writtenRows(result.turns, result, clockMHz);
+
+function writtenRows(
+  turns: readonly Written[],
+  { cyclesOf, seconds }: Pick<GenerateResult, "cyclesOf" | "seconds">,
+  clockMHz: number,
+): [string, string][] {
+  const sum = (of: (turn: Written) => number): number => turns.reduce((total, turn) => total + of(turn), 0);
   const timed = (count: number): string =>
     `${formatCount(count)}  (${formatSeconds(count / (clockMHz * 1e6))} at ${clockMHz} MHz)`;
+  const [given, kept, written, runs] = [
+    sum(({ promptTokens }) => promptTokens),
+    sum(({ keptTokens }) => keptTokens),
+    sum(({ tokens }) => tokens.length),
+    sum((turn) => turn.runs),
+  ];
+  const exact = turns.every(({ cycles, predictedCycles }) => cycles === predictedCycles);
   return [
-    ["tokens", `${promptTokens} given, ${tokens.length} written (${result.finish}), ${runs} runs`],
+    [
+      "tokens",
+      `${given} given${kept === 0 ? "" : ` (${kept} of them on the chip before)`}, ${written} written${turns.length === 1 ? ` (${turns[0]?.finish})` : ""}, ${runs} runs`,
+    ],
     ["cycles a token", timed(cyclesOf.decode)],
     ...(cyclesOf.prefill === undefined ? [] : [["cycles a block", timed(cyclesOf.prefill)] as [string, string]]),
-    ["predicted == executed", cycles === predictedCycles ? `yes, in ${runs} runs` : "NO"],
+    ["predicted == executed", exact ? `yes, in ${runs} runs` : "NO"],
     [
       "on the chip",
-      `${formatCount(Math.floor((clockMHz * 1e6) / cyclesOf.decode))} tokens/s  (${formatSeconds(result.promptSeconds)} for the prompt, ${formatSeconds(result.completionSeconds)} for the rest; without PCIe)`,
+      `${formatCount(Math.floor((clockMHz * 1e6) / cyclesOf.decode))} tokens/s  (${formatSeconds(sum(({ promptSeconds }) => promptSeconds))} for ${turns.length === 1 ? "the prompt" : "prompts"}, ${formatSeconds(sum(({ completionSeconds }) => completionSeconds))} for the rest; without PCIe)`,
     ],
     ["here", `${(runs / seconds).toFixed(1)} runs/s`],
   ];

@@ -6,6 +6,7 @@
  */
 
 import { performance } from "node:perf_hooks";
+import { createInterface } from "node:readline";
 import picocolors from "picocolors";
 import type { Colors, Problem } from "./problems.js";
 import { printable, renderProblems } from "./problems.js";
@@ -52,6 +53,29 @@ export function openTerminal(json: boolean): Terminal {
     },
   };
 }
+
+/** Lines of the user, one when it is asked for: on a terminal behind a mark, and shown behind one otherwise. Undefined at the end. */
+export function openQuestions(terminal: Terminal): {
+  readonly next: () => Promise<string | undefined>;
+  readonly close: () => void;
+} {
+  // Not as a terminal: editing of lines and interrupts stay with the system.
+  const reader = createInterface({ input: process.stdin, terminal: false });
+  const lines = reader[Symbol.asyncIterator]();
+  const live = process.stdin.isTTY === true;
+  return {
+    next: async () => {
+      if (live) terminal.text(QUESTION);
+      const { value, done } = await lines.next();
+      if (done === true) return undefined;
+      if (!live) terminal.text(`${QUESTION}${value}\n`);
+      return value;
+    },
+    close: () => reader.close(),
+  };
+}
+
+export const QUESTION = "> ";
 
 /** Milliseconds since the epoch with a fraction: the same clock in all threads. */
 export const clock = (): number => performance.timeOrigin + performance.now();

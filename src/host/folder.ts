@@ -17,10 +17,16 @@ export interface ModelFolder {
   readonly model: string;
   /** What the folder is called, or the file by itself. */
   readonly name: string;
-  /** Contents of tokenizer.json and tokenizer_config.json, if there are any. */
-  readonly tokenizer: { readonly definition: object; readonly config: object } | undefined;
+  /** Contents of tokenizer.json, tokenizer_config.json and chat_template.jinja, if there are any. */
+  readonly tokenizer: TokenizerFiles | undefined;
   /** Those that say how text is written with the model, the one that holds first. */
   readonly settings: readonly JsonFile[];
+}
+
+export interface TokenizerFiles {
+  readonly definition: object;
+  readonly config: object;
+  readonly template: string | undefined;
 }
 
 /** Where exporters put a decoder in a folder, in the order in which it is looked for. */
@@ -43,17 +49,28 @@ export function openFolder(path: string, tokenizer?: string): ModelFolder {
   const beside = (name: string): string | undefined =>
     places.map((folder) => join(folder, name)).find((file) => existsSync(file));
   const own = tokenizer ?? beside("tokenizer.json");
-  const config =
-    tokenizer === undefined ? beside("tokenizer_config.json") : join(dirname(tokenizer), "tokenizer_config.json");
+  const besideTokenizer = (name: string): string | undefined =>
+    tokenizer === undefined ? beside(name) : existing(join(dirname(tokenizer), name));
   return {
     model,
     name: basename(resolve(path), ".onnx"),
-    tokenizer: own === undefined ? undefined : { definition: readJson(own) ?? {}, config: readJson(config) ?? {} },
+    tokenizer: own === undefined ? undefined : tokenizerFiles(own, besideTokenizer),
     settings: SETTINGS.flatMap((name) => {
       const file = beside(name);
       const content = readJson(file);
       return file === undefined || content === undefined ? [] : [{ file, content }];
     }),
+  };
+}
+
+const existing = (file: string): string | undefined => (existsSync(file) ? file : undefined);
+
+function tokenizerFiles(file: string, beside: (name: string) => string | undefined): TokenizerFiles {
+  const template = beside("chat_template.jinja");
+  return {
+    definition: readJson(file) ?? {},
+    config: readJson(beside("tokenizer_config.json")) ?? {},
+    template: template === undefined ? undefined : readText(template, "file"),
   };
 }
 

@@ -1,0 +1,50 @@
+/**
+ * The work of `lpu generate --chat`: turns of a user and of a model, whose past stays on the chip from turn to turn.
+ */
+
+import type { Message } from "../../src/language/chat.js";
+import type { GenerateOptions, LanguageModel, Piece } from "../../src/language/model.js";
+import { keptPasts } from "../../src/language/pasts.js";
+import { clock } from "../show/terminal.js";
+import { type DecoderRequest, openDecoder } from "./decoder.js";
+import { write, type Written } from "./generate.js";
+import type { JobContext } from "./job.js";
+
+export interface ChatRequest extends DecoderRequest {
+  /** What the user says first; what follows is asked for. */
+  readonly prompt: string | undefined;
+  /** What the model is told before. */
+  readonly system: string | undefined;
+  readonly options: GenerateOptions;
+}
+
+export interface ChatResult {
+  readonly messages: readonly Message[];
+  /** One for each answer. */
+  readonly turns: readonly Written[];
+  readonly cyclesOf: LanguageModel["cycles"];
+  /** On this computer, while the model wrote. */
+  readonly seconds: number;
+}
+
+/** What a turn adds to comes from the chip as it was: two pasts are enough for a prompt and where it parts from the last. */
+const PASTS = 2;
+
+export async function chatJob(request: ChatRequest, context: JobContext<Piece>): Promise<ChatResult> {
+  const model = await openDecoder(request, context);
+  const pasts = keptPasts(PASTS);
+  const messages: Message[] = [];
+  const turns: Written[] = [];
+  let milliseconds = 0;
+  if (request.system !== undefined) messages.push({ role: "system", content: request.system });
+  for (let said = request.prompt ?? (await context.ask()); said !== undefined; said = await context.ask()) {
+    if (said.trim() === "") continue;
+    messages.push({ role: "user", content: said });
+    const start = clock();
+    const turn = await write(model, model.encodeChat(messages), { ...request.options, pasts }, context);
+    milliseconds += clock() - start;
+    messages.push({ role: "assistant", content: turn.text });
+    turns.push(turn);
+  }
+  return { messages, turns, cyclesOf: model.cycles, seconds: milliseconds / 1000 };
+}

@@ -1,0 +1,54 @@
+/** The work of `lpu serve`: a decoder behind OpenAI's API, until there is an interrupt. */
+
+import type { LanguageModel } from "../../src/language/model.js";
+import { type Answer, serve } from "../../src/serve/server.js";
+import { problemsOf, type Problem } from "../show/problems.js";
+import { clock } from "../show/terminal.js";
+import { type DecoderRequest, openDecoder } from "./decoder.js";
+import type { JobContext } from "./job.js";
+
+export interface ServeRequest extends DecoderRequest {
+  readonly host: string;
+  readonly port: number;
+  /** What clients call the model; as its folder or file is called, if not given. */
+  readonly name: string | undefined;
+  readonly pasts: number;
+}
+
+/** What is told meanwhile: where it listens, and what became of each request. */
+export type ServePart =
+  | {
+      readonly url: string;
+      readonly name: string;
+      readonly context: number;
+      readonly cyclesOf: LanguageModel["cycles"];
+    }
+  | { readonly answer: Omit<Answer, "error">; readonly problems: readonly Problem[] };
+
+export interface ServeResult {
+  readonly requests: number;
+  readonly runs: number;
+  readonly cycles: number;
+  readonly predictedCycles: number;
+}
+
+export async function serveJob(request: ServeRequest, context: JobContext<ServePart>): Promise<ServeResult> {
+  const model = await openDecoder(request, context);
+  const name = request.name ?? model.name;
+  let total: ServeResult = { requests: 0, runs: 0, cycles: 0, predictedCycles: 0 };
+  const onAnswer = ({ error, ...answer }: Answer): void => {
+    total = {
+      requests: total.requests + 1,
+      runs: total.runs + answer.runs,
+      cycles: total.cycles + answer.cycles,
+      predictedCycles: total.predictedCycles + answer.predictedCycles,
+    };
+    context.part({ answer, problems: error === undefined ? [] : problemsOf(error) });
+  };
+  const { host, port, pasts } = request;
+  const server = await serve(model, { name, host, port, pasts, now: clock, onAnswer });
+  context.part({ url: server.url, name, context: model.context, cyclesOf: model.cycles });
+  await context.ask();
+  await server.close();
+  return total;
+}

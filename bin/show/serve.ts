@@ -1,0 +1,20 @@
+/** What a server tells while it runs, as lines, and at the end, as rows. */
+
+import { formatCount, formatSeconds } from "../../src/report/units.js";
+import type { ServePart, ServeResult } from "../jobs/serve.js";
+
+export function serveLine(part: ServePart, clockMHz: number): string {
+  if ("url" in part)
+    return `serving ${part.name} on ${part.url}  (context ${part.context}, ${formatCount(part.cyclesOf.decode)} cycles a token; Ctrl-C stops)`;
+  const { path, status, usage, cycles } = part.answer;
+  const request = `${status} ${path}`;
+  if (usage === undefined) return request;
+  const kept = usage.keptTokens === 0 ? "" : ` (${usage.keptTokens} of them on the chip before)`;
+  return `${request}  ${usage.promptTokens} tokens given${kept}, ${usage.completionTokens} written, ${formatSeconds(cycles / (clockMHz * 1e6))} on the chip`;
+}
+
+export const serveRows = ({ requests, runs, cycles, predictedCycles }: ServeResult): [string, string][] => [
+  ["requests", String(requests)],
+  ["cycles", formatCount(cycles)],
+  ["predicted == executed", cycles === predictedCycles ? `yes, in ${runs} runs` : "NO"],
+];

@@ -1,0 +1,155 @@
+/**
+ * Steps of a decoder whose past stays on the chip: one token a run, or a block of a prompt, and whole prompts behind what is kept.
+ */
+
+import { fail } from "../diagnostics.js";
+import type { Tensor } from "../ir/graph.js";
+import { toFloats } from "../ir/tensor.js";
+import { ROLES } from "./decoder.js";
+import type { KeptPasts, Saved } from "./pasts.js";
+
+/** What of an entry of a program on the machine is needed. */
+interface Entry {
+  readonly cycles: number;
+  readonly run: (
+    inputs: Readonly<Record<string, readonly number[]>>,
+  ) => Promise<{ readonly outputs: Readonly<Record<string, Tensor>>; readonly cycles: number }>;
+}
+
+/** A program with the shapes of `decoderShapes` and all its past as states. */
+export interface Decoder<State> {
+  readonly clockMHz: number;
+  readonly context: number;
+  /** Takes one token. */
+  readonly decode: Entry;
+  /** Takes `tokens` at once. */
+  readonly prefill: { readonly entry: Entry; readonly tokens: number } | undefined;
+  readonly logits: { readonly name: string; readonly vocabulary: number };
+  readonly reset: () => void;
+  readonly snapshot: () => State;
+  readonly restore: (state: State) => void;
+}
+
+export interface Cost {
+  /** What the machine counted. */
+  readonly cycles: number;
+  /** What the compiler said before. */
+  readonly predictedCycles: number;
+  /** Runs of the program that these are of. */
+  readonly runs: number;
+}
+
+export interface Step extends Cost {
+  /** One number for each token of the vocabulary. */
+  readonly logits: Float32Array;
+}
+
+/** A prompt that was taken: the cost is that of all its runs, the logits are those after its last token. */
+export interface Prompted extends Step {
+  /** Tokens that a kept past had. */
+  readonly kept: number;
+}
+
+export interface Steps {
+  /** Tokens of the past. */
+  readonly position: () => number;
+  readonly step: (tokens: number | readonly number[], signal?: AbortSignal) => Promise<Step>;
+  readonly take: (prompt: readonly number[], pasts: KeptPasts | undefined, signal?: AbortSignal) => Promise<Prompted>;
+  readonly reset: () => void;
+  readonly snapshot: () => Saved;
+  readonly restore: (saved: Saved) => void;
+}
+
+export function stepsOf<State>({ context, decode, prefill, logits: output, ...decoder }: Decoder<State>): Steps {
+  const { vocabulary } = output;
+  let taken: readonly number[] = [];
+
+  const runBlock = async ({ run, cycles: predictedCycles }: Entry, tokens: readonly number[]): Promise<Step> => {
+    const position = taken.length;
+    const { outputs, cycles } = await run({
+      [ROLES.ids.name]: tokens,
+      [ROLES.mask.name]: Array.from({ length: context + tokens.length }, (_, i) => (i >= context - position ? 1 : 0)),
+      [ROLES.positions.name]: tokens.map((_, i) => position + i),
+    });
+    taken = [...taken, ...tokens];
+    const logits = outputs[output.name];
+    const last = logits === undefined ? new Float32Array() : toFloats(logits).slice(-vocabulary);
+    return { logits: last, cycles, predictedCycles, runs: 1 };
+  };
+
+  /** That so many tokens were taken before, and these can be. */
+  const expectTokens = (tokens: readonly number[], before: number): void => {
+    const wrong = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary);
+    if (wrong !== undefined) fail("LPU5106", { message: `expected tokens from 0 to ${vocabulary - 1}, got ${wrong}` });
+    if (tokens.length === 0) fail("LPU5106", { message: "expected a token, got none" });
+    if (before + tokens.length > context + 1)
+      fail("LPU5105", {
+        message: `the context holds ${context + 1} tokens; ${before} are taken, ${tokens.length} do not fit`,
+      });
+  };
+
+  const step = async (given: number | readonly number[], signal?: AbortSignal): Promise<Step> => {
+    const tokens = typeof given === "number" ? [given] : given;
+    expectTokens(tokens, taken.length);
+    let sum: Step = { logits: new Float32Array(), cycles: 0, predictedCycles: 0, runs: 0 };
+    for (let at = 0; at < tokens.length; ) {
+      await turn();
+      signal?.throwIfAborted();
+      const isBlock = prefill !== undefined && tokens.length - at >= prefill.tokens;
+      const block = tokens.slice(at, at + (isBlock ? prefill.tokens : 1));
+      const own = await runBlock(isBlock ? prefill.entry : decode, block);
+      sum = { logits: own.logits, ...added(sum, own) };
+      at += block.length;
+    }
+    return sum;
+  };
+
+  const reset = (): void => {
+    decoder.reset();
+    taken = [];
+  };
+
+  const snapshot = (): Saved => ({ tokens: taken, states: decoder.snapshot() });
+  const restore = (saved: Saved): void => {
+    // What `snapshot` of this model gave.
+    decoder.restore(saved.states as State);
+    taken = saved.tokens;
+  };
+
+  const wholeBlocks = (count: number): number => (prefill === undefined ? count : count - (count % prefill.tokens));
+
+  /**
+   * Takes a prompt, from the past that is kept of it. Only ends of whole blocks are kept, since these are the runs that the
+   * whole prompt has too: what is kept changes nothing of what is written.
+   */
+  const take: Steps["take"] = async (prompt, pasts, signal) => {
+    // Before the state changes.
+    expectTokens(prompt, 0);
+    const from = pasts?.longest(prompt);
+    if (from === undefined) reset();
+    else restore(from);
+    const kept = taken.length;
+    let cost: Cost = { cycles: 0, predictedCycles: 0, runs: 0 };
+    // At least one token is left, whose logits are wanted.
+    const most = prompt.length - 1;
+    const stations = pasts === undefined ? [] : [Math.min(most, pasts.shared(prompt)), most].map(wholeBlocks);
+    for (const end of stations) {
+      if (end <= taken.length) continue;
+      cost = added(cost, await step(prompt.slice(taken.length, end), signal));
+      pasts?.keep(snapshot());
+    }
+    const last = await step(prompt.slice(taken.length), signal);
+    return { ...last, ...added(cost, last), kept };
+  };
+
+  return { position: () => taken.length, step, take, reset, snapshot, restore };
+}
+
+/** Lets others have a turn, so that a long prompt does not keep a server from hearing. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const added = (a: Cost, b: Cost): Cost => ({
+  cycles: a.cycles + b.cycles,
+  predictedCycles: a.predictedCycles + b.predictedCycles,
+  runs: a.runs + b.runs,
+});

@@ -1,0 +1,61 @@
+/** A decoder without a machine, for tests of what is around one: each character is a token, and the next follows from all before. */
+
+import type { ChatTemplate } from "../src/language/chat.js";
+import { type LanguageModel, languageModel } from "../src/language/model.js";
+import type { Decoder } from "../src/language/steps.js";
+import { makeTensor } from "../src/ir/tensor.js";
+
+const FIRST = 32;
+export const END = 95;
+const VOCABULARY = 96;
+
+export const CYCLES = { decode: 9000, prefill: 18000 } as const;
+
+const tokenizer = {
+  encode: (text: string): readonly number[] => Array.from(text, (character) => character.charCodeAt(0) - FIRST),
+  decode: (tokens: readonly number[]): string => tokens.map((token) => String.fromCharCode(token + FIRST)).join(""),
+};
+
+const template: ChatTemplate = (messages) => messages.map(({ role, content }) => `${role}:${content};`).join("");
+
+interface Options {
+  readonly context?: number;
+  /** Tokens of a block of the prompt; none if not given. */
+  readonly prefill?: number;
+  /** Called at every run, with how many tokens it takes. */
+  readonly onRun?: (tokens: number) => void;
+}
+
+/** `start` with 900 MHz: 9,000 cycles are 10 us. */
+export function fakeModel({ context = 60, prefill, onRun = () => undefined }: Options = {}): LanguageModel {
+  let past: readonly number[] = [];
+  const entry = (cycles: number): Decoder<readonly number[]>["decode"] => ({
+    cycles,
+    run: async (inputs) => {
+      const tokens = inputs["input_ids"] ?? [];
+      past = [...past, ...tokens];
+      onRun(tokens.length);
+      const logits = new Float32Array(VOCABULARY);
+      // Letters only, so that a text has no end of its own.
+      logits[65 + (past.reduce((sum, token, at) => sum + token * (at + 3), 0) % 26)] = 8;
+      return { outputs: { logits: makeTensor("f32", [1, 1, VOCABULARY], logits) }, cycles };
+    },
+  });
+  return languageModel(
+    {
+      context,
+      clockMHz: 900,
+      decode: entry(CYCLES.decode),
+      prefill: prefill === undefined ? undefined : { entry: entry(CYCLES.prefill), tokens: prefill },
+      logits: { name: "logits", vocabulary: VOCABULARY },
+      reset: () => {
+        past = [];
+      },
+      snapshot: () => past,
+      restore: (state) => {
+        past = state;
+      },
+    },
+    { name: "fake", tokenizer, template, ends: [END], sampling: { temperature: 0 } },
+  );
+}
