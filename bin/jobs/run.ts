@@ -6,7 +6,7 @@
 
 import { type JobContext, timed } from "./job.js";
 import { join } from "node:path";
-import { CompileError, fail } from "../../src/diagnostics.js";
+import { at, CompileError, fail } from "../../src/diagnostics.js";
 import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../../src/host/edge.js";
 import { makeFolder, readTensorFile, readWhole, writeTensorFile } from "../../src/host/files.js";
 import type { EdgeDType } from "../../src/ir/dtype.js";
@@ -50,7 +50,7 @@ export async function runImageJob(request: RunRequest, context: JobContext<never
   const written = load.value.outputs.map((spec, index) => {
     const tensor = outputs[spec.name];
     if (tensor === undefined) return fail("LPU5000", { message: `the machine gave no output '${spec.name}'` });
-    const file = join(request.outputFolder, names[index] ?? "");
+    const file = join(request.outputFolder, at(names, index, "name"));
     writeTensorFile(file, tensor, spec.dtype);
     const nonFinite = findNonFinite(tensor);
     return { name: spec.name, dtype: spec.dtype, shape: tensor.shape, file, ...(nonFinite && { nonFinite }) };

@@ -14,7 +14,7 @@ import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { joinChunks } from "../../src/host/build.js";
 import { compile } from "../../src/compile.js";
-import { fail, isUnsupported } from "../../src/diagnostics.js";
+import { at, fail, isUnsupported } from "../../src/diagnostics.js";
 import { bindInputs } from "../../src/host/edge.js";
 import { type OpenModel, openModel, readTensorProto, readWideProto } from "../../src/host/files.js";
 import { readModel } from "../../src/frontend/source.js";
@@ -341,13 +341,13 @@ function specialDifference(actual: Tensor, expected: Tensor): SpecialDifference 
   const [first] = places;
   if (first === undefined) return undefined;
   const made = places.flatMap((element) => {
-    const value = nonFiniteName(a[element] ?? 0);
+    const value = nonFiniteName(at(a, element, "element"));
     return value === undefined ? [] : [{ element, value }];
   });
   const [one] = made;
   const more = places.length > 1 ? ` (and ${places.length - 1} more)` : "";
   return {
-    text: `element ${first}: expected ${named(b[first] ?? 0)}, found ${named(a[first] ?? 0)}${more}`,
+    text: `element ${first}: expected ${named(at(b, first, "element"))}, found ${named(at(a, first, "element"))}${more}`,
     found: one === undefined ? undefined : { ...one, count: made.length },
   };
 }
@@ -369,7 +369,10 @@ function madeBy(
 function wholeDifference(name: string, actual: Tensor, expected: Tensor, facts: CaseFacts): string | undefined {
   const [a, b] = [toNumbers(actual), toNumbers(expected)];
   const places = Array.from(b.keys()).filter((index) => a[index] !== b[index]);
-  const maxAbs = places.reduce((most, index) => Math.max(most, Math.abs((a[index] ?? 0) - (b[index] ?? 0))), 0);
+  const maxAbs = places.reduce(
+    (most, index) => Math.max(most, Math.abs(at(a, index, "element") - at(b, index, "element"))),
+    0,
+  );
   const known = facts.outputs.get(name);
   if (known === undefined || known.maxAbs < maxAbs)
     facts.outputs.set(name, { name, relL2: maxAbs === 0 ? 0 : 1, maxAbs });
@@ -386,8 +389,8 @@ export function distance(actual: Tensor, expected: Tensor): { readonly relL2: nu
   let norm = 0;
   let maxAbs = 0;
   for (let index = 0; index < b.length; index++) {
-    const left = a[index] ?? Number.NaN;
-    const right = b[index] ?? Number.NaN;
+    const left = at(a, index, "element");
+    const right = at(b, index, "element");
     if (Object.is(left, right)) {
       if (Number.isFinite(right)) norm += right * right;
       continue;

@@ -5,6 +5,7 @@
  * stages stay on stdout too when they are the result (build), so that a pipe shows them in order. Colours only on a terminal.
  */
 
+import { at } from "../../src/diagnostics.js";
 import { performance } from "node:perf_hooks";
 import { createInterface } from "node:readline";
 import picocolors from "picocolors";
@@ -82,11 +83,11 @@ export const clock = (): number => performance.timeOrigin + performance.now();
 
 /** Columns of text, each as wide as its widest cell; the first to the left, numbers to the right. */
 export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const widths = at(rows, 0, "row").map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows.map((row) =>
     row
       .map((cell, column) =>
-        right.includes(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+        right.includes(column) ? cell.padStart(at(widths, column, "width")) : cell.padEnd(at(widths, column, "width")),
       )
       .map(printable)
       .join("  ")

@@ -6,6 +6,7 @@
  * in that place.
  */
 
+import { at } from "../diagnostics.js";
 import type { Activity } from "./activity.js";
 import { BOUND_NAMES, type Bound, type Stretches } from "./bounds.js";
 import { formatCount, formatShare } from "./units.js";
@@ -54,7 +55,7 @@ export function adviceOf({ program, bursts, cycles }: Activity, stretches: Stret
   const found = new Map<string, { readonly bound: Bound; readonly nodes: string; cycles: number }>();
   for (let stretch = 0; stretch < stretches.size; stretch++) {
     const bound = BOUND_NAMES[stretches.bound[stretch] as number];
-    const name = program.origins[bursts.origin[stretches.burst[stretch] as number] ?? -1];
+    const name = program.origins[at(bursts.origin, stretches.burst[stretch] as number, "origin")];
     if (bound === undefined || name === undefined || GAINS[bound] === undefined) continue;
     const nodes = name.replace(/\d+/g, "*");
     const key = `${bound} ${nodes}`;

@@ -2,6 +2,7 @@
  * The bursts of a program in columns, with what each moves, computes and costs by itself.
  */
 
+import { at } from "../diagnostics.js";
 import type { UnitKind } from "../ir/isa.js";
 import { type EntryProgram, type QueueNumber, queueCount, queuePlace, type TimedInstruction } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
@@ -64,7 +65,7 @@ export function burstsOf(program: EntryProgram, totals: Record<EnergyClass, numb
   let burst = 0;
   for (const [chipIndex, { queues: own }] of chips.entries()) {
     for (let queueIndex = 0; queueIndex < queues; queueIndex++) {
-      for (const instruction of own[queueIndex] ?? []) {
+      for (const instruction of at(own, queueIndex, "queue")) {
         const [takes, gives] = vectorsOf(operands, instruction);
         const execution = executionEnergy(target, instruction, takes, gives);
         const n = instruction.count;

@@ -1,5 +1,6 @@
 /** The activity as tables of comma-separated values, one file each: header, then rows, in an order that never changes. */
 
+import { at } from "../diagnostics.js";
 import { type TimedInstruction, queueName } from "../ir/program.js";
 import { watts } from "./energy.js";
 import type { Activity } from "./activity.js";
@@ -54,7 +55,7 @@ function* stretchLines({ program, bursts }: Activity, stretches: Stretches): Gen
   for (let stretch = 0; stretch < stretches.size; stretch++) {
     const { chip, from, to, bound, burst } = stretches;
     const of = burst[stretch] as number;
-    const node = program.origins[bursts.origin[of] ?? -1];
+    const node = program.origins[at(bursts.origin, of, "origin")];
     yield line(chip[stretch], from[stretch], to[stretch], BOUND_NAMES[bound[stretch] as number], of, node);
   }
 }

@@ -48,7 +48,7 @@ export function powerOf(activity: Activity, grid: number = defaultGrid(activity.
     for (let bin = Math.floor(cycle / grid); bin <= Math.floor(last / grid); bin++) {
       const executed = Math.min(count, Math.ceil(((bin + 1) * grid - cycle) / interval));
       const until = Math.floor((whole * executed) / count);
-      row[bin] = (row[bin] ?? 0) + until - spent;
+      (row[bin] as number) += until - spent;
       spent = until;
     }
   }

@@ -7,6 +7,7 @@
  * or not; the distance between the two is padding, the distance of `mxmBusy` from 1 is what the schedule leaves idle.
  */
 
+import { at } from "../diagnostics.js";
 import type { Kept, WeightFacts } from "../ir/facts.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
@@ -136,7 +137,7 @@ function mxmBusy(program: EntryProgram, hemisphere: Hemisphere, cycles: number):
   for (const chip of program.chips) {
     const entered = new Uint8Array(cycles);
     for (let plane = 0; plane < program.target.planes; plane++) {
-      for (const instruction of chip.queues[mxmQueue(program.target, hemisphere, plane, 1)] ?? []) {
+      for (const instruction of at(chip.queues, mxmQueue(program.target, hemisphere, plane, 1), "queue")) {
         if (instruction.op === "abc") markCycles(entered, instruction);
       }
     }
@@ -160,7 +161,7 @@ function sramUse(program: EntryProgram): SramUse {
   for (const [chip, { queues, constants }] of program.chips.entries()) {
     const rows = new Uint8Array(2 * target.slices * 2 * target.rowsPerBank);
     for (let slice = 0; slice < 2 * target.slices; slice++) {
-      for (const instruction of queues[slice] ?? []) markWritten(rows, target, slice, instruction);
+      for (const instruction of at(queues, slice, "queue")) markWritten(rows, target, slice, instruction);
     }
     for (const { placements } of program.entry.inputs)
       for (const placement of placements) markPlaced(rows, INPUT, target, chip, placement);
@@ -175,7 +176,7 @@ function sramUse(program: EntryProgram): SramUse {
       counts[holder] = (counts[holder] as number) + 1;
     }
   }
-  const bytes = (holder: number): number => (counts[holder] ?? 0) * target.lanes;
+  const bytes = (holder: number): number => at(counts, holder, "count") * target.lanes;
   const constants = bytes(CONSTANT);
   const inputs = bytes(INPUT);
   const scratch = bytes(SCRATCH);

@@ -239,7 +239,7 @@ export function givenByBin({ bursts }: Activity, grid: number, bins: number): Fl
     let before = 0;
     for (let bin = Math.floor(cycle / grid); bin <= Math.floor((bursts.last[burst] as number) / grid); bin++) {
       const executed = Math.min(count, Math.ceil(((bin + 1) * grid - cycle) / interval));
-      given[bin] = (given[bin] ?? 0) + ((executed - before) * total) / count;
+      (given[bin] as number) += ((executed - before) * total) / count;
       before = executed;
     }
   }

@@ -117,7 +117,7 @@ export function* containerChunks(sources: readonly SectionSource[]): Generator<U
   const view = new DataView(entries.buffer);
   let position = HEADER_BYTES;
   for (const [index, { name, chip, entry, length, chunks }] of sorted.entries()) {
-    const offset = offsets[index] ?? 0;
+    const offset = offsets[index] as number;
     yield new Uint8Array(offset - position);
     let crc = 0;
     for (const chunk of chunks()) {

@@ -5,6 +5,7 @@
  * directive line, in the order in which the assembler wants it: what stays on each chip, then the entries. The grammar is described in docs/FORMAT.md.
  */
 
+import { at } from "../../diagnostics.js";
 import type { Binding, ChipMemory, EntryPoint, HostLookup, Program, Queues } from "../../ir/program.js";
 import { memQueue, queueName } from "../../ir/program.js";
 import { TARGETS, type Target } from "../../ir/target.js";
@@ -113,7 +114,7 @@ function* queueLines(target: Target, queues: Queues, suffixes: readonly string[]
     yield `${queueName(target, queue)}:`;
     for (const instruction of instructions) {
       const cycle = String(instruction.cycle).padStart(MNEMONIC_WIDTH - 1);
-      yield `${cycle} ${printInstruction(target, instruction, MNEMONIC_WIDTH)}${suffixes[instruction.origin] ?? ""}`;
+      yield `${cycle} ${printInstruction(target, instruction, MNEMONIC_WIDTH)}${at(suffixes, instruction.origin, "origin")}`;
     }
   }
 }

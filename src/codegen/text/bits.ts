@@ -23,7 +23,7 @@ export class BitWriter {
       if (this.fill === 0) this.extend();
       const take = Math.min(8 - this.fill, left);
       const last = this.used - 1;
-      this.bytes[last] = (this.bytes[last] ?? 0) | ((rest & ((1 << take) - 1)) << this.fill);
+      (this.bytes[last] as number) |= (rest & ((1 << take) - 1)) << this.fill;
       rest >>>= take;
       left -= take;
       this.fill = (this.fill + take) & 7;

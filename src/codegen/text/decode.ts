@@ -5,7 +5,7 @@
  * only way in which text reaches the machine. `decodeQueue(encodeQueue(q))` equals q.
  */
 
-import { fail } from "../../diagnostics.js";
+import { at, fail } from "../../diagnostics.js";
 import type { Mnemonic, UnitKind } from "../../ir/isa.js";
 import { type FieldValue, type QueueNumber, queueName, type TimedInstruction, unitOfQueue } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
@@ -116,7 +116,7 @@ class TextReader {
     let last = NOP_MAX;
     while (this.bits.peek() === this.nop) {
       if (last !== NOP_MAX) this.refuse("expected as few nops as the gap needs");
-      last = this.numbers(this.opcode())[0] ?? 0;
+      last = at(this.numbers(this.opcode()), 0, "operand");
       if (last === 0) this.refuse("expected a nop of 1 cycle or more");
       cycles += last;
     }
@@ -179,8 +179,9 @@ export function decodeOrigins(bytes: Uint8Array, origins: number): Int32Array | 
     let scale = 1;
     let byte = 128;
     while (byte >= 128) {
-      byte = bytes[position++] ?? 0;
-      if (scale > 2 ** 35) return undefined;
+      const next = bytes[position++];
+      if (next === undefined || scale > 2 ** 35) return undefined;
+      byte = next;
       value += (byte & 127) * scale;
       scale *= 128;
     }

@@ -8,7 +8,7 @@
  * not in the text: `encodeOrigins`.
  */
 
-import { type DiagnosticCode, fail } from "../../diagnostics.js";
+import { at, type DiagnosticCode, fail } from "../../diagnostics.js";
 import type { Mnemonic } from "../../ir/isa.js";
 import {
   type Program,
@@ -114,7 +114,7 @@ function writeOwn(bits: BitWriter, target: Target, op: Mnemonic, operands: reado
   if (layout === undefined) return;
   bits.put(layout.row.opcode, OPCODE_BITS);
   layout.fields.forEach((field, index) => {
-    OPERAND_CODECS[field.row.kind].write(bits, operands[index] ?? 0, field);
+    OPERAND_CODECS[field.row.kind].write(bits, at(operands, index, "operand"), field);
   });
   bits.align();
 }

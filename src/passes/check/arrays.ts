@@ -5,6 +5,7 @@
  * accumulations and products meet, is proved in mxm.ts.
  */
 
+import { at } from "../../diagnostics.js";
 import { ARRAYS, arrayOf, modeOf } from "../../ir/isa.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere } from "../../ir/target.js";
@@ -37,7 +38,7 @@ const addHemisphere = (
   accumulations: (Accumulation | undefined)[],
 ): void => {
   const { target, queues } = chip;
-  const queue = (part: 0 | 1 | 2): readonly Burst[] => queues[mxmQueue(target, hemisphere, 0, part)] ?? [];
+  const queue = (part: 0 | 1 | 2): readonly Burst[] => at(queues, mxmQueue(target, hemisphere, 0, part), "queue");
   const products = productsOf(chip, queue(0), queue(1));
   /** The burst that set or added to each accumulator row last. */
   const rows: Burst[] = [];

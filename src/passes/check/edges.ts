@@ -5,7 +5,7 @@
  * and factors is the plan's.
  */
 
-import { fail } from "../../diagnostics.js";
+import { at, fail } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isTile, type PackedTile, type Plan, type PlanBinding, type Run } from "../../ir/plan.js";
 import { type Binding, memQueue, rowsOfPlane, type StateBinding } from "../../ir/program.js";
@@ -116,7 +116,7 @@ export const planesIn = ({ spanAt, spans }: RowsBefore, first: number, step: num
   const planes: Run[] = [];
   for (let i = 0; i < count; ) {
     const row = first + i * step;
-    const span = spans[(spanAt[row] ?? 0) - 1];
+    const span = spans[at(spanAt, row, "row") - 1];
     const last = first + (count - 1) * step;
     const inside = span === undefined ? 1 : last >= span.at && last < span.at + span.count ? count - i : 1;
     const plane = span === undefined ? UNKNOWN : span.plane + (row - span.at) * span.step;

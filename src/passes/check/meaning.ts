@@ -8,7 +8,7 @@
  * with them. In the end the rows of every output hold the plan's values. Bursts are followed as a whole.
  */
 
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
 import type { Plan, PlanBinding, Run } from "../../ir/plan.js";
 import type { StateBinding } from "../../ir/program.js";
@@ -74,14 +74,16 @@ const checkMaps = ({ maps }: Plan, { chip }: CheckedChip): void => {
 
 /** Planes that a burst writes. */
 const writtenBy = (f: Followed, burst: Burst): readonly Run[] => {
-  f.planes[burst.number] ??= planesTaken(f, operandFlow(f, burst, "stream"), 0);
-  return f.planes[burst.number] ?? [];
+  const planes = f.planes[burst.number] ?? planesTaken(f, operandFlow(f, burst, "stream"), 0);
+  f.planes[burst.number] = planes;
+  return planes;
 };
 
 /** Planes that a burst reads. */
 const readBy = (f: Followed, burst: Burst): readonly Run[] => {
-  f.planes[burst.number] ??= planesFound(f, burst.queue, f.found.read(burst));
-  return f.planes[burst.number] ?? [];
+  const planes = f.planes[burst.number] ?? planesFound(f, burst.queue, f.found.read(burst));
+  f.planes[burst.number] = planes;
+  return planes;
 };
 
 const planesFound = (f: Followed, queue: number, pieces: readonly Found[]): readonly Run[] => {
@@ -270,7 +272,7 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
   const flow = operandFlow(f, burst, "stream");
   const bytes = flow.width / ways;
   const byWay = Array.from({ length: ways }, (_, way) => vectorsTaken(f, flow, way * bytes, bytes));
-  const [start] = byWay[0] ?? [];
+  const [start] = at(byWay, 0, "way");
   const turns =
     start !== undefined &&
     byWay.every(
@@ -315,13 +317,13 @@ const checkLeft = (
   found: readonly StateBinding[],
   bound: readonly Omit<PlanBinding, "lookup">[],
 ): void => {
-  for (const [at, output] of found.entries()) {
-    const binding = bound[at];
-    const numbers = rows[binding?.storage ?? -1] ?? [];
+  for (const [index, output] of found.entries()) {
+    const { storage, firstRow = 0 } = at(bound, index, kind);
+    const numbers = at(rows, storage, "storage");
     for (const { queue, panel, way, ways, byte, row, count } of byteRows(f.chip, output)) {
       const planes = planesFound(f, queue, f.found.atEnd(queue, row, count));
       for (let i = 0; i < count; i++) {
-        const of = numbers[panel]?.[(binding?.firstRow ?? 0) + way + i * ways] ?? UNKNOWN;
+        const of = numbers[panel]?.[firstRow + way + i * ways] ?? UNKNOWN;
         if (of === UNKNOWN) continue;
         const [plane] = partOf(planes, i, 0, 1);
         if (plane?.row !== of + byte)

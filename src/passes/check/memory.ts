@@ -8,7 +8,7 @@
  * Scatter are data: of these only the ports are checked here, and the machine checks the rest.
  */
 
-import { fail } from "../../diagnostics.js";
+import { at, fail } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { type PanelPlace, type Placement, rowsOfPlane, type StateBinding } from "../../ir/program.js";
 import type { Hemisphere, Target } from "../../ir/target.js";
@@ -26,7 +26,7 @@ export const checkMemory = (chip: CheckedChip): void => {
   const known = placedRows(chip);
   const slice = new SliceReplay(chip.cycles, rows);
   for (let queue = 0; queue < 2 * target.slices; queue++) {
-    const bursts = chip.queues[queue] ?? [];
+    const bursts = at(chip.queues, queue, "queue");
     if (bursts.length > 0) slice.run(chip, bursts, known.subarray(queue * rows, (queue + 1) * rows));
   }
   checkOutputs(chip, known);
@@ -210,7 +210,7 @@ const checkOutputs = ({ program, target, index }: CheckedChip, known: Uint8Array
       for (const { hemisphere, slice, row, chip } of outputRows(placement, shape, target)) {
         if (chip !== index) continue;
         const at = sliceIndex(target, hemisphere, slice) * rows + row;
-        if (!(row < rows && (known[at] ?? ROW.empty) !== ROW.empty))
+        if (!(row < rows && known[at] !== ROW.empty))
           fail("LPU2214", {
             message: `output '${name}': expected row ${row} of slice ${hemisphere.toLowerCase()}${slice} of chip ${index} to be written, found that it never is`,
           });

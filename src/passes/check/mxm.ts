@@ -9,7 +9,7 @@
  */
 
 import { ARRAYS, type ArrayKind, arrayOf, modeOf } from "../../ir/isa.js";
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { ArrayFacts, Gap } from "../../ir/facts.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere, Target } from "../../ir/target.js";
@@ -75,7 +75,7 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
   };
   const cursors = ([0, 1, 2] as const).flatMap((part) =>
     replay.planes.map((_, plane): Cursor => {
-      const bursts = (chip.queues[mxmQueue(target, hemisphere, plane, part)] ?? []).filter(({ instruction }) =>
+      const bursts = at(chip.queues, mxmQueue(target, hemisphere, plane, part), "queue").filter(({ instruction }) =>
         Object.hasOwn(STEPS, instruction.op),
       );
       return { bursts, next: 0, index: 0, cycle: bursts[0]?.instruction.cycle ?? Number.POSITIVE_INFINITY };

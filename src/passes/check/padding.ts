@@ -7,7 +7,7 @@
  * may lie there. Nothing is asked of the rules that made the plan.
  */
 
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant } from "../../diagnostics.js";
 import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
 import {
   type Argument,
@@ -57,7 +57,7 @@ export const checkPadding = (plan: Plan, target: Target): void => {
 
 /** A run finds zeros on the unused lanes of a state, so it leaves zeros there. */
 const checkState = ({ panels }: Checked, { name, next }: PlanState): void => {
-  for (const { elements, padding } of panels[next] ?? [])
+  for (const { elements, padding } of at(panels, next, "storage"))
     if (elements.includes(0) && padding !== undefined && !isZero(padding))
       fail("LPU2226", { message: `state '${name}': expected zeros on lanes that no element uses, found others` });
 };
@@ -200,7 +200,7 @@ const rangeOn = (checked: Checked, task: Task, covered: Uint8Array, lanes: reado
   const groups = [lanes.filter(stays), lanes.filter((lane) => !stays(lane))].filter((group) => group.length > 0);
   return groups
     .map((group, index) => {
-      const [map] = index === 0 && stays(group[0] ?? -1) ? maps : [];
+      const [map] = index === 0 && stays(at(group, 0, "lane")) ? maps : [];
       return rangeOnGroup(checked, task, covered, group, last, map);
     })
     .reduce(union);
@@ -218,7 +218,7 @@ const rangeOnGroup = (
   const made: Range[] = [];
   const rangeOf = (argument: Argument): Range => {
     if ("constant" in argument) return constantRange(argument.constant);
-    if ("op" in argument) return made[argument.op] ?? ZERO;
+    if ("op" in argument) return at(made, argument.op, "operation");
     if ("mxm" in argument) {
       const turned = checked.plan.turnedSums?.get(stays ?? argument.map ?? -1) ?? finite("f32");
       const from = stays === undefined ? argument.map : undefined;
@@ -240,7 +240,7 @@ const rangeOnGroup = (
     const isSquare = a !== undefined && b !== undefined && more.length === 0 && same(a, b);
     made.push(ALU_RANGES[fn](args.map(rangeOf), isSquare));
   }
-  return made[last] ?? ZERO;
+  return at(made, last, "operation");
 };
 
 const constantRange = (value: number): Range => {
@@ -302,6 +302,6 @@ const refuse = (
   const found = padding?.mayBeNan === true ? "what may be no number" : "what may be infinite";
   return fail("LPU2226", {
     message: `expected finite numbers on the unused lanes of panel ${panel} of '${plan.storages[storage]?.name}', which ${what}, found ${found}`,
-    node: plan.origins[origin] ?? "",
+    node: at(plan.origins, origin, "origin"),
   });
 };

@@ -2,7 +2,7 @@
  * Part of the proof that a Program is its Plan: the values of the plan, task by task, in the numbers of values.ts.
  */
 
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import {
   type Argument,
   isTile,
@@ -49,7 +49,7 @@ const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task):
   const sums = sumsOf(learned, target, task);
   const argument = (arg: Argument, ops: readonly number[]): number => {
     if ("constant" in arg) return values.constant(arg.constant);
-    if ("op" in arg) return ops[arg.op] ?? 0;
+    if ("op" in arg) return at(ops, arg.op, "operation");
     if ("mxm" in arg) return values.taken("f32", arg.map === undefined ? sums : permuted(arg.map, "f32", sums));
     const leaf = task.leaves[arg.leaf];
     invariant(leaf !== undefined, "a chain takes leaves of its task");
@@ -68,7 +68,7 @@ const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task):
       ),
     );
   for (const { op, storage, panel, row, as } of task.outputs) {
-    const first = values.results(ops[op] ?? 0, as ?? typeOf(storage), task.rows);
+    const first = values.results(at(ops, op, "operation"), as ?? typeOf(storage), task.rows);
     const name = plan.storages[storage]?.name;
     values.label(first, () => `rows ${row} to ${row + task.rows - 1} of panel ${panel} of '${name}'`);
     const numbers = rows[storage]?.[panel];

@@ -6,6 +6,7 @@
  * all is proved in memory.ts.
  */
 
+import { at } from "../../diagnostics.js";
 import type { Target } from "../../ir/target.js";
 import type { Burst, CheckedChip } from "./burst.js";
 
@@ -36,7 +37,7 @@ export interface RowsFound {
 export const findRows = ({ target, queues }: CheckedChip): RowsFound => {
   const histories: (History | undefined)[] = [];
   const history = (queue: number): History => {
-    histories[queue] ??= historyOf(target, queues[queue] ?? []);
+    histories[queue] ??= historyOf(target, at(queues, queue, "queue"));
     return histories[queue];
   };
   return {

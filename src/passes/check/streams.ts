@@ -10,7 +10,7 @@
  */
 
 import { operandStreams } from "../../ir/operands.js";
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import { isWestward } from "../../ir/program.js";
 import { brief, type Burst, type CheckedChip, raise, specOfOp, streamName, streamOf } from "./burst.js";
 
@@ -52,21 +52,21 @@ export interface Taken {
 }
 
 export const flowOf = ({ flows, first }: Taken, { number }: Burst, field: string): Flow | undefined => {
-  for (let i = first[number] ?? 0; i < (first[number + 1] ?? flows.length); i++)
+  for (let i = at(first, number, "burst"); i < (first[number + 1] ?? flows.length); i++)
     if (flows[i]?.field === field) return flows[i];
   return undefined;
 };
 
 /** What a flow takes from its `index`th stream, in order of executions. */
 export const piecesOf = (taken: Taken, flow: Flow, index: number): Piece[] => {
-  const start = taken.starts[flow.before + index] ?? 0;
-  const end = start + (taken.lengths[flow.before + index] ?? 0);
+  const start = at(taken.starts, flow.before + index, "start");
+  const end = start + at(taken.lengths, flow.before + index, "length");
   const pieces: Piece[] = [];
   for (let i = start; i < end; i++) {
     const giver = taken.givers[i];
     invariant(giver !== undefined, "a piece is given by some burst");
     const step = flow.burst.instruction.interval / giver.burst.instruction.interval;
-    pieces.push({ giver, from: taken.froms[i] ?? 0, step, count: taken.counts[i] ?? 0 });
+    pieces.push({ giver, from: at(taken.froms, i, "giver"), step, count: at(taken.counts, i, "count") });
   }
   return pieces;
 };

@@ -6,6 +6,7 @@
  * accumulators and the SXM), and are brought into the form that the kernel wants; results are left whole.
  */
 
+import { at } from "../../diagnostics.js";
 import { ISA, type InstructionRow, MNEMONICS, type Mnemonic } from "../../ir/isa.js";
 import type { Layout, Place } from "./layout.js";
 import { NODE_KINDS } from "../link/nodes.js";
@@ -109,11 +110,11 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
     ]);
   },
   permute: (layout, burst, first, count) =>
-    rearrange(layout, burst, first, count, "permute", (map, lane) => map[lane] ?? -1),
+    rearrange(layout, burst, first, count, "permute", (map, lane) => at(map, lane, "lane")),
   distribute: (layout, burst, first, count) => {
     const { superlane } = layout.links.tables.target;
     rearrange(layout, burst, first, count, "distribute", (map, lane) => {
-      const source = map[lane % superlane] ?? -1;
+      const source = at(map, lane % superlane, "lane");
       return source < 0 ? -1 : lane - (lane % superlane) + source;
     });
   },
@@ -134,7 +135,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       count,
       layout.lanes,
       width,
-      laneMap(layout, burst, "select", (map, lane) => map[lane] ?? 0),
+      laneMap(layout, burst, "select", (map, lane) => at(map, lane, "lane")),
     );
     mask(layout, burst, to, count);
   },

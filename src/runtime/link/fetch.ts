@@ -6,6 +6,7 @@
  * until nothing more is fetched. Where text starts in time is as in `literal.ts`.
  */
 
+import { at } from "../../diagnostics.js";
 import { decodeQueue } from "../../codegen/text/decode.js";
 import { layoutOf, nextDispatch } from "../../codegen/text/layout.js";
 import { ISA, MNEMONICS } from "../../ir/isa.js";
@@ -99,7 +100,7 @@ function fetchedText(
       return raiseAt(tables, "LPU4017", burst, cycle, "expected program text from rows that are constant");
     bytes.push(...vector);
   }
-  const length = (bytes[0] ?? 0) | ((bytes[1] ?? 0) << 8);
+  const length = at(bytes, 0, "byte") | (at(bytes, 1, "byte") << 8);
   if (length > bytes.length - 2)
     raiseAt(tables, "LPU4017", burst, cycle, `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
   return Uint8Array.of(ISA.sync.opcode, ...bytes.slice(2, 2 + length));

@@ -7,6 +7,7 @@
  * checked here; everything about time is checked by the steps that follow. Faults are collected, and the earliest is raised.
  */
 
+import { at } from "../../diagnostics.js";
 import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
 import type { DiagnosticCode } from "../../diagnostics.js";
 import {
@@ -277,7 +278,7 @@ function addQueue(
           : nextDispatch(layout, cycle, count, interval);
     executions[op] = (executions[op] ?? 0) + count;
     const end = cycle + (count - 1) * interval + completionCycles(target, instruction);
-    tables.cycles[chip] = Math.max(tables.cycles[chip] ?? 0, end);
+    tables.cycles[chip] = Math.max(at(tables.cycles, chip, "cycle"), end);
     if (inside.length > 0)
       length = [...lengths].reverse().find((change) => change.cycle <= cycle)?.length ?? target.lanes;
   }
