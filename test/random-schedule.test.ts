@@ -39,7 +39,7 @@ const randomProgramOf = (plan: Plan, seed: number): Program =>
     stagger: 0,
     nearWeights: 0,
     duplicates: 0.5,
-    apart: false,
+    constants: "anywhere",
     model: NO_MODEL,
     thrift: "none",
     draw: seeded(seed),

@@ -214,6 +214,21 @@ test("where what lies between two products has no room as a whole, it goes by bl
   agreedProgram(graph, { x: ramp([512, 16], "f16") }, target);
 });
 
+describe("where free rows lie in pieces, constants are packed and results go in parts", () => {
+  // With a block at one address or not at all, they take banks of 72, 96 and 124 rows.
+  test.each([
+    ["bert", 68],
+    ["gpt2", 84],
+    ["vit", 120],
+  ] as const)("%s in banks of %i rows", (name, rowsPerBank) => {
+    const plan = planOf(importModel(smallSource(name), { bind: {} }), TARGETS.tiny);
+    const want = runOnLiteral(schedule(plan, TARGETS.tiny).program, smallInputs(name)).outputs;
+    const small = schedule(plan, { ...TARGETS.tiny, rowsPerBank });
+    checkSchedule(chosenEntry(small.program), small.plan);
+    expect(runOnLiteral(small.program, smallInputs(name)).outputs).toEqual(want);
+  });
+});
+
 describe("what fits in no cycle is divided", () => {
   test.each([10, 14, 18])("the sum of %i tensors of fp32 that are computed, and outputs too", (count) => {
     const graph = sumOf(count, "f32", [64, 8], "abs");

@@ -370,7 +370,7 @@ test("whatever the schedule, a state is written when nothing reads it any more",
         nearWeights: 0,
         duplicates: 0.5,
         model: 0,
-        apart: false,
+        constants: "anywhere" as const,
         thrift: "none" as const,
         draw: seeded(seed),
       };

@@ -13,13 +13,14 @@
  *   task/trial             sliding, streams, dispatch   task/write      and what it writes
  *   place/rows             rows for a panel             task/read     rows onto streams, by
  *   place/edge             inputs, outputs, states      chip/ports      bursts of slice pairs
+ *   place/constants        constants, packed
  *   place/earlier          entries before this one      repeat/       instances that are alike, and what
  *   place/constant-blocks  bytes of constants                           placing a task changed (placed)
  */
 
 import { type Contents, contentsOf } from "../../ir/contents.js";
 import { type Copy, rowsOfCopy } from "./place/chunk.js";
-import { CompileError, invariant } from "../../diagnostics.js";
+import { at, CompileError, invariant } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
 import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
@@ -28,6 +29,7 @@ import { releaseRows } from "./chip/memory.js";
 import { NEVER } from "./chip/resources.js";
 import { bind, bindState, placeEdge } from "./place/edge.js";
 import { memoriesOf } from "./chip/machine.js";
+import { placeConstants } from "./place/constants.js";
 import { dividedPlan } from "./divide.js";
 import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, orderOf } from "./order.js";
 import type { Repeat } from "./repeat/repeats.js";
@@ -37,17 +39,23 @@ import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figu
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import type { Earlier, EarlierState } from "./place/earlier.js";
 import { checkRoom } from "./place/room.js";
-import { chunksOf, newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
+import { chunksOf, isPacked, newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
 
 const STRATEGIES: readonly Strategy[] = [
-  { stagger: 0, nearWeights: 0, duplicates: 0.92, apart: true, model: 1, thrift: "some" },
-  { stagger: 250, nearWeights: 500, duplicates: 0.9, apart: false, model: 1, thrift: "none" },
-  { stagger: 0, nearWeights: 0, duplicates: 0.9, apart: true, model: 1, thrift: "none" },
-  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, apart: false, model: 1, thrift: "none" },
-  { stagger: 0, nearWeights: 0, duplicates: 0.84, apart: false, model: 0, thrift: "none" },
+  { stagger: 0, nearWeights: 0, duplicates: 0.92, constants: "apart", model: 1, thrift: "some" },
+  { stagger: 250, nearWeights: 500, duplicates: 0.9, constants: "anywhere", model: 1, thrift: "none" },
+  { stagger: 0, nearWeights: 0, duplicates: 0.9, constants: "apart", model: 1, thrift: "none" },
+  { stagger: 1000, nearWeights: 2000, duplicates: 0.84, constants: "anywhere", model: 1, thrift: "none" },
+  { stagger: 0, nearWeights: 0, duplicates: 0.84, constants: "anywhere", model: 0, thrift: "none" },
 ];
-/** When nothing else fits: no constant is in both hemispheres, and results are read soon after they are made. */
-const FRUGAL: Strategy = { stagger: 0, nearWeights: 0, duplicates: 0, apart: false, model: NEVER, thrift: "all" };
+/**
+ * When nothing else fits, one after the other: no constant is in both hemispheres, and results are read soon after they are made;
+ * then constants lie packed, too.
+ */
+const FRUGAL: readonly Strategy[] = (["anywhere", "first"] as const).map((constants) => ({
+  ...{ stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER, thrift: "all" },
+  constants,
+}));
 /** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
 const TASKS_IN_ALL = 3_500;
 
@@ -92,12 +100,17 @@ const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategie
     const done = attempt(() => complete(one));
     if (!(done instanceof CompileError)) return scheduled(done, entry);
   }
-  const s = started(FRUGAL);
-  const done = attempt(() => complete(begin(s, order)));
-  if (!(done instanceof CompileError)) return scheduled(done, entry);
-  const divided = dividedFor(s, done);
-  if (divided === undefined) throw done;
-  return scheduleBest(divided, target, entry, []);
+  let refusal: CompileError | undefined;
+  for (const strategy of FRUGAL) {
+    const s = started(strategy);
+    const done = attempt(() => complete(begin(s, order)));
+    if (!(done instanceof CompileError)) return scheduled(done, entry);
+    const divided = dividedFor(s, done);
+    if (divided !== undefined) return scheduleBest(divided, target, entry, []);
+    refusal ??= done;
+  }
+  invariant(refusal !== undefined, "some strategy is tried");
+  throw refusal;
 };
 
 /** As one strategy has it: a plan that fits, in one try. */
@@ -114,7 +127,7 @@ const dividedFor = (s: Scheduler, { code }: CompileError): Plan | undefined =>
 /** Raises what is known before anything has its time: constants and edges that SRAM does not hold, edges that no piece of it does. */
 export const checkPlaces = (plan: Plan, target: Target): void => {
   checkRoom(plan, target);
-  placeEdges(newScheduler(plan, target, planFacts(plan), FRUGAL));
+  for (const strategy of FRUGAL.slice(0, 1)) placeEdges(newScheduler(plan, target, planFacts(plan), strategy));
 };
 
 const placeEdges = (s: Scheduler): void => {
@@ -152,6 +165,7 @@ interface Instance {
 const begin = (s: Scheduler, order: Order): Begun => {
   const { repeat, strategy } = s;
   placeEdges(s);
+  if (isPacked(s)) placeConstants(s);
   const agenda = newAgenda(s, order);
   // What is placed of the model, and early of the instances after it.
   const placed: Placed[] = [];
@@ -231,19 +245,22 @@ const release = (s: Scheduler, index: number): void => {
     const left = (s.readersLeft[producer] ?? 0) - 1;
     s.readersLeft[producer] = left;
     if (left > 0) continue;
-    for (const output of taskAt(s.plan, producer).outputs) {
+    const { outputs, rows } = taskAt(s.plan, producer);
+    for (const output of outputs) {
       if (storageOf(s, output.storage).output) continue;
-      const chunk = chunksOf(s, output).find(({ row }) => row === output.row);
-      for (const copy of chunk?.copies ?? []) releaseCopy(s, copy, chunk?.rows ?? 0);
+      for (const chunk of chunksOf(s, output))
+        if (chunk.row >= output.row && chunk.row < output.row + rows)
+          for (const copy of chunk.copies) releaseCopy(s, copy, chunk.rows);
     }
   }
 };
 
 const releaseCopy = (s: Scheduler, copy: Copy, rows: number): void => {
-  const { side, pairs, ways, address, lastRead } = copy;
+  const { side, pairs, ways, addresses, lastRead } = copy;
   s.wanted[side] -= rowsOfCopy(copy, rows);
   const from = lastRead + s.target.timing.memWrite;
-  releaseRows(memoriesOf(s.halves[side], pairs), address, Math.ceil(rows / ways), from);
+  for (const [i, memory] of memoriesOf(s.halves[side], pairs).entries())
+    releaseRows([memory], at(addresses, i, "address"), Math.ceil(rows / ways), from);
 };
 
 const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {

@@ -30,8 +30,11 @@ export interface Strategy {
   readonly nearWeights: number;
   /** Share of SRAM that constants may fill by being in both hemispheres; the rest is for what is computed. */
   readonly duplicates: number;
-  /** Whether results keep to rows of their own, and both hemispheres to as many constants, so that later constants find room. */
-  readonly apart: boolean;
+  /**
+   * Where constants lie: wherever ports are free at their first use; the same, but results keep to rows of their own, and both
+   * hemispheres to as many constants, so that later ones find room; or packed before anything has a time, each once.
+   */
+  readonly constants: "anywhere" | "apart" | "first";
   /** The instance of a repeat whose choices all later ones repeat; NEVER if none. */
   readonly model: number;
   /**
@@ -82,6 +85,8 @@ export interface Scheduler extends PlanFacts {
   turn: number;
   /** Whether the present task has not been tried often yet. */
   patient: boolean;
+  /** Whether it is tried when nothing that was booked before is at work any more: what it waits for does not change. */
+  cornered: boolean;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
   /** Tasks for which a place was searched, and not taken from another instance. */
@@ -123,6 +128,7 @@ export const newScheduler = (
     cursor: 0,
     turn: 0,
     patient: true,
+    cornered: false,
     spareRows: spareRowsOf(target, facts, strategy),
     searched: 0,
     starved: undefined,
@@ -138,7 +144,7 @@ export const spareRowsOf = (
 
 /** Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may. */
 const ceilingOf = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): number => {
-  if (!strategy.apart) return target.rowsPerBank;
+  if (strategy.constants !== "apart") return target.rowsPerBank;
   const copies = Math.max(0, Math.min(facts.tileRows, spareRowsOf(target, facts, strategy)));
   const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
   const reserved = resident / (2 * target.lanes) + copies;
@@ -148,7 +154,7 @@ const ceilingOf = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strat
 
 /** Rows of slice pairs of a hemisphere that constants and edges may still take, so that both have room for as many. */
 export const lastingRoom = ({ target, strategy, ceiling, lasting }: Scheduler, { side, pairs }: Half): number =>
-  strategy.apart ? 2 * pairs.length * (target.rowsPerBank - ceiling) - lasting[side] : NEVER;
+  strategy.constants === "apart" ? 2 * pairs.length * (target.rowsPerBank - ceiling) - lasting[side] : NEVER;
 
 /** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
 const firstChunks = (storage: Storage): Chunk[] => {
@@ -174,9 +180,16 @@ export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] =>
 
 export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
 
+/** Whether constants have their places before anything has a time, because room is short. */
+export const isPacked = ({ strategy }: Scheduler): boolean => strategy.constants === "first";
+
 /**
- * Hemispheres in which a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read across
- * blocks. What takes the rows of a state lies where that does.
+ * Hemispheres in which a panel of a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read
+ * across blocks; where room is short, panels take turns. What takes the rows of a state lies where that does.
  */
-export const homesOf = (s: Scheduler, { id, bothHemispheres }: Storage): readonly Side[] =>
-  bothHemispheres ? [0, 1] : [storageSlot(s.repeat, s.nexts.get(id) ?? id) % 2 === 0 ? 0 : 1];
+export const homesOf = (s: Scheduler, storage: Storage, panel: number): readonly Side[] => {
+  const { id, bothHemispheres, kind, output } = storage;
+  if (bothHemispheres) return [0, 1];
+  const turn = isPacked(s) && kind !== "input" && kind !== "state" && !output ? panel : 0;
+  return (storageSlot(s.repeat, s.nexts.get(id) ?? id) + turn) % 2 === 0 ? [0] : [1];
+};

@@ -6,7 +6,7 @@
  * after their last read. Constants fill from the top row down, temporaries from row 0 up. No block of rows crosses a bank.
  */
 
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { Target } from "../../../ir/target.js";
 
 const HELD = 0x7fffffff;
@@ -48,12 +48,21 @@ export const findRows = (
   return -1;
 };
 
-/** For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of each, or none. */
-export const findUnused = (target: Target, pairs: readonly PairMemory[], rows: number, blocks: number): number[] => {
+/**
+ * For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of
+ * each, or none. The first `spared` rows of each bank are not asked.
+ */
+export const findUnused = (
+  target: Target,
+  pairs: readonly PairMemory[],
+  rows: number,
+  blocks: number,
+  spared = 0,
+): number[] => {
   for (let bank = 1; bank >= 0; bank--) {
     const start = bank * target.rowsPerBank;
     const found: number[] = [];
-    for (let row = start + target.rowsPerBank - rows; row >= start; ) {
+    for (let row = start + target.rowsPerBank - rows; row >= start + spared; ) {
       const blocker = lastBlocker(pairs, row, rows, 0, true);
       if (blocker < 0) found.push(row);
       if (found.length === blocks) return found;
@@ -84,6 +93,10 @@ export const holdRows = (pairs: readonly PairMemory[], row: number, rows: number
     pair.freeAt.fill(HELD, row, row + rows);
   }
 };
+
+/** Whether something lies in the row at an address of each of some pairs. */
+export const isHeld = (pairs: readonly PairMemory[], addresses: readonly number[]): boolean =>
+  pairs.some(({ freeAt }, i) => freeAt[at(addresses, i, "address")] === HELD);
 
 export const releaseRows = (pairs: readonly PairMemory[], row: number, rows: number, at: number): void => {
   invariant(

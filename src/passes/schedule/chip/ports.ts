@@ -6,6 +6,7 @@
  * What flies inward is dispatched the slice's position before that, what flies outward as much after it.
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Chunk, Copy } from "../place/chunk.js";
 import type { Run } from "../../../ir/plan.js";
 import { memQueue } from "../../../ir/program.js";
@@ -61,7 +62,7 @@ export const later = (flight: Flight, cycles: number): Flight =>
  * that are so many apart that their rows lie in the same way are one burst.
  */
 export const burstsOf = (
-  { pairs, ways, address, before }: Pick<Copy, "pairs" | "ways" | "address" | "before">,
+  { pairs, ways, addresses, before }: Pick<Copy, "pairs" | "ways" | "addresses" | "before">,
   { row, step, count }: Run,
 ): PairBurst[] => {
   const width = pairs.length / ways;
@@ -71,7 +72,7 @@ export const burstsOf = (
     const way = first % ways;
     return pairs.slice(way * width, (way + 1) * width).map((pair, stream) => ({
       pair,
-      address: address + Math.floor(first / ways),
+      address: at(addresses, way * width + stream, "address") + Math.floor(first / ways),
       delay,
       count: Math.ceil((count - delay) / interval),
       interval,

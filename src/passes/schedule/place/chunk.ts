@@ -5,15 +5,16 @@
 import type { PairGroup, Side } from "../chip/machine.js";
 
 /**
- * Where rows of a storage lie in one hemisphere: the same address in one pair of slices (f16) or two (f32). What is loaded
- * as weights, and what one bank does not hold, is interleaved: row i of the place in way i % ways at row floor(i / ways), so
- * that several columns load at once. The pairs of one way stand together in `pairs`.
+ * Where rows of a storage lie in one hemisphere: in one pair of slices (f16) or two (f32), from an address of each on. What is
+ * loaded as weights, and what one bank does not hold, is interleaved: row i of the place in way i % ways at row
+ * floor(i / ways), so that several columns load at once. The pairs of one way stand together in `pairs`.
  */
 export interface Copy {
   readonly side: Side;
   readonly pairs: PairGroup;
   readonly ways: number;
-  readonly address: number;
+  /** The first row in each of the pairs. */
+  readonly addresses: readonly number[];
   /** Rows of the place before the first of the block: blocks of an output are written into one place. */
   readonly before: number;
   /** One past the last cycle in which it is read (or written). */

@@ -14,13 +14,13 @@ import type { Hemisphere, Target } from "../../../ir/target.js";
 type Bits = Uint16Array | Uint32Array;
 
 export interface ConstantBlocks {
-  /** Rows of a panel, the same address in each of the pairs (one for f16, two for f32). */
+  /** Rows of a panel, in one pair (f16) or two (f32). */
   readonly addRows: (
     storage: Storage,
     panel: number,
     rows: { readonly row: number; readonly rows: number },
     hemisphere: Hemisphere,
-    place: { readonly pairs: readonly number[]; readonly address: number },
+    place: { readonly pairs: readonly number[]; readonly addresses: readonly number[] },
   ) => void;
   /** A weight tile: vector j (columns 2j and 2j + 1) lies in way j % ways at row floor(j / ways); a pair has a way of fp16, or two of FP8. */
   readonly addTile: (
@@ -45,17 +45,20 @@ export const constantBlocks = (target: Target, contents: Contents, entry: string
     return last.planes;
   };
   return {
-    addRows: ({ id, dtype, rows: height, recipe }, panel, { row, rows }, hemisphere, { pairs, address }) => {
+    addRows: ({ id, dtype, rows: height, recipe }, panel, { row, rows }, hemisphere, { pairs, addresses }) => {
       invariant(recipe !== undefined, "a constant has a recipe");
       const key = `panel ${id}/${panel}`;
       const cut = (): Uint8Array => panelPlanes(contents.panel(recipe, dtype, panel));
-      for (const [i, pair] of pairs.entries())
+      for (const [i, pair] of pairs.entries()) {
+        const address = addresses[i];
+        invariant(address !== undefined, "each pair has an address");
         for (const plane of [0, 1]) {
           const from = ((2 * i + plane) * height + row) * lanes;
           const bytes = (): Uint8Array => remember(key, cut).subarray(from, from + rows * lanes);
           const holds = { of: { entry, storage: id, panel }, first: row, step: 1, byte: 2 * i + plane };
           blocks.push({ key, block: { hemisphere, slice: 2 * pair + plane, row: address, rows, bytes, holds } });
         }
+      }
     },
     addTile: (tile, hemisphere, { pairs, addresses }, executions, ways) => {
       const { bytes: size } = TILE_TYPES[tile.dtype];

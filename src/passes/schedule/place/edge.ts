@@ -21,7 +21,7 @@ export const placeEdge = (s: Scheduler, storage: Storage): void => {
     const copies =
       state === undefined
         ? (earlierCopies(s.earlier, storage, panel) ??
-          homesOf(s, storage).map((side) => lastingCopy(s, storage, panel, s.halves[side])))
+          homesOf(s, storage, panel).map((side) => lastingCopy(s, storage, panel, s.halves[side])))
         : (chunksOf(s, { storage: state, panel })[0]?.copies ?? []);
     // An output has no rows yet, only a place for them.
     if (storage.output) chunks.push({ row: -1, rows: 0, ready: 0, copies });
@@ -75,13 +75,14 @@ const copyIn = (chunks: readonly Chunk[], { side }: Half): Copy | undefined =>
   chunks[0]?.copies.find((copy) => copy.side === side);
 
 /** Rows from `firstRow` on: the first of them lies in the first way. */
-const panelPlace = ({ pairs, ways, address }: Copy, { hemisphere }: Half, firstRow: number): PanelPlace => {
+const panelPlace = ({ pairs, ways, addresses }: Copy, { hemisphere }: Half, firstRow: number): PanelPlace => {
   const width = pairs.length / ways;
   return {
     planes: pairs.flatMap((_, index) => {
       const row = firstRow + Math.floor(index / width);
-      const pair = pairs[(row % ways) * width + (index % width)];
-      invariant(pair !== undefined, "each way has its pairs");
+      const at = (row % ways) * width + (index % width);
+      const [pair, address] = [pairs[at], addresses[at]];
+      invariant(pair !== undefined && address !== undefined, "each way has its pairs");
       return [0, 1].map((byte) => ({
         chip: 0,
         hemisphere,

@@ -3,7 +3,7 @@
  * the host. A lower bound: some of it will be in both hemispheres.
  */
 
-import { isTile, type Plan, type Run, type Storage } from "../../../ir/plan.js";
+import { isTile, type Plan, type Run, type Storage, type StorageId } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { CONSTANT_ROWS, distinctTiles, rowsOfTile, sliceRowsOf } from "../figures.js";
 
@@ -34,9 +34,13 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
 const nameOf = ({ inputs, outputs, states }: Plan, { id, name }: Storage): string =>
   [...inputs, ...outputs, ...states].find(({ storage }) => storage === id)?.name ?? name;
 
-/** Rows of each constant that are placed: of the pieces in which constants are placed, those that something reads. */
-const constantRows = (plan: Plan): Map<number, number> => {
-  const pieces = new Map<number, Set<number>>();
+/** Rows of each constant that are placed. */
+const constantRows = (plan: Plan): Map<number, number> =>
+  new Map([...constantPieces(plan)].map(([id, found]) => [id, rowsOfPieces(plan.storages[id]?.rows ?? 0, found)]));
+
+/** Of the pieces in which constants are placed, panel after panel, the numbers of those that something reads. */
+export const constantPieces = (plan: Plan): Map<StorageId, Set<number>> => {
+  const pieces = new Map<StorageId, Set<number>>();
   const read = (id: number, panel: number, runs: readonly Run[]): void => {
     const storage = plan.storages[id];
     if (storage?.kind !== "constant" || storage.output) return;
@@ -50,7 +54,7 @@ const constantRows = (plan: Plan): Map<number, number> => {
     for (const { weights } of passes)
       if (!isTile(weights)) for (const { storage, panel, run } of weights) read(storage, panel, [run]);
   }
-  return new Map([...pieces].map(([id, found]) => [id, rowsOfPieces(plan.storages[id]?.rows ?? 0, found)]));
+  return pieces;
 };
 
 const piecesOfRun = ({ row, step, count }: Run): number[] => {

@@ -10,7 +10,7 @@ import { fail } from "../../../diagnostics.js";
 import { type Plan, readsOf, type Storage, type StorageId } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
 import { sliceRowsOf } from "../figures.js";
-import type { Scheduler } from "../state.js";
+import { chunksOf, type Scheduler } from "../state.js";
 import { rowsOfCopy } from "./chunk.js";
 import { residentBytes, rowsOf } from "./resident.js";
 
@@ -118,13 +118,13 @@ export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => 
 /** Rows of slice pairs, by storage, in which results lie that readers without a place still want. */
 const resultRows = (s: Scheduler): Map<StorageId, number> => {
   const found = new Map<StorageId, number>();
-  for (const [index, { outputs }] of s.plan.tasks.entries()) {
+  for (const [index, { outputs, rows }] of s.plan.tasks.entries()) {
     if ((s.readersLeft[index] ?? 0) <= 0) continue;
     for (const { storage, panel, row } of outputs) {
-      const chunk = s.chunks[storage]?.[panel]?.find((one) => one.rows > 0 && one.row === row);
-      if (chunk === undefined || s.plan.storages[storage]?.output === true) continue;
-      const rows = sumOf(chunk.copies.map((copy) => rowsOfCopy(copy, chunk.rows)));
-      found.set(storage, (found.get(storage) ?? 0) + rows);
+      if (s.plan.storages[storage]?.output === true) continue;
+      const chunks = chunksOf(s, { storage, panel }).filter((one) => one.row >= row && one.row < row + rows);
+      const held = sumOf(chunks.flatMap((chunk) => chunk.copies.map((copy) => rowsOfCopy(copy, chunk.rows))));
+      found.set(storage, (found.get(storage) ?? 0) + held);
     }
   }
   return found;

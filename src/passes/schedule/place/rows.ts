@@ -8,10 +8,10 @@
 import type { Copy } from "./chunk.js";
 import type { Storage } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
-import { findUnused, holdRows, type PairMemory } from "../chip/memory.js";
+import { findUnused, holdRows, isHeld, type PairMemory } from "../chip/memory.js";
 import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
 import { type PanelRef, panelKey, sliceRowsOf, widthOf } from "../figures.js";
-import { chunksOf, type Scheduler } from "../state.js";
+import { chunksOf, isPacked, type Scheduler } from "../state.js";
 import { noRoom } from "./room.js";
 
 /** Places that follow one another in a choice are so many apart, if all are reached like that. */
@@ -19,13 +19,20 @@ const STRIDE = 5;
 /** Groups of choices that follow one another begin so many choices apart. */
 const WAYS_STRIDE = 2;
 
-/** Pairs of one hemisphere that hold a rival of a panel. */
+/** Pairs of one hemisphere that hold a rival of a panel, or once did, unless constants are packed and all others are needed. */
 export const rivalPairs = (s: Scheduler, panel: PanelRef, half: Half): Set<number> => {
   const pairs = new Set<number>();
   for (const rival of s.rivals.get(panelKey(panel))?.values() ?? [])
-    for (const pair of pairsOf(s, rival, half)) pairs.add(pair);
+    for (const pair of isPacked(s) ? heldPairsOf(s, rival, half) : pairsOf(s, rival, half)) pairs.add(pair);
   return pairs;
 };
+
+/** As `pairsOf`, but for rows that are free again. */
+const heldPairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
+  chunksOf(s, panel)
+    .flatMap(({ copies }) => copies)
+    .filter(({ side, pairs, addresses }) => side === half.side && isHeld(memoriesOf(half, pairs), addresses))
+    .flatMap(({ pairs }) => pairs);
 
 /** Pairs of one hemisphere in which rows of a panel lie. */
 export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
@@ -87,7 +94,7 @@ export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half:
     if (address === undefined) continue;
     holdRows(memories, address, rows);
     s.lasting[half.side] += rows * pairs.length;
-    return { side: half.side, pairs, ways, address, before: 0, lastRead: 0 };
+    return { side: half.side, pairs, ways, addresses: pairs.map(() => address), before: 0, lastRead: 0 };
   }
   return noRoom(s, storage.name, sliceRowsOf(storage, storage.rows));
 };

@@ -8,7 +8,7 @@
  */
 
 import { type Chunk, type Copy, rowsOfCopy } from "../place/chunk.js";
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import { isTile, type PackedTile, type StorageId, type Task } from "../../../ir/plan.js";
 import { holdRows } from "../chip/memory.js";
 import { positionIn } from "./repeats.js";
@@ -143,7 +143,11 @@ const rowsMove = (again: Again, source: RowsSource): number | undefined => {
     model.pairs.every((pair, i) => pair === copy.pairs[i]) &&
     model.before === copy.before &&
     to.ready <= from.ready + cycles;
-  return same ? moveInBank(s, model.address, copy.address) : undefined;
+  if (!same) return undefined;
+  const [move, ...others] = model.addresses.map((address, i) =>
+    moveInBank(s, address, at(copy.addresses, i, "address")),
+  );
+  return others.every((other) => other === move) ? move : undefined;
 };
 
 const tileMove = ({ s, model, task }: Again, { side, pass, way }: TileSource): number | undefined => {
@@ -185,10 +189,10 @@ const isFree = (again: Again): boolean => {
 /** Whether nothing lies in the rows of a copy any more when a result that leaves the VXM at `given` is written there. */
 const areRowsFree = ({ s }: Again, copy: Copy, rows: number, given: number): boolean => {
   const by = given + Math.min(...positionsOf(s.halves[copy.side], copy.pairs));
-  const end = copy.address + Math.ceil(rows / copy.ways);
-  return memoriesOf(s.halves[copy.side], copy.pairs).every(({ freeAt }) =>
-    freeAt.subarray(copy.address, end).every((free) => free <= by),
-  );
+  return memoriesOf(s.halves[copy.side], copy.pairs).every(({ freeAt }, i) => {
+    const address = at(copy.addresses, i, "address");
+    return freeAt.subarray(address, address + Math.ceil(rows / copy.ways)).every((free) => free <= by);
+  });
 };
 
 const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][number]): void => {
@@ -196,7 +200,8 @@ const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][numb
   const { row, rows, ready } = chunk;
   const copies = chunk.copies.map((copy) => {
     s.wanted[copy.side] += rowsOfCopy(copy, rows);
-    holdRows(memoriesOf(s.halves[copy.side], copy.pairs), copy.address, Math.ceil(rows / copy.ways));
+    for (const [i, memory] of memoriesOf(s.halves[copy.side], copy.pairs).entries())
+      holdRows([memory], at(copy.addresses, i, "address"), Math.ceil(rows / copy.ways));
     return { ...copy, lastRead: given + cycles + Math.max(...positionsOf(s.halves[copy.side], copy.pairs)) + rows };
   });
   const place = { storage: storageAgain(again, panel.storage), panel: panel.panel };

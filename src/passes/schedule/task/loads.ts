@@ -3,6 +3,7 @@
  * another. Rows that lie interleaved load as many columns a cycle as they have ways, others one.
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Copy } from "../place/chunk.js";
 import type { WeightLoad } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
@@ -146,11 +147,15 @@ const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadB
 };
 
 /** Every pair of an interleaved copy at once. */
-const wideBursts = ({ pairs, ways, address, before }: Copy, { chunk, row }: Piece, executions: number): PairBurst[] => {
-  const from = address + (before + row - chunk.row) / ways;
+const wideBursts = (
+  { pairs, ways, addresses, before }: Copy,
+  { chunk, row }: Piece,
+  executions: number,
+): PairBurst[] => {
+  const turns = (before + row - chunk.row) / ways;
   return pairs.map((pair, way) => ({
     pair,
-    address: from,
+    address: at(addresses, way, "address") + turns,
     delay: 0,
     count: executions,
     interval: 1,

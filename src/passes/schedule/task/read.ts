@@ -7,7 +7,7 @@
  */
 
 import type { Copy } from "../place/chunk.js";
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { Run, Storage, StorageId } from "../../../ir/plan.js";
 import { findUnused } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
@@ -85,7 +85,7 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
     best = Math.min(best, delay);
   }
   const storage = storageOf(s, panel.storage);
-  return mayHaveCopies(s, storage, copies) ? tryNewCopy(s, panel, piece, flight) : best;
+  return mayHaveCopies(s, storage, copies) ? tryNewCopy(s, panel, piece, flight, best) : best;
 };
 
 /**
@@ -97,7 +97,8 @@ const mayHaveCopies = (s: Scheduler, { kind, rows }: Storage, copies: number): b
   return copies === 0 || (kind === "constant" && (rows <= SPARE_COPY_ROWS || !s.patient) && copies < SPARE_COPIES);
 };
 
-const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight): number => {
+/** `known`: the delay that the copies ask for, NEVER if there are none. */
+const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight, known: number): number => {
   const { half } = flight;
   const { chunk } = piece;
   const storage = storageOf(s, panel.storage);
@@ -106,44 +107,48 @@ const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight)
   let best = NEVER;
   let room = false;
   for (const pairs of pairChoices(s, half, storage, rivalPairs(s, panel, half))) {
-    const addresses = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, alike.length);
-    const [address] = addresses;
-    if (address === undefined) continue;
+    const blocks = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, alike.length);
+    if (blocks.length === 0) continue;
     room = true;
-    const copy: Copy = { side: half.side, pairs, ways: 1, address, before: 0, lastRead: 0 };
+    const copies = blocks.map((address): Copy => {
+      const addresses = pairs.map(() => address);
+      return { side: half.side, pairs, ways: 1, addresses, before: 0, lastRead: 0 };
+    });
+    const [copy] = copies;
+    invariant(copy !== undefined, "each block is for a copy");
     const bursts = burstsOf(copy, run);
     const delay = tryPorts(s, bursts, piece, flight);
     if (delay === 0) {
-      addCopy(s, panel, piece, copy, alike, addresses);
+      addCopies(s, panel, piece, alike, copies);
       bookCopy(s, panel, piece, copy, bursts, flight);
       return 0;
     }
     best = Math.min(best, delay);
   }
-  return room ? best : noRoom(s, storage.name, sliceRowsOf(storage, chunk.rows));
+  if (room) return best;
+  return known < NEVER ? known : noRoom(s, storage.name, sliceRowsOf(storage, chunk.rows));
 };
 
 /** Places rows of a constant, and those of its counterparts right behind them. */
-const addCopy = (
+const addCopies = (
   s: Scheduler,
   { panel, storage: own }: PanelRef,
   { chunk }: Piece,
-  copy: Copy,
   alike: readonly StorageId[],
-  addresses: readonly number[],
+  places: readonly Copy[],
 ): void => {
   const { row, rows } = chunk;
-  const half = s.halves[copy.side];
-  for (const address of addresses) hold(s, memoriesOf(half, copy.pairs), address, rows);
-  s.onCommit.push(() => {
-    s.lasting[copy.side] += rows * copy.pairs.length * addresses.length;
-  });
   for (const [later, id] of alike.entries()) {
     const storage = storageOf(s, id);
-    const place = later === 0 ? copy : { ...copy, address: addresses[later] ?? -1 };
+    const place = places[later];
     const copies = chunksOf(s, { storage: id, panel }).find((other) => other.row === row)?.copies;
-    invariant(copies !== undefined && (id === own || storage.rows >= row + rows), "counterparts have the same chunks");
+    invariant(place !== undefined && copies !== undefined, "counterparts have the same chunks");
+    invariant(id === own || storage.rows >= row + rows, "counterparts have as many rows");
+    hold(s, memoriesOf(s.halves[place.side], place.pairs), at(place.addresses, 0, "address"), rows);
     copies.push(place);
+    s.onCommit.push(() => {
+      s.lasting[place.side] += rows * place.pairs.length;
+    });
     s.onAbort.push(() => copies.splice(copies.indexOf(place), 1));
   }
 };

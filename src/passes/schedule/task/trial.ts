@@ -35,7 +35,8 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
   let left = TRIES_WHEN_IDLE;
   for (let tries = 0; tries < TRIES && left > 0 && at < NEVER; tries++) {
     if (tries === TRIES_WHEN_BUSY) idle = idleFrom(s);
-    if (at >= idle) left--;
+    s.cornered = at >= idle;
+    if (s.cornered) left--;
     s.starved = undefined;
     s.patient = tries < PATIENCE;
     s.cursor = s.turn + Math.floor(tries / PATIENCE);

@@ -6,16 +6,17 @@
  * another is read.
  */
 
+import { at } from "../../../diagnostics.js";
 import { type Copy, rowsOfCopy } from "../place/chunk.js";
 import type { Storage, Task, TaskOutput } from "../../../ir/plan.js";
-import { findRows } from "../chip/memory.js";
+import { findRows, type PairMemory } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
-import { bookWrite, burstsOf, type Flight, type PairBurst, spanOf } from "../chip/ports.js";
-import { sliceRowsOf, widthOf } from "../figures.js";
+import { bookWrite, burstsOf, type Flight, later, type PairBurst, spanOf } from "../chip/ports.js";
+import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
-import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, homesOf, isPacked, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Second copies are made as long as results take no more than this share of what they may. */
@@ -25,43 +26,45 @@ const LOAD_WAYS = 4;
 /** Cycles after which rows may have become free. */
 const WAIT_FOR_ROOM = 64;
 
+/** Rows of a result are divided no further. */
+const SMALLEST_PART = 16;
+
 /** Stores a result that leaves the VXM at `given`. Returns one stream for each hemisphere that keeps it, or a delay. */
 export const tryWrite = (s: Scheduler, task: Task, output: TaskOutput, given: number): number[] | number => {
   const storage = storageOf(s, output.storage);
-  const chunks = chunksOf(s, output);
-  const streams: number[] = [];
-  const copies: Written[] = [];
-  let best = NEVER;
-  for (const side of homesOf(s, storage)) {
-    const half = s.halves[side];
-    const written = tryWriteHalf(s, { task, output, storage, half, given });
-    if (typeof written === "number") {
-      best = Math.min(best, written);
-      continue;
-    }
-    streams.push(written.stream);
-    copies.push(...written.copies);
+  const block: Block = { task, output, storage, row: output.row, rows: task.rows, given };
+  const mark = markOf(s);
+  const whole = tryBlock(s, block, undefined);
+  if (whole !== NEVER) {
+    if (typeof whole === "number") return whole;
+    keep(s, block, whole);
+    return whole.map(({ flight }) => flight.stream);
   }
-  if (streams.length < homesOf(s, storage).length) return best;
-  const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
-  const ready = given + outermost + s.target.timing.memWrite;
-  s.onCommit.push(() => {
-    for (const { copy } of copies) if (!storage.output) s.wanted[copy.side] += rowsOfCopy(copy, task.rows);
-    const chunk = { row: output.row, rows: task.rows, ready, copies: copies.map(({ copy }) => copy) };
-    chunks.push(chunk);
-    s.placed.chunks.push({ panel: output, chunk, given });
-  });
-  return streams;
+  rollback(s, mark);
+  const flights: Flight[] = [];
+  for (const side of homesOf(s, storage, output.panel)) {
+    const flight = pickFlight(s, block, s.halves[side]);
+    if (typeof flight === "number") return flight;
+    flights.push(flight);
+  }
+  const delay = tryParts(s, block, flights);
+  return delay !== 0 ? delay : flights.map(({ stream }) => stream);
 };
 
-/** A result on its way into one hemisphere. */
-interface Result {
+/** Rows of a result on their way: all, or those of a part. */
+interface Block {
   readonly task: Task;
   readonly output: TaskOutput;
   readonly storage: Storage;
-  readonly half: Half;
-  /** Cycle in which its first vector stands on the VXM's stream registers. */
+  readonly row: number;
+  readonly rows: number;
+  /** Cycle in which the first of them stands on the VXM's stream registers. */
   readonly given: number;
+}
+
+/** A block on its way into one hemisphere. */
+interface Result extends Block {
+  readonly half: Half;
 }
 
 /** A copy that is being written: for each of its slice pairs the position, and whether vectors fly on behind it. */
@@ -71,71 +74,133 @@ interface Written {
   taps: readonly (0 | 1)[];
 }
 
-const tryWriteHalf = (s: Scheduler, result: Result): { stream: number; copies: Written[] } | number => {
-  const { task, storage, half, given } = result;
-  const mark = markOf(s);
-  const request = { half, use: "result", width: widthOf(storage), diagonal: given, length: task.rows } as const;
+/** What is written of a block in one hemisphere. */
+interface WrittenHalf {
+  readonly flight: Flight;
+  readonly copies: readonly Written[];
+}
+
+/** Writes a block in one piece to each hemisphere that keeps it. Returns a delay, or NEVER if one of them will have no room for that. */
+const tryBlock = (s: Scheduler, block: Block, flights: readonly Flight[] | undefined): WrittenHalf[] | number => {
+  const homes = homesOf(s, block.storage, block.output.panel);
+  const halves: WrittenHalf[] = [];
+  let best = NEVER;
+  for (const [index, side] of homes.entries()) {
+    const written = tryHalf(s, { ...block, half: s.halves[side] }, flights?.[index]);
+    if (written === NEVER) return NEVER;
+    if (typeof written === "number") best = Math.min(best, written);
+    else halves.push(written);
+  }
+  return halves.length < homes.length ? best : halves;
+};
+
+/** Writes a block in parts, as few as SRAM has room for. Returns 0 or a delay. */
+const tryParts = (s: Scheduler, block: Block, flights: readonly Flight[]): number => {
+  const { row, rows, given, storage } = block;
+  if (rows <= SMALLEST_PART) return noRoom(s, storage.name, sliceRowsOf(storage, rows));
+  const first = LOAD_WAYS * Math.ceil(rows / 2 / LOAD_WAYS);
+  const parts = [
+    { from: 0, rows: first },
+    { from: first, rows: rows - first },
+  ];
+  for (const { from, rows: count } of parts) {
+    const part: Block = { ...block, row: row + from, rows: count, given: given + from };
+    const behind = flights.map((flight) => later(flight, from));
+    const mark = markOf(s);
+    const written = tryBlock(s, part, behind);
+    if (written === NEVER) {
+      rollback(s, mark);
+      const delay = tryParts(s, part, behind);
+      if (delay !== 0) return delay;
+    } else if (typeof written === "number") return written;
+    else keep(s, part, written);
+  }
+  return 0;
+};
+
+/** Makes a block known, if the trial is booked. */
+const keep = (s: Scheduler, { output, storage, row, rows, given }: Block, halves: readonly WrittenHalf[]): void => {
+  const copies = halves.flatMap((half) => half.copies);
+  const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
+  const ready = given + outermost + s.target.timing.memWrite;
+  const chunks = chunksOf(s, output);
+  s.onCommit.push(() => {
+    for (const { copy } of copies) if (!storage.output) s.wanted[copy.side] += rowsOfCopy(copy, rows);
+    const chunk = { row, rows, ready, copies: copies.map(({ copy }) => copy) };
+    chunks.push(chunk);
+    s.placed.chunks.push({ panel: output, chunk, given });
+  });
+};
+
+const pickFlight = (s: Scheduler, { task, storage, rows, given }: Block, half: Half): Flight | number => {
+  const request = { half, use: "result", width: widthOf(storage), diagonal: given, length: rows } as const;
   const stream = pickStreams(s, request);
-  if (stream < 0) return -stream;
-  const flight: Flight = { half, inward: false, diagonal: given, stream, origin: task.origin };
+  return stream < 0 ? -stream : { half, inward: false, diagonal: given, stream, origin: task.origin };
+};
+
+const tryHalf = (s: Scheduler, result: Result, known: Flight | undefined): WrittenHalf | number => {
+  const { storage, half, rows } = result;
+  const mark = markOf(s);
+  const flight = known ?? pickFlight(s, result, half);
+  if (typeof flight === "number") return flight;
   const first = tryCopy(s, result, flight, undefined);
   if (typeof first === "number") {
     rollback(s, mark);
     return first;
   }
   // The vector flies past all slices of the hemisphere: a second one may keep it too.
-  const second =
-    s.feeders.has(storage.id) && hasPlenty(s, half, first, task.rows) ? tryCopy(s, result, flight, first) : 0;
+  const second = s.feeders.has(storage.id) && hasPlenty(s, half, first, rows) ? tryCopy(s, result, flight, first) : 0;
   const copies = typeof second === "number" ? [first] : [first, second];
   // Each vector flies on behind a slice if the other copy's slice for it lies further out.
   for (const written of copies)
     written.taps = written.positions.map((position, way) =>
       copies.some(({ positions }) => (positions[way] ?? 0) > position) ? 1 : 0,
     );
-  return { stream, copies };
+  return { flight, copies };
 };
 
 /** Whether results leave half of what they may take in a hemisphere, with two more copies there. */
-const hasPlenty = (
-  { target, ceiling, wanted }: Scheduler,
-  { side, pairs }: Half,
-  { copy }: Written,
-  rows: number,
-): boolean =>
-  wanted[side] + 2 * rowsOfCopy(copy, rows) <= PLENTY * 2 * pairs.length * Math.min(ceiling, target.rowsPerBank);
+const hasPlenty = (s: Scheduler, { side, pairs }: Half, { copy }: Written, rows: number): boolean =>
+  !isPacked(s) &&
+  s.wanted[side] + 2 * rowsOfCopy(copy, rows) <= PLENTY * 2 * pairs.length * Math.min(s.ceiling, s.target.rowsPerBank);
 
-/** Writes one copy. `other`: a copy of the same rows in this hemisphere, which must lie in other slices. */
+/**
+ * Writes one copy. `other`: a copy of the same rows in this hemisphere, which must lie in other slices. Returns a delay, or NEVER
+ * if there will be no room for all the rows together.
+ */
 const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | undefined): Written | number => {
   const model = modelCopy(s, result, other);
   if (model !== undefined) {
     const written = tryPlaces(s, result, flight, {
       groups: [model.pairs],
-      banks: [bankOf(s.target, model.address)],
+      banks: [bankOf(s.target, at(model.addresses, 0, "address"))],
       ways: model.ways,
+      apart: false,
     });
     if (written !== NEVER) return written;
   }
   const places = placesFor(s, result, other);
   const written = tryPlaces(s, result, flight, places);
-  if (written === NEVER) {
-    if (other !== undefined) return WAIT_FOR_ROOM;
-    // Rows may become free, but not those of what has readers without a place.
-    if (!areRoomsAhead(s, result, places))
-      noRoom(s, result.storage.name, sliceRowsOf(result.storage, result.task.rows));
+  if (typeof written !== "number" || (written !== NEVER && !s.cornered)) return written;
+  if (other !== undefined) return WAIT_FOR_ROOM;
+  // Rows may become free, but not those of what has readers without a place.
+  if (!s.cornered && areRoomsAhead(s, result, places)) {
     s.starved = result.storage;
     return WAIT_FOR_ROOM;
   }
-  return written;
+  const inPieces = tryPlaces(s, result, flight, scattered(s, result, places));
+  return s.cornered && typeof inPieces === "number" && result.rows > SMALLEST_PART ? NEVER : inPieces;
 };
 
 /** The copy that the model made in the place of this one. */
 const modelCopy = (
   s: Scheduler,
-  { task, output, half, storage }: Result,
+  { task, output, half, storage, row }: Result,
   other: Written | undefined,
 ): Copy | undefined => {
-  if (storage.output) return undefined;
-  const written = s.model?.chunks[task.outputs.indexOf(output)]?.chunk.copies ?? [];
+  if (storage.output || s.model === undefined) return undefined;
+  const alike = taskAt(s.plan, s.model.task).outputs[task.outputs.indexOf(output)];
+  const written = s.model.chunks.find(({ panel, chunk }) => panel === alike && chunk.row === row)?.chunk.copies ?? [];
   const copy = written.filter(({ side }) => side === half.side)[other === undefined ? 0 : 1];
   if (copy === undefined) return undefined;
   const rivals = rivalPairs(s, output, half);
@@ -144,21 +209,19 @@ const modelCopy = (
 
 /** Writes a copy to the first of some places that can take it. Returns a delay if none can, NEVER if none has room. */
 const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places): Written | number => {
-  const { task, output, half, given } = result;
+  const { output, half, given } = result;
   const { groups, banks, ways, own } = places;
-  const { ceiling } = s;
+  const rows = Math.ceil(result.rows / ways);
   let best = NEVER;
   for (const pairs of groups) {
     const positions = positionsOf(half, pairs);
     for (const bank of banks) {
       // Rows must be free from the first cycle in which any of the slices is written.
       const cycle = given + Math.min(...positions);
-      const address =
-        own?.address ??
-        findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), cycle, { bank, ceiling });
-      if (address < 0) continue;
+      const addresses = own?.addresses ?? addressesFor(s, memoriesOf(half, pairs), rows, cycle, bank, places.apart);
+      if (addresses === undefined) continue;
       const before = own === undefined ? 0 : output.row;
-      const bursts = burstsOf({ pairs, ways, address, before }, { row: 0, step: 1, count: task.rows });
+      const bursts = burstsOf({ pairs, ways, addresses, before }, { row: 0, step: 1, count: result.rows });
       // Rows of a state are taken once nothing reads them any more.
       const taken = own !== undefined && s.nexts.has(output.storage) ? own.lastRead - cycle : 0;
       const delay = Math.max(taken, writeDelay(s, bursts, flight));
@@ -166,10 +229,12 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
         best = Math.min(best, delay);
         continue;
       }
-      if (own === undefined) hold(s, memoriesOf(half, pairs), address, Math.ceil(task.rows / ways));
-      const lastRead = given + Math.max(...positions) + task.rows;
+      if (own === undefined)
+        for (const [i, memory] of memoriesOf(half, pairs).entries())
+          hold(s, [memory], at(addresses, i, "address"), rows);
+      const lastRead = given + Math.max(...positions) + result.rows;
       const written: Written = {
-        copy: { side: half.side, pairs, ways, address, before, lastRead },
+        copy: { side: half.side, pairs, ways, addresses, before, lastRead },
         positions,
         taps: [],
       };
@@ -181,13 +246,40 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
   return best;
 };
 
+/** Rows that are free from cycle `by` on: at one address in all pairs, or `apart`, in either bank of each; undefined if there are none. */
+const addressesFor = (
+  { target, ceiling }: Scheduler,
+  memories: readonly PairMemory[],
+  rows: number,
+  by: number,
+  bank: 0 | 1,
+  apart: boolean,
+): readonly number[] | undefined => {
+  const find = (some: readonly PairMemory[], within: 0 | 1): number =>
+    findRows(target, some, rows, by, { bank: within, ceiling });
+  const other = bank === 0 ? 1 : 0;
+  const addresses = apart
+    ? memories.map((memory) => Math.max(find([memory], bank), find([memory], other)))
+    : memories.map((): number => -1).fill(find(memories, bank));
+  return addresses.every((address) => address >= 0) ? addresses : undefined;
+};
+
+/** Groups of pairs that have room each at an address of its own, for what finds one address in no group. */
+const scattered = (s: Scheduler, { rows, half, given }: Result, { groups, banks, ways, own }: Places): Places => {
+  const hasRoom = (pair: number): boolean => {
+    const { position, memory } = pairAt(half, pair);
+    return addressesFor(s, [memory], Math.ceil(rows / ways), given + position, 0, true) !== undefined;
+  };
+  const free = (): PairGroup[] => [...new Set(groups.flat())].filter(hasRoom).map((pair) => [pair]);
+  const regrouped = ways === 1 ? groups : waysOf(free(), ways);
+  return { groups: own === undefined ? regrouped : [], banks, ways, apart: true };
+};
+
 /** Whether some of the places will have room at some time, by what is known now. */
-const areRoomsAhead = (s: Scheduler, { task, half }: Result, { groups, banks, ways }: Places): boolean =>
+const areRoomsAhead = (s: Scheduler, { rows, half }: Result, { groups, banks, ways }: Places): boolean =>
   groups.some((pairs) =>
     banks.some(
-      (bank) =>
-        findRows(s.target, memoriesOf(half, pairs), Math.ceil(task.rows / ways), NEVER, { bank, ceiling: s.ceiling }) >=
-        0,
+      (bank) => addressesFor(s, memoriesOf(half, pairs), Math.ceil(rows / ways), NEVER, bank, false) !== undefined,
     ),
   );
 
@@ -196,38 +288,49 @@ interface Places {
   readonly groups: readonly PairGroup[];
   readonly banks: readonly (0 | 1)[];
   readonly ways: number;
+  /** Whether the pairs of a group may have an address each. */
+  readonly apart: boolean;
   /** Where an output lies. */
   readonly own?: Copy | undefined;
 }
 
 const placesFor = (s: Scheduler, result: Result, other: Written | undefined): Places => {
-  const { task, output, storage, half } = result;
+  const { rows, output, storage, half } = result;
   // What the host reads has its place already.
   const own = storage.output ? chunksOf(s, output)[0]?.copies.find((copy) => copy.side === half.side) : undefined;
-  const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
+  const ways = s.interleaved.has(storage.id) && rows >= LOAD_WAYS ? LOAD_WAYS : 1;
   const places =
     own === undefined
       ? newPlaces(s, result, ways, other)
-      : { groups: [own.pairs], banks: [bankOf(s.target, own.address)], ways: own.ways, own };
+      : {
+          groups: [own.pairs],
+          banks: [bankOf(s.target, at(own.addresses, 0, "address"))],
+          ways: own.ways,
+          apart: false,
+          own,
+        };
   if (other === undefined) return places;
   return { ...places, groups: places.groups.filter((pairs) => !other.copy.pairs.some((pair) => pairs.includes(pair))) };
 };
 
 const newPlaces = (
   s: Scheduler,
-  { output, storage, half }: Result,
+  { output, storage, half, rows }: Result,
   ways: number,
   other: Written | undefined,
 ): Places => {
   const rivals = rivalPairs(s, output, half);
-  const choices = pairChoices(s, half, storage, rivals);
-  if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways };
+  const all = pairChoices(s, half, storage, rivals);
+  // Where room is short, a block goes in parts rather than to where it could not be read with others.
+  const choices =
+    isPacked(s) && rows > SMALLEST_PART ? all.filter((pairs) => !pairs.some((pair) => rivals.has(pair))) : all;
+  if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways, apart: false };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
   const last = copies[other === undefined ? 0 : 1]?.pairs;
   const banks = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = last === undefined || last.some((pair) => rivals.has(pair)) ? choices : [last, ...choices];
-  return { groups, banks, ways };
+  return { groups, banks, ways, apart: false };
 };
 
 const writeCycle = (burst: PairBurst, { half, diagonal }: Flight): number =>

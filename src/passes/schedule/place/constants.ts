@@ -1,0 +1,98 @@
+/**
+ * Constants packed before anything has a time, where SRAM is short: what is left are whole stretches of rows.
+ *
+ * Where constants get their places as they are first used, results have taken rows between them by then, which no constant can
+ * lie in any more. Here each constant lies once, from the top row of a bank down, and all banks keep as many rows for results
+ * at their start; when the others are full, bank after bank gives up its own.
+ */
+
+import { at } from "../../../diagnostics.js";
+import type { Half } from "../chip/machine.js";
+import { memoriesOf, pairAt } from "../chip/machine.js";
+import { findUnused, holdRows } from "../chip/memory.js";
+import { isTile, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
+import { CONSTANT_ROWS, executionsOf, rowsOfTile, sliceRowsOf, TILE_PAIRS } from "../figures.js";
+import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
+import { constantPieces, residentBytes } from "./resident.js";
+import { noRoom } from "./room.js";
+import { pairChoices, rivalPairs } from "./rows.js";
+
+export const placeConstants = (s: Scheduler): void => {
+  const spared = sparedRows(s);
+  for (const task of s.plan.tasks) placeTiles(s, task, spared);
+  for (const [id, pieces] of constantPieces(s.plan)) {
+    const storage = storageOf(s, id);
+    const perPanel = Math.ceil(storage.rows / CONSTANT_ROWS);
+    for (const piece of pieces) {
+      const panel = Math.floor(piece / perPanel);
+      for (const side of homesOf(s, storage, panel))
+        placePiece(s, storage, panel, piece % perPanel, s.halves[side], spared);
+    }
+  }
+};
+
+/** Rows at the start of each bank that are kept for results as long as there are others: whole blocks of rows fit in them. */
+const sparedRows = ({ plan, target }: Scheduler): number => {
+  const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const banks = 4 * Math.floor(target.slices / 2);
+  const left = target.rowsPerBank - resident / (2 * target.lanes * banks);
+  return Math.max(0, Math.ceil(left / CONSTANT_ROWS)) * CONSTANT_ROWS;
+};
+
+/** Tiles of a task that have no place yet: all in one hemisphere, where others of it are, or where less lies. */
+const placeTiles = (s: Scheduler, { passes, origin }: Task, spared: number): void => {
+  const tiles = passes.flatMap(({ weights }) => (isTile(weights) ? [weights] : []));
+  const missing = ({ side }: Half): PackedTile[] => tiles.filter(({ key }) => !s.tiles[side].has(key));
+  const [west, east] = s.halves;
+  if (missing(west).length === 0 || missing(east).length === 0) return;
+  const more = missing(west).length - missing(east).length || s.lasting[0] - s.lasting[1];
+  const half = more > 0 ? east : west;
+  for (const tile of missing(half)) placeTile(s, tile, half, origin, spared);
+};
+
+const placeTile = (s: Scheduler, tile: PackedTile, half: Half, origin: number, spared: number): void => {
+  if (s.tiles[half.side].has(tile.key)) return;
+  const executions = executionsOf(tile);
+  for (const kept of [spared, 0]) {
+    const pairs: number[] = [];
+    const addresses: number[] = [];
+    for (let i = 0; i < half.pairs.length && pairs.length < TILE_PAIRS; i++) {
+      const pair = kept === 0 ? i : (s.cursor + i) % half.pairs.length;
+      const [address] = findUnused(s.target, [pairAt(half, pair).memory], executions, 1, kept);
+      if (address === undefined) continue;
+      pairs.push(pair);
+      addresses.push(address);
+    }
+    if (pairs.length < TILE_PAIRS) continue;
+    s.cursor += TILE_PAIRS;
+    for (const [way, pair] of pairs.entries())
+      holdRows(memoriesOf(half, [pair]), at(addresses, way, "address"), executions);
+    s.tiles[half.side].set(tile.key, { pairs, addresses });
+    s.lasting[half.side] += rowsOfTile(tile);
+    return;
+  }
+  noRoom(s, at(s.plan.origins, origin, "origin"), 2 * rowsOfTile(tile));
+};
+
+const placePiece = (s: Scheduler, storage: Storage, panel: number, piece: number, half: Half, spared: number): void => {
+  const chunk = chunksOf(s, { storage: storage.id, panel })[piece];
+  if (chunk === undefined) return;
+  const choices = pairChoices(s, half, storage, rivalPairs(s, { storage: storage.id, panel }, half));
+  for (const kept of [spared, 0])
+    for (const pairs of choices) {
+      const [address] = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, 1, kept);
+      if (address === undefined) continue;
+      holdRows(memoriesOf(half, pairs), address, chunk.rows);
+      s.lasting[half.side] += chunk.rows * pairs.length;
+      chunk.copies.push({
+        side: half.side,
+        pairs,
+        ways: 1,
+        addresses: pairs.map(() => address),
+        before: 0,
+        lastRead: 0,
+      });
+      return;
+    }
+  noRoom(s, storage.name, sliceRowsOf(storage, chunk.rows));
+};
