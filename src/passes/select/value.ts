@@ -10,7 +10,7 @@
 import { VIEWS } from "../../ir/ops.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { at, fail, invariant } from "../../diagnostics.js";
-import type { Literal, Node, NodeId } from "../../ir/graph.js";
+import { elementCount, type Literal, type Node, type NodeId } from "../../ir/graph.js";
 import { smallValues } from "../../ir/literals.js";
 import { roundToF16 } from "../../ir/numerics.js";
 import type { Leaf, StorageType } from "../../ir/plan.js";
@@ -136,13 +136,20 @@ export const fitted = (s: Selection, id: NodeId, full: Layout, use: "inChain" | 
   return relayout(s, id, value.plus === undefined ? value : s.reductions.reduce_sum(s, source, full, "alone"), full);
 };
 
-/** A value [.., M, K] as activations: fp16, K on columns, M on rows, batch dims on either. */
-export const activations = (s: Selection, id: NodeId, stored: Located): Located => {
+/** Rows through which a pass goes in less time than its weights need to load. */
+const FEW_ROWS = 20;
+
+/**
+ * A value [.., M, K] as activations: fp16, K on columns, M on rows, batch dims on either. Few rows may have digits of K on
+ * rows, too, for constant weights (`deep`): each is a pass over other rows.
+ */
+export const activations = (s: Selection, id: NodeId, stored: Located, deep = false): Located => {
   const value = asHalf(s, id, stored);
   const { dims } = value.view;
   const [k, m] = [dims[dims.length - 1] ?? [], dims[dims.length - 2] ?? []];
   const pure = dims.every((factors) => factors.every((f) => f.row === 0 || f.column === 0));
-  const kOnColumns = k.every((f) => f.column !== 0);
+  const isDeep = deep && elementCount(value.shape.slice(0, -1)) <= FEW_ROWS && k.some((f) => f.column !== 0);
+  const kOnColumns = isDeep || k.every((f) => f.column !== 0);
   if (pure && kOnColumns && m.every((f) => f.column === 0)) return value;
   return relayout(s, id, value, pure && kOnColumns ? rowsOffColumns(value) : naturalLayout(value.shape));
 };

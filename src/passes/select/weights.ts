@@ -40,8 +40,8 @@ export interface StoredWeights {
 export interface StoredPart {
   readonly from: number;
   readonly count: number;
-  /** Where it lies; undefined of what lies nowhere yet, and is moved to where it is first wanted. */
-  readonly value: Located | undefined;
+  /** Where it lies; undefined of what lies nowhere yet, and comes to lie where it is first wanted. */
+  readonly value: () => Located | undefined;
   /** A copy in another layout. */
   readonly move: (wanted: Layout) => Located;
 }
@@ -99,7 +99,8 @@ export const passWeights = (
   const loads = weights.parts.flatMap((part) => {
     const own = blocks.flatMap((block) => blockWithin(weights.along, part, block));
     if (own.length === 0) return [];
-    const asItLies = part.value && loadsFrom(target, product, part.value, own, 1);
+    const value = part.value();
+    const asItLies = value && loadsFrom(target, product, value, own, 1);
     const found = asItLies ?? loadsFrom(target, product, movedWeights(product, weights, part), own);
     invariant(found !== undefined, `weights of ${name} lie as the activations need them`);
     return found;

@@ -7,7 +7,6 @@
 
 import type { Copy } from "./chunk.js";
 import type { Storage } from "../../../ir/plan.js";
-import type { Target } from "../../../ir/target.js";
 import { findUnused, holdRows, isHeld, type PairMemory } from "../chip/memory.js";
 import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
 import { type PanelRef, panelKey, sliceRowsOf, widthOf } from "../figures.js";
@@ -79,13 +78,21 @@ export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[]
   return groups;
 };
 
-/** In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two. */
-const lastingWays = ({ rowsPerBank }: Target, { rows }: Storage): number =>
-  2 ** Math.ceil(Math.log2(Math.max(1, rows / rowsPerBank)));
+/** Columns of weights that load in one cycle, of rows that are not tiles. */
+export const LOAD_WAYS = 4;
+
+/**
+ * In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two; and
+ * as many as load at once, if they are weights.
+ */
+const lastingWays = ({ target, interleaved }: Scheduler, { id, rows }: Storage): number => {
+  const needed = 2 ** Math.ceil(Math.log2(Math.max(1, rows / target.rowsPerBank)));
+  return interleaved.has(id) && rows >= LOAD_WAYS ? Math.max(needed, LOAD_WAYS) : needed;
+};
 
 /** A place for all rows of a panel, that nothing else ever takes; all panels of a storage lie in as many ways. */
 export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half: Half): Copy => {
-  const ways = lastingWays(s.target, storage);
+  const ways = lastingWays(s, storage);
   const rows = Math.ceil(storage.rows / ways);
   const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
   for (const pairs of waysOf(pairChoices(s, half, storage, rivals), ways)) {

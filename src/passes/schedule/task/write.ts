@@ -12,7 +12,7 @@ import type { Storage, Task, TaskOutput } from "../../../ir/plan.js";
 import { findRows, type PairMemory } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
-import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
+import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { bookWrite, burstsOf, type Flight, later, type PairBurst, spanOf } from "../chip/ports.js";
 import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
@@ -21,8 +21,6 @@ import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Second copies are made as long as results take no more than this share of what they may. */
 const PLENTY = 0.5;
-/** Columns of computed weights that load in one cycle. */
-const LOAD_WAYS = 4;
 /** Cycles after which rows may have become free. */
 const WAIT_FOR_ROOM = 64;
 

@@ -106,7 +106,7 @@ const move = (
     rowToLane: kept.filter(([f, g]) => f.column !== 0 && g.row !== 0),
     laneToLane: kept.filter(([f, g]) => f.column !== 0 && g.row === 0),
   };
-  const transposes = digits.rowToLane.length > 0;
+  const transposes = digits.rowToLane.length > 0 || isSooner(digits);
   // One task writes neighbouring rows: those of the contracted lanes when rows become lanes, else those that were rows.
   const inner = transposes ? digits.laneToRow : digits.rowToRow;
   const outer = transposes ? digits.rowToRow : digits.laneToRow;
@@ -121,6 +121,10 @@ const move = (
   );
   return ownPart({ view, shape }, value.shape, storage);
 };
+
+/** Whether lanes that become rows do so in fewer columns of weights by a product with the identity than in tasks, one for each. */
+const isSooner = ({ rowToRow, laneToRow, laneToLane }: Pick<Move, "rowToRow" | "laneToRow" | "laneToLane">): boolean =>
+  productOfExtents(rowToRow) * productOfExtents(laneToLane) < productOfExtents(laneToRow);
 
 /** Row strides that pack digits densely, the last one innermost. */
 const denseStrides = (digits: readonly FactorPair[]): Map<FactorPair, number> => {

@@ -43,18 +43,20 @@ export const halfAt = (number: number): { readonly panel: number; readonly half:
   half: number % 2 === 0 ? 0 : 1,
 });
 
+const NO_CUTS: ReadonlySet<number> = new Set();
+
 /** Neighbouring places, cut where they leave a half and before the numbers in `cuts`: `count` places from `at`, of which the first is number `index`. */
 export const neighbours = (
   places: readonly number[],
   half: number,
-  cuts: readonly number[] = [],
+  cuts: ReadonlySet<number> = NO_CUTS,
 ): readonly { readonly index: number; readonly at: number; readonly count: number }[] => {
   const found: { index: number; at: number; count: number }[] = [];
   // Places are many, and this is done for every matmul.
   for (let index = 0; index < places.length; index++) {
     const at = places[index] as number;
     const last = found[found.length - 1];
-    if (last !== undefined && at === last.at + last.count && at % half !== 0 && !cuts.includes(index)) last.count++;
+    if (last !== undefined && at === last.at + last.count && at % half !== 0 && !cuts.has(index)) last.count++;
     else found.push({ index, at, count: 1 });
   }
   return found;

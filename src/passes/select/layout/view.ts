@@ -207,14 +207,18 @@ export const offsetAt = (dims: View["dims"], shape: Shape, index: number, along:
 };
 
 /** The column of every index of some factors, the first outermost, counted from `first`. */
-export const columnsFrom = (factors: readonly Factor[], first: number): number[] => {
-  let columns = [first];
-  for (const { extent, column } of factors) {
-    const outer = columns;
-    columns = [];
-    for (const from of outer) for (let i = 0; i < extent; i++) columns.push(from + i * column);
+export const columnsFrom = (factors: readonly Factor[], first: number): number[] =>
+  offsetsOf(factors, "column").map((column) => first + column);
+
+/** How far every index of some factors, the first outermost, lies from their beginning. */
+export const offsetsOf = (factors: readonly Factor[], along: "row" | "column"): number[] => {
+  let offsets = [0];
+  for (const factor of factors) {
+    const outer = offsets;
+    offsets = [];
+    for (const from of outer) for (let i = 0; i < factor.extent; i++) offsets.push(from + i * factor[along]);
   }
-  return columns;
+  return offsets;
 };
 
 /** One past the largest row and column that the view touches. */

@@ -10,13 +10,15 @@ import type { Place } from "../../../ir/recipe.js";
 import { at, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
 import { numberAttr } from "../../../ir/ops/attributes.js";
-import type { AluOp, Leaf, StorageId } from "../../../ir/plan.js";
-import { leafOf, type Located } from "../layout/operand.js";
+import type { AluOp, Leaf, StorageId, StorageType } from "../../../ir/plan.js";
+import { combinations } from "../layout/digits.js";
+import { type FactorPair, factorPairs, leafOf, type Located, runsOf } from "../layout/operand.js";
 import { columnsOf, operandOf, withoutPadding } from "./chain.js";
 import {
   addTemp,
   constantOnce,
   copyOfLeaf,
+  mapId,
   nodeAt,
   originOf,
   pushChain,
@@ -28,6 +30,8 @@ import {
   storageAt,
   storedType,
 } from "../selection.js";
+import type { Target } from "../../../ir/target.js";
+import { locate } from "../value.js";
 import { type Layout, naturalLayout, normalize, sliceView, type View } from "../layout/view.js";
 
 export const lowerConcat = (s: Selection, node: Node): Located => {
@@ -93,6 +97,22 @@ const joinRows = (s: Selection, node: Node, parts: readonly JoinedPart[], storag
   }
 };
 
+/** Lanes of a panel of the result, and where they come from. */
+interface Turned {
+  readonly panel: number;
+  readonly from: number;
+  /** By lane of the result, the lane of the source; undefined of lanes that come from elsewhere. */
+  readonly lanes: ReadonlyMap<number, number>;
+}
+
+/** Lanes that a value brings to a panel, through the SXM where they turn. */
+interface Brought {
+  readonly panel: number;
+  readonly leaf: (row: number, rows: number) => Leaf;
+  readonly dtype: StorageType;
+  readonly lanes: readonly number[];
+}
+
 const joinLanes = (
   s: Selection,
   node: Node,
@@ -100,30 +120,103 @@ const joinLanes = (
   layout: Layout,
   storage: StorageId,
 ): void => {
-  const { lanes } = s.target;
   const { dtype, rows, panels } = storageAt(s, storage);
-  const operands = parts.map(({ id, own }) => ({ ...operandOf(s, id, own), columns: columnsOf(own.view) }));
-  const masks = operands.map(({ columns }) => {
-    const places = columns.map((column): Place => [Math.floor(column / lanes), column % lanes]);
-    const recipe = { kind: "points", vectors: 1, value: 1, places } as const;
-    return constantOnce(s, { name: "mask", rows: 1, panels, recipe });
+  const brought = parts.flatMap((part) => turnedLeaves(s, part) ?? leavesInPlace(s, part));
+  const masks = brought.map((one) => {
+    const places = one.lanes.map((lane): Place => [0, lane]);
+    return constantOnce(s, {
+      name: "mask",
+      rows: 1,
+      panels: 1,
+      recipe: { kind: "points", vectors: 1, value: 1, places },
+    });
   });
   const chain = (panel: number, row: number, count: number): { ops: readonly AluOp[]; leaves: readonly Leaf[] } => {
     const ops: AluOp[] = [];
     const leaves: Leaf[] = [];
-    for (const [index, { value, fit, columns }] of operands.entries()) {
-      if (!columns.some((column) => Math.floor(column / lanes) === panel)) continue;
+    for (const [index, one] of brought.entries()) {
+      if (one.panel !== panel) continue;
       const before = ops.length - 1;
-      const leaf = leaves.push(leafOf(value, fit, panel, row, count)) - 1;
-      if (before < 0) ops.push(copyOfLeaf(storageAt(s, value.storage).dtype, leaf));
+      const leaf = leaves.push(one.leaf(row, count)) - 1;
+      if (before < 0) ops.push(copyOfLeaf(one.dtype, leaf));
       else {
-        const mask = leaves.push({ storage: at(masks, index, "mask"), panel, runs: [{ row: 0, step: 0, count }] }) - 1;
+        const mask =
+          leaves.push({ storage: at(masks, index, "mask"), panel: 0, runs: [{ row: 0, step: 0, count }] }) - 1;
         ops.push({ fn: "select", args: [{ leaf: mask }, { leaf }, { op: before }] });
       }
     }
     return { ops, leaves };
   };
   pushChain(s, { rows, panels }, withoutPadding(s, chain, layout, dtype), storage, originOf(s, node));
+};
+
+/** A part that lies on other lanes of the same rows, turned on its way. */
+const turnedLeaves = (s: Selection, { id, own }: JoinedPart): readonly Brought[] | undefined => {
+  const value = locate(s, id);
+  const pairs = factorPairs(own.view, own.shape, value.view);
+  const stays = pairs?.every(([to, from]) =>
+    to.row === 0 ? to.column !== 0 && from.row === 0 && from.column !== 0 : from.column === 0,
+  );
+  if (pairs === undefined || stays !== true || value.repeated !== undefined || value.plus !== undefined)
+    return undefined;
+  const digits = pairs
+    .filter(([to]) => to.row !== 0)
+    .map(([to, from]) => ({ extent: to.extent, out: to.row, row: from.row }));
+  return turnsOf(
+    s.target,
+    own.view.column,
+    value.view.column,
+    pairs.filter(([to]) => to.column !== 0),
+  ).map(({ panel, from, lanes }): Brought => {
+    const turns = [...lanes].some(([to, source]) => to !== source);
+    const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? lane);
+    const turned = turns ? { map: mapId(s, map) } : {};
+    return {
+      panel,
+      dtype: storageAt(s, value.storage).dtype,
+      lanes: [...lanes.keys()],
+      leaf: (row, rows) => ({
+        storage: value.storage,
+        panel: from,
+        runs: runsOf({ digits, row: value.view.row }, row, rows),
+        ...turned,
+      }),
+    };
+  });
+};
+
+const turnsOf = (
+  { lanes: width }: Target,
+  first: number,
+  source: number,
+  pairs: readonly FactorPair[],
+): readonly Turned[] => {
+  const found = new Map<string, { panel: number; from: number; lanes: Map<number, number> }>();
+  for (const { to, from } of combinations(pairs, "column", "column")) {
+    const [panel, origin] = [Math.floor((first + to) / width), Math.floor((source + from) / width)];
+    const key = `${panel} ${origin}`;
+    const known = found.get(key) ?? { panel, from: origin, lanes: new Map<number, number>() };
+    found.set(key, known);
+    known.lanes.set((first + to) % width, (source + from) % width);
+  }
+  return [...found.values()];
+};
+
+/** A part moved to its lanes, if it does not lie there. */
+const leavesInPlace = (s: Selection, { id, own }: JoinedPart): readonly Brought[] => {
+  const { value, fit } = operandOf(s, id, own);
+  const columns = columnsOf(own.view);
+  const panels = new Set(columns.map((column) => Math.floor(column / s.target.lanes)));
+  return [...panels].map(
+    (panel): Brought => ({
+      panel,
+      dtype: storageAt(s, value.storage).dtype,
+      lanes: columns
+        .filter((column) => Math.floor(column / s.target.lanes) === panel)
+        .map((column) => column % s.target.lanes),
+      leaf: (row, rows) => leafOf(value, fit, panel, row, rows),
+    }),
+  );
 };
 
 /** Contiguous ranges of rows that a view covers. */

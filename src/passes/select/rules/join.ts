@@ -76,12 +76,11 @@ const partOf = (s: Selection, id: NodeId, perm: readonly number[] | undefined): 
   const wantedBy = (wanted: Layout): Layout => (perm === undefined ? wanted : turn(wanted, inverse(perm)));
   const node = stripCasts(s.graph, id);
   const asOne = (): Located => asHalf(s, id, locate(s, id));
-  const isFree = stateIsFree(s, node);
   return {
-    value: isFree ? undefined : turned(asOne()),
+    value: () => (stateIsFree(s, node) ? undefined : turned(asOne())),
     move: (wanted) => {
       const own = wantedBy(wanted);
-      return turned((isFree ? stateAs(s, node, own) : undefined) ?? relayout(s, id, asOne(), own));
+      return turned(stateAs(s, node, own) ?? relayout(s, id, asOne(), own));
     },
   };
 };

@@ -203,7 +203,7 @@ const emitMatmul = (
 
 const activationsOf = (s: Selection, node: Node): Located => {
   const id = operandId(node, 0);
-  return activations(s, id, locate(s, id));
+  return activations(s, id, locate(s, id), operandAt(s, node, 1).op === "constant");
 };
 
 /** Weights lie as FP8 where their literal is that, and as fp16 otherwise. */
@@ -231,7 +231,7 @@ const weightsOf = (s: Selection, node: Node, a: Located): Weights => {
 const wholePart = (s: Selection, id: NodeId): StoredPart => {
   const value = asHalf(s, id, locate(s, id));
   const count = at(value.shape, value.shape.length - 1, "extent");
-  return { from: 0, count, value, move: (wanted) => relayout(s, id, value, wanted) };
+  return { from: 0, count, value: () => value, move: (wanted) => relayout(s, id, value, wanted) };
 };
 
 /* ---------- the layout of the result ---------- */

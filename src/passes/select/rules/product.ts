@@ -7,16 +7,16 @@
  * values exactly once.
  */
 
-import { fail } from "../../../diagnostics.js";
+import { at, fail } from "../../../diagnostics.js";
 import { elementCount, type Shape } from "../../../ir/graph.js";
 import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
 import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
-import { type Block, cutsOfK, passWeights, type Product, weightBatch } from "../weights.js";
+import { type Block, cutsOfK, passWeights, type Product, type Weights, weightBatch } from "../weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
-import { columnsFrom, expandView, offsetAt, type View } from "../layout/view.js";
+import { expandView, type Factor, offsetAt, offsetsOf, type View } from "../layout/view.js";
 
 export const emitProduct = (s: Selection, product: Product): void => {
   const places = placesOf(s.target, product);
@@ -62,9 +62,44 @@ interface Places {
   readonly depthOf: (batch: number) => number;
   /** Column of the activations' first K value for a batch index. */
   readonly firstOfK: (batch: number) => number;
-  /** Columns of their K values, cut where they leave a half-vector, and where other weights begin. */
-  readonly partsOfK: (batch: number) => ReturnType<typeof neighbours>;
+  /** Columns of their K values, cut where they leave a half-vector or a row, and where other weights begin. */
+  readonly partsOfK: (batch: number) => readonly PartOfK[];
 }
+
+/** K values `index` .. `index + count - 1` on columns from `at` of a row so far down. */
+interface PartOfK {
+  readonly index: number;
+  readonly at: number;
+  readonly count: number;
+  readonly depth: number;
+}
+
+/** K values of one row of the activations, ascending, and their columns; `cuts`: positions among them before which a part ends. */
+interface RowOfK {
+  readonly depth: number;
+  readonly numbers: readonly number[];
+  readonly columns: readonly number[];
+  readonly cuts: ReadonlySet<number>;
+}
+
+const rowsOfK = (dim: readonly Factor[], weights: Weights): readonly RowOfK[] => {
+  const cuts = new Set(cutsOfK(weights));
+  const columns = offsetsOf(dim, "column");
+  const byRow = new Map<number, number[]>();
+  for (const [k, row] of offsetsOf(dim, "row").entries()) {
+    const known = byRow.get(row);
+    if (known === undefined) byRow.set(row, [k]);
+    else known.push(k);
+  }
+  return [...byRow].map(([depth, numbers]) => ({
+    depth,
+    numbers,
+    columns: numbers.map((k) => at(columns, k, "column")),
+    cuts: new Set(
+      numbers.flatMap((k, i) => (i > 0 && (cuts.has(k) || at(numbers, i - 1, "K value") !== k - 1) ? [i] : [])),
+    ),
+  }));
+};
 
 const placesOf = (target: Target, { a, space, weights }: Product): Places => {
   const batchShape = space.shape.slice(0, -2);
@@ -72,11 +107,11 @@ const placesOf = (target: Target, { a, space, weights }: Product): Places => {
   const k = a.shape[a.shape.length - 1] ?? 1;
   const wide = expandView(a.view, [...batchShape, m, k]);
   const kDim = wide.dims[batchShape.length + 1] ?? [];
-  const kOffsets = columnsFrom(kDim, 0);
+  const kRows = rowsOfK(kDim, weights);
   const batchDims = space.view.dims.slice(0, -2);
   const firstOfK = (batch: number): number =>
     a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
-  const parts = new Map<number, ReturnType<typeof neighbours>>();
+  const parts = new Map<number, readonly PartOfK[]>();
   const besides = batchShape.map((_, axis) => (onRows(space.view, axis) ? [] : (wide.dims[axis] ?? [])));
   return {
     batchShape,
@@ -91,11 +126,14 @@ const placesOf = (target: Target, { a, space, weights }: Product): Places => {
       const first = firstOfK(batch);
       const known = parts.get(first);
       if (known !== undefined) return known;
-      const cut = neighbours(
-        kOffsets.map((offset) => first + offset),
-        halfLanes(target),
-        cutsOfK(weights),
-      );
+      const cut = kRows.flatMap(({ depth, numbers, columns, cuts }) => {
+        const places = columns.map((column) => first + column);
+        return neighbours(places, halfLanes(target), cuts).map((part) => ({
+          ...part,
+          index: at(numbers, part.index, "K value"),
+          depth,
+        }));
+      });
       parts.set(first, cut);
       return cut;
     },
@@ -173,16 +211,25 @@ interface PanelPasses {
   readonly passes: readonly DeepPass[];
 }
 
+/** K values of one row that a batch index multiplies. */
+interface DeepBlock {
+  readonly batch: number;
+  readonly part: PartOfK;
+}
+
 const panelsOf = (target: Target, product: Product, places: Places, segment: Segment): PanelPasses[] => {
-  const byDepth = new Map<number, number[]>();
-  for (const batch of segment.batches) {
-    const depth = places.depthOf(batch);
-    byDepth.set(depth, [...(byDepth.get(depth) ?? []), batch]);
-  }
+  const byDepth = new Map<number, DeepBlock[]>();
+  for (const batch of segment.batches)
+    for (const part of places.partsOfK(batch)) {
+      const depth = places.depthOf(batch) + part.depth;
+      const known = byDepth.get(depth);
+      if (known === undefined) byDepth.set(depth, [{ batch, part }]);
+      else known.push({ batch, part });
+    }
   return Array.from({ length: product.space.panels }, (_, panel): PanelPasses => {
-    const deep = [...byDepth].map(([depth, batches]) => ({
+    const deep = [...byDepth].map(([depth, blocks]) => ({
       depth,
-      made: passesOver(target, product, places, batches, panel),
+      made: passesOver(target, product, places, blocks, panel),
     }));
     const all = deep.flatMap(({ made }) => [...made.values()]);
     if (product.fill && all.length > 0) fillColumns(all, target.lanes);
@@ -191,26 +238,26 @@ const panelsOf = (target: Target, product: Product, places: Places, segment: Seg
   }).filter(({ passes }) => passes.length > 0);
 };
 
-/** The passes that make the columns of some batch indices on a panel. */
+/** The passes that make the columns of some batch indices on a panel, of what one row has. */
 const passesOver = (
   target: Target,
   { weights }: Product,
   places: Places,
-  batches: readonly number[],
+  deep: readonly DeepBlock[],
   panel: number,
 ): Passes<Block> => {
-  const blocks = batches.flatMap((batch) => blocksOf(target, places, batch, panel));
+  const blocks = deep.flatMap((one) => blockOn(target, places, one, panel));
   const passes: Passes<Block> = new Map();
   for (const { half, block } of blocks)
     addToPass(passes, half, block, (other) => weights.kind === "stored" && other.column === block.column);
   return passes;
 };
 
-/** Blocks of weights that make the columns of a batch index which lie on a panel, with the half-vectors that they multiply. */
-const blocksOf = (
+/** The block of weights that makes those columns of a batch index which lie on a panel, with the half-vector that it multiplies. */
+const blockOn = (
   target: Target,
   places: Places,
-  batch: number,
+  { batch, part: { index, at: place, count } }: DeepBlock,
   panel: number,
 ): readonly { readonly half: number; readonly block: Block }[] => {
   const { lanes } = target;
@@ -220,10 +267,7 @@ const blocksOf = (
   const to = Math.min(first + places.n, (panel + 1) * lanes);
   if (from >= to) return [];
   const own = { n: from - first, columns: to - from, column: from - panel * lanes };
-  return places.partsOfK(batch).map(({ index, at, count }) => ({
-    half: Math.floor(at / half),
-    block: { batch, k: index, count, lane: at % half, ...own },
-  }));
+  return [{ half: Math.floor(place / half), block: { batch, k: index, count, lane: place % half, ...own } }];
 };
 
 const fillColumns = (passes: readonly Block[][], lanes: number): void => {
