@@ -5,6 +5,7 @@
 import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import type { StateOption } from "../src/frontend/states.js";
+import { isSystem, type SystemName, SYSTEMS } from "../src/ir/system.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { isWeightFormat, WEIGHT_FORMATS, type WeightFormatName } from "../src/ir/weights.js";
 
@@ -113,6 +114,19 @@ export function parseTarget(name: string): TargetName {
     hint: `targets are ${Object.keys(TARGETS).join(", ")} (lpu targets)`,
   });
 }
+
+/** `--system node2`; undefined if it is not given. */
+export function parseSystem(name: string | undefined): SystemName | undefined {
+  if (name === undefined || isSystem(name)) return name;
+  return fail("LPU2007", {
+    message: `--system: unknown system '${name}'`,
+    hint: `systems are ${Object.keys(SYSTEMS).join(", ")} (lpu systems)`,
+  });
+}
+
+/** `--stages 2`; undefined if it is not given. */
+export const parseStages = (stages: number | undefined): number | undefined =>
+  stages === undefined ? undefined : parseNumbers({ "--stages": { value: stages, least: 1, whole: true } })["--stages"];
 
 export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
 

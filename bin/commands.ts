@@ -11,6 +11,7 @@ import { defaultCacheFolder } from "../src/host/cache.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import { fileBeside, imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
+import { SYSTEMS } from "../src/ir/system.js";
 import { TARGETS } from "../src/ir/target.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
@@ -22,7 +23,9 @@ import {
   parseInputs,
   parseNumbers,
   parseShapes,
+  parseStages,
   parseStates,
+  parseSystem,
   parseTarget,
   parseWeights,
   WEIGHT_WORDS,
@@ -98,6 +101,14 @@ const OPTIONS = {
     describe: "ONNX node, or its weight, that stays fp16; may be repeated",
   },
   target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
+  system: {
+    type: "string",
+    describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest with as many chips as there are stages if not given`,
+  },
+  stages: {
+    type: "number",
+    describe: "chips that work one behind the other; as many as the system has if not given",
+  },
 } as const;
 
 const model = { type: "string", demandOption: true, describe: "ONNX file" } as const;
@@ -112,6 +123,8 @@ const buildOptions = (argv: Argv) =>
     state: OPTIONS.state,
     entry: OPTIONS.entries,
     target: OPTIONS.target,
+    system: OPTIONS.system,
+    stages: OPTIONS.stages,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
     report: { type: "string", describe: "where a page goes that shows the schedule, as lpu report writes it" },
@@ -146,6 +159,8 @@ const buildCommand = row({
       entries: parseEntries(args.entry),
       weights: parseWeights(args.weights),
       keep: args.keep,
+      system: parseSystem(args.system),
+      stages: parseStages(args.stages),
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
     const request = { model, image, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
@@ -406,6 +421,8 @@ const verify = command({
       })
       .options({
         target: OPTIONS.target,
+        system: OPTIONS.system,
+        stages: OPTIONS.stages,
         weights: OPTIONS.weights,
         keep: OPTIONS.keep,
         tolerance: { type: "number", default: 5e-3, describe: "largest relative L2 error of an output" },
@@ -418,7 +435,8 @@ const verify = command({
     const cases = findCases(args.cases);
     const label = caseLabels(cases);
     const weights = { weights: parseWeights(args.weights), keep: args.keep };
-    const request = { cases, target: parseTarget(args.target), ...weights, tolerance };
+    const chips = { system: parseSystem(args.system), stages: parseStages(args.stages) };
+    const request = { cases, target: parseTarget(args.target), ...chips, ...weights, tolerance };
     const result = await runJob("verify", request, {
       tasks: terminal.tasks,
       part: (part) => printCase(part, label(part.folder), terminal),
@@ -649,6 +667,11 @@ const targets = tableCommand("targets", "Prints the machines that programs are b
   return { text: targetsText(), data: TARGETS };
 });
 
+const systems = tableCommand("systems", "Prints the systems of several chips, and what joins them.", async () => {
+  const { systemsText } = await import("../src/report/tables.js");
+  return { text: systemsText(), data: SYSTEMS };
+});
+
 const nonFiniteText = ({ element, value, count }: NonFinite): string =>
   `  (element ${element} is ${value}${count > 1 ? `, and ${count - 1} more are not finite` : ""}; lpu verify names the node that made it)`;
 
@@ -714,6 +737,7 @@ export const COMMANDS: readonly CommandFor[] = [
   ops,
   passes,
   targets,
+  systems,
 ];
 
 /** The commands of `lpuit`: the one there is. */

@@ -1,5 +1,5 @@
 /**
- * Writes docs/{ISA,TARGETS,OPS,ERRORS,PASSES}.md from the tables; with `--check` it only compares, and exits with 1 if a
+ * Writes docs/{ISA,TARGETS,SYSTEMS,OPS,ERRORS,PASSES}.md from the tables; with `--check` it only compares, and exits with 1 if a
  * page is not what the tables say. The meanings and sources of target fields are the comments beside them in target.ts.
  */
 
@@ -9,7 +9,15 @@ import { fieldBits } from "../src/codegen/text/layout.js";
 import { OPERATORS } from "../src/frontend/operators.js";
 import { TARGETS } from "../src/ir/target.js";
 import { PIPELINE } from "../src/passes/graph/pipeline.js";
-import { errorsText, type FieldNote, isaText, opsText, passesText, targetsText } from "../src/report/tables.js";
+import {
+  errorsText,
+  type FieldNote,
+  isaText,
+  opsText,
+  passesText,
+  systemsText,
+  targetsText,
+} from "../src/report/tables.js";
 
 /** The repository: this file is compiled to dist/bin. */
 const ROOT = new URL("../../", import.meta.url);
@@ -22,6 +30,7 @@ interface Page {
 const PAGES: Readonly<Record<string, Page>> = {
   "ISA.md": { from: "src/ir/isa.ts", text: () => isaText((op) => fieldBits(TARGETS["lpu-v1"], op)) },
   "TARGETS.md": { from: "src/ir/target.ts", text: () => targetsText(targetNotes(readText("src/ir/target.ts"))) },
+  "SYSTEMS.md": { from: "src/ir/system.ts", text: () => systemsText() },
   "OPS.md": { from: "src/frontend/rules, src/frontend/refused.ts and src/ir/ops", text: () => opsText(OPERATORS) },
   "ERRORS.md": { from: "src/diagnostics.ts", text: errorsText },
   "PASSES.md": { from: "src/passes/graph/pipeline.ts", text: () => passesText(PIPELINE) },

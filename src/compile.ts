@@ -4,6 +4,7 @@
  *   importModel     ONNX -> Graph          every unsupported node reported at once
  *   runPasses       Graph -> Graph, legal  only operations the machine has, in its types
  *   select          Graph -> Plan          bursts through units, storages; no addresses, no time
+ *   cutPlan         Plan -> Plans          one for each chip, where there are several
  *   schedule        Plan -> Program        addresses, units, streams, cycles
  *   checkSchedule   an independent proof that it is legal and computes what the plan says, in production too
  *   imageChunks     Program -> image       the only thing that the runtime is ever given
@@ -23,6 +24,7 @@ import type { Plan } from "./ir/plan.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
 import { entryPrograms, type Program } from "./ir/program.js";
+import type { SystemName } from "./ir/system.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
@@ -31,6 +33,7 @@ import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
+import { type Pipeline, pipelineOf, pipelineProgram } from "./pipeline.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import type { OnStage, StageEvent, StageName } from "./stages.js";
 
@@ -56,6 +59,10 @@ export interface CompileOptions extends EntryOptions {
    */
   readonly state?: StateOption | undefined;
   readonly target?: TargetName | undefined;
+  /** Chips, and what joins them; the smallest with as many chips as there are stages if not given. */
+  readonly system?: SystemName | undefined;
+  /** Chips that work one behind the other; as many as the system has if not given. */
+  readonly stages?: number | undefined;
   /** What constant weights of products lie as; fp16 if not given. */
   readonly weights?: WeightFormatName | undefined;
   /** Names of ONNX nodes, or of their weights, that stay fp16. */
@@ -64,8 +71,8 @@ export interface CompileOptions extends EntryOptions {
   readonly onStage?: OnStage | undefined;
   /** Called with the graph after every pass. */
   readonly onPass?: ((record: PassRecord, graph: Graph) => void) | undefined;
-  /** Called with the plan, before it is scheduled. */
-  readonly onPlan?: ((plan: Plan) => void) | undefined;
+  /** Called with the plan, before it is scheduled; of several chips with that of each. */
+  readonly onPlan?: ((plan: Plan, stage?: number) => void) | undefined;
   /** Milliseconds, for the times of passes. */
   readonly clock?: (() => number) | undefined;
   /** Verify the graph after every pass, and the plan. */
@@ -80,6 +87,7 @@ export interface Compiled {
 
 export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
   const target = TARGETS[options.target ?? "lpu-v1"];
+  const pipeline = pipelineOf(options, target);
   let nodes = 0;
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const stage = announcer(options.onStage, { check: supported });
@@ -111,7 +119,9 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     }
     return made;
   };
-  const program = stage("compile", () => compilePlans(plans(), options));
+  const program = stage("compile", () =>
+    pipeline.hops.length === 0 ? compilePlans(plans(), options) : compilePipeline(plans(), pipeline, options),
+  );
   const texts = stage("assemble", () => encodeProgram(program));
   const [main] = entryPrograms(program);
   const [graph] = legal;
@@ -151,9 +161,26 @@ const compilePlans = (plans: readonly Plan[], options: CompileOptions): Program 
   }
   const program = entries.at(-1)?.program;
   invariant(program !== undefined, "a program has an entry");
-  for (const [at, entry] of entryPrograms(program).entries()) checkSchedule(entry, entries[at]?.plan);
-  return options.name === undefined ? program : { ...program, name: options.name };
+  for (const [at, entry] of entryPrograms(program).entries())
+    checkSchedule(entry, ...plansOf(entries.slice(at, at + 1)));
+  return named(program, options);
 };
+
+/** A plan over chips that work one behind the other; each is proved to be its part of it. */
+const compilePipeline = ([plan]: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
+  invariant(plan !== undefined, "a program has an entry");
+  const { program, plans } = pipelineProgram(plan, pipeline, (stage, chip) => {
+    if (options.verify === true) verifyPlan(stage, pipeline.target);
+    options.onPlan?.(stage, chip);
+  });
+  for (const entry of entryPrograms(program)) checkSchedule(entry, ...plans);
+  return named(program, options);
+};
+
+const plansOf = (scheduled: readonly Scheduled[]): Plan[] => scheduled.map(({ plan }) => plan);
+
+const named = (program: Program, { name }: CompileOptions): Program =>
+  name === undefined ? program : { ...program, name };
 
 type Details = Readonly<Partial<Record<StageName, (problems: number) => string>>>;
 

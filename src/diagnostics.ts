@@ -231,6 +231,16 @@ export const DIAGNOSTICS = {
     doc: "Two entries of a program have a state by the same name that is not the same tensor in both.",
     hint: "bind dimensions of states to the same sizes in all entries",
   },
+  LPU2006: {
+    title: "no stages",
+    doc: "A program cannot be cut into so many stages: it has too few operations, or what must be on one chip leaves no place between.",
+    hint: "ask for fewer stages or chips",
+  },
+  LPU2007: {
+    title: "system does not fit",
+    doc: "A system is not known, has fewer chips than are asked for, or takes more links of a chip than its target has.",
+    hint: "lpu systems lists what there is",
+  },
   LPU2101: {
     title: "not supported on the chip",
     isUnsupported: true,

@@ -17,11 +17,13 @@ const COMPILER: readonly string[] = [
   "src/frontend",
   "src/passes/graph",
   "src/passes/select",
+  "src/passes/stages",
   "src/passes/schedule",
   "src/passes/check",
   "src/codegen",
   "src/report",
   "src/stages.ts",
+  "src/pipeline.ts",
 ];
 
 /**
@@ -34,12 +36,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/frontend": ["src/diagnostics.ts", "src/ir"],
   "src/passes/graph": ["src/diagnostics.ts", "src/ir"],
   "src/passes/select": ["src/diagnostics.ts", "src/ir"],
+  "src/passes/stages": ["src/diagnostics.ts", "src/ir"],
   "src/passes/schedule": ["src/diagnostics.ts", "src/ir"],
   "src/passes/check": ["src/diagnostics.ts", "src/ir"],
   "src/codegen": ["src/diagnostics.ts", "src/ir"],
   "src/report": ["src/diagnostics.ts", "src/ir"],
   "src/runtime": ["src/diagnostics.ts", "src/ir", "src/codegen"],
   "src/stages.ts": [],
+  "src/pipeline.ts": ["src/diagnostics.ts", "src/ir", "src/passes/schedule", "src/passes/stages"],
   "src/compile.ts": COMPILER,
   "src/host": [...COMPILER, "src/compile.ts", "src/runtime"],
   "src/language": ["src/diagnostics.ts", "src/ir", "src/frontend"],

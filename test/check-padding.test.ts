@@ -15,7 +15,7 @@ import { planOf, verdict } from "./compiled.js";
 const TARGET = TARGETS.tiny;
 const ROWS = 3;
 
-const check = (plan: Plan): string => verdict(() => checkPadding(plan, TARGET));
+const check = (plan: Plan): string => verdict(() => checkPadding([plan], TARGET));
 
 /** What unused lanes are for a chain: exp, 1 / x or log of zero, then a product. x [3, width] -> y [3, 4]. */
 function chainGraph(width: number, grow: (builder: GraphBuilder, x: number) => number): Graph {

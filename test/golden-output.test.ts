@@ -12,10 +12,11 @@ import type { Tensor } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { TARGETS } from "../src/ir/target.js";
 import { formatShape } from "../src/ir/tensor.js";
+import { pipelineOf, pipelineProgram } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
 import { BAD_INPUTS, problemsOfBadInput, removeBadFiles } from "./bad-inputs.js";
 import { COMMITTED, compileCommitted } from "./committed.js";
-import { programOf } from "./compiled.js";
+import { planOf, programOf } from "./compiled.js";
 import { check, goldenFiles } from "./golden.js";
 
 const FIRST_ELEMENTS = 8;
@@ -46,7 +47,14 @@ test("outputs of the committed models", () => {
 
 describe("listings", () => {
   test.each(goldenFiles("listing", ".tir"))("%s", (path) =>
-    check(path, (_, input) => [...listing(programOf(parseGraph(input), TARGETS.tiny), { data: false })].join("\n")),
+    check(path, (command, input) => {
+      const graph = parseGraph(input);
+      const stages = Number(/--stages=(\d+)/.exec(command)?.[1] ?? 1);
+      const pipeline = pipelineOf({ stages }, TARGETS.tiny);
+      const program =
+        stages === 1 ? programOf(graph, TARGETS.tiny) : pipelineProgram(planOf(graph, TARGETS.tiny), pipeline).program;
+      return [...listing(program, { data: false })].join("\n");
+    }),
   );
 });
 

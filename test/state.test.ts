@@ -442,7 +442,7 @@ describe("the checker", () => {
   test("refuses a plan that leaves anything but zeros on unused lanes of a state", () => {
     const turned = modelOf("a state whose neighbours on unused lanes would not be zero");
     const plan = select(legalGraph(turned.graph, target), target, new Map(Object.entries(turned.states)));
-    checkPadding(plan, target);
+    checkPadding([plan], target);
     const [state] = plan.states;
     const tasks = plan.tasks.map((task) =>
       task.outputs.some(({ storage }) => storage === state?.next)
@@ -454,6 +454,6 @@ describe("the checker", () => {
           }
         : task,
     );
-    expect(verdict(() => checkPadding({ ...plan, tasks }, target))).toMatch(/^LPU2226: state 's'/);
+    expect(verdict(() => checkPadding([{ ...plan, tasks }], target))).toMatch(/^LPU2226: state 's'/);
   });
 });

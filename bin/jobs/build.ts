@@ -5,6 +5,7 @@
 import type { JobContext } from "./job.js";
 import { join } from "node:path";
 import type { StateOption } from "../../src/frontend/states.js";
+import type { SystemName } from "../../src/ir/system.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
@@ -25,6 +26,8 @@ export interface BuildRequest {
   readonly model: string;
   readonly image: string;
   readonly target: TargetName;
+  readonly system: SystemName | undefined;
+  readonly stages: number | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
@@ -57,7 +60,7 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, bind, shapes, state, entries, weights, keep, shown } = request;
+  const { target, system, stages, bind, shapes, state, entries, weights, keep, shown } = request;
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
   const fix = readFixes(request.fix);
@@ -65,6 +68,8 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
   try {
     const options = {
       target,
+      system,
+      stages,
       bind,
       shapes,
       fix,
@@ -124,8 +129,9 @@ function passListener(
         writeText(join(dumpFolder, file), `${passBanner(record)}\n${printGraph(graph)}`);
       }
     },
-    onPlan: (plan) => {
-      if (dumpFolder !== undefined) writeText(join(dumpFolder, "plan.txt"), printPlan(plan));
+    onPlan: (plan, chip) => {
+      const file = chip === undefined ? "plan.txt" : `plan-${chip}.txt`;
+      if (dumpFolder !== undefined) writeText(join(dumpFolder, file), printPlan(plan));
     },
   };
 }

@@ -21,6 +21,7 @@ import { readModel } from "../../src/frontend/source.js";
 import type { NamedTensor } from "../../src/frontend/tensors.js";
 import type { Graph, Shape, Tensor } from "../../src/ir/graph.js";
 import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../../src/ir/nonfinite.js";
+import type { SystemName } from "../../src/ir/system.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
@@ -42,6 +43,8 @@ export interface VerifyRequest {
   /** Folders that hold a model.onnx. */
   readonly cases: readonly string[];
   readonly target: TargetName;
+  readonly system: SystemName | undefined;
+  readonly stages: number | undefined;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly tolerance: number;
@@ -232,6 +235,8 @@ function build(
   let graph: Graph = { name: "", nodes: [], inputs: [], outputs: [] };
   const compiled = compile(model.source, {
     target: request.target,
+    system: request.system,
+    stages: request.stages,
     weights: request.weights,
     keep: request.keep,
     fix,

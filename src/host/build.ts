@@ -57,6 +57,8 @@ export function buildModel(model: OpenModel, options: CompileOptions, context: B
 const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions => ({
   name: options.name ?? model.source.name,
   target: options.target ?? "lpu-v1",
+  system: options.system ?? "",
+  stages: options.stages ?? 0,
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},

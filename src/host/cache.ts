@@ -23,6 +23,9 @@ import type { BuildReport } from "../report/report.js";
 export interface CacheOptions {
   readonly name: string;
   readonly target: string;
+  /** Empty, and 0, where they are not given. */
+  readonly system: string;
+  readonly stages: number;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
@@ -70,6 +73,8 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     compilerVersion(),
     options.name,
     options.target,
+    options.system,
+    options.stages,
     sorted(options.bind),
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),

@@ -161,7 +161,25 @@ export const alusOf = (ops: readonly AluOp[]): number => {
   return ops.length + [...uses.values()].filter((count) => count > 1).length;
 };
 
+/**
+ * What a task has that carries rows between chips, in place of operations: it sends the rows of its one leaf, or writes what it
+ * receives. Which vector goes over which link, and when, is in plan/wires.ts.
+ */
+export interface Wire {
+  readonly kind: "send" | "receive";
+  /** What the panel is called at both ends. */
+  readonly name: string;
+  /** Links of this chip; the two ends of a wire are at the same place of the lists of its two chips. */
+  readonly links: readonly number[];
+  /** The link, counted within those that one byte of the elements goes over, that takes the first row. */
+  readonly first: number;
+}
+
+/** The operation that stands for what a task receives. */
+export const RECEIVED = -1;
+
 export interface TaskOutput {
+  /** An operation of the task, or RECEIVED. */
   readonly op: number;
   readonly storage: StorageId;
   readonly panel: number;
@@ -177,6 +195,8 @@ export interface Task {
   readonly ops: readonly AluOp[];
   readonly leaves: readonly Leaf[];
   readonly outputs: readonly TaskOutput[];
+  /** Of tasks that send or receive. */
+  readonly wire?: Wire;
   /** Index into Plan.origins: what the result was made from, and the passes and operations that name nothing else. */
   readonly origin: number;
   /** Of the passes, where it is not that of the task: the product whose sums flow through the chain. */

@@ -7,8 +7,8 @@
  * or not; the distance between the two is padding, the distance of `mxmBusy` from 1 is what the schedule leaves idle.
  */
 
-import { at } from "../diagnostics.js";
 import type { Kept, WeightFacts } from "../ir/facts.js";
+import { at } from "../diagnostics.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
 import type { Binding, EntryPoint, Placement, EntryProgram, TimedInstruction } from "../ir/program.js";
@@ -22,8 +22,13 @@ export interface BuildReport {
   readonly target: string;
   readonly clockMHz: number;
   readonly chips: number;
+  /** What each chip has of the cycles: it waits before `start`, and is done at `end`. */
+  readonly busy: readonly { readonly start: number; readonly end: number }[];
+  /** Bytes that go over links. */
+  readonly linkBytes: number;
   readonly cycles: number;
   readonly microseconds: number;
+  /** Where chips work one behind the other, as soon as each is done a further inference follows. */
   readonly inferencesPerSecond: number;
   readonly macs: number;
   /** Useful share of the peak, 0 to 1. */
@@ -78,14 +83,17 @@ export function reportProgram(
   const { target, entry } = program;
   const cycles = programCycles(program);
   const microseconds = cycles / target.clock;
+  const busy = busyOf(program);
   return {
     name: program.name,
     target: target.name,
     clockMHz: target.clock,
     chips: program.chips.length,
+    busy,
+    linkBytes: linkBytes(program),
     cycles,
     microseconds,
-    inferencesPerSecond: perSecond(microseconds),
+    inferencesPerSecond: perSecond(Math.max(...busy.map(({ start, end }) => end - start)) / target.clock),
     macs: entry.macs,
     mxmUtilization: ratio(entry.macs, cycles * peakMacs(target) * program.chips.length),
     mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
@@ -101,6 +109,22 @@ export function reportProgram(
     weights: weights ?? null,
     entries: entries.map(({ name, cycles: own }) => ({ name, cycles: Math.max(0, ...own) })),
   };
+}
+
+/** From the first instruction, and the barrier before it, to the last effect. A chip alone begins with the program. */
+function busyOf({ chips, target, entry }: EntryProgram): BuildReport["busy"] {
+  return chips.map(({ queues }, chip) => {
+    const end = at(entry.cycles, chip, "chip");
+    const first = Math.min(end, ...queues.flatMap((queue) => queue.slice(0, 1).map(({ cycle }) => cycle)));
+    return { start: chips.length === 1 ? 0 : Math.max(0, first - target.timing.barrier), end };
+  });
+}
+
+function linkBytes({ chips, target }: EntryProgram): number {
+  let vectors = 0;
+  for (const { queues } of chips)
+    for (const queue of queues) for (const { op, count } of queue) if (op === "send") vectors += count;
+  return vectors * target.lanes;
 }
 
 /** Device time, and device time with the transfers at its two ends. */

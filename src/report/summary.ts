@@ -17,6 +17,7 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
       "cycles",
       `${formatCount(report.cycles)}  (${formatSeconds(report.microseconds / 1e6)} at ${report.clockMHz} MHz, ${report.target})`,
     ],
+    ...chipRows(report),
     ...(report.entries.length === 1
       ? []
       : [
@@ -56,6 +57,17 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
     ]),
   ];
 }
+
+/** Which cycles each of several chips works in, and what goes between them. */
+const chipRows = ({ chips, busy, linkBytes }: BuildReport): readonly (readonly [string, string])[] => {
+  if (chips === 1) return [];
+  const spans = busy.map(({ start, end }) => `${formatCount(start)} to ${formatCount(end)}`);
+  const longest = Math.max(...busy.map(({ start, end }) => end - start));
+  return [
+    ["chips", `${chips}  (at work in cycles ${spans.join(", ")})`],
+    ["pipeline", `an inference every ${formatCount(longest)} cycles, ${formatBytes(linkBytes)} of each over links`],
+  ];
+};
 
 /** Weights of which the loss is listed. */
 const LISTED = 5;

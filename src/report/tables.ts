@@ -19,7 +19,8 @@ import {
 } from "../ir/isa.js";
 import { OPS } from "../ir/ops.js";
 import { type AttributeKind, ATTRIBUTE_KINDS } from "../ir/ops/attributes.js";
-import { ENERGIES, peakMacs, sramBytes, TARGETS, type Target } from "../ir/target.js";
+import { isSystem, linksBetween, systemOf, SYSTEMS } from "../ir/system.js";
+import { ENERGIES, linkDelay, peakMacs, sramBytes, TARGETS, type Target } from "../ir/target.js";
 
 /** Bits of each field of an instruction in program text, by field name. */
 export type FieldBits = (op: Mnemonic) => Readonly<Record<string, string>>;
@@ -298,6 +299,29 @@ export function targetsText(notes: Readonly<Record<string, FieldNote>> = {}): st
         notes[field]?.doc ?? "",
       ]),
     ),
+    "",
+  ].join("\n");
+}
+
+/** Systems of chips of a target, and what joins them. */
+export function systemsText(): string {
+  const target = TARGETS["lpu-v1"];
+  const rows = Object.keys(SYSTEMS).flatMap((name) => {
+    if (!isSystem(name)) return [];
+    const system = systemOf(name, target);
+    const { chips, links } = system;
+    const wires = chips === 1 ? 0 : linksBetween(system, 0, 1).length;
+    return [[name, String(chips), String(wires), String(links.length / 2), SYSTEMS[name].doc]];
+  });
+  const { linkInterval, linkLatency } = target.timing;
+  return [
+    "# Systems",
+    "",
+    `A wire joins two links and carries a vector of ${target.lanes} bytes every ${linkInterval} cycles each way (\`${target.name}\`), which arrives ${linkDelay(target)} cycles after its Send: ${linkLatency} of them on the wire.`,
+    "",
+    table(["system", "chips", "wires between two", "wires", "meaning"], rows),
+    "",
+    "A node of the makers has eight chips and 28 cables (C); that fewer chips share the links that a chip has for its node is our own (A).",
     "",
   ].join("\n");
 }

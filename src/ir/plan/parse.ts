@@ -24,11 +24,13 @@ import {
   type Run,
   type Storage,
   isTileDType,
+  RECEIVED,
   STORAGE_TYPES,
   type StorageType,
   type Task,
   type TaskOutput,
   type WeightLoad,
+  type Wire,
 } from "../plan.js";
 import type { Range } from "../ranges.js";
 import { type Matrix, type PanelRecipe, type Place, type SpreadDigit, tileKey, type TileRecipe } from "../recipe.js";
@@ -328,8 +330,11 @@ function readTask({ reader, tasks, origins, chains }: Reading): void {
   }
   reader.expect("{");
   const [passes, leaves, ops, outputs]: [Pass[], Leaf[], AluOp[], TaskOutput[]] = [[], [], [], []];
+  let wire: Wire | undefined;
   while (!reader.accept("}")) {
-    if (reader.accept("pass")) passes.push(readPass(reader));
+    if (reader.accept("send")) wire = readWire(reader, "send");
+    else if (reader.accept("receive")) wire = readWire(reader, "receive");
+    else if (reader.accept("pass")) passes.push(readPass(reader));
     else if (reader.peek().text.startsWith("v")) leaves.push(readLeaf(reader, leaves.length));
     else if (reader.peek(1).text === "=") ops.push(readOperation(reader, origins, ops.length));
     else outputs.push(readOutput(reader));
@@ -343,6 +348,7 @@ function readTask({ reader, tasks, origins, chains }: Reading): void {
     ops: chain,
     leaves,
     outputs,
+    ...(wire === undefined ? {} : { wire }),
     origin,
     ...(passOrigin === undefined ? {} : { passOrigin }),
   });
@@ -418,8 +424,17 @@ const readArgument = (reader: TokenReader): Argument => {
   return reader.accept("as") ? { leaf, as: oneOf(reader, "i16 or i32", BITS) } : { leaf };
 };
 
+const readWire = (reader: TokenReader, kind: Wire["kind"]): Wire => {
+  const name = string(reader, "the name of what goes over links");
+  reader.expect("over");
+  const links = reader.list("[", "]", () => reader.integer("a link"));
+  return { kind, name, links, first: after(reader, "from") };
+};
+
 const readOutput = (reader: TokenReader): TaskOutput => {
-  const op = numbered(reader, "a", "a pass, a leaf, an operation or an output");
+  const op = reader.accept("received")
+    ? RECEIVED
+    : numbered(reader, "a", "a pass, a leaf, a wire, an operation or an output");
   reader.expect("->");
   const { storage, panel } = readPanel(reader);
   const row = after(reader, "from");

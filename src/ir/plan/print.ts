@@ -18,13 +18,14 @@
  *
  * Passes and operations that were made from another ONNX node than the task say so: `2 rows, passes of "MatMul_0" {`, `a0 = add(mxm, v0) of "Add_1"`.
  * A state says as `then 5` which storage takes its rows. Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
- * ALUs `a0 ..`. Lists of numbers are in the order of the fields that they stand for; a range is its least and its greatest
+ * ALUs `a0 ..`. A task between chips says `send "name" over [0, 1] from 0` of its leaf, or `receive "name" ..` and
+ * `received -> 5/0 from 0`. Lists of numbers are in the order of the fields that they stand for; a range is its least and its greatest
  * number, whether infinities and whether NaNs may be among them.
  */
 
-import type { Argument, Lanes, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad } from "../plan.js";
+import type { Argument, Lanes, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad, Wire } from "../plan.js";
 import { invariant } from "../../diagnostics.js";
-import { isTile } from "../plan.js";
+import { isTile, RECEIVED } from "../plan.js";
 import type { Range } from "../ranges.js";
 import type { PanelRecipe, SpreadDigit, TileRecipe } from "../recipe.js";
 import { formatType } from "../tensor.js";
@@ -114,17 +115,21 @@ const printRun = ({ row, step, count }: Run): string => `${row}:${count}${step =
 const printRuns = (runs: readonly Run[]): string => `[${runs.map(printRun).join(", ")}]`;
 const halfName = (half: 0 | 1): string => (half === 0 ? "low" : "high");
 
-const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, origin, passOrigin }: Task): string => {
+const printWire = ({ kind, name, links, first }: Wire): string =>
+  `${kind} ${quoted(name)} over ${numbers(links)} from ${first}`;
+
+const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, wire, origin, passOrigin }: Task): string => {
   const of = (own: number | undefined): string => (own === undefined ? "" : ` of ${quoted(originAt(plan, own))}`);
   const lines = [
     ...passes.map(printPass),
     ...leaves.map((leaf, index) => `v${index} = ${printLeaf(leaf)}`),
+    ...(wire === undefined ? [] : [printWire(wire)]),
     ...ops.map(
       ({ fn, args, origin: own }, index) => `a${index} = ${fn}(${args.map(printArgument).join(", ")})${of(own)}`,
     ),
     ...outputs.map(
       ({ op, storage, panel, row, as }) =>
-        `a${op} -> ${storage}/${panel} from ${row}${as === undefined ? "" : ` as ${as}`}`,
+        `${op === RECEIVED ? "received" : `a${op}`} -> ${storage}/${panel} from ${row}${as === undefined ? "" : ` as ${as}`}`,
     ),
   ];
   const body = lines.map((line) => `    ${line}\n`).join("");

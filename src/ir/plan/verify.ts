@@ -15,11 +15,13 @@ import {
   type Pass,
   type PackedTile,
   type Plan,
+  RECEIVED,
   type Run,
   type Storage,
   type Task,
   type TileDType,
   type WeightLoad,
+  type Wire,
 } from "../plan.js";
 import { type Matrix, type PanelRecipe, productOf } from "../recipe.js";
 import { halfLanes, type Target } from "../target.js";
@@ -133,7 +135,7 @@ const taskProblems = (context: Context, task: Task): readonly string[] => [
   ...task.leaves.flatMap(({ storage, panel, runs }) =>
     readProblems(context, "a leaf", { storage, panel, runs }, task.rows),
   ),
-  ...chainProblems(context.plan, task),
+  ...(task.wire === undefined ? chainProblems(context.plan, task) : wireProblems(context.target, task, task.wire)),
   ...task.outputs.flatMap((output) => writeProblems(context, task, output)),
 ];
 
@@ -241,6 +243,31 @@ const chainProblems = (plan: Plan, { ops, leaves, passes, outputs }: Task): read
     "writes the result of no operation",
   ),
 ];
+
+/** A task that sends reads rows one after another, and does nothing else; one that receives writes them. */
+const wireProblems = (target: Target, task: Task, { kind, links, first }: Wire): readonly string[] => {
+  const { passes, ops, leaves, outputs } = task;
+  const [own, other] = kind === "send" ? [leaves, outputs] : [outputs, leaves];
+  const [run, ...others] = leaves.flatMap(({ runs }) => runs);
+  return [
+    ...when(passes.length + ops.length + other.length > 0 || own.length !== 1, `a task does more than to ${kind}`),
+    ...when(
+      run !== undefined && (run.step !== 1 || others.length > 0 || leaves[0]?.map !== undefined),
+      "sends other rows than neighbours as they lie",
+    ),
+    ...when(
+      outputs.some(({ op }) => op !== RECEIVED),
+      "writes the result of no operation",
+    ),
+    ...when(
+      links.length === 0 ||
+        new Set(links).size < links.length ||
+        links.some((link) => !(link >= 0 && link < target.links)),
+      `goes over links [${links.join(", ")}] of ${target.links}, each once`,
+    ),
+    ...when(!(first >= 0 && first < links.length), `begins with link ${first} of ${links.length}`),
+  ];
+};
 
 const hasMap = ({ maps }: Plan, map: number | undefined): boolean => map === undefined || maps[map] !== undefined;
 

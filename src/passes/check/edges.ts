@@ -8,7 +8,7 @@
 import { at, fail } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isTile, type PackedTile, type Plan, type PlanBinding, type Run } from "../../ir/plan.js";
-import { type Binding, memQueue, rowsOfPlane, type StateBinding } from "../../ir/program.js";
+import { type Binding, memQueue, type Placement, rowsOfPlane, type StateBinding } from "../../ir/program.js";
 import type { CheckedChip } from "./burst.js";
 import { type PlanValues, vectorsOf } from "./plan.js";
 import { append, PLANES, UNKNOWN, ZEROS } from "./values.js";
@@ -24,8 +24,9 @@ interface ByteRows {
   readonly byte: number;
 }
 
-export const byteRows = ({ target }: CheckedChip, { placements }: StateBinding): ByteRows[] =>
-  placements.flatMap((placement) =>
+/** On this chip. */
+export const byteRows = ({ target, index }: CheckedChip, { placements }: StateBinding): ByteRows[] =>
+  placementsOn(placements, index).flatMap((placement) =>
     placement.panels.flatMap(({ planes }, panel) =>
       planes.map(({ hemisphere, slice, row }, at) => {
         const { dtype, ways } = placement;
@@ -42,6 +43,15 @@ export const byteRows = ({ target }: CheckedChip, { placements }: StateBinding):
         };
       }),
     ),
+  );
+
+export const placementsOn = (placements: readonly Placement[], chip: number): readonly Placement[] =>
+  placements.filter(({ panels }) => panels.some(({ planes }) => planes.some((plane) => plane.chip === chip)));
+
+/** What is bound on a chip; what has no place, since no one reads it, is by the plan of the first. */
+export const boundOn = <One extends StateBinding>(bindings: readonly One[], { index }: CheckedChip): One[] =>
+  bindings.filter(({ placements }) =>
+    placements.length === 0 ? index === 0 : placementsOn(placements, index).length > 0,
   );
 
 /** What lies in the rows of slices before cycle 0: each row is one of a span of planes that are evenly apart. */
@@ -62,11 +72,12 @@ interface RowSpan {
 export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip): RowsBefore => {
   const { target, program } = chip;
   const depth = 2 * target.rowsPerBank;
-  const { states } = program;
-  const { inputs, outputs } = program.entry;
-  checkBindings(plan, "input", plan.inputs, inputs);
-  checkBindings(plan, "output", plan.outputs, outputs);
-  checkBindings(plan, "state", plan.states, states);
+  const states = boundOn(program.states, chip);
+  const inputs = boundOn(program.entry.inputs, chip);
+  const outputs = boundOn(program.entry.outputs, chip);
+  checkBindings(chip, plan, "input", plan.inputs, inputs);
+  checkBindings(chip, plan, "output", plan.outputs, outputs);
+  checkBindings(chip, plan, "state", plan.states, states);
   const spanAt = new Int32Array(2 * target.slices * depth);
   const spans: RowSpan[] = [];
   const add = (queue: number, row: number, count: number, bytes: VectorBytes): void => {
@@ -132,6 +143,7 @@ const tilesOf = ({ tasks }: Plan): ReadonlyMap<string, PackedTile> =>
   );
 
 const checkBindings = (
+  { index }: CheckedChip,
   { storages }: Plan,
   kind: "input" | "output" | "state",
   expected: readonly PlanBinding[],
@@ -146,8 +158,9 @@ const checkBindings = (
     if (binding?.declared !== declared || binding.shape.join() !== shape.join()) refuse(name, "the type");
     if (binding?.lookup?.literal !== lookup?.literal) refuse(name, "the table");
     const storage = storages[id];
-    if ((storage === undefined) !== (binding?.placements.length === 0)) refuse(name, "the place");
-    for (const { dtype, rows, panels, factors: own } of binding?.placements ?? []) {
+    const placements = placementsOn(binding?.placements ?? [], index);
+    if ((storage === undefined) !== (placements.length === 0)) refuse(name, "the place");
+    for (const { dtype, rows, panels, factors: own } of placements) {
       if (dtype !== storage?.dtype || JSON.stringify(own) !== JSON.stringify(factors))
         refuse(name, "the element type and factors");
       if (rows !== (storage?.rows ?? 0) - firstRow || panels.length !== storage?.panels)

@@ -14,11 +14,12 @@ import type { Plan, PlanBinding, Run } from "../../ir/plan.js";
 import type { StateBinding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
-import { byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
+import { boundOn, byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
+import { linkUses, type PlannedVector, plannedVectors } from "./links.js";
 import { appendColumns, type PlanValues, planValues } from "./plan.js";
 import { type Found, findRows, type RowsFound } from "./rows.js";
 import { type Flow, flowOf, type Piece, piecesOf, type Taken } from "./streams.js";
-import { type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
+import { append, type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
 
 interface Followed {
   readonly chip: CheckedChip;
@@ -30,16 +31,21 @@ interface Followed {
   readonly alus: readonly ReadonlyMap<number, Burst>[];
   readonly accumulations: Accumulations;
   readonly weights: Map<Installed, number>;
+  /** By number of a burst that receives: planes that come in. */
+  readonly received: ReadonlyMap<number, readonly Run[]>;
   /** By number of a burst: what it computes; UNKNOWN while that is being found out. */
   readonly computations: (number | undefined)[];
   /** By number of a memory burst: planes that it reads or writes. */
   readonly planes: (readonly Run[] | undefined)[];
 }
 
-export const checkMeaning = (plan: Plan, chips: readonly CheckedChip[], flows: readonly Taken[]): void => {
-  const [chip, ...otherChips] = chips;
-  const [taken] = flows;
-  invariant(chip !== undefined && taken !== undefined && otherChips.length === 0, "a plan is for one chip");
+/** Each chip is its plan; that what one plan sends is what another receives is proved in links.ts. */
+export const checkMeaning = (plans: readonly Plan[], chips: readonly CheckedChip[], flows: readonly Taken[]): void => {
+  invariant(plans.length === chips.length, "each chip has its plan");
+  for (const [index, chip] of chips.entries()) checkChip(plans[index] as Plan, chip, flows[index] as Taken);
+};
+
+const checkChip = (plan: Plan, chip: CheckedChip, taken: Taken): void => {
   const learned = planValues(plan, chip.target);
   const { target, queues } = chip;
   const followed: Followed = {
@@ -53,6 +59,7 @@ export const checkMeaning = (plan: Plan, chips: readonly CheckedChip[], flows: r
       .map((queue) => new Map(queue.map((burst) => [burst.instruction.cycle, burst]))),
     accumulations: accumulationsOf(chip),
     weights: new Map(),
+    received: receivedBy(plan, learned, chip),
     computations: new Array(chip.bursts),
     planes: new Array(chip.bursts),
   };
@@ -61,6 +68,7 @@ export const checkMeaning = (plan: Plan, chips: readonly CheckedChip[], flows: r
   // In order of cycles, so that what a write depends on has been followed before, and the way back is short.
   writes.sort((a, b) => a.instruction.cycle - b.instruction.cycle);
   for (const write of writes) writtenBy(followed, write);
+  checkSent(plan, learned, followed);
   checkOutputs(plan, learned, followed);
 };
 
@@ -113,6 +121,7 @@ const planesTaken = (f: Followed, flow: Flow, index: number): readonly Run[] => 
 
 const planesGiven = (f: Followed, { giver, from, step, count }: Piece, stream: number): readonly Run[] => {
   if (giver.burst.instruction.op === "read") return partOf(readBy(f, giver.burst), from, step, count);
+  if (giver.burst.instruction.op === "receive") return partOf(arrivedBy(f, giver.burst), from, step, count);
   const row = givenBy(f, giver.burst) + PLANES * from + stream - giver.stream;
   return [{ row, step: count === 1 ? 0 : PLANES * step, count }];
 };
@@ -295,17 +304,63 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
     }
 };
 
+/* ---------- links ---------- */
+
+const arrivedBy = (f: Followed, burst: Burst): readonly Run[] =>
+  f.received.get(burst.number) ?? refuse(f, burst, "expected to receive what the plan receives, found more");
+
+/** The number of a plane that a plan brings to a link, or takes from one. */
+const planeOf = ({ rows }: PlanValues, { storage, panel, row, byte }: PlannedVector): number =>
+  (rows[storage]?.[panel]?.[row] ?? UNKNOWN) + byte;
+
+/** By number of a burst: planes that it receives, by the plan, if it receives no more than the plan does. */
+const receivedBy = (plan: Plan, learned: PlanValues, chip: CheckedChip): ReadonlyMap<number, readonly Run[]> => {
+  const planned = plannedVectors(plan, chip.target, "receive");
+  const received = new Map<number, Run[]>();
+  for (const [link, uses] of linkUses(chip, "receive"))
+    for (const [at, { burst }] of uses.entries()) {
+      const vector = planned.get(link)?.[at];
+      if (vector === undefined) continue;
+      const planes = received.get(burst.number) ?? [];
+      received.set(burst.number, planes);
+      append(planes, { row: planeOf(learned, vector), step: 0, count: 1 });
+    }
+  return received;
+};
+
+/** On every link goes out what the plan sends on it, in its order, and nothing else. */
+const checkSent = (plan: Plan, learned: PlanValues, f: Followed): void => {
+  const planned = plannedVectors(plan, f.chip.target, "send");
+  const uses = linkUses(f.chip, "send");
+  for (const [link, vectors] of planned)
+    if ((uses.get(link)?.length ?? 0) < vectors.length)
+      fail("LPU2224", {
+        message: `link ${link}: expected ${vectors.length} vectors, found ${uses.get(link)?.length ?? 0}`,
+      });
+  for (const [link, own] of uses)
+    for (const [at, { burst, execution }] of own.entries()) {
+      const vector = planned.get(link)?.[at] ?? refuse(f, burst, "expected to send what the plan sends, found more");
+      const [plane] = partOf(planesTaken(f, operandFlow(f, burst, "stream"), 0), execution, 1, 1);
+      if (plane?.row !== planeOf(learned, vector))
+        refuse(
+          f,
+          burst,
+          `expected to send byte ${vector.byte} of row ${vector.row} of '${vector.name}', found ${f.values.describe([plane ?? { row: UNKNOWN, step: 0, count: 1 }])}`,
+        );
+    }
+};
+
 /* ---------- outputs ---------- */
 
 /** What the host finds, and what the next run finds of states, is what the plan says. */
 const checkOutputs = (plan: Plan, values: PlanValues, f: Followed): void => {
   const { entry, states } = f.chip.program;
-  checkLeft(values, f, "output", entry.outputs, plan.outputs);
+  checkLeft(values, f, "output", boundOn(entry.outputs, f.chip), plan.outputs);
   checkLeft(
     values,
     f,
     "state",
-    states,
+    boundOn(states, f.chip),
     plan.states.map((state) => ({ ...state, storage: state.next })),
   );
 };

@@ -19,6 +19,7 @@ import {
   type Storage,
   type StorageType,
   type Task,
+  type Wire,
 } from "../../ir/plan.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
 import { halfLanes, type Target } from "../../ir/target.js";
@@ -42,7 +43,13 @@ const GREATEST: Readonly<Record<StorageType, number>> = { f16: LARGEST_F16, f32:
 const finite = (type: StorageType): Range => bounded(-GREATEST[type], GREATEST[type]);
 const INTEGERS: Readonly<Record<BitsType, Range>> = { i16: bounded(-(2 ** 15), 2 ** 15), i32: finite("i32") };
 
-export const checkPadding = (plan: Plan, target: Target): void => {
+/** Of each chip, in the order in which they work: what a chip sends lies on its lanes as it does at the other end. */
+export const checkPadding = (plans: readonly Plan[], target: Target): void => {
+  const sent = new Map<string, Panel>();
+  for (const plan of plans) checkPlan(plan, target, sent);
+};
+
+const checkPlan = (plan: Plan, target: Target, sent: Map<string, Panel>): void => {
   const panels = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, (_, panel): Panel => {
       const elements = elementsOf(storage, panel, target);
@@ -51,8 +58,25 @@ export const checkPadding = (plan: Plan, target: Target): void => {
     }),
   );
   const checked = { plan, target, panels };
-  for (const task of plan.tasks) checkTask(checked, task);
+  for (const task of plan.tasks)
+    if (task.wire === undefined) checkTask(checked, task);
+    else if (task.wire.kind === "send") noteSent(checked, task, task.wire, sent);
+    else takeReceived(checked, task, task.wire, sent);
   for (const state of plan.states) checkState(checked, state);
+};
+
+const noteSent = (checked: Checked, { leaves }: Task, { name }: Wire, sent: Map<string, Panel>): void => {
+  for (const { storage, panel } of leaves) sent.set(name, panelOf(checked, storage, panel));
+};
+
+const takeReceived = (checked: Checked, { outputs }: Task, { name }: Wire, sent: Map<string, Panel>): void => {
+  const from = sent.get(name);
+  if (from === undefined) fail("LPU2226", { message: `expected a chip before that sends '${name}', found none` });
+  for (const { storage, panel } of outputs) {
+    const to = panelOf(checked, storage, panel);
+    to.elements.set(from.elements);
+    to.padding = from.padding;
+  }
 };
 
 /** A run finds zeros on the unused lanes of a state, so it leaves zeros there. */

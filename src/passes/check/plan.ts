@@ -43,7 +43,23 @@ export const planValues = (plan: Plan, target: Target): PlanValues => {
   return learned;
 };
 
+/** What comes over links has numbers as what the host writes has: one for each row of its panel. */
+const learnReceived = ({ values, rows }: PlanValues, plan: Plan, task: Task): void => {
+  for (const { storage: id, panel, row } of task.outputs) {
+    const storage = plan.storages[id];
+    const numbers = rows[id]?.[panel];
+    invariant(storage !== undefined && numbers !== undefined, "a panel of a storage exists");
+    const first = values.panel(storage, panel);
+    values.label(first, () => `panel ${panel} of what is received as '${storage.name}'`);
+    for (let i = row; i < row + task.rows; i++) numbers[i] = first + PLANES * i;
+  }
+};
+
 const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task): void => {
+  if (task.wire !== undefined) {
+    learnReceived(learned, plan, task);
+    return;
+  }
   const { values, rows } = learned;
   const typeOf = (id: number): Storage["dtype"] => plan.storages[id]?.dtype ?? "f32";
   const sums = sumsOf(learned, target, task);

@@ -26,14 +26,24 @@ interface Produced {
   readonly task: number;
 }
 
-/** For each task those that write rows which it reads, and those that read the state whose rows it writes. */
+/**
+ * For each task those that write rows which it reads, those that read the state whose rows it writes, and the one that uses
+ * links before it: what goes over links keeps the order of the plan.
+ */
 const producersOf = (plan: Plan): number[][] => {
   const before = readersOfStates(plan);
+  const wired = new Map<string, number>();
   const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
   for (const [task, { outputs, rows }] of plan.tasks.entries())
     for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
-  return plan.tasks.map((task) => {
+  return plan.tasks.map((task, index) => {
     const found = new Set<number>(task.outputs.flatMap(({ storage }) => before.get(storage) ?? []));
+    for (const link of task.wire?.links ?? []) {
+      const use = `${task.wire?.kind} ${link}`;
+      const earlier = wired.get(use);
+      if (earlier !== undefined) found.add(earlier);
+      wired.set(use, index);
+    }
     forEachRun(task, ({ storage, panel }, { row, step, count }) => {
       const last = row + step * (count - 1);
       const [low, high] = [Math.min(row, last), Math.max(row, last)];

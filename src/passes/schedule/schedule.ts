@@ -9,7 +9,7 @@
  *   place/room             whether SRAM suffices        order         which task is next (dependencies)
  *   figures                facts of the plan alone      task/pass     a task's place: its passes,
  *   chip/                  what can be busy             task/weights    (loads) their weights,
- *   state                  what lies and goes where     task/chain      its chain (chain-timing),
+ *   state                  what lies and goes where     task/chain      its chain (chain-timing), or task/wire
  *   task/trial             sliding, streams, dispatch   task/write      and what it writes
  *   place/rows             rows for a panel             task/read     rows onto streams, by
  *   place/edge             inputs, outputs, states      chip/ports      bursts of slice pairs
@@ -39,7 +39,16 @@ import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figu
 import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import type { Earlier, EarlierState } from "./place/earlier.js";
 import { checkRoom } from "./place/room.js";
-import { chunksOf, isPacked, newScheduler, type Scheduler, type Strategy, storageOf } from "./state.js";
+import {
+  chunksOf,
+  isPacked,
+  newScheduler,
+  type Scheduler,
+  type Strategy,
+  storageOf,
+  type Surroundings,
+  type WireCycles,
+} from "./state.js";
 
 const STRATEGIES: readonly Strategy[] = [
   { stagger: 0, nearWeights: 0, duplicates: 0.92, constants: "apart", model: 1, thrift: "some" },
@@ -62,10 +71,11 @@ const TASKS_IN_ALL = 3_500;
 /** A program, and the plan that its last entry is: the given one, or one with tasks divided that fitted in no cycle. */
 export interface Scheduled extends Earlier {
   readonly plan: Plan;
+  readonly sent: WireCycles;
 }
 
 /** The entry that a plan becomes. */
-export interface EntryOptions {
+export interface EntryOptions extends Surroundings {
   readonly name: string;
   /** The program that it is an entry of, if it is not the first: `plan` counts maps and origins behind those of that one. */
   readonly earlier?: Earlier | undefined;
@@ -82,7 +92,7 @@ export const schedule = (plan: Plan, target: Target, entry = MAIN): Scheduled =>
 const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategies: readonly Strategy[]): Scheduled => {
   const facts = planFacts(plan);
   const order = orderOf(plan, target, facts);
-  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry.earlier);
+  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry);
   const begun: Begun[] = [];
   let tasks = 0;
   for (const [index, strategy] of strategies.entries()) {
@@ -275,6 +285,7 @@ const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
     plan: s.plan,
     program: programOf(s, entry),
     tiles: s.tiles,
+    sent: s.sent,
     states: new Map([...(entry.earlier?.states ?? []), ...states]),
   };
 };

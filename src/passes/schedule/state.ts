@@ -14,7 +14,7 @@ import { storageSlot } from "./repeat/repeats.js";
 import { Figure, NEVER, type Timeline, timelines } from "./chip/resources.js";
 import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
-import { type Half, newHalf, type Side } from "./chip/machine.js";
+import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
 import { CONSTANT_ROWS, type PanelRef, type PlanFacts } from "./figures.js";
 import { residentBytes } from "./place/resident.js";
 import { holdEarlier, type Earlier } from "./place/earlier.js";
@@ -49,12 +49,27 @@ export interface Strategy {
   readonly draw?: (below: number) => number;
 }
 
+/** Of tasks that send or receive, by `wireKey`: the cycle of the first vector. */
+export type WireCycles = ReadonlyMap<string, number>;
+
+/** What is there before a plan is scheduled. */
+export interface Surroundings {
+  /** The program that the plan is a further entry of. */
+  readonly earlier?: Earlier | undefined;
+  readonly arrivals?: WireCycles | undefined;
+}
+
 export interface Scheduler extends PlanFacts {
   readonly plan: Plan;
   readonly target: Target;
   readonly strategy: Strategy;
   readonly halves: readonly [Half, Half];
   readonly alus: readonly Timeline[];
+  readonly links: LinkLines;
+  /** First cycles in which what other chips send can be received. */
+  readonly arrivals: WireCycles;
+  /** Cycles in which tasks that send begin to. */
+  readonly sent: Map<string, number>;
   /** What entries before this one have placed. */
   readonly earlier: Earlier | undefined;
   /** By storage and panel. */
@@ -100,7 +115,7 @@ export const newScheduler = (
   target: Target,
   facts: PlanFacts,
   strategy: Strategy,
-  earlier?: Earlier,
+  { earlier, arrivals = new Map() }: Surroundings = {},
 ): Scheduler => {
   const halves = [newHalf(target, 0), newHalf(target, 1)] as const;
   if (earlier !== undefined) holdEarlier(target, halves, earlier);
@@ -116,6 +131,9 @@ export const newScheduler = (
     halves,
     earlier,
     alus: timelines(target.alus),
+    links: newLinks(target),
+    arrivals,
+    sent: new Map(),
     chunks: plan.storages.map((storage) => Array.from({ length: storage.panels }, () => firstChunks(storage))),
     tiles: [new Map(earlier?.tiles[0]), new Map(earlier?.tiles[1])],
     chains: new Map(),

@@ -56,6 +56,14 @@ export interface Half {
   readonly sxm: readonly Timeline[];
 }
 
+/** Links by number: cycles in which they take a vector of this chip, and in which one is received from them. */
+export interface LinkLines {
+  readonly send: readonly Timeline[];
+  readonly receive: readonly Timeline[];
+}
+
+export const newLinks = ({ links }: Target): LinkLines => ({ send: timelines(links), receive: timelines(links) });
+
 export const newHalf = (target: Target, side: Side): Half => {
   const pairs = Array.from({ length: Math.floor(target.slices / 2) }, (_, pair) => newPair(target, pair));
   const couples = pairs.flatMap(({ position }, pair) =>

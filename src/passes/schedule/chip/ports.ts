@@ -40,6 +40,8 @@ export interface PairBurst {
   readonly step: number;
   /** Stream pairs above the first of the flight. */
   readonly stream: number;
+  /** The bytes of the elements that fly; both if not given. */
+  readonly bytes?: readonly number[];
 }
 
 export interface Flight {
@@ -51,6 +53,8 @@ export interface Flight {
   readonly stream: number;
   /** Index into Plan.origins. */
   readonly origin: number;
+  /** How many cycles each byte of the elements is behind the first; all fly side by side if not given. */
+  readonly behind?: readonly number[];
 }
 
 /** The same flight some cycles later. */
@@ -81,6 +85,20 @@ export const burstsOf = (
     }));
   }).flat();
 };
+
+/** The bursts of a flight whose bytes do not fly side by side: slices of a pair that go at different times have bursts of their own. */
+export const apart = (bursts: readonly PairBurst[], { behind }: Pick<Flight, "behind">): readonly PairBurst[] =>
+  behind === undefined
+    ? bursts
+    : bursts.flatMap((burst) => {
+        const [low = 0, high = 0] = behind.slice(2 * burst.stream);
+        const delayed = (delay: number): PairBurst => ({ ...burst, delay: burst.delay + delay });
+        if (low === high) return [delayed(low)];
+        return [
+          { ...delayed(low), bytes: [0] },
+          { ...delayed(high), bytes: [1] },
+        ];
+      });
 
 const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
@@ -147,9 +165,9 @@ const emitMemory = (
   tap: number,
   source?: Source,
 ): void => {
-  const { address, count, step, interval } = burst;
+  const { address, count, step, interval, bytes = [0, 1] } = burst;
   const { half, stream, origin } = flight;
-  for (const byte of [0, 1])
+  for (const byte of bytes)
     emit(
       s,
       memQueue(s.target, half.hemisphere, 2 * burst.pair + byte),

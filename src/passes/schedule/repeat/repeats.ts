@@ -87,7 +87,8 @@ const identify = (plan: Plan, consumers: Dependencies["consumers"]): Identified[
   );
   return plan.tasks.map((task, index) => {
     const ids = storagesOf(task);
-    const shape = shapeOf(task, opsText);
+    // What goes over links keeps its order, and is placed one by one.
+    const shape = task.wire === undefined ? shapeOf(task, opsText) : `wire ${index}`;
     return {
       kind: kinds(`${consumers[index]?.length} ${shape} ${ids.map((id) => storages[id]).join(" ")}`),
       storages: ids,

@@ -86,7 +86,7 @@ const tryAlus = (s: Scheduler, chain: TimedChain, task: Task, at: number, alus: 
 };
 
 /** Lowest line that is free and not in `except`, or minus the delay until one is free. */
-const pickLine = (
+export const pickLine = (
   s: Scheduler,
   lines: readonly Timeline[],
   cycle: number,
@@ -148,7 +148,7 @@ const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number, outbound
 };
 
 /** Hemispheres from which all pieces can be read; where a constant has no copy yet, the less used one first. */
-const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece[]): readonly Side[] => {
+export const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece[]): readonly Side[] => {
   const has = ([0, 1] as const).filter((side) =>
     pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)),
   );

@@ -19,6 +19,7 @@ import { piecesOf, tryRead, waitFor } from "./read.js";
 import { tilesAlike } from "../repeat/instances.js";
 import { lastingRoom, otherHalf, type Scheduler } from "../state.js";
 import { emit, pickStreams, slide } from "./trial.js";
+import { placeWire } from "./wire.js";
 import { tryWeights } from "./weights.js";
 
 /** Places where choices may begin, and cycles that a task may wait, if they are drawn. */
@@ -34,6 +35,10 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
   s.model = model;
   s.turn = s.strategy.draw?.(TURNS) ?? positionIn(s.repeat, index)?.slot ?? index;
   const late = s.strategy.draw?.(LATE) ?? 0;
+  if (task.wire !== undefined) {
+    placeWire(s, task, task.wire, late);
+    return;
+  }
   if (task.passes.length === 0) {
     slide(s, task, timing.barrier + late, (at) => tryChain(s, task, at, undefined));
     return;

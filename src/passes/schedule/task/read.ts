@@ -14,7 +14,7 @@ import { NEVER } from "../chip/resources.js";
 import { memoriesOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs } from "../place/rows.js";
 import { type PanelRef, sliceRowsOf } from "../figures.js";
-import { bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "../chip/ports.js";
+import { apart, bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { storagesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
 import { chunksOf, type Scheduler, storageOf } from "../state.js";
@@ -76,7 +76,7 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
   for (const copy of chunk.copies) {
     if (copy.side !== flight.half.side) continue;
     copies++;
-    const bursts = burstsOf(copy, run);
+    const bursts = apart(burstsOf(copy, run), flight);
     const delay = tryPorts(s, bursts, piece, flight);
     if (delay === 0) {
       bookCopy(s, panel, piece, copy, bursts, flight);
@@ -116,7 +116,7 @@ const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight,
     });
     const [copy] = copies;
     invariant(copy !== undefined, "each block is for a copy");
-    const bursts = burstsOf(copy, run);
+    const bursts = apart(burstsOf(copy, run), flight);
     const delay = tryPorts(s, bursts, piece, flight);
     if (delay === 0) {
       addCopies(s, panel, piece, alike, copies);

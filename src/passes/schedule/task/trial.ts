@@ -125,9 +125,10 @@ export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispa
 /**
  * What streams are for. inward: to the VXM, and on in its own registers. outward: from slices to the SXM or MXM. result:
  * from the VXM's registers of the other direction to the slices. weights: as outward, but the top of the streams belongs to
- * them alone: chains that all become ready at once would otherwise fill the streams and starve the arrays.
+ * them alone: chains that all become ready at once would otherwise fill the streams and starve the arrays. through: as inward,
+ * and on outward in the other hemisphere.
  */
-type StreamUse = "inward" | "outward" | "result" | "weights";
+type StreamUse = "inward" | "outward" | "result" | "weights" | "through";
 
 export interface StreamRequest {
   readonly half: Half;
@@ -142,20 +143,19 @@ export interface StreamRequest {
 
 /** First number of the lowest free streams, or minus the delay until some are free. */
 export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }: StreamRequest): number => {
-  const inward = use === "inward";
+  const inward = use === "inward" || use === "through";
   const lines = inward ? half.inward : half.outward;
   const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
+  const beyond = use === "through" ? otherHalf(s, half).outward : undefined;
+  const ways = [lines, crossing, beyond].filter((way) => way !== undefined);
   const shared = lines.length - TILE_PAIRS;
-  const groups = Math.floor((use === "outward" || use === "result" ? shared : lines.length) / width);
+  const groups = Math.floor((use === "inward" || use === "weights" ? lines.length : shared) / width);
   let best = NEVER;
   for (let group = use === "weights" ? shared / width : 0; group < groups; group++) {
     const base = group * width;
-    const at = streamsFit(s, lines, crossing, base, width, diagonal, length);
+    const at = streamsFit(s, ways, base, width, diagonal, length);
     if (at === diagonal) {
-      for (let i = base; i < base + width; i++) {
-        s.figure.add(lineAt(lines, i), diagonal, length);
-        if (crossing !== undefined) s.figure.add(lineAt(crossing, i), diagonal, length);
-      }
+      for (let i = base; i < base + width; i++) for (const way of ways) s.figure.add(lineAt(way, i), diagonal, length);
       return streamNumber(s.target, half, inward, base);
     }
     best = Math.min(best, at - diagonal);
@@ -163,21 +163,19 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
   return -best;
 };
 
-/** Where the first of some streams that is not free at a diagonal is free again; the diagonal if all are free. */
+/** Where the first of some streams that is not free at a diagonal is free again; the diagonal if all are free, all their way. */
 const streamsFit = (
   s: Scheduler,
-  lines: readonly Timeline[],
-  crossing: readonly Timeline[] | undefined,
+  ways: readonly (readonly Timeline[])[],
   base: number,
   width: number,
   diagonal: number,
   length: number,
 ): number => {
-  for (let i = base; i < base + width; i++) {
-    const at = s.figure.fit(lineAt(lines, i), diagonal, length);
-    if (at !== diagonal) return at;
-    const beyond = crossing === undefined ? diagonal : s.figure.fit(lineAt(crossing, i), diagonal, length);
-    if (beyond !== diagonal) return beyond;
-  }
+  for (let i = base; i < base + width; i++)
+    for (const way of ways) {
+      const at = s.figure.fit(lineAt(way, i), diagonal, length);
+      if (at !== diagonal) return at;
+    }
   return diagonal;
 };

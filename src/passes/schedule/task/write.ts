@@ -22,7 +22,7 @@ import { markOf, pickStreams, rollback } from "./trial.js";
 /** Second copies are made as long as results take no more than this share of what they may. */
 const PLENTY = 0.5;
 /** Cycles after which rows may have become free. */
-const WAIT_FOR_ROOM = 64;
+export const WAIT_FOR_ROOM = 64;
 
 /** Rows of a result are divided no further. */
 const SMALLEST_PART = 16;
@@ -331,11 +331,11 @@ const newPlaces = (
   return { groups, banks, ways, apart: false };
 };
 
-const writeCycle = (burst: PairBurst, { half, diagonal }: Flight): number =>
-  diagonal + pairAt(half, burst.pair).position + burst.delay;
+export const writeCycle = (burst: PairBurst, { half, inward, diagonal }: Flight): number =>
+  diagonal + (inward ? -1 : 1) * pairAt(half, burst.pair).position + burst.delay;
 
 /** 0 if the write ports are free for all bursts, or a delay. */
-const writeDelay = (s: Scheduler, bursts: readonly PairBurst[], flight: Flight): number => {
+export const writeDelay = (s: Scheduler, bursts: readonly PairBurst[], flight: Flight): number => {
   let delay = 0;
   for (const burst of bursts) {
     const pair = pairAt(flight.half, burst.pair);

@@ -1,0 +1,238 @@
+/**
+ * Where a plan is cut into stages: after which tasks, so that the longest stage is as short as can be.
+ *
+ * Work is counted in cycles of the arrays and the ALUs, as if nothing else took time; what crosses a cut in cycles of its
+ * links, at the stage that sends. The places where it is narrow are what is chosen among: one in each of many shares
+ * of equal work. What a stage holds in SRAM is bounded too. States stay on one chip: no cut is between the tasks that read one.
+ */
+
+import { at } from "../../diagnostics.js";
+import { DTYPES } from "../../ir/dtype.js";
+import { isTile, type Plan, readsOf, type Storage, type StorageId, type Task, TILE_TYPES } from "../../ir/plan.js";
+import { sramBytes, type Target } from "../../ir/target.js";
+
+export interface Cuts {
+  /** By task: its stage. No task reads what a later stage writes. */
+  readonly stageOf: Int32Array;
+}
+
+export interface Division {
+  readonly stages: number;
+  /** Links from a stage to the next. */
+  readonly links: number;
+}
+
+/** Shares of equal work for each stage, in each of which one place to cut is looked at. */
+const SHARES = 64;
+/** What constants and edges of a stage may take of SRAM; results need the rest. */
+const MOST_RESIDENT = 0.94;
+
+/** Undefined if there are not enough places. */
+export const cutsOf = (plan: Plan, target: Target, division: Division): Cuts | undefined => {
+  const places = placesOf(plan, target, division);
+  const capacity = MOST_RESIDENT * sramBytes(target);
+  // What fits nowhere is cut as evenly as it can be: then the stage that is too large says by how much.
+  const chosen =
+    shortest(places, division.stages, capacity) ?? shortest(places, division.stages, Number.POSITIVE_INFINITY);
+  if (chosen === undefined) return undefined;
+  const stageOf = new Int32Array(plan.tasks.length);
+  for (const index of stageOf.keys()) stageOf[index] = chosen.filter((cut) => cut <= index).length;
+  settle(plan, stageOf);
+  return isWhole(plan, stageOf) ? { stageOf } : undefined;
+};
+
+/** Whether each output is written on one chip, and each state taken where it is read. */
+const isWhole = (plan: Plan, stageOf: Int32Array): boolean => {
+  const writers = outputWriters(plan);
+  const readers = stateReaders(plan);
+  const together = [
+    ...writers.values(),
+    ...plan.states.map(({ storage, next }) => [...(readers.get(storage) ?? []), ...(writers.get(next) ?? [])]),
+  ];
+  return together.every((tasks) => tasks.every((task) => stageOf[task] === stageOf[at(tasks, 0, "task")]));
+};
+
+/** A place to cut, before a task; the last one is the end of the plan. */
+interface Place {
+  readonly task: number;
+  /** Cycles of work before it. */
+  readonly work: number;
+  /** Cycles of links that what crosses it takes. */
+  readonly wire: number;
+  /** Bytes that what comes before it needs from the first cycle on. */
+  readonly resident: number;
+}
+
+const placesOf = (plan: Plan, target: Target, { stages, links }: Division): Place[] => {
+  const { tasks } = plan;
+  const crossing = crossingVectors(plan);
+  const held = heldAcross(plan);
+  const bytes = residentAt(plan, target);
+  const works = tasks.map((task) => workOf(task, target));
+  const total = works.reduce((sum, work) => sum + work, 0);
+  const best = new Map<number, Place>();
+  let [work, resident] = [0, 0];
+  for (let task = 0; task < tasks.length; task++) {
+    const wire = (at(crossing, task, "task") * target.timing.linkInterval) / links;
+    const share = Math.floor((work * stages * SHARES) / Math.max(1, total));
+    const known = best.get(share);
+    if (task > 0 && held[task] === 0 && (known === undefined || wire < known.wire))
+      best.set(share, { task, work, wire, resident });
+    work += at(works, task, "task");
+    resident += at(bytes, task, "task");
+  }
+  return [...best.values(), { task: tasks.length, work, wire: 0, resident }];
+};
+
+/** Cycles of a task: rows through one of two arrays, or through ALUs. */
+const workOf = ({ rows, passes, ops }: Task, { alus }: Target): number =>
+  Math.max((rows * passes.length) / 2, (rows * ops.length) / alus);
+
+/** The tasks before which the plan is cut into so many stages, none with more than `capacity` bytes; undefined if that cannot be. */
+const shortest = (places: readonly Place[], stages: number, capacity: number): number[] | undefined => {
+  /** For each place: the longest stage up to it, and the place of the cut before. */
+  let lengths = places.map(({ work, wire, resident }) =>
+    resident <= capacity ? work + wire : Number.POSITIVE_INFINITY,
+  );
+  const before: Int32Array[] = [];
+  for (let stage = 1; stage < stages; stage++) {
+    const from = new Int32Array(places.length).fill(-1);
+    const next = places.map((place, index) => {
+      let best = Number.POSITIVE_INFINITY;
+      for (let cut = 0; cut < index; cut++) {
+        const start = places[cut];
+        if (start === undefined || place.resident - start.resident > capacity) continue;
+        const longest = Math.max(at(lengths, cut, "place"), place.work - start.work + place.wire);
+        if (longest >= best) continue;
+        best = longest;
+        from[index] = cut;
+      }
+      return best;
+    });
+    before.push(from);
+    lengths = next;
+  }
+  let last = places.length - 1;
+  if (lengths[last] === Number.POSITIVE_INFINITY) return undefined;
+  const cuts: number[] = [];
+  for (const from of before.reverse()) {
+    last = at(from, last, "place");
+    cuts.unshift(at(places, last, "place").task);
+  }
+  return cuts;
+};
+
+/* ---------- what lies where ---------- */
+
+/** By task: vectors that are written before it, and read by it or behind it. */
+const crossingVectors = ({ storages, tasks }: Plan): Float64Array => {
+  const last = new Map<StorageId, number>();
+  for (const [index, task] of tasks.entries()) for (const id of readsOf(task)) last.set(id, index);
+  const changes = new Float64Array(tasks.length + 1);
+  for (const [index, { outputs, rows }] of tasks.entries())
+    for (const { storage } of outputs) {
+      const end = last.get(storage) ?? index;
+      if (end <= index) continue;
+      const vectors = rows * DTYPES[storages[storage]?.dtype ?? "f16"].bytes;
+      between(changes, index, end, vectors);
+    }
+  return summedUp(changes);
+};
+
+/** By task: whether a cut before it would part what must be on one chip: readers of a state, and writers of what the host reads. */
+const heldAcross = (plan: Plan): Float64Array => {
+  const changes = new Float64Array(plan.tasks.length + 1);
+  const free = lastTasks(plan);
+  for (const tasks of [...stateReaders(plan).values(), ...outputWriters(plan).values()]) {
+    const fixed = tasks.filter((index) => !free.has(index));
+    const [first, last] = [fixed[0], fixed.at(-1)];
+    if (first === undefined || last === undefined) continue;
+    between(changes, first, last, 1);
+  }
+  return summedUp(changes);
+};
+
+const stateReaders = ({ states, tasks }: Plan): Map<StorageId, number[]> => {
+  const readers = new Map(states.map(({ storage }): [StorageId, number[]] => [storage, []]));
+  for (const [index, task] of tasks.entries()) for (const id of readsOf(task)) readers.get(id)?.push(index);
+  return readers;
+};
+
+const outputWriters = ({ storages, tasks }: Plan): Map<StorageId, number[]> => {
+  const writers = new Map(storages.flatMap(({ id, output }): [StorageId, number[]][] => (output ? [[id, []]] : [])));
+  for (const [index, { outputs }] of tasks.entries())
+    for (const { storage } of outputs) writers.get(storage)?.push(index);
+  return writers;
+};
+
+/** Counts something behind a task and up to another. */
+const between = (changes: Float64Array, first: number, last: number, amount: number): void => {
+  changes[first + 1] = at(changes, first + 1, "task") + amount;
+  changes[last + 1] = at(changes, last + 1, "task") - amount;
+};
+
+const summedUp = (changes: Float64Array): Float64Array => {
+  let sum = 0;
+  return changes.map((change) => {
+    sum += change;
+    return sum;
+  });
+};
+
+/** By task: bytes of SRAM that it is the first to need: weights, and rows of constants and of what the host reads or writes. */
+const residentAt = ({ storages, tasks }: Plan, { lanes }: Target): number[] => {
+  const known = new Set<StorageId | string>();
+  const sizeOf = ({ dtype, rows, panels, bothHemispheres }: Storage): number =>
+    rows * panels * DTYPES[dtype].bytes * lanes * (bothHemispheres ? 2 : 1);
+  return tasks.map((task) => {
+    let bytes = 0;
+    for (const { weights } of task.passes)
+      if (isTile(weights) && !known.has(weights.key)) {
+        known.add(weights.key);
+        bytes += Math.ceil(weights.columns / 2) * TILE_TYPES[weights.dtype].bytes * lanes;
+      }
+    for (const id of [...readsOf(task), ...task.outputs.map(({ storage }) => storage)]) {
+      const storage = storages[id];
+      if (storage === undefined || known.has(id) || (storage.kind === "temp" && !storage.output)) continue;
+      known.add(id);
+      bytes += sizeOf(storage);
+    }
+    return bytes;
+  });
+};
+
+/** Tasks that only move rows to where the host or the next run reads them, and no other task does. */
+const lastTasks = ({ storages, tasks }: Plan): Set<number> => {
+  const read = new Set(tasks.flatMap((task) => [...readsOf(task)]));
+  const isLast = ({ passes, outputs }: Task): boolean =>
+    outputs.length > 0 &&
+    passes.every(({ weights }) => !isTile(weights) || weights.recipe.kind === "points") &&
+    outputs.every(({ storage }) => storages[storage]?.output === true && !read.has(storage));
+  return new Set([...tasks.keys()].filter((index) => isLast(tasks[index] as Task)));
+};
+
+/**
+ * Results that nothing reads any more go to the first stage that has what they are made of: copies to outputs and states
+ * stand at the end of a plan, and would bring along what they copy. All that is written to one output is written on one chip.
+ */
+const settle = (plan: Plan, stageOf: Int32Array): void => {
+  const { tasks, states } = plan;
+  const written = new Map<StorageId, number>();
+  for (const [index, { outputs }] of tasks.entries())
+    for (const { storage } of outputs)
+      written.set(storage, Math.max(written.get(storage) ?? 0, at(stageOf, index, "task")));
+  const last = lastTasks(plan);
+  const readers = stateReaders(plan);
+  const homeOfState = (id: StorageId): number =>
+    Math.max(0, ...(readers.get(id) ?? []).map((index) => at(stageOf, index, "task")));
+  const stateOf = new Map(states.map(({ storage, next }) => [next, storage]));
+  for (const [storage, writers] of outputWriters(plan)) {
+    const free = writers.filter((index) => last.has(index));
+    if (free.length < writers.length || free.length === 0) continue;
+    const needed = free.flatMap((index) =>
+      [...readsOf(tasks[index] as Task)].map((id) => written.get(id) ?? homeOfState(id)),
+    );
+    const home = Math.max(0, ...needed, homeOfState(stateOf.get(storage) ?? -1));
+    for (const index of free) stageOf[index] = home;
+  }
+};

@@ -1,0 +1,85 @@
+/**
+ * Chips that work one behind the other: a plan is cut into stages, and each is scheduled as the program of a chip.
+ *
+ * A stage has a clock of its own, which begins when the first vector comes in, and knows when each of the others can be
+ * there: what the stage before sends has its cycle by then. In the end all are on the clock of the first.
+ */
+
+import { fail } from "./diagnostics.js";
+import type { Plan } from "./ir/plan.js";
+import type { Link, Program } from "./ir/program.js";
+import { linksBetween, type SystemName, SYSTEMS, systemOf, systemWith } from "./ir/system.js";
+import { linkDelay, type Target } from "./ir/target.js";
+import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
+import { cutPlan, type Hop } from "./passes/stages/cut.js";
+import { joinStages, type Stage } from "./passes/stages/join.js";
+
+export interface Pipeline {
+  readonly target: Target;
+  /** What leads from each chip to the next. */
+  readonly hops: readonly Hop[];
+  /** All links between the chips. */
+  readonly links: readonly Link[];
+}
+
+interface PipelineOptions {
+  readonly system?: SystemName | undefined;
+  readonly stages?: number | undefined;
+  readonly entries?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** LPU2007 if the system has fewer chips than there are stages, or its chips too few links; LPU2006 for several entries. */
+export const pipelineOf = ({ system, stages, entries = {} }: PipelineOptions, target: Target): Pipeline => {
+  const name = system ?? systemWith(stages ?? 1);
+  const count = stages ?? SYSTEMS[name].chips;
+  const { chips, links } = systemOf(name, target);
+  if (count > chips)
+    fail("LPU2007", {
+      message: `expected at most ${chips} stages on system '${name}', got ${count}`,
+      hint: "give a larger system, or none: then it is the smallest that has as many chips (lpu systems)",
+    });
+  const several = Object.keys(entries).length;
+  if (count > 1 && several > 1)
+    fail("LPU2006", {
+      message: `expected one entry in a program of ${count} stages, got ${several}`,
+      hint: "build the entries for one chip, or each as a program of its own",
+    });
+  const hops = Array.from({ length: count - 1 }, (_, chip): Hop => {
+    const joined = linksBetween({ links }, chip, chip + 1);
+    return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
+  });
+  return { target, hops, links: links.filter(({ fromChip, toChip }) => Math.max(fromChip, toChip) < count) };
+};
+
+export interface PipelineProgram {
+  readonly program: Program;
+  /** The plan of each chip, as it was scheduled. */
+  readonly plans: readonly Plan[];
+}
+
+/** `onPlan`: called with the plan of each chip before it is scheduled. */
+export const pipelineProgram = (
+  whole: Plan,
+  { target, hops, links }: Pipeline,
+  onPlan: (plan: Plan, chip: number) => void = () => undefined,
+): PipelineProgram => {
+  const done: Scheduled[] = [];
+  const stages: Stage[] = [];
+  for (const [chip, plan] of cutPlan(whole, target, hops).entries()) {
+    onPlan(plan, chip);
+    const { start, arrivals } = arrivalsFrom(target, done.at(-1), stages.at(-1));
+    const scheduled = schedule(plan, target, { name: "main", arrivals });
+    done.push(scheduled);
+    stages.push({ plan, program: scheduled.program, start });
+  }
+  return { program: joinStages(whole, stages, links), plans: done.map(({ plan }) => plan) };
+};
+
+/** When a stage begins, and from which of its cycles on it can receive what the one before sends. */
+const arrivalsFrom = (target: Target, before: Scheduled | undefined, stage: Stage | undefined) => {
+  const delay = (stage?.start ?? 0) + linkDelay(target);
+  const all = [...(before?.sent ?? [])].map(([name, cycle]) => [name, cycle + delay] as const);
+  const first = Math.min(...all.map(([, cycle]) => cycle));
+  const start = all.length === 0 ? 0 : Math.max(0, first - target.timing.barrier);
+  return { start, arrivals: new Map(all.map(([name, cycle]) => [name, cycle - start])) };
+};

@@ -1,0 +1,288 @@
+/**
+ * Pipelines over several chips: the same bits as on one chip, the cycles that were predicted on each, on both machines; what
+ * goes over links is proved, and a program that sends or receives anything else, or too early, is refused.
+ */
+
+import { describe, expect, test } from "@jest/globals";
+import fc from "fast-check";
+import { readImage, writeImage } from "../src/codegen/image/image.js";
+import { type Compiled, compile } from "../src/compile.js";
+import { CompileError } from "../src/diagnostics.js";
+import { joinChunks } from "../src/host/build.js";
+import type { Tensor } from "../src/ir/graph.js";
+import { GraphBuilder } from "../src/ir/builder.js";
+import { parseGraph } from "../src/ir/parse.js";
+import { parsePlan } from "../src/ir/plan/parse.js";
+import { printPlan } from "../src/ir/plan/print.js";
+import { planProblems } from "../src/ir/plan/verify.js";
+import { dealingOf, linkOf, planeCycle, rowCycle } from "../src/ir/plan/wires.js";
+import type { Plan } from "../src/ir/plan.js";
+import { chipCycles, chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
+import { isSystem, SYSTEMS, systemOf } from "../src/ir/system.js";
+import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
+import { literalOf, tensorOf } from "../src/ir/tensor.js";
+import { checkSchedule } from "../src/passes/check/check.js";
+import { schedule } from "../src/passes/schedule/schedule.js";
+import { pipelineOf, type PipelineProgram, pipelineProgram } from "../src/pipeline.js";
+import { loadImage } from "../src/runtime/run.js";
+import { blockGraph, blockInput } from "./changed.js";
+import { compileSmall, planOf, runOnLiteral, type SmallName, smallInputs, smallSource, verdict } from "./compiled.js";
+import { check } from "./golden.js";
+import { RandomGraph } from "./random-graph.js";
+import { seeded } from "./random-program.js";
+
+const SMALL: readonly SmallName[] = ["bert", "gpt2", "llama", "vit"];
+
+const onLinked = ({ image }: Compiled, inputs: Readonly<Record<string, Tensor>>) =>
+  loadImage(joinChunks(image())).entry().run(inputs);
+
+describe("small models", () => {
+  test.each([
+    ...SMALL.map((name) => [name, "tiny", 2] as const),
+    ["bert", "lpu-v1", 4] as const,
+    ["llama", "lpu-v1", 8] as const,
+    ["gpt2", "unit-latency", 2] as const,
+  ])("%s on %s in %d stages: the bits of one chip, and the cycles of the prediction", (name, target, stages) => {
+    const inputs = smallInputs(name);
+    const alone = onLinked(compileSmall(name, target), inputs);
+    const made = compile(smallSource(name), { target, stages, verify: true });
+    const { program, report } = made;
+    expect(program.chips.length).toBe(stages);
+    const linked = onLinked(made, inputs);
+    expect(linked.outputs).toEqual(alone.outputs);
+    expect(linked.cyclesByChip).toEqual(program.entries[0]?.cycles);
+    // The literal machine takes a minute for what has many chips of many lanes.
+    if (target === "tiny") {
+      const literal = runOnLiteral(program, inputs);
+      expect(literal.outputs).toEqual(Object.values(linked.outputs));
+      expect(literal.cycles).toEqual(program.entries[0]?.cycles);
+    }
+    expect(report.busy.length).toBe(stages);
+    expect(report.linkBytes).toBeGreaterThan(0);
+  });
+
+  test("cycles of each chip", () => {
+    check("pipelines.txt", () =>
+      SMALL.flatMap((name) =>
+        (["tiny", "lpu-v1"] as const).map((target) => {
+          const { report } = compile(smallSource(name), { target, stages: 2 });
+          const spans = report.busy.map(({ start, end }) => `${start}..${end}`.padStart(12)).join(" ");
+          return `${name.padEnd(6)} ${target.padEnd(8)} ${spans} ${String(report.linkBytes).padStart(8)} B`;
+        }),
+      ).join("\n"),
+    );
+  });
+});
+
+const pipelined = (plan: Plan, target: Target, stages: number): PipelineProgram =>
+  pipelineProgram(plan, pipelineOf({ stages }, target), (stage) => {
+    expect(planProblems(stage, target)).toEqual([]);
+    expect(printPlan(parsePlan(printPlan(stage)))).toBe(printPlan(stage));
+  });
+
+test("random graphs: the bits of one chip", () => {
+  const target = TARGETS["lpu-v1"];
+  let done = 0;
+  for (let seed = 1; seed <= 40; seed++) {
+    const random = new RandomGraph(seeded(seed), 8);
+    const { inputs } = random;
+    let plan: Plan;
+    let alone: Program;
+    let made: PipelineProgram;
+    try {
+      plan = planOf(random.builder.finish(), target);
+      alone = schedule(plan, target).program;
+      made = pipelined(plan, target, 2 + (seed % 3));
+    } catch (error) {
+      if (error instanceof CompileError) continue;
+      throw error;
+    }
+    done++;
+    checkSchedule(chosenEntry(made.program), ...made.plans);
+    const loaded = loadImage(writeImage(made.program)).entry();
+    const { outputs, cycles } = loaded.run(inputs);
+    expect({ seed, cycles, outputs }).toEqual({
+      seed,
+      cycles: loaded.predictedCycles,
+      outputs: loadImage(writeImage(alone)).entry().run(inputs).outputs,
+    });
+  }
+  expect(done).toBeGreaterThan(20);
+});
+
+const WIDE = 64;
+
+test("two chips hold what one does not", () => {
+  const target = { ...TARGETS.tiny, rowsPerBank: 64 };
+  const builder = new GraphBuilder("deep");
+  const random = seeded(3);
+  let at = builder.input("x", { dtype: "f32", shape: [4, WIDE] });
+  for (const layer of [..."abcdefghij"]) {
+    const values = Array.from({ length: WIDE * WIDE }, () => (random(65) - 32) / 256);
+    const weights = builder.constant(literalOf(tensorOf("f32", [WIDE, WIDE], values)), [layer]);
+    at = builder.add("tanh", [builder.add("matmul", [at, weights], {}, [layer])], {}, [layer]);
+  }
+  builder.output("y", at);
+  const plan = planOf(builder.finish(), target);
+  const x = tensorOf(
+    "f32",
+    [4, WIDE],
+    Array.from({ length: 4 * WIDE }, () => (random(65) - 32) / 16),
+  );
+  const held = pipelined(plan, target, 2);
+  checkSchedule(chosenEntry(held.program), ...held.plans);
+  const wide = schedule(plan, TARGETS.tiny).program;
+  expect(runOnLiteral(held.program, { x }).outputs).toEqual(runOnLiteral(wide, { x }).outputs);
+  expect(verdict(() => schedule(plan, target))).toMatch(/^LPU2001/);
+});
+
+/* ---------- what goes over which link ---------- */
+
+test("vectors are dealt out so that each link takes one at its interval, in the order of rows", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 16 }),
+      fc.constantFrom(2, 4),
+      fc.integer({ min: 0, max: 15 }),
+      fc.integer({ min: 1, max: 80 }),
+      (links, bytes, from, rows) => {
+        const target = TARGETS["lpu-v1"];
+        const dealing = dealingOf(target, links, bytes);
+        const wire = { kind: "send", name: "", links: [], first: from % dealing.size } as const;
+        const taken = new Map<number, number[]>();
+        for (let row = 0; row < rows; row++)
+          for (let byte = 0; byte < bytes; byte++) {
+            const link = linkOf(dealing, wire, row, byte);
+            expect(link).toBeLessThan(links);
+            const cycle = rowCycle(dealing, wire, row) + planeCycle(dealing, byte);
+            taken.set(link, [...(taken.get(link) ?? []), cycle]);
+          }
+        expect(rowCycle(dealing, wire, 0)).toBe(0);
+        for (const cycles of taken.values()) {
+          cycles.sort((a, b) => a - b);
+          for (const [at, cycle] of cycles.entries())
+            if (at > 0) expect(cycle - (cycles[at - 1] ?? 0)).toBeGreaterThanOrEqual(target.timing.linkInterval);
+        }
+        // No slower than the links are: all of them work, but before the first row and behind the last.
+        const last = Math.max(...[...taken.values()].flat());
+        const slots = Math.ceil(((rows + dealing.size) * bytes) / links) + bytes;
+        expect(last).toBeLessThan(slots * target.timing.linkInterval);
+      },
+    ),
+  );
+});
+
+/* ---------- what is refused ---------- */
+
+describe("a changed pipeline", () => {
+  const target = TARGETS.tiny;
+  const { program, plans } = pipelined(planOf(blockGraph(12, 40, 40), target), target, 2);
+  const inputs = { x: blockInput(12, 40) };
+
+  /** With the instructions of a kind on a chip changed, and the prediction that follows. */
+  const changed = (
+    chip: number,
+    op: string,
+    edit: (one: TimedInstruction, at: number) => TimedInstruction,
+  ): Program => {
+    const [entry] = program.entries;
+    if (entry === undefined) throw new Error("a program has an entry");
+    let at = 0;
+    const queues = entry.queues.map((own, index) =>
+      index !== chip
+        ? own
+        : own.map((queue) =>
+            queue.map((one) => (one.op === op ? edit(one, at++) : one)).sort((a, b) => a.cycle - b.cycle),
+          ),
+    );
+    const cycles = queues.map((own) => chipCycles(target, own));
+    return { ...program, entries: [{ ...entry, queues, cycles }] };
+  };
+  const verdictOf = (changedProgram: Program): string =>
+    verdict(() => checkSchedule(chosenEntry(changedProgram), ...plans));
+  const first = (edit: (one: TimedInstruction) => TimedInstruction) => (one: TimedInstruction, at: number) =>
+    at === 0 ? edit(one) : one;
+
+  test("is legal as it is", () => {
+    expect(verdictOf(program)).toBe("ok");
+    expect(runOnLiteral(program, inputs).cycles).toEqual(program.entries[0]?.cycles);
+  });
+
+  test("the checker and the machine refuse what is received before it arrives", () => {
+    const early = changed(1, "receive", (one) => ({ ...one, cycle: one.cycle - linkDelay(target) }));
+    expect(verdictOf(early)).toMatch(/^LPU22(21|1[0-9])/);
+    expect(verdict(() => runOnLiteral(early, inputs))).toMatch(/^LPU40/);
+  });
+
+  test("a vector that goes over another link is not what the plan sends there", () => {
+    const turned = changed(0, "send", (one) => ({
+      ...one,
+      fields: { ...one.fields, link: 1 - Number(one.fields["link"]) },
+    }));
+    expect(verdictOf(turned)).toMatch(/^LPU2224: .*expected to send byte/);
+  });
+
+  test("a program that sends nothing is refused", () => {
+    const [entry] = program.entries;
+    if (entry === undefined) throw new Error("a program has an entry");
+    const queues = entry.queues.map((own) => own.map((queue) => queue.filter(({ op }) => op !== "send")));
+    const silent = {
+      ...program,
+      entries: [{ ...entry, queues, cycles: queues.map((own) => chipCycles(target, own)) }],
+    };
+    expect(verdictOf(silent)).toMatch(/^LPU2221: .*expected a vector on link/);
+  });
+
+  test("a link without a wire is refused", () => {
+    expect(verdictOf({ ...program, links: [] })).toMatch(/^LPU2221: .*expected a link that is connected/);
+    expect(
+      verdictOf(
+        changed(
+          0,
+          "send",
+          first((one) => ({ ...one, fields: { ...one.fields, link: 9 } })),
+        ),
+      ),
+    ).toMatch(/^LPU2211/);
+  });
+
+  test("plans that do not meet at their wires are refused", () => {
+    const [before, after] = plans;
+    if (before === undefined || after === undefined) throw new Error("two chips have two plans");
+    const tasks = after.tasks.map((task) =>
+      task.wire === undefined ? task : { ...task, wire: { ...task.wire, name: `${task.wire.name}'` } },
+    );
+    expect(verdict(() => checkSchedule(chosenEntry(program), before, { ...after, tasks }))).toMatch(/^LPU222[46]/);
+  });
+
+  test("an image and a listing hold all of it", () => {
+    const again = readImage(writeImage(program));
+    expect(runOnLiteral(again, inputs)).toEqual(runOnLiteral(program, inputs));
+  });
+});
+
+/* ---------- systems ---------- */
+
+test("no system uses a link twice, and every wire goes both ways", () => {
+  for (const name of Object.keys(SYSTEMS).filter(isSystem)) {
+    const { chips, links } = systemOf(name, TARGETS["lpu-v1"]);
+    const ends = links.map(({ fromChip, fromLink }) => `${fromChip}.${fromLink}`);
+    expect(new Set(ends).size).toBe(ends.length);
+    const text = new Set(
+      links.map(({ fromChip, fromLink, toChip, toLink }) => [fromChip, fromLink, toChip, toLink].join()),
+    );
+    for (const { fromChip, fromLink, toChip, toLink } of links) {
+      expect(Math.max(fromChip, toChip)).toBeLessThan(chips);
+      expect(text.has([toChip, toLink, fromChip, fromLink].join())).toBe(true);
+    }
+  }
+});
+
+test("what cannot be a pipeline says why", () => {
+  const graph = parseGraph(`graph @one(%0 "x": f32[3,8]) {\n  %1 = tanh(%0) : f32[3,8]\n  return %1 "y"\n}\n`);
+  const plan = planOf(graph, TARGETS.tiny);
+  expect(verdict(() => pipelined(plan, TARGETS.tiny, 2))).toMatch(/^LPU2006/);
+  expect(verdict(() => pipelineOf({ system: "node8" }, TARGETS.tiny))).toMatch(/^LPU2007: .*2 links/);
+  expect(verdict(() => pipelineOf({ system: "node2", stages: 3 }, TARGETS.tiny))).toMatch(/^LPU2007/);
+  expect(verdict(() => pipelineOf({ stages: 9 }, TARGETS["lpu-v1"]))).toMatch(/^LPU2007/);
+});
