@@ -6,6 +6,7 @@
  */
 
 import { performance } from "node:perf_hooks";
+import { invariant } from "./diagnostics.js";
 import { buildModel, joinChunks } from "./host/build.js";
 import { defaultCacheFolder } from "./host/cache.js";
 import { type Compiled, type CompileOptions, compile as compileSource } from "./compile.js";
@@ -27,7 +28,6 @@ import { type BuildReport, estimatePerformance, type Performance } from "./repor
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
 import { chosenEntry, entryNamed } from "./ir/program.js";
-import { TARGETS } from "./ir/target.js";
 import { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
@@ -186,9 +186,10 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
   const { reset, snapshot, restore } = model;
   const logits = logitsOf(decode.outputs);
   expectText(logits.vocabulary);
-  const clockMHz = TARGETS[options.target ?? "lpu-v1"].clock;
+  const { clockMHz, stateRoom: room } = model.report;
+  invariant(room !== null, "a decoder has states");
   return languageModel(
-    { context, clockMHz, decode, prefill: block, logits, reset, snapshot, restore },
+    { context, clockMHz, decode, prefill: block, logits, room, reset, snapshot, restore },
     { name, tokenizer: words, template, ends, sampling },
   );
 }

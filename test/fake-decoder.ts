@@ -48,6 +48,7 @@ export function fakeModel({ context = 60, prefill, onRun = () => undefined }: Op
       decode: entry(CYCLES.decode),
       prefill: prefill === undefined ? undefined : { entry: entry(CYCLES.prefill), tokens: prefill },
       logits: { name: "logits", vocabulary: VOCABULARY },
+      room: { bytes: 1, free: 0, sequences: 1 },
       reset: () => {
         past = [];
       },

@@ -8,6 +8,7 @@ import { type Binding, type Program, type TimedInstruction, chosenEntry } from "
 import { memQueue, mxmQueue, queueCount } from "../src/ir/program.js";
 import { peakMacs, TARGETS } from "../src/ir/target.js";
 import { estimatePerformance, reportProgram } from "../src/report/report.js";
+import { stateRoom } from "../src/report/capacity.js";
 import { summaryLines } from "../src/report/summary.js";
 import { compileSmall, keptOf } from "./compiled.js";
 
@@ -158,6 +159,17 @@ describe("report", () => {
       scratch: 4 * row,
       capacity: 2 * 16 * 2 * 2048 * row,
     });
+  });
+
+  test("what is left of SRAM holds states of so many sequences, the one that is there among them", () => {
+    expect(report.stateRoom).toBe(null);
+    expect(stateRoom(0, 500, 1000)).toBe(null);
+    expect(stateRoom(100, 500, 1000)).toEqual({ bytes: 100, free: 500, sequences: 6 });
+    expect(stateRoom(100, 501, 1000)).toEqual({ bytes: 100, free: 499, sequences: 5 });
+    expect(stateRoom(100, 1200, 1000)).toEqual({ bytes: 100, free: 0, sequences: 1 });
+    expect(summaryLines({ ...report, stateRoom: stateRoom(1 << 20, 0, 5 << 20) }).join("\n")).toContain(
+      "states           1.00 MiB a sequence; with 5.00 MiB that are free, SRAM holds 6 such, or one with 6 times the past",
+    );
   });
 
   test("streams are counted in bytes of a lane", () => {

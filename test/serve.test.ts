@@ -312,41 +312,54 @@ describe("the server", () => {
   });
 });
 
-describe("lpu serve", () => {
+describe("a chat of a trained model on the command line", () => {
   const folder = mkdtempSync(join(tmpdir(), "metronome-serve-"));
+  const decoder = resolve("../shared/fixtures/transformers/stories260K-past/model.onnx");
+  const tokenizer = resolve("../shared/fixtures/stories260K/tokenizer.json");
+  const lpu = fileURLToPath(new URL("../bin/lpu.js", import.meta.url));
   let child: ChildProcess | undefined;
   afterAll(() => {
     child?.kill("SIGKILL");
     rmSync(folder, { recursive: true, force: true });
   });
 
-  test("answers a chat of a trained model, and stops at an interrupt", async () => {
-    const decoder = resolve("../shared/fixtures/transformers/stories260K-past/model.onnx");
-    const tokenizer = resolve("../shared/fixtures/stories260K/tokenizer.json");
+  /** Starts a command on a folder with the model; the build of the first is in the cache for the next. */
+  const started = (command: string, ...options: readonly string[]): ChildProcess | undefined => {
     if (!existsSync(decoder) || !existsSync(tokenizer)) {
       console.log("skipped: fixtures not present");
-      return;
+      return undefined;
     }
-    symlinkSync(decoder, join(folder, "model.onnx"));
-    symlinkSync(tokenizer, join(folder, "tokenizer.json"));
-    writeFileSync(
-      join(folder, "chat_template.jinja"),
-      "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}",
-    );
-    writeFileSync(join(folder, "tokenizer_config.json"), '{"bos_token":{"content":"<s>"}}');
-    const lpu = fileURLToPath(new URL("../bin/lpu.js", import.meta.url));
-    const args = [lpu, "serve", folder, "--port", "0", "--name", "stories", "--context", "24", "--no-cache"];
-    const running = spawn(process.execPath, args);
-    child = running;
+    if (!existsSync(join(folder, "model.onnx"))) {
+      symlinkSync(decoder, join(folder, "model.onnx"));
+      symlinkSync(tokenizer, join(folder, "tokenizer.json"));
+      const template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}";
+      writeFileSync(join(folder, "chat_template.jinja"), template);
+      writeFileSync(join(folder, "tokenizer_config.json"), '{"bos_token":{"content":"<s>"}}');
+    }
+    const args = [lpu, command, folder, "--context", "24", "--cache-dir", join(folder, "cache"), ...options];
+    child = spawn(process.execPath, args);
+    return child;
+  };
+
+  /** All that a process says, as it comes. */
+  const heard = ({ stdout, stderr }: ChildProcess): (() => string) => {
     let said = "";
     const hear = (text: Buffer): void => {
       said += text.toString();
     };
-    running.stdout.on("data", hear);
-    running.stderr.on("data", hear);
-    await until(() => /serving stories on \S+/.test(said) || running.exitCode !== null);
-    const baseURL = /serving stories on (\S+)/.exec(said)?.[1] ?? said;
-    const client = await openClient(baseURL);
+    stdout?.on("data", hear);
+    stderr?.on("data", hear);
+    return () => said;
+  };
+  const ended = (running: ChildProcess): Promise<number | null> =>
+    new Promise((done) => running.once("close", (code) => done(code)));
+
+  test("`lpu serve` answers the official client, and stops at an interrupt", async () => {
+    const running = started("serve", "--port", "0", "--name", "stories");
+    if (running === undefined) return;
+    const said = heard(running);
+    await until(() => /serving stories on \S+/.test(said()) || running.exitCode !== null);
+    const client = await openClient(/serving stories on (\S+)/.exec(said())?.[1] ?? said());
     const { choices, usage } = await client.chat.completions.create({
       model: "stories",
       messages: [{ role: "user", content: "Once upon a time" }],
@@ -355,10 +368,35 @@ describe("lpu serve", () => {
     });
     expect(choices[0]?.message.content).toBe(", there was a");
     expect(usage?.prompt_tokens).toBe(5);
-    const ended = new Promise<number | null>((done) => running.once("exit", done));
+    const end = ended(running);
     running.kill("SIGINT");
-    expect(await ended).toBe(0);
-    expect(said).toMatch(/requests +1\n/);
-    expect(said).toMatch(/predicted == executed +yes, in 8 runs/);
+    expect(await end).toBe(0);
+    expect(said()).toMatch(/requests +1\n/);
+    expect(said()).toMatch(/predicted == executed +yes, in 8 runs/);
+  });
+
+  test("`lpu generate --chat` answers lines in turn, with the past on the chip", async () => {
+    const running = started("generate", "--chat", "--max-tokens", "4");
+    if (running === undefined) return;
+    const said = heard(running);
+    const end = ended(running);
+    running.stdin?.end("Once upon a time\n little\n");
+    expect(await end).toBe(0);
+    expect(said()).toContain("> Once upon a time\n, there was a\n");
+    expect(said()).toContain(">  little\n girl named\n");
+    // Eight tokens of the first turn, of which the last that was written is taken with the second.
+    expect(said()).toMatch(/tokens +15 given \(8 of them on the chip before\), 8 written, 13 runs/);
+  });
+
+  test("an interrupt while it waits for a line ends it gently", async () => {
+    const running = started("generate", "--chat", "--prompt", "Once", "--max-tokens", "4");
+    if (running === undefined) return;
+    const said = heard(running);
+    const end = ended(running);
+    // The answer, and the place of the next line.
+    await until(() => /> Once\n[^\n]+\n\n/.test(said()) || running.exitCode !== null);
+    running.kill("SIGINT");
+    expect(await end).toBe(0);
+    expect(said()).toMatch(/predicted == executed +yes, in \d+ runs/);
   });
 });

@@ -23,6 +23,7 @@ export interface ChatResult {
   /** One for each answer. */
   readonly turns: readonly Written[];
   readonly cyclesOf: LanguageModel["cycles"];
+  readonly room: LanguageModel["room"];
   /** On this computer, while the model wrote. */
   readonly seconds: number;
 }
@@ -46,5 +47,5 @@ export async function chatJob(request: ChatRequest, context: JobContext<Piece>):
     messages.push({ role: "assistant", content: turn.text });
     turns.push(turn);
   }
-  return { messages, turns, cyclesOf: model.cycles, seconds: milliseconds / 1000 };
+  return { messages, turns, cyclesOf: model.cycles, room: model.room, seconds: milliseconds / 1000 };
 }

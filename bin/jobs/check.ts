@@ -3,6 +3,7 @@
  */
 
 import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
+import { type StateRoom, stateRoom } from "../../src/report/capacity.js";
 import { openModel } from "../../src/host/files.js";
 import type { CompileOptions } from "../../src/compile.js";
 import type { StateOption } from "../../src/frontend/states.js";
@@ -33,6 +34,8 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
   readonly problems: readonly Problem[];
   /** Bytes; null where the model did not come as far. */
   readonly sram: SramNeed | null;
+  /** Users times context that SRAM would hold; null without states. */
+  readonly stateRoom: StateRoom | null;
 }
 
 export function checkJob({
@@ -60,6 +63,8 @@ export function checkJob({
       problems: report.problems.flatMap(problemsOf),
       unbound: report.unbound,
       sram: report.sram ?? null,
+      stateRoom:
+        report.sram === undefined ? null : stateRoom(report.sram.states, report.sram.peak, report.sram.capacity),
       open: report.open,
     };
   } finally {

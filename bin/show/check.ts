@@ -4,6 +4,7 @@
  */
 
 import type { SramNeed } from "../../src/host/check.js";
+import { stateRoomText } from "../../src/report/capacity.js";
 import { formatBytes } from "../../src/report/units.js";
 import type { CheckResult } from "../jobs/check.js";
 import { printable, renderProblems } from "./problems.js";
@@ -21,6 +22,7 @@ export function printCheck(result: CheckResult, terminal: Terminal): void {
   terminal.print(`${mark} ${printable(result.model)}: ${result.supportedNodes} of ${result.nodes} nodes are supported`);
   if (result.problems.length > 0) terminal.print(renderProblems(result.problems, terminal.colors));
   if (result.sram !== null) terminal.print(`  SRAM: ${printable(sramText(result.sram, result.target))}`);
+  if (result.stateRoom !== null) terminal.print(`  states: ${stateRoomText(result.stateRoom)}`);
   for (const open of result.open) terminal.print(`  open: ${printable(open)}`);
 }
 

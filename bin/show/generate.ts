@@ -1,5 +1,6 @@
 /** What writing a text, or a chat, cost, as rows. */
 
+import { stateRoomText } from "../../src/report/capacity.js";
 import { formatCount, formatSeconds } from "../../src/report/units.js";
 import type { ChatResult } from "../jobs/chat.js";
 import type { GenerateResult, Written } from "../jobs/generate.js";
@@ -12,7 +13,7 @@ export const chatRows = (result: ChatResult, clockMHz: number): [string, string]
 
 function writtenRows(
   turns: readonly Written[],
-  { cyclesOf, seconds }: Pick<GenerateResult, "cyclesOf" | "seconds">,
+  { cyclesOf, room, seconds }: Pick<GenerateResult, "cyclesOf" | "room" | "seconds">,
   clockMHz: number,
 ): [string, string][] {
   const sum = (of: (turn: Written) => number): number => turns.reduce((total, turn) => total + of(turn), 0);
@@ -32,6 +33,7 @@ function writtenRows(
     ],
     ["cycles a token", timed(cyclesOf.decode)],
     ...(cyclesOf.prefill === undefined ? [] : [["cycles a block", timed(cyclesOf.prefill)] as [string, string]]),
+    ["states", stateRoomText(room)],
     ["predicted == executed", exact ? `yes, in ${runs} runs` : "NO"],
     [
       "on the chip",

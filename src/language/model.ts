@@ -6,7 +6,7 @@ import { type ChatTemplate, type Message, noTemplate } from "./chat.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 import { chooseToken, GREEDY, penalised, type Sampling } from "./sample.js";
 import type { Settings } from "./settings.js";
-import { type Cost, type Decoder, type Step, stepsOf } from "./steps.js";
+import { type Cost, type Decoder, type Room, type Step, stepsOf } from "./steps.js";
 import { noTokenizer, textStream, type Tokenizer } from "./text.js";
 
 /** What is not given of the sampling is as the files beside the model say, or greedy. */
@@ -43,6 +43,8 @@ export interface LanguageModel {
   readonly sampling: Partial<Sampling>;
   /** Of a run that takes one token, at any position, and of one that takes a block of a prompt. */
   readonly cycles: { readonly decode: number; readonly prefill?: number };
+  /** Users times context that SRAM would hold. */
+  readonly room: Room;
   /** Tokens taken since the last reset. */
   readonly position: () => number;
   /** Takes tokens, in blocks as long as there are enough; the logits are those after the last. LPU5105 if they do not fit, LPU5106 for no token. */
@@ -121,6 +123,7 @@ export function languageModel<State>(
     clockMHz,
     sampling: usual,
     cycles: { decode: decode.cycles, ...(prefill && { prefill: prefill.entry.cycles }) },
+    room: decoder.room,
     position,
     step,
     generate,

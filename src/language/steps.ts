@@ -25,9 +25,17 @@ export interface Decoder<State> {
   /** Takes `tokens` at once. */
   readonly prefill: { readonly entry: Entry; readonly tokens: number } | undefined;
   readonly logits: { readonly name: string; readonly vocabulary: number };
+  readonly room: Room;
   readonly reset: () => void;
   readonly snapshot: () => State;
   readonly restore: (state: State) => void;
+}
+
+/** Bytes of the states of one sequence, of SRAM that nothing takes, and how many sequences' states both would hold. */
+export interface Room {
+  readonly bytes: number;
+  readonly free: number;
+  readonly sequences: number;
 }
 
 export interface Cost {

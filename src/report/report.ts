@@ -15,6 +15,7 @@ import type { Binding, EntryPoint, Placement, EntryProgram, TimedInstruction } f
 import { memQueue, mxmQueue, rowsOfPlane } from "../ir/program.js";
 import { type Hemisphere, peakMacs, sramBytes, type Target } from "../ir/target.js";
 import { programCycles } from "./bursts.js";
+import { type StateRoom, stateRoom } from "./capacity.js";
 import { operandsOf } from "./operands.js";
 
 export interface BuildReport {
@@ -36,6 +37,8 @@ export interface BuildReport {
   /** Share of cycles in which an activation enters the array, 0 to 1. */
   readonly mxmBusy: Readonly<Record<Hemisphere, number>>;
   readonly sram: SramUse;
+  /** Users times context that SRAM would hold; null without states. */
+  readonly stateRoom: StateRoom | null;
   readonly streams: { readonly used: number; readonly available: number; readonly vectorsPerCycle: number };
   readonly instructions: number;
   readonly textBytes: number;
@@ -84,6 +87,7 @@ export function reportProgram(
   const cycles = programCycles(program);
   const microseconds = cycles / target.clock;
   const busy = busyOf(program);
+  const sram = sramUse(program);
   return {
     name: program.name,
     target: target.name,
@@ -97,7 +101,8 @@ export function reportProgram(
     macs: entry.macs,
     mxmUtilization: ratio(entry.macs, cycles * peakMacs(target) * program.chips.length),
     mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
-    sram: sramUse(program),
+    sram,
+    stateRoom: stateRoom(sram.states, sram.bytes, sram.capacity),
     streams: streamUse(program, cycles),
     instructions: text.instructions,
     textBytes: text.bytes,

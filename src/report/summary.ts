@@ -4,6 +4,7 @@
  */
 
 import type { Kept, Sharding, Weight } from "../ir/facts.js";
+import { stateRoomText } from "./capacity.js";
 import type { BuildReport } from "./report.js";
 import { estimatePerformance } from "./report.js";
 import { formatBytes, formatCount, formatScaled, formatSeconds, formatShare } from "./units.js";
@@ -38,6 +39,7 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
       "SRAM",
       `${formatBytes(sram.bytes)} of ${formatBytes(sram.capacity)}  (constants ${formatBytes(sram.constants)}, ${sram.states === 0 ? "" : `states ${formatBytes(sram.states)}, `}inputs ${formatBytes(sram.inputs)}, results ${formatBytes(sram.scratch)})`,
     ],
+    ...(report.stateRoom === null ? [] : [["states", stateRoomText(report.stateRoom)] as const]),
     ["streams", `${streams.used} of ${streams.available}  (${streams.vectorsPerCycle.toFixed(1)} vectors a cycle)`],
     ["program text", `${formatBytes(report.textBytes)}  (${formatCount(report.instructions)} instructions)`],
     [
