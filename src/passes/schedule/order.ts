@@ -2,9 +2,11 @@
  * Order: how far each task is from the end of the program, when results ask for it, and which of those that may go is next.
  *
  * Tasks without an MXM pass go to their place as soon as their producers have one, the highest first. The others compete
- * for the arrays: an array must not idle for the sake of a task that is not ready, however high.
+ * for the arrays: an array must not idle for the sake of a task that is not ready, however high. What only the next run needs
+ * comes last, and fills what is left.
  */
 
+import { at } from "../../diagnostics.js";
 import { isTile, type Plan, type Run, type Task } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { endOf, NEVER } from "./chip/resources.js";
@@ -29,12 +31,15 @@ export interface Order {
   readonly toWeights: Float64Array;
   /** By task: its number in an order in which few results wait for their readers at once. */
   readonly demanded: Float64Array;
+  /** Tasks without a pass that only the next run needs. */
+  readonly forNextRun: ReadonlySet<number>;
 }
 
 export const orderOf = (plan: Plan, target: Target, { producers, consumers, interleaved }: PlanFacts): Order => {
   const lengths = lengthsOf(plan, target, consumers);
   const toWeights = distancesToWeights(plan, consumers, lengths, interleaved);
-  return { lengths, toWeights, demanded: demandOf(producers, consumers) };
+  const forNextRun = tasksForNextRun(plan, consumers);
+  return { lengths, toWeights, demanded: demandOf(producers, consumers), forNextRun };
 };
 
 /** Tasks that have no place yet. */
@@ -43,9 +48,11 @@ export interface Agenda {
   readonly heights: Float64Array;
   /** By task: producers that have no place yet; PLACED if it has one itself. */
   readonly waiting: number[];
-  /** Tasks that wait for no one: those without a pass, and those with. */
+  /** Tasks that wait for no one: those without a pass, those with, and those without that only the next run needs. */
   readonly chains: number[];
   readonly passes: Waiting[];
+  readonly last: number[];
+  readonly forNextRun: ReadonlySet<number>;
 }
 
 /** A task with passes whose producers have their places. */
@@ -63,14 +70,15 @@ export const newAgenda = (s: Scheduler, order: Order): Agenda => {
   const waiting = s.producers.map((list) => list.length);
   const heights =
     strategy.thrift === "none" ? staggered(plan, strategy, order) : order.demanded.map((number) => -number);
-  const agenda: Agenda = { heights, waiting, chains: [], passes: [] };
+  const agenda: Agenda = { heights, waiting, chains: [], passes: [], last: [], forNextRun: order.forNextRun };
   for (const index of plan.tasks.keys()) if (waiting[index] === 0) addReady(s, agenda, index);
   return agenda;
 };
 
-const addReady = (s: Scheduler, { chains, passes }: Agenda, index: number): void => {
+const addReady = (s: Scheduler, { chains, passes, last, forNextRun }: Agenda, index: number): void => {
   const task = taskAt(s.plan, index);
-  if (task.passes.length === 0) chains.push(index);
+  if (forNextRun.has(index)) last.push(index);
+  else if (task.passes.length === 0) chains.push(index);
   else passes.push({ index, ready: readyCycle(s, task) });
 };
 
@@ -79,14 +87,10 @@ export const isNext = ({ waiting }: Agenda, index: number): boolean => waiting[i
 
 /** Takes a task that has its place off the agenda; those that waited for it alone are next. */
 export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void => {
-  const { chains, passes, waiting } = agenda;
-  const chain = chains.indexOf(index);
-  if (chain >= 0) chains.splice(chain, 1);
-  else
-    passes.splice(
-      passes.findIndex((task) => task.index === index),
-      1,
-    );
+  const { passes, waiting } = agenda;
+  for (const list of [agenda.chains, agenda.last]) if (list.includes(index)) list.splice(list.indexOf(index), 1);
+  const pass = passes.findIndex((task) => task.index === index);
+  if (pass >= 0) passes.splice(pass, 1);
   waiting[index] = PLACED;
   for (const next of s.consumers[index] ?? []) {
     const left = (waiting[next] ?? 0) - 1;
@@ -99,12 +103,30 @@ export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void =>
 export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
   const { draw } = s.strategy;
   if (draw !== undefined) {
-    const all = [...agenda.chains, ...agenda.passes.map(({ index }) => index)];
+    const all = allReady(agenda);
     return all[all.length > 0 ? draw(all.length) : 0];
   }
-  if (s.strategy.thrift === "all")
-    return highest(agenda, [...agenda.chains, ...agenda.passes.map(({ index }) => index)]);
-  return highest(agenda, agenda.chains) ?? earliest(s, agenda);
+  if (s.strategy.thrift === "all") return highest(agenda, allReady(agenda));
+  return highest(agenda, agenda.chains) ?? earliest(s, agenda) ?? highest(agenda, agenda.last);
+};
+
+const allReady = ({ chains, passes, last }: Agenda): readonly number[] => [
+  ...chains,
+  ...passes.map(({ index }) => index),
+  ...last,
+];
+
+/** Copies that leave a state to the next run: what this one waits for takes ports and streams before them. */
+const tasksForNextRun = (plan: Plan, consumers: Dependencies["consumers"]): ReadonlySet<number> => {
+  const nexts = new Set(plan.states.map(({ next }) => next));
+  const found = new Set<number>();
+  for (const [index, { passes, outputs }] of [...plan.tasks.entries()].reverse()) {
+    const after = at(consumers, index, "list of readers");
+    const isNextState = outputs.every(({ storage }) => nexts.has(storage));
+    if (passes.length === 0 && (isNextState || after.length > 0) && after.every((next) => found.has(next)))
+      found.add(index);
+  }
+  return found;
 };
 
 /* ---------- heights ---------- */

@@ -87,6 +87,7 @@ const newSelection = (
     origins: [],
     originIds: new Map(),
     located: new Map(),
+    loaded: new Map(),
     copies: new Map(),
     summands: new Map(),
     facts: [],

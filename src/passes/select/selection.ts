@@ -90,6 +90,8 @@ export interface Selection {
   readonly originIds: Map<string, number>;
   /** Where the value of a node lies first. */
   readonly located: Map<NodeId, Located>;
+  /** Where parts of joined weights lie that were moved for it. */
+  readonly loaded: Map<NodeId, Located>;
   /** What has been made of values besides: copies in other layouts or types, sums, constants; by a key that says what it is. */
   readonly copies: Map<string, Located>;
   /** Facts of storages, by number; see padding.ts. */

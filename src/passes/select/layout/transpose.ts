@@ -42,8 +42,10 @@ export const emitTranspose = (s: Selection, task: Move): void => {
   const contracted = combinations(task.laneToRow, "row", "column", task.strides).sort((x, y) => x.to - y.to);
   const lanesIn = contracted.map(({ from }) => from);
   const depth = lanesIn.length;
-  // The tensor is loaded as weights anew for every block: as few as the accumulators allow.
-  const block = Math.ceil(depth / Math.ceil(depth / longBlock(s.target)));
+  const blocks = blocksOf(
+    s.target,
+    lanesIn.map((from) => task.value.view.column + from),
+  );
   const panels = Array.from({ length: task.panels }, (_, panel) =>
     passesInOrder(transposedParts(s.target, task, lanesIn, panel)).map(
       ({ half, parts }): Picking => ({
@@ -65,7 +67,7 @@ export const emitTranspose = (s: Selection, task: Move): void => {
     for (const [panel, pickings] of panels.entries()) {
       if (pickings.length === 0) continue;
       const weights = pickings.map(({ loads }) => task.parts.map((part) => loadsFurther(loads, outer.from, part)));
-      for (const { row, rows } of rowBlocks(depth, block))
+      for (const { row, rows } of blocks)
         pushTask(s, {
           rows,
           passes: pickings.flatMap(({ half, ones }, index) =>
@@ -87,6 +89,23 @@ export const emitTranspose = (s: Selection, task: Move): void => {
         });
     }
 };
+
+/**
+ * Blocks of rows, by the lanes that they pick. The tensor is loaded as weights anew for every block and every half-vector that
+ * it picks from: blocks are as long as the accumulators allow, and end where a half does, if that makes none short.
+ */
+const blocksOf = (
+  target: Target,
+  lanesIn: readonly number[],
+): readonly { readonly row: number; readonly rows: number }[] => {
+  const long = longBlock(target);
+  const runs = neighbours(lanesIn, halfLanes(target));
+  const isWhole = runs.every(({ count }) => count >= SHORT_RUN);
+  const evenly = (count: number, first: number): ReturnType<typeof rowBlocks> =>
+    rowBlocks(count, Math.ceil(count / Math.ceil(count / long)), first);
+  return isWhole ? runs.flatMap(({ count, index }) => evenly(count, index)) : evenly(lanesIn.length, 0);
+};
+const SHORT_RUN = 64;
 
 const loadsFurther = (loads: Picking["loads"], row: number, { storage }: Part): WeightLoad[] =>
   loads.map(({ panel, run, half, first, lanes, column }) => ({

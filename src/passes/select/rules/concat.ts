@@ -13,6 +13,7 @@ import { numberAttr } from "../../../ir/ops/attributes.js";
 import type { AluOp, Leaf, StorageId, StorageType } from "../../../ir/plan.js";
 import { combinations } from "../layout/digits.js";
 import { type FactorPair, factorPairs, leafOf, type Located, runsOf } from "../layout/operand.js";
+import { stripCasts } from "../fuse.js";
 import { columnsOf, operandOf, withoutPadding } from "./chain.js";
 import {
   addTemp,
@@ -152,7 +153,7 @@ const joinLanes = (
 
 /** A part that lies on other lanes of the same rows, turned on its way. */
 const turnedLeaves = (s: Selection, { id, own }: JoinedPart): readonly Brought[] | undefined => {
-  const value = locate(s, id);
+  const value = s.loaded.get(stripCasts(s.graph, id).id) ?? locate(s, id);
   const pairs = factorPairs(own.view, own.shape, value.view);
   const stays = pairs?.every(([to, from]) =>
     to.row === 0 ? to.column !== 0 && from.row === 0 && from.column !== 0 : from.column === 0,

@@ -80,7 +80,9 @@ const partOf = (s: Selection, id: NodeId, perm: readonly number[] | undefined): 
     value: () => (stateIsFree(s, node) ? undefined : turned(asOne())),
     move: (wanted) => {
       const own = wantedBy(wanted);
-      return turned(stateAs(s, node, own) ?? relayout(s, id, asOne(), own));
+      const moved = stateAs(s, node, own) ?? relayout(s, id, asOne(), own);
+      s.loaded.set(node.id, moved);
+      return turned(moved);
     },
   };
 };
