@@ -5,7 +5,7 @@
  * memory follows what is live and not the size of the model. Nodes that no output needs are not evaluated.
  */
 
-import { fail, invariant } from "../diagnostics.js";
+import { at, fail, invariant } from "../diagnostics.js";
 import type { Graph, Node, NodeId, Tensor } from "./graph.js";
 import { chipsOf } from "./group.js";
 import { stringAttr } from "./ops/attributes.js";
@@ -87,7 +87,7 @@ function lastUses(graph: Graph): Int32Array {
   for (const output of graph.outputs) last[output.node] = graph.nodes.length;
   for (let id = graph.nodes.length - 1; id >= 0; id -= 1) {
     if (last[id] === UNUSED) continue;
-    for (const operand of graph.nodes[id]?.inputs ?? []) if (last[operand] === UNUSED) last[operand] = id;
+    for (const operand of at(graph.nodes, id, "node").inputs) if (last[operand] === UNUSED) last[operand] = id;
   }
   return last;
 }

@@ -7,7 +7,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { invariant } from "../diagnostics.js";
+import { at, invariant } from "../diagnostics.js";
 import type { DType } from "./dtype.js";
 import { type Attrs, elementCount, type Literal, type Tensor, type TensorType } from "./graph.js";
 import { evaluateNode } from "./ops.js";
@@ -102,17 +102,17 @@ export function composeLaneMaps(a: LaneMapLiteral, b: LaneMapLiteral): LaneMapLi
   const entries = a.laneMap.flatMap(({ from, to, sign }) =>
     (next.get(to) ?? []).map((second) => ({ from, to: second.to, sign: sign * second.sign })),
   );
-  return laneMapLiteral(a.shape[0] ?? 0, b.shape[1] ?? 0, entries, a.dtype);
+  return laneMapLiteral(at(a.shape, 0, "extent"), at(b.shape, 1, "extent"), entries, a.dtype);
 }
 
 /** x @ (A + B) == x @ A + x @ B. */
 export const addLaneMaps = (a: LaneMapLiteral, b: LaneMapLiteral): LaneMapLiteral =>
-  laneMapLiteral(a.shape[0] ?? 0, a.shape[1] ?? 0, [...a.laneMap, ...b.laneMap], a.dtype);
+  laneMapLiteral(at(a.shape, 0, "extent"), at(a.shape, 1, "extent"), [...a.laneMap, ...b.laneMap], a.dtype);
 
 export const negateLaneMap = (a: LaneMapLiteral): LaneMapLiteral =>
   laneMapLiteral(
-    a.shape[0] ?? 0,
-    a.shape[1] ?? 0,
+    at(a.shape, 0, "extent"),
+    at(a.shape, 1, "extent"),
     a.laneMap.map((entry) => ({ ...entry, sign: -entry.sign })),
     a.dtype,
   );

@@ -6,6 +6,7 @@
  * storages, flow through, ending in writes. Tasks are in topological order; data dependencies follow from storage rows.
  */
 
+import { sure } from "../diagnostics.js";
 import { type DType, DTYPES } from "./dtype.js";
 import {
   ARRAYS,
@@ -87,7 +88,7 @@ export interface TileType {
 
 function tileType(mode: MxmModeName): TileType {
   const bytes = DTYPES[MXM_MODES[mode].type].bytes;
-  return { mode: ISA.lw.fields.mode.words?.indexOf(mode) ?? 0, bytes };
+  return { mode: sure(ISA.lw.fields.mode.words, "list of modes").indexOf(mode), bytes };
 }
 
 /** A constant weight tile: `columns` columns of halfLanes values; packed two columns a vector. */

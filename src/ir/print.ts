@@ -12,6 +12,7 @@
  * small, as `splat` if all its elements are equal, and by its key otherwise.
  */
 
+import { sure } from "../diagnostics.js";
 import type { Attrs, AttrValue, Graph, GraphOutput, Literal, Node, Tensor } from "./graph.js";
 import { elementCount } from "./graph.js";
 import { narrowFloat } from "./numerics.js";
@@ -69,7 +70,7 @@ function printAttrs(op: string, attrs: Attrs): string {
     ...Object.keys(attrs).filter((name) => !order.includes(name)),
   ];
   if (names.length === 0) return "";
-  return ` {${names.map((name) => `${name}=${printValue(attrs[name] ?? 0)}`).join(", ")}}`;
+  return ` {${names.map((name) => `${name}=${printValue(sure(attrs[name], "attribute"))}`).join(", ")}}`;
 }
 
 function printValue(value: AttrValue): string {
@@ -95,7 +96,7 @@ const isNegativeZero = (tensor: Tensor): boolean => Object.is(toNumbers(tensor)[
 
 /** The shortest decimal that rounds to the element. */
 function printElement(tensor: Tensor, index: number): string {
-  const value = toNumbers({ dtype: tensor.dtype, shape: [1], data: tensor.data.slice(index, index + 1) })[0] ?? 0;
+  const value = toNumbers({ dtype: tensor.dtype, shape: [1], data: tensor.data.slice(index, index + 1) })[0] as number;
   if (!isFloat(tensor.dtype) || !Number.isFinite(value) || value === 0) return formatNumber(value);
   const { dtype } = tensor;
   const rounds = (guess: number): boolean =>

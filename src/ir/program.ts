@@ -7,7 +7,7 @@
  * Cycles are absolute: the barrier (one Notify, Sync everywhere else) is at cycle 0 and work starts at `timing.barrier`.
  */
 
-import { fail, invariant } from "../diagnostics.js";
+import { at, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType } from "./dtype.js";
 import type { Shape } from "./graph.js";
 import { completionCycles, type Mnemonic, type Source, type StreamNumber, type UnitKind } from "./isa.js";
@@ -260,8 +260,7 @@ export function queuePlace(target: Target, queue: QueueNumber): QueuePlace {
   rest -= 2 * target.slices;
   if (rest < target.alus) return { unit: "vxm", hemisphere: undefined, index: rest };
   rest -= target.alus;
-  if (rest < 2 * target.planes * 3)
-    return place(MXM_UNITS[rest % 3] ?? "mxmWeights", Math.floor(rest / 3), target.planes);
+  if (rest < 2 * target.planes * 3) return place(at(MXM_UNITS, rest % 3, "unit"), Math.floor(rest / 3), target.planes);
   return place("sxm", rest - 2 * target.planes * 3, target.sxmQueues);
 }
 

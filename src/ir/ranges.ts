@@ -6,6 +6,7 @@
  * wrong in silence. Large constants are not read, nor what only products take as their weights: they are finite and unknown.
  */
 
+import { at } from "../diagnostics.js";
 import { LARGEST_F32 } from "./numerics.js";
 import { integerLimits } from "./dtype.js";
 import { elementCount, type Graph, type Node, type NodeId } from "./graph.js";
@@ -58,7 +59,7 @@ const typeRange = ({ type }: Pick<Node, "type">): Range => {
 
 type Transfer = (node: Node, inputs: readonly Range[]) => Range;
 
-const of = (inputs: readonly Range[], index: number): Range => inputs[index] ?? ANYTHING;
+const of = (inputs: readonly Range[], index: number): Range => at(inputs, index, "input");
 const same: Transfer = (_, inputs) => of(inputs, 0);
 const within =
   (lo: number, hi: number): Transfer =>
@@ -225,7 +226,7 @@ export const rangesOf = (graph: Graph): readonly Range[] => {
   const rangeOf = (node: Node): Range => {
     if (node.op === "constant" && read[node.id] === 0) return UNKNOWN;
     if (isSoftmaxSum(graph, ranges, node)) return { ...UNKNOWN, lo: 0.5 };
-    const inputs = node.inputs.map((id) => ranges[id] ?? ANYTHING);
+    const inputs = node.inputs.map((id) => at(ranges, id, "range"));
     const elements = elementCount(graph.nodes[node.inputs[0] ?? -1]?.type.shape ?? []);
     return ofNode(node, inputs, elements / Math.max(1, elementCount(node.type.shape)));
   };

@@ -5,7 +5,7 @@
  * even if nothing uses them, since they are the program's signature. Order is kept, so the result is deterministic.
  */
 
-import { invariant } from "../diagnostics.js";
+import { at, invariant, sure } from "../diagnostics.js";
 import type { Attrs, AttrValue, Graph, Node, NodeId } from "./graph.js";
 import { isLiteral } from "./ops/attributes.js";
 import { formatType } from "./tensor.js";
@@ -15,7 +15,7 @@ import { formatNumber } from "./text.js";
 export const attrsKey = (attrs: Attrs): string =>
   Object.keys(attrs)
     .sort()
-    .map((name) => `${name}=${valueKey(attrs[name] ?? 0)}`)
+    .map((name) => `${name}=${valueKey(sure(attrs[name], "attribute"))}`)
     .join(",");
 
 function valueKey(value: AttrValue): string {
@@ -52,7 +52,7 @@ export function eliminateDeadNodes(graph: Graph): Graph {
   for (const id of graph.inputs) live[id] = 1;
   for (const { node } of graph.outputs) live[node] = 1;
   for (let id = graph.nodes.length - 1; id >= 0; id -= 1) {
-    if (live[id] === 1) for (const operand of graph.nodes[id]?.inputs ?? []) live[operand] = 1;
+    if (live[id] === 1) for (const operand of at(graph.nodes, id, "node").inputs) live[operand] = 1;
   }
   if (live.every((flag) => flag === 1)) return graph;
   return renumber(graph, (node, _inputs, nodes) => (live[node.id] === 1 ? nodes.length : NOTHING));
@@ -82,7 +82,7 @@ const NOTHING = -1;
 function renumber(graph: Graph, place: (node: Node, inputs: readonly NodeId[], nodes: Node[]) => NodeId): Graph {
   const map = new Int32Array(graph.nodes.length).fill(NOTHING);
   const moved = (id: NodeId): NodeId => {
-    const target = map[id] ?? NOTHING;
+    const target = at(map, id, "node");
     invariant(target !== NOTHING, `%${id} is still there`);
     return target;
   };
@@ -90,7 +90,7 @@ function renumber(graph: Graph, place: (node: Node, inputs: readonly NodeId[], n
   for (const node of graph.nodes) {
     const id = place(
       node,
-      node.inputs.map((input) => map[input] ?? NOTHING),
+      node.inputs.map((input) => at(map, input, "node")),
       nodes,
     );
     map[node.id] = id;

@@ -6,7 +6,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { type CompileError, fail, invariant } from "../diagnostics.js";
+import { at, type CompileError, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, integerLimits, type TensorData } from "./dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor, type TensorType } from "./graph.js";
 import { firstOverflow, NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
@@ -97,7 +97,7 @@ export function stridesOf(shape: Shape): number[] {
   let stride = 1;
   for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
     strides[axis] = stride;
-    stride *= shape[axis] ?? 1;
+    stride *= at(shape, axis, "extent");
   }
   return strides;
 }
@@ -106,7 +106,7 @@ export function stridesOf(shape: Shape): number[] {
 export function broadcastStrides(operand: Shape, result: Shape): number[] {
   const own = stridesOf(operand);
   const lead = result.length - operand.length;
-  return result.map((_, axis) => (axis < lead || operand[axis - lead] === 1 ? 0 : (own[axis - lead] ?? 0)));
+  return result.map((_, axis) => (axis < lead || operand[axis - lead] === 1 ? 0 : at(own, axis - lead, "extent")));
 }
 
 /** The common shape of operands under numpy's broadcasting, or a CompileError that names them. */

@@ -6,6 +6,7 @@
  * columns of b that were packed side by side, which keeps eight chains in registers.
  */
 
+import { at } from "../../diagnostics.js";
 import { type Attrs, elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { broadcastStrides, fromNumbers, type Numbers, newNumbers, stridesOf, toNumbers } from "../tensor.js";
 import { booleanAttr, intsAttr, numberAttr } from "./attributes.js";
@@ -106,7 +107,7 @@ function multiplyPanel(rows: Float64Array, panel: Float64Array, sums: Float64Arr
 
 export function matmul(a: Tensor, b: Tensor, type: TensorType): Tensor {
   const [m = 1, k = 1] = a.shape.slice(-2);
-  const n = b.shape[b.shape.length - 1] ?? 1;
+  const n = at(b.shape, b.shape.length - 1, "extent");
   const batch = type.shape.slice(0, -2);
   const [left, right] = [toNumbers(a), toNumbers(b)];
   const out = newNumbers(type.dtype, elementCount(type.shape));
@@ -177,18 +178,18 @@ function patchOffsets(extents: Shape, window: Shape, outExtents: Shape, attrs: A
     let rest = flat;
     const index = new Array<number>(grid.length);
     for (let axis = grid.length - 1; axis >= 0; axis -= 1) {
-      const extent = grid[axis] ?? 1;
+      const extent = at(grid, axis, "extent");
       index[axis] = rest % extent;
       rest = Math.floor(rest / extent);
     }
     let offset = 0;
     for (let axis = 0; axis < rank; axis += 1) {
-      const at =
-        (index[rank + axis] ?? 0) * (strides[axis] ?? 1) +
-        (index[axis] ?? 0) * (dilations[axis] ?? 1) -
-        (pads[axis] ?? 0);
-      if (at < 0 || at >= (extents[axis] ?? 1)) return -1;
-      offset += at * (steps[axis] ?? 1);
+      const place =
+        at(index, rank + axis, "place") * at(strides, axis, "stride") +
+        at(index, axis, "place") * at(dilations, axis, "dilation") -
+        at(pads, axis, "pad");
+      if (place < 0 || place >= at(extents, axis, "extent")) return -1;
+      offset += place * at(steps, axis, "step");
     }
     return offset;
   });
@@ -206,7 +207,7 @@ export function attend(inputs: AttentionInputs, attrs: Attrs, type: TensorType):
   const [q, k, v] = [toNumbers(inputs.q), toNumbers(inputs.k), toNumbers(inputs.v)];
   const [batch = 1, heads = 1, queries = 1, width = 1] = inputs.q.shape;
   const [, groups = 1, keys = 1] = inputs.k.shape;
-  const depth = inputs.v.shape[3] ?? 1;
+  const depth = at(inputs.v.shape, 3, "extent");
   const [scale, causal, softcap] = [
     numberAttr(attrs, "scale"),
     booleanAttr(attrs, "causal"),

@@ -7,6 +7,7 @@
  * that folding a constant gives the same bits on every host.
  */
 
+import { at } from "../../diagnostics.js";
 import { elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { aluUnary, roundEven } from "../functions.js";
 import { integerLimits, isPacked, type Limits } from "../dtype.js";
@@ -155,22 +156,22 @@ export function forEachRow(
   const total = elementCount(shape);
   if (total === 0) return;
   let outer = Math.max(0, shape.length - 1);
-  let count = shape.length === 0 ? 1 : (shape[outer] ?? 1);
+  let count = shape.length === 0 ? 1 : at(shape, outer, "extent");
   const inner = strides.map((own) => own[outer] ?? 0);
-  while (outer > 0 && strides.every((own, k) => own[outer - 1] === (inner[k] ?? 0) * count)) {
+  while (outer > 0 && strides.every((own, k) => own[outer - 1] === at(inner, k, "extent") * count)) {
     outer -= 1;
-    count *= shape[outer] ?? 1;
+    count *= at(shape, outer, "extent");
   }
   const index = new Array<number>(outer).fill(0);
   const offsets = strides.map(() => 0);
   for (let start = 0; start < total; start += count) {
     visit(start, count, offsets, inner);
     for (let axis = outer - 1; axis >= 0; axis -= 1) {
-      const next = (index[axis] ?? 0) + 1;
+      const next = at(index, axis, "axis") + 1;
       const wraps = next === shape[axis];
       index[axis] = wraps ? 0 : next;
       strides.forEach((own, k) => {
-        offsets[k] = (offsets[k] ?? 0) + (own[axis] ?? 0) * (wraps ? 1 - next : 1);
+        offsets[k] = at(offsets, k, "offset") + at(own, axis, "extent") * (wraps ? 1 - next : 1);
       });
       if (!wraps) break;
     }

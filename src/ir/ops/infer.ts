@@ -4,7 +4,7 @@
  * Rules run after `checkAttributes`, and after the number of operands was checked against the row.
  */
 
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant, sure } from "../../diagnostics.js";
 import { type DType, isFp8, isPacked } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type TensorType } from "../graph.js";
 import { broadcastShapes, equalShapes, formatShape, formatType, isFloat, isInteger, isNarrowFloat } from "../tensor.js";
@@ -59,7 +59,8 @@ const axisOf = (attrs: Attrs, name: string, rank: number): number => {
   if (axis < 0 || axis >= rank) outOfRange(`expected '${name}' from 0 to ${rank - 1}, got ${axis}`);
   return axis;
 };
-const extentOf = (shape: Shape, axis: number): number => shape[axis] ?? 1;
+const extentOf = (shape: Shape, axis: number): number =>
+  shape[axis] ?? wrong(`expected an axis ${axis}, got ${formatShape(shape)}`);
 const wantExtents = (shape: Shape, what: string): void => {
   if (!shape.every((extent) => Number.isInteger(extent) && extent >= 0))
     outOfRange(`expected non-negative extents in '${what}', got ${formatShape(shape)}`);
@@ -124,7 +125,7 @@ export const inferMatmul: Infer = (types) => {
   if (k !== rows)
     wrong(`a and b: expected as many columns in a as rows in b, got ${formatType(a)} and ${formatType(b)}`);
   const batch = broadcastShapes([a.shape.slice(0, -2), b.shape.slice(0, -2)], "batches of a and b");
-  return { dtype, shape: [...batch, m ?? 1, n ?? 1] };
+  return { dtype, shape: [...batch, sure(m, "extent"), sure(n, "extent")] };
 };
 
 const reduced = (shape: Shape, axes: readonly number[], keepdims: boolean): Shape =>
@@ -139,7 +140,7 @@ export const inferReduce =
     want(x, kind, "x");
     const axes = intsAttr(attrs, "axes");
     axes.forEach((axis, i) => {
-      if (axis < 0 || axis >= x.shape.length || (i > 0 && axis <= (axes[i - 1] ?? -1))) {
+      if (axis < 0 || axis >= x.shape.length || (i > 0 && axis <= at(axes, i - 1, "axis"))) {
         outOfRange(`expected 'axes' to ascend from 0 to at most ${x.shape.length - 1}, got ${formatShape(axes)}`);
       }
     });
@@ -181,7 +182,7 @@ export const inferSlice: Infer = (types, attrs) => {
   wantLength(strides, x.shape.length, "strides");
   wantExtents(sizes, "sizes");
   x.shape.forEach((extent, axis) => {
-    const [start, size, stride] = [starts[axis] ?? 0, sizes[axis] ?? 0, strides[axis] ?? 1];
+    const [start, size, stride] = [at(starts, axis, "start"), at(sizes, axis, "size"), at(strides, axis, "stride")];
     if (size === 0) return;
     const last = start + (size - 1) * stride;
     if (Math.min(start, last) < 0 || Math.max(start, last) >= extent) {
@@ -224,7 +225,7 @@ export const inferPad: Infer = (types, attrs) => {
   wantExtents(before, "before");
   wantExtents(after, "after");
   const shape = x.shape.map((extent, axis) => {
-    const [low, high] = [before[axis] ?? 0, after[axis] ?? 0];
+    const [low, high] = [at(before, axis, "pad"), at(after, axis, "pad")];
     const most =
       mode === "constant" || low + high === 0
         ? Number.POSITIVE_INFINITY
@@ -343,8 +344,8 @@ export const inferConv: Infer = (types, attrs) => {
     wantShape(bias, [filters], "bias");
   }
   const places = strides.map((stride, i) => {
-    const reach = (dilations[i] ?? 1) * (extentOf(w.shape, i + 2) - 1) + 1;
-    const extent = extentOf(x.shape, i + 2) + (pads[i] ?? 0) + (pads[spatial + i] ?? 0);
+    const reach = at(dilations, i, "dilation") * (extentOf(w.shape, i + 2) - 1) + 1;
+    const extent = extentOf(x.shape, i + 2) + at(pads, i, "pad") + at(pads, spatial + i, "pad");
     if (extent < reach) wrong(`x: expected at least ${reach} padded elements along spatial axis ${i}, got ${extent}`);
     return Math.floor((extent - reach) / stride) + 1;
   });

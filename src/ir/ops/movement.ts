@@ -5,14 +5,14 @@
  * places for each axis; gathers copy blocks.
  */
 
-import { fail } from "../../diagnostics.js";
+import { at, fail } from "../../diagnostics.js";
 import type { TensorData } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { broadcastStrides, newData, scalarOf, stridesOf } from "../tensor.js";
 import { booleanAttr, intsAttr, numberAttr, stringAttr } from "./attributes.js";
 import { forEachRow } from "./elementwise.js";
 
-const extentOf = (shape: Shape, axis: number): number => shape[axis] ?? 1;
+const extentOf = (shape: Shape, axis: number): number => at(shape, axis, "extent");
 
 function copyView(source: TensorData, offset: number, strides: readonly number[], type: TensorType): Tensor {
   const out = newData(type.dtype, elementCount(type.shape));
@@ -32,18 +32,18 @@ export function transpose(x: Tensor, attrs: Attrs, type: TensorType): Tensor {
   return copyView(
     x.data,
     0,
-    intsAttr(attrs, "perm").map((axis) => strides[axis] ?? 0),
+    intsAttr(attrs, "perm").map((axis) => at(strides, axis, "stride")),
     type,
   );
 }
 
 export function slice(x: Tensor, attrs: Attrs, type: TensorType): Tensor {
   const [starts, steps, strides] = [intsAttr(attrs, "starts"), intsAttr(attrs, "strides"), stridesOf(x.shape)];
-  const offset = starts.reduce((sum, start, axis) => sum + start * (strides[axis] ?? 0), 0);
+  const offset = starts.reduce((sum, start, axis) => sum + start * at(strides, axis, "stride"), 0);
   return copyView(
     x.data,
     offset,
-    strides.map((stride, axis) => stride * (steps[axis] ?? 1)),
+    strides.map((stride, axis) => stride * at(steps, axis, "step")),
     type,
   );
 }
@@ -83,18 +83,18 @@ export function pad(x: Tensor, attrs: Attrs, type: TensorType): Tensor {
   // Offsets along each axis; a padded place of any axis makes the sum negative.
   const places = type.shape.map((extent, axis) =>
     Float64Array.from({ length: extent }, (_, i) => {
-      const from = place(i - (before[axis] ?? 0), extentOf(x.shape, axis));
-      return from < 0 ? Number.NEGATIVE_INFINITY : from * (strides[axis] ?? 0);
+      const from = place(i - at(before, axis, "pad"), extentOf(x.shape, axis));
+      return from < 0 ? Number.NEGATIVE_INFINITY : from * at(strides, axis, "stride");
     }),
   );
   const out = newData(type.dtype, elementCount(type.shape));
-  let at = 0;
+  let next = 0;
   const walk = (axis: number, offset: number): void => {
     if (axis === places.length) {
-      out[at++] = offset < 0 ? fill : (x.data[offset] as number);
+      out[next++] = offset < 0 ? fill : (x.data[offset] as number);
       return;
     }
-    for (const step of places[axis] ?? []) walk(axis + 1, offset + step);
+    for (const step of at(places, axis, "place")) walk(axis + 1, offset + step);
   };
   walk(0, 0);
   return { dtype: type.dtype, shape: type.shape, data: out };
@@ -130,7 +130,7 @@ export function gather(data: Tensor, indices: Tensor, attrs: Attrs, type: Tensor
 
 export function gatherNd(data: Tensor, indices: Tensor, attrs: Attrs, type: TensorType): Tensor {
   const batch = numberAttr(attrs, "batchDims");
-  const depth = indices.shape[indices.shape.length - 1] ?? 0;
+  const depth = at(indices.shape, indices.shape.length - 1, "extent");
   const strides = stridesOf(data.shape);
   const inner = elementCount(data.shape.slice(batch + depth));
   const batchSize = elementCount(data.shape.slice(batch));
@@ -141,7 +141,8 @@ export function gatherNd(data: Tensor, indices: Tensor, attrs: Attrs, type: Tens
     let from = Math.floor(row / perBatch) * batchSize;
     for (let d = 0; d < depth; d += 1) {
       from +=
-        wrapIndex(indices.data[row * depth + d] as number, extentOf(data.shape, batch + d)) * (strides[batch + d] ?? 0);
+        wrapIndex(indices.data[row * depth + d] as number, extentOf(data.shape, batch + d)) *
+        at(strides, batch + d, "stride");
     }
     out.set(data.data.subarray(from, from + inner), row * inner);
   }
@@ -151,7 +152,7 @@ export function gatherNd(data: Tensor, indices: Tensor, attrs: Attrs, type: Tens
 export function gatherElements(data: Tensor, indices: Tensor, attrs: Attrs, type: TensorType): Tensor {
   const axis = numberAttr(attrs, "axis");
   const strides = stridesOf(data.shape);
-  const along = strides[axis] ?? 0;
+  const along = at(strides, axis, "stride");
   const extent = extentOf(data.shape, axis);
   const out = newData(type.dtype, elementCount(type.shape));
   const off = strides.map((stride, i) => (i === axis ? 0 : stride));

@@ -5,6 +5,7 @@
  * normalizations compute in float64 between the operand and the one rounding of the result.
  */
 
+import { at } from "../../diagnostics.js";
 import { aluUnary } from "../functions.js";
 import { type Attrs, elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { broadcastStrides, fromNumbers, isInteger, newNumbers, stridesOf, toNumbers } from "../tensor.js";
@@ -40,7 +41,7 @@ export function reduce(kind: Reduction, x: Tensor, attrs: Attrs, type: TensorTyp
         sums[to + n * advance] = step(sums[to + n * advance] as number, source[start + n] as number);
     }
   });
-  const size = axes.reduce((product, axis) => product * (x.shape[axis] ?? 1), 1);
+  const size = axes.reduce((product, axis) => product * at(x.shape, axis, "extent"), 1);
   const out = newNumbers(type.dtype, sums.length);
   for (let i = 0; i < out.length; i += 1) out[i] = kind === "mean" ? (sums[i] as number) / size : (sums[i] as number);
   return fromNumbers(type.dtype, type.shape, out);
@@ -55,8 +56,8 @@ function sumOfRow(source: Float32Array, start: number, count: number, before: nu
 
 /** Visits the lines along an axis: offset of the first element, distance of elements. */
 function forEachLine(shape: Shape, axis: number, visit: (offset: number, stride: number, line: number) => void): void {
-  const stride = stridesOf(shape)[axis] ?? 1;
-  const extent = shape[axis] ?? 1;
+  const stride = at(stridesOf(shape), axis, "stride");
+  const extent = at(shape, axis, "extent");
   const lines = extent === 0 ? 0 : elementCount(shape) / extent;
   for (let line = 0; line < lines; line += 1) {
     const outer = Math.floor(line / stride);
@@ -67,7 +68,7 @@ function forEachLine(shape: Shape, axis: number, visit: (offset: number, stride:
 export function argmax(x: Tensor, attrs: Attrs, type: TensorType): Tensor {
   const axis = numberAttr(attrs, "axis");
   const source = toNumbers(x);
-  const extent = x.shape[axis] ?? 1;
+  const extent = at(x.shape, axis, "extent");
   const out = newNumbers(type.dtype, elementCount(type.shape));
   forEachLine(x.shape, axis, (offset, stride, line) => {
     let best = 0;
@@ -85,7 +86,7 @@ export function cumsum(x: Tensor, attrs: Attrs, type: TensorType): Tensor {
     booleanAttr(attrs, "reverse"),
   ];
   const source = toNumbers(x);
-  const extent = x.shape[axis] ?? 1;
+  const extent = at(x.shape, axis, "extent");
   const out = newNumbers(type.dtype, source.length);
   forEachLine(x.shape, axis, (offset, stride) => {
     let sum = 0;
@@ -117,7 +118,7 @@ export function softmaxLine(line: Float64Array, log: boolean): void {
 export function softmax(x: Tensor, attrs: Attrs, type: TensorType, log: boolean): Tensor {
   const axis = numberAttr(attrs, "axis");
   const source = toNumbers(x);
-  const line = new Float64Array(x.shape[axis] ?? 1);
+  const line = new Float64Array(at(x.shape, axis, "extent"));
   const out = newNumbers(type.dtype, source.length);
   forEachLine(x.shape, axis, (offset, stride) => {
     for (let n = 0; n < line.length; n += 1) line[n] = source[offset + n * stride] as number;

@@ -6,7 +6,7 @@
  * make what their storages hold. Linear in rows and columns. The checks share no code with selection.
  */
 
-import { CompileError } from "../../diagnostics.js";
+import { at, CompileError } from "../../diagnostics.js";
 import { isFp8 } from "../dtype.js";
 import { ALU_FUNCTIONS } from "../isa.js";
 import {
@@ -42,7 +42,9 @@ export function planProblems(plan: Plan, target: Target): readonly string[] {
     ...plan.storages.flatMap((storage, id) => storageProblems(context, storage, id)),
     ...plan.maps.flatMap((map, index) => mapProblems(map, index, target)),
     ...plan.tasks.flatMap((task, index) =>
-      taskProblems(context, task).map((problem) => `task ${index} (${plan.origins[task.origin] ?? "-"}): ${problem}`),
+      taskProblems(context, task).map(
+        (problem) => `task ${index} (${at(plan.origins, task.origin, "origin")}): ${problem}`,
+      ),
     ),
     ...stateProblems(plan, written),
     ...[...plan.inputs, ...plan.outputs].flatMap(({ name, storage }) =>

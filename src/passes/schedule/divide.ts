@@ -6,6 +6,7 @@
  * what is checked is that the program is this plan.
  */
 
+import { at } from "../../diagnostics.js";
 import { ALU_FUNCTIONS, ARRAYS, STREAM_TYPES } from "../../ir/isa.js";
 import { LARGEST_F32 } from "../../ir/numerics.js";
 import type { AluOp, Argument, Leaf, Pass, Plan, Run, Storage, StorageId, Task } from "../../ir/plan.js";
@@ -45,7 +46,8 @@ const bytesOf = (plan: Plan, { leaves }: Task, ops: readonly AluOp[]): number =>
   const read = new Set(arguments_.flatMap((argument) => ("leaf" in argument ? [argument.leaf] : [])));
   const sums = new Set(arguments_.flatMap((argument) => ("mxm" in argument ? [argument.map ?? -1] : [])));
   let bytes = sums.size * SUM_BYTES;
-  for (const leaf of read) bytes += STREAM_TYPES[plan.storages[leaves[leaf]?.storage ?? -1]?.dtype ?? "f32"].bytes;
+  for (const leaf of read)
+    bytes += STREAM_TYPES[at(plan.storages, at(leaves, leaf, "leaf").storage, "storage").dtype].bytes;
   return bytes;
 };
 
@@ -87,7 +89,7 @@ const neededFor = (ops: readonly AluOp[], last: number, given: number): number[]
   const needed = new Set([last]);
   for (let op = last; op >= 0; op--)
     if (needed.has(op))
-      for (const argument of ops[op]?.args ?? [])
+      for (const argument of at(ops, op, "operation").args)
         if ("op" in argument && argument.op !== given) needed.add(argument.op);
   return [...needed].sort((a, b) => a - b);
 };
@@ -171,7 +173,7 @@ const cutChain = ({ ops }: Task, { first, second }: Cut): CutChain => ({
 });
 
 const partOf = (ops: readonly AluOp[], part: readonly number[], given: number): ChainPart => {
-  const taken = part.flatMap((op) => ops[op]?.args ?? []);
+  const taken = part.flatMap((op) => at(ops, op, "operation").args);
   const leaves = [...new Set(taken.flatMap((argument) => ("leaf" in argument ? [argument.leaf] : [])))];
   const moved = (argument: Argument): Argument => {
     if ("leaf" in argument) return { ...argument, leaf: leaves.indexOf(argument.leaf) };
@@ -189,7 +191,7 @@ const cutTask = (task: Task, { first, second }: CutChain): Task[] => {
   if (output === undefined) return [task];
   const { panel, row } = output;
   const between = output.storage - 1;
-  const leavesOf = (part: ChainPart): Leaf[] => part.leaves.flatMap((leaf) => task.leaves[leaf] ?? []);
+  const leavesOf = (part: ChainPart): Leaf[] => part.leaves.map((leaf) => at(task.leaves, leaf, "leaf"));
   const passesOf = (part: ChainPart): readonly Pass[] => (takesSums(part.ops) ? task.passes : []);
   const read: Leaf = { storage: between, panel, runs: [{ row, step: task.rows === 1 ? 0 : 1, count: task.rows }] };
   return [

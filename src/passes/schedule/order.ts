@@ -92,8 +92,8 @@ export const markPlaced = (s: Scheduler, agenda: Agenda, index: number): void =>
   const pass = passes.findIndex((task) => task.index === index);
   if (pass >= 0) passes.splice(pass, 1);
   waiting[index] = PLACED;
-  for (const next of s.consumers[index] ?? []) {
-    const left = (waiting[next] ?? 0) - 1;
+  for (const next of at(s.consumers, index, "task")) {
+    const left = at(waiting, next, "task") - 1;
     waiting[next] = left;
     if (left === 0) addReady(s, agenda, next);
   }
@@ -138,7 +138,7 @@ const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Dependencies["con
   for (const [index, { passes, rows }] of [...tasks.entries()].reverse()) {
     const length = passes.length === 0 ? latency / 2 + rows / 2 : latency + passes.length * rows;
     let after = 0;
-    for (const next of consumers[index] ?? []) after = Math.max(after, heights[next] ?? 0);
+    for (const next of at(consumers, index, "task")) after = Math.max(after, at(heights, next, "task"));
     heights[index] = after + length;
   }
   return heights;
@@ -153,8 +153,11 @@ const distancesToWeights = (
   const distances = new Float64Array(plan.tasks.length).fill(NEVER);
   for (const [index, { outputs }] of [...plan.tasks.entries()].reverse()) {
     let distance = outputs.some(({ storage }) => interleaved.has(storage)) ? 0 : NEVER;
-    for (const next of consumers[index] ?? [])
-      distance = Math.min(distance, (distances[next] ?? 0) + (heights[index] ?? 0) - (heights[next] ?? 0));
+    for (const next of at(consumers, index, "task"))
+      distance = Math.min(
+        distance,
+        at(distances, next, "task") + at(heights, index, "task") - at(heights, next, "task"),
+      );
     distances[index] = distance;
   }
   return distances;
@@ -167,8 +170,8 @@ const distancesToWeights = (
 const staggered = (plan: Plan, strategy: Strategy, { lengths, toWeights }: Order): Float64Array =>
   lengths.map((height, index) => {
     const output = plan.tasks[index]?.outputs[0];
-    if (output === undefined || (toWeights[index] ?? 0) <= strategy.nearWeights) return height;
-    return height - (strategy.stagger * output.row) / (plan.storages[output.storage]?.rows ?? 1);
+    if (output === undefined || at(toWeights, index, "task") <= strategy.nearWeights) return height;
+    return height - (strategy.stagger * output.row) / at(plan.storages, output.storage, "storage").rows;
   });
 
 /* ---------- demand ---------- */
@@ -204,7 +207,7 @@ const highest = (agenda: Agenda, tasks: readonly number[]): number | undefined =
 
 /** By number if two are as high. */
 const isHigher = ({ heights }: Agenda, a: number, b: number): boolean => {
-  const [high, low] = [heights[a] ?? 0, heights[b] ?? 0];
+  const [high, low] = [at(heights, a, "task"), at(heights, b, "task")];
   return high > low || (high === low && a < b);
 };
 

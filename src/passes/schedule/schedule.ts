@@ -251,8 +251,8 @@ const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance)
 
 /** Rows that no later task reads are free after their last read. */
 const release = (s: Scheduler, index: number): void => {
-  for (const producer of s.producers[index] ?? []) {
-    const left = (s.readersLeft[producer] ?? 0) - 1;
+  for (const producer of at(s.producers, index, "task")) {
+    const left = at(s.readersLeft, producer, "storage") - 1;
     s.readersLeft[producer] = left;
     if (left > 0) continue;
     const { outputs, rows } = taskAt(s.plan, producer);
@@ -278,7 +278,7 @@ const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
     name,
     {
       storage: storageOf(s, storage),
-      panels: (s.chunks[storage] ?? []).map((chunks) => chunks[0]?.copies ?? []),
+      panels: at(s.chunks, storage, "storage").map((chunks) => chunks[0]?.copies ?? []),
     },
   ]);
   return {
@@ -327,7 +327,7 @@ const constantsOf = (s: Scheduler, contents: Contents, entry: string): ConstantB
     }
   for (const storage of s.plan.storages)
     if (storage.kind === "constant")
-      for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries())
+      for (const [panel, chunks] of at(s.chunks, storage.id, "storage").entries())
         for (const chunk of chunks)
           if (chunk.rows > 0)
             for (const copy of chunk.copies)

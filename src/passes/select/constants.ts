@@ -2,7 +2,7 @@
  * Constants as operands: which rows and lanes of storages their elements take, as recipes.
  */
 
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { Literal, Shape } from "../../ir/graph.js";
 import type { SpreadRecipe } from "../../ir/recipe.js";
 import type { Target } from "../../ir/target.js";
@@ -39,11 +39,11 @@ export const constantContent = (target: Target, literal: Literal, full: View, fu
   const strides: number[] = fullShape.map(() => 0);
   let stride = 1;
   for (let axis = literal.shape.length - 1; axis >= 0; axis--) {
-    const extent = literal.shape[axis] ?? 1;
+    const extent = at(literal.shape, axis, "extent");
     if (extent > 1) strides[axis + missing] = stride;
     stride *= extent;
   }
-  const digits = fullShape.flatMap((_, axis) => digitsOf(full.dims[axis] ?? [], strides[axis] ?? 0));
+  const digits = fullShape.flatMap((_, axis) => digitsOf(at(full.dims, axis, "dim"), at(strides, axis, "stride")));
   const varies = digits.some((d) => d.column !== 0 && d.element !== 0);
   let rowStride = 1;
   const rowDigits = digits
@@ -71,7 +71,7 @@ export const constantContent = (target: Target, literal: Literal, full: View, fu
   const dims = fullShape.map((extent, axis): Factor[] =>
     extent > 1 && strides[axis] === 0
       ? []
-      : (full.dims[axis] ?? []).map((f) => ({
+      : at(full.dims, axis, "dim").map((f) => ({
           extent: f.extent,
           row: place.get(f) ?? 0,
           column: varies ? f.column : 0,

@@ -2,6 +2,7 @@
  * Which columns of a storage its elements use, from all the views through which it is read: what a Plan says of its lanes.
  */
 
+import { at } from "../../diagnostics.js";
 import type { Lanes, Run } from "../../ir/plan.js";
 import type { Located } from "./layout/operand.js";
 import { factsOf } from "./padding.js";
@@ -11,7 +12,7 @@ import type { Selection } from "./selection.js";
 export const lanesOf = (s: Selection): Lanes[] => {
   const columns: (Uint8Array | undefined)[] = [];
   const use = (storage: number, { view, repeated = [] }: Located): void => {
-    const used = columns[storage] ?? new Uint8Array((s.storages[storage]?.panels ?? 0) * s.target.lanes);
+    const used = columns[storage] ?? new Uint8Array(at(s.storages, storage, "storage").panels * s.target.lanes);
     columns[storage] = used;
     if (repeated === "all") used.fill(1);
     else mark(used, [...view.dims.flat(), ...repeated].filter(isMoving), view.column);

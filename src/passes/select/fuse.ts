@@ -7,7 +7,7 @@
  */
 
 import { ALU_OF_OP } from "../../ir/ops/alu.js";
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { consumersOf, elementCount } from "../../ir/graph.js";
 import { isFloat } from "../../ir/tensor.js";
@@ -130,7 +130,7 @@ const cheapNodes = (
     for (const input of node.inputs) {
       const source = strip(graph, input);
       if (source.op === "matmul") sum = Number.POSITIVE_INFINITY;
-      else if (isElementwise(graph, source) && !outside[source.id]) sum += cost[source.id] ?? 0;
+      else if (isElementwise(graph, source) && !outside[source.id]) sum += at(cost, source.id, "cost");
     }
     cost[node.id] = sum;
   }
@@ -145,7 +145,7 @@ const cheapNodes = (
   };
   const size = (id: NodeId): number => elementCount(nodeAt(graph, id).type.shape);
   const wholeUses = (id: NodeId): boolean =>
-    (consumers[id] ?? []).every(
+    at(consumers, id, "list of readers").every(
       (next) => size(next) === size(id) && (!isTransparent(graph, nodeAt(graph, next)) || wholeUses(next)),
     );
   return graph.nodes.map(
@@ -161,8 +161,6 @@ interface Uses {
   readonly outside: boolean;
 }
 
-const NO_USES: Uses = { roots: new Set(), outside: false };
-
 /** What reads the values of a graph, wherever its chains are cut. */
 interface Readers {
   readonly consumers: readonly (readonly NodeId[])[];
@@ -176,7 +174,7 @@ const readersOf = (graph: Graph): Readers => {
   const outside: boolean[] = graph.nodes.map(() => false);
   for (const output of graph.outputs) outside[output.node] = true;
   for (const node of [...graph.nodes].reverse())
-    for (const id of consumers[node.id] ?? []) {
+    for (const id of at(consumers, node.id, "list of readers")) {
       const consumer = nodeAt(graph, id);
       if (!isElementwise(graph, consumer) && (!isTransparent(graph, consumer) || outside[id])) outside[node.id] = true;
     }
@@ -192,8 +190,8 @@ const usesOfNodes = (
   const isRoot: boolean[] = [];
   for (const node of [...graph.nodes].reverse()) {
     const roots = new Set<NodeId>();
-    for (const id of consumers[node.id] ?? [])
-      for (const root of isRoot[id] ? [id] : (uses[id] ?? NO_USES).roots) roots.add(root);
+    for (const id of at(consumers, node.id, "list of readers"))
+      for (const root of isRoot[id] ? [id] : at(uses, id, "use").roots) roots.add(root);
     uses[node.id] = { roots, outside: outside[node.id] === true };
     isRoot[node.id] =
       isElementwise(graph, node) &&
@@ -212,7 +210,7 @@ const fuseOnce = (
   for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
   for (const node of graph.nodes) {
     if (!isElementwise(graph, node)) continue;
-    for (const root of isRoot[node.id] ? [node.id] : (uses[node.id] ?? NO_USES).roots)
+    for (const root of isRoot[node.id] ? [node.id] : at(uses, node.id, "use").roots)
       fusions.get(root)?.nodes.push(node.id);
   }
   return fusions;
@@ -257,7 +255,7 @@ const assignMains = (
     for (const id of fusion.nodes)
       for (const input of nodeAt(graph, id).inputs) {
         const source = strip(graph, input);
-        const all = uses[source.id] ?? NO_USES;
+        const all = at(uses, source.id, "use");
         if (source.op !== "matmul" || all.outside || elementCount(source.type.shape) !== count) continue;
         if (consumersInside(graph, consumers, source.id, inside)) mains.add(source.id);
       }
@@ -274,7 +272,7 @@ const consumersInside = (
   id: NodeId,
   inside: ReadonlySet<NodeId>,
 ): boolean =>
-  (consumers[id] ?? []).every(
+  at(consumers, id, "list of readers").every(
     (next) =>
       inside.has(next) ||
       (isTransparent(graph, nodeAt(graph, next)) && consumersInside(graph, consumers, next, inside)),

@@ -7,7 +7,7 @@
  * give every element of the tensor exactly one place.
  */
 
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { Literal, Node, Shape } from "../../ir/graph.js";
 import { edgeDtypeAttr, intsAttr, stringAttr, literalIn } from "../../ir/ops/attributes.js";
 import { type PlanBinding, readsOf, type StorageType } from "../../ir/plan.js";
@@ -152,7 +152,7 @@ const bindPath = (
 ): Located | undefined => {
   const { rows, panels } = spaceOf(s.target, layout);
   const name = stringAttr(input.attrs, "name");
-  const hostShape = table === undefined ? input.type.shape : [...input.type.shape, table.shape[1] ?? 1];
+  const hostShape = table === undefined ? input.type.shape : [...input.type.shape, at(table.shape, 1, "extent")];
   const factors = bindingFactors(hostShape, elements, layout.shape, layout.view);
   if (factors === undefined) return undefined;
   const storage = addStorage(s, {
@@ -204,7 +204,7 @@ const lookupPath = (s: Selection, node: Node): InputPath | undefined => {
   let input = indices;
   while (input.op === "reshape" || input.op === "cast") input = operandAt(s, input, 0);
   if (table === undefined || input.op !== "input" || table.shape.length !== 2) return undefined;
-  return { input, table, elements: elementView([...indices.type.shape, table.shape[1] ?? 1]) };
+  return { input, table, elements: elementView([...indices.type.shape, at(table.shape, 1, "extent")]) };
 };
 
 const lookupIn = (s: Selection, node: Node, table: Literal): NonNullable<PlanBinding["lookup"]> => {
@@ -212,8 +212,8 @@ const lookupIn = (s: Selection, node: Node, table: Literal): NonNullable<PlanBin
   return {
     origin: originText(node),
     dtype: "f16",
-    rows: table.shape[0] ?? 0,
-    width: table.shape[1] ?? 0,
+    rows: at(table.shape, 0, "extent"),
+    width: at(table.shape, 1, "extent"),
     literal: table.key,
   };
 };
@@ -235,7 +235,7 @@ export const bindingFactors = (
     // A merged factor may span several host dims: cut it at their boundaries.
     let stride = 1;
     for (let dim = hostShape.length - 1; dim >= 0; dim--) {
-      const size = hostShape[dim] ?? 1;
+      const size = at(hostShape, dim, "extent");
       const low = Math.max(stride, host.row);
       const high = Math.min(stride * size, host.row * host.extent);
       if (high > low) {
@@ -281,7 +281,7 @@ export const allInputs = (s: Selection): readonly PlanBinding[] => {
   const bound = s.inputs.filter(({ storage }) => storageAt(s, storage).panels > 0);
   const unused = given.flatMap((id, index): PlanBinding[] => {
     const { attrs, type } = nodeAt(s, id);
-    const name = names[index] ?? "";
+    const name = at(names, index, "name");
     if (bound.some((binding) => binding.name === name)) return [];
     return [
       { name, declared: edgeDtypeAttr(attrs, "declared"), shape: type.shape, storage: -1, firstRow: 0, factors: [] },

@@ -8,7 +8,7 @@
  */
 
 import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../ir/plan.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
@@ -88,7 +88,7 @@ export const factsOfChain = (s: Known, ops: readonly AluOp[], leaves: readonly L
   const made: Facts[] = [];
   for (const { fn, args } of ops) {
     const operands = args.map((argument) =>
-      "op" in argument ? (made[argument.op] ?? SUMS) : factsOfArgument(s, leaves, sums, argument),
+      "op" in argument ? at(made, argument.op, "operation") : factsOfArgument(s, leaves, sums, argument),
     );
     const isSquare = args.length === 2 && JSON.stringify(args[0]) === JSON.stringify(args[1]);
     const apply = (of: keyof Facts): Range =>
@@ -98,7 +98,7 @@ export const factsOfChain = (s: Known, ops: readonly AluOp[], leaves: readonly L
       );
     made.push({ values: apply("values"), padding: apply("padding") });
   }
-  return made[made.length - 1] ?? SUMS;
+  return at(made, made.length - 1, "operation");
 };
 
 /** Facts of a storage of a type in which the results of a chain are stored. */

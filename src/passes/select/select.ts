@@ -8,7 +8,7 @@
  * way (fuse.ts, rules/chain.ts). The nouns are in selection.ts.
  */
 
-import { CompileError, invariant } from "../../diagnostics.js";
+import { at, CompileError, invariant } from "../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import type { Plan, PlanState } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
@@ -178,7 +178,7 @@ const planOf = (s: Selection, problems: Problems): Plan => {
 const usefulMacs = (s: Selection): number => {
   const macs = (node: Node): number => {
     const { shape } = operandAt(s, node, 0).type;
-    return elementCount(node.type.shape) * (shape[shape.length - 1] ?? 1);
+    return elementCount(node.type.shape) * at(shape, shape.length - 1, "extent");
   };
   return s.graph.nodes.reduce((sum, node) => sum + (node.op === "matmul" ? macs(node) : 0), 0);
 };

@@ -9,7 +9,7 @@
 
 import type { Literal } from "../../ir/graph.js";
 import type { PanelRecipe } from "../../ir/recipe.js";
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import {
   type AluOp,
@@ -131,7 +131,7 @@ export const storedType = ({ type: { dtype } }: Node): StorageType =>
 
 /** The type in which a chain stores its root: fp16 already where all that reads it takes it as that. */
 export const rootType = (s: Selection, node: Node): StorageType => {
-  const readers = s.consumers[node.id] ?? [];
+  const readers = at(s.consumers, node.id, "list of readers");
   const isOutput = s.graph.outputs.some((output) => output.node === node.id);
   const asHalf = (id: NodeId): boolean => isFloatCast(s.graph, nodeAt(s, id)) && nodeAt(s, id).type.dtype === "f16";
   return !isOutput && readers.length > 0 && readers.every(asHalf) ? "f16" : storedType(node);
@@ -193,7 +193,7 @@ export const addTemp = (
   { rows, panels }: Pick<Space, "rows" | "panels">,
 ): StorageId =>
   addStorage(s, {
-    name: node.origin[node.origin.length - 1] ?? node.op,
+    name: at(node.origin, node.origin.length - 1, "origin"),
     dtype,
     rows,
     panels,

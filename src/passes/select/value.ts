@@ -73,7 +73,7 @@ const storeConstant = (s: Selection, node: Node, full: Layout): Located => {
   const literal = literalIn(node);
   invariant(literal !== undefined, "a constant has a value");
   const type = storedType(node) === "f32" && isOfHalfs(literal) ? "f16" : storedType(node);
-  return storeLiteral(s, node.origin[0] ?? "constant", literal, type, s.ranges[node.id], full);
+  return storeLiteral(s, at(node.origin, 0, "origin"), literal, type, s.ranges[node.id], full);
 };
 
 /** Whether fp16 holds every number of a small constant, so that it lies in half the rows and flies on half the streams. */
@@ -146,7 +146,7 @@ const FEW_ROWS = 20;
 export const activations = (s: Selection, id: NodeId, stored: Located, deep = false): Located => {
   const value = asHalf(s, id, stored);
   const { dims } = value.view;
-  const [k, m] = [dims[dims.length - 1] ?? [], dims[dims.length - 2] ?? []];
+  const [k, m] = [at(dims, dims.length - 1, "dim"), dims[dims.length - 2] ?? []];
   const pure = dims.every((factors) => factors.every((f) => f.row === 0 || f.column === 0));
   const isDeep = deep && elementCount(value.shape.slice(0, -1)) <= FEW_ROWS && k.some((f) => f.column !== 0);
   const kOnColumns = isDeep || k.every((f) => f.column !== 0);

@@ -171,8 +171,8 @@ const loadsFrom = (
   const [kExtent = 1, n = 1] = value.shape.slice(-2);
   const { dims } = expandView(value.view, [...batchShape, kExtent, n]);
   const batchDims = dims.slice(0, -2);
-  const kDim = dims[dims.length - 2] ?? [];
-  const nDim = normalize(dims[dims.length - 1] ?? []);
+  const kDim = at(dims, dims.length - 2, "dim");
+  const nDim = normalize(at(dims, dims.length - 1, "dim"));
   if (kDim.some((f) => f.row !== 0) || nDim.some((f) => f.column !== 0) || nDim.length > digits) return undefined;
   const step = nDim.at(-1)?.row ?? 0;
   const most = nDim.length > 1 ? (nDim.at(-1)?.extent ?? 1) : n;

@@ -5,7 +5,7 @@
  * entry writes, or that its host writes, is no place for a constant, but results may take it: only one entry runs at a time.
  */
 
-import { fail, invariant } from "../../../diagnostics.js";
+import { at, fail, invariant } from "../../../diagnostics.js";
 import type { Storage } from "../../../ir/plan.js";
 import { memQueue, type Placement, type Program, rowsOfPlane } from "../../../ir/program.js";
 import type { Target } from "../../../ir/target.js";
@@ -45,7 +45,9 @@ export const holdEarlier = (target: Target, halves: readonly [Half, Half], { pro
   };
   for (const { inputs, outputs, queues } of program.entries) {
     for (const { placements } of [...inputs, ...outputs]) placed(placements, touchRows);
-    for (const [queue, instructions] of (queues[0] ?? []).slice(0, 2 * target.slices).entries())
+    for (const [queue, instructions] of at(queues, 0, "queue")
+      .slice(0, 2 * target.slices)
+      .entries())
       for (const { op, fields, count, step } of instructions)
         if (op === "write")
           for (let i = 0; i < count; i++) each(queue, Number(fields["address"]) + i * step, 1, touchRows);

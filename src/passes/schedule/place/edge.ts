@@ -6,7 +6,7 @@
 
 import type { Contents } from "../../../ir/contents.js";
 import type { Chunk, Copy } from "./chunk.js";
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { PlanBinding, PlanState, Storage } from "../../../ir/plan.js";
 import type { Binding, HostLookup, PanelPlace, Placement, StateBinding } from "../../../ir/program.js";
 import type { Half } from "../chip/machine.js";
@@ -15,7 +15,7 @@ import { lastingCopy } from "./rows.js";
 import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 
 export const placeEdge = (s: Scheduler, storage: Storage): void => {
-  for (const [panel, chunks] of (s.chunks[storage.id] ?? []).entries()) {
+  for (const [panel, chunks] of at(s.chunks, storage.id, "storage").entries()) {
     s.cursor = storage.id + panel;
     const state = s.nexts.get(storage.id);
     const copies =
@@ -50,7 +50,7 @@ const placementsOf = (
   { storage: id, factors, firstRow }: Pick<PlanBinding, "storage" | "factors" | "firstRow">,
 ): Placement[] => {
   const storage = storageOf(s, id);
-  const panels = s.chunks[id] ?? [];
+  const panels = at(s.chunks, id, "storage");
   const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
   return (used.length > 0 ? used : s.halves.slice(0, 1)).map((half): Placement => {
     const copies = panels.map((chunks, panel) => copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half));

@@ -3,6 +3,7 @@
  * the host. A lower bound: some of it will be in both hemispheres.
  */
 
+import { at } from "../../../diagnostics.js";
 import { isTile, type Plan, type Run, type Storage, type StorageId } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { CONSTANT_ROWS, distinctTiles, rowsOfTile, sliceRowsOf } from "../figures.js";
@@ -17,7 +18,7 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
     if (sliceRows > 0) parts.set(name, (parts.get(name) ?? 0) + sliceRows * target.lanes);
   };
   for (const { tile, origin } of distinctTiles(plan).values())
-    add(plan.origins[origin]?.split(" + ")[0] ?? "weights", 2 * rowsOfTile(tile));
+    add(at(at(plan.origins, origin, "origin").split(" + "), 0, "name"), 2 * rowsOfTile(tile));
   const constants = constantRows(plan);
   const isNext = new Set(plan.states.map(({ next }) => next));
   for (const storage of plan.storages) {
@@ -36,7 +37,7 @@ const nameOf = ({ inputs, outputs, states }: Plan, { id, name }: Storage): strin
 
 /** Rows of each constant that are placed. */
 const constantRows = (plan: Plan): Map<number, number> =>
-  new Map([...constantPieces(plan)].map(([id, found]) => [id, rowsOfPieces(plan.storages[id]?.rows ?? 0, found)]));
+  new Map([...constantPieces(plan)].map(([id, found]) => [id, rowsOfPieces(at(plan.storages, id, "storage").rows, found)]));
 
 /** Of the pieces in which constants are placed, panel after panel, the numbers of those that something reads. */
 export const constantPieces = (plan: Plan): Map<StorageId, Set<number>> => {

@@ -6,7 +6,7 @@
  * intermediate results and what is lost at the ends of banks come on top. If already that is too much, no strategy helps.
  */
 
-import { fail } from "../../../diagnostics.js";
+import { at, fail } from "../../../diagnostics.js";
 import { type Plan, readsOf, type Storage, type StorageId } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
 import { sliceRowsOf } from "../figures.js";
@@ -75,8 +75,8 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
     const begin = first.get(storage.id);
     if (begin === undefined || storage.kind !== "temp" || storage.output) continue;
     const end = 1 + (last.get(storage.id) ?? begin);
-    changes[begin] = (changes[begin] ?? 0) + sizeOf(storage);
-    changes[end] = (changes[end] ?? 0) - sizeOf(storage);
+    changes[begin] = at(changes, begin, "change") + sizeOf(storage);
+    changes[end] = at(changes, end, "change") - sizeOf(storage);
   }
   let [alive, most] = [0, 0];
   for (const change of changes) {
@@ -96,7 +96,7 @@ export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => 
   const lasting = vector * (s.lasting[0] + s.lasting[1]);
   const resident = sumOf(residentBytes(plan, target).values());
   const results = [...resultRows(s)].map(([id, rows]) => ({
-    name: plan.storages[id]?.name ?? "",
+    name: at(plan.storages, id, "storage").name,
     bytes: rows * vector,
   }));
   const held = sumOf(results.map(({ bytes }) => bytes));
@@ -119,7 +119,7 @@ export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => 
 const resultRows = (s: Scheduler): Map<StorageId, number> => {
   const found = new Map<StorageId, number>();
   for (const [index, { outputs, rows }] of s.plan.tasks.entries()) {
-    if ((s.readersLeft[index] ?? 0) <= 0) continue;
+    if (at(s.readersLeft, index, "task") <= 0) continue;
     for (const { storage, panel, row } of outputs) {
       if (s.plan.storages[storage]?.output === true) continue;
       const chunks = chunksOf(s, { storage, panel }).filter((one) => one.row >= row && one.row < row + rows);

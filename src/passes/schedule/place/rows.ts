@@ -5,6 +5,7 @@
  * port. Apart from that places are taken in turn, so that work spreads over the slices.
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Copy } from "./chunk.js";
 import type { Storage } from "../../../ir/plan.js";
 import { findUnused, holdRows, isHeld, type PairMemory } from "../chip/memory.js";
@@ -45,7 +46,7 @@ export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: 
   const choices: PairGroup[] = [];
   const last: PairGroup[] = [];
   for (let i = 0; i < places.length; i++) {
-    const place = places[(s.cursor + i * stride) % places.length] ?? [];
+    const place = at(places, (s.cursor + i * stride) % places.length, "place");
     // With many constants in one burst there may be no others left.
     if (rivals.size > 0 && place.some((pair) => rivals.has(pair))) last.push(place);
     else choices.push(place);
@@ -74,7 +75,7 @@ export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[]
   if (choices.length < ways) return [];
   const groups: PairGroup[] = [];
   for (let i = 0; i < choices.length; i += ways === 1 ? 1 : WAYS_STRIDE)
-    groups.push(Array.from({ length: ways }, (_, way) => choices[(i + way) % choices.length] ?? []).flat());
+    groups.push(Array.from({ length: ways }, (_, way) => at(choices, (i + way) % choices.length, "choice")).flat());
   return groups;
 };
 

@@ -82,8 +82,8 @@ const isLater = (before: Placed, after: Placed | undefined, cycles: number): boo
   before.lines.every(
     (line, i) =>
       line === after.lines[i] &&
-      before.starts[i] === (after.starts[i] ?? 0) - cycles &&
-      before.ends[i] === (after.ends[i] ?? 0) - cycles,
+      before.starts[i] === at(after.starts, i, "start") - cycles &&
+      before.ends[i] === at(after.ends, i, "end") - cycles,
   );
 
 /* ---------- booking a placement again ---------- */
@@ -154,7 +154,7 @@ const tileMove = ({ s, model, task }: Again, { side, pass, way }: TileSource): n
   const from = s.tiles[side].get(tileOf(s, model.task, pass).key);
   const to = s.tiles[side].get(tileOf(s, task, pass).key);
   if (from === undefined || from.pairs[way] !== to?.pairs[way]) return undefined;
-  return moveInBank(s, from.addresses[way] ?? 0, to?.addresses[way] ?? 0);
+  return moveInBank(s, at(from.addresses, way, "address"), to?.addresses[way] ?? 0);
 };
 
 /** Undefined if the rows lie in different banks. */

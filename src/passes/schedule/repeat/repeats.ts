@@ -6,6 +6,7 @@
  * order, so equal layers become equal stretches; nothing here knows about layers.
  */
 
+import { at } from "../../../diagnostics.js";
 import {
   isTile,
   type PackedTile,
@@ -211,7 +212,7 @@ const newStep = (): Step => ({ by: 0, shared: new Set(), owned: new Set() });
 
 const isStep = (step: Step, before: readonly number[], after: readonly number[]): boolean =>
   before.every((from, i) => {
-    const by = (after[i] ?? 0) - from;
+    const by = at(after, i, "task") - from;
     if (by !== 0 && step.by === 0) step.by = by;
     (by === 0 ? step.shared : step.owned).add(from);
     return (by === 0 || by === step.by) && !(step.shared.has(from) && step.owned.has(from));

@@ -6,7 +6,7 @@
  * soon as it can be; what only feeds it as late as it can be, so that its operands leave SRAM late.
  */
 
-import { fail } from "../../../diagnostics.js";
+import { at, fail } from "../../../diagnostics.js";
 import type { AluOp, Argument } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { NEVER } from "../chip/resources.js";
@@ -45,7 +45,7 @@ export const timeChain = (task: readonly AluOp[], target: Target): TimedChain =>
     });
   const offsets = offsetsOf(ops, target);
   return {
-    ops: ops.map((op, index) => ({ ...op, offset: offsets[index] ?? 0 })),
+    ops: ops.map((op, index) => ({ ...op, offset: at(offsets, index, "offset") })),
     takes: ops.flatMap(({ args }, op) =>
       args.flatMap((arg, argument) => ("leaf" in arg ? [{ leaf: arg.leaf, op, argument }] : [])),
     ),
@@ -101,7 +101,7 @@ const offsetsOf = (ops: readonly AluOp[], { timing }: Target): number[] => {
   const soon = (index: number): boolean => follows[index] === true || !follows.includes(true);
   const isTurned = ({ args }: AluOp): boolean => args.some((argument) => mapOf(argument) !== undefined);
   const offsets = ops.map((op) => timing.vxmEntry + (isTurned(op) ? timing.sxmPermute : 0));
-  const offsetOf = (index: number): number => offsets[index] ?? 0;
+  const offsetOf = (index: number): number => at(offsets, index, "offset");
   for (const [index, { args }] of ops.entries())
     if (soon(index))
       for (const argument of args)

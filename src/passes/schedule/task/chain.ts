@@ -4,7 +4,7 @@
  * An operand that is rearranged over the lanes turns at the SXM: it flies out, through a permutation and back in.
  */
 
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import { ALU_FUNCTIONS, type Source, type StreamType } from "../../../ir/isa.js";
 import type { Argument, Leaf, Storage, Task } from "../../../ir/plan.js";
 import { sxmQueue, vxmQueue } from "../../../ir/program.js";
@@ -26,14 +26,14 @@ export interface Sums {
 }
 
 /** Tries a chain whose time zero is `at`, and its reads and writes. */
-export const tryChain = (s: Scheduler, task: Task, at: number, sums: Sums | undefined): number => {
+export const tryChain = (s: Scheduler, task: Task, start: number, sums: Sums | undefined): number => {
   const chain = timedChain(s, task);
   const alus: number[] = [];
-  const delay = tryAlus(s, chain, task, at, alus);
+  const delay = tryAlus(s, chain, task, start, alus);
   if (delay !== 0) return delay;
   const turned = new Map<number, number>();
   for (const map of chain.turns) {
-    const stream = sums === undefined ? -NEVER : trySumsTurn(s, task, at, sums, map);
+    const stream = sums === undefined ? -NEVER : trySumsTurn(s, task, start, sums, map);
     if (stream < 0) return -stream;
     turned.set(map, stream);
   }
@@ -42,19 +42,19 @@ export const tryChain = (s: Scheduler, task: Task, at: number, sums: Sums | unde
   for (const take of chain.takes) {
     const leaf = task.leaves[take.leaf];
     invariant(leaf !== undefined, "a chain takes leaves of its task");
-    const stream = tryLeaf(s, task, leaf, at + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
+    const stream = tryLeaf(s, task, leaf, start + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
     if (stream < 0) return -stream;
     taken.push(stream);
   }
   const given = new Map<number, Given>();
   for (const output of task.outputs) {
-    const op = chain.index[output.op] ?? -1;
-    const streams = tryWrite(s, task, output, at + offsetOf(chain, op) + s.target.timing.vxmAlu);
+    const op = at(chain.index, output.op, "operation");
+    const streams = tryWrite(s, task, output, start + offsetOf(chain, op) + s.target.timing.vxmAlu);
     if (typeof streams === "number") return streams;
     invariant(!given.has(op), "one operation feeds one output");
     given.set(op, { streams, type: output.as ?? storageOf(s, output.storage).dtype });
   }
-  s.onCommit.push(() => emitChain(s, task, { chain, at, mxm: sums?.stream ?? -1, turned, alus, taken, given }));
+  s.onCommit.push(() => emitChain(s, task, { chain, at: start, mxm: sums?.stream ?? -1, turned, alus, taken, given }));
   return 0;
 };
 
@@ -266,7 +266,7 @@ const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
     fields["give"] = given?.streams[0] ?? -1;
     fields["give2"] = given?.streams[1] ?? -1;
     fields["as"] = given?.type ?? "f32";
-    emit(s, vxmQueue(s.target, placed.alus[index] ?? -1), placed.at + offset, {
+    emit(s, vxmQueue(s.target, at(placed.alus, index, "alu")), placed.at + offset, {
       op: MNEMONICS[ALU_FUNCTIONS[fn].operands],
       fields,
       origin,
@@ -292,9 +292,9 @@ const operandOf = (
   }
   if ("op" in argument) {
     const age = offsetOf(chain, op) - offsetOf(chain, argument.op) - s.target.timing.vxmAlu;
-    return { type: "f32", source: { alu: alus[argument.op] ?? -1, age } };
+    return { type: "f32", source: { alu: at(alus, argument.op, "alu"), age } };
   }
   const take = chain.takes.findIndex((one) => one.op === op && one.argument === position);
-  const storage = storageOf(s, task.leaves[argument.leaf]?.storage ?? -1);
-  return { type: argument.as ?? storage.dtype, source: { stream: taken[take] ?? -1, tap: false } };
+  const storage = storageOf(s, at(task.leaves, argument.leaf, "leaf").storage);
+  return { type: argument.as ?? storage.dtype, source: { stream: at(taken, take, "stream"), tap: false } };
 };

@@ -5,7 +5,7 @@
  * on its own. The last one and the chain are one rigid figure, because the sums leave the accumulator as they are made.
  */
 
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import { isTile, type Pass, type Task } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { positionIn } from "../repeat/repeats.js";
@@ -74,7 +74,7 @@ const chooseHalf = (s: Scheduler, task: Task): Half => {
   if (model !== undefined) return model;
   const possible = [west, east].filter((half) => costOf(s, task, half) < NEVER);
   const drawn = possible.length > 0 ? s.strategy.draw?.(possible.length) : undefined;
-  if (drawn !== undefined) return possible[drawn] ?? west;
+  if (drawn !== undefined) return at(possible, drawn, "slot");
   return costOf(s, task, east) < costOf(s, task, west) ? east : west;
 };
 

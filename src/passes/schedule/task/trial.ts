@@ -6,7 +6,7 @@
  * a failed trial did may be left: `rollback` takes it back to a mark, all of it or a part.
  */
 
-import { fail } from "../../../diagnostics.js";
+import { at, fail } from "../../../diagnostics.js";
 import type { Task } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import { endOf, NEVER, type Timeline } from "../chip/resources.js";
@@ -67,7 +67,7 @@ const idleFrom = ({ halves, alus }: Scheduler): number => {
 const noPlaceInTime = (s: Scheduler, task: Task): never =>
   fail("LPU2002", {
     message: `no cycle in which all that an operation needs is free: ${task.leaves.length + task.passes.length} operands of ${task.rows} rows on target '${s.target.name}'`,
-    node: s.plan.origins[task.origin] ?? "",
+    node: at(s.plan.origins, task.origin, "origin"),
     notes: ["SRAM suffices; ports of its slices, streams or units conflict at every cycle"],
     hint: "choose a target with more slices and streams",
   });

@@ -6,6 +6,7 @@
  * Weights that are computed are loads.ts.
  */
 
+import { at } from "../../../diagnostics.js";
 import { halfLanes } from "../../../ir/target.js";
 import { isTile, type PackedTile, type Pass, type Task, TILE_TYPES } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
@@ -93,7 +94,7 @@ const leadOf = (s: Scheduler, { pairs, addresses }: TilePlace, executions: numbe
     const pair = pairAt(flight.half, index);
     const cycle = dispatchOf(s, pair, flight);
     if (cycle < s.target.timing.barrier) return NEVER;
-    const bank = bankOf(s.target, addresses[way] ?? 0);
+    const bank = bankOf(s.target, at(addresses, way, "address"));
     worst = Math.max(
       worst,
       cycle - fitBefore(pair.read, cycle, executions),
@@ -134,7 +135,7 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Fl
     if (pairs.length === TILE_PAIRS)
       return alike.map((each, later) => ({
         tile: each,
-        place: { pairs, addresses: addresses.map((list) => list[later] ?? -1) },
+        place: { pairs, addresses: addresses.map((list) => at(list, later, "address")) },
       }));
   }
   const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
@@ -142,7 +143,7 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Fl
   return undefined;
 };
 
-const originName = (s: Scheduler, origin: number): string => s.plan.origins[origin] ?? "weights";
+const originName = (s: Scheduler, origin: number): string => at(s.plan.origins, origin, "origin");
 
 /** Pairs in which no activations lie that are read meanwhile, then by how much lies in them. */
 const emptiestFirst = (s: Scheduler, { half, neighbours }: TileLoad): number[] => {
@@ -159,7 +160,7 @@ const emptiestFirst = (s: Scheduler, { half, neighbours }: TileLoad): number[] =
 const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[], half: Half): void => {
   for (const { place } of placed)
     for (const [way, pair] of place.pairs.entries())
-      hold(s, memoriesOf(half, [pair]), place.addresses[way] ?? 0, executions);
+      hold(s, memoriesOf(half, [pair]), at(place.addresses, way, "address"), executions);
   s.onCommit.push(() => {
     for (const { tile, place } of placed) {
       if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile);
@@ -179,7 +180,7 @@ const bookTile = (
   for (const [way, pair] of pairs.entries()) {
     const burst = {
       pair,
-      address: addresses[way] ?? 0,
+      address: at(addresses, way, "address"),
       delay: 0,
       count: executions,
       interval: 1,

@@ -152,7 +152,7 @@ const tryHalf = (s: Scheduler, result: Result, known: Flight | undefined): Writt
   // Each vector flies on behind a slice if the other copy's slice for it lies further out.
   for (const written of copies)
     written.taps = written.positions.map((position, way) =>
-      copies.some(({ positions }) => (positions[way] ?? 0) > position) ? 1 : 0,
+      copies.some(({ positions }) => at(positions, way, "position") > position) ? 1 : 0,
     );
   return { flight, copies };
 };
@@ -237,7 +237,9 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
         taps: [],
       };
       for (const burst of bursts)
-        bookWrite(s, burst, writeCycle(burst, flight), flight, () => written.taps[pairs.indexOf(burst.pair)] ?? 0);
+        bookWrite(s, burst, writeCycle(burst, flight), flight, () =>
+          at(written.taps, pairs.indexOf(burst.pair), "tap"),
+        );
       return written;
     }
   }

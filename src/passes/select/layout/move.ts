@@ -10,7 +10,7 @@
 
 import type { PackedTile } from "../../../ir/plan.js";
 import { type Place, tileKey, type TileRecipe } from "../../../ir/recipe.js";
-import { fail, invariant } from "../../../diagnostics.js";
+import { at, fail, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId, Shape } from "../../../ir/graph.js";
 import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
@@ -78,9 +78,9 @@ const plainLayout = ({ view, shape }: Layout): Layout => {
   let column = 1;
   const dims: Factor[][] = shape.map(() => []);
   for (let axis = shape.length - 1; axis >= 0; axis--) {
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     if (extent === 1) continue;
-    if ((view.dims[axis] ?? []).some((f) => f.column !== 0)) {
+    if (at(view.dims, axis, "dim").some((f) => f.column !== 0)) {
       dims[axis] = [{ extent, row: 0, column }];
       column *= extent;
     } else {
@@ -147,7 +147,7 @@ const movedDims = (
   const queue = [...pairs];
   return shape.map((_, axis) => {
     const dim: Factor[] = [];
-    let left = (wanted.dims[axis] ?? []).reduce((product, f) => product * f.extent, 1);
+    let left = at(wanted.dims, axis, "dim").reduce((product, f) => product * f.extent, 1);
     while (left > 1) {
       const pair = queue.shift();
       invariant(pair !== undefined, "digits cover every dim");

@@ -5,6 +5,7 @@
  * lies on the lane on which the result needs it; rows may be mapped in any way, since they are only addresses.
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Shape } from "../../../ir/graph.js";
 import type { Leaf, Run, StorageId } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
@@ -42,7 +43,7 @@ export const factorPairs = (full: View, fullShape: Shape, operand: View): readon
   const expanded = expandView(operand, fullShape);
   const pairs: FactorPair[] = [];
   for (const [axis, factors] of full.dims.entries()) {
-    const other = expanded.dims[axis] ?? [];
+    const other = at(expanded.dims, axis, "dim");
     const zero = other.length === 1 && other[0]?.row === 0 && other[0]?.column === 0;
     const aligned = zero
       ? factors.map((f): [Factor, Factor] => [f, { extent: f.extent, row: 0, column: 0 }])

@@ -7,6 +7,7 @@
  * returns undefined where a view cannot express the result; the caller then materialises the tensor in a new layout.
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Shape } from "../../../ir/graph.js";
 
 export interface Factor {
@@ -76,7 +77,7 @@ export const reshapeView = (view: View, shape: Shape): View | undefined => {
 
 export const transposeView = (view: View, perm: readonly number[]): View => ({
   ...view,
-  dims: perm.map((axis) => view.dims[axis] ?? []),
+  dims: perm.map((axis) => at(view.dims, axis, "dim")),
 });
 
 export const sliceView = (
@@ -88,9 +89,9 @@ export const sliceView = (
   let { row, column } = view;
   const dims: Factor[][] = [];
   for (const [axis, factors] of view.dims.entries()) {
-    const start = starts[axis] ?? 0;
-    const size = sizes[axis] ?? 1;
-    const stride = strides[axis] ?? 1;
+    const start = at(starts, axis, "start");
+    const size = at(sizes, axis, "size");
+    const stride = at(strides, axis, "stride");
     const flat = normalize(factors);
     const extent = flat.reduce((n, f) => n * f.extent, 1);
     if (start === 0 && size === extent && stride === 1) dims.push(flat);
@@ -135,7 +136,7 @@ export const restrictTo = (full: Layout, shape: Shape): View => {
   const missing = full.shape.length - shape.length;
   return {
     ...full.view,
-    dims: shape.map((extent, axis) => (extent === 1 ? [] : (full.view.dims[axis + missing] ?? []))),
+    dims: shape.map((extent, axis) => (extent === 1 ? [] : at(full.view.dims, axis + missing, "dim"))),
   };
 };
 
@@ -167,7 +168,7 @@ export const naturalView = (shape: Shape): View => {
   let row = 1;
   const dims: Factor[][] = shape.map(() => []);
   for (let axis = shape.length - 2; axis >= 0; axis--) {
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     dims[axis] = extent > 1 ? [{ extent, row, column: 0 }] : [];
     row *= extent;
   }
@@ -183,7 +184,7 @@ export const elementView = (shape: Shape): View => {
   let stride = 1;
   const dims: Factor[][] = shape.map(() => []);
   for (let axis = shape.length - 1; axis >= 0; axis--) {
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     dims[axis] = extent > 1 ? [{ extent, row: stride, column: 0 }] : [];
     stride *= extent;
   }
@@ -195,10 +196,10 @@ export const offsetAt = (dims: View["dims"], shape: Shape, index: number, along:
   let rest = index;
   let offset = 0;
   for (let axis = dims.length - 1; axis >= 0; axis--) {
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     let digits = rest % extent;
     rest = Math.floor(rest / extent);
-    for (const f of [...(dims[axis] ?? [])].reverse()) {
+    for (const f of [...at(dims, axis, "dim")].reverse()) {
       offset += (digits % f.extent) * f[along];
       digits = Math.floor(digits / f.extent);
     }

@@ -8,7 +8,7 @@
 
 import type { Place, PointsRecipe } from "../../../ir/recipe.js";
 import { aluFunction } from "../../../ir/ops/alu.js";
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import { elementCount, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
 import { intsAttr, literalIn } from "../../../ir/ops/attributes.js";
 import type { AluOp, Argument, StorageType } from "../../../ir/plan.js";
@@ -129,17 +129,17 @@ const leadsInside = (s: Selection, id: NodeId, { nodes, main }: Fusion): boolean
 
 /** Carries the view of a node along to the root of the chain that reads it; undefined if it does not lead there whole. */
 export const viewAtRoot = (s: Selection, fusion: Fusion, from: NodeId, view: View): View | undefined => {
-  let at = from;
+  let id = from;
   let current: View | undefined = view;
-  while (at !== fusion.root && current !== undefined) {
-    const next = (s.consumers[at] ?? []).find((id) => reaches(s, id, fusion));
+  while (id !== fusion.root && current !== undefined) {
+    const next = at(s.consumers, id, "list of readers").find((reader) => reaches(s, reader, fusion));
     if (next === undefined) return undefined;
     const node = nodeAt(s, next);
     const { shape } = node.type;
-    if (elementCount(shape) !== elementCount(nodeAt(s, at).type.shape)) return undefined;
+    if (elementCount(shape) !== elementCount(nodeAt(s, id).type.shape)) return undefined;
     current =
       node.op === "transpose" ? transposeView(current, intsAttr(node.attrs, "perm")) : reshapeView(current, shape);
-    at = next;
+    id = next;
   }
   return current;
 };
@@ -147,7 +147,8 @@ export const viewAtRoot = (s: Selection, fusion: Fusion, from: NodeId, view: Vie
 /** Whether a node belongs to a chain, or leads into it through views. */
 const reaches = (s: Selection, id: NodeId, fusion: Fusion): boolean =>
   fusion.nodes.includes(id) ||
-  (isTransparent(s.graph, nodeAt(s, id)) && (s.consumers[id] ?? []).some((next) => reaches(s, next, fusion)));
+  (isTransparent(s.graph, nodeAt(s, id)) &&
+    at(s.consumers, id, "list of readers").some((next) => reaches(s, next, fusion)));
 
 /** View of the root of a chain that reads memory: that of its first stored operand that allows it, rows made dense; else row-major. */
 export const viewOfChain = (s: Selection, fusion: Fusion): View => {

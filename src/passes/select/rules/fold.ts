@@ -10,7 +10,7 @@
  * bits from 2^-28 to 2^34, and is lost below 2^-37.
  */
 
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
 import { STREAM_TYPES } from "../../../ir/isa.js";
 import { type AluOp, type Argument, alusOf, type Leaf, type StorageType } from "../../../ir/plan.js";
@@ -68,11 +68,13 @@ export const isFolded = (s: Selection, fusion: Fusion): boolean => {
 
 /** Nodes that read a value, through casts between float types. */
 const readersOf = (s: Selection, id: NodeId): NodeId[] =>
-  (s.consumers[id] ?? []).flatMap((next) => (isFloatCast(s.graph, nodeAt(s, next)) ? readersOf(s, next) : [next]));
+  at(s.consumers, id, "list of readers").flatMap((next) =>
+    isFloatCast(s.graph, nodeAt(s, next)) ? readersOf(s, next) : [next],
+  );
 
 const widthOf = (s: Selection, id: NodeId): number => {
   const { shape } = nodeAt(s, id).type;
-  return shape[shape.length - 1] ?? 1;
+  return at(shape, shape.length - 1, "extent");
 };
 
 const isWideRange = (s: Selection, id: NodeId): boolean => nodeAt(s, id).type.dtype === "f32";
@@ -141,7 +143,7 @@ const foldChain = (s: Selection, sum: Node, fusion: Fusion): Summands | undefine
 
 /** Whether the last dim has all columns to itself, in order. */
 const isWide = ({ dims }: View): boolean => {
-  const [last, ...others] = normalize(dims[dims.length - 1] ?? []);
+  const [last, ...others] = normalize(at(dims, dims.length - 1, "dim"));
   const columnsElsewhere = dims
     .slice(0, -1)
     .flat()
@@ -197,7 +199,7 @@ const storeFolded = (s: Selection, sum: Node, id: NodeId, view: View, chain: Cha
   const finishes = wide
     ? WINDOWS.map((window) => ({ scale: window.weight, finish: throughWindow(window) }))
     : [{ scale: 1 / shrink, finish: times(shrink) }];
-  let from: Folding = { chain, panels, beyond: (shape[shape.length - 1] ?? 1) % lanes };
+  let from: Folding = { chain, panels, beyond: at(shape, shape.length - 1, "extent") % lanes };
   for (;;) {
     const folding = from;
     const totals = finishes.flatMap(({ finish }) => totalOf(s, folding, 0, folding.panels, finish) ?? []);
@@ -336,14 +338,16 @@ const unrolled = (chain: Chain, first: number, end: number): Unrolled => {
       made.set(key, place);
       places.push(place);
     }
-    results.push(single.ops.length === 0 ? { leaf: numbers[0] ?? 0 } : { op: places[places.length - 1] ?? 0 });
+    results.push(
+      single.ops.length === 0 ? { leaf: at(numbers, 0, "number") } : { op: at(places, places.length - 1, "place") },
+    );
   }
   return { ops, results, leaves: origins };
 };
 
 const shifted = (argument: Argument, places: readonly number[], leaves: readonly number[]): Argument => {
-  if ("op" in argument) return { op: places[argument.op] ?? argument.op };
-  return "leaf" in argument ? { ...argument, leaf: leaves[argument.leaf] ?? argument.leaf } : argument;
+  if ("op" in argument) return { op: at(places, argument.op, "place") };
+  return "leaf" in argument ? { ...argument, leaf: at(leaves, argument.leaf, "leaf") } : argument;
 };
 
 /** The results, the last one zero on lanes beyond the last column; `mask`: number of the leaf that says which. */

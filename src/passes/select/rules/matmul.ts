@@ -24,7 +24,7 @@ import { isLaneMap, laneMapLiteral, onlyMoves } from "../../../ir/literals.js";
 import { asHalf, emitParts, movable, needsBits } from "../layout/bits.js";
 import { relayout } from "../layout/move.js";
 import { union } from "../../../ir/ranges.js";
-import { refine, SUMS, withinType } from "../padding.js";
+import { refine, withinType } from "../padding.js";
 import { joinedWeights } from "./join.js";
 import { emitProduct } from "./product.js";
 import { activations, leavesOf, locate } from "../value.js";
@@ -98,7 +98,7 @@ const emitLaneMap = (s: Selection, node: Node, space: Space): StorageId => {
         chain,
         as,
         origin: originOf(s, node),
-        name: node.origin[0] ?? "lane map",
+        name: at(node.origin, 0, "origin"),
         fill: false,
       }),
     turned,
@@ -127,7 +127,7 @@ export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void
   }
   const turned = sums && { node: sums.node, map: sumsMap(s, sums) };
   if (turned !== undefined) {
-    const range = withinType(s.ranges[turned.node] ?? SUMS.values, "f32");
+    const range = withinType(at(s.ranges, turned.node, "range"), "f32");
     s.sumRanges.set(turned.map, union(range, s.sumRanges.get(turned.map) ?? range));
   }
   const chain = chainOf(s, fusion, layouts, turned);
@@ -150,7 +150,7 @@ interface ActivationSums {
 const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | undefined => {
   const { timing, chainDepth, lanes } = s.target;
   const { shape } = main.type;
-  const n = shape[shape.length - 1] ?? 1;
+  const n = at(shape, shape.length - 1, "extent");
   const activations = stripCasts(s.graph, operandId(main, 0));
   const isSum = (id: NodeId): boolean => {
     const { op, type, inputs } = nodeAt(s, id);
@@ -196,7 +196,7 @@ const emitMatmul = (
   const a = activationsOf(s, node);
   const parts = [{ storage: a.storage, scale: 1 }];
   const weights = weightsOf(s, node, a);
-  const name = node.origin[0] ?? "matmul";
+  const name = at(node.origin, 0, "origin");
   const passOrigin = originOf(s, node);
   emitProduct(s, { a, parts, weights, space, storage, chain, origin, passOrigin, name, fill: false, sums });
 };
@@ -239,7 +239,7 @@ const wholePart = (s: Selection, id: NodeId): StoredPart => {
 /** `blocks`: of columns in a panel, if not as many as fit. */
 const resultSpace = (s: Selection, node: Node, blocks?: number): Space => {
   const { shape } = node.type;
-  const n = shape[shape.length - 1] ?? 1;
+  const n = at(shape, shape.length - 1, "extent");
   const columns = columnBlocks(s, node, activationsOf(s, node), blocks);
   const dims = stackDims(shape, columns, n > 1 ? [{ extent: n, row: 0, column: 1 }] : []);
   return spaceOf(s.target, { view: { dims, row: 0, column: 0 }, shape });
@@ -252,7 +252,7 @@ const columnBlocks = (
   a: Located,
   perPanel: number | undefined,
 ): readonly (readonly Factor[])[] => {
-  const n = node.type.shape[node.type.shape.length - 1] ?? 1;
+  const n = at(node.type.shape, node.type.shape.length - 1, "extent");
   const extents = columnGroups(s, node, a);
   const groups = extents.reduce((product, extent) => product * extent, 1);
   const aligned = groups > 1 && isAligned(s, node);
@@ -286,7 +286,7 @@ const columnGroups = (s: Selection, node: Node, a: Located): number[] => {
   const isComputed = operandAt(s, node, 1).op !== "constant";
   const isJoined = (axis: number): boolean => isComputed && k > lanes && n <= lanes && axis === batch.length - 1;
   return batch.map((extent, axis) =>
-    isJoined(axis) || (batchOfA.dims[axis] ?? []).some((f) => f.column !== 0) ? extent : 1,
+    isJoined(axis) || at(batchOfA.dims, axis, "dim").some((f) => f.column !== 0) ? extent : 1,
   );
 };
 
@@ -313,7 +313,7 @@ const largestDivisor = (n: number, limit: number): number => {
 
 /** Whether a result flows, through chains alone, into the activations of a matmul of two computed tensors. */
 const feedsActivations = (s: Selection, id: NodeId): boolean =>
-  (s.consumers[id] ?? []).some((next) => {
+  at(s.consumers, id, "list of readers").some((next) => {
     const node = nodeAt(s, next);
     if (node.op === "matmul") return operandId(node, 0) === id && operandAt(s, node, 1).op !== "constant";
     return (isElementwise(s.graph, node) || isFloatCast(s.graph, node)) && feedsActivations(s, next);
@@ -329,7 +329,7 @@ export const stackDims = (
   const dims: (readonly Factor[])[] = shape.map(() => []);
   dims[shape.length - 1] = last;
   for (let axis = shape.length - 2; axis >= 0; axis--) {
-    const extent = shape[axis] ?? 1;
+    const extent = at(shape, axis, "extent");
     const own = columns[axis] ?? [];
     if (own.length > 0) dims[axis] = own;
     else if (extent > 1) {

@@ -7,7 +7,7 @@
  * win: where they would, the panel is read through a permutation that puts a value there.
  */
 
-import { invariant } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { Node } from "../../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
@@ -75,7 +75,7 @@ export const lowerMax = (s: Selection, node: Node): Located => {
   return { storage, shape, view: withoutLast(folded.view), repeated: "all" };
 };
 
-const widthOf = ({ shape }: Located): number => shape[shape.length - 1] ?? 1;
+const widthOf = ({ shape }: Located): number => at(shape, shape.length - 1, "extent");
 const withoutLast = (view: View): View => ({ ...view, dims: [...view.dims.slice(0, -1), []] });
 
 /**
@@ -95,7 +95,7 @@ const staysOnPanels = (target: Target, value: Located): boolean => {
   const view = denseRows(target, value, "kept");
   if (view === undefined) return false;
   const n = widthOf(value);
-  const last = normalize(view.dims[view.dims.length - 1] ?? []);
+  const last = normalize(at(view.dims, view.dims.length - 1, "dim"));
   if (n > 1 && (last.length !== 1 || last[0]?.column !== 1)) return false;
   const starts = groupStarts(view);
   return n > target.lanes ? starts.length === 1 : starts.every((start) => (start % target.lanes) + n <= target.lanes);
@@ -140,7 +140,7 @@ const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: n
     );
     const step: Chain = (panel, row, rows) => {
       const leaf = leafOf(source, fit, panel, row, rows);
-      const rotated = (maps[panel] ?? []).map((map) => ({ ...leaf, map }));
+      const rotated = at(maps, panel, "map").map((map) => ({ ...leaf, map }));
       return { ops, leaves: [leaf, ...rotated] };
     };
     pushChain(s, space, step, storage, originOf(s, node));

@@ -104,15 +104,15 @@ const rowsOfK = (dim: readonly Factor[], weights: Weights): readonly RowOfK[] =>
 const placesOf = (target: Target, { a, space, weights }: Product): Places => {
   const batchShape = space.shape.slice(0, -2);
   const [m = 1, n = 1] = space.shape.slice(-2);
-  const k = a.shape[a.shape.length - 1] ?? 1;
+  const k = at(a.shape, a.shape.length - 1, "extent");
   const wide = expandView(a.view, [...batchShape, m, k]);
-  const kDim = wide.dims[batchShape.length + 1] ?? [];
+  const kDim = at(wide.dims, batchShape.length + 1, "dim");
   const kRows = rowsOfK(kDim, weights);
   const batchDims = space.view.dims.slice(0, -2);
   const firstOfK = (batch: number): number =>
     a.view.column + offsetAt(wide.dims.slice(0, -2), batchShape, batch, "column");
   const parts = new Map<number, readonly PartOfK[]>();
-  const besides = batchShape.map((_, axis) => (onRows(space.view, axis) ? [] : (wide.dims[axis] ?? [])));
+  const besides = batchShape.map((_, axis) => (onRows(space.view, axis) ? [] : at(wide.dims, axis, "dim")));
   return {
     batchShape,
     m,
@@ -141,13 +141,13 @@ const placesOf = (target: Target, { a, space, weights }: Product): Places => {
 };
 
 /** Whether a dim lies on rows, at least in part. */
-const onRows = (view: View, axis: number): boolean => (view.dims[axis] ?? []).some(({ row }) => row !== 0);
+const onRows = (view: View, axis: number): boolean => at(view.dims, axis, "dim").some(({ row }) => row !== 0);
 
 /** Rows of the operand for the rows of the result. */
 const rowDigits = (space: View, a: View, shape: Shape): RowDigit[] => {
   const axes = shape.flatMap((_, axis) => (onRows(space, axis) ? [axis] : []));
-  const dimsOf = (view: View): View => ({ ...view, dims: axes.map((axis) => view.dims[axis] ?? []) });
-  const extents = axes.map((axis) => shape[axis] ?? 1);
+  const dimsOf = (view: View): View => ({ ...view, dims: axes.map((axis) => at(view.dims, axis, "dim")) });
+  const extents = axes.map((axis) => at(shape, axis, "extent"));
   const pairs = factorPairs(dimsOf(space), extents, dimsOf(a));
   if (pairs === undefined)
     fail("LPU2201", {
@@ -193,7 +193,7 @@ const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
 const blockOf = (target: Target, { weights, space }: Product, rows: number): number => {
   const block = rowBlock(target, rows);
   if (weights.kind === "constant" || rows > longBlock(target)) return block;
-  const n = space.shape[space.shape.length - 1] ?? 1;
+  const n = at(space.shape, space.shape.length - 1, "extent");
   const columns = Math.min(target.lanes, n) * (space.panels > 1 ? 2 : 1);
   return columns / 4 > block / 2 ? rows : block;
 };

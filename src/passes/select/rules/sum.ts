@@ -7,6 +7,7 @@
  * more than a vector are of panels that have been added first (fold.ts).
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Node, Shape } from "../../../ir/graph.js";
 import type { AluOp } from "../../../ir/plan.js";
 import type { Located } from "../layout/operand.js";
@@ -65,7 +66,7 @@ const sumOver = (
   const chain = scaledBy(factor);
   const [storage = -1, plus] = shares(s, summands, use).map((share) => {
     const to = addTemp(s, node, "f32", space);
-    const weights = ones(share.a.shape[share.a.shape.length - 1] ?? 1, width);
+    const weights = ones(at(share.a.shape, share.a.shape.length - 1, "extent"), width);
     emitProduct(s, { ...share, weights, space, storage: to, chain, origin, name: node.op, fill: true });
     return to;
   });
@@ -95,7 +96,7 @@ const shares = (s: Selection, { a, parts }: Summands, use: "inChain" | "alone"):
   if (use === "alone") return [{ a, parts }];
   if (parts.length > 1) return parts.map((part) => ({ a: { ...a, storage: part.storage }, parts: [part] }));
   const half = halfLanes(s.target);
-  const last = normalize(a.view.dims[a.view.dims.length - 1] ?? []);
+  const last = normalize(at(a.view.dims, a.view.dims.length - 1, "dim"));
   const isVector =
     last.length === 1 && last[0]?.column === 1 && a.view.column === 0 && last[0].extent === s.target.lanes;
   if (!isVector) return [{ a, parts }];
@@ -126,6 +127,6 @@ const columnFactors = (factors: readonly Factor[]): Factor[] =>
 
 /** The last dim, if it lies on neighbouring columns. */
 const lastColumns = (view: View): Factor | undefined => {
-  const [only, ...others] = normalize(view.dims[view.dims.length - 1] ?? []);
+  const [only, ...others] = normalize(at(view.dims, view.dims.length - 1, "dim"));
   return others.length === 0 && only?.column === 1 ? only : undefined;
 };
