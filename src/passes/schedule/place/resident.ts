@@ -37,7 +37,9 @@ const nameOf = ({ inputs, outputs, states }: Plan, { id, name }: Storage): strin
 
 /** Rows of each constant that are placed. */
 const constantRows = (plan: Plan): Map<number, number> =>
-  new Map([...constantPieces(plan)].map(([id, found]) => [id, rowsOfPieces(at(plan.storages, id, "storage").rows, found)]));
+  new Map(
+    [...constantPieces(plan)].map(([id, found]) => [id, rowsOfPieces(at(plan.storages, id, "storage").rows, found)]),
+  );
 
 /** Of the pieces in which constants are placed, panel after panel, the numbers of those that something reads. */
 export const constantPieces = (plan: Plan): Map<StorageId, Set<number>> => {
