@@ -39,6 +39,7 @@ import { runJob } from "./jobs/jobs.js";
 import { printable, renderProblems } from "./show/problems.js";
 import { chatRows, generateRows } from "./show/generate.js";
 import { printReport } from "./show/report.js";
+import { scoreRows } from "./show/score.js";
 import { serveLine, serveRows } from "./show/serve.js";
 import { EXIT, openQuestions, QUESTION, type Terminal } from "./show/terminal.js";
 import { caseLabels, printCase, printTotals } from "./show/verify.js";
@@ -377,6 +378,29 @@ const serve = command({
     terminal.print("");
     for (const line of alignRows(serveRows(result))) terminal.print(line);
     return result.cycles === result.predictedCycles ? EXIT.ok : EXIT.internal;
+  },
+});
+
+const { prefill: _, ...readerOptions } = decoderOptions;
+
+const score = command({
+  command: "score <model>",
+  doc: "Says how well a decoder foretells a text: perplexity, with weights in FP8 beside fp16.",
+  options: (argv) =>
+    argv.positional("model", decoderFolder).options({
+      text: { type: "string", demandOption: true, describe: "file of the text" },
+      lines: { type: "boolean", default: false, describe: "each line of the file is a text of its own" },
+      ...readerOptions,
+      json: OPTIONS.json,
+    }),
+  run: async (args, terminal) => {
+    const { prefill: _, ...decoder } = decoderRequest({ ...args, prefill: 1 });
+    const result = await runJob("score", { ...decoder, text: args.text, lines: args.lines }, { tasks: terminal.tasks });
+    terminal.result(result);
+    terminal.print("");
+    for (const line of alignRows(scoreRows(result))) terminal.print(line);
+    const scores = [result.score, ...(result.other === undefined ? [] : [result.other.score])];
+    return scores.every(({ cycles, predictedCycles }) => cycles === predictedCycles) ? EXIT.ok : EXIT.internal;
   },
 });
 
@@ -726,6 +750,7 @@ export const COMMANDS: readonly CommandFor[] = [
   run,
   generate,
   serve,
+  score,
   verify,
   check,
   report,

@@ -13,12 +13,14 @@ import { type Compiled, type CompileOptions, compile as compileSource } from "./
 import { bindInputs, type InputValue, type TensorSpec } from "./host/edge.js";
 import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { openFolder } from "./host/folder.js";
-import { bytesSource, type ModelSource, readModel } from "./frontend/source.js";
-import { openTemplate } from "./language/chat.js";
-import { declaredVocabulary, decoderShapes, logitsOf } from "./language/decoder.js";
+import { bytesSource, type GraphRecord, type ModelSource, readModel } from "./frontend/source.js";
+import { type ChatTemplate, openTemplate } from "./language/chat.js";
+import { declaredVocabulary, decoderShapes, hasPast, logitsOf, plainShapes } from "./language/decoder.js";
 import { type LanguageModel, languageModel } from "./language/model.js";
-import { settingsOf } from "./language/settings.js";
-import { expectFits, noTokenizer, openTokenizer } from "./language/text.js";
+import { plainReader, stepReader } from "./language/read.js";
+import type { Reader } from "./language/score.js";
+import { type Settings, settingsOf } from "./language/settings.js";
+import { expectFits, noTokenizer, openTokenizer, type Tokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
 import { type Analysis, analysisOf } from "./report/analysis.js";
 import { pageData } from "./report/page/data.js";
@@ -47,6 +49,7 @@ export { type FileTensor, decodeNpy, encodeNpy } from "./host/npy.js";
 export type { Message } from "./language/chat.js";
 export type { GenerateOptions, LanguageModel, Piece } from "./language/model.js";
 export { type KeptPasts, keptPasts, type Saved } from "./language/pasts.js";
+export { type Distance, type Reader, type Score, type ScoredText, scoreTexts } from "./language/score.js";
 export type { Step } from "./language/steps.js";
 export { type Answer, type ServeOptions, type Server, serve } from "./serve/server.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
@@ -170,48 +173,74 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
   const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer: file, text = false, ...rest } = options;
-  const { model: modelFile, name, tokenizer, settings } = openFolder(path, file);
-  if (text && tokenizer === undefined) noTokenizer();
-  const words = tokenizer && (await openTokenizer(tokenizer.definition, tokenizer.config));
-  const template = tokenizer && (await openTemplate(tokenizer.template, tokenizer.config));
-  const { ends, sampling } = settingsOf(settings);
-  const { entries, vocabulary } = decoderOf(modelFile, context, prefill);
-  const expectText = (size: number): void => {
-    if (tokenizer !== undefined) expectFits(tokenizer.definition, size);
-  };
-  if (vocabulary !== undefined) expectText(vocabulary);
-  const model = await lpuit(modelFile, { ...rest, entries, state: "auto" });
+  const found = await openWords(path, file, text);
+  const entries = decoderEntries(found.graph, context, prefill);
+  const model = await lpuit(found.model, { ...rest, entries, state: "auto" });
   const decode = entryNamed(model.entries, "decode");
   const block = prefill === 1 ? undefined : { entry: entryNamed(model.entries, "prefill"), tokens: prefill };
   const { reset, snapshot, restore } = model;
   const logits = logitsOf(decode.outputs);
-  expectText(logits.vocabulary);
+  found.expectFits(logits.vocabulary);
   const { clockMHz, stateRoom: room } = model.report;
   invariant(room !== null, "a decoder has states");
   return languageModel(
     { context, clockMHz, decode, prefill: block, logits, room, reset, snapshot, restore },
-    { name, tokenizer: words, template, ends, sampling },
+    { ...found.settings, name: found.name, tokenizer: found.words, template: found.template },
   );
+}
+
+/**
+ * A decoder that reads: with a past as `openLanguageModel` has it, or without one, in runs of `context` tokens.
+ *
+ * @throws as `openLanguageModel`.
+ */
+export async function openReader(path: string, options: Omit<LanguageModelOptions, "prefill"> = {}): Promise<Reader> {
+  const { context: tokens = DEFAULT_CONTEXT, tokenizer: file, text = false, ...rest } = options;
+  const found = await openWords(path, file, text);
+  if (hasPast(found.graph)) return stepReader(await openLanguageModel(path, options));
+  const entry = await lpuit(found.model, { ...rest, shapes: plainShapes(found.graph, tokens) });
+  const logits = logitsOf(entry.outputs);
+  found.expectFits(logits.vocabulary);
+  return plainReader({ entry, tokens, logits }, found.words);
 }
 
 const DEFAULT_CONTEXT = 256;
 
-/** How a decoder is built to take one token a step, and so many of a prompt at once; and its vocabulary, if the file says it. */
-function decoderOf(
-  path: string,
-  context: number,
-  prefill: number,
-): { readonly entries: NonNullable<CompileOptions["entries"]>; readonly vocabulary: number | undefined } {
-  const opened = openModel(path);
+/** A model and what lies beside it, read and held against each other before anything is built. */
+interface Words {
+  readonly model: string;
+  readonly name: string;
+  readonly graph: GraphRecord;
+  readonly words: Tokenizer | undefined;
+  readonly template: ChatTemplate | undefined;
+  readonly settings: Settings;
+  /** Holds the tokenizer against the vocabulary. */
+  readonly expectFits: (vocabulary: number) => void;
+}
+
+async function openWords(path: string, file: string | undefined, text: boolean): Promise<Words> {
+  const { model, name, tokenizer, settings } = openFolder(path, file);
+  if (text && tokenizer === undefined) noTokenizer();
+  const opened = openModel(model);
   try {
     const { graph } = readModel(opened.source);
-    const decode = { shapes: decoderShapes(graph, context, 1) };
-    const entries =
-      prefill === 1 ? { decode } : { decode, prefill: { shapes: decoderShapes(graph, context, prefill) } };
-    return { entries, vocabulary: declaredVocabulary(graph) };
+    const expectText = (vocabulary: number): void => {
+      if (tokenizer !== undefined) expectFits(tokenizer.definition, vocabulary);
+    };
+    const words = tokenizer && (await openTokenizer(tokenizer.definition, tokenizer.config));
+    const template = tokenizer && (await openTemplate(tokenizer.template, tokenizer.config));
+    const declared = declaredVocabulary(graph);
+    if (declared !== undefined) expectText(declared);
+    return { model, name, graph, words, template, settings: settingsOf(settings), expectFits: expectText };
   } finally {
     opened.close();
   }
+}
+
+/** How a decoder is built to take one token a step, and so many of a prompt at once. */
+function decoderEntries(graph: GraphRecord, context: number, prefill: number): NonNullable<CompileOptions["entries"]> {
+  const decode = { shapes: decoderShapes(graph, context, 1) };
+  return prefill === 1 ? { decode } : { decode, prefill: { shapes: decoderShapes(graph, context, prefill) } };
 }
 
 const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run }: LoadedEntry): RunnableEntry => ({

@@ -16,6 +16,7 @@ import type { ChatRequest, ChatResult } from "./chat.js";
 import type { GenerateRequest, GenerateResult } from "./generate.js";
 import type { CheckRequest, CheckResult } from "./check.js";
 import { type Problem, ReportedProblems } from "../show/problems.js";
+import type { ScoreRequest, ScoreResult } from "./score.js";
 import type { ServePart, ServeRequest, ServeResult } from "./serve.js";
 import type { ReportRequest, ReportResult } from "./report.js";
 import type { RunRequest, RunReport } from "./run.js";
@@ -29,6 +30,7 @@ export interface JobTable {
   readonly generate: { readonly request: GenerateRequest; readonly result: GenerateResult; readonly part: Piece };
   readonly chat: { readonly request: ChatRequest; readonly result: ChatResult; readonly part: Piece };
   readonly serve: { readonly request: ServeRequest; readonly result: ServeResult; readonly part: ServePart };
+  readonly score: { readonly request: ScoreRequest; readonly result: ScoreResult; readonly part: never };
   readonly report: { readonly request: ReportRequest; readonly result: ReportResult; readonly part: never };
   readonly trace: { readonly request: TraceRequest; readonly result: TraceResult; readonly part: never };
   readonly check: { readonly request: CheckRequest; readonly result: CheckResult; readonly part: never };

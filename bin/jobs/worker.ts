@@ -19,6 +19,7 @@ const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
   generate: async () => (await import("./generate.js")).generateJob,
   chat: async () => (await import("./chat.js")).chatJob,
   serve: async () => (await import("./serve.js")).serveJob,
+  score: async () => (await import("./score.js")).scoreJob,
   report: async () => (await import("./report.js")).reportJob,
   trace: async () => (await import("./trace.js")).traceJob,
   check: async () => (await import("./check.js")).checkJob,

@@ -25,8 +25,7 @@ export const ROLES = {
  * @throws LPU5104 naming every input that is not a decoder's, and every one that is missing.
  */
 export function decoderShapes(graph: GraphRecord, context: number, tokens: number): Readonly<Record<string, Shape>> {
-  const constants = new Set(graph.initializers.map(({ proto }) => proto.name));
-  const inputs = graph.inputs.filter(({ name }) => !constants.has(name));
+  const inputs = inputsOf(graph);
   const names = inputs.map(({ name }) => name);
   const past = pastNames(
     names,
@@ -50,6 +49,34 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   if (first !== undefined) throw new CompileError(first.code, first.details, others);
   return Object.fromEntries(inputs.map((input) => [input.name, roles.get(input.name) ?? pastShape(input, context)]));
 }
+
+/** Whether inputs and outputs are a past and a present. */
+export function hasPast({ inputs, outputs }: GraphRecord): boolean {
+  const [given, made] = [inputs, outputs].map((list) => list.map(({ name }) => name));
+  return given !== undefined && made !== undefined && pastNames(given, made).size > 0;
+}
+
+/**
+ * Shapes of all inputs of a decoder without a past, which takes `tokens` at once: a text, and what pads it at the right.
+ *
+ * @throws LPU5104 naming every input that is not a decoder's, and the tokens if they are missing.
+ */
+export function plainShapes(graph: GraphRecord, tokens: number): Readonly<Record<string, Shape>> {
+  const names = inputsOf(graph).map(({ name }) => name);
+  const roles: readonly string[] = Object.values(ROLES).map(({ name }) => name);
+  const problems = [
+    ...names.filter((name) => !roles.includes(name)).map((name) => `input '${name}' is none of ${roles.join(", ")}`),
+    ...(names.includes(ROLES.ids.name) ? [] : [`there is no input '${ROLES.ids.name}' (${ROLES.ids.doc})`]),
+  ].map((message) => new CompileError("LPU5104", { message }));
+  const [first, ...others] = problems;
+  if (first !== undefined) throw new CompileError(first.code, first.details, others);
+  return Object.fromEntries(names.map((name) => [name, [1, tokens]]));
+}
+
+const inputsOf = (graph: GraphRecord): readonly ValueInfoProto[] => {
+  const constants = new Set(graph.initializers.map(({ proto }) => proto.name));
+  return graph.inputs.filter(({ name }) => !constants.has(name));
+};
 
 /** [.., past, head width]: the past is the axis before the last; a batch that is only named is 1. */
 function pastShape({ name, type }: ValueInfoProto, context: number): Shape {

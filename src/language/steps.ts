@@ -9,7 +9,7 @@ import { ROLES } from "./decoder.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 
 /** What of an entry of a program on the machine is needed. */
-interface Entry {
+export interface Entry {
   readonly cycles: number;
   readonly run: (
     inputs: Readonly<Record<string, readonly number[]>>,
