@@ -1,5 +1,6 @@
 /** Readers of texts: a decoder step by step, or one without a past that takes a whole stretch in each run. */
 
+import { sure } from "../diagnostics.js";
 import { toFloats } from "../ir/tensor.js";
 import { ROLES } from "./decoder.js";
 import type { LanguageModel } from "./model.js";
@@ -29,14 +30,14 @@ export const plainReader = ({ entry, tokens: stretch, logits }: Plain, tokenizer
   stretch,
   encode: (text) => (tokenizer === undefined ? noTokenizer() : tokenizer.encode(text)),
   read: async function* (tokens) {
-    const at = Array.from({ length: stretch }, (_, index) => index);
+    const positions = Array.from({ length: stretch }, (_, index) => index);
     const values: Readonly<Record<string, readonly number[]>> = {
-      [ROLES.ids.name]: at.map((index) => tokens[index] ?? 0),
-      [ROLES.mask.name]: at.map((index) => (index < tokens.length ? 1 : 0)),
-      [ROLES.positions.name]: at,
+      [ROLES.ids.name]: [...tokens, ...Array<number>(stretch - tokens.length).fill(0)],
+      [ROLES.mask.name]: positions.map((index) => (index < tokens.length ? 1 : 0)),
+      [ROLES.positions.name]: positions,
     };
     const { outputs, cycles } = await entry.run(
-      Object.fromEntries(entry.inputs.map(({ name }) => [name, values[name] ?? []])),
+      Object.fromEntries(entry.inputs.map(({ name }) => [name, sure(values[name], "input")])),
     );
     const made = outputs[logits.name];
     const rows = made === undefined ? new Float32Array() : toFloats(made);

@@ -5,7 +5,7 @@
  * of a stretch is foretold by nothing and does not count.
  */
 
-import { fail, invariant } from "../diagnostics.js";
+import { at, fail, invariant } from "../diagnostics.js";
 import type { Cost, Step } from "./steps.js";
 import { chooseToken, GREEDY } from "./sample.js";
 
@@ -106,7 +106,7 @@ function compare(
   other: Float32Array,
 ): void {
   for (const [index, value] of other.entries()) {
-    distance.difference += ((one[index] ?? Number.NaN) - value) ** 2;
+    distance.difference += (at(one, index, "logit") - value) ** 2;
     distance.norm += value ** 2;
   }
   if (chooseToken(one, GREEDY, 0) === chooseToken(other, GREEDY, 0)) distance.same += 1;
