@@ -17,7 +17,9 @@ import {
   vxmQueue,
   type EntryProgram,
 } from "../src/ir/program.js";
-import { ENERGIES, TARGETS } from "../src/ir/target.js";
+import { compile } from "../src/compile.js";
+import { LINK } from "../src/report/flights.js";
+import { ENERGIES, linkDelay, TARGETS } from "../src/ir/target.js";
 import { type Activity, activityOf } from "../src/report/activity.js";
 import { BOUND_NAMES, type Bound, type Stretches, stretchesOf } from "../src/report/bounds.js";
 import { criticalPath, criticalSummary, type PathStep, WAITS } from "../src/report/critical.js";
@@ -28,7 +30,7 @@ import { powerOf, POWER_ROWS } from "../src/report/power.js";
 import { joinChunks } from "../src/host/build.js";
 import { bindInputs } from "../src/host/edge.js";
 import { loadImage } from "../src/runtime/run.js";
-import { compileSmall, type SmallName, smallInputs } from "./compiled.js";
+import { compileSmall, type SmallName, smallInputs, smallSource } from "./compiled.js";
 import { randomProgram } from "./random-program.js";
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
@@ -166,7 +168,7 @@ describe("a program that is small enough to count by hand", () => {
     // Reads run to 44, sums to 51, products to 54, writes to 59.
     expect(cyclesByBound(stretchesOf(activity))).toEqual({
       ...{ arrays: 0, array: 0, weights: 0, links: 0, sxm: 0 },
-      ...{ vxm: 8, ports: 5 + 5, latency: 2 + 1, barrier: 40 },
+      ...{ vxm: 8, ports: 5 + 5, latency: 2 + 1, barrier: 40, idle: 0 },
     });
   });
 });
@@ -206,7 +208,7 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
     const { flights } = activity;
     expect(streamFlights(activity)).toEqual(replayVectors(activity));
     const { bursts } = activity;
-    const all = Array.from(flights.vectors.entries()).filter(([flight]) => flights.stream[flight] !== -1);
+    const all = Array.from(flights.vectors.entries()).filter(([flight]) => (flights.stream[flight] as number) >= 0);
     const vectors = (keep: (flight: number) => boolean): number =>
       sum(all.filter(([flight]) => keep(flight)).map(([, n]) => n));
     expect(vectors((flight) => flights.to[flight] !== -1)).toBe(sum(bursts.taken));
@@ -235,7 +237,7 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
     const found = { chained: 0, products: 0 };
     const loaded = new Map<number, number>();
     for (let flight = 0; flight < flights.size; flight++) {
-      if (flights.stream[flight] !== -1) continue;
+      if ((flights.stream[flight] as number) >= 0) continue;
       const [from, to] = [flights.from[flight] as number, flights.to[flight] as number];
       const ops = `${bursts.instructions[from]?.op} ${bursts.instructions[to]?.op}`;
       const apart = (bursts.cycle[to] as number) - (bursts.cycle[from] as number);
@@ -306,6 +308,39 @@ describe.each<[SmallName, "lpu-v1" | "tiny"]>([
   });
 });
 
+describe("a pipeline of two chips", () => {
+  let activity: Activity;
+  beforeAll(() => {
+    activity = activityOf(chosenEntry(compile(smallSource("bert"), { stages: 2 }).program));
+  });
+
+  test("every vector that is received was sent from the other chip, early enough", () => {
+    const { bursts, flights, program } = activity;
+    const links = Array.from(flights.stream.keys()).filter((flight) => flights.stream[flight] === LINK);
+    const counted = (op: Mnemonic): number =>
+      sum(bursts.instructions.filter((instruction) => instruction.op === op).map(({ count }) => count));
+    expect(counted("send")).toBeGreaterThan(0);
+    expect(sum(links.map((flight) => flights.vectors[flight] as number))).toBe(counted("send"));
+    expect(counted("receive")).toBe(counted("send"));
+    for (const flight of links) {
+      const [from, to] = [flights.from[flight] as number, flights.to[flight] as number];
+      expect([bursts.instructions[from]?.op, bursts.instructions[to]?.op]).toEqual(["send", "receive"]);
+      expect([bursts.chip[from], bursts.chip[to]]).toEqual([0, 1]);
+      const apart = (bursts.cycle[to] as number) - (bursts.cycle[from] as number);
+      expect(apart).toBeGreaterThanOrEqual(linkDelay(program.target));
+    }
+  });
+
+  test("the critical path goes from one to the other, and a chip that has finished is idle", () => {
+    const path = expectPath(activity);
+    const chips = path.map(({ burst }) => activity.bursts.chip[burst]);
+    expect([chips[0], chips.at(-1)]).toEqual([0, 1]);
+    expect(path.some(({ wait }) => wait === "links")).toBe(true);
+    const { cycles } = activity.program.entry;
+    expect(cyclesByBound(stretchesOf(activity)).idle).toBe(activity.cycles - (cycles[0] as number));
+  });
+});
+
 /** Steps follow each other from the start to the end, and each ends where its burst begins, but for the last. */
 function expectPath(activity: Activity): readonly PathStep[] {
   const path = criticalPath(activity);
@@ -331,7 +366,10 @@ const randomOf = (...seeds: readonly number[]): EntryProgram => {
   const programs = seeds.map((seed) => chosenEntry(randomProgram(seed)));
   const [first] = programs;
   if (first === undefined) throw new RangeError("no seed");
-  return chosenEntry(wholeProgram({ ...first, chips: programs.flatMap((program) => program.chips) }));
+  const links = programs.flatMap((program, chip) =>
+    program.links.map((link) => ({ ...link, fromChip: chip, toChip: chip })),
+  );
+  return chosenEntry(wholeProgram({ ...first, links, chips: programs.flatMap((program) => program.chips) }));
 };
 
 describe("random programs", () => {
@@ -392,7 +430,7 @@ function boundsOf(stretches: Stretches, chip: number): Bound[] {
 function streamFlights({ flights }: Activity): Map<string, number> {
   const found = new Map<string, number>();
   for (let flight = 0; flight < flights.size; flight++) {
-    if (flights.stream[flight] === -1) continue;
+    if ((flights.stream[flight] as number) < 0) continue;
     const key = [flights.from, flights.to, flights.stream, flights.hops, flights.tap]
       .map((column) => column[flight])
       .join();

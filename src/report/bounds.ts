@@ -24,7 +24,8 @@ export const BOUNDS = {
   vxm: { doc: "none of these; ALUs compute" },
   ports: { doc: "none of these; rows are read or written" },
   latency: { doc: "nothing is dispatched: vectors fly and pipelines drain, and what is next waits for them" },
-  barrier: { doc: "the program has not begun: queues wait for the barrier" },
+  barrier: { doc: "the chip has not begun: queues wait for the barrier, or for what comes over links" },
+  idle: { doc: "the chip has finished, and others work on" },
 } as const satisfies Record<string, { readonly doc: string }>;
 export type Bound = keyof typeof BOUNDS;
 export const BOUND_NAMES = Object.keys(BOUNDS) as readonly Bound[];
@@ -37,7 +38,7 @@ export interface Stretches {
   readonly to: Int32Array;
   /** Index into BOUND_NAMES. */
   readonly bound: Int32Array;
-  /** The burst that works; of `latency` and `barrier` the next to start, at the end the last to finish. -1 if a chip has none. */
+  /** The burst that works; of `latency` and `barrier` the next to start, at the end and when `idle` the last to finish. -1 if a chip has none. */
   readonly burst: Int32Array;
 }
 
@@ -123,7 +124,9 @@ function chipStretches(
   for (const { from, to } of open) {
     while (next < order.length && (bursts.cycle[order[next] as number] as number) < to) next++;
     const burst = order[next] ?? finished;
-    found.push([from === 0 ? "barrier" : "latency", { from, to, burst }]);
+    const drained = next < order.length ? to : Math.min(to, Math.max(from, end));
+    if (drained > from) found.push([from === 0 ? "barrier" : "latency", { from, to: drained, burst }]);
+    if (to > drained) found.push(["idle", { from: drained, to, burst }]);
   }
   return found.sort(([, a], [, b]) => a.from - b.from);
 }

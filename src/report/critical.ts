@@ -3,7 +3,7 @@
  *
  * In a static schedule what flows together is tight: a burst takes its vectors in the very cycle in which they pass, so that all
  * bursts that are joined by flights, without SRAM between, are one figure and could only have come earlier together. A figure
- * waits either for data, a row that one of its reads needs, or for a unit, whose burst before had to end. Where neither ended
+ * waits either for data, a row that one of its reads needs or a vector from another chip, or for a unit, whose burst before had to end. Where neither ended
  * just before it, the schedule has slack. Of all chains of such waits from the end to the start the path is one with the least
  * slack in all. Its steps cover every cycle of the program once.
  */
@@ -11,10 +11,17 @@
 import { completionCycles } from "../ir/isa.js";
 import type { Activity } from "./activity.js";
 import { type Bins, sortByBin } from "./columns.js";
+import { linkDelay } from "../ir/target.js";
+import { LINK } from "./flights.js";
 import { type Bursts, type Unit, UNITS, unitOf } from "./bursts.js";
 
-/** What a step waited for: rows that were not written before, a unit that worked on something else, or the start of the program. */
-export const WAITS = ["data", ...UNITS, "start"] as const satisfies readonly ("data" | "start" | Unit)[];
+/** What a step waited for: rows that were not written before, vectors from another chip, a unit that worked on something else, or the start. */
+export const WAITS = ["data", "links", ...UNITS, "start"] as const satisfies readonly (
+  | "data"
+  | "links"
+  | "start"
+  | Unit
+)[];
 export type Wait = (typeof WAITS)[number];
 
 /** Cycles `from` to `to` (not included) of the path. */
@@ -60,12 +67,12 @@ export function criticalPath({ program, bursts, flights, memory, cycles }: Activ
       }
       for (const flight of flightsAt(takers, burst)) {
         const from = flights.from[flight] as number;
-        if (bursts.instructions[from]?.op !== "lw") add(from, slack);
+        if (bursts.instructions[from]?.op !== "lw" && flights.stream[flight] !== LINK) add(from, slack);
       }
       if (op === "lw" || op === "iw") continue;
       for (const flight of flightsAt(givers, burst)) {
         const to = flights.to[flight] as number;
-        if (to >= 0) add(to, slack);
+        if (to >= 0 && flights.stream[flight] !== LINK) add(to, slack);
       }
     }
     return slackOf;
@@ -95,6 +102,11 @@ export function criticalPath({ program, bursts, flights, memory, cycles }: Activ
       else {
         if (previous >= 0 && gap >= 0) yield { burst: previous, wait: unitOf(target, queue), slack: slack + gap };
         if (writer >= 0) yield { burst: writer, wait: "data", slack: slack + rest };
+      }
+      for (const flight of flightsAt(takers, burst)) {
+        const from = flights.from[flight] as number;
+        const arrived = at(burst) - at(from) - linkDelay(target);
+        if (flights.stream[flight] === LINK) yield { burst: from, wait: "links", slack: slack + Math.max(0, arrived) };
       }
       if (bursts.instructions[burst]?.op !== "iw") continue;
       const used = bursts.lastStarted(chip, queue + 1, at(burst) - 1);

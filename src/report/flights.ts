@@ -8,7 +8,7 @@
 
 import type { Mnemonic } from "../ir/isa.js";
 import type { EntryProgram } from "../ir/program.js";
-import { isWestward, type QueueNumber, vxmQueue } from "../ir/program.js";
+import { isWestward, type QueueNumber, queueCount, sxmQueue, vxmQueue } from "../ir/program.js";
 import type { Target } from "../ir/target.js";
 import type { Bursts } from "./bursts.js";
 import { Int32Rows, sortByBin } from "./columns.js";
@@ -21,7 +21,7 @@ export interface Flights {
   readonly from: Int32Array;
   /** Burst that takes; -1 if nothing does. */
   readonly to: Int32Array;
-  /** Stream of the chip, or -1 where none is between: ALU to ALU, array to accumulator, weight buffer to array. */
+  /** Stream of the chip; -1 where none is between: ALU to ALU, array to accumulator, weight buffer to array; LINK from chip to chip. */
   readonly stream: Int32Array;
   /** Byte vectors. */
   readonly vectors: Int32Array;
@@ -30,6 +30,9 @@ export interface Flights {
   /** 1 if another flight of the giver has the vector's way: it is only tapped and flies on, or two take it at the same place. */
   readonly tap: Int32Array;
 }
+
+/** In place of a stream: vectors go over a link. */
+export const LINK = -2;
 
 const ENTRY = { burst: 0, stream: 1, position: 2, diagonal: 3, tap: 4 } as const;
 const ENTRY_WIDTH = 5;
@@ -73,6 +76,7 @@ export function flightsOf(program: EntryProgram, bursts: Bursts): Flights {
       innerFlights(bursts, burst, (bursts.queue[burst] as number) - 1, target.timing.mxmMultiply, flights);
     if (instruction.op === "abc") weightFlights(bursts, burst, target, flights);
   }
+  linkFlights(program, bursts, flights);
   const streams = program.chips.length * 2 * target.streams;
   const all = { target, bursts, gives: sorted(gives, streams, target), takes: sorted(takes, streams, target), flights };
   const scratch = new Scratch();
@@ -218,6 +222,37 @@ function innerFlights(bursts: Bursts, burst: number, queue: QueueNumber, before:
     }
     if (vectors === 0) return;
     flights.push(from, burst, -1, vectors, 0, 1);
+  }
+}
+
+/** What goes over links: the n-th vector that a link takes is the n-th that comes out of it. */
+function linkFlights({ target, chips, links }: EntryProgram, bursts: Bursts, flights: Int32Rows): void {
+  const passages = new Map<string, { readonly burst: number; readonly cycle: number }[]>();
+  for (let chip = 0; chip < chips.length; chip++)
+    for (let queue = sxmQueue(target, "W", 0); queue < queueCount(target); queue++) {
+      const [first, last] = bursts.ofQueue(chip, queue);
+      for (let burst = first; burst < last; burst++) {
+        const instruction = bursts.instructions[burst];
+        if (instruction?.op !== "send" && instruction?.op !== "receive") continue;
+        const end = `${instruction.op} ${chip}:${instruction.fields["link"]}`;
+        const list = passages.get(end) ?? [];
+        passages.set(end, list);
+        for (let execution = 0; execution < instruction.count; execution++)
+          list.push({ burst, cycle: instruction.cycle + execution * instruction.interval });
+      }
+    }
+  for (const list of passages.values()) list.sort((a, b) => a.cycle - b.cycle);
+  for (const { fromChip, fromLink, toChip, toLink } of links) {
+    const sent = passages.get(`send ${fromChip}:${fromLink}`) ?? [];
+    const received = passages.get(`receive ${toChip}:${toLink}`) ?? [];
+    for (let first = 0; first < Math.min(sent.length, received.length); ) {
+      const [from, to] = [sent[first]?.burst, received[first]?.burst];
+      let vectors = 0;
+      while (from !== undefined && sent[first + vectors]?.burst === from && received[first + vectors]?.burst === to)
+        vectors++;
+      flights.push(from as number, to as number, LINK, vectors, 0, 1);
+      first += vectors;
+    }
   }
 }
 

@@ -8,11 +8,12 @@ import { queueName, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import type { Activity } from "../activity.js";
 import type { Analysis } from "../analysis.js";
-import { BOUND_NAMES, type Stretches } from "../bounds.js";
+import { BOUND_NAMES } from "../bounds.js";
 import { unitOf } from "../bursts.js";
 import { type Comparison, compareOverviews } from "../compare.js";
 import { watts } from "../energy.js";
 import { Int32Rows } from "../columns.js";
+import { LINK } from "../flights.js";
 import { HOST } from "../memory.js";
 import { layerOf } from "../nodes.js";
 import type { Overview } from "../overview.js";
@@ -33,6 +34,13 @@ export interface PageRow {
   readonly end: number;
 }
 
+/** What bounds every cycle of a chip: stretches `first` to `end`, not included. */
+export interface PageStrip {
+  readonly name: string;
+  readonly first: number;
+  readonly end: number;
+}
+
 export interface PageData {
   readonly overview: Omit<Overview, "nodes">;
   /** With another program: layers of both, and no nodes. */
@@ -41,6 +49,7 @@ export interface PageData {
   readonly cycles: number;
   readonly lanes: number;
   readonly bounds: readonly string[];
+  readonly strips: readonly PageStrip[];
   readonly powerRows: readonly string[];
   /** Queues that do anything, in the order of the page. */
   readonly rows: readonly PageRow[];
@@ -71,9 +80,6 @@ export type ColumnName =
   | "flightStreams"
   | "stretchFrom"
   | "stretchBound"
-  | "stretchBurst"
-  | "otherFrom"
-  | "otherBound"
   | "path"
   | "sramCycle"
   | "sramRows"
@@ -88,7 +94,7 @@ export type DescribeOn = (target: Target, instruction: TimedInstruction) => stri
 
 /** With another program its bursts are further rows below, on the same axis, and nodes of one name are one. */
 export function pageData(own: Analysis, other: Analysis | undefined, describe: DescribeOn): PageData {
-  const { stretches, power, overview } = own;
+  const { power, overview } = own;
   const { program, memory, cycles } = own.activity;
   const sides = other === undefined ? [own] : [own, other];
   const rows: PageRow[] = [];
@@ -127,6 +133,7 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
     cycles: Math.max(...sides.map(({ activity }) => activity.cycles)),
     lanes: program.target.lanes,
     bounds: BOUND_NAMES,
+    strips: stripsOf(sides),
     powerRows: POWER_ROWS,
     rows,
     nodes: nodes.texts,
@@ -146,7 +153,7 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
       address: column(address),
       energy: column(energy),
       ...flightColumns(sides, streams),
-      ...stretchColumns(stretches, other?.stretches),
+      ...stretchColumns(sides),
       path: column(Int32Array.from(own.path, ({ burst }) => burst)),
       sramCycle: column(memory.live.cycle),
       sramRows: column(memory.live.value),
@@ -179,20 +186,25 @@ function rowsOf({ program, bursts }: Activity, before: number, prefix: string): 
   return rows;
 }
 
-/** Of the first chip of each program. */
-function stretchColumns(
-  own: Stretches,
-  other: Stretches | undefined,
-): { readonly [Name in "stretchFrom" | "stretchBound" | "stretchBurst" | "otherFrom" | "otherBound"]: Column } {
-  const first = (stretches: Stretches | undefined, of: "from" | "bound" | "burst"): Column =>
-    column(stretches?.[of].filter((_, stretch) => stretches.chip[stretch] === 0) ?? new Int32Array(0));
-  return {
-    stretchFrom: first(own, "from"),
-    stretchBound: first(own, "bound"),
-    stretchBurst: first(own, "burst"),
-    otherFrom: first(other, "from"),
-    otherBound: first(other, "bound"),
-  };
+/** Of all chips, one after another, and those of the other program behind them. */
+function stretchColumns(sides: readonly Analysis[]): { readonly [Name in "stretchFrom" | "stretchBound"]: Column } {
+  const all = (of: "from" | "bound"): Column =>
+    column(Int32Array.from(sides.flatMap(({ stretches }) => Array.from(stretches[of]))));
+  return { stretchFrom: all("from"), stretchBound: all("bound") };
+}
+
+/** A strip for each chip, of the other program too. */
+function stripsOf(sides: readonly Analysis[]): readonly PageStrip[] {
+  const strips: PageStrip[] = [];
+  for (const [side, { activity, stretches }] of sides.entries()) {
+    const chips = activity.program.chips.length;
+    for (let chip = 0; chip < chips; chip++) {
+      const first = strips.at(-1)?.end ?? 0;
+      const end = first + stretches.chip.filter((of) => of === chip).length;
+      strips.push({ name: `${side === 0 ? "" : "other "}${chips === 1 ? "" : `${chip}:`}bound`, first, end });
+    }
+  }
+  return strips;
 }
 
 /** Live rows by the node that wrote them at the start of every bin of the grid, where there are any; node -1 is the host. */
@@ -240,7 +252,7 @@ function flightColumns(
       const pair = (before + (from[flight] as number)) * 2 ** 26 + before + taker;
       const known = pairs.get(pair) ?? { vectors: 0, streams: streamTexts.of("") };
       const own = stream[flight] as number;
-      const name = own < 0 ? "" : `${own < streams ? "e" : "w"}${own % streams}`;
+      const name = own === LINK ? "a link" : own < 0 ? "" : `${own < streams ? "e" : "w"}${own % streams}`;
       const said = streamTexts.texts[known.streams] as string;
       const add = name !== "" && !said.split(", ").includes(name);
       pairs.set(pair, {

@@ -24,7 +24,7 @@ import {
 } from "./view.js";
 
 export function runPage(data: PageData): void {
-  const { overview, rows, nodes, layers, layerOfNode, ops, texts, bounds, powerRows, grid, cycles } = data;
+  const { rows, nodes, layers, layerOfNode, ops, texts, bounds, powerRows, grid, cycles } = data;
   const read = (name: ColumnName): Int32Array => {
     const { type, base64 } = data.columns[name];
     return readColumn(type, base64) as Int32Array;
@@ -33,12 +33,7 @@ export function runPage(data: PageData): void {
   const [text, address, energy] = [read("text"), read("address"), read("energy")] as const;
   const [flightFrom, flightTo] = [read("flightFrom"), read("flightTo")] as const;
   const [flightVectors, flightStreams] = [read("flightVectors"), read("flightStreams")] as const;
-  const [stretchFrom, stretchBound, stretchBurst] = [
-    read("stretchFrom"),
-    read("stretchBound"),
-    read("stretchBurst"),
-  ] as const;
-  const [otherFrom, otherBound, path] = [read("otherFrom"), read("otherBound"), read("path")] as const;
+  const [stretchFrom, stretchBound, path] = [read("stretchFrom"), read("stretchBound"), read("path")] as const;
   const [sramCycle, sramRows, given, watts] = [
     read("sramCycle"),
     read("sramRows"),
@@ -83,10 +78,11 @@ export function runPage(data: PageData): void {
   const LINE = 10;
   const GAP = 6;
   const PLOT = 70;
-  const strips = [
-    { name: overview.chips === 1 ? "bound" : "bound of chip 0", from: stretchFrom, bound: stretchBound },
-    ...(otherFrom.length === 0 ? [] : [{ name: "other's bound", from: otherFrom, bound: otherBound }]),
-  ] as const;
+  const strips = data.strips.map(({ name, first, end }) => ({
+    name,
+    from: stretchFrom.subarray(first, end),
+    bound: stretchBound.subarray(first, end),
+  }));
   const top = AXIS + strips.length * STRIP + GAP;
   const tops: number[] = [];
   let below = top;
@@ -640,5 +636,5 @@ export function runPage(data: PageData): void {
   const burst = Number(state["burst"] ?? -1);
   select(burst >= 0 && burst < cycle.length ? burst : -1);
   window.addEventListener("resize", resize);
-  document.documentElement.dataset["ready"] = String(stretchBurst.length);
+  document.documentElement.dataset["ready"] = "yes";
 }

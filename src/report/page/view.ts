@@ -179,5 +179,5 @@ export function boundColour(bound: number): string {
     "28 75% 42%",
     "52 60% 38%",
   ];
-  return `hsl(${[...rising, "0 55% 45%", "210 8% 55%"][bound]})`;
+  return `hsl(${[...rising, "0 55% 45%", "210 8% 55%", "210 10% 75%"][bound]})`;
 }
