@@ -17,9 +17,15 @@ import { assemble } from "../src/codegen/listing/assemble.js";
 import { type CompileOptions, compile } from "../src/compile.js";
 import { bindInputs, type InputValue } from "../src/host/edge.js";
 import { openModel, readTensorFile, readWhole } from "../src/host/files.js";
-import { bytesSource } from "../src/frontend/source.js";
+import { openFolder } from "../src/host/folder.js";
+import { bytesSource, readModel } from "../src/frontend/source.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { tensorOf } from "../src/ir/tensor.js";
+import { noTemplate } from "../src/language/chat.js";
+import { decoderShapes } from "../src/language/decoder.js";
+import { settingsOf } from "../src/language/settings.js";
+import { expectFits, noTokenizer } from "../src/language/text.js";
+import { readRequest } from "../src/serve/request.js";
 import { selectPasses } from "../src/passes/graph/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
 
@@ -195,6 +201,16 @@ const listingOf =
   (): unknown =>
     assemble(['.program "p"', ".target tiny", ...lines].join("\n"), "p.lst");
 
+let folders = 0;
+/** A folder of its own with these files. */
+function folderOf(files: Readonly<Record<string, string>>): string {
+  folders += 1;
+  const path = temporary(`model-${folders}`);
+  mkdirSync(path, { recursive: true });
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text);
+  return path;
+}
+
 export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   // Models
   "a model that is an empty file": () => build(new Uint8Array(0)),
@@ -324,6 +340,27 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an index outside of its table": () => run(buildModel(embedding), { ids: [0, 5] }),
   "an integer that does not fit the machine": () =>
     run(buildModel(embedding), { ids: BigInt64Array.of(0n, 2n ** 40n) }),
+
+  // Models that write text, and what lies beside them
+  "a folder without a model": () => openFolder(folderOf({ "config.json": "{}" })),
+  "a folder with several models": () => openFolder(folderOf({ "a.onnx": "", "b.onnx": "" })),
+  "a model that has no past to write with": () =>
+    decoderShapes(readModel(bytesSource("m", modelBytes(layer))).graph, 16, 1),
+  "a tokenizer that is no JSON": () => openFolder(folderOf({ "model.onnx": "", "tokenizer.json": "<html>" })),
+  "a tokenizer of another model": () => expectFits({ model: { vocab: { a: 0, b: 50256 } } }, 512),
+  "text for a model without a tokenizer": () => noTokenizer(),
+  "messages for a model without a chat template": () => noTemplate(),
+  "a setting beside a model that makes no sense": () =>
+    settingsOf([{ file: "generation_config.json", content: { do_sample: true, temperature: "hot" } }]),
+
+  // Requests to a server
+  "a request that is no JSON": () => readRequest("chat", '{"model": "m", "messages": ['),
+  "a request without a model": () => readRequest("text", '{"prompt": "a"}'),
+  "a field that the API does not have": () => readRequest("text", '{"model": "m", "prompt": "a", "max_token": 5}'),
+  "a field that is not supported": () => readRequest("text", '{"model": "m", "prompt": "a", "logprobs": 3}'),
+  "a message without a role": () => readRequest("chat", '{"model": "m", "messages": [{"content": "a"}]}'),
+  "a message of pictures": () =>
+    readRequest("chat", '{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}'),
 
   // Images
   "an image that is something else": () =>
