@@ -6,6 +6,7 @@ import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import type { StateOption } from "../src/frontend/states.js";
 import { isSystem, type SystemName, SYSTEMS } from "../src/ir/system.js";
+import type { Stages } from "../src/pipeline.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { isWeightFormat, WEIGHT_FORMATS, type WeightFormatName } from "../src/ir/weights.js";
 
@@ -124,9 +125,14 @@ export function parseSystem(name: string | undefined): SystemName | undefined {
   });
 }
 
-/** `--stages 2`; undefined if it is not given. */
-export const parseStages = (stages: number | undefined): number | undefined =>
-  stages === undefined ? undefined : parseNumbers({ "--stages": { value: stages, least: 1, whole: true } })["--stages"];
+/** `--stages 2`, or `--stages auto`; undefined if it is not given. */
+export function parseStages(text: string | undefined): Stages | undefined {
+  if (text === undefined || text === "auto") return text;
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  return fail("LPU5008", {
+    message: `--stages: expected a whole number of at least 1, or auto, got '${text}'`,
+  });
+}
 
 export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
 

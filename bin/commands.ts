@@ -107,8 +107,9 @@ const OPTIONS = {
     describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest with as many chips as there are stages if not given`,
   },
   stages: {
-    type: "number",
-    describe: "chips that work one behind the other; as many as the system has if not given",
+    type: "string",
+    describe:
+      "chips that work one behind the other, or auto: as few as hold the model; as many as the system has if not given",
   },
 } as const;
 
@@ -482,6 +483,8 @@ const check = command({
       state: OPTIONS.state,
       entry: OPTIONS.entries,
       target: OPTIONS.target,
+      system: OPTIONS.system,
+      stages: OPTIONS.stages,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
       json: OPTIONS.json,
@@ -490,6 +493,8 @@ const check = command({
     const request = {
       model: args.model,
       target: parseTarget(args.target),
+      system: parseSystem(args.system),
+      stages: parseStages(args.stages),
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),

@@ -33,7 +33,7 @@ import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
-import { type Pipeline, pipelineOf, pipelineProgram } from "./pipeline.js";
+import { firstWithRoom, type Pipeline, pipelinesOf, pipelineProgram, type Stages } from "./pipeline.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import type { OnStage, StageEvent, StageName } from "./stages.js";
 
@@ -61,8 +61,8 @@ export interface CompileOptions extends EntryOptions {
   readonly target?: TargetName | undefined;
   /** Chips, and what joins them; the smallest with as many chips as there are stages if not given. */
   readonly system?: SystemName | undefined;
-  /** Chips that work one behind the other; as many as the system has if not given. */
-  readonly stages?: number | undefined;
+  /** Chips that work one behind the other, or "auto": as few as hold the model; as many as the system has if not given. */
+  readonly stages?: Stages | undefined;
   /** What constant weights of products lie as; fp16 if not given. */
   readonly weights?: WeightFormatName | undefined;
   /** Names of ONNX nodes, or of their weights, that stay fp16. */
@@ -87,7 +87,7 @@ export interface Compiled {
 
 export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const pipeline = pipelineOf(options, target);
+  const pipelines = pipelinesOf(options, target);
   let nodes = 0;
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const stage = announcer(options.onStage, { check: supported });
@@ -119,9 +119,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     }
     return made;
   };
-  const program = stage("compile", () =>
-    pipeline.hops.length === 0 ? compilePlans(plans(), options) : compilePipeline(plans(), pipeline, options),
-  );
+  const program = stage("compile", () => compileOn(pipelines, plans(), options));
   const texts = stage("assemble", () => encodeProgram(program));
   const [main] = entryPrograms(program);
   const [graph] = legal;
@@ -165,6 +163,11 @@ const compilePlans = (plans: readonly Plan[], options: CompileOptions): Program 
     checkSchedule(entry, ...plansOf(entries.slice(at, at + 1)));
   return named(program, options);
 };
+
+const compileOn = (pipelines: readonly Pipeline[], plans: readonly Plan[], options: CompileOptions): Program =>
+  firstWithRoom(pipelines, (pipeline) =>
+    pipeline.hops.length === 0 ? compilePlans(plans, options) : compilePipeline(plans, pipeline, options),
+  );
 
 /** A plan over chips that work one behind the other; each is proved to be its part of it. */
 const compilePipeline = ([plan]: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {

@@ -5,10 +5,10 @@
  * there: what the stage before sends has its cycle by then. In the end all are on the clock of the first.
  */
 
-import { fail } from "./diagnostics.js";
+import { CompileError, fail, sure } from "./diagnostics.js";
 import type { Plan } from "./ir/plan.js";
 import type { Link, Program } from "./ir/program.js";
-import { linksBetween, type SystemName, SYSTEMS, systemOf, systemWith } from "./ir/system.js";
+import { linksBetween, type SystemName, SYSTEMS, systemOf, systemWith, wiresOf } from "./ir/system.js";
 import { linkDelay, type Target } from "./ir/target.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { cutPlan, type Hop } from "./passes/stages/cut.js";
@@ -22,14 +22,46 @@ export interface Pipeline {
   readonly links: readonly Link[];
 }
 
+/** How many chips work one behind the other; "auto": as few as hold the model. */
+export type Stages = number | "auto";
+
+const LARGEST: SystemName = "node8";
+
 interface PipelineOptions {
   readonly system?: SystemName | undefined;
-  readonly stages?: number | undefined;
+  readonly stages?: Stages | undefined;
   readonly entries?: Readonly<Record<string, unknown>> | undefined;
 }
 
+/** What a build tries, one after the other, until there is room: one pipeline, or with "auto" longer and longer ones. */
+export const pipelinesOf = (options: PipelineOptions, target: Target): readonly Pipeline[] => {
+  const { system, stages, entries = {} } = options;
+  if (stages !== "auto") return [pipelineOf({ ...options, stages }, target)];
+  const most = Object.keys(entries).length > 1 ? 1 : SYSTEMS[system ?? LARGEST].chips;
+  const isJoined = (count: number): boolean => count === 1 || wiresOf(system ?? systemWith(count), target) > 0;
+  const counts = Array.from({ length: most }, (_, index) => index + 1).filter(isJoined);
+  return counts.map((count) => pipelineOf({ ...options, stages: count }, target));
+};
+
+/** What a step makes on the first pipeline that has room for it; where none has, what was in the way on the last that could be. */
+export const firstWithRoom = <T>(pipelines: readonly Pipeline[], step: (pipeline: Pipeline) => T): T => {
+  let full: CompileError | undefined;
+  for (const pipeline of pipelines)
+    try {
+      return step(pipeline);
+    } catch (error) {
+      if (!(error instanceof CompileError)) throw error;
+      if (error.code !== "LPU2001") throw error.code === "LPU2006" ? (full ?? error) : error;
+      full = error;
+    }
+  throw sure(full, "pipeline");
+};
+
 /** LPU2007 if the system has fewer chips than there are stages, or its chips too few links; LPU2006 for several entries. */
-export const pipelineOf = ({ system, stages, entries = {} }: PipelineOptions, target: Target): Pipeline => {
+export const pipelineOf = (
+  { system, stages, entries = {} }: PipelineOptions & { readonly stages?: number | undefined },
+  target: Target,
+): Pipeline => {
   const name = system ?? systemWith(stages ?? 1);
   const count = stages ?? SYSTEMS[name].chips;
   const { chips, links } = systemOf(name, target);

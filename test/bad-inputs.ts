@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import protobuf from "protobufjs/minimal.js";
-import { parseBinds } from "../bin/arguments.js";
+import { parseBinds, parseSystem } from "../bin/arguments.js";
 import { findCases } from "../bin/jobs/cases.js";
 import { type Problem, problemsOf } from "../bin/show/problems.js";
 import { modelBytes, type OnnxModel, type OnnxNode, writeModel } from "../models/onnx-writer.js";
@@ -234,6 +234,13 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
     buildModel(model({ nodes: [node("Pad", ["x"], ["y"], { mode: "symmetric", pads: [0, 0, 0, 0] })] })),
   "operands that do not fit": () =>
     buildModel(model({ nodes: [node("MatMul", ["x", "w"], ["y"])], initializers: [weights("w", 4, 8)] })),
+  // Chips
+  "a system that does not exist": () => parseSystem("node3"),
+  "a system for which a chip has too few links": () => buildModel(layer, { system: "node8" }),
+  "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),
+  "more stages than there is work for": () => buildModel(model({ nodes: [node("Abs", ["x"], ["y"])] }), { stages: 2 }),
+  "entries over several chips": () => buildModel(layer, { stages: 2, entries: { one: {}, two: {} } }),
+
   "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),
   "a value that is never made": () => buildModel(model({ nodes: [node("Add", ["x", "nothing"], ["y"])] })),
   "a value that is made of itself": () =>

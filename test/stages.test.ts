@@ -23,7 +23,7 @@ import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
-import { pipelineOf, type PipelineProgram, pipelineProgram } from "../src/pipeline.js";
+import { firstWithRoom, pipelineOf, pipelinesOf, type PipelineProgram, pipelineProgram } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
 import { blockGraph, blockInput } from "./changed.js";
 import { compileSmall, planOf, runOnLiteral, type SmallName, smallInputs, smallSource, verdict } from "./compiled.js";
@@ -58,7 +58,8 @@ describe("small models", () => {
       expect(literal.cycles).toEqual(program.entries[0]?.cycles);
     }
     expect(report.busy.length).toBe(stages);
-    expect(report.linkBytes).toBeGreaterThan(0);
+    // A small model on fast chips is not worth a wire, and some chips have nothing to do.
+    if (target === "tiny") expect(report.linkBytes).toBeGreaterThan(0);
   });
 
   test("cycles of each chip", () => {
@@ -134,6 +135,12 @@ test("two chips hold what one does not", () => {
   const wide = schedule(plan, TARGETS.tiny).program;
   expect(runOnLiteral(held.program, { x }).outputs).toEqual(runOnLiteral(wide, { x }).outputs);
   expect(verdict(() => schedule(plan, target))).toMatch(/^LPU2001/);
+  const tried: number[] = [];
+  const fits = firstWithRoom(pipelinesOf({ stages: "auto" }, target), (pipeline) => {
+    tried.push(pipeline.hops.length + 1);
+    return pipelineProgram(plan, pipeline).program;
+  });
+  expect([tried, fits.chips.length]).toEqual([[1, 2], 2]);
 });
 
 /* ---------- what goes over which link ---------- */

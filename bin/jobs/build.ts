@@ -6,6 +6,7 @@ import type { JobContext } from "./job.js";
 import { join } from "node:path";
 import type { StateOption } from "../../src/frontend/states.js";
 import type { SystemName } from "../../src/ir/system.js";
+import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
@@ -27,7 +28,7 @@ export interface BuildRequest {
   readonly image: string;
   readonly target: TargetName;
   readonly system: SystemName | undefined;
-  readonly stages: number | undefined;
+  readonly stages: Stages | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;

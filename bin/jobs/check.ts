@@ -7,6 +7,8 @@ import { type StateRoom, stateRoom } from "../../src/report/capacity.js";
 import { openModel } from "../../src/host/files.js";
 import type { CompileOptions } from "../../src/compile.js";
 import type { StateOption } from "../../src/frontend/states.js";
+import type { SystemName } from "../../src/ir/system.js";
+import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
 import type { FixText } from "../arguments.js";
@@ -16,6 +18,8 @@ import { type Problem, problemsOf } from "../show/problems.js";
 export interface CheckRequest {
   readonly model: string;
   readonly target: TargetName;
+  readonly system: SystemName | undefined;
+  readonly stages: Stages | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
@@ -41,6 +45,8 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
 export function checkJob({
   model: path,
   target,
+  system,
+  stages,
   bind,
   shapes,
   fix,
@@ -52,7 +58,18 @@ export function checkJob({
   const fixed = readFixes(fix);
   const model = openModel(path);
   try {
-    const report = checkModel(model.source, { target, bind, shapes, fix: fixed, state, entries, weights, keep });
+    const report = checkModel(model.source, {
+      target,
+      system,
+      stages,
+      bind,
+      shapes,
+      fix: fixed,
+      state,
+      entries,
+      weights,
+      keep,
+    });
     return {
       model: path,
       target,

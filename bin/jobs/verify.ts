@@ -22,6 +22,7 @@ import type { NamedTensor } from "../../src/frontend/tensors.js";
 import type { Graph, Shape, Tensor } from "../../src/ir/graph.js";
 import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../../src/ir/nonfinite.js";
 import type { SystemName } from "../../src/ir/system.js";
+import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
@@ -44,7 +45,7 @@ export interface VerifyRequest {
   readonly cases: readonly string[];
   readonly target: TargetName;
   readonly system: SystemName | undefined;
-  readonly stages: number | undefined;
+  readonly stages: Stages | undefined;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly tolerance: number;

@@ -58,7 +58,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   name: options.name ?? model.source.name,
   target: options.target ?? "lpu-v1",
   system: options.system ?? "",
-  stages: options.stages ?? 0,
+  stages: String(options.stages ?? ""),
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},

@@ -23,9 +23,9 @@ import type { BuildReport } from "../report/report.js";
 export interface CacheOptions {
   readonly name: string;
   readonly target: string;
-  /** Empty, and 0, where they are not given. */
+  /** Empty where they are not given. */
   readonly system: string;
-  readonly stages: number;
+  readonly stages: string;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;

@@ -17,6 +17,8 @@ import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "../passes/graph/pipeline.js";
+import { firstWithRoom, type Pipeline, pipelinesOf } from "../pipeline.js";
+import { cutPlan } from "../passes/stages/cut.js";
 import { checkPlaces } from "../passes/schedule/schedule.js";
 import { type SramNeed, sramNeed } from "../passes/schedule/place/room.js";
 import { weightOptions } from "../ir/weights.js";
@@ -35,17 +37,18 @@ export interface CheckReport {
   readonly problems: readonly CompileError[];
   /** Dimensions without a size. */
   readonly unbound: readonly string[];
-  /** Undefined where the model did not come as far. */
+  /** Of several chips that of the one that needs most; undefined where the model did not come as far. */
   readonly sram: SramNeed | undefined;
   /** What was not looked at, and why. */
   readonly open: readonly string[];
 }
 
 export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
+  const pipelines = pipelinesOf(options, TARGETS[options.target ?? "lpu-v1"]);
   const entries: CheckedEntry[] = [];
   for (const [, entry] of entriesOf(options)) {
     const lying = entries.flatMap(({ states }) => states);
-    entries.push(checkEntry(source, { ...options, ...entry }, lying));
+    entries.push(checkEntry(source, { ...options, ...entry }, { lying, pipelines }));
   }
   const reports = entries.map(({ report }) => report);
   const [first, ...others] = reports;
@@ -78,15 +81,26 @@ interface CheckedEntry extends Pick<Found, "resident" | "states"> {
   readonly report: CheckReport;
 }
 
-/** `lying`: states of entries before this one. */
-function checkEntry(source: ModelSource, options: CompileOptions, lying: readonly PlanState[]): CheckedEntry {
+/** What an entry finds. */
+interface Surroundings {
+  /** States of entries before it. */
+  readonly lying: readonly PlanState[];
+  /** Chips for which it is looked at, until there is room. */
+  readonly pipelines: readonly Pipeline[];
+}
+
+function checkEntry(source: ModelSource, options: CompileOptions, found: Surroundings): CheckedEntry {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const { bind = {}, shapes, fix, state = {} } = options;
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
   const { problems, sram, open, resident, states }: Found =
     graph === undefined
       ? { problems: [], sram: undefined, states: [], open: [unboundText(unbound)] }
-      : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state, lying });
+      : checkGraph(
+          graph,
+          { target, weights: weightOptions(options) },
+          { partial: refused.length > 0, state, ...found },
+        );
   const all: readonly CompileError[] = [...refused.flatMap(apart), ...problems];
   const named = new Set(all.flatMap(namesOf));
   const counts = new Map<string, { count: number; supported: number }>();
@@ -111,11 +125,7 @@ interface Found extends Pick<CheckReport, "problems" | "sram" | "open"> {
 function checkGraph(
   graph: Graph,
   context: PassContext,
-  {
-    partial,
-    state,
-    lying,
-  }: { readonly partial: boolean; readonly state: StateOption; readonly lying: readonly PlanState[] },
+  { partial, state, lying, pipelines }: Surroundings & { readonly partial: boolean; readonly state: StateOption },
 ): Found {
   const { target } = context;
   const stopped = (problems: readonly CompileError[]): Found => ({
@@ -135,8 +145,15 @@ function checkGraph(
     (): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value.states, lying),
   );
   if ("errors" in planned) return stopped(planned.errors);
-  const placed = attempt(() => checkPlaces(planned.value, target));
-  const sram = sramNeed(planned.value, target);
+  let stages: readonly Plan[] = [planned.value];
+  const placed = attempt(() =>
+    firstWithRoom(pipelines, ({ hops }) => {
+      stages = cutPlan(planned.value, target, hops);
+      for (const stage of stages) checkPlaces(stage, target);
+    }),
+  );
+  // The chip that holds most.
+  const sram = stages.map((stage) => sramNeed(stage, target)).reduce((a, b) => (a.peak >= b.peak ? a : b));
   const resident = paired.value;
   const { states } = planned.value;
   if ("errors" in placed) return { problems: placed.errors, sram, open: [], resident, states };

@@ -42,10 +42,14 @@ export interface System {
   readonly links: readonly Link[];
 }
 
+/** Wires between every two chips; 0 if the chips have too few links. */
+export const wiresOf = (name: SystemName, { links }: Target): number =>
+  SYSTEMS[name].joined(Math.min(LOCAL_LINKS, links));
+
 /** A system of chips of a target. LPU2007 if they have too few links. */
 export const systemOf = (name: SystemName, target: Target): System => {
-  const { chips, joined } = SYSTEMS[name];
-  const wires = joined(Math.min(LOCAL_LINKS, target.links));
+  const { chips } = SYSTEMS[name];
+  const wires = wiresOf(name, target);
   if (chips > 1 && wires === 0)
     fail("LPU2007", {
       message: `system '${name}' joins a chip to ${chips - 1} others, target '${target.name}' has ${target.links} links`,

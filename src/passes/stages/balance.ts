@@ -8,6 +8,7 @@
 
 import { at } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
+import { isWeightless, workOf } from "./again.js";
 import { isTile, type Plan, readsOf, type Storage, type StorageId, type Task, TILE_TYPES } from "../../ir/plan.js";
 import { sramBytes, type Target } from "../../ir/target.js";
 
@@ -17,6 +18,8 @@ export interface Cuts {
 }
 
 export interface Division {
+  /** What crosses no cut. */
+  readonly again: ReadonlySet<StorageId>;
   readonly stages: number;
   /** Links from a stage to the next. */
   readonly links: number;
@@ -63,9 +66,9 @@ interface Place {
   readonly resident: number;
 }
 
-const placesOf = (plan: Plan, target: Target, { stages, links }: Division): Place[] => {
+const placesOf = (plan: Plan, target: Target, { stages, links, again }: Division): Place[] => {
   const { tasks } = plan;
-  const crossing = crossingVectors(plan);
+  const crossing = crossingVectors(plan, again);
   const held = heldAcross(plan);
   const bytes = residentAt(plan, target);
   const works = tasks.map((task) => workOf(task, target));
@@ -83,10 +86,6 @@ const placesOf = (plan: Plan, target: Target, { stages, links }: Division): Plac
   }
   return [...best.values(), { task: tasks.length, work, wire: 0, resident }];
 };
-
-/** Cycles of a task: rows through one of two arrays, or through ALUs. */
-const workOf = ({ rows, passes, ops }: Task, { alus }: Target): number =>
-  Math.max((rows * passes.length) / 2, (rows * ops.length) / alus);
 
 /** The tasks before which the plan is cut into so many stages, none with more than `capacity` bytes; undefined if that cannot be. */
 const shortest = (places: readonly Place[], stages: number, capacity: number): number[] | undefined => {
@@ -124,15 +123,15 @@ const shortest = (places: readonly Place[], stages: number, capacity: number): n
 
 /* ---------- what lies where ---------- */
 
-/** By task: vectors that are written before it, and read by it or behind it. */
-const crossingVectors = ({ storages, tasks }: Plan): Float64Array => {
+/** By task: vectors that are written before it and not made again, and read by it or behind it. */
+const crossingVectors = ({ storages, tasks }: Plan, again: ReadonlySet<StorageId>): Float64Array => {
   const last = new Map<StorageId, number>();
   for (const [index, task] of tasks.entries()) for (const id of readsOf(task)) last.set(id, index);
   const changes = new Float64Array(tasks.length + 1);
   for (const [index, { outputs, rows }] of tasks.entries())
     for (const { storage } of outputs) {
       const end = last.get(storage) ?? index;
-      if (end <= index) continue;
+      if (end <= index || again.has(storage)) continue;
       const vectors = rows * DTYPES[storages[storage]?.dtype ?? "f16"].bytes;
       between(changes, index, end, vectors);
     }
@@ -204,10 +203,10 @@ const residentAt = ({ storages, tasks }: Plan, { lanes }: Target): number[] => {
 /** Tasks that only move rows to where the host or the next run reads them, and no other task does. */
 const lastTasks = ({ storages, tasks }: Plan): Set<number> => {
   const read = new Set(tasks.flatMap((task) => [...readsOf(task)]));
-  const isLast = ({ passes, outputs }: Task): boolean =>
-    outputs.length > 0 &&
-    passes.every(({ weights }) => !isTile(weights) || weights.recipe.kind === "points") &&
-    outputs.every(({ storage }) => storages[storage]?.output === true && !read.has(storage));
+  const isLast = (task: Task): boolean =>
+    task.outputs.length > 0 &&
+    isWeightless(task) &&
+    task.outputs.every(({ storage }) => storages[storage]?.output === true && !read.has(storage));
   return new Set([...tasks.keys()].filter((index) => isLast(tasks[index] as Task)));
 };
 

@@ -13,6 +13,7 @@ import { at, fail } from "../../diagnostics.js";
 import { type Plan, readsOf, RECEIVED, type Storage, type StorageId, type Task } from "../../ir/plan.js";
 import { dealingOf } from "../../ir/plan/wires.js";
 import type { Target } from "../../ir/target.js";
+import { madeAgain, makersFor } from "./again.js";
 import { type Cuts, cutsOf } from "./balance.js";
 
 /** The links that lead from a chip to the next: what is number i at one end is number i at the other. */
@@ -28,12 +29,13 @@ const BLOCK = 64;
 export const cutPlan = (plan: Plan, target: Target, hops: readonly Hop[]): readonly Plan[] => {
   if (hops.length === 0) return [plan];
   const links = Math.min(...hops.map(({ from }) => from.length));
-  const cuts = cutsOf(plan, target, { stages: hops.length + 1, links });
+  const again = madeAgain(plan, target, links);
+  const cuts = cutsOf(plan, target, { again, stages: hops.length + 1, links });
   if (cuts === undefined)
     fail("LPU2006", {
       message: `expected places to cut ${plan.tasks.length} tasks into ${hops.length + 1} stages, with each output and each state in one, found fewer`,
     });
-  const transfers = hops.map((_, hop) => transfersAt(plan, cuts, hop + 1));
+  const transfers = hops.map((_, hop) => transfersAt(plan, cuts, again, hop + 1));
   return Array.from({ length: hops.length + 1 }, (_, stage) => {
     const before = hops[stage - 1];
     const after = hops[stage];
@@ -41,7 +43,9 @@ export const cutPlan = (plan: Plan, target: Target, hops: readonly Hop[]): reado
       before === undefined ? [] : wired(plan, target, "receive", before.to, at(transfers, stage - 1, "hop"));
     const sent = after === undefined ? [] : wired(plan, target, "send", after.from, at(transfers, stage, "hop"));
     const own = plan.tasks.filter((_, task) => cuts.stageOf[task] === stage);
-    return stagePlan(plan, cuts, stage, [...received, ...own, ...sent]);
+    const makers = makersFor(plan, again, own);
+    const tasks = plan.tasks.filter((_, task) => cuts.stageOf[task] === stage || makers.has(task));
+    return stagePlan(plan, cuts, stage, [...received, ...tasks, ...sent]);
   });
 };
 
@@ -57,11 +61,11 @@ interface Transfer {
   readonly writer: number;
 }
 
-/** What is written in a stage before `stage` and read in it or behind it, in the order in which it is written. */
-const transfersAt = (plan: Plan, { stageOf }: Cuts, stage: number): Transfer[] => {
+/** What is written in a stage before `stage`, not made again, and read in it or behind it, in the order in which it is written. */
+const transfersAt = (plan: Plan, { stageOf }: Cuts, again: ReadonlySet<StorageId>, stage: number): Transfer[] => {
   const wanted = new Set<StorageId>();
   for (const [index, task] of plan.tasks.entries())
-    if (at(stageOf, index, "task") >= stage) for (const id of readsOf(task)) wanted.add(id);
+    if (at(stageOf, index, "task") >= stage) for (const id of readsOf(task)) if (!again.has(id)) wanted.add(id);
   const written = plan.tasks.flatMap((task, writer) =>
     at(stageOf, writer, "task") >= stage
       ? []

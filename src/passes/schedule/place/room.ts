@@ -15,6 +15,8 @@ import { rowsOfCopy } from "./chunk.js";
 import { residentBytes, rowsOf } from "./resident.js";
 
 const LARGEST = 3;
+/** Share of SRAM that constants and edges can fill when results are to find room too. */
+const FILLED = 0.9;
 
 export const checkRoom = (plan: Plan, target: Target): void => {
   const parts = residentBytes(plan, target);
@@ -28,7 +30,7 @@ export const checkRoom = (plan: Plan, target: Target): void => {
       ...largest.map(([name, bytes]) => `'${name}' takes ${sizeText(bytes)}`),
       `${(available / 2e6).toFixed(1)} million fp16 values fit at most`,
     ],
-    hint: "use fewer layers or a smaller vocabulary, or leave the embedding table to the host; a model cannot be sharded over several chips yet",
+    hint: `build it for ${Math.ceil(needed / (FILLED * available))} chips that work one behind the other (--stages), or use fewer layers or a smaller vocabulary`,
   });
 };
 
@@ -110,7 +112,7 @@ export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => 
       ...largest.map((result) => `'${result.name}' takes ${sizeText(result.bytes)} at that moment`),
     ],
     hint: isForWeights
-      ? "use fewer layers or a smaller model, or a shorter sequence or a smaller batch where its sizes can be bound"
+      ? "build it for several chips that work one behind the other (--stages 2), use fewer layers or a smaller model, or a shorter sequence or a smaller batch where its sizes can be bound"
       : "bind a shorter sequence or a smaller batch, or use a smaller model",
   });
 };
