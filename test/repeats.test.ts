@@ -51,7 +51,7 @@ const deepModel = (family: FamilyName, layers = LAYERS): Deep => {
   return { graph, plan: select(legalGraph(graph, target), target), inputs };
 };
 
-const repeatOf = (plan: Plan): Repeat | undefined => findRepeat(plan, planFacts(plan));
+const repeatOf = (plan: Plan): Repeat | undefined => findRepeat(plan, planFacts(plan, target));
 
 /** Instructions of each instance, in order of cycle within each queue, without the rows that they read and without origins. */
 const instancesOf = (program: Program, plan: Plan, repeat: Repeat): Map<number, string[]> => {

@@ -5,6 +5,7 @@
 
 import { invariant } from "../../diagnostics.js";
 import { STREAM_TYPES } from "../../ir/isa.js";
+import type { Target } from "../../ir/target.js";
 import {
   isTile,
   loadedBy,
@@ -18,11 +19,15 @@ import {
 import { type Dependencies, dependenciesOf } from "./dependencies.js";
 import { findRepeat, type Repeat } from "./repeat/repeats.js";
 
-/** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
-export const TILE_PAIRS = 4;
+/** Pairs of slices in which weights lie, and pairs of streams on which they load, where arrays compute for longer than that takes. */
+const FEW_PAIRS = 4;
+/** As many as an LW takes: where arrays wait for their weights. */
+const MANY_PAIRS = 8;
+/** Cycles of loading for one of computing from which on arrays wait. */
+const MUCH_LOADING = 2;
 
-/** Weight vectors that a tile loads in one cycle: 4 of fp16, 8 of FP8. */
-export const tileWays = ({ dtype }: PackedTile): number => (2 * TILE_PAIRS) / TILE_TYPES[dtype].bytes;
+/** Weight vectors that a tile in so many pairs loads in one cycle: of fp16 one from each, of FP8 two. */
+export const tileWays = ({ dtype }: PackedTile, pairs: number): number => (2 * pairs) / TILE_TYPES[dtype].bytes;
 
 /** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
 export const CONSTANT_ROWS = 256;
@@ -44,12 +49,15 @@ export interface PlanFacts extends Dependencies {
   readonly interleaved: ReadonlySet<StorageId>;
   /** Tasks that are the same again and again. */
   readonly repeat: Repeat | undefined;
+  /** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
+  readonly tilePairs: number;
   /** Rows of slice pairs that one copy of each weight tile takes. */
   readonly tileRows: number;
 }
 
-export const planFacts = (plan: Plan): PlanFacts => {
+export const planFacts = (plan: Plan, target: Target): PlanFacts => {
   const dependencies = dependenciesOf(plan);
+  const tilePairs = tilePairsOf(plan, target);
   return {
     ...dependencies,
     rivals: rivalsOf(plan),
@@ -57,17 +65,34 @@ export const planFacts = (plan: Plan): PlanFacts => {
     nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
     interleaved: interleavedIn(plan),
     repeat: findRepeat(plan, dependencies),
-    tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile), 0),
+    tilePairs,
+    tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0),
   };
 };
 
 export const panelKey = ({ storage, panel }: PanelRef): string => `${storage}/${panel}`;
 
-/** Cycles in which a tile is loaded, and rows that it takes in each of its TILE_PAIRS pairs: two columns are one vector. */
-export const executionsOf = (tile: PackedTile): number => Math.ceil(Math.ceil(tile.columns / 2) / tileWays(tile));
+/** Cycles in which a tile is loaded, and rows that it takes in each of its pairs: two columns are one vector. */
+export const executionsOf = (tile: PackedTile, pairs: number): number =>
+  Math.ceil(Math.ceil(tile.columns / 2) / tileWays(tile, pairs));
 
 /** Rows of slice pairs that a copy of a tile takes. */
-export const rowsOfTile = (tile: PackedTile): number => executionsOf(tile) * TILE_PAIRS;
+export const rowsOfTile = (tile: PackedTile, pairs: number): number => executionsOf(tile, pairs) * pairs;
+
+/** Pairs in which tiles of a plan lie. */
+export const tilePairsOf = ({ tasks }: Plan, { slices, streams }: Target): number => {
+  let loading = 0;
+  let computing = 0;
+  for (const { passes, rows } of tasks)
+    for (const { weights } of passes)
+      if (isTile(weights)) {
+        loading += executionsOf(weights, FEW_PAIRS);
+        computing += rows;
+      }
+  // Half of the streams, and of the pairs of a hemisphere, are left for all else.
+  const isRoom = MANY_PAIRS <= streams / 4 && MANY_PAIRS <= slices / 4;
+  return isRoom && loading > MUCH_LOADING * computing ? MANY_PAIRS : FEW_PAIRS;
+};
 
 export const taskAt = ({ tasks }: Plan, index: number): Task => {
   const task = tasks[index];

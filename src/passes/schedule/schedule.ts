@@ -90,7 +90,7 @@ export const schedule = (plan: Plan, target: Target, entry = MAIN): Scheduled =>
 
 /** By the best of some strategies, or by FRUGAL where none fits; what fits in no cycle is divided, and goes on from there. */
 const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategies: readonly Strategy[]): Scheduled => {
-  const facts = planFacts(plan);
+  const facts = planFacts(plan, target);
   const order = orderOf(plan, target, facts);
   const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry);
   const begun: Begun[] = [];
@@ -125,7 +125,7 @@ const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategie
 
 /** As one strategy has it: a plan that fits, in one try. */
 export const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
-  const facts = planFacts(plan);
+  const facts = planFacts(plan, target);
   const order = orderOf(plan, target, facts);
   return programOf(complete(begin(newScheduler(plan, target, facts, strategy), order)), MAIN);
 };
@@ -137,7 +137,7 @@ const dividedFor = (s: Scheduler, { code }: CompileError): Plan | undefined =>
 /** Raises what is known before anything has its time: constants and edges that SRAM does not hold, edges that no piece of it does. */
 export const checkPlaces = (plan: Plan, target: Target): void => {
   checkRoom(plan, target);
-  for (const strategy of FRUGAL.slice(0, 1)) placeEdges(newScheduler(plan, target, planFacts(plan), strategy));
+  for (const strategy of FRUGAL.slice(0, 1)) placeEdges(newScheduler(plan, target, planFacts(plan, target), strategy));
 };
 
 const placeEdges = (s: Scheduler): void => {
@@ -323,7 +323,13 @@ const constantsOf = (s: Scheduler, contents: Contents, entry: string): ConstantB
       if (s.earlier?.tiles[side].has(key) === true) continue;
       const tile = tiles.get(key)?.tile;
       invariant(tile !== undefined, "a tile that has a place is in the plan");
-      blocks.addTile(tile, hemisphere, place, executionsOf(tile), tileWays(tile));
+      blocks.addTile(
+        tile,
+        hemisphere,
+        place,
+        executionsOf(tile, place.pairs.length),
+        tileWays(tile, place.pairs.length),
+      );
     }
   for (const storage of s.plan.storages)
     if (storage.kind === "constant")

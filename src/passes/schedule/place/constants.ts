@@ -11,7 +11,7 @@ import type { Half } from "../chip/machine.js";
 import { memoriesOf, pairAt } from "../chip/machine.js";
 import { findUnused, holdRows } from "../chip/memory.js";
 import { isTile, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
-import { CONSTANT_ROWS, executionsOf, rowsOfTile, sliceRowsOf, TILE_PAIRS } from "../figures.js";
+import { CONSTANT_ROWS, executionsOf, rowsOfTile, sliceRowsOf } from "../figures.js";
 import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 import { constantPieces, residentBytes } from "./resident.js";
 import { noRoom } from "./room.js";
@@ -52,26 +52,26 @@ const placeTiles = (s: Scheduler, { passes, origin }: Task, spared: number): voi
 
 const placeTile = (s: Scheduler, tile: PackedTile, half: Half, origin: number, spared: number): void => {
   if (s.tiles[half.side].has(tile.key)) return;
-  const executions = executionsOf(tile);
+  const executions = executionsOf(tile, s.tilePairs);
   for (const kept of [spared, 0]) {
     const pairs: number[] = [];
     const addresses: number[] = [];
-    for (let i = 0; i < half.pairs.length && pairs.length < TILE_PAIRS; i++) {
+    for (let i = 0; i < half.pairs.length && pairs.length < s.tilePairs; i++) {
       const pair = kept === 0 ? i : (s.cursor + i) % half.pairs.length;
       const [address] = findUnused(s.target, [pairAt(half, pair).memory], executions, 1, kept);
       if (address === undefined) continue;
       pairs.push(pair);
       addresses.push(address);
     }
-    if (pairs.length < TILE_PAIRS) continue;
-    s.cursor += TILE_PAIRS;
+    if (pairs.length < s.tilePairs) continue;
+    s.cursor += s.tilePairs;
     for (const [way, pair] of pairs.entries())
       holdRows(memoriesOf(half, [pair]), at(addresses, way, "address"), executions);
     s.tiles[half.side].set(tile.key, { pairs, addresses });
-    s.lasting[half.side] += rowsOfTile(tile);
+    s.lasting[half.side] += rowsOfTile(tile, s.tilePairs);
     return;
   }
-  noRoom(s, at(s.plan.origins, origin, "origin"), 2 * rowsOfTile(tile));
+  noRoom(s, at(s.plan.origins, origin, "origin"), 2 * rowsOfTile(tile, s.tilePairs));
 };
 
 const placePiece = (s: Scheduler, storage: Storage, panel: number, piece: number, half: Half, spared: number): void => {

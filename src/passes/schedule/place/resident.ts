@@ -6,7 +6,7 @@
 import { at } from "../../../diagnostics.js";
 import { isTile, type Plan, type Run, type Storage, type StorageId } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
-import { CONSTANT_ROWS, distinctTiles, rowsOfTile, sliceRowsOf } from "../figures.js";
+import { CONSTANT_ROWS, distinctTiles, rowsOfTile, sliceRowsOf, tilePairsOf } from "../figures.js";
 
 /** Rows of all panels, in every hemisphere that needs them. */
 export const rowsOf = ({ rows, panels, bothHemispheres }: Storage): number => rows * panels * (bothHemispheres ? 2 : 1);
@@ -17,8 +17,9 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
   const add = (name: string, sliceRows: number): void => {
     if (sliceRows > 0) parts.set(name, (parts.get(name) ?? 0) + sliceRows * target.lanes);
   };
+  const pairs = tilePairsOf(plan, target);
   for (const { tile, origin } of distinctTiles(plan).values())
-    add(at(at(plan.origins, origin, "origin").split(" + "), 0, "name"), 2 * rowsOfTile(tile));
+    add(at(at(plan.origins, origin, "origin").split(" + "), 0, "name"), 2 * rowsOfTile(tile, pairs));
   const constants = constantRows(plan);
   const isNext = new Set(plan.states.map(({ next }) => next));
   for (const storage of plan.storages) {

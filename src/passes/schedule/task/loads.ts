@@ -9,7 +9,6 @@ import type { WeightLoad } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { NEVER } from "../chip/resources.js";
 import type { Half } from "../chip/machine.js";
-import { TILE_PAIRS } from "../figures.js";
 import { bookCopy, type Flight, later, type PairBurst, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { piecesOf, tryPiece } from "./read.js";
 import type { Scheduler } from "../state.js";
@@ -76,7 +75,7 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
 /** Whole turns of the interleaving load together, what is left over, and what more streams would be needed for, one by one. */
 const partsOf = ({ chunk, row, step, count }: Piece, half: Half): { skip: number; count: number; ways: number }[] => {
   const { ways = 1, before = 0 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
-  const aligned = step === 1 && ways > 1 && ways <= TILE_PAIRS && (before + row - chunk.row) % ways === 0;
+  const aligned = step === 1 && ways > 1 && ways <= half.outward.length / 2 && (before + row - chunk.row) % ways === 0;
   const wide = aligned ? count - (count % ways) : 0;
   return [
     { skip: 0, count: wide, ways },

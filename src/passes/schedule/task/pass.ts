@@ -89,7 +89,7 @@ const costOf = (s: Scheduler, task: Task, half: Half): number => {
   let missing = 0;
   for (const [pass, { weights }] of task.passes.entries()) {
     if (!isTile(weights) || s.tiles[half.side].has(weights.key)) continue;
-    const needed = rowsOfTile(weights) * tilesAlike(s, weights, pass).length;
+    const needed = rowsOfTile(weights, s.tilePairs) * tilesAlike(s, weights, pass).length;
     rows += needed;
     if (!other.has(weights.key)) continue;
     copied += needed;

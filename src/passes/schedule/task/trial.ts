@@ -13,7 +13,7 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
 import type { Source } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
-import { sliceRowsOf, TILE_PAIRS } from "../figures.js";
+import { sliceRowsOf } from "../figures.js";
 import { otherHalf, type Scheduler } from "../state.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
@@ -148,10 +148,10 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
   const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
   const beyond = use === "through" ? otherHalf(s, half).outward : undefined;
   const ways = [lines, crossing, beyond].filter((way) => way !== undefined);
-  const shared = lines.length - TILE_PAIRS;
+  const shared = lines.length - s.tilePairs;
   const groups = Math.floor((use === "inward" || use === "weights" ? lines.length : shared) / width);
   let best = NEVER;
-  for (let group = use === "weights" ? shared / width : 0; group < groups; group++) {
+  for (let group = use === "weights" ? Math.floor(shared / width) : 0; group < groups; group++) {
     const base = group * width;
     const at = streamsFit(s, ways, base, width, diagonal, length);
     if (at === diagonal) {

@@ -2,7 +2,7 @@
  * Weights: loads a pass's weights into the buffer of an array as late as they may be, before the IW that installs them,
  * while the array still computes the pass before.
  *
- * A constant tile lies in TILE_PAIRS pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams.
+ * A constant tile lies in several pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams.
  * Weights that are computed are loads.ts.
  */
 
@@ -15,7 +15,7 @@ import { fitBefore, lastEndBefore, NEVER } from "../chip/resources.js";
 import { type Load, tryLoads } from "./loads.js";
 import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
 import { hold, pairsOf } from "../place/rows.js";
-import { executionsOf, rowsOfTile, TILE_PAIRS, tileWays } from "../figures.js";
+import { executionsOf, rowsOfTile, tileWays } from "../figures.js";
 import { bookRead, dispatchOf, type Flight } from "../chip/ports.js";
 import { tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
@@ -50,8 +50,13 @@ interface TileLoad extends Load {
   readonly neighbours: readonly Pass[];
 }
 
+/** Pairs in which a tile lies, or is to lie. */
+const pairsOfTile = (s: Scheduler, { key }: PackedTile, { side }: Half): number =>
+  s.tiles[side].get(key)?.pairs.length ?? s.tilePairs;
+
 const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
-  const latest = load.install - s.target.timing.mxmLoad - executionsOf(tile) + 1;
+  const executions = executionsOf(tile, pairsOfTile(s, tile, load.half));
+  const latest = load.install - s.target.timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
   for (let start = latest, tries = 0; start >= earliest && tries < TILE_TRIES; tries++) {
     const lead = tryTileAt(s, tile, load, start);
@@ -64,10 +69,11 @@ const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: numbe
 /** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
 const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number): number => {
   const { half } = load;
-  const executions = executionsOf(tile);
+  const width = pairsOfTile(s, tile, half);
+  const executions = executionsOf(tile, width);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const mark = markOf(s);
-  const stream = pickStreams(s, { half, use: "weights", width: TILE_PAIRS, diagonal, length: executions });
+  const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: executions });
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
   const known = s.tiles[half.side].get(tile.key);
   const placed = stream < 0 || known !== undefined ? undefined : newTilePlace(s, tile, load, flight);
@@ -83,7 +89,7 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   }
   if (placed !== undefined) holdTile(s, executions, placed, half);
   bookTile(s, place, executions, flight, load.pass);
-  emitTile(s, tile, start, stream, load);
+  emitTile(s, tile, width, start, stream, load);
   return 0;
 };
 
@@ -115,7 +121,7 @@ interface PlacedTile {
 /** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
 const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): PlacedTile[] | undefined => {
   const { half } = load;
-  const executions = executionsOf(tile);
+  const executions = executionsOf(tile, s.tilePairs);
   // A later instance whose turn came first has its place already.
   const alike = tilesAlike(s, tile, load.pass).filter((one) => !s.tiles[half.side].has(one.key));
   const pairs: number[] = [];
@@ -132,14 +138,14 @@ const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Fl
     if (!s.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
     pairs.push(index);
     addresses.push(rows);
-    if (pairs.length === TILE_PAIRS)
+    if (pairs.length === s.tilePairs)
       return alike.map((each, later) => ({
         tile: each,
         place: { pairs, addresses: addresses.map((list) => at(list, later, "address")) },
       }));
   }
   const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
-  if (room < TILE_PAIRS) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile));
+  if (room < s.tilePairs) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile, s.tilePairs));
   return undefined;
 };
 
@@ -163,9 +169,9 @@ const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[
       hold(s, memoriesOf(half, [pair]), at(place.addresses, way, "address"), executions);
   s.onCommit.push(() => {
     for (const { tile, place } of placed) {
-      if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile);
+      if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile, s.tilePairs);
       s.tiles[half.side].set(tile.key, place);
-      s.lasting[half.side] += rowsOfTile(tile);
+      s.lasting[half.side] += rowsOfTile(tile, s.tilePairs);
     }
   });
 };
@@ -192,14 +198,21 @@ const bookTile = (
   }
 };
 
-const emitTile = (s: Scheduler, tile: PackedTile, start: number, stream: number, load: TileLoad): void => {
+const emitTile = (
+  s: Scheduler,
+  tile: PackedTile,
+  width: number,
+  start: number,
+  stream: number,
+  load: TileLoad,
+): void => {
   const { half, install, origin } = load;
   const { mode } = TILE_TYPES[tile.dtype];
   s.figure.add(half.buffer, start, install + 1 - start);
   const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
-  const shape = { mode, ways: tileWays(tile), column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
+  const shape = { mode, ways: tileWays(tile, width), column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
   s.onCommit.push(() => {
-    emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executionsOf(tile) });
+    emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executionsOf(tile, width) });
     emit(s, queue, install, { op: "iw", fields: {}, origin });
   });
 };
