@@ -15,10 +15,11 @@ import { imageChunks } from "./codegen/image/image.js";
 import { measureText } from "./codegen/text/measure.js";
 import { CompileError, invariant, isUnsupported } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
+import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
-import type { ModelSource } from "./frontend/source.js";
+import type { GraphRecord, ModelSource } from "./frontend/source.js";
 import { expectShared, type StateOption, withStates } from "./frontend/states.js";
-import type { Kept } from "./ir/facts.js";
+import type { FewBits, Kept } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
@@ -96,10 +97,12 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     ...(options.clock && { clock: options.clock }),
     ...(options.onPass && { onPass: options.onPass }),
   };
-  const onNodes = (count: number): void => {
-    nodes = count;
+  let fewBits: readonly FewBits[] = [];
+  const onModel = (graph: GraphRecord): void => {
+    nodes = graph.nodes.length;
+    fewBits = fewBitWeights(graph);
   };
-  const bindings = entriesOf(options).map(([, { bind = {}, shapes, fix }]) => ({ bind, shapes, fix, onNodes }));
+  const bindings = entriesOf(options).map(([, { bind = {}, shapes, fix }]) => ({ bind, shapes, fix, onModel }));
   const imported = stage("receive", () => bindings.map((bind) => importModel(source, bind)));
   const entries = imported.map((graph) => withStates(graph, options.state ?? {}));
   expectShared(entries);
@@ -125,7 +128,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const [graph] = legal;
   invariant(main !== undefined && graph !== undefined, "a program has an entry");
   const size = measureText(main.entry, texts[0] ?? []);
-  const report = reportProgram(main, size, kept[0], weightFacts(graph, weights), program.entries);
+  const report = reportProgram(main, size, kept[0], weightFacts(graph, weights, fewBits), program.entries);
   return { program, report, image: () => imageChunks(program, texts) };
 };
 

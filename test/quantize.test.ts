@@ -9,6 +9,7 @@ import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount } from "../src/ir/graph.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { tensorOf, toNumbers } from "../src/ir/tensor.js";
+import { summaryLines } from "../src/report/summary.js";
 import { loadImage } from "../src/runtime/run.js";
 import {
   constant,
@@ -432,6 +433,11 @@ describe("at the sizes and magnitudes of real layers", () => {
       await expectAgreement(nbits(), { evaluated: 2e-5 });
       await expectAgreement(nbits(bytes(columns * Math.ceil((blocks * bits) / 8))), { evaluated: 2e-5 });
     });
+
+    test("are told of, since they lie as fp16", () => {
+      const { report } = compile(bytesSource("node", modelBytes(modelOf(nbits(), [[]]))));
+      expect(report.weights?.widened).toEqual([{ dtype: `u${bits}`, values: inner * columns }]);
+    });
   });
 
   test.each([13, 12])("QLinearSoftmax of operator set %s", async (version) => {
@@ -658,6 +664,7 @@ describe("FP8 weights of a model", () => {
     const { report } = compile(bytesSource("node", modelBytes(modelOf(given, [[]]))));
     expect(report.weights?.given).toHaveLength(1);
     expect(report.weights?.narrowed).toEqual([]);
+    expect(report.weights?.widened).toEqual([]);
   });
 
   test("scales that vary along K cannot follow the sums: the weights become fp16", async () => {
@@ -666,6 +673,13 @@ describe("FP8 weights of a model", () => {
       block_size: 8,
     });
     await expectAgreement(blocks);
-    expect(compile(bytesSource("node", modelBytes(modelOf(blocks, [[]])))).report.weights).toBeNull();
+    const { report } = compile(bytesSource("node", modelBytes(modelOf(blocks, [[]]))));
+    expect(report.weights).toEqual({
+      narrowed: [],
+      given: [],
+      kept: [],
+      widened: [{ dtype: "f8e4m3", values: 40 * 24 }],
+    });
+    expect(summaryLines(report).join("\n")).toContain("few bits         960 values of f8e4m3 in the model lie as fp16");
   });
 });

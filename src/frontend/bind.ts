@@ -11,10 +11,11 @@ import type { Shape } from "../ir/graph.js";
 import { formatShape } from "../ir/tensor.js";
 import { type FixedValue, shapeOfFixed } from "./fix.js";
 import { int64ToNumber, type ValueInfoProto } from "./schema.js";
+import type { GraphRecord } from "./source.js";
 
 export interface ImportOptions {
-  /** Told how many nodes the main graph has, before any is imported. */
-  readonly onNodes?: ((count: number) => void) | undefined;
+  /** Told what the file has, before any node is imported. */
+  readonly onModel?: ((graph: GraphRecord) => void) | undefined;
   /** Sizes of named dimensions. */
   readonly bind: Readonly<Record<string, number>>;
   /** Shapes of inputs, by name; their named dimensions are bound by them. */

@@ -86,7 +86,7 @@ export interface SupportReport {
 
 export function importModel(source: ModelSource, options: ImportOptions): Graph {
   const model = readModel(source);
-  options.onNodes?.(model.graph.nodes.length);
+  options.onModel?.(model.graph);
   const { unbound, run } = prepare(source, model, options);
   if (unbound.length > 0) failUnbound(unbound);
   const { importer, finish } = run();

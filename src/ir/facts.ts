@@ -80,11 +80,19 @@ export interface Weight {
   readonly dtype: string;
 }
 
-/** Weights in FP8: those that the compiler narrowed, the worst first, those that the model has so, and those that were to stay fp16. */
+/** Weights of one type of eight bits or fewer, as a file has them. */
+export interface FewBits {
+  readonly dtype: string;
+  readonly values: number;
+}
+
+/** Weights in FP8: those that the compiler narrowed, the worst first, those that the model has so, those that were to stay fp16, and those that fp16 takes the place of. */
 export interface WeightFacts {
   readonly narrowed: readonly (Weight & NarrowingError)[];
   readonly given: readonly Weight[];
   readonly kept: readonly Weight[];
+  /** Those of few bits that the model has, and that do not lie in them: as fp16, exactly where products are of integers and rounded with their scales elsewhere. */
+  readonly widened: readonly FewBits[];
 }
 
 /** How a graph is shared out among chips, by the estimates with which ways are compared. */

@@ -76,7 +76,7 @@ const LISTED = 5;
 
 const weightRows = ({ weights }: BuildReport): readonly (readonly [string, string])[] => {
   if (weights === null) return [];
-  const { narrowed, given, kept } = weights;
+  const { narrowed, given, kept, widened } = weights;
   const values = (list: readonly Weight[]): number =>
     list.reduce((sum, { shape }) => sum + shape.reduce((product, extent) => product * extent, 1), 0);
   const part = (list: readonly Weight[], text: string): readonly string[] =>
@@ -86,8 +86,17 @@ const weightRows = ({ weights }: BuildReport): readonly (readonly [string, strin
     ...part(given, "as the model has them"),
     ...part(kept, "stay fp16"),
   ];
+  const few = widened.map(({ dtype, values: count }) => `${formatCount(count)} values of ${dtype}`).join(", ");
   return [
-    ["weights in FP8", parts.join(", ")],
+    ...(parts.length === 0 ? [] : [["weights in FP8", parts.join(", ")] as const]),
+    ...(few === ""
+      ? []
+      : [
+          [
+            "few bits",
+            `${few} in the model lie as fp16${narrowed.length === 0 ? "" : ", or are narrowed again"}`,
+          ] as const,
+        ]),
     ...narrowed
       .slice(0, LISTED)
       .map(({ name, decibels, greatest, saturated }, index): readonly [string, string] => [

@@ -9,8 +9,8 @@
 
 import { at, CompileError, fail } from "../../diagnostics.js";
 import { isFp8 } from "../../ir/dtype.js";
-import type { NarrowingError, Weight, WeightFacts } from "../../ir/facts.js";
-import type { Graph, Literal, Node, NodeId } from "../../ir/graph.js";
+import type { FewBits, NarrowingError, Weight, WeightFacts } from "../../ir/facts.js";
+import { elementCount, type Graph, type Literal, type Node, type NodeId } from "../../ir/graph.js";
 import { deriveLiteral, isLaneMap } from "../../ir/literals.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { type ScaledFormat, WEIGHT_FORMATS, type WeightFormat, type WeightOptions } from "../../ir/weights.js";
@@ -111,23 +111,36 @@ const ruinedError = (node: Node, names: readonly string[], weakest: number): Com
     hint: `keep it in fp16: --keep ${at(names, 0, "name")}`,
   });
 
-/** What a graph has in FP8, and what stayed as it was; undefined where FP8 is no matter. */
-export const weightFacts = (graph: Graph, { format }: WeightOptions): WeightFacts | undefined => {
+/** What a graph has in FP8, what stayed as it was, and what of `fewBits`, those of its file, did not; undefined where nothing is to be told. */
+export const weightFacts = (
+  graph: Graph,
+  { format }: WeightOptions,
+  fewBits: readonly FewBits[] = [],
+): WeightFacts | undefined => {
   const asked = format !== "fp16";
+  const stayed = new Map<string, number>();
+  const seen = new Set<string>();
   const facts = { narrowed: [] as (Weight & NarrowingError)[], given: [] as Weight[], kept: [] as Weight[] };
   for (const node of graph.nodes) {
     const literal = weightOf(graph, node);
     if (literal === undefined) continue;
     const { shape, dtype } = literal;
     const weight: Weight = { name: labelOf(node), shape, dtype };
-    if (isNarrowed(literal)) facts.narrowed.push({ ...weight, ...literal.error });
-    else if (isFp8(dtype)) facts.given.push(weight);
-    else if (asked) facts.kept.push(weight);
+    if (isNarrowed(literal)) {
+      facts.narrowed.push({ ...weight, ...literal.error });
+    } else if (isFp8(dtype)) {
+      facts.given.push(weight);
+      if (!seen.has(literal.key)) stayed.set(dtype, (stayed.get(dtype) ?? 0) + elementCount(shape));
+      seen.add(literal.key);
+    } else if (asked) facts.kept.push(weight);
   }
-  if (!asked && facts.given.length === 0) return undefined;
+  const widened = fewBits
+    .map(({ dtype, values }) => ({ dtype, values: values - (stayed.get(dtype) ?? 0) }))
+    .filter(({ values }) => values > 0);
+  if (!asked && facts.given.length === 0 && widened.length === 0) return undefined;
   const exactLast = ({ decibels }: NarrowingError): number => decibels ?? Number.POSITIVE_INFINITY;
   facts.narrowed.sort((a, b) => exactLast(a) - exactLast(b) || (a.name < b.name ? -1 : 1));
-  return facts;
+  return { ...facts, widened };
 };
 
 export const weights: Pass = {
