@@ -80,7 +80,6 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/ir/ranges.ts": 1,
   "src/language/sample.ts": 4,
   "src/passes/check/burst.ts": 1,
-  "src/passes/check/check.ts": 2,
   "src/passes/check/mxm.ts": 2,
   "src/passes/check/padding.ts": 1,
   "src/passes/check/streams.ts": 1,

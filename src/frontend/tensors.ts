@@ -177,21 +177,21 @@ export function literalOfRecord(record: TensorRecord, source: ModelSource): Lite
 /** Part of the raw data of a tensor, by offset and length in it. */
 type ReadPart = (offset: number, length: number, into?: Uint8Array) => Uint8Array;
 
-interface Located {
+interface RawData {
   /** Undefined: already in memory. */
   readonly place?: string;
   readonly load: () => TensorData;
   readonly read?: ReadPart;
 }
 
-const rawAt = (place: string, description: Description, read: ReadPart): Located => ({
+const rawAt = (place: string, description: Description, read: ReadPart): RawData => ({
   place,
   load: () => fromRaw(read(0, description.bytes), description),
   read,
 });
 
 /** Where the data is and how to load it. */
-function locate({ proto, raw, whole }: TensorRecord, source: ModelSource, description: Description): Located {
+function locate({ proto, raw, whole }: TensorRecord, source: ModelSource, description: Description): RawData {
   if (proto.dataLocation === EXTERNAL) return locateExternal(proto, source, description);
   if (raw !== undefined) {
     wantBytes(description, raw.length);
@@ -213,7 +213,7 @@ function fromProto(proto: TensorProto, description: Description): TensorData {
   return fromRaw(proto.rawData, description);
 }
 
-function locateExternal(proto: TensorProto, source: ModelSource, description: Description): Located {
+function locateExternal(proto: TensorProto, source: ModelSource, description: Description): RawData {
   const { what, bytes } = description;
   const entry = (key: string): string | undefined => proto.externalData.find((pair) => pair.key === key)?.value;
   const location = safeLocation(entry("location") ?? "", what);

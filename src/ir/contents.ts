@@ -137,7 +137,7 @@ const byteTileContent = (target: Target, matrix: Uint8Array, { width, blocks }: 
 };
 
 /** Rows `count`, `width` elements apart, become columns, `half` elements apart. */
-interface Turn {
+interface RowsToColumns {
   readonly from: number;
   readonly width: number;
   readonly count: number;
@@ -149,7 +149,7 @@ interface Turn {
 const turnElements = <Bits extends Uint16Array | Uint8Array>(
   matrix: Bits,
   tile: Bits,
-  { from, width, count, to, half, columns }: Turn,
+  { from, width, count, to, half, columns }: RowsToColumns,
 ): void => {
   for (let i = 0; i < count; i++) {
     const source = from + i * width;
@@ -158,7 +158,11 @@ const turnElements = <Bits extends Uint16Array | Uint8Array>(
 };
 
 /** The same where everything is even: squares of two by two elements, as two words each. */
-const turnPairs = (matrix: Uint16Array, tile: Uint16Array, { from, width, count, to, half, columns }: Turn): void => {
+const turnPairs = (
+  matrix: Uint16Array,
+  tile: Uint16Array,
+  { from, width, count, to, half, columns }: RowsToColumns,
+): void => {
   const read = new Uint32Array(matrix.buffer, matrix.byteOffset, matrix.length >> 1);
   const written = new Uint32Array(tile.buffer);
   for (let i = 0; i < count; i += 2) {

@@ -39,19 +39,19 @@ export function accountsByLayer(activity: Activity, stretches: Stretches): reado
 }
 
 /** Mutable while it is added up. */
-type Sums = { -readonly [Key in keyof Account]: Account[Key] } & { bounds: Record<Bound, number> };
+type OpenAccount = { -readonly [Key in keyof Account]: Account[Key] } & { bounds: Record<Bound, number> };
 
 function accounts(activity: Activity, stretches: Stretches, keyOf: (name: string) => string): readonly Account[] {
   const { program, bursts } = activity;
   const { target } = program;
-  const byKey = new Map<string, Sums>();
+  const byKey = new Map<string, OpenAccount>();
   const own = program.origins.map((name) => {
     const key = keyOf(name);
     const sums = byKey.get(key) ?? emptySums(key, layerOf(name));
     byKey.set(key, sums);
     return sums;
   });
-  const sumsOf = (burst: number): Sums | undefined => own[bursts.origin[burst] ?? -1];
+  const sumsOf = (burst: number): OpenAccount | undefined => own[bursts.origin[burst] ?? -1];
   for (let burst = 0; burst < bursts.size; burst++) {
     const sums = sumsOf(burst);
     if (sums === undefined) continue;
@@ -75,7 +75,7 @@ function accounts(activity: Activity, stretches: Stretches, keyOf: (name: string
   return [...byKey.values()].filter(({ bursts }) => bursts > 0);
 }
 
-const emptySums = (name: string, layer: string): Sums => ({
+const emptySums = (name: string, layer: string): OpenAccount => ({
   name,
   layer,
   bursts: 0,

@@ -36,7 +36,7 @@ export type MachineProgram = Pick<EntryProgram, "target" | "chips" | "links" | "
 export type Vector = Uint8Array;
 
 /** Weights of a plane (i8: lanes x lanes) or of a pair (f16: lanes x halfLanes), column by column. */
-export interface Weights {
+export interface LoadedWeights {
   readonly kind: ArrayKind;
   readonly depth: number;
   readonly values: Float64Array;
@@ -44,15 +44,15 @@ export interface Weights {
 }
 
 export interface Plane {
-  buffer: Weights | undefined;
+  buffer: LoadedWeights | undefined;
   /** In the order in which they were dispatched; weights meet ABCs dispatched at `from` or later. */
-  installs: { readonly from: number; readonly weights: Weights }[];
+  installs: { readonly from: number; readonly weights: LoadedWeights }[];
   /** Bursts past the buffer, and when they change the array for ABCs by their dispatch. */
-  changes: { readonly weights: Weights; readonly from: number; readonly until: number }[];
-  readonly accumulators: ({ readonly kind: Weights["kind"]; readonly sums: Float64Array } | undefined)[];
+  changes: { readonly weights: LoadedWeights; readonly from: number; readonly until: number }[];
+  readonly accumulators: ({ readonly kind: LoadedWeights["kind"]; readonly sums: Float64Array } | undefined)[];
   products: {
     readonly cycle: number;
-    readonly kind: Weights["kind"];
+    readonly kind: LoadedWeights["kind"];
     readonly sums: Float64Array;
     readonly execution: Execution;
   }[];
@@ -170,7 +170,7 @@ export function createChip(program: MachineProgram, index: number): ChipState {
   };
 }
 
-export function createWeights(target: Target, kind: Weights["kind"]): Weights {
+export function createWeights(target: Target, kind: LoadedWeights["kind"]): LoadedWeights {
   const depth = arrayDepth(target, kind);
   return { kind, depth, values: new Float64Array(target.lanes * depth), lastLoad: Number.NEGATIVE_INFINITY };
 }

@@ -43,7 +43,7 @@ import {
 import { asIndex, constantIndices, flatPlaces, gatherAt, LOOKED_AT } from "./gather.js";
 
 /** How updates join what is there, and what changes nothing. */
-interface Reduction {
+interface Joining {
   readonly join: (c: RuleContext, a: NodeId, b: NodeId) => NodeId;
   readonly neutral: (dtype: DType) => number;
   /** The reduction of the IR over an axis, where there is one on the chip. */
@@ -54,14 +54,14 @@ interface Reduction {
 const limitsOf = (dtype: DType): Limits =>
   integerLimits(dtype) ?? { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
 
-const REDUCTIONS: Readonly<Record<string, Reduction>> = {
+const REDUCTIONS: Readonly<Record<string, Joining>> = {
   add: { join: add, neutral: () => 0, over: "sum" },
   mul: { join: mul, neutral: () => 1 },
   max: { join: (c, a, b) => op(c, "max", [a, b]), neutral: (dtype) => limitsOf(dtype).lo, over: "max" },
   min: { join: (c, a, b) => op(c, "min", [a, b]), neutral: (dtype) => limitsOf(dtype).hi, over: "min" },
 };
 
-function reductionOf(c: RuleContext): Reduction | undefined {
+function reductionOf(c: RuleContext): Joining | undefined {
   const name = text(c, "reduction", "none");
   if (name === "none") return undefined;
   return REDUCTIONS[name] ?? unsupported(c, `reduction '${name}' is not supported`, "add, mul, max and min are");
@@ -78,7 +78,7 @@ function toConstantPlaces(
   data: NodeId,
   updates: NodeId,
   places: readonly number[],
-  reduction: Reduction | undefined,
+  reduction: Joining | undefined,
 ): NodeId {
   const shape = shapeOf(c, data);
   const size = elementCount(shape);
@@ -134,7 +134,7 @@ function oneByOne(
   c: RuleContext,
   data: NodeId,
   count: number,
-  { join }: Reduction,
+  { join }: Joining,
   update: (i: number) => NodeId,
 ): NodeId {
   if (count > MOST_ROUNDS)
@@ -143,7 +143,7 @@ function oneByOne(
 }
 
 /** Rows [M, R] written over or joined with rows [P, R] at places [M]. */
-function scatterRows(c: RuleContext, data: NodeId, updates: NodeId, places: NodeId, reduction?: Reduction): NodeId {
+function scatterRows(c: RuleContext, data: NodeId, updates: NodeId, places: NodeId, reduction?: Joining): NodeId {
   const [p, m, r] = [extent(c, data, 0), extent(c, updates, 0), extent(c, data, 1)];
   const hits = op(c, "eq", [reshape(c, list(c, iota(p)), [p, 1]), reshape(c, places, [1, m])]);
   const dtype = dtypeOf(c, data);
@@ -168,7 +168,7 @@ function scatterRows(c: RuleContext, data: NodeId, updates: NodeId, places: Node
 }
 
 /** Lines [L, M] written over or joined with lines [L, N] at places [L, M] along each. */
-function scatterLines(c: RuleContext, data: NodeId, updates: NodeId, places: NodeId, reduction?: Reduction): NodeId {
+function scatterLines(c: RuleContext, data: NodeId, updates: NodeId, places: NodeId, reduction?: Joining): NodeId {
   const [l, n, m] = [extent(c, data, 0), extent(c, data, 1), extent(c, updates, 1)];
   wantCompared(c, l * n * m);
   const hits = op(c, "eq", [reshape(c, places, [l, 1, m]), reshape(c, list(c, iota(n)), [1, n, 1])]);

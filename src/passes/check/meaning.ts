@@ -18,7 +18,7 @@ import { boundOn, byteRows, planesIn, type RowsBefore, rowsBefore } from "./edge
 import { linkUses, type PlannedVector, plannedVectors } from "./links.js";
 import { appendColumns, type PlanValues, planValues } from "./plan.js";
 import { type Found, findRows, type RowsFound } from "./rows.js";
-import { type Flow, flowOf, type Piece, piecesOf, type Taken } from "./streams.js";
+import { type Flow, flowOf, type TakenPiece, piecesOf, type Taken } from "./streams.js";
 import { append, type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
 
 interface Followed {
@@ -119,7 +119,7 @@ const planesTaken = (f: Followed, flow: Flow, index: number): readonly Run[] => 
   return joined(pieces.map((piece) => planesGiven(f, piece, stream)));
 };
 
-const planesGiven = (f: Followed, { giver, from, step, count }: Piece, stream: number): readonly Run[] => {
+const planesGiven = (f: Followed, { giver, from, step, count }: TakenPiece, stream: number): readonly Run[] => {
   if (giver.burst.instruction.op === "read") return partOf(readBy(f, giver.burst), from, step, count);
   if (giver.burst.instruction.op === "receive") return partOf(arrivedBy(f, giver.burst), from, step, count);
   const row = givenBy(f, giver.burst) + PLANES * from + stream - giver.stream;

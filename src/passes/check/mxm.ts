@@ -16,18 +16,18 @@ import type { Hemisphere, Target } from "../../ir/target.js";
 import { brief, type Burst, type CheckedChip, raise } from "./burst.js";
 
 /** Weights in a buffer or an array; which ones they are is all that matters. */
-interface Weights {
+interface HeldWeights {
   readonly kind: ArrayKind;
   readonly loadedBy: Burst;
   lastLoad: number;
 }
 
 interface Plane {
-  buffer: Weights | undefined;
+  buffer: HeldWeights | undefined;
   /** Weights and from when activations meet them, in order. */
-  installs: { readonly from: number; readonly weights: Weights }[];
+  installs: { readonly from: number; readonly weights: HeldWeights }[];
   /** Bursts past the buffer, and when each changes the array. */
-  changes: { readonly weights: Weights; readonly from: number; readonly until: number }[];
+  changes: { readonly weights: HeldWeights; readonly from: number; readonly until: number }[];
   /** Products on their way, in order: when each arrives, and what made it. There is one for every cycle of work. */
   readonly arrivals: number[];
   readonly makers: Burst[];
@@ -36,7 +36,7 @@ interface Plane {
 }
 
 /** A row of partial sums. */
-interface Sums {
+interface OpenSums {
   readonly kind: ArrayKind;
   /** The accumulation that set it and has not given it yet. */
   readonly open: Burst | undefined;
@@ -46,7 +46,7 @@ interface Replay {
   readonly chip: CheckedChip;
   readonly target: Target;
   readonly planes: readonly Plane[];
-  readonly rows: (Sums | undefined)[];
+  readonly rows: (OpenSums | undefined)[];
   readonly activity: Activity;
 }
 
@@ -218,7 +218,7 @@ const refuseChange = (
 const multiply: Step = (replay, burst, cycle) => {
   const { chip, target, activity } = replay;
   const kind = kindOf(burst);
-  let met: Weights | undefined;
+  let met: HeldWeights | undefined;
   const planes = planesOf(replay, burst, kind);
   for (let at = 0; at < planes.length; at++) {
     const { changes, installs } = planes[at] as Plane;

@@ -101,7 +101,7 @@ const sumsOf = (learned: PlanValues, target: Target, { passes, rows }: Task): Ru
     sum = values.sum(
       sum,
       values.product(
-        values.weights(columnsOf(learned, target, pass.weights)),
+        values.weights(loadedColumns(learned, target, pass.weights)),
         pass.half,
         vectorsIn(learned, pass, pass.runs),
       ),
@@ -109,7 +109,7 @@ const sumsOf = (learned: PlanValues, target: Target, { passes, rows }: Task): Ru
   return sum === undefined ? [] : consecutive(values.results(sum, "f32", rows), rows);
 };
 
-const columnsOf = (learned: PlanValues, target: Target, weights: Pass["weights"]): Columns[] => {
+const loadedColumns = (learned: PlanValues, target: Target, weights: Pass["weights"]): Columns[] => {
   const columns: Columns[] = [];
   if (isTile(weights)) {
     const count = vectorsOf(weights);

@@ -29,7 +29,7 @@ export interface Flow {
 }
 
 /** `count` vectors that one burst gave: executions `from`, `from + step` and so on of it. */
-export interface Piece {
+export interface TakenPiece {
   readonly giver: Flow;
   readonly from: number;
   readonly step: number;
@@ -58,10 +58,10 @@ export const flowOf = ({ flows, first }: Taken, { number }: Burst, field: string
 };
 
 /** What a flow takes from its `index`th stream, in order of executions. */
-export const piecesOf = (taken: Taken, flow: Flow, index: number): Piece[] => {
+export const piecesOf = (taken: Taken, flow: Flow, index: number): TakenPiece[] => {
   const start = at(taken.starts, flow.before + index, "start");
   const end = start + at(taken.lengths, flow.before + index, "length");
-  const pieces: Piece[] = [];
+  const pieces: TakenPiece[] = [];
   for (let i = start; i < end; i++) {
     const giver = taken.givers[i];
     invariant(giver !== undefined, "a piece is given by some burst");

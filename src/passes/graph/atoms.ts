@@ -98,7 +98,7 @@ export function fewestSteps(atoms: Atoms, from: Shape): readonly Step[] {
     return equalShapes(moved, to) ? [{ transpose: wholes }] : [{ transpose: wholes }, { reshape: to }];
   }
   const sorted = [...pieces].sort((a, b) => a.start - b.start);
-  const extent = (piece: Piece): number => product(atoms.base.slice(piece.start, piece.start + piece.length));
+  const extent = (piece: AtomRun): number => product(atoms.base.slice(piece.start, piece.start + piece.length));
   return [
     { reshape: sorted.map(extent) },
     { transpose: pieces.map((piece) => sorted.indexOf(piece)) },
@@ -107,13 +107,13 @@ export function fewestSteps(atoms: Atoms, from: Shape): readonly Step[] {
 }
 
 /** A run of atoms that are neighbours in the operand and in the result. */
-interface Piece {
+interface AtomRun {
   readonly start: number;
   readonly length: number;
 }
 
-function mergePieces(places: readonly number[]): Piece[] {
-  const pieces: Piece[] = [];
+function mergePieces(places: readonly number[]): AtomRun[] {
+  const pieces: AtomRun[] = [];
   for (const start of places) {
     const last = pieces[pieces.length - 1];
     if (last !== undefined && last.start + last.length === start)
@@ -149,7 +149,7 @@ function unitPermutation(
 }
 
 /** Operand axes in the order of the result, if every piece is made of whole axes; axes of extent 1 come first. */
-function wholeAxes(from: Shape, atoms: Atoms, pieces: readonly Piece[]): readonly number[] | undefined {
+function wholeAxes(from: Shape, atoms: Atoms, pieces: readonly AtomRun[]): readonly number[] | undefined {
   const axisAt = new Map<number, number>();
   let next = 0;
   const ends = new Set<number>();

@@ -5,7 +5,7 @@
  * computed from them stays a recipe until the image is written.
  */
 
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { rewriteGraph, type Rule } from "./rewriter.js";
 import { ARITHMETIC_RULES } from "./rules/arithmetic.js";
 import { NARROW_RULES } from "./rules/narrow.js";
@@ -13,7 +13,7 @@ import { VIEW_RULES } from "./rules/views.js";
 
 export const CANONICAL_RULES: readonly Rule[] = [...ARITHMETIC_RULES, ...NARROW_RULES, ...VIEW_RULES];
 
-export const canonicalize: Pass = {
+export const canonicalize: GraphPass = {
   name: "canonicalize",
   doc: "Folds constants, joins equal nodes and simplifies arithmetic and views by rules.",
   run: (graph) => rewriteGraph(graph, CANONICAL_RULES),

@@ -13,7 +13,7 @@ import { isFp8 } from "../../ir/dtype.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import { intsAttr, literalIn } from "../../ir/ops/attributes.js";
 import { equalShapes, isFloat, toNumbers } from "../../ir/tensor.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
 
 /** What a graph says about its norms. */
@@ -209,7 +209,7 @@ class Centred {
   }
 }
 
-export const centre: Pass = {
+export const centre: GraphPass = {
   name: "centre",
   doc: "Gives sums that only LayerNorms read rows of mean zero, by the weights that make them, so that no mean is taken.",
   run: (graph) => {

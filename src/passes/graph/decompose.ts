@@ -12,7 +12,7 @@ import { INDEX_RULES } from "./decompose/index.js";
 import { INTEGER_RULES } from "./decompose/integers.js";
 import { MATH_RULES } from "./decompose/math.js";
 import { REDUCE_RULES } from "./decompose/reduce.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { rewriteGraph, type Rule } from "./rewriter.js";
 import { ARITHMETIC_RULES } from "./rules/arithmetic.js";
 import { NARROW_RULES } from "./rules/narrow.js";
@@ -28,7 +28,7 @@ export const DECOMPOSE_RULES: readonly Rule[] = [
   ...INTEGER_RULES,
 ];
 
-export const decompose: Pass = {
+export const decompose: GraphPass = {
   name: "decompose",
   doc: "Writes composites, reductions, convolutions and gathers in terms of the operations that the machine has.",
   run: (graph) => rewriteGraph(graph, [...NARROW_RULES, ...DECOMPOSE_RULES, ...ARITHMETIC_RULES, ...VIEW_RULES]),

@@ -22,7 +22,7 @@ import {
   type LaneMapLiteral,
   negateLaneMap,
 } from "../../ir/literals.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { hasPieces, type Rewriter, rewriteGraph, type Rule } from "./rewriter.js";
 import { operandOf } from "./rules/arithmetic.js";
 
@@ -38,7 +38,7 @@ function asMapped(g: Rewriter, id: NodeId): Mapped | undefined {
   return isLaneMap(map) ? { x: operandOf(node, 0), map } : undefined;
 }
 
-const columnsOf = (map: LaneMapLiteral): number => at(map.shape, 1, "extent");
+const resultColumns = (map: LaneMapLiteral): number => at(map.shape, 1, "extent");
 
 /** matmul(x, map) for x of any rank and dtype. */
 function applyMap(g: Rewriter, x: NodeId, columns: number, entries: readonly LaneEntry[]): NodeId {
@@ -155,8 +155,8 @@ const composeMaps: Rule = {
     const map = g.literal(operandOf(node, 1));
     if (!isLaneMap(map)) return undefined;
     const identity =
-      map.laneMap.length === columnsOf(map) &&
-      map.shape[0] === columnsOf(map) &&
+      map.laneMap.length === resultColumns(map) &&
+      map.shape[0] === resultColumns(map) &&
       map.laneMap.every(({ from, to, sign }) => from === to && sign === 1);
     if (identity) return operandOf(node, 0);
     const inner = asMapped(g, operandOf(node, 0));
@@ -190,7 +190,8 @@ const addMaps: Rule = {
   ops: ["add", "sub"],
   rewrite: (g, node) => {
     const [a, b] = [asMapped(g, operandOf(node, 0)), asMapped(g, operandOf(node, 1))];
-    if (a === undefined || b === undefined || a.x !== b.x || columnsOf(a.map) !== columnsOf(b.map)) return undefined;
+    if (a === undefined || b === undefined || a.x !== b.x || resultColumns(a.map) !== resultColumns(b.map))
+      return undefined;
     for (const id of node.inputs) g.through(id, "matmul");
     return g.emit("matmul", [a.x, g.constant(addLaneMaps(a.map, node.op === "add" ? b.map : negateLaneMap(b.map)))]);
   },
@@ -198,7 +199,7 @@ const addMaps: Rule = {
 
 export const LANE_MAP_RULES: readonly Rule[] = [sliceAsMap, concatAsMap, composeMaps, negateMap, addMaps];
 
-export const laneMaps: Pass = {
+export const laneMaps: GraphPass = {
   name: "lane-maps",
   doc: "Writes slices and joins of the last axis as products with constant matrices of 0, 1 and -1.",
   run: (graph) => (hasPieces(graph) ? rewriteGraph(graph, [...LANE_MAP_RULES, ...CANONICAL_RULES]) : graph),

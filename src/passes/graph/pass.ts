@@ -31,7 +31,7 @@ export interface PassContext {
 /** Properties of `ir/verify.ts`, and those of the machine: its operations, and these with its types. */
 export type GraphProperty = Property | "legal-ops" | "legal";
 
-export interface Pass {
+export interface GraphPass {
   /** Also the name of its file, on the command line, and of its folder of golden tests. */
   readonly name: string;
   readonly doc: string;
@@ -41,7 +41,7 @@ export interface Pass {
 }
 
 export interface PassRecord {
-  readonly pass: Pass;
+  readonly pass: GraphPass;
   /** From 1; `limit` counts the same way. */
   readonly ordinal: number;
   readonly of: number;
@@ -85,7 +85,7 @@ const NO_CLOCK = (): number => 0;
 
 export function runPasses(
   graph: Graph,
-  passes: readonly Pass[],
+  passes: readonly GraphPass[],
   context: PassContext,
   options: PassOptions = {},
 ): Graph {
@@ -135,7 +135,7 @@ export const GRAPH_PROPERTIES: Readonly<Record<GraphProperty, { readonly doc: st
   legal: { doc: "Every operation is one that the machine has, on tensors of machine types." },
 };
 
-function guarded(pass: Pass, graph: Graph, context: PassContext, run: () => Graph): Graph {
+function guarded(pass: GraphPass, graph: Graph, context: PassContext, run: () => Graph): Graph {
   try {
     return run();
   } catch (error) {

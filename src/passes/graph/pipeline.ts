@@ -7,7 +7,7 @@ import { canonicalize } from "./canonicalize.js";
 import { centre } from "./centre.js";
 import { decompose } from "./decompose.js";
 import { laneMaps } from "./lane-maps.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { precision } from "./precision.js";
 import { quantized } from "./quantized.js";
 import { shard } from "./shard.js";
@@ -15,7 +15,7 @@ import { splitMatmuls } from "./split-matmuls.js";
 import { weights } from "./weights.js";
 
 /** What brings a graph to operations of the machine. */
-export const OPTIMIZE: readonly Pass[] = [
+export const OPTIMIZE: readonly GraphPass[] = [
   // First: it looks at how constants are made, and the next pass folds them.
   quantized,
   // Before what looks at values: shape arithmetic folds, so that what follows sees constants and looks at fewer nodes.
@@ -29,19 +29,19 @@ export const OPTIMIZE: readonly Pass[] = [
 ];
 
 /** What gives it types of the machine; after all others, whose rules keep one element type. */
-export const NARROW: readonly Pass[] = [weights, precision];
+export const NARROW: readonly GraphPass[] = [weights, precision];
 
 /** What gives it places on chips; last, since all others look at constants, which are others on each chip then. */
-export const PLACE: readonly Pass[] = [shard];
+export const PLACE: readonly GraphPass[] = [shard];
 
-export const PIPELINE: readonly Pass[] = [...OPTIMIZE, ...NARROW, ...PLACE];
+export const PIPELINE: readonly GraphPass[] = [...OPTIMIZE, ...NARROW, ...PLACE];
 
 /** The pipeline without some passes, or only some, or up to one; names as in the list. */
 export function selectPasses(edit: {
   readonly skip?: readonly string[];
   readonly only?: readonly string[];
   readonly stopAfter?: string;
-}): readonly Pass[] {
+}): readonly GraphPass[] {
   const names = PIPELINE.map(({ name }) => name);
   for (const name of [
     ...(edit.skip ?? []),

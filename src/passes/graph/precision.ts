@@ -26,7 +26,7 @@ import { equalShapes, isFloat, literalOf, makeTensor, toFloats, toNumbers } from
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
 import { Rewriter } from "./rewriter.js";
 
@@ -612,7 +612,7 @@ class Narrowing {
   }
 }
 
-export const precision: Pass = {
+export const precision: GraphPass = {
   name: "precision",
   doc: "Gives every tensor the type in which it is stored: f16, f32 where its range or its bits ask for it, i32 for integers.",
   run: (graph, { onKept }) => {

@@ -13,7 +13,7 @@ import { isFp8 } from "../../ir/dtype.js";
 import { isFloat } from "../../ir/tensor.js";
 import { EXACT_F16 } from "./decompose/integers.js";
 import { magnitude } from "./masks.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { integerRange } from "../../ir/ranges.js";
 import { rewriteUnfolded, type Rewriter, type Rule } from "./rewriter.js";
 import { operandOf } from "./rules/arithmetic.js";
@@ -145,7 +145,7 @@ const convolution: Rule = {
 
 export const QUANTIZED_RULES: readonly Rule[] = [product, weights, convolution];
 
-export const quantized: Pass = {
+export const quantized: GraphPass = {
   name: "quantized",
   doc: "Makes products of quantized numbers of their integers or FP8 weights, which are exact, and scales the sums.",
   run: (graph) => rewriteUnfolded(graph, QUANTIZED_RULES),

@@ -11,7 +11,7 @@ import type { Sharding } from "../../ir/facts.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import type { Placement } from "../../ir/ops/placement.js";
 import { sramBytes, type Target } from "../../ir/target.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
 import { costsOf } from "./shard/costs.js";
 import {
@@ -25,7 +25,7 @@ import {
   wholeCost,
 } from "./shard/search.js";
 
-export const shard: Pass = {
+export const shard: GraphPass = {
   name: "shard",
   doc: "Shares a graph out among the chips of a group, where that is asked for: pieces of weights, and exchanges where values meet.",
   run: (graph, { target, chips = 1, onSharded }) => {

@@ -13,7 +13,7 @@ import { intsAttr, numberAttr } from "../../ir/ops/attributes.js";
 import { mergeOrigins } from "../../ir/rewrite.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
 import { sliceAxis } from "./decompose/gather.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { hasPieces, Rewriter, type Rule } from "./rewriter.js";
 import { operandOf } from "./rules/arithmetic.js";
 
@@ -135,7 +135,7 @@ const concatProduct: Rule = {
   },
 };
 
-export const splitMatmuls: Pass = {
+export const splitMatmuls: GraphPass = {
   name: "split-matmuls",
   doc: "Turns slices and joins of features at matmuls with constant weights into slices of the weights.",
   run: splitProducts,

@@ -16,7 +16,7 @@ import { literalIn } from "../../ir/ops/attributes.js";
 import { type ScaledFormat, WEIGHT_FORMATS, type WeightFormat, type WeightOptions } from "../../ir/weights.js";
 import { isFloat, literalOf, makeTensor, tensorOf, toFloats } from "../../ir/tensor.js";
 import { narrowed, narrowingError, scalesOf } from "./fp8.js";
-import type { Pass } from "./pass.js";
+import type { GraphPass } from "./pass.js";
 import { isSumOfWhole } from "./precision.js";
 import { Rewriter } from "./rewriter.js";
 
@@ -143,7 +143,7 @@ export const weightFacts = (
   return { ...facts, widened };
 };
 
-export const weights: Pass = {
+export const weights: GraphPass = {
   name: "weights",
   doc: "Narrows constant weights of products to FP8, with scales that their sums meet, where that is asked for.",
   run: (graph, { weights: options }) => {

@@ -41,7 +41,7 @@ export const stripCasts = (graph: Graph, id: NodeId): Node => {
   return node;
 };
 
-export const isElementwise = (graph: Graph, node: Node): boolean =>
+export const isChainable = (graph: Graph, node: Node): boolean =>
   ALU_OF_OP[node.op] !== undefined && !isFloatCast(graph, node);
 
 /** The node that a chain of reshapes and transposes starts from. */
@@ -99,7 +99,7 @@ const earlyAddends = (graph: Graph, readers: Readers, stored: ReadonlySet<NodeId
   const fromSum: boolean[] = [];
   const early: NodeId[] = [];
   for (const node of graph.nodes) {
-    if (!isElementwise(graph, node)) continue;
+    if (!isChainable(graph, node)) continue;
     const sources = node.inputs.map((input) => strip(graph, input));
     const inChain = sources.filter(({ id }) => !isRoot[id]);
     fromProduct[node.id] = inChain.some(({ id, op }) => op === "matmul" || fromProduct[id] === true);
@@ -125,12 +125,12 @@ const cheapNodes = (
 ): boolean[] => {
   const cost: number[] = [];
   for (const node of graph.nodes) {
-    if (!isElementwise(graph, node)) continue;
+    if (!isChainable(graph, node)) continue;
     let sum = 1;
     for (const input of node.inputs) {
       const source = strip(graph, input);
       if (source.op === "matmul") sum = Number.POSITIVE_INFINITY;
-      else if (isElementwise(graph, source) && !outside[source.id]) sum += at(cost, source.id, "cost");
+      else if (isChainable(graph, source) && !outside[source.id]) sum += at(cost, source.id, "cost");
     }
     cost[node.id] = sum;
   }
@@ -139,9 +139,7 @@ const cheapNodes = (
   const onAllLanes = (id: NodeId): boolean => {
     const node = strip(graph, id);
     if (node.op === "constant") return size(node.id) === 1;
-    return (
-      node.op === "reduce_sum" || (isElementwise(graph, node) && !outside[node.id] && node.inputs.every(onAllLanes))
-    );
+    return node.op === "reduce_sum" || (isChainable(graph, node) && !outside[node.id] && node.inputs.every(onAllLanes));
   };
   const size = (id: NodeId): number => elementCount(nodeAt(graph, id).type.shape);
   const wholeUses = (id: NodeId): boolean =>
@@ -176,7 +174,7 @@ const readersOf = (graph: Graph): Readers => {
   for (const node of [...graph.nodes].reverse())
     for (const id of at(consumers, node.id, "list of readers")) {
       const consumer = nodeAt(graph, id);
-      if (!isElementwise(graph, consumer) && (!isTransparent(graph, consumer) || outside[id])) outside[node.id] = true;
+      if (!isChainable(graph, consumer) && (!isTransparent(graph, consumer) || outside[id])) outside[node.id] = true;
     }
   return { consumers, outside, cheap: cheapNodes(graph, outside, consumers) };
 };
@@ -194,7 +192,7 @@ const usesOfNodes = (
       for (const root of isRoot[id] ? [id] : at(uses, id, "use").roots) roots.add(root);
     uses[node.id] = { roots, outside: outside[node.id] === true };
     isRoot[node.id] =
-      isElementwise(graph, node) &&
+      isChainable(graph, node) &&
       (outside[node.id] === true || roots.size === 0 || (roots.size > 1 && !cheap[node.id]) || forced.has(node.id));
   }
   return { uses, isRoot };
@@ -209,7 +207,7 @@ const fuseOnce = (
   const fusions = new Map<NodeId, { root: NodeId; nodes: NodeId[] }>();
   for (const node of graph.nodes) if (isRoot[node.id]) fusions.set(node.id, { root: node.id, nodes: [] });
   for (const node of graph.nodes) {
-    if (!isElementwise(graph, node)) continue;
+    if (!isChainable(graph, node)) continue;
     for (const root of isRoot[node.id] ? [node.id] : at(uses, node.id, "use").roots)
       fusions.get(root)?.nodes.push(node.id);
   }

@@ -27,9 +27,9 @@ import { rangesOf } from "../../ir/ranges.js";
 import { locate } from "./value.js";
 import { lanesOf } from "./elements.js";
 import { SUMS } from "./padding.js";
-import { nodeAt, operandAt, originText, type Reduction, type Selection } from "./selection.js";
+import { nodeAt, operandAt, originText, type LowerReduction, type Selection } from "./selection.js";
 
-const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>> = {
+const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>> = {
   reduce_sum: lowerSum,
   reduce_max: lowerMax,
 };

@@ -60,7 +60,7 @@ export interface Summands {
 }
 
 /** Lowers a reduction over the last axis, for a reader that wants the result to lie as told; a chain also takes it in two storages. */
-export type Reduction = (s: Selection, node: Node, wanted: Layout, use: "inChain" | "alone") => Located;
+export type LowerReduction = (s: Selection, node: Node, wanted: Layout, use: "inChain" | "alone") => Located;
 
 export interface Selection {
   readonly graph: Graph;
@@ -71,7 +71,7 @@ export interface Selection {
   readonly fusions: ReadonlyMap<NodeId, Fusion>;
   readonly consumers: readonly (readonly NodeId[])[];
   /** Reductions are made of values, and values of reductions: this table is where the circle of imports is cut. */
-  readonly reductions: Readonly<Record<"reduce_sum" | "reduce_max", Reduction>>;
+  readonly reductions: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>>;
   /** Stores what a concat joins, for the same reason. */
   readonly join: (s: Selection, node: Node) => Located;
   readonly storages: Storage[];

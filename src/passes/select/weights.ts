@@ -26,7 +26,7 @@ import {
 } from "./layout/view.js";
 
 /** Second operand [.., K, N] of a product. */
-export type Weights = StoredWeights | ConstantWeights;
+export type SecondOperand = StoredWeights | ConstantWeights;
 
 /** A computed tensor, whole or as several that follow one another along K or along N. */
 export interface StoredWeights {
@@ -58,7 +58,7 @@ export interface Product {
   readonly a: Located;
   /** What is multiplied, lying as `a` does: `a` itself, or numbers that it is the sum of. More than one only by constants. */
   readonly parts: readonly Part[];
-  readonly weights: Weights;
+  readonly weights: SecondOperand;
   /** Layout of the result [.., M, N]. */
   readonly space: Space;
   readonly storage: StorageId;
@@ -81,7 +81,7 @@ export interface Block extends Omit<TileBlock, "offset"> {
 }
 
 /** The batch index of the weights for a batch index of the result. */
-export const weightBatch = (weights: Weights, batchShape: Shape): ((batch: number) => number) => {
+export const weightBatch = (weights: SecondOperand, batchShape: Shape): ((batch: number) => number) => {
   const own = expandView(elementView(weights.shape.slice(0, -2)), batchShape);
   return (batch) => offsetAt(own.dims, batchShape, batch, "row");
 };
@@ -118,7 +118,7 @@ const blockWithin = (along: StoredWeights["along"], { from, count }: StoredPart,
 };
 
 /** K values before which a pass ends, since a column is loaded whole and two parts would meet in it. */
-export const cutsOfK = (weights: Weights): readonly number[] =>
+export const cutsOfK = (weights: SecondOperand): readonly number[] =>
   weights.kind === "stored" && weights.along === "k" ? weights.parts.slice(1).map(({ from }) => from) : [];
 
 /** Columns of ones that meet the activations of each block. */

@@ -64,7 +64,7 @@ const KERNEL_NUMBERS = new Map(KERNEL_NAMES.map((name, index) => [name, index]))
 const align = (bytes: number, to = 64): number => Math.ceil(bytes / to) * to;
 export const FAULT_BYTES = 64;
 
-export class Layout {
+export class BufferLayout {
   readonly links: Links;
   readonly lanes: number;
   readonly rows: number;

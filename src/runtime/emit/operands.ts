@@ -6,14 +6,15 @@
  */
 
 import { modeOf, STREAM_TYPES, type StreamType } from "../../ir/isa.js";
-import type { Layout, Place } from "./layout.js";
+import type { BufferLayout, Place } from "./layout.js";
 import { SEGMENT, SEGMENT_SIZE } from "../link/streams.js";
 import { elementType, ENTRY, ENTRY_SIZE, type Tables } from "../link/tables.js";
 
-export const fieldsOf = (layout: Layout, burst: number): Readonly<Record<string, unknown>> =>
+export const fieldsOf = (layout: BufferLayout, burst: number): Readonly<Record<string, unknown>> =>
   layout.links.tables.instructions[burst]?.fields ?? {};
-export const number = (layout: Layout, burst: number, field: string): number => Number(fieldsOf(layout, burst)[field]);
-export const widthOf = (layout: Layout, burst: number): number =>
+export const number = (layout: BufferLayout, burst: number, field: string): number =>
+  Number(fieldsOf(layout, burst)[field]);
+export const elementBytes = (layout: BufferLayout, burst: number): number =>
   STREAM_TYPES[typeOf(layout.links.tables, burst, "type")].bytes;
 
 export function typeOf(tables: Tables, burst: number, field: string): StreamType {
@@ -27,7 +28,7 @@ export function wordOf(tables: Tables, burst: number): string {
 }
 
 /** First TAKE entry of an operand slot; -1 if the operand takes nothing. */
-export function takes(layout: Layout, burst: number, slot: number): number {
+export function takes(layout: BufferLayout, burst: number, slot: number): number {
   const { takes, takeFirst } = layout.links.tables;
   for (let entry = takeFirst.at(burst); entry < takeFirst.at(burst + 1); entry++) {
     if (takes.at(entry * ENTRY_SIZE + ENTRY.slot) === slot) return entry;
@@ -35,12 +36,12 @@ export function takes(layout: Layout, burst: number, slot: number): number {
   return -1;
 }
 
-export function producerOf(layout: Layout, segment: number): number {
+export function producerOf(layout: BufferLayout, segment: number): number {
   const { tables, matches } = layout.links;
   return tables.gives.at(matches.segments.at(segment * SEGMENT_SIZE + SEGMENT.give) * ENTRY_SIZE);
 }
 
-export function copyPlane(layout: Layout, to: Place, from: Place, count: number): void {
+export function copyPlane(layout: BufferLayout, to: Place, from: Place, count: number): void {
   if (from.laneStride === 1)
     layout.call("copyRows", to.address, to.stride, from.address, from.stride, count, layout.lanes);
   else
@@ -48,7 +49,7 @@ export function copyPlane(layout: Layout, to: Place, from: Place, count: number)
 }
 
 /** One stream of an operand with lanes side by side. */
-export function plane(layout: Layout, entry: number, first: number, count: number): Place {
+export function plane(layout: BufferLayout, entry: number, first: number, count: number): Place {
   const place = layout.takePlace(entry, first);
   if (place.laneStride === 1) return place;
   const own: Place = { address: layout.scratch(count * layout.lanes), stride: layout.lanes, laneStride: 1 };
@@ -57,7 +58,7 @@ export function plane(layout: Layout, entry: number, first: number, count: numbe
 }
 
 export function mapPlanes(
-  layout: Layout,
+  layout: BufferLayout,
   burst: number,
   slot: number,
   first: number,
@@ -68,7 +69,7 @@ export function mapPlanes(
 }
 
 /** Lanes at and beyond the vector length of the queue are given as zero. */
-export function mask(layout: Layout, burst: number, to: Place, count: number): void {
+export function mask(layout: BufferLayout, burst: number, to: Place, count: number): void {
   const length = layout.links.tables.length.at(burst);
   const rest = layout.lanes - length;
   if (rest <= 0) return;
@@ -79,7 +80,7 @@ export function mask(layout: Layout, burst: number, to: Place, count: number): v
 
 /** An operand as whole elements of `width` bytes with lanes side by side. */
 export function wholeOperand(
-  layout: Layout,
+  layout: BufferLayout,
   burst: number,
   slot: number,
   width: number,

@@ -10,10 +10,10 @@ import { MXM_MODES, type MxmMode, mxmModeOf, type WeightType } from "../../ir/is
 import { halfLanes } from "../../ir/target.js";
 import type { Tables } from "../link/tables.js";
 import { PANEL } from "../kernels/matrix.js";
-import type { Layout, Place } from "./layout.js";
-import type { Piece } from "../link/mxm.js";
+import type { BufferLayout, Place } from "./layout.js";
+import type { ProductPiece } from "../link/mxm.js";
 import { mask, number, plane, takes, wordOf } from "./operands.js";
-import { columnsOf, type Version } from "../link/weights.js";
+import { loadedColumns, type Version } from "../link/weights.js";
 
 /** The part of a version's array that holds weights: k and panels, and whether loads fill all of it. */
 interface Extent {
@@ -26,7 +26,7 @@ interface Extent {
 
 const extents = new WeakMap<Version, Extent>();
 
-function extentOf(layout: Layout, version: Version): Extent {
+function extentOf(layout: BufferLayout, version: Version): Extent {
   const known = extents.get(version);
   if (known !== undefined) return known;
   const { tables } = layout.links;
@@ -36,7 +36,7 @@ function extentOf(layout: Layout, version: Version): Extent {
   for (const burst of version.loads) {
     const { first, lanes } = windowOf(layout, burst, half);
     const column = number(layout, burst, "column");
-    const columns = tables.count.at(burst) * columnsOf(tables, burst);
+    const columns = tables.count.at(burst) * loadedColumns(tables, burst);
     loaded.fill(1, column, column + columns);
     fromK = Math.min(fromK, first);
     toK = Math.max(toK, first + lanes);
@@ -51,14 +51,18 @@ function extentOf(layout: Layout, version: Version): Extent {
 }
 
 /** Lanes that a load keeps, within so many. */
-function windowOf(layout: Layout, burst: number, depth: number): { readonly first: number; readonly lanes: number } {
+function windowOf(
+  layout: BufferLayout,
+  burst: number,
+  depth: number,
+): { readonly first: number; readonly lanes: number } {
   const first = Math.min(number(layout, burst, "first"), depth);
   return { first, lanes: Math.max(Math.min(number(layout, burst, "lanes"), depth - first), 0) };
 }
 
-const panelBytes = (layout: Layout): number => halfLanes(layout.links.tables.target) * PANEL * 8;
+const panelBytes = (layout: BufferLayout): number => halfLanes(layout.links.tables.target) * PANEL * 8;
 
-function versionAddress(layout: Layout, index: number): number {
+function versionAddress(layout: BufferLayout, index: number): number {
   const version = layout.links.mxm.versions[index];
   const { lanes } = layout;
   return layout.versionAddress(
@@ -68,7 +72,7 @@ function versionAddress(layout: Layout, index: number): number {
 }
 
 /** Zeroes what loads will not fill; copies the array that this one started from. */
-export function prepare(layout: Layout, index: number): void {
+export function prepare(layout: BufferLayout, index: number): void {
   const version = layout.links.mxm.versions[index];
   if (version === undefined) return;
   const address = versionAddress(layout, index);
@@ -104,14 +108,14 @@ interface Column {
   readonly offset: number;
 }
 
-export function load(layout: Layout, burst: number, first: number, count: number): void {
+export function load(layout: BufferLayout, burst: number, first: number, count: number): void {
   const { tables, mxm } = layout.links;
   const index = mxm.versionOf.get(burst) ?? -1;
   const version = mxm.versions[index];
   if (version === undefined) return;
   const ways = number(layout, burst, "ways");
   const entry = takes(layout, burst, 0);
-  const column = number(layout, burst, "column") + first * columnsOf(tables, burst);
+  const column = number(layout, burst, "column") + first * loadedColumns(tables, burst);
   if (version.kind === "i8") {
     const { lanes } = layout;
     const window = windowOf(layout, burst, lanes);
@@ -187,7 +191,7 @@ const modeAt = (tables: Tables, burst: number): MxmMode => {
 
 /** The two byte planes of the fp16 values of one way: as they come, or widened from FP8. */
 function halfPlanes(
-  layout: Layout,
+  layout: BufferLayout,
   type: WeightType,
   entry: number,
   way: number,
@@ -208,14 +212,14 @@ function halfPlanes(
   };
 }
 
-const zeroRow = (layout: Layout): Place => ({
+const zeroRow = (layout: BufferLayout): Place => ({
   address: layout.fixed("zeros", () => new Uint8Array(layout.lanes)),
   stride: 0,
   laneStride: 1,
 });
 
 function loadPanels(
-  layout: Layout,
+  layout: BufferLayout,
   columns: readonly Column[],
   together: number,
   steps: number,
@@ -262,7 +266,7 @@ function loadPanels(
 }
 
 /** Products of a piece into its accumulator rows, and on streams. */
-export function multiply(layout: Layout, piece: Piece, first: number, count: number): void {
+export function multiply(layout: BufferLayout, piece: ProductPiece, first: number, count: number): void {
   const { tables, mxm } = layout.links;
   const version = mxm.versions[piece.version];
   if (version === undefined) return;
@@ -321,7 +325,7 @@ export function multiply(layout: Layout, piece: Piece, first: number, count: num
 }
 
 function multiplyHalves(
-  layout: Layout,
+  layout: BufferLayout,
   version: Version,
   low: Place,
   high: Place,

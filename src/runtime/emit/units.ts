@@ -8,14 +8,24 @@
 
 import { at } from "../../diagnostics.js";
 import { ISA, type InstructionRow, MNEMONICS, type Mnemonic } from "../../ir/isa.js";
-import type { Layout, Place } from "./layout.js";
+import type { BufferLayout, Place } from "./layout.js";
 import { NODE_KINDS } from "../link/nodes.js";
-import { copyPlane, mapPlanes, mask, number, plane, producerOf, takes, wholeOperand, widthOf } from "./operands.js";
+import {
+  copyPlane,
+  mapPlanes,
+  mask,
+  number,
+  plane,
+  producerOf,
+  takes,
+  wholeOperand,
+  elementBytes,
+} from "./operands.js";
 import { load, multiply, prepare } from "./products.js";
 import { ENTRY, ENTRY_SIZE, NO_STREAM, type Tables } from "../link/tables.js";
 import { compute, convertRows, isInt } from "./vxm.js";
 
-type Emit = (layout: Layout, burst: number, first: number, count: number) => void;
+type Emit = (layout: BufferLayout, burst: number, first: number, count: number) => void;
 
 const nothing: Emit = () => undefined;
 
@@ -119,7 +129,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
     });
   },
   select: (layout, burst, first, count) => {
-    const width = widthOf(layout, burst);
+    const width = elementBytes(layout, burst);
     const [a, b] = [
       wholeOperand(layout, burst, 0, width, first, count),
       wholeOperand(layout, burst, 1, width, first, count),
@@ -177,7 +187,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
 };
 
 /** Calls of one item: executions `first` .. `first + count` of a node. */
-export function emitItem(layout: Layout, node: number, first: number, count: number): void {
+export function emitItem(layout: BufferLayout, node: number, first: number, count: number): void {
   const { nodes, tables, mxm } = layout.links;
   const kind = nodes.kind.at(node);
   const burst = nodes.burst.at(node);
@@ -200,7 +210,7 @@ export function emitItem(layout: Layout, node: number, first: number, count: num
 }
 
 /** TAKE entry that a segment belongs to. */
-function entryOf(layout: Layout, burst: number, segment: number): number {
+function entryOf(layout: BufferLayout, burst: number, segment: number): number {
   const { tables, matches } = layout.links;
   let entry = tables.takeFirst.at(burst);
   while (
@@ -212,7 +222,7 @@ function entryOf(layout: Layout, burst: number, segment: number): number {
 }
 
 /** Flags of the rows of a slice with a Gather. */
-function flagsOf(layout: Layout, burst: number): number {
+function flagsOf(layout: BufferLayout, burst: number): number {
   const slice = layout.sliceNumber(burst);
   return layout.fixed(
     `flags ${slice}`,
@@ -221,14 +231,14 @@ function flagsOf(layout: Layout, burst: number): number {
   );
 }
 
-function markWritten(layout: Layout, burst: number, to: Place, count: number): void {
+function markWritten(layout: BufferLayout, burst: number, to: Place, count: number): void {
   if (!layout.links.memory.tracked.has(layout.sliceNumber(burst))) return;
   const row = (to.address - layout.sliceAddress(burst)) / layout.lanes;
   layout.call("markRows", flagsOf(layout, burst) + row, to.stride / layout.lanes, count);
 }
 
 /** What a Send burst has sent, kept for the Receive. */
-function wirePlace(layout: Layout, send: number, index: number): Place {
+function wirePlace(layout: BufferLayout, send: number, index: number): Place {
   const stride = layout.lanes;
   const address = layout.fixed(`wire ${send}`, () => new Uint8Array(layout.links.tables.count.at(send) * stride));
   return { address: address + index * stride, stride, laneStride: 1 };
@@ -241,8 +251,8 @@ interface LaneRun {
 }
 
 /** SXM: runs of lanes move together; lanes to which none moves become zero. */
-function moveLanes(layout: Layout, burst: number, first: number, count: number, runs: readonly LaneRun[]): void {
-  const width = widthOf(layout, burst);
+function moveLanes(layout: BufferLayout, burst: number, first: number, count: number, runs: readonly LaneRun[]): void {
+  const width = elementBytes(layout, burst);
   const source = wholeOperand(layout, burst, 0, width, first, count);
   const place = layout.givePlace(burst, first);
   const moved = runs.reduce((sum, { length }) => sum + Math.max(length, 0), 0);
@@ -265,13 +275,13 @@ function moveLanes(layout: Layout, burst: number, first: number, count: number, 
 type LaneRule = (map: Int16Array, lane: number) => number;
 
 /** What `lane` makes of the instruction's lane map, for every lane. */
-function laneSources(layout: Layout, burst: number, lane: LaneRule): Int32Array {
+function laneSources(layout: BufferLayout, burst: number, lane: LaneRule): Int32Array {
   const { tables } = layout.links;
   const map = tables.program.chips[tables.chip.at(burst)]?.maps[number(layout, burst, "map")] ?? new Int16Array(0);
   return Int32Array.from({ length: layout.lanes }, (_, at) => lane(map, at));
 }
 
-function laneMap(layout: Layout, burst: number, op: string, lane: LaneRule): number {
+function laneMap(layout: BufferLayout, burst: number, op: string, lane: LaneRule): number {
   const name = `map ${layout.links.tables.chip.at(burst)} ${op} ${number(layout, burst, "map")}`;
   return layout.fixedWords(name, () => laneSources(layout, burst, lane));
 }
@@ -279,13 +289,20 @@ function laneMap(layout: Layout, burst: number, op: string, lane: LaneRule): num
 /** Above this many runs of neighbouring lanes a map is followed lane by lane. */
 const MOST_RUNS = 12;
 
-function rearrange(layout: Layout, burst: number, first: number, count: number, op: string, lane: LaneRule): void {
+function rearrange(
+  layout: BufferLayout,
+  burst: number,
+  first: number,
+  count: number,
+  op: string,
+  lane: LaneRule,
+): void {
   const runs = laneRuns(laneSources(layout, burst, lane));
   if (runs.length <= MOST_RUNS) {
     moveLanes(layout, burst, first, count, runs);
     return;
   }
-  const width = widthOf(layout, burst);
+  const width = elementBytes(layout, burst);
   const source = wholeOperand(layout, burst, 0, width, first, count);
   const to = layout.givePlace(burst, first);
   const map = laneMap(layout, burst, op, lane);

@@ -9,7 +9,7 @@ import { ALU_FUNCTIONS, isAluFunction, STREAM_TYPES, type StreamType } from "../
 import { aluKernelName } from "../kernels/alu.js";
 import { TYPE_NUMBERS } from "../kernels/stream.js";
 import { floatToInt } from "../lanes.js";
-import type { Layout, Place } from "./layout.js";
+import type { BufferLayout, Place } from "./layout.js";
 import { areElements, fieldsOf, mask, plane, producerOf, takes, typeOf } from "./operands.js";
 import { isWhole } from "../link/order.js";
 import { ENTRY, ENTRY_SIZE, NO_STREAM, type Tables } from "../link/tables.js";
@@ -21,7 +21,7 @@ export function isInt(tables: Tables, burst: number): boolean {
 
 /** Rows of 32-bit numbers of one kind as rows of the other, one after another at `to`. */
 export function convertRows(
-  layout: Layout,
+  layout: BufferLayout,
   to: number,
   from: Place,
   count: number,
@@ -33,11 +33,11 @@ export function convertRows(
   else layout.call(toInt ? "floatToInt" : "intToFloat", to, from.address, from.stride, count, layout.lanes);
 }
 
-const rowBytes = (layout: Layout): number => layout.lanes * 4;
+const rowBytes = (layout: BufferLayout): number => layout.lanes * 4;
 
 /** An ALU operand as rows of fp32 or int32. */
 function aluOperand(
-  layout: Layout,
+  layout: BufferLayout,
   burst: number,
   slot: number,
   field: string,
@@ -85,13 +85,13 @@ function aluOperand(
   return typeIsInt === int ? words : converted(layout, words, count, typeIsInt, int);
 }
 
-function converted(layout: Layout, from: Place, count: number, fromInt: boolean, toInt: boolean): Place {
+function converted(layout: BufferLayout, from: Place, count: number, fromInt: boolean, toInt: boolean): Place {
   const address = layout.scratch(count * rowBytes(layout));
   convertRows(layout, address, from, count, fromInt, toInt);
   return { address, stride: rowBytes(layout), laneStride: 4 };
 }
 
-function constantRow(layout: Layout, value: number, int: boolean): Place {
+function constantRow(layout: BufferLayout, value: number, int: boolean): Place {
   const words = int ? Int32Array.of(floatToInt(value)) : new Int32Array(Float32Array.of(value).buffer);
   const [bits = 0] = words;
   return {
@@ -101,7 +101,13 @@ function constantRow(layout: Layout, value: number, int: boolean): Place {
   };
 }
 
-export function compute(layout: Layout, burst: number, first: number, count: number, types: readonly string[]): void {
+export function compute(
+  layout: BufferLayout,
+  burst: number,
+  first: number,
+  count: number,
+  types: readonly string[],
+): void {
   const { tables } = layout.links;
   const name = String(fieldsOf(layout, burst)["function"]);
   if (!isAluFunction(name)) return;
@@ -124,7 +130,7 @@ export function compute(layout: Layout, burst: number, first: number, count: num
 }
 
 /** Results as elements of a stream type. */
-function store(layout: Layout, to: number, from: number, type: StreamType, int: boolean, count: number): void {
+function store(layout: BufferLayout, to: number, from: number, type: StreamType, int: boolean, count: number): void {
   const lanes = count * layout.lanes;
   const float = STREAM_TYPES[type].lane === "float";
   if (int && float) {

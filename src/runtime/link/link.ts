@@ -10,7 +10,7 @@
 
 import type { MachineMemory } from "../kernels/table.js";
 import { expandFetches } from "./fetch.js";
-import { type FixedBytes, Layout, type Links } from "../emit/layout.js";
+import { type FixedBytes, BufferLayout, type Links } from "../emit/layout.js";
 import { linkMemory, type MemoryLinks } from "./memory.js";
 import { linkMxm } from "./mxm.js";
 import { createNodes } from "./nodes.js";
@@ -66,7 +66,7 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
   linkOperands(tables, nodes, matches, mxm);
   const order = orderNodes(tables, nodes);
   const links: Links = { tables, nodes, matches, memory, mxm, wires, initial };
-  const layout = new Layout(links, start);
+  const layout = new BufferLayout(links, start);
   const emitAll = (): void => {
     for (let item = 0; item < order.node.length; item++) {
       layout.nextItem(item);

@@ -24,7 +24,7 @@ import {
 } from "./weights.js";
 
 /** Executions of an ACC burst and the ABC executions whose products they take. */
-export interface Piece {
+export interface ProductPiece {
   readonly acc: number;
   readonly first: number;
   count: number;
@@ -36,14 +36,14 @@ export interface Piece {
 
 export interface MxmLinks {
   readonly versions: readonly Version[];
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly ProductPiece[];
   /** Version that a loading burst belongs to; -1 if what it loads is never used. */
   readonly versionOf: ReadonlyMap<number, number>;
 }
 
 export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
   const { target, program } = tables;
-  const links: MxmLinks & { versions: Version[]; pieces: Piece[]; versionOf: Map<number, number> } = {
+  const links: MxmLinks & { versions: Version[]; pieces: ProductPiece[]; versionOf: Map<number, number> } = {
     versions: [],
     pieces: [],
     versionOf: new Map(),
@@ -97,7 +97,7 @@ const prepareKey = (tables: Tables, { loads }: Version): number =>
 /** Pairs products with accumulations of one plane's queues, execution by execution, and cuts them into pieces. */
 function pairProducts(
   tables: Tables,
-  links: MxmLinks & { pieces: Piece[] },
+  links: MxmLinks & { pieces: ProductPiece[] },
   planes: readonly PlaneHistory[],
   abcs: readonly number[],
   accs: readonly number[],
@@ -115,7 +115,7 @@ function pairProducts(
     accs.filter((burst) => opOf(tables, burst) === "acc"),
     0,
   );
-  let piece: Piece | undefined;
+  let piece: ProductPiece | undefined;
   let version = -1;
   // The version is looked up again at each new burst, and when the next install takes effect.
   let versionUntil = Number.NEGATIVE_INFINITY;

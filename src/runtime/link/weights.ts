@@ -103,9 +103,9 @@ function addLoad(tables: Tables, links: WeightLinks, version: number, burst: num
   if (record === undefined) return;
   const fields = tables.instructions[burst]?.fields ?? {};
   const { target } = tables;
-  const columns = Number(fields["column"]) + tables.count.at(burst) * columnsOf(tables, burst);
+  const columns = Number(fields["column"]) + tables.count.at(burst) * loadedColumns(tables, burst);
   if (columns > target.lanes) {
-    const done = Math.floor((target.lanes - Number(fields["column"])) / columnsOf(tables, burst));
+    const done = Math.floor((target.lanes - Number(fields["column"])) / loadedColumns(tables, burst));
     const cycle = tables.cycle.at(burst) + Math.max(done, 0) * tables.interval.at(burst) + target.timing.mxmWeightSkew;
     tables.faults.report("LPU4008", burst, cycle, `expected columns below ${target.lanes}, got ${columns - 1}`);
   }
@@ -119,7 +119,7 @@ function addLoad(tables: Tables, links: WeightLinks, version: number, burst: num
 }
 
 /** Columns that one execution loads. */
-export function columnsOf(tables: Tables, burst: number): number {
+export function loadedColumns(tables: Tables, burst: number): number {
   const instruction = tables.instructions[burst];
   return instruction === undefined ? 1 : weightColumns(instruction);
 }

@@ -32,7 +32,7 @@ import {
   numberField,
   type Plane,
   type Vector,
-  type Weights,
+  type LoadedWeights,
 } from "../state.js";
 
 export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "acc"]: Handler } = {
@@ -144,7 +144,7 @@ function stillArriving(x: Execution, { changes }: Plane, from: number, kind?: Ar
     broken(x, "LPU4010", "weights past the buffer are still arriving");
 }
 
-const install = ({ state }: Execution, plane: Plane, from: number, weights: Weights): void => {
+const install = ({ state }: Execution, plane: Plane, from: number, weights: LoadedWeights): void => {
   plane.installs.push({ from, weights });
   changed(state, from);
 };
@@ -154,7 +154,7 @@ const install = ({ state }: Execution, plane: Plane, from: number, weights: Weig
  * may meet the array. A burst that follows before the one before it is usable goes on with the same copy. Returns what is to
  * be copied once the first vector has arrived.
  */
-function startStreaming(x: Execution, planes: readonly Plane[], kind: ArrayKind): Weights | undefined {
+function startStreaming(x: Execution, planes: readonly Plane[], kind: ArrayKind): LoadedWeights | undefined {
   const { mxmWeightSkew, mxmInstall } = x.target.timing;
   const from = x.cycle + mxmWeightSkew;
   const until = from + (x.instruction.count - 1) * x.instruction.interval + mxmInstall;
@@ -174,7 +174,7 @@ function startStreaming(x: Execution, planes: readonly Plane[], kind: ArrayKind)
 }
 
 /** Puts the vectors that were taken into weight columns. */
-function load(x: Execution, weights: Weights): void {
+function load(x: Execution, weights: LoadedWeights): void {
   const mode = mxmModeOf(x.instruction);
   const vectors = taken(x);
   if (mode === undefined) return;
@@ -191,7 +191,7 @@ function load(x: Execution, weights: Weights): void {
 }
 
 /** Fills one column, keeping lanes first .. first + lanes - 1 of the operand and zero elsewhere. */
-function fill(x: Execution, weights: Weights, column: number, value: (lane: number) => number): void {
+function fill(x: Execution, weights: LoadedWeights, column: number, value: (lane: number) => number): void {
   if (column >= x.target.lanes) broken(x, "LPU4008", `expected a column below ${x.target.lanes}, got ${column}`);
   const first = numberField(x, "first");
   const end = first + numberField(x, "lanes");
@@ -217,7 +217,7 @@ function activations(x: Execution): Float64Array {
   return elementsOf(mode, taken(x)).subarray(start, start + depth);
 }
 
-function multiplyF16({ depth, values }: Weights, activations: Float64Array): Float64Array {
+function multiplyF16({ depth, values }: LoadedWeights, activations: Float64Array): Float64Array {
   const sums = new Float64Array(values.length / depth);
   for (let column = 0; column < sums.length; column++) {
     let sum = 0;
@@ -227,7 +227,7 @@ function multiplyF16({ depth, values }: Weights, activations: Float64Array): Flo
   return sums;
 }
 
-function multiplyI8({ depth, values }: Weights, activations: Float64Array): Float64Array {
+function multiplyI8({ depth, values }: LoadedWeights, activations: Float64Array): Float64Array {
   const sums = new Float64Array(values.length / depth);
   for (let column = 0; column < sums.length; column++) {
     let sum = 0;
@@ -237,7 +237,7 @@ function multiplyI8({ depth, values }: Weights, activations: Float64Array): Floa
   return sums;
 }
 
-const MULTIPLY: Readonly<Record<ArrayKind, (weights: Weights, activations: Float64Array) => Float64Array>> = {
+const MULTIPLY: Readonly<Record<ArrayKind, (weights: LoadedWeights, activations: Float64Array) => Float64Array>> = {
   f16: multiplyF16,
   i8: multiplyI8,
 };

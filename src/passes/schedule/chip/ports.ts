@@ -13,7 +13,7 @@ import { memQueue } from "../../../ir/program.js";
 import { NEVER } from "./resources.js";
 import { bankOf, type Half, type Pair, pairAt } from "./machine.js";
 import type { PanelRef } from "../figures.js";
-import type { Source } from "../repeat/placed.js";
+import type { ReadSource } from "../repeat/placed.js";
 import { chunksOf, type Scheduler } from "../state.js";
 import { emit } from "../task/trial.js";
 
@@ -137,7 +137,7 @@ export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: Piec
 };
 
 /** Books the ports of a pair for a burst that reads from `cycle` on, and dispatches it if the trial is booked. */
-export const bookRead = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, source: Source): void => {
+export const bookRead = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, source: ReadSource): void => {
   const pair = pairAt(flight.half, burst.pair);
   const span = spanOf(burst);
   s.figure.add(pair.read, cycle, span);
@@ -163,7 +163,7 @@ const emitMemory = (
   cycle: number,
   flight: Flight,
   tap: number,
-  source?: Source,
+  source?: ReadSource,
 ): void => {
   const { address, count, step, interval, bytes = [0, 1] } = burst;
   const { half, stream, origin } = flight;

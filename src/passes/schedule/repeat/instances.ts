@@ -14,7 +14,7 @@ import { holdRows } from "../chip/memory.js";
 import { positionIn } from "./repeats.js";
 import { book, fitFrom, type Timeline } from "../chip/resources.js";
 import { bankOf, memoriesOf, positionsOf } from "../chip/machine.js";
-import type { Dispatched, Placed, RowsSource, Source, TileSource } from "./placed.js";
+import type { Dispatched, Placed, RowsSource, ReadSource, TileSource } from "./placed.js";
 import { taskAt } from "../figures.js";
 import { chunksOf, type Scheduler, storageOf } from "../state.js";
 
@@ -121,8 +121,8 @@ export const placeAgain = (s: Scheduler, model: Placed, task: number, cycles: nu
 };
 
 /** By how many rows further on each source of the model is read; undefined if it cannot be. */
-const movesOf = (again: Again): Map<Source, number> | undefined => {
-  const moves = new Map<Source, number>();
+const movesOf = (again: Again): Map<ReadSource, number> | undefined => {
+  const moves = new Map<ReadSource, number>();
   for (const { source } of again.model.dispatched) {
     if (source === undefined || moves.has(source)) continue;
     const move = "storage" in source ? rowsMove(again, source) : tileMove(again, source);
@@ -218,7 +218,7 @@ const originAgain = (model: Task, task: Task, origin: number): number => {
 const dispatch = (
   { s, model, task, cycles }: Again,
   { queue, instruction, source }: Dispatched,
-  moves: ReadonlyMap<Source, number>,
+  moves: ReadonlyMap<ReadSource, number>,
 ): void => {
   const move = source === undefined ? 0 : (moves.get(source) ?? 0);
   const { cycle, op, fields, count, interval, step, tap, origin } = instruction;

@@ -25,17 +25,17 @@ export interface TileSource {
   readonly way: number;
 }
 
-export type Source = RowsSource | TileSource;
+export type ReadSource = RowsSource | TileSource;
 
 export interface Dispatched {
   readonly queue: number;
   readonly instruction: TimedInstruction;
   /** What a Read reads. */
-  readonly source: Source | undefined;
+  readonly source: ReadSource | undefined;
 }
 
 /** Blocks of accumulator rows, and the cycles in which they were taken. */
-export interface Sums {
+export interface TakenBlocks {
   readonly half: Half;
   readonly block: number;
   readonly blocks: number;
@@ -54,7 +54,7 @@ export interface Placed {
   readonly chunks: { readonly panel: PanelRef; readonly chunk: Chunk; readonly given: number }[];
   /** Copies that were read before cycle `until`. */
   readonly reads: { readonly source: RowsSource; readonly until: number }[];
-  readonly sums: Sums[];
+  readonly sums: TakenBlocks[];
 }
 
 export const newPlaced = (task: number): Placed => ({

@@ -19,14 +19,14 @@ import { emit, markOf, pickStreams, rollback } from "./trial.js";
 import { tryWrite } from "./write.js";
 
 /** The sums of a task's passes on their way to the VXM. */
-export interface Sums {
+export interface FlyingSums {
   readonly half: Half;
   /** First stream. */
   readonly stream: number;
 }
 
 /** Tries a chain whose time zero is `at`, and its reads and writes. */
-export const tryChain = (s: Scheduler, task: Task, start: number, sums: Sums | undefined): number => {
+export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSums | undefined): number => {
   const chain = timedChain(s, task);
   const alus: number[] = [];
   const delay = tryAlus(s, chain, task, start, alus);
@@ -156,7 +156,7 @@ export const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece
   return s.cursor % 2 === 0 ? [0, 1] : [1, 0];
 };
 
-interface Turn {
+interface TurnedLeaf {
   readonly leaf: Leaf;
   /** Index into Plan.maps. */
   readonly map: number;
@@ -165,7 +165,7 @@ interface Turn {
 }
 
 /** Out to the SXM, through a permutation, and back in as `back`. Returns 0 or a delay. */
-const tryTurn = (s: Scheduler, task: Task, turn: Turn, back: Flight, outbound: Outbound[]): number => {
+const tryTurn = (s: Scheduler, task: Task, turn: TurnedLeaf, back: Flight, outbound: Outbound[]): number => {
   const { leaf, map, storage, pieces } = turn;
   const { target } = s;
   const { half } = back;
@@ -208,7 +208,13 @@ const emitPermute = (
   emit(s, sxmQueue(s.target, half.hemisphere, unit), dispatch, { op: "permute", fields, origin, count: rows, tap });
 
 /** Through a permutation as they fly past the SXM, and on beside themselves. Returns the stream, or minus a delay. */
-const trySumsTurn = (s: Scheduler, task: Task, at: number, { half, stream: source }: Sums, map: number): number => {
+const trySumsTurn = (
+  s: Scheduler,
+  task: Task,
+  at: number,
+  { half, stream: source }: FlyingSums,
+  map: number,
+): number => {
   const { target } = s;
   const dispatch = at - target.sxm;
   const unit = pickLine(s, half.sxm, dispatch, task.rows);
@@ -258,7 +264,7 @@ const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
   for (const [index, { fn, args, offset, origin = task.origin }] of placed.chain.ops.entries()) {
     const fields: Record<string, string | number | Source> = { function: fn };
     for (const [position, { name, type }] of OPERANDS.slice(0, args.length).entries()) {
-      const operand = operandOf(s, task, placed, index, position);
+      const operand = aluSource(s, task, placed, index, position);
       fields[args.length === 1 ? "type" : type] = operand.type;
       fields[name] = operand.source;
     }
@@ -276,7 +282,7 @@ const emitChain = (s: Scheduler, task: Task, placed: PlacedChain): void => {
 };
 
 /** Where an ALU takes an argument from: a stream, a constant, or the result of another ALU some cycles ago. */
-const operandOf = (
+const aluSource = (
   s: Scheduler,
   task: Task,
   { chain, mxm, turned, alus, taken }: PlacedChain,

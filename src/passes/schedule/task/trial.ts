@@ -11,7 +11,7 @@ import type { Task } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
-import type { Source } from "../repeat/placed.js";
+import type { ReadSource } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
 import { sliceRowsOf } from "../figures.js";
 import { otherHalf, type Scheduler } from "../state.js";
@@ -114,7 +114,7 @@ export interface Dispatch {
   readonly tap?: number;
 }
 
-export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispatch, source?: Source): void => {
+export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispatch, source?: ReadSource): void => {
   const { op, fields, origin, count = 1, step = 0, interval = 1, tap = 0 } = dispatch;
   const burst = count === 1 ? { interval: 1, step: 0 } : { interval, step };
   const instruction = { cycle, op, fields, count, ...burst, tap, origin };

@@ -312,7 +312,7 @@ export const columnsOf = ({ dims, column }: View): number[] =>
  * reads other rows of the same panels, this value is read from a copy.
  */
 const apart = (s: Selection, id: NodeId, full: Layout, others: readonly Operand[]): Operand => {
-  const operand = operandOf(s, id, full, "inChain");
+  const operand = chainOperand(s, id, full, "inChain");
   const { value, fit } = operand;
   const collides = others.some(
     (other) => other.value.storage === value.storage && samePanels(other.fit, fit) && !sameRows(other.fit, fit),
@@ -327,7 +327,7 @@ const samePanels = (a: Fit, b: Fit): boolean => a.fixedPanel === b.fixedPanel &&
 const sameRows = (a: Fit, b: Fit): boolean => a.row === b.row && JSON.stringify(a.digits) === JSON.stringify(b.digits);
 
 /** The value of a node, with how it is read along with a result laid out as told. */
-export const operandOf = (s: Selection, id: NodeId, full: Layout, use: "inChain" | "alone" = "alone"): Operand => {
+export const chainOperand = (s: Selection, id: NodeId, full: Layout, use: "inChain" | "alone" = "alone"): Operand => {
   const value = fitted(s, id, full, use);
   const fit = fitOperand(s.target, full.view, full.shape, value);
   invariant(fit !== undefined, `operand ${nodeAt(s, id).origin.join(" + ")} fits after it was moved`);

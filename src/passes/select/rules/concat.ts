@@ -14,7 +14,7 @@ import type { AluOp, Leaf, StorageId, StorageType } from "../../../ir/plan.js";
 import { combinations } from "../layout/digits.js";
 import { type FactorPair, factorPairs, leafOf, type Located, runsOf } from "../layout/operand.js";
 import { stripCasts } from "../fuse.js";
-import { columnsOf, operandOf, withoutPadding } from "./chain.js";
+import { columnsOf, chainOperand, withoutPadding } from "./chain.js";
 import {
   addTemp,
   constantOnce,
@@ -81,7 +81,7 @@ const partsOf = (s: Selection, node: Node, { view, shape }: Layout): readonly Jo
 const joinRows = (s: Selection, node: Node, parts: readonly JoinedPart[], storage: StorageId): void => {
   const { panels } = storageAt(s, storage);
   for (const { id, own } of parts) {
-    const { value, fit } = operandOf(s, id, own);
+    const { value, fit } = chainOperand(s, id, own);
     for (const range of rowRanges(own.view))
       for (const { row, rows } of rowBlocks(range.rows, rowBlock(s.target, range.rows), range.row))
         for (let panel = 0; panel < panels; panel++)
@@ -205,7 +205,7 @@ const turnsOf = (
 
 /** A part moved to its lanes, if it does not lie there. */
 const leavesInPlace = (s: Selection, { id, own }: JoinedPart): readonly Brought[] => {
-  const { value, fit } = operandOf(s, id, own);
+  const { value, fit } = chainOperand(s, id, own);
   const columns = columnsOf(own.view);
   const panels = new Set(columns.map((column) => Math.floor(column / s.target.lanes)));
   return [...panels].map(

@@ -60,7 +60,7 @@ export const isFolded = (s: Selection, fusion: Fusion): boolean => {
     reader !== undefined &&
     others.length === 0 &&
     nodeAt(s, reader).op === "reduce_sum" &&
-    (widthOf(s, fusion.root) > s.target.lanes || isWideRange(s, fusion.root)) &&
+    (lastExtentOf(s, fusion.root) > s.target.lanes || isWideRange(s, fusion.root)) &&
     !isCount(s, fusion.root) &&
     !s.graph.outputs.some((output) => output.node === fusion.root)
   );
@@ -72,7 +72,7 @@ const readersOf = (s: Selection, id: NodeId): NodeId[] =>
     isFloatCast(s.graph, nodeAt(s, next)) ? readersOf(s, next) : [next],
   );
 
-const widthOf = (s: Selection, id: NodeId): number => {
+const lastExtentOf = (s: Selection, id: NodeId): number => {
   const { shape } = nodeAt(s, id).type;
   return at(shape, shape.length - 1, "extent");
 };
@@ -122,7 +122,7 @@ const foldPanels = (s: Selection, sum: Node, id: NodeId): Summands | undefined =
   if (folded !== undefined) return folded;
   // What could not be folded is stored after all.
   if (computed !== undefined && !s.located.has(id)) storeChain(s, computed);
-  return widthOf(s, id) > s.target.lanes && s.refused.length === 0 ? foldStored(s, sum, id) : undefined;
+  return lastExtentOf(s, id) > s.target.lanes && s.refused.length === 0 ? foldStored(s, sum, id) : undefined;
 };
 
 const foldStored = (s: Selection, sum: Node, id: NodeId): Summands | undefined => {

@@ -17,7 +17,7 @@ import { elementCount, type Literal, type Node, type NodeId, type Shape } from "
 import { isTileDType, type StorageId, type StorageType } from "../../../ir/plan.js";
 import { literalOf } from "../../../ir/tensor.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
-import { type Fusion, isElementwise, isFloatCast, stripCasts } from "../fuse.js";
+import { type Fusion, isChainable, isFloatCast, stripCasts } from "../fuse.js";
 import type { Located } from "../layout/operand.js";
 import { chainLayouts, chainOf, storeChain, viewAtRoot } from "./chain.js";
 import { isLaneMap, laneMapLiteral, onlyMoves } from "../../../ir/literals.js";
@@ -28,7 +28,7 @@ import { refine, withinType } from "../padding.js";
 import { joinedWeights } from "./join.js";
 import { emitProduct } from "./product.js";
 import { activations, leavesOf, locate } from "../value.js";
-import type { Product, StoredPart, Weights } from "../weights.js";
+import type { Product, StoredPart, SecondOperand } from "../weights.js";
 import {
   addTemp,
   type Chain,
@@ -207,14 +207,14 @@ const activationsOf = (s: Selection, node: Node): Located => {
 };
 
 /** Weights lie as FP8 where their literal is that, and as fp16 otherwise. */
-const constantWeights = (s: Selection, literal: Literal): Weights => {
+const constantWeights = (s: Selection, literal: Literal): SecondOperand => {
   const { key, dtype, shape } = literal;
   s.literals.set(key, literal);
   const matrix: Matrix = { literal: key, scale: 1 };
   return { kind: "constant", matrix, dtype: isTileDType(dtype) ? dtype : "f16", shape };
 };
 
-const weightsOf = (s: Selection, node: Node, a: Located): Weights => {
+const weightsOf = (s: Selection, node: Node, a: Located): SecondOperand => {
   const id = operandId(node, 1);
   const literal = literalIn(nodeAt(s, id));
   if (literal !== undefined) return constantWeights(s, literal);
@@ -316,7 +316,7 @@ const feedsActivations = (s: Selection, id: NodeId): boolean =>
   at(s.consumers, id, "list of readers").some((next) => {
     const node = nodeAt(s, next);
     if (node.op === "matmul") return operandId(node, 0) === id && operandAt(s, node, 1).op !== "constant";
-    return (isElementwise(s.graph, node) || isFloatCast(s.graph, node)) && feedsActivations(s, next);
+    return (isChainable(s.graph, node) || isFloatCast(s.graph, node)) && feedsActivations(s, next);
   });
 
 /** Dims of a stack of matrices: M on rows, then outward, densely, the batch dims that have no `columns`; `last` as given. */

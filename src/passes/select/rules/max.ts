@@ -62,7 +62,7 @@ const FOLDED_PANELS = 4;
 export const lowerMax = (s: Selection, node: Node): Located => {
   const value = candidates(s, node);
   const { shape } = node.type;
-  const n = widthOf(value);
+  const n = lastExtentOf(value);
   if (n <= s.target.lanes) {
     const view = denseView(s, value);
     const { storage } = rotateAndMax(s, node, value, view, n);
@@ -75,7 +75,7 @@ export const lowerMax = (s: Selection, node: Node): Located => {
   return { storage, shape, view: withoutLast(folded.view), repeated: "all" };
 };
 
-const widthOf = ({ shape }: Located): number => at(shape, shape.length - 1, "extent");
+const lastExtentOf = ({ shape }: Located): number => at(shape, shape.length - 1, "extent");
 const withoutLast = (view: View): View => ({ ...view, dims: [...view.dims.slice(0, -1), []] });
 
 /**
@@ -94,7 +94,7 @@ const candidates = (s: Selection, node: Node): Located => {
 const staysOnPanels = (target: Target, value: Located): boolean => {
   const view = denseRows(target, value, "kept");
   if (view === undefined) return false;
-  const n = widthOf(value);
+  const n = lastExtentOf(value);
   const last = normalize(at(view.dims, view.dims.length - 1, "dim"));
   if (n > 1 && (last.length !== 1 || last[0]?.column !== 1)) return false;
   const starts = groupStarts(view);
@@ -165,7 +165,7 @@ const rotation = (target: Target, starts: readonly number[], panel: number, n: n
 const foldPanels = (s: Selection, node: Node, value: Located): Located => {
   const { lanes } = s.target;
   const view = denseView(s, value);
-  const panels = Math.ceil(widthOf(value) / lanes);
+  const panels = Math.ceil(lastExtentOf(value) / lanes);
   const { rows } = spaceOf(s.target, { view, shape: value.shape });
   const { dtype } = storageAt(s, value.storage);
   let from: Panels = { panels, leaf: candidateLeaves(s, value, view, panels) };
@@ -190,7 +190,7 @@ interface Panels {
 
 /** Panels of the operand, without the lanes of the last one that no value has. */
 const candidateLeaves = (s: Selection, value: Located, view: View, panels: number): Panels["leaf"] => {
-  const beyond = widthOf(value) % s.target.lanes;
+  const beyond = lastExtentOf(value) % s.target.lanes;
   const fit = fitOperand(s.target, view, value.shape, value);
   invariant(fit !== undefined, "rows of a maximum may be renumbered");
   return (panel, row, rows) => {

@@ -14,7 +14,7 @@ import { halfLanes, type Target } from "../../../ir/target.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
 import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
-import { type Block, cutsOfK, passWeights, type Product, type Weights, weightBatch } from "../weights.js";
+import { type Block, cutsOfK, passWeights, type Product, type SecondOperand, weightBatch } from "../weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
 import { expandView, type Factor, offsetAt, offsetsOf, type View } from "../layout/view.js";
 
@@ -82,7 +82,7 @@ interface RowOfK {
   readonly cuts: ReadonlySet<number>;
 }
 
-const rowsOfK = (dim: readonly Factor[], weights: Weights): readonly RowOfK[] => {
+const rowsOfK = (dim: readonly Factor[], weights: SecondOperand): readonly RowOfK[] => {
   const cuts = new Set(cutsOfK(weights));
   const columns = offsetsOf(dim, "column");
   const byRow = new Map<number, number[]>();

@@ -16,20 +16,20 @@ import { stackDims } from "./matmul.js";
 import { halfLanes } from "../../../ir/target.js";
 import { refine } from "../padding.js";
 import { emitProduct } from "./product.js";
-import type { Weights } from "../weights.js";
+import type { SecondOperand } from "../weights.js";
 import {
   addTemp,
   COPY,
   type Chain,
   originOf,
-  type Reduction,
+  type LowerReduction,
   type Selection,
   type Summands,
   spaceOf,
 } from "../selection.js";
 import { expandView, type Factor, type Layout, normalize, restrictTo, type View } from "../layout/view.js";
 
-export const lowerSum: Reduction = (s, node, wanted, use) => {
+export const lowerSum: LowerReduction = (s, node, wanted, use) => {
   const { shape } = node.type;
   const summands = summandsOf(s, node);
   if (shape.length > 1) return sumOver(s, node, summands, shape, wanted, use);
@@ -113,7 +113,7 @@ const scaledBy = (factor: number): Chain => {
   return () => ({ ops, leaves: [] });
 };
 
-const ones = (k: number, width: number): Weights => ({
+const ones = (k: number, width: number): SecondOperand => ({
   kind: "constant",
   matrix: { ones: [k, width], scale: 1 },
   dtype: "f16",
