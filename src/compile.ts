@@ -13,7 +13,7 @@
 import { encodeProgram } from "./codegen/text/encode.js";
 import { imageChunks } from "./codegen/image/image.js";
 import { measureText } from "./codegen/text/measure.js";
-import { CompileError, invariant, isUnsupported } from "./diagnostics.js";
+import { at, CompileError, invariant, isUnsupported } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
@@ -34,7 +34,7 @@ import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
-import { firstWithRoom, type Pipeline, pipelinesOf, pipelineProgram, type Stages } from "./pipeline.js";
+import { firstWithRoom, type NamedPlan, type Pipeline, pipelinesOf, pipelineProgram, type Stages } from "./pipeline.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import type { OnStage, StageEvent, StageName } from "./stages.js";
 
@@ -172,15 +172,22 @@ const compileOn = (pipelines: readonly Pipeline[], plans: readonly Plan[], optio
     pipeline.hops.length === 0 ? compilePlans(plans, options) : compilePipeline(plans, pipeline, options),
   );
 
-/** A plan over chips that work one behind the other; each is proved to be its part of it. */
-const compilePipeline = ([plan]: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
-  invariant(plan !== undefined, "a program has an entry");
-  const { program, plans } = pipelineProgram(plan, pipeline, (stage, chip) => {
+/** Plans over chips that work one behind the other; each chip is proved to be its part of each. */
+const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
+  const wholes: NamedPlan[] = [];
+  for (const [index, [name]] of entriesOf(options).entries()) {
+    const own = at(plans, index, "entry");
+    const shared = plans.length === 1 ? own : withSharedStates(own);
+    const before = wholes.at(-1)?.plan;
+    wholes.push({ name, plan: before === undefined ? shared : behind(shared, before) });
+  }
+  const made = pipelineProgram(wholes, pipeline, (stage, chip) => {
     if (options.verify === true) verifyPlan(stage, pipeline.target);
     options.onPlan?.(stage, chip);
   });
-  for (const entry of entryPrograms(program)) checkSchedule(entry, ...plans);
-  return named(program, options);
+  for (const [index, entry] of entryPrograms(made.program).entries())
+    checkSchedule(entry, ...at(made.plans, index, "entry"));
+  return named(made.program, options);
 };
 
 const plansOf = (scheduled: readonly Scheduled[]): Plan[] => scheduled.map(({ plan }) => plan);

@@ -12,7 +12,7 @@ import { linksBetween, type SystemName, SYSTEMS, systemOf, systemWith, wiresOf }
 import { linkDelay, type Target } from "./ir/target.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { cutPlan, type Hop } from "./passes/stages/cut.js";
-import { joinStages, type Stage } from "./passes/stages/join.js";
+import { joinStages, type Stage, type StagedEntry } from "./passes/stages/join.js";
 
 export interface Pipeline {
   readonly target: Target;
@@ -30,14 +30,13 @@ const LARGEST: SystemName = "node8";
 interface PipelineOptions {
   readonly system?: SystemName | undefined;
   readonly stages?: Stages | undefined;
-  readonly entries?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** What a build tries, one after the other, until there is room: one pipeline, or with "auto" longer and longer ones. */
 export const pipelinesOf = (options: PipelineOptions, target: Target): readonly Pipeline[] => {
-  const { system, stages, entries = {} } = options;
+  const { system, stages } = options;
   if (stages !== "auto") return [pipelineOf({ ...options, stages }, target)];
-  const most = Object.keys(entries).length > 1 ? 1 : SYSTEMS[system ?? LARGEST].chips;
+  const most = SYSTEMS[system ?? LARGEST].chips;
   const isJoined = (count: number): boolean => count === 1 || wiresOf(system ?? systemWith(count), target) > 0;
   const counts = Array.from({ length: most }, (_, index) => index + 1).filter(isJoined);
   return counts.map((count) => pipelineOf({ ...options, stages: count }, target));
@@ -57,9 +56,9 @@ export const firstWithRoom = <T>(pipelines: readonly Pipeline[], step: (pipeline
   throw sure(full, "pipeline");
 };
 
-/** LPU2007 if the system has fewer chips than there are stages, or its chips too few links; LPU2006 for several entries. */
+/** LPU2007 if the system has fewer chips than there are stages, or its chips too few links. */
 export const pipelineOf = (
-  { system, stages, entries = {} }: PipelineOptions & { readonly stages?: number | undefined },
+  { system, stages }: PipelineOptions & { readonly stages?: number | undefined },
   target: Target,
 ): Pipeline => {
   const name = system ?? systemWith(stages ?? 1);
@@ -70,12 +69,6 @@ export const pipelineOf = (
       message: `expected at most ${chips} stages on system '${name}', got ${count}`,
       hint: "give a larger system, or none: then it is the smallest that has as many chips (lpu systems)",
     });
-  const several = Object.keys(entries).length;
-  if (count > 1 && several > 1)
-    fail("LPU2006", {
-      message: `expected one entry in a program of ${count} stages, got ${several}`,
-      hint: "build the entries for one chip, or each as a program of its own",
-    });
   const hops = Array.from({ length: count - 1 }, (_, chip): Hop => {
     const joined = linksBetween({ links }, chip, chip + 1);
     return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
@@ -83,28 +76,47 @@ export const pipelineOf = (
   return { target, hops, links: links.filter(({ fromChip, toChip }) => Math.max(fromChip, toChip) < count) };
 };
 
-export interface PipelineProgram {
-  readonly program: Program;
-  /** The plan of each chip, as it was scheduled. */
-  readonly plans: readonly Plan[];
+/** A plan, and the entry that it becomes. */
+export interface NamedPlan {
+  readonly name: string;
+  readonly plan: Plan;
 }
 
-/** `onPlan`: called with the plan of each chip before it is scheduled. */
+export interface PipelineProgram {
+  readonly program: Program;
+  /** By entry: the plan of each chip, as it was scheduled. */
+  readonly plans: readonly (readonly Plan[])[];
+}
+
+/**
+ * Entries one after another, each around what those before it have on every chip: their states, and weights where both are cut
+ * alike. `onPlan`: called with the plan of each chip before it is scheduled.
+ */
 export const pipelineProgram = (
-  whole: Plan,
+  entries: readonly NamedPlan[],
   { target, hops, links }: Pipeline,
   onPlan: (plan: Plan, chip: number) => void = () => undefined,
 ): PipelineProgram => {
-  const done: Scheduled[] = [];
-  const stages: Stage[] = [];
-  for (const [chip, plan] of cutPlan(whole, target, hops).entries()) {
-    onPlan(plan, chip);
-    const { start, arrivals } = arrivalsFrom(target, done.at(-1), stages.at(-1));
-    const scheduled = schedule(plan, target, { name: "main", arrivals });
-    done.push(scheduled);
-    stages.push({ plan, program: scheduled.program, start });
+  const homes = new Map<string, number>();
+  const staged: StagedEntry[] = [];
+  let chips: readonly Scheduled[] = [];
+  const plans: (readonly Plan[])[] = [];
+  for (const { name, plan: whole } of entries) {
+    const done: Scheduled[] = [];
+    const stages: Stage[] = [];
+    for (const [chip, plan] of cutPlan(whole, target, hops, homes).entries()) {
+      for (const state of plan.states) homes.set(state.name, chip);
+      onPlan(plan, chip);
+      const { start, arrivals } = arrivalsFrom(target, done.at(-1), stages.at(-1));
+      const scheduled = schedule(plan, target, { name, earlier: chips[chip], arrivals });
+      done.push(scheduled);
+      stages.push({ plan, program: scheduled.program, start });
+    }
+    staged.push({ whole, stages });
+    plans.push(done.map(({ plan }) => plan));
+    chips = done;
   }
-  return { program: joinStages(whole, stages, links), plans: done.map(({ plan }) => plan) };
+  return { program: joinStages(staged, links), plans };
 };
 
 /** When a stage begins, and from which of its cycles on it can receive what the one before sends. */

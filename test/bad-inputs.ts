@@ -239,7 +239,6 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "a system for which a chip has too few links": () => buildModel(layer, { system: "node8" }),
   "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),
   "more stages than there is work for": () => buildModel(model({ nodes: [node("Abs", ["x"], ["y"])] }), { stages: 2 }),
-  "entries over several chips": () => buildModel(layer, { stages: 2, entries: { one: {}, two: {} } }),
 
   "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),
   "a value that is never made": () => buildModel(model({ nodes: [node("Add", ["x", "nothing"], ["y"])] })),

@@ -52,7 +52,9 @@ describe("listings", () => {
       const stages = Number(/--stages=(\d+)/.exec(command)?.[1] ?? 1);
       const pipeline = pipelineOf({ stages }, TARGETS.tiny);
       const program =
-        stages === 1 ? programOf(graph, TARGETS.tiny) : pipelineProgram(planOf(graph, TARGETS.tiny), pipeline).program;
+        stages === 1
+          ? programOf(graph, TARGETS.tiny)
+          : pipelineProgram([{ name: "main", plan: planOf(graph, TARGETS.tiny) }], pipeline).program;
       return [...listing(program, { data: false })].join("\n");
     }),
   );

@@ -3,6 +3,7 @@
  * goes over links is proved, and a program that sends or receives anything else, or too early, is refused.
  */
 
+import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { readImage, writeImage } from "../src/codegen/image/image.js";
@@ -18,13 +19,15 @@ import { planProblems } from "../src/ir/plan/verify.js";
 import { dealingOf, linkOf, planeCycle, rowCycle } from "../src/ir/plan/wires.js";
 import type { Plan } from "../src/ir/plan.js";
 import { chipCycles, chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
+import { openLanguageModel } from "../src/index.js";
 import { isSystem, SYSTEMS, systemOf } from "../src/ir/system.js";
 import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
-import { firstWithRoom, pipelineOf, pipelinesOf, type PipelineProgram, pipelineProgram } from "../src/pipeline.js";
+import { firstWithRoom, pipelineOf, pipelinesOf, pipelineProgram } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
+import { FIXTURES } from "./exports.js";
 import { blockGraph, blockInput } from "./changed.js";
 import { compileSmall, planOf, runOnLiteral, type SmallName, smallInputs, smallSource, verdict } from "./compiled.js";
 import { check } from "./golden.js";
@@ -75,11 +78,19 @@ describe("small models", () => {
   });
 });
 
-const pipelined = (plan: Plan, target: Target, stages: number): PipelineProgram =>
-  pipelineProgram(plan, pipelineOf({ stages }, target), (stage) => {
+interface Pipelined {
+  readonly program: Program;
+  /** Of each chip. */
+  readonly plans: readonly Plan[];
+}
+
+const pipelined = (plan: Plan, target: Target, stages: number): Pipelined => {
+  const { program, plans } = pipelineProgram([{ name: "main", plan }], pipelineOf({ stages }, target), (stage) => {
     expect(planProblems(stage, target)).toEqual([]);
     expect(printPlan(parsePlan(printPlan(stage)))).toBe(printPlan(stage));
   });
+  return { program, plans: plans.flat() };
+};
 
 test("random graphs: the bits of one chip", () => {
   const target = TARGETS["lpu-v1"];
@@ -89,7 +100,7 @@ test("random graphs: the bits of one chip", () => {
     const { inputs } = random;
     let plan: Plan;
     let alone: Program;
-    let made: PipelineProgram;
+    let made: Pipelined;
     try {
       plan = planOf(random.builder.finish(), target);
       alone = schedule(plan, target).program;
@@ -138,10 +149,25 @@ test("two chips hold what one does not", () => {
   const tried: number[] = [];
   const fits = firstWithRoom(pipelinesOf({ stages: "auto" }, target), (pipeline) => {
     tried.push(pipeline.hops.length + 1);
-    return pipelineProgram(plan, pipeline).program;
+    return pipelineProgram([{ name: "main", plan }], pipeline).program;
   });
   expect([tried, fits.chips.length]).toEqual([[1, 2], 2]);
 });
+
+(existsSync(FIXTURES) ? test : test.skip)(
+  "entries and states: a decoder writes on two chips what it writes on one",
+  async () => {
+    const model = await openLanguageModel(new URL("stories260K-past/model.onnx", FIXTURES).pathname, {
+      ...{ context: 8, prefill: 4, stages: 2, cacheDir: false },
+    });
+    const golden: { readonly tokens: readonly number[] } = JSON.parse(
+      readFileSync(new URL("../stories260K/golden_greedy.json", FIXTURES), "utf8"),
+    );
+    const written = [];
+    for await (const { token } of model.generate(golden.tokens.slice(0, 5), { maxTokens: 3 })) written.push(token);
+    expect(written).toEqual(golden.tokens.slice(5, 8));
+  },
+);
 
 /* ---------- what goes over which link ---------- */
 

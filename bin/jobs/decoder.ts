@@ -1,6 +1,7 @@
 /** Opens a decoder for the jobs that write text with it: what they are asked for, and the stages of its build. */
 
 import { type LanguageModel, openLanguageModel } from "../../src/index.js";
+import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
 import { STAGES } from "../../src/stages.js";
@@ -13,6 +14,7 @@ export interface DecoderRequest {
   readonly context: number;
   readonly prefill: number;
   readonly target: TargetName;
+  readonly stages: Stages | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];

@@ -6,7 +6,7 @@
  * of equal work. What a stage holds in SRAM is bounded too. States stay on one chip: no cut is between the tasks that read one.
  */
 
-import { at } from "../../diagnostics.js";
+import { at, sure } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isWeightless, workOf } from "./again.js";
 import { isTile, type Plan, readsOf, type Storage, type StorageId, type Task, TILE_TYPES } from "../../ir/plan.js";
@@ -23,6 +23,8 @@ export interface Division {
   readonly stages: number;
   /** Links from a stage to the next. */
   readonly links: number;
+  /** Stages of states, by name, as far as an earlier entry of the program has them somewhere. */
+  readonly homes: ReadonlyMap<string, number>;
 }
 
 /** Shares of equal work for each stage, in each of which one place to cut is looked at. */
@@ -64,27 +66,50 @@ interface Place {
   readonly wire: number;
   /** Bytes that what comes before it needs from the first cycle on. */
   readonly resident: number;
+  /** The first and the last cut that it may be, by the stages in which states are. */
+  readonly least: number;
+  readonly most: number;
 }
 
-const placesOf = (plan: Plan, target: Target, { stages, links, again }: Division): Place[] => {
+const placesOf = (plan: Plan, target: Target, { stages, links, again, homes }: Division): Place[] => {
   const { tasks } = plan;
+  const { least, most } = cutsAround(plan, homes, stages);
   const crossing = crossingVectors(plan, again);
   const held = heldAcross(plan);
   const bytes = residentAt(plan, target);
   const works = tasks.map((task) => workOf(task, target));
   const total = works.reduce((sum, work) => sum + work, 0);
-  const best = new Map<number, Place>();
+  const best = new Map<string, Place>();
   let [work, resident] = [0, 0];
   for (let task = 0; task < tasks.length; task++) {
     const wire = (at(crossing, task, "task") * target.timing.linkInterval) / links;
     const share = Math.floor((work * stages * SHARES) / Math.max(1, total));
-    const known = best.get(share);
-    if (task > 0 && held[task] === 0 && (known === undefined || wire < known.wire))
-      best.set(share, { task, work, wire, resident });
+    const cuts = { least: at(least, task, "task"), most: at(most, task, "task") };
+    const key = `${share} ${cuts.least} ${cuts.most}`;
+    const known = best.get(key);
+    if (task > 0 && held[task] === 0 && cuts.least <= cuts.most && (known === undefined || wire < known.wire))
+      best.set(key, { ...cuts, task, work, wire, resident });
     work += at(works, task, "task");
     resident += at(bytes, task, "task");
   }
-  return [...best.values(), { task: tasks.length, work, wire: 0, resident }];
+  return [...best.values(), { task: tasks.length, work, wire: 0, resident, least: 0, most: stages }];
+};
+
+/** By task: which cuts may be before it, so that tasks that read states are in the stages where these are. */
+const cutsAround = (plan: Plan, homes: Division["homes"], stages: number) => {
+  const readers = stateReaders(plan);
+  const last = lastTasks(plan);
+  const least = new Int32Array(plan.tasks.length).fill(1);
+  const most = new Int32Array(plan.tasks.length).fill(stages - 1);
+  for (const { name, storage } of plan.states) {
+    const home = homes.get(name);
+    const [first] = sure(readers.get(storage), "state").filter((index) => !last.has(index));
+    if (home === undefined || first === undefined) continue;
+    for (const index of least.keys())
+      if (index > first) least[index] = Math.max(at(least, index, "task"), home + 1);
+      else most[index] = Math.min(at(most, index, "task"), home);
+  }
+  return { least, most };
 };
 
 /** The tasks before which the plan is cut into so many stages, none with more than `capacity` bytes; undefined if that cannot be. */
@@ -101,6 +126,7 @@ const shortest = (places: readonly Place[], stages: number, capacity: number): n
       for (let cut = 0; cut < index; cut++) {
         const start = places[cut];
         if (start === undefined || place.resident - start.resident > capacity) continue;
+        if (stage < start.least || stage > start.most) continue;
         const longest = Math.max(at(lengths, cut, "place"), place.work - start.work + place.wire);
         if (longest >= best) continue;
         best = longest;
@@ -223,7 +249,10 @@ const settle = (plan: Plan, stageOf: Int32Array): void => {
   const last = lastTasks(plan);
   const readers = stateReaders(plan);
   const homeOfState = (id: StorageId): number =>
-    Math.max(0, ...(readers.get(id) ?? []).map((index) => at(stageOf, index, "task")));
+    Math.max(
+      0,
+      ...(readers.get(id) ?? []).filter((index) => !last.has(index)).map((index) => at(stageOf, index, "task")),
+    );
   const stateOf = new Map(states.map(({ storage, next }) => [next, storage]));
   for (const [storage, writers] of outputWriters(plan)) {
     const free = writers.filter((index) => last.has(index));

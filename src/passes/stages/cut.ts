@@ -25,12 +25,20 @@ export interface Hop {
 /** Rows that go over a wire together. */
 const BLOCK = 64;
 
-/** One plan for each stage; there is a hop between each and the next. LPU2006 if there are fewer places to cut than hops. */
-export const cutPlan = (plan: Plan, target: Target, hops: readonly Hop[]): readonly Plan[] => {
+/**
+ * One plan for each stage; there is a hop between each and the next. `homes`: stages of states that an earlier entry of the program
+ * has placed. LPU2006 if there are fewer places to cut than hops.
+ */
+export const cutPlan = (
+  plan: Plan,
+  target: Target,
+  hops: readonly Hop[],
+  homes: ReadonlyMap<string, number> = new Map(),
+): readonly Plan[] => {
   if (hops.length === 0) return [plan];
   const links = Math.min(...hops.map(({ from }) => from.length));
   const again = madeAgain(plan, target, links);
-  const cuts = cutsOf(plan, target, { again, stages: hops.length + 1, links });
+  const cuts = cutsOf(plan, target, { again, homes, stages: hops.length + 1, links });
   if (cuts === undefined)
     fail("LPU2006", {
       message: `expected places to cut ${plan.tasks.length} tasks into ${hops.length + 1} stages, with each output and each state in one, found fewer`,

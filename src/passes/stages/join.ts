@@ -5,41 +5,54 @@
  * the first. Chips share nothing but that time and the wires.
  */
 
-import { at, invariant } from "../../diagnostics.js";
+import { at, sure } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
-import { type Binding, entryNamed, type Link, type Placement, type Program, type Queues } from "../../ir/program.js";
+import type { Binding, EntryPoint, Link, Placement, Program, Queues } from "../../ir/program.js";
 
+/** One stage of an entry. */
 export interface Stage {
   /** As it was cut. */
   readonly plan: Plan;
+  /** Of its chip, with all entries up to this one. */
   readonly program: Program;
   /** The cycle in which its cycle 0 is. */
   readonly start: number;
 }
 
-/** `whole`: what was cut into the stages. */
-export const joinStages = (whole: Plan, stages: readonly Stage[], links: readonly Link[]): Program => {
-  const [first] = stages;
-  invariant(first !== undefined, "there is a first stage");
-  const entries = stages.map(({ program }) => entryNamed(program.entries, undefined));
-  const inputs = stages.map(({ plan }, chip) => pairs(plan.inputs, entries[chip]?.inputs ?? []));
-  const outputs = stages.map(({ plan }, chip) => pairs(plan.outputs, entries[chip]?.outputs ?? []));
-  const states = stages.map(({ plan, program }) => pairs(plan.states, program.states));
+/** An entry: the plan that was cut, and its stages. */
+export interface StagedEntry {
+  readonly whole: Plan;
+  readonly stages: readonly Stage[];
+}
+
+export const joinStages = (entries: readonly StagedEntry[], links: readonly Link[]): Program => {
+  const chips = sure(entries.at(-1), "last entry").stages.map(({ program }) => program);
+  const states = chips.flatMap((program, chip) => program.states.map((state) => ({ state, chip })));
+  const names = [...new Set(entries.flatMap(({ whole }) => whole.states.map(({ name }) => name)))];
   return {
-    ...first.program,
-    chips: stages.flatMap(({ program }) => program.chips),
+    ...at(chips, 0, "chip"),
+    chips: chips.flatMap((program) => program.chips),
     links,
-    states: whole.states.flatMap((state) => bound(state, states)),
-    entries: [
-      {
-        name: entries[0]?.name ?? "",
-        inputs: whole.inputs.flatMap((input) => bound(input, inputs)),
-        outputs: whole.outputs.flatMap((output) => bound(output, outputs)),
-        queues: stages.map(({ start }, chip) => later(at(at(entries, chip, "stage").queues, 0, "chip"), start)),
-        cycles: stages.map(({ start }, chip) => start + at(at(entries, chip, "stage").cycles, 0, "chip")),
-        macs: whole.macs,
-      },
-    ],
+    states: names.flatMap((name) =>
+      states
+        .filter(({ state }) => state.name === name)
+        .map(({ state, chip }) => ({ ...state, placements: state.placements.map((place) => onChip(place, chip)) })),
+    ),
+    entries: entries.map(({ whole, stages }, index) => joinEntry(whole, stages, index)),
+  };
+};
+
+const joinEntry = (whole: Plan, stages: readonly Stage[], index: number): EntryPoint => {
+  const parts = stages.map(({ program }) => at(program.entries, index, "entry"));
+  const inputs = stages.map(({ plan }, chip) => pairs(plan.inputs, at(parts, chip, "stage").inputs));
+  const outputs = stages.map(({ plan }, chip) => pairs(plan.outputs, at(parts, chip, "stage").outputs));
+  return {
+    name: at(parts, 0, "stage").name,
+    inputs: whole.inputs.flatMap((input) => bound(input, inputs)),
+    outputs: whole.outputs.flatMap((output) => bound(output, outputs)),
+    queues: stages.map(({ start }, chip) => later(at(at(parts, chip, "stage").queues, 0, "chip"), start)),
+    cycles: stages.map(({ start }, chip) => start + at(at(parts, chip, "stage").cycles, 0, "chip")),
+    macs: whole.macs,
   };
 };
 
