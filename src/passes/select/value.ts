@@ -151,7 +151,8 @@ export const activations = (s: Selection, id: NodeId, stored: Located, deep = fa
   const isDeep = deep && elementCount(value.shape.slice(0, -1)) <= FEW_ROWS && k.some((f) => f.column !== 0);
   const kOnColumns = isDeep || k.every((f) => f.column !== 0);
   if (pure && kOnColumns && m.every((f) => f.column === 0)) return value;
-  return relayout(s, id, value, pure && kOnColumns ? rowsOffColumns(value) : naturalLayout(value.shape));
+  const mOnColumns = pure && kOnColumns && m.every((f) => f.row === 0);
+  return relayout(s, id, value, mOnColumns ? rowsOffColumns(value) : naturalLayout(value.shape));
 };
 
 /** The same tensor with M on rows; what else lies on columns stays there, in the same order and without gaps. */

@@ -285,7 +285,8 @@ const groupHeads: Rule = {
 /** An operand of an elementwise operation as it stands before rows were regrouped from a shape; undefined if there is no such one. */
 function beforeRegrouping(g: Rewriter, id: NodeId, from: Shape, shape: Shape): NodeId | undefined {
   const own = g.shape(id);
-  const isRow = own.slice(0, -1).every((extent) => extent === 1);
+  // Where there is one row, what is regrouped and what is the same for all rows look alike: one would turn into the other.
+  const isRow = elementCount(shape.slice(0, -1)) > 1 && own.slice(0, -1).every((extent) => extent === 1);
   if (own.length <= 1 && g.literal(id) !== undefined) return id;
   if (isRow && own.length <= shape.length)
     return g.emit("reshape", [id], { shape: [...from.slice(1).map(() => 1), ...own.slice(-1)] });
