@@ -134,6 +134,10 @@ export function parseStages(text: string | undefined): Stages | undefined {
   });
 }
 
+/** `--tensor 4`; undefined if it is not given. */
+export const parseTensor = (chips: number | undefined): number | undefined =>
+  chips === undefined ? undefined : parseNumbers({ "--tensor": { value: chips, least: 1, whole: true } })["--tensor"];
+
 export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
 
 export function parseWeights(name: string): WeightFormatName {

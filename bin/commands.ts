@@ -24,6 +24,7 @@ import {
   parseNumbers,
   parseShapes,
   parseStages,
+  parseTensor,
   parseStates,
   parseSystem,
   parseTarget,
@@ -111,6 +112,11 @@ const OPTIONS = {
     describe:
       "chips that work one behind the other, or auto: as few as hold the model; as many as the system has if not given",
   },
+  tensor: {
+    type: "number",
+    describe:
+      "chips that share each product, with pieces of its weights: 2, 4 or 8; fewer work where more are not faster",
+  },
 } as const;
 
 const model = { type: "string", demandOption: true, describe: "ONNX file" } as const;
@@ -127,6 +133,7 @@ const buildOptions = (argv: Argv) =>
     target: OPTIONS.target,
     system: OPTIONS.system,
     stages: OPTIONS.stages,
+    tensor: OPTIONS.tensor,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
     report: { type: "string", describe: "where a page goes that shows the schedule, as lpu report writes it" },
@@ -163,6 +170,7 @@ const buildCommand = row({
       keep: args.keep,
       system: parseSystem(args.system),
       stages: parseStages(args.stages),
+      tensor: parseTensor(args.tensor),
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
     const request = { model, image, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
@@ -450,6 +458,7 @@ const verify = command({
         target: OPTIONS.target,
         system: OPTIONS.system,
         stages: OPTIONS.stages,
+        tensor: OPTIONS.tensor,
         weights: OPTIONS.weights,
         keep: OPTIONS.keep,
         tolerance: { type: "number", default: 5e-3, describe: "largest relative L2 error of an output" },
@@ -462,7 +471,11 @@ const verify = command({
     const cases = findCases(args.cases);
     const label = caseLabels(cases);
     const weights = { weights: parseWeights(args.weights), keep: args.keep };
-    const chips = { system: parseSystem(args.system), stages: parseStages(args.stages) };
+    const chips = {
+      system: parseSystem(args.system),
+      stages: parseStages(args.stages),
+      tensor: parseTensor(args.tensor),
+    };
     const request = { cases, target: parseTarget(args.target), ...chips, ...weights, tolerance };
     const result = await runJob("verify", request, {
       tasks: terminal.tasks,
@@ -622,7 +635,7 @@ const opt = command({
       target: OPTIONS.target,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
-      tensor: { type: "number", default: 1, describe: "chips that share each product, with pieces of its weights" },
+      tensor: OPTIONS.tensor,
       plan: { type: "boolean", default: false, describe: "selects, and prints the plan" },
       json: { ...OPTIONS.json, hidden: true },
     }),
@@ -630,7 +643,7 @@ const opt = command({
     const { optimize } = await import("./jobs/opt.js");
     const text = readText(args.text, "text of a graph or a plan");
     const only = args.passes?.split(",");
-    const chips = parseNumbers({ "--tensor": { value: args.tensor, least: 1, whole: true } })["--tensor"];
+    const chips = parseTensor(args.tensor) ?? 1;
     if (args.plan && chips > 1)
       throw new CompileError("LPU5008", {
         message: "--plan: a plan of several chips that exchange cannot be made yet",

@@ -4,7 +4,8 @@
  *   importModel     ONNX -> Graph          every unsupported node reported at once
  *   runPasses       Graph -> Graph, legal  only operations the machine has, in its types
  *   select          Graph -> Plan          bursts through units, storages; no addresses, no time
- *   cutPlan         Plan -> Plans          one for each chip, where there are several
+ *   shard           Graph -> Graph         that chips share, where products are shared
+ *   cutPlan         Plan -> Plans          one for each chip, where they work one behind the other
  *   schedule        Plan -> Program        addresses, units, streams, cycles
  *   checkSchedule   an independent proof that it is legal and computes what the plan says, in production too
  *   imageChunks     Program -> image       the only thing that the runtime is ever given
@@ -19,8 +20,10 @@ import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
 import type { GraphRecord, ModelSource } from "./frontend/source.js";
 import { expectShared, type StateOption, withStates } from "./frontend/states.js";
-import type { FewBits, Kept } from "./ir/facts.js";
+import { type Group, groupOf, groupProgram } from "./group.js";
+import type { FewBits, Kept, Sharding } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
+import { chipsOf } from "./ir/group.js";
 import type { Plan } from "./ir/plan.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
@@ -29,7 +32,7 @@ import type { SystemName } from "./ir/system.js";
 import { TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
-import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
+import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
@@ -64,6 +67,8 @@ export interface CompileOptions extends EntryOptions {
   readonly system?: SystemName | undefined;
   /** Chips that work one behind the other, or "auto": as few as hold the model; as many as the system has if not given. */
   readonly stages?: Stages | undefined;
+  /** Chips that share each product, with pieces of its weights: 2, 4 or 8. Fewer do the work where more would not be faster. */
+  readonly tensor?: number | undefined;
   /** What constant weights of products lie as; fp16 if not given. */
   readonly weights?: WeightFormatName | undefined;
   /** Names of ONNX nodes, or of their weights, that stay fp16. */
@@ -88,7 +93,8 @@ export interface Compiled {
 
 export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const pipelines = pipelinesOf(options, target);
+  const pipelines = pipelinesOf(options.tensor === undefined ? options : {}, target);
+  const group = groupOf(options, target);
   let nodes = 0;
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const stage = announcer(options.onStage, { check: supported });
@@ -113,7 +119,14 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const weights = weightOptions(options);
   const kept: (readonly Kept[])[] = [];
   const context = { target, weights, onKept: (all: readonly Kept[]): void => void kept.push(all) };
-  const legal = stage("precision", () => primitive.map((graph) => runPasses(graph, NARROW, context, passes)));
+  let sharding: Sharding | undefined;
+  const onSharded = (facts: Sharding): void => {
+    sharding = facts;
+  };
+  const narrow = (graph: Graph): Graph => runPasses(graph, NARROW, context, passes);
+  const legal = stage("precision", () => primitive.map(narrow));
+  const shared = (graph: Graph): Graph =>
+    group === undefined ? graph : runPasses(graph, PLACE, { target, chips: group.chips, onSharded }, passes);
   const plans = (): readonly Plan[] => {
     const made: Plan[] = [];
     for (const [at, graph] of legal.entries()) {
@@ -122,13 +135,18 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     }
     return made;
   };
-  const program = stage("compile", () => compileOn(pipelines, plans(), options));
+  const program = stage("compile", () => {
+    const [placed] = group === undefined ? [] : legal.map(shared);
+    if (group !== undefined && placed !== undefined && chipsOf(placed) > 1) return compileGroup(placed, group, options);
+    return compileOn(pipelines, plans(), options);
+  });
   const texts = stage("assemble", () => encodeProgram(program));
   const [main] = entryPrograms(program);
   const [graph] = legal;
   invariant(main !== undefined && graph !== undefined, "a program has an entry");
   const size = measureText(main.entry, texts[0] ?? []);
-  const report = reportProgram(main, size, kept[0], weightFacts(graph, weights, fewBits), program.entries);
+  const made = reportProgram(main, size, kept[0], weightFacts(graph, weights, fewBits), program.entries);
+  const report = { ...made, sharding: sharding ?? null };
   return { program, report, image: () => imageChunks(program, texts) };
 };
 
@@ -188,6 +206,16 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   for (const [index, entry] of entryPrograms(made.program).entries())
     checkSchedule(entry, ...at(made.plans, index, "entry"));
   return named(made.program, options);
+};
+
+/** A graph that chips share: one plan and one schedule, and each chip is proved to be its own. */
+const compileGroup = (graph: Graph, group: Group, options: CompileOptions): Program => {
+  const { program, plans } = groupProgram(graph, group, (plan) => {
+    if (options.verify === true) verifyPlan(plan, group.target);
+    options.onPlan?.(plan);
+  });
+  for (const entry of entryPrograms(program)) checkSchedule(entry, ...plans);
+  return named(program, options);
 };
 
 const plansOf = (scheduled: readonly Scheduled[]): Plan[] => scheduled.map(({ plan }) => plan);

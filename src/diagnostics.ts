@@ -264,7 +264,7 @@ export const DIAGNOSTICS = {
   },
   LPU2106: {
     title: "cannot be shared out",
-    doc: "The work of a model is to be shared by a number of chips that divides no axis of any of its products.",
+    doc: "The work of a model is to be shared by a number of chips that divides no axis of any of its products, or with what chips do not share so far.",
     hint: "ask for 2, 4 or 8 chips, or build it for one",
   },
   LPU2102: {

@@ -24,6 +24,8 @@ const COMPILER: readonly string[] = [
   "src/report",
   "src/stages.ts",
   "src/pipeline.ts",
+  "src/passes/group",
+  "src/group.ts",
 ];
 
 /**
@@ -37,6 +39,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/passes/graph": ["src/diagnostics.ts", "src/ir"],
   "src/passes/select": ["src/diagnostics.ts", "src/ir"],
   "src/passes/stages": ["src/diagnostics.ts", "src/ir"],
+  "src/passes/group": ["src/diagnostics.ts", "src/ir"],
   "src/passes/schedule": ["src/diagnostics.ts", "src/ir"],
   "src/passes/check": ["src/diagnostics.ts", "src/ir"],
   "src/codegen": ["src/diagnostics.ts", "src/ir"],
@@ -44,6 +47,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/runtime": ["src/diagnostics.ts", "src/ir", "src/codegen"],
   "src/stages.ts": [],
   "src/pipeline.ts": ["src/diagnostics.ts", "src/ir", "src/passes/schedule", "src/passes/stages"],
+  "src/group.ts": [
+    "src/diagnostics.ts",
+    "src/ir",
+    "src/passes/graph",
+    "src/passes/select",
+    "src/passes/schedule",
+    "src/passes/group",
+  ],
   "src/compile.ts": COMPILER,
   "src/host": [...COMPILER, "src/compile.ts", "src/runtime"],
   "src/language": ["src/diagnostics.ts", "src/ir", "src/frontend"],

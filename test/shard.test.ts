@@ -24,9 +24,9 @@ import { formatType, isFloat, tensorOf, toFloats, toNumbers } from "../src/ir/te
 import { graphProblems, verifyGraph } from "../src/ir/verify.js";
 import { runPasses } from "../src/passes/graph/pass.js";
 import { OPTIMIZE, PLACE } from "../src/passes/graph/pipeline.js";
-import type { Costs } from "../src/passes/graph/shard/costs.js";
 import { search } from "../src/passes/graph/shard/search.js";
 import { shared } from "../src/passes/graph/shard.js";
+import { drawnCosts, relativeError } from "./drawn.js";
 import { FIXTURES } from "./exports.js";
 import { RandomGraph } from "./random-graph.js";
 
@@ -199,15 +199,6 @@ describe("operations of a group", () => {
 
 /* ---------- any placement keeps the values ---------- */
 
-const relativeError = (actual: Float32Array, wanted: Float32Array): number => {
-  let [difference, size] = [0, 0];
-  for (const [i, value] of wanted.entries()) {
-    difference += (value - (actual[i] ?? 0)) ** 2;
-    size += value ** 2;
-  }
-  return Math.sqrt(difference / Math.max(size, 1e-12));
-};
-
 /** The greatest error of an output of a shared graph; every chip must have the same bits. */
 const errorOf = (graph: Graph, inputs: Inputs, wanted: readonly Tensor[]): number => {
   const outputs = evaluateGroup(graph, inputs);
@@ -219,21 +210,8 @@ const errorOf = (graph: Graph, inputs: Inputs, wanted: readonly Tensor[]): numbe
   return Math.max(...errors);
 };
 
-/** Costs that mean nothing: placements are drawn by them. Wires are cheap, and work that is not shared is dear. */
-const drawn = (seed: number): Costs => {
-  let state = seed;
-  const next = (below: number): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state / 2 ** 32) * below;
-  };
-  return {
-    compute: ({ type }) => next(100) * elementCount(type.shape),
-    move: (_, from, to) => (from === "whole" || to === "partial" ? undefined : next(200)),
-  };
-};
-
 const drawnGraph = (graph: Graph, chips: number, seed: number): Graph => {
-  const result = shared({ graph, chips }, search({ graph, chips, costs: drawn(seed), price: 0 }));
+  const result = shared({ graph, chips }, search({ graph, chips, costs: drawnCosts(seed), price: 0 }));
   expect(graphProblems(result)).toEqual([]);
   return result;
 };

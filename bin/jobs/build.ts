@@ -29,6 +29,7 @@ export interface BuildRequest {
   readonly target: TargetName;
   readonly system: SystemName | undefined;
   readonly stages: Stages | undefined;
+  readonly tensor: number | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixText>>;
@@ -61,7 +62,7 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, system, stages, bind, shapes, state, entries, weights, keep, shown } = request;
+  const { target, system, stages, tensor, bind, shapes, state, entries, weights, keep, shown } = request;
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
   const fix = readFixes(request.fix);
@@ -71,6 +72,7 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       target,
       system,
       stages,
+      tensor,
       bind,
       shapes,
       fix,

@@ -46,6 +46,7 @@ export interface VerifyRequest {
   readonly target: TargetName;
   readonly system: SystemName | undefined;
   readonly stages: Stages | undefined;
+  readonly tensor: number | undefined;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly tolerance: number;
@@ -238,6 +239,7 @@ function build(
     target: request.target,
     system: request.system,
     stages: request.stages,
+    tensor: request.tensor,
     weights: request.weights,
     keep: request.keep,
     fix,

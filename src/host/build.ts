@@ -59,6 +59,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   target: options.target ?? "lpu-v1",
   system: options.system ?? "",
   stages: String(options.stages ?? ""),
+  tensor: options.tensor ?? 1,
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},

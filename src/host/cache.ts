@@ -26,6 +26,7 @@ export interface CacheOptions {
   /** Empty where they are not given. */
   readonly system: string;
   readonly stages: string;
+  readonly tensor: number;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
@@ -75,6 +76,7 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     options.target,
     options.system,
     options.stages,
+    options.tensor,
     sorted(options.bind),
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),

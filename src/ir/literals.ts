@@ -10,6 +10,8 @@ import { createHash } from "node:crypto";
 import { at, invariant } from "../diagnostics.js";
 import type { DType } from "./dtype.js";
 import { type Attrs, elementCount, type Literal, type Tensor, type TensorType } from "./graph.js";
+import { pieceOf } from "./ops/collective.js";
+import { localShape } from "./ops/placement.js";
 import { evaluateNode } from "./ops.js";
 import { attrsKey } from "./rewrite.js";
 import { formatType, literalOf, scalarOf, tensorOf } from "./tensor.js";
@@ -117,9 +119,21 @@ export const negateLaneMap = (a: LaneMapLiteral): LaneMapLiteral =>
     a.dtype,
   );
 
-/** Values of a constant that is small enough to be looked at; the same array each time. */
+/** The piece along an axis that each of so many chips has of a constant. */
+export function sharedLiteral(whole: Literal, axis: number, chips: number): Literal {
+  const attrs = { axis, chips };
+  const type: TensorType = { dtype: whole.dtype, shape: localShape(whole.shape, axis, chips) };
+  const on = (chip: number): Literal => {
+    const load = (): Tensor => pieceOf(whole.load(), axis, chip, type);
+    return deriveLiteral([whole], `piece ${attrsKey(attrs)}`, type, load);
+  };
+  return { ...on(0), shares: { whole, on } };
+}
+
+/** Values of a constant that is small enough to be looked at, on all chips; the same array each time. */
 const seen = new WeakMap<Literal, Tensor>();
 export function smallValues(literal: Literal): Tensor | undefined {
+  if (literal.shares !== undefined) return smallValues(literal.shares.whole);
   if (elementCount(literal.shape) > EAGER_ELEMENTS) return undefined;
   const known = seen.get(literal) ?? literal.load();
   invariant(

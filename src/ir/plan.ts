@@ -55,8 +55,13 @@ export interface Storage {
   readonly bothHemispheres: boolean;
   /** Constants: what their panels are made of. */
   readonly recipe?: PanelRecipe;
-  /** True if read by the host after the run, or by the next run: it has its place before any task has a time. */
+  /** True if read by the host after the run, or by the next run, or if it has blocks: it has its place before any task has a time. */
   readonly output: boolean;
+  /**
+   * Blocks of rows, one for each chip of those that run one plan. The plan is that of the first chip: what it writes to a block,
+   * another chip writes as many blocks further on as it comes after the first, around the end (plan/group.ts).
+   */
+  readonly blocks?: number;
   readonly lanes?: Lanes;
 }
 
@@ -174,6 +179,11 @@ export interface Wire {
   readonly links: readonly number[];
   /** The link, counted within those that one byte of the elements goes over, that takes the first row. */
   readonly first: number;
+  /**
+   * Of chips that run one plan: what this one receives has left another when what it sends itself by this name has left, and
+   * no other task that sends has the name. Rows are called by their numbers within a block.
+   */
+  readonly twin?: true;
 }
 
 /** The operation that stands for what a task receives. */
@@ -220,6 +230,8 @@ export interface PlanBinding extends Omit<Binding, "placements" | "lookup"> {
   /** A table whose rows the host looks up: a literal of the plan, by its key. */
   readonly lookup?: Omit<HostLookup, "bytes" | "literal"> & { readonly literal: string };
   readonly storage: StorageId;
+  /** Of chips that run one plan: how many have a piece of the tensor each, one after another in columns. */
+  readonly pieces?: number;
   readonly factors: Binding["placements"][number]["factors"];
   readonly firstRow: number;
 }

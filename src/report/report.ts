@@ -7,7 +7,7 @@
  * or not; the distance between the two is padding, the distance of `mxmBusy` from 1 is what the schedule leaves idle.
  */
 
-import type { Kept, WeightFacts } from "../ir/facts.js";
+import type { Kept, Sharding, WeightFacts } from "../ir/facts.js";
 import { at } from "../diagnostics.js";
 import { DTYPES } from "../ir/dtype.js";
 import { elementCount } from "../ir/graph.js";
@@ -49,6 +49,8 @@ export interface BuildReport {
   readonly kept: readonly Kept[];
   /** Weights in FP8; null where there are none, and none were asked for. */
   readonly weights: WeightFacts | null;
+  /** How products are shared among chips; null where that was not asked for. A program alone does not know. */
+  readonly sharding: Sharding | null;
   /** All entries of the program; everything else here is of the first. */
   readonly entries: readonly { readonly name: string; readonly cycles: number }[];
 }
@@ -112,6 +114,7 @@ export function reportProgram(
     pcie: pcie(target, sum(entry.inputs.map(placedBytes)), sum(entry.outputs.map(placedBytes))),
     kept,
     weights: weights ?? null,
+    sharding: null,
     entries: entries.map(({ name, cycles: own }) => ({ name, cycles: Math.max(0, ...own) })),
   };
 }

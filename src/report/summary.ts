@@ -61,7 +61,11 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
 }
 
 /** Which cycles each of several chips works in, and what goes between them. */
-const chipRows = ({ chips, busy, linkBytes }: BuildReport): readonly (readonly [string, string])[] => {
+const chipRows = ({ chips, busy, linkBytes, sharding }: BuildReport): readonly (readonly [string, string])[] => {
+  if (sharding !== null) {
+    const each = chips === 1 ? "" : `, alike, ${formatBytes(linkBytes)} over links`;
+    return [["chips", `${chips}${each}  (${shardingText(sharding)})`]];
+  }
   if (chips === 1) return [];
   const spans = busy.map(({ start, end }) => `${formatCount(start)} to ${formatCount(end)}`);
   const longest = Math.max(...busy.map(({ start, end }) => end - start));

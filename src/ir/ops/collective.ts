@@ -68,7 +68,8 @@ export const inferExchanged: Infer = (types, attrs) => {
   return { dtype: x.dtype, shape: pieceShape(whole, attrs, "to") };
 };
 
-const pieceOf = (whole: Tensor, axis: number, chip: number, type: TensorType): Tensor => {
+/** The piece along an axis that a chip has of a tensor. */
+export const pieceOf = (whole: Tensor, axis: number, chip: number, type: TensorType): Tensor => {
   const starts = type.shape.map((extent, at) => (at === axis ? chip * extent : 0));
   return slice(whole, { starts, sizes: type.shape, strides: type.shape.map(() => 1) }, type);
 };

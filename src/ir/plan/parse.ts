@@ -191,6 +191,7 @@ function readStorage({ reader, storages }: Reading): void {
   const name = string(reader, "the name of a storage");
   const bothHemispheres = reader.accept("both");
   const output = reader.accept("output");
+  const blocks = reader.accept("blocks") ? reader.integer() : undefined;
   const lanes = reader.accept("values") ? readLanes(reader) : undefined;
   const recipe = reader.accept("=") ? readPanelRecipe(reader) : undefined;
   storages.push({
@@ -202,6 +203,7 @@ function readStorage({ reader, storages }: Reading): void {
     kind,
     bothHemispheres,
     output,
+    ...(blocks === undefined ? {} : { blocks }),
     ...(lanes === undefined ? {} : { lanes }),
     ...(recipe === undefined ? {} : { recipe }),
   });
@@ -284,6 +286,7 @@ function readBinding(reader: TokenReader): PlanBinding {
   const declared = oneOf(reader, "an element type", isEdgeDType);
   const shape = reader.list("[", "]", () => reader.integer("an extent"));
   const storage = after(reader, "in");
+  const pieces = reader.accept("pieces") ? reader.integer() : undefined;
   const firstRow = after(reader, "from");
   reader.expect("by");
   const factors = lists(reader, 5).map(([dim = 0, divide = 0, extent = 0, row = 0, column = 0]) => ({
@@ -294,7 +297,8 @@ function readBinding(reader: TokenReader): PlanBinding {
     column,
   }));
   const lookup = reader.accept("lookup") ? readLookup(reader) : undefined;
-  return { name, declared, shape, storage, firstRow, factors, ...(lookup === undefined ? {} : { lookup }) };
+  const rest = { ...(pieces === undefined ? {} : { pieces }), ...(lookup === undefined ? {} : { lookup }) };
+  return { name, declared, shape, storage, firstRow, factors, ...rest };
 }
 
 const readLookup = (reader: TokenReader): NonNullable<PlanBinding["lookup"]> => {
@@ -428,7 +432,8 @@ const readWire = (reader: TokenReader, kind: Wire["kind"]): Wire => {
   const name = string(reader, "the name of what goes over links");
   reader.expect("over");
   const links = reader.list("[", "]", () => reader.integer("a link"));
-  return { kind, name, links, first: after(reader, "from") };
+  const first = after(reader, "from");
+  return { kind, name, links, first, ...(reader.accept("twin") ? { twin: true } : {}) };
 };
 
 const readOutput = (reader: TokenReader): TaskOutput => {

@@ -66,10 +66,11 @@ const printStorage = ({
   bothHemispheres,
   output,
   recipe,
+  blocks,
   lanes,
 }: Storage): string => {
   const known = lanes === undefined ? "" : printLanes(lanes);
-  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}${known}`;
+  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}${blocks === undefined ? "" : ` blocks ${blocks}`}${known}`;
   const made = recipe === undefined ? "" : ` = ${printRecipe(recipe)}`;
   return `storage ${id}: ${kind} ${dtype} ${rows} x ${panels} ${quoted(name)}${marks}${made}`;
 };
@@ -102,21 +103,21 @@ const printRecipe = (recipe: PanelRecipe | TileRecipe): string => {
   }
 };
 
-const printBinding = ({ name, declared, shape, storage, firstRow, factors, lookup }: PlanBinding): string => {
+const printBinding = ({ name, declared, shape, storage, pieces, firstRow, factors, lookup }: PlanBinding): string => {
   const by = lists(factors.map(({ dim, divide, extent, row, column }) => [dim, divide, extent, row, column]));
   const table =
     lookup === undefined
       ? ""
       : ` lookup ${lookup.dtype}[${lookup.rows},${lookup.width}] ${quoted(lookup.literal)} for ${quoted(lookup.origin)}`;
-  return `${quoted(name)}: ${declared}[${shape.join(",")}] in ${storage} from ${firstRow} by ${by}${table}`;
+  return `${quoted(name)}: ${declared}[${shape.join(",")}] in ${storage}${pieces === undefined ? "" : ` pieces ${pieces}`} from ${firstRow} by ${by}${table}`;
 };
 
 const printRun = ({ row, step, count }: Run): string => `${row}:${count}${step === 1 ? "" : `:${step}`}`;
 const printRuns = (runs: readonly Run[]): string => `[${runs.map(printRun).join(", ")}]`;
 const halfName = (half: 0 | 1): string => (half === 0 ? "low" : "high");
 
-const printWire = ({ kind, name, links, first }: Wire): string =>
-  `${kind} ${quoted(name)} over ${numbers(links)} from ${first}`;
+const printWire = ({ kind, name, links, first, twin }: Wire): string =>
+  `${kind} ${quoted(name)} over ${numbers(links)} from ${first}${twin === true ? " twin" : ""}`;
 
 const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, wire, origin, passOrigin }: Task): string => {
   const of = (own: number | undefined): string => (own === undefined ? "" : ` of ${quoted(originAt(plan, own))}`);

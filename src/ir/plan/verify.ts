@@ -92,8 +92,12 @@ const when = (isWrong: boolean, problem: string): readonly string[] => (isWrong 
 /* ---------- storages ---------- */
 
 const storageProblems = (context: Context, storage: Storage, index: number): readonly string[] => {
-  const { id, kind, recipe } = storage;
+  const { id, kind, recipe, blocks } = storage;
   const problems = [
+    ...when(
+      blocks !== undefined && (kind !== "temp" || !storage.output || storage.rows % blocks !== 0),
+      `${storage.rows} rows in ${blocks} blocks, ${kind}, ${storage.output ? "with" : "without"} a place from the start`,
+    ),
     ...when(id !== index, `storage ${index} has number ${id}`),
     ...when((kind === "constant") !== (recipe !== undefined), "constants have recipes, and nothing else has one"),
     ...(recipe === undefined ? [] : panelRecipeProblems(context, storage, recipe)),

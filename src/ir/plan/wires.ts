@@ -88,4 +88,11 @@ export const wiredRows = ({ leaves, outputs }: Task): { storage: number; panel: 
 };
 
 /** What names the rows of a task at both ends of its wire. */
-export const wireKey = (task: Task): string => `${task.wire?.name ?? ""} ${wiredRows(task).row}`;
+export const wireKey = (task: Task): string =>
+  task.wire?.twin === true ? task.wire.name : `${task.wire?.name ?? ""} ${wiredRows(task).row}`;
+
+/** What a row of a storage is called at both ends of a wire: chips that run one plan call it by its number within its block. */
+export const calledRow = ({ storages }: Plan, { wire }: Task, storage: number, row: number): number => {
+  const { rows, blocks = 1 } = at(storages, storage, "storage");
+  return wire?.twin === true ? row % (rows / blocks) : row;
+};

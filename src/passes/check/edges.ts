@@ -45,8 +45,12 @@ export const byteRows = ({ target, index }: CheckedChip, { placements }: StateBi
     ),
   );
 
+/** Placements as a chip has them: of tensors of which several chips have a piece each, the panels of its own. */
 export const placementsOn = (placements: readonly Placement[], chip: number): readonly Placement[] =>
-  placements.filter(({ panels }) => panels.some(({ planes }) => planes.some((plane) => plane.chip === chip)));
+  placements.flatMap((placement) => {
+    const panels = placement.panels.filter(({ planes }) => planes.some((plane) => plane.chip === chip));
+    return panels.length === 0 ? [] : [{ ...placement, panels }];
+  });
 
 /** What is bound on a chip; what has no place, since no one reads it, is by the plan of the first. */
 export const boundOn = <One extends StateBinding>(bindings: readonly One[], { index }: CheckedChip): One[] =>

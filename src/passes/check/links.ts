@@ -5,7 +5,7 @@
 
 import { at, fail } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
-import { wiredRows, wireVectors } from "../../ir/plan/wires.js";
+import { calledRow, wiredRows, wireVectors } from "../../ir/plan/wires.js";
 import type { EntryProgram } from "../../ir/program.js";
 import { linkDelay, type Target } from "../../ir/target.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
@@ -76,6 +76,8 @@ export interface PlannedVector {
   readonly storage: number;
   readonly panel: number;
   readonly row: number;
+  /** What the row is called at both ends. */
+  readonly called: number;
   readonly byte: number;
 }
 
@@ -90,9 +92,10 @@ export const plannedVectors = (
     if (task.wire?.kind !== kind) continue;
     const { storage, panel } = wiredRows(task);
     for (const { link, row, byte } of wireVectors(plan, target, task)) {
+      const called = calledRow(plan, task, storage, row);
       const own = vectors.get(link) ?? [];
       vectors.set(link, own);
-      own.push({ name: task.wire.name, storage, panel, row, byte });
+      own.push({ name: task.wire.name, storage, panel, row, called, byte });
     }
   }
   return vectors;
@@ -114,4 +117,4 @@ export const checkWires = (plans: readonly Plan[], { links, target }: EntryProgr
   }
 };
 
-const wordsOf = ({ name, row, byte }: PlannedVector): string => `byte ${byte} of row ${row} of '${name}'`;
+const wordsOf = ({ name, called, byte }: PlannedVector): string => `byte ${byte} of row ${called} of '${name}'`;

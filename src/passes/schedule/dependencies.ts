@@ -33,6 +33,7 @@ interface Produced {
 const producersOf = (plan: Plan): number[][] => {
   const before = readersOfStates(plan);
   const wired = new Map<string, number>();
+  const twins = new Map<string, number>();
   const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
   for (const [task, { outputs, rows }] of plan.tasks.entries())
     for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
@@ -44,11 +45,17 @@ const producersOf = (plan: Plan): number[][] => {
       if (earlier !== undefined) found.add(earlier);
       wired.set(use, index);
     }
+    const { name, kind, twin } = task.wire ?? {};
+    if (twin === true && name !== undefined && kind === "send") twins.set(name, index);
+    const sent = twin === true && name !== undefined && kind === "receive" ? twins.get(name) : undefined;
+    if (sent !== undefined) found.add(sent);
     forEachRun(task, ({ storage, panel }, { row, step, count }) => {
       const last = row + step * (count - 1);
       const [low, high] = [Math.min(row, last), Math.max(row, last)];
+      // Which block a chip writes itself, and which it receives, is other on each chip.
+      const isAnyBlock = plan.storages[storage]?.blocks !== undefined;
       for (const producer of produced[storage]?.[panel] ?? [])
-        if (producer.row <= high && producer.end > low) found.add(producer.task);
+        if (isAnyBlock || (producer.row <= high && producer.end > low)) found.add(producer.task);
     });
     return [...found];
   });

@@ -23,7 +23,7 @@ import { type Copy, rowsOfCopy } from "./place/chunk.js";
 import { at, CompileError, invariant } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
 import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
-import type { Target } from "../../ir/target.js";
+import type { Hemisphere, Target } from "../../ir/target.js";
 import { constantBlocks } from "./place/constant-blocks.js";
 import { releaseRows } from "./chip/memory.js";
 import { NEVER } from "./chip/resources.js";
@@ -72,6 +72,19 @@ const TASKS_IN_ALL = 3_500;
 export interface Scheduled extends Earlier {
   readonly plan: Plan;
   readonly sent: WireCycles;
+  /** Where storages of several blocks lie. */
+  readonly blocks: readonly BlockPlace[];
+  /** The constants of a chip that runs the same program, by what its literals are. */
+  readonly constantsBy: (literals: Plan["literals"]) => readonly ConstantBlock[];
+}
+
+/** Rows of a slice in which blocks of a storage lie one after another. */
+export interface BlockPlace {
+  readonly hemisphere: Hemisphere;
+  readonly slice: number;
+  readonly address: number;
+  readonly rows: number;
+  readonly blocks: number;
 }
 
 /** The entry that a plan becomes. */
@@ -284,11 +297,30 @@ const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
   return {
     plan: s.plan,
     program: programOf(s, entry),
+    blocks: blockPlaces(s),
+    constantsBy: (literals) => constantsOf(s, contentsOf(s.target, literals), entry.name),
     tiles: s.tiles,
     sent: s.sent,
     states: new Map([...(entry.earlier?.states ?? []), ...states]),
   };
 };
+
+const blockPlaces = (s: Scheduler): readonly BlockPlace[] =>
+  s.plan.storages.flatMap(({ id, rows, blocks }) =>
+    blocks === undefined
+      ? []
+      : at(s.chunks, id, "storage").flatMap((chunks) =>
+          at(chunks, 0, "place").copies.flatMap(({ side, pairs, ways, addresses }) =>
+            pairs.flatMap((pair, index) =>
+              [0, 1].map((byte): BlockPlace => {
+                const { hemisphere } = s.halves[side];
+                const address = at(addresses, index, "address");
+                return { hemisphere, slice: 2 * pair + byte, address, rows: rows / ways, blocks };
+              }),
+            ),
+          ),
+        ),
+  );
 
 const programOf = (s: Scheduler, { name, earlier }: EntryOptions): Program => {
   const { plan, target } = s;

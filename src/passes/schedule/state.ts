@@ -196,6 +196,15 @@ export const chunksOf = (s: Scheduler, { storage, panel }: PanelRef): Chunk[] =>
   return chunks;
 };
 
+/** Adds rows that have their place and time to a panel. */
+export const addChunk = (s: Scheduler, panel: PanelRef, chunk: Chunk): void => {
+  const chunks = chunksOf(s, panel);
+  chunks.push(chunk);
+  if (storageOf(s, panel.storage).blocks === undefined) return;
+  const ready = Math.max(...chunks.map((one) => one.ready));
+  for (const one of chunks) if (one.rows > 0) one.ready = ready;
+};
+
 export const otherHalf = (s: Scheduler, half: Half): Half => s.halves[half.side === 0 ? 1 : 0];
 
 /** Whether constants have their places before anything has a time, because room is short. */

@@ -15,6 +15,7 @@ import type { Target } from "../../ir/target.js";
 import { fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
+import { lowerGather } from "./rules/gather.js";
 import { allInputs, boundLayout, dropUnread } from "./input.js";
 import { bindOutput } from "./output.js";
 import { isNext, storeStates } from "./state.js";
@@ -46,10 +47,11 @@ export const select = (
   target: Target,
   states: ReadonlyMap<string, string> = new Map(),
   lying: readonly PlanState[] = [],
+  peers: readonly (readonly number[])[] = [],
 ): Plan => {
   // A chain whose parts want different layouts is cut, and selection starts anew.
   for (const stored = new Set<NodeId>(); ; ) {
-    const s = newSelection(graph, target, stored, states, lying);
+    const s = newSelection(graph, target, stored, states, lying, peers);
     const problems = lowerNodes(s);
     if (s.refused.length === 0) return planOf(s, problems);
     invariant(
@@ -66,6 +68,7 @@ const newSelection = (
   stored: ReadonlySet<NodeId>,
   stateOutputs: ReadonlyMap<string, string>,
   lying: readonly PlanState[],
+  peers: readonly (readonly number[])[],
 ): Selection => {
   const ranges = rangesOf(graph);
   return {
@@ -92,6 +95,7 @@ const newSelection = (
     summands: new Map(),
     facts: [],
     sumRanges: new Map(),
+    peers,
     ranges,
     refused: [],
   };
@@ -110,6 +114,7 @@ const lowerNodes = (s: Selection): Problems => {
       if (fusion !== undefined) lowerFusion(s, fusion);
       else if (node.op === "matmul" && !mains.has(node.id)) lowerMatmul(s, node);
       else if (node.op === "concat" && !isTakenInParts(s, node) && !isNext(s, node)) lowerConcat(s, node);
+      else if (node.op === "all_gather") lowerGather(s, node);
       // Before a chain that reads its operand, too, since the operand may have to be moved.
       else if (node.op === "reduce_max") locate(s, node.id);
     });

@@ -88,6 +88,8 @@ export interface Selection {
   readonly states: Omit<PlanState, "next">[];
   readonly origins: string[];
   readonly originIds: Map<string, number>;
+  /** Links to the chip so many behind this one, of chips that run one plan; none for this one, or if there is no other. */
+  readonly peers: readonly (readonly number[])[];
   /** Where the value of a node lies first. */
   readonly located: Map<NodeId, Located>;
   /** Where parts of joined weights lie that were moved for it. */

@@ -73,7 +73,10 @@ const wireCycles = (target: Target, chips: number, vectors: number): number => {
   return latency + linkInterval * Math.ceil(vectors / linksOfPair(target, chips));
 };
 
-/** What is whole stays so, and nothing becomes a sum; what is shorter, of a sum: all to all at once, or pieces and then their sums. */
+/**
+ * What is in pieces, or a sum that is to be made, becomes whole: each chip sends what it has to all others. All else is not laid
+ * out by selection so far.
+ */
 const moveCycles = (
   target: Target,
   chips: number,
@@ -81,16 +84,10 @@ const moveCycles = (
   from: Placement,
   to: Placement,
 ): number | undefined => {
-  if (from === "whole" || to === "partial") return undefined;
+  if (from === "whole" || to !== "whole") return undefined;
   const vectors = byteVectorsOf(target, type);
-  const piece = Math.ceil(vectors / chips);
-  if (from === "partial") {
-    const scattered = wireCycles(target, chips, piece) + (piece * chips) / target.alus;
-    if (to !== "whole") return scattered;
-    const direct = wireCycles(target, chips, vectors) + (vectors * chips) / target.alus;
-    return Math.min(direct, scattered + wireCycles(target, chips, piece));
-  }
-  return wireCycles(target, chips, to === "whole" ? piece : Math.ceil(piece / chips));
+  if (from !== "partial") return wireCycles(target, chips, Math.ceil(vectors / chips));
+  return wireCycles(target, chips, vectors) + (vectors * chips) / target.alus;
 };
 
 /** Bytes of SRAM that a constant takes on a chip. */

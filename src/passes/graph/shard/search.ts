@@ -7,7 +7,9 @@
  */
 
 import { at, invariant } from "../../../diagnostics.js";
-import type { Graph, Node, NodeId } from "../../../ir/graph.js";
+import { elementCount, type Graph, type Node, type NodeId } from "../../../ir/graph.js";
+import { isLaneMap } from "../../../ir/literals.js";
+import { literalIn } from "../../../ir/ops/attributes.js";
 import { localShape, type Operation, type Placement, type Way, waysOf } from "../../../ir/ops/placement.js";
 import { constantBytes, type Costs } from "./costs.js";
 
@@ -122,11 +124,26 @@ const operationOf = (problem: Pick<Problem, "graph">, { op, inputs, attrs, type 
   operands: inputs.map((id) => nodeAt(problem, id).type),
 });
 
-/** The ways of a node in which nothing that is given is a partial sum. */
+/**
+ * The ways of a node in which nothing that is given is a partial sum, and constants are cut only where a chip can have its own: a
+ * table of a lookup is the host's, a lane map is known to selection, and a number alone is a field of an instruction.
+ */
 const waysOfNode = (problem: Pick<Problem, "graph" | "chips">, node: Node): readonly Way[] =>
   waysOf(operationOf(problem, node), problem.chips).filter(({ operands }) =>
-    node.inputs.every((id, place) => operands[place] !== "partial" || !isGiven(nodeAt(problem, id))),
+    node.inputs.every((id, place) => mayLie(problem, node, nodeAt(problem, id), operands[place])),
   );
+
+const mayLie = (
+  { chips }: Pick<Problem, "chips">,
+  node: Node,
+  source: Node,
+  placement: Placement | undefined,
+): boolean => {
+  if (!isGiven(source) || placement === "whole") return true;
+  if (placement === "partial") return false;
+  const isOwn = node.op !== "gather" && !isLaneMap(literalIn(source)) && elementCount(source.type.shape) > chips;
+  return source.op === "input" || isOwn;
+};
 
 /** What one chip does for a node that is done in a way, and the constants that it keeps for it. */
 const costOf = (problem: Problem, node: Node, way: Way): Cost => {

@@ -29,8 +29,11 @@ export const rowsOfCopy = ({ pairs, ways }: Pick<Copy, "pairs" | "ways">, rows: 
 export interface Chunk {
   readonly row: number;
   readonly rows: number;
-  /** First cycle in which a Read of `row` may be dispatched; row + i is ready i cycles later. 0: there before the program. */
-  readonly ready: number;
+  /**
+   * First cycle in which a Read of `row` may be dispatched; row + i is ready i cycles later. 0: there before the program. Of blocks
+   * of several chips the last: which of them a chip writes itself, and which it receives, is other on each chip.
+   */
+  ready: number;
   readonly copies: Copy[];
 }
 

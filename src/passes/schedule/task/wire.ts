@@ -12,6 +12,7 @@ import { at as entryAt, invariant } from "../../../diagnostics.js";
 import type { Leaf, Run, Storage, Task, TaskOutput, Wire } from "../../../ir/plan.js";
 import { type Dealing, dealingOf, linkOf, planeCycle, rowCycle, wireKey, wireSpan } from "../../../ir/plan/wires.js";
 import { sxmQueue } from "../../../ir/program.js";
+import { linkDelay } from "../../../ir/target.js";
 import type { Copy } from "../place/chunk.js";
 import { findRows } from "../chip/memory.js";
 import { type Half, lineAt, memoriesOf, type PairGroup, positionsOf } from "../chip/machine.js";
@@ -21,7 +22,7 @@ import { sliceRowsOf, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
 import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { rowsOfCopy } from "../place/chunk.js";
-import { chunksOf, homesOf, otherHalf, type Scheduler, storageOf } from "../state.js";
+import { addChunk, chunksOf, homesOf, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { pickLine, sidesWith } from "./chain.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
 import { emit, markOf, pickStreams, rollback, slide } from "./trial.js";
@@ -29,7 +30,7 @@ import { WAIT_FOR_ROOM, writeCycle, writeDelay } from "./write.js";
 
 /** Places a task that sends or receives; `late`: cycles that it waits at least. */
 export const placeWire = (s: Scheduler, task: Task, wire: Wire, late: number): void => {
-  const first = Math.max(s.target.timing.barrier, s.arrivals.get(wireKey(task)) ?? 0) + late;
+  const first = Math.max(s.target.timing.barrier, arrivalOf(s, task, wire)) + late;
   const [leaf] = task.leaves;
   const [output] = task.outputs;
   const place = leaf ?? output;
@@ -45,6 +46,13 @@ export const placeWire = (s: Scheduler, task: Task, wire: Wire, late: number): v
     const at = slide(s, task, first, (start) => trySend(s, transfer, leaf, start));
     s.sent.set(wireKey(task), at);
   }
+};
+
+/** The first cycle in which what a task receives can be there. */
+const arrivalOf = (s: Scheduler, task: Task, { kind, twin }: Wire): number => {
+  if (twin !== true) return s.arrivals.get(wireKey(task)) ?? 0;
+  const sent = s.sent.get(wireKey(task));
+  return kind === "receive" && sent !== undefined ? sent + linkDelay(s.target) : 0;
 };
 
 interface Transfer {
@@ -202,9 +210,9 @@ const tryReceive = (s: Scheduler, transfer: Transfer, output: TaskOutput, at: nu
   // A row is ready when its last plane is; the rows of later trains are further behind.
   const ready = outermost - task.rows + timing.memWrite;
   s.onCommit.push(() => {
-    for (const copy of copies) s.wanted[copy.side] += rowsOfCopy(copy, task.rows);
+    if (!storage.output) for (const copy of copies) s.wanted[copy.side] += rowsOfCopy(copy, task.rows);
     const chunk = { row: output.row, rows: task.rows, ready, copies };
-    chunksOf(s, output).push(chunk);
+    addChunk(s, output, chunk);
     s.placed.chunks.push({ panel: output, chunk, given: diagonal });
     emitVectors(s, transfer, half, units, at, stream);
   });
@@ -215,6 +223,8 @@ const tryReceive = (s: Scheduler, transfer: Transfer, output: TaskOutput, at: nu
 const tryKeep = (s: Scheduler, transfer: Transfer, output: TaskOutput, flight: Flight, tap: 0 | 1): Copy | number => {
   const { task, storage, span } = transfer;
   const { half, inward, diagonal } = flight;
+  const own = storage.output ? chunksOf(s, output)[0]?.copies.find((copy) => copy.side === half.side) : undefined;
+  if (own !== undefined) return tryOwn(s, transfer, { ...own, before: output.row }, flight, tap);
   const ways = s.interleaved.has(storage.id) && task.rows >= LOAD_WAYS ? LOAD_WAYS : 1;
   const rows = Math.ceil(task.rows / ways);
   const choices = waysOf(pairChoices(s, half, storage, rivalPairs(s, output, half)), ways);
@@ -242,6 +252,17 @@ const tryKeep = (s: Scheduler, transfer: Transfer, output: TaskOutput, flight: F
   if (!isRoomAhead(s, half, choices, rows)) noRoom(s, storage.name, sliceRowsOf(storage, task.rows));
   s.starved = storage;
   return WAIT_FOR_ROOM;
+};
+
+/** Writes what is received to rows that are its own from the start. */
+const tryOwn = (s: Scheduler, transfer: Transfer, place: Copy, flight: Flight, tap: 0 | 1): Copy | number => {
+  const { half, inward, diagonal } = flight;
+  const bursts = arriving(transfer, place, flight);
+  const delay = writeDelay(s, bursts, flight);
+  if (delay > 0) return delay;
+  for (const burst of bursts) bookWrite(s, burst, writeCycle(burst, flight), flight, () => tap);
+  const positions = positionsOf(half, place.pairs).map((position) => (inward ? -position : position));
+  return { ...place, lastRead: diagonal + Math.max(...positions) + transfer.span };
 };
 
 /** Whether some of the places will have room at some time, by what is known now. */

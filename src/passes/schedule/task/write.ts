@@ -16,7 +16,7 @@ import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.
 import { bookWrite, burstsOf, type Flight, later, type PairBurst, spanOf } from "../chip/ports.js";
 import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
-import { chunksOf, homesOf, isPacked, type Scheduler, storageOf } from "../state.js";
+import { addChunk, chunksOf, homesOf, isPacked, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Second copies are made as long as results take no more than this share of what they may. */
@@ -121,11 +121,10 @@ const keep = (s: Scheduler, { output, storage, row, rows, given }: Block, halves
   const copies = halves.flatMap((half) => half.copies);
   const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
   const ready = given + outermost + s.target.timing.memWrite;
-  const chunks = chunksOf(s, output);
   s.onCommit.push(() => {
     for (const { copy } of copies) if (!storage.output) s.wanted[copy.side] += rowsOfCopy(copy, rows);
     const chunk = { row, rows, ready, copies: copies.map(({ copy }) => copy) };
-    chunks.push(chunk);
+    addChunk(s, output, chunk);
     s.placed.chunks.push({ panel: output, chunk, given });
   });
 };

@@ -199,7 +199,7 @@ export const denseRows = (target: Target, value: Located, expanded: "refused" | 
 /* ---------- operations ---------- */
 
 /** An operand of a chain: each becomes one leaf. */
-interface Operand {
+export interface Operand {
   readonly value: Located;
   readonly fit: Fit;
 }

@@ -1,0 +1,73 @@
+/**
+ * Plans of a group: chips that run one plan, which is written as that of the first.
+ *
+ * Chip i has constants of its own under the same keys, writes its own block where the first writes block 0, and its links lead
+ * to other chips: to the one i behind that to which the link of the first chip leads. Nothing else is other.
+ */
+
+import { at } from "../../diagnostics.js";
+import type { Plan, PlanBinding, Task, TaskOutput } from "../plan.js";
+
+/** A link of another chip, by that of the first in whose place it is. */
+export type LinksOf = ReadonlyMap<number, number>;
+
+export const planOnChip = (plan: Plan, chip: number, links: LinksOf): Plan =>
+  chip === 0
+    ? plan
+    : {
+        ...plan,
+        // The host takes what is whole from the first chip.
+        outputs: plan.outputs.filter(({ pieces }) => pieces !== undefined),
+        literals: new Map([...plan.literals].map(([key, literal]) => [key, literal.shares?.on(chip) ?? literal])),
+        tasks: plan.tasks.map((task) => taskOnChip(plan, task, chip, links)),
+      };
+
+const taskOnChip = ({ storages }: Plan, task: Task, chip: number, links: LinksOf): Task => {
+  const { outputs, wire } = task;
+  const onChip = (output: TaskOutput): TaskOutput => {
+    const { rows, blocks } = at(storages, output.storage, "storage");
+    return blocks === undefined ? output : { ...output, row: turned(output.row, rows, blocks, chip) };
+  };
+  const own = outputs.map(onChip);
+  if (wire === undefined) return { ...task, outputs: own };
+  return { ...task, outputs: own, wire: { ...wire, links: wire.links.map((link) => links.get(link) ?? link) } };
+};
+
+/** A row of `blocks` blocks, so many blocks further on, around the end. */
+export const turned = (row: number, rows: number, blocks: number, by: number): number =>
+  (row + (by * rows) / blocks) % rows;
+
+/** A tensor of which each chip has a piece. */
+export interface Share {
+  /** What the host calls the whole. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly axis: number;
+}
+
+/** The plan whose inputs and outputs of these names are pieces of what the host gives or gets. */
+export const withPieces = (
+  plan: Plan,
+  lanes: number,
+  chips: number,
+  inputs: ReadonlyMap<string, Share>,
+  outputs: ReadonlyMap<string, Share>,
+): Plan => {
+  const whole = (binding: PlanBinding, share: Share | undefined): PlanBinding => {
+    const storage = plan.storages[binding.storage];
+    if (share === undefined) return binding;
+    const { name, shape, axis } = share;
+    if (storage === undefined) return { ...binding, name, shape };
+    const divide = at(shape, axis, "axis") / chips;
+    const chip = { dim: axis, divide, extent: chips, row: 0, column: storage.panels * lanes };
+    return { ...binding, name, shape, pieces: chips, factors: [...binding.factors, chip] };
+  };
+  const made = plan.inputs.map((binding) => whole(binding, inputs.get(binding.name)));
+  const isBound = ({ name, storage }: PlanBinding): boolean =>
+    storage >= 0 || !made.some((other) => other.name === name && other.storage >= 0);
+  return {
+    ...plan,
+    inputs: made.filter(isBound),
+    outputs: plan.outputs.map((binding) => whole(binding, outputs.get(binding.name))),
+  };
+};

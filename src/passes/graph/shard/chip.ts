@@ -1,0 +1,104 @@
+/**
+ * What one chip of a group does, by operations of one chip: the graph that is laid out and scheduled for all of them.
+ *
+ * Pieces of constants become constants of which each chip has its own, and pieces of inputs become inputs; what is joined at an
+ * output stays in pieces. Of exchanges only one is left, all_gather along a first axis: each chip's values follow one another
+ * in the order of chips. A sum over chips is the sum of those, one after another in fp32.
+ */
+
+import { at, fail, invariant } from "../../../diagnostics.js";
+import type { Graph, Node, NodeId } from "../../../ir/graph.js";
+import type { Share } from "../../../ir/plan/group.js";
+import { literalIn, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
+import { sharedLiteral } from "../../../ir/literals.js";
+import { isFloat } from "../../../ir/tensor.js";
+import { Rewriter } from "../rewriter.js";
+
+export interface ChipGraph {
+  readonly graph: Graph;
+  /** By the name in the graph of one chip. */
+  readonly inputs: ReadonlyMap<string, Share>;
+  readonly outputs: ReadonlyMap<string, Share>;
+}
+
+export const chipGraph = (group: Graph): ChipGraph => {
+  const g = new Rewriter([], false);
+  const inputs = new Map<string, Share>();
+  const made: NodeId[] = [];
+  const map = (id: NodeId): NodeId => at(made, id, "node");
+  for (const node of group.nodes) {
+    const [first] = node.inputs;
+    const source = first === undefined ? undefined : group.nodes[first];
+    const lower = LOWERED[node.op];
+    if (node.op === "join") made.push(map(at(node.inputs, 0, "operand")));
+    else if (node.op === "piece") made.push(g.from(node, () => piece(g, node, source, inputs)));
+    else if (lower === undefined) made.push(g.copy(node, map));
+    else made.push(g.from(node, () => lower(g, map(at(node.inputs, 0, "operand")), node)));
+  }
+  const outputs = new Map(
+    group.outputs.flatMap(({ name, node: id }): [string, Share][] => {
+      const node = at(group.nodes, id, "node");
+      return node.op === "join" ? [[name, { name, shape: node.type.shape, axis: numberAttr(node.attrs, "axis") }]] : [];
+    }),
+  );
+  return { graph: g.finish(group, map), inputs, outputs };
+};
+
+/** The chip's own of a constant or of an input. */
+const piece = (g: Rewriter, node: Node, source: Node | undefined, inputs: Map<string, Share>): NodeId => {
+  const [axis, chips] = [numberAttr(node.attrs, "axis"), numberAttr(node.attrs, "chips")];
+  const literal = source === undefined ? undefined : literalIn(source);
+  if (literal !== undefined) return g.constant(sharedLiteral(literal, axis, chips));
+  if (source?.op !== "input") return notYet(node);
+  const name = stringAttr(source.attrs, "name");
+  const own = `${name} along ${axis}`;
+  inputs.set(own, { name, shape: source.type.shape, axis });
+  return g.input({ ...source, attrs: { ...source.attrs, name: own } }, node.type);
+};
+
+const notYet = ({ op, origin }: Node): never =>
+  fail("LPU2101", {
+    message: `several chips have no '${op}' of computed values yet`,
+    node: `${origin.join(", ")} (${op})`,
+    hint: "leave it to the compiler where values lie",
+  });
+
+/** The values of all chips, one after another along a new first axis. */
+const gathered = (g: Rewriter, x: NodeId, chips: number): NodeId => {
+  const one = g.emit("reshape", [x], { shape: [1, ...g.shape(x)] });
+  return g.emit("all_gather", [one], { axis: 0, chips });
+};
+
+type Lower = (g: Rewriter, x: NodeId, node: Node) => NodeId;
+
+const gather: Lower = (g, x, { attrs, type }) => {
+  const axis = numberAttr(attrs, "axis");
+  const all = gathered(g, x, numberAttr(attrs, "chips"));
+  const axes = g.shape(all).map((_, index) => index);
+  const perm = [...axes.slice(1, axis + 1), 0, ...axes.slice(axis + 1)];
+  const turned = axis === 0 ? all : g.emit("transpose", [all], { perm });
+  return g.emit("reshape", [turned], { shape: type.shape });
+};
+
+const reduce: Lower = (g, x, { attrs, type: { dtype, shape } }) => {
+  const chips = numberAttr(attrs, "chips");
+  const all = gathered(g, x, chips);
+  const whole = g.shape(all);
+  const wide = (id: NodeId): NodeId => (isFloat(dtype) && dtype !== "f32" ? g.emit("cast", [id], { to: "f32" }) : id);
+  const parts = Array.from({ length: chips }, (_, chip) => {
+    const starts = whole.map((_, axis) => (axis === 0 ? chip : 0));
+    const sizes = whole.map((extent, axis) => (axis === 0 ? 1 : extent));
+    const part = g.emit("slice", [all], { starts, sizes, strides: whole.map(() => 1) });
+    return wide(g.emit("reshape", [part], { shape }));
+  });
+  const sum = parts.reduce((total, part) => g.emit("add", [total, part]));
+  invariant(parts.length === chips, "each chip has its part");
+  return dtype === g.type(sum).dtype ? sum : g.emit("cast", [sum], { to: dtype });
+};
+
+const LOWERED: Readonly<Record<string, Lower>> = {
+  all_gather: gather,
+  all_reduce: reduce,
+  reduce_scatter: (_, __, node) => notYet(node),
+  all_to_all: (_, __, node) => notYet(node),
+};

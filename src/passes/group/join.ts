@@ -1,0 +1,122 @@
+/**
+ * The program of the first chip becomes that of a group: the same instructions at the same cycles, with rows and links of each chip.
+ *
+ * What the first chip writes to its block of a storage, another writes to its own, rows further on in the same slices; what it
+ * sends and receives by its links goes over those of the other. No timing changes, and passes/check proves each chip anew.
+ */
+
+import { at, sure } from "../../diagnostics.js";
+import type { LinksOf } from "../../ir/plan/group.js";
+import { turned } from "../../ir/plan/group.js";
+import type { Plan, PlanBinding } from "../../ir/plan.js";
+import {
+  type Binding,
+  type ConstantBlock,
+  entryNamed,
+  type Link,
+  memQueue,
+  type Placement,
+  type Program,
+  type Queues,
+  type TimedInstruction,
+} from "../../ir/program.js";
+import type { Hemisphere } from "../../ir/target.js";
+
+/** Rows of a slice in which blocks lie one after another. */
+interface BlockPlace {
+  readonly hemisphere: Hemisphere;
+  readonly slice: number;
+  readonly address: number;
+  readonly rows: number;
+  readonly blocks: number;
+}
+
+/** The first chip, and what others have in its place. */
+export interface FirstChip {
+  readonly program: Program;
+  readonly blocks: readonly BlockPlace[];
+  readonly constantsBy: (literals: Plan["literals"]) => readonly ConstantBlock[];
+}
+
+/** `plans`: of each chip. `own`: the links of each chip, by those of the first. */
+export const joinGroup = (
+  { program, blocks, constantsBy }: FirstChip,
+  plans: readonly Plan[],
+  own: readonly LinksOf[],
+  links: readonly Link[],
+): Program => {
+  const entry = entryNamed(program.entries, undefined);
+  const first = at(program.chips, 0, "chip");
+  const plan = at(plans, 0, "plan");
+  const queues = at(entry.queues, 0, "chip");
+  const chips = plans.length;
+  return {
+    ...program,
+    chips: plans.map(({ literals }, chip) => (chip === 0 ? first : { ...first, constants: constantsBy(literals) })),
+    links,
+    entries: [
+      {
+        ...entry,
+        inputs: entry.inputs.map((binding, index) => onAll(binding, at(plan.inputs, index, "input"), chips)),
+        outputs: entry.outputs.map((binding, index) => {
+          const planned = at(plan.outputs, index, "output");
+          return planned.pieces === undefined ? binding : onAll(binding, planned, chips);
+        }),
+        queues: plans.map((_, chip) => onChip(program, queues, blocks, chip, at(own, chip, "chip"))),
+        cycles: plans.map(() => at(entry.cycles, 0, "chip")),
+        macs: entry.macs,
+      },
+    ],
+  };
+};
+
+/** The places of what the host gives or gets: each chip has all of it, or a piece in columns of its own. */
+const onAll = (binding: Binding, { pieces }: PlanBinding, chips: number): Binding => {
+  const each = (placement: Placement): Placement[] =>
+    Array.from({ length: chips }, (_, chip) => ({
+      ...placement,
+      panels: placement.panels.map(({ planes }) => ({ planes: planes.map((plane) => ({ ...plane, chip })) })),
+    }));
+  const joined = (placement: Placement): Placement => ({
+    ...placement,
+    columns: placement.columns * chips,
+    panels: each(placement).flatMap(({ panels }) => panels),
+  });
+  const { placements } = binding;
+  return { ...binding, placements: pieces === undefined ? placements.flatMap(each) : placements.map(joined) };
+};
+
+const onChip = (
+  { target }: Program,
+  queues: Queues,
+  blocks: readonly BlockPlace[],
+  chip: number,
+  links: LinksOf,
+): Queues => {
+  if (chip === 0) return queues;
+  const places = new Map<number, BlockPlace[]>();
+  for (const place of blocks) {
+    const queue = memQueue(target, place.hemisphere, place.slice);
+    places.set(queue, [...(places.get(queue) ?? []), place]);
+  }
+  return queues.map((queue, number) =>
+    queue.map((instruction) => moved(instruction, places.get(number) ?? [], chip, links)),
+  );
+};
+
+const moved = (
+  instruction: TimedInstruction,
+  places: readonly BlockPlace[],
+  chip: number,
+  links: LinksOf,
+): TimedInstruction => {
+  const { op, fields } = instruction;
+  if (op === "send" || op === "receive")
+    return { ...instruction, fields: { ...fields, link: sure(links.get(Number(fields["link"])), "link") } };
+  if (op !== "write") return instruction;
+  const address = Number(fields["address"]);
+  const place = places.find((one) => address >= one.address && address < one.address + one.rows);
+  if (place === undefined) return instruction;
+  const row = turned(address - place.address, place.rows, place.blocks, chip);
+  return { ...instruction, fields: { ...fields, address: place.address + row } };
+};

@@ -1,0 +1,207 @@
+/**
+ * Chips that share products: any placement of values runs on both machines with the predicted cycles on every chip, what each
+ * chip has of its own is proved, and what cannot be shared is refused.
+ */
+
+import { describe, expect, test } from "@jest/globals";
+import { writeImage } from "../src/codegen/image/image.js";
+import { compile } from "../src/compile.js";
+import { groupOf, type GroupProgram, groupProgram } from "../src/group.js";
+import { joinChunks } from "../src/host/build.js";
+import { importModel } from "../src/frontend/import.js";
+import { evaluate } from "../src/ir/evaluate.js";
+import type { Graph, Tensor } from "../src/ir/graph.js";
+import { parseGraph } from "../src/ir/parse.js";
+import { planOnChip } from "../src/ir/plan/group.js";
+import { parsePlan } from "../src/ir/plan/parse.js";
+import { printPlan } from "../src/ir/plan/print.js";
+import { planProblems } from "../src/ir/plan/verify.js";
+import { chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
+import { type TargetName, TARGETS } from "../src/ir/target.js";
+import { toFloats } from "../src/ir/tensor.js";
+import { checkSchedule } from "../src/passes/check/check.js";
+import { runPasses } from "../src/passes/graph/pass.js";
+import { NARROW, OPTIMIZE, PLACE } from "../src/passes/graph/pipeline.js";
+import { shared } from "../src/passes/graph/shard.js";
+import { search } from "../src/passes/graph/shard/search.js";
+import { loadImage } from "../src/runtime/run.js";
+import { runOnLiteral, type SmallName, smallInputs, smallSource, verdict } from "./compiled.js";
+import { drawnCosts, relativeError } from "./drawn.js";
+import { check } from "./golden.js";
+
+type Inputs = Readonly<Record<string, Tensor>>;
+
+/** A graph that chips share in a way that is drawn, by exchanges that selection lays out. */
+const drawn = (graph: Graph, chips: number, target: TargetName, seed: number): GroupProgram => {
+  const legal = runPasses(graph, [...OPTIMIZE, ...NARROW], { target: TARGETS[target] });
+  const placed = search({ graph: legal, chips, costs: drawnCosts(seed, ["whole"]), price: 0 });
+  const group = groupOf({ tensor: chips }, TARGETS[target]);
+  if (group === undefined) throw new Error("several chips");
+  return groupProgram(shared({ graph: legal, chips }, placed), group);
+};
+
+/** Proves a program, runs it on the linked machine and, if that takes no minute, on the literal one; the greatest error of an output. */
+const errorOf = (
+  { program, plans }: GroupProgram,
+  inputs: Inputs,
+  wanted: readonly Tensor[],
+  literal: boolean,
+): number => {
+  const [entry] = program.entries;
+  checkSchedule(chosenEntry(program), ...plans);
+  const linked = loadImage(writeImage(program)).entry().run(inputs);
+  expect(linked.cyclesByChip).toEqual(entry?.cycles);
+  expect(new Set(entry?.cycles).size).toBe(1);
+  const outputs = Object.values(linked.outputs);
+  if (literal) {
+    const told = runOnLiteral(program, inputs);
+    expect(told.cycles).toEqual(entry?.cycles);
+    expect(told.outputs).toEqual(outputs);
+  }
+  return Math.max(...outputs.map((output, at) => relativeError(toFloats(output), toFloats(wanted[at] ?? output))));
+};
+
+describe("any placement of values runs", () => {
+  const CASES: readonly (readonly [SmallName, TargetName, number, number])[] = [
+    ["gpt2", "tiny", 2, 1],
+    ["bert", "tiny", 2, 2],
+    ["llama", "tiny", 2, 3],
+    ["gpt2", "lpu-v1", 4, 2],
+    ["llama", "lpu-v1", 4, 3],
+    ["llama", "lpu-v1", 8, 1],
+  ];
+  test.each(CASES)("of %s on %s, %i chips, seed %i", (name, target, chips, seed) => {
+    const graph = importModel(smallSource(name), { bind: {} });
+    const inputs = smallInputs(name);
+    const made = drawn(graph, chips, target, seed);
+    expect(made.program.chips.length).toBe(chips);
+    expect(errorOf(made, inputs, evaluate(graph, inputs), target === "tiny")).toBeLessThan(5e-3);
+  });
+});
+
+/* ---------- small enough to be read ---------- */
+
+const SCORES = `graph @main(%0 "x": f32[4,16]) {
+  %1 = constant() {value=dense<splat(0.5)>} : f32[16,16] from "q.weight"
+  %2 = matmul(%0, %1) : f32[4,16] from "q (MatMul)"
+  %3 = transpose(%2) {perm=[1,0]} : f32[16,4] from "k (Transpose)"
+  %4 = matmul(%2, %3) : f32[4,4] from "scores (MatMul)"
+  return %4 "y"
+}`;
+const scores = (seed: number): GroupProgram => drawn(parseGraph(SCORES), 2, "tiny", seed);
+const exchangesOf = ({ plans }: GroupProgram): number =>
+  plans[0]?.tasks.filter(({ wire }) => wire?.kind === "send").length ?? 0;
+
+describe("the plan of a group", () => {
+  test("says what the first chip does", () => {
+    const made = scores(1);
+    expect(exchangesOf(made)).toBeGreaterThan(0);
+    check("group-plan.txt", () => printPlan(made.plans[0] as GroupProgram["plans"][number]));
+  });
+
+  test("is read back as it is printed, and right on every chip", () => {
+    const { plans } = scores(1);
+    for (const plan of plans) {
+      expect(planProblems(plan, TARGETS.tiny)).toEqual([]);
+      const text = printPlan(plan);
+      expect(printPlan(parsePlan(text, { literals: plan.literals }))).toBe(text);
+    }
+  });
+});
+
+describe("a chip is proved to do its own part", () => {
+  const changed = (program: Program, chip: number, change: (one: TimedInstruction) => TimedInstruction): Program => ({
+    ...program,
+    entries: program.entries.map((entry) => ({
+      ...entry,
+      queues: entry.queues.map((queues, at) => (at === chip ? queues.map((queue) => queue.map(change)) : queues)),
+    })),
+  });
+  const proof = ({ plans }: GroupProgram, program: Program): string =>
+    verdict(() => checkSchedule(chosenEntry(program), ...plans));
+
+  test("as it is", () => {
+    const made = scores(1);
+    expect(proof(made, made.program)).toBe("ok");
+  });
+
+  test("with the instructions of the first chip it does another's", () => {
+    const made = scores(1);
+    const queues = made.program.entries[0]?.queues[0];
+    const program = {
+      ...made.program,
+      entries: made.program.entries.map((entry) => ({ ...entry, queues: entry.queues.map(() => queues ?? []) })),
+    };
+    expect(proof(made, program)).toMatch(/^LPU2224/);
+  });
+
+  test("with the constants of the first chip's plan it is no other's plan", () => {
+    const made = scores(1);
+    const [first] = made.plans;
+    expect(
+      proof({ ...made, plans: made.plans.map(() => first as GroupProgram["plans"][number]) }, made.program),
+    ).toMatch(/^LPU2224/);
+  });
+
+  test("with a vector that is received before it can be there", () => {
+    const made = scores(1);
+    const early = (one: TimedInstruction): TimedInstruction =>
+      one.op === "receive" ? { ...one, cycle: one.cycle - 100 } : one;
+    expect(proof(made, changed(made.program, 1, early))).not.toBe("ok");
+  });
+
+  test("a block is written around the end", () => {
+    const { plans } = scores(1);
+    const rows = (chip: number): number[] =>
+      (plans[chip]?.tasks ?? []).flatMap(({ outputs }) =>
+        outputs.flatMap(({ storage, row }) => (plans[chip]?.storages[storage]?.blocks === undefined ? [] : [row])),
+      );
+    expect(rows(0).length).toBeGreaterThan(1);
+    expect(rows(1)).toEqual(rows(0).map((row) => (row + 2) % 4));
+    const [first] = plans;
+    expect(first === undefined ? undefined : planOnChip(first, 0, new Map())).toBe(first);
+  });
+});
+
+/* ---------- from a model ---------- */
+
+describe("compile", () => {
+  test("leaves to one chip what several do no faster, and says so", () => {
+    const { program, report } = compile(smallSource("bert"), { tensor: 2 });
+    expect(program.chips.length).toBe(1);
+    expect(report.sharding).toMatchObject({ chips: 1, asked: 2, exchanges: [] });
+  });
+
+  test("shares what is worth it", () => {
+    const source = smallSource("gpt2");
+    const graph = runPasses(importModel(source, { bind: {} }), [...OPTIMIZE, ...NARROW], {
+      target: TARGETS["unit-latency"],
+    });
+    let chips = 0;
+    const onSharded = (facts: { readonly chips: number }): void => {
+      chips = facts.chips;
+    };
+    runPasses(graph, PLACE, { target: TARGETS["unit-latency"], chips: 2, onSharded });
+    expect(chips).toBe(2);
+    const made = compile(source, { tensor: 2, target: "unit-latency", verify: true });
+    expect(made.program.chips.length).toBe(2);
+    expect(made.report.sharding?.cycles).toBeLessThan(made.report.sharding?.runnerUp.cycles ?? 0);
+    const alone = compile(source, { target: "unit-latency" });
+    expect(made.report.cycles).toBeLessThan(alone.report.cycles);
+    const inputs = smallInputs("gpt2");
+    const [on, off] = [made, alone].map(({ image }) => loadImage(joinChunks(image())).entry().run(inputs));
+    for (const [name, tensor] of Object.entries(on?.outputs ?? {}))
+      expect(relativeError(toFloats(tensor), toFloats(off?.outputs[name] ?? tensor))).toBeLessThan(5e-3);
+  });
+
+  test("refuses what cannot be shared", () => {
+    const source = smallSource("llama");
+    const said = (options: Parameters<typeof compile>[1]): string => verdict(() => compile(source, options));
+    expect(said({ tensor: 3 })).toMatch(/^LPU2007.*2, 4 or 8/);
+    expect(said({ tensor: 2, system: "node4" })).toMatch(/^LPU2007/);
+    expect(said({ tensor: 4, target: "tiny" })).toMatch(/^LPU2007/);
+    expect(said({ tensor: 2, stages: 2 })).toMatch(/^LPU2106.*2 stages/);
+    expect(said({ tensor: 2, state: "auto" })).toMatch(/^LPU2106.*states/);
+    expect(said({ tensor: 2, entries: { a: {}, b: {} } })).toMatch(/^LPU2106.*several entries/);
+  });
+});
