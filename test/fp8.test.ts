@@ -13,14 +13,15 @@ import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { narrowFloat, widenFloat } from "../src/ir/numerics.js";
 import { parsePlan } from "../src/ir/plan/parse.js";
+import { parseGraph } from "../src/ir/parse.js";
 import { printPlan } from "../src/ir/plan/print.js";
 import { chosenEntry, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
-import { literalOf, makeTensor, tensorOf, toNumbers } from "../src/ir/tensor.js";
+import { literalOf, makeTensor, tensorOf, toFloats, toNumbers } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { reportProgram } from "../src/report/report.js";
-import { loadImage } from "../src/runtime/run.js";
+import { loadImage, loadProgram } from "../src/runtime/run.js";
 import { withQueues } from "./changed.js";
 import { distance, planOf, programOf, runOnLiteral, verdict } from "./compiled.js";
 
@@ -268,4 +269,30 @@ describe("a model in FP8", () => {
       "LPU2105",
     );
   });
+});
+
+describe("numbers that are cast to FP8 and back", () => {
+  test.each(["f8e4m3", "f8e5m2"] as const)(
+    "every number of fp16 is rounded to %s on the machine as it is defined",
+    (format) => {
+      const side = 256;
+      const graph = parseGraph(`graph @main(%0 "x": f32[${side},${side}]) {
+  %1 = cast(%0) {to="${format}"} : ${format}[${side},${side}]
+  %2 = cast(%1) {to="f32"} : f32[${side},${side}]
+  return %2 "y"
+}
+`);
+      const halfs = makeTensor(
+        "f16",
+        [side, side],
+        Uint16Array.from({ length: side * side }, (_, bits) => bits),
+      );
+      const x = tensorOf("f32", [side, side], toFloats(halfs));
+      const entry = loadProgram(programOf(graph, TARGETS["lpu-v1"])).entry();
+      const given = Object.fromEntries(entry.inputs.map(({ name }) => [name, x]));
+      const [wanted] = Object.values(evaluate(graph, given));
+      const [got] = Object.values(entry.run(given).outputs);
+      expect(got).toEqual(wanted);
+    },
+  );
 });

@@ -145,7 +145,9 @@ test("the element type of the result is honoured or refused by name", () => {
     }
     return "";
   };
-  expect(message({ output_dtype: 17 })).toContain("expected integers as the result, got f8e4m3");
+  expect(message({ output_dtype: 10 })).toContain("expected integers or FP8 as the result, got f16");
+  expect(message({ output_dtype: 17, saturate: 0 })).toContain("saturate = 0 is not supported");
+  expect(message({ output_dtype: 17 })).toBe("");
   expect(message({ output_dtype: 23 })).toContain("float4e2m1");
 });
 
@@ -665,6 +667,89 @@ describe("FP8 weights of a model", () => {
     expect(report.weights?.given).toHaveLength(1);
     expect(report.weights?.narrowed).toEqual([]);
     expect(report.weights?.widened).toEqual([]);
+  });
+
+  // Ties, steps below the least normal number, beyond the limits, and everything between.
+  const numbers = float(
+    [4, 512],
+    Array.from({ length: 2048 }, (_, i) => {
+      if (i < 64) return (i - 32) * 2 ** -10;
+      if (i < 96) return (i - 80) * 1e3 * 0.04;
+      return Math.sin(i) * 2 ** (((i * 7) % 26) - 14);
+    }),
+  );
+  const pair = (
+    type: "float8e4m3fn" | "float8e5m2",
+    then: ReturnType<typeof node>,
+    ...more: readonly Operand[]
+  ): NodeCase => ({
+    op: "QuantizeLinear",
+    opset: 21,
+    nodes: [node("QuantizeLinear", ["x0", "x1", "x2"], ["q"]), node("DequantizeLinear", ["q", "x1"], ["d"]), then],
+    operands: [numbers, constant(float([], [0.0417])), constant(whole([], [0], type)), ...more],
+  });
+
+  test.each(["float8e4m3fn", "float8e5m2"] as const)("activations are rounded to %s and back", async (type) => {
+    await expectAgreement(pair(type, node("Identity", ["d"], ["y0"])));
+    const weights = [eights(type, 512, 40), steps(40)];
+    const product = pair(type, node("Neg", ["d"], ["a"]), ...weights);
+    // ONNX Runtime would take a product of two dequantized operands for one of integers.
+    await expectAgreement({
+      ...product,
+      nodes: [
+        ...(product.nodes ?? []),
+        node("DequantizeLinear", ["x3", "x4"], ["w"], { axis: 1 }),
+        node("MatMul", ["a", "w"], ["y0"]),
+      ],
+    });
+  });
+
+  test("the operators of TensorRT are those of ONNX without a zero point", async () => {
+    const given = pair("float8e4m3fn", node("Neg", ["d"], ["a"]), varied(512, 40), constant(float([], [0.02])));
+    const trt = (name: string, inputs: readonly string[], output: string): ReturnType<typeof node> => ({
+      ...node(name, inputs, [output]),
+      domain: "trt",
+    });
+    const end = [node("Neg", ["d"], ["a"]), node("MatMul", ["a", "w"], ["y0"])];
+    const operands = [numbers, constant(float([], [0.0417])), constant(varied(512, 40)), constant(float([], [0.02]))];
+    const theirs = modelOf(
+      {
+        ...given,
+        operands,
+        nodes: [
+          trt("TRT_FP8QuantizeLinear", ["x0", "x1"], "q"),
+          trt("TRT_FP8DequantizeLinear", ["q", "x1"], "d"),
+          trt("TRT_FP8QuantizeLinear", ["x2", "x3"], "v"),
+          trt("TRT_FP8DequantizeLinear", ["v", "x3"], "w"),
+          ...end,
+        ],
+      },
+      [[]],
+    );
+    const zero = constant(whole([], [0], "float8e4m3fn"));
+    const ours = modelOf(
+      {
+        ...given,
+        operands: [...operands, zero],
+        nodes: [
+          node("QuantizeLinear", ["x0", "x1", "x4"], ["q"]),
+          node("DequantizeLinear", ["q", "x1"], ["d"]),
+          node("QuantizeLinear", ["x2", "x3", "x4"], ["v"]),
+          node("DequantizeLinear", ["v", "x3"], ["w"]),
+          ...end,
+        ],
+      },
+      [[]],
+    );
+    const results = [theirs, ours].map((model) => {
+      const { report, image } = compile(bytesSource("node", modelBytes(model)));
+      expect(report.weights?.given).toHaveLength(1);
+      const entry = loadImage(joinChunks(image())).entry();
+      const x = tensorOf("f32", numbers.dims, Float32Array.from(numbers.values));
+      return entry.run({ x0: x }).outputs["y0"];
+    });
+    expect(results[0]?.shape).toEqual([4, 40]);
+    expect(results[0]).toEqual(results[1]);
   });
 
   test("scales that vary along K cannot follow the sums: the weights become fp16", async () => {

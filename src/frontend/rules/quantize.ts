@@ -8,7 +8,7 @@
  */
 
 import { at } from "../../diagnostics.js";
-import type { DType } from "../../ir/dtype.js";
+import { type DType, isFp8 } from "../../ir/dtype.js";
 import type { NodeId } from "../../ir/graph.js";
 import { isFloat, isInteger } from "../../ir/tensor.js";
 import {
@@ -26,6 +26,7 @@ import {
   int,
   iota,
   mul,
+  numbersOf,
   op,
   operand,
   optional,
@@ -121,10 +122,18 @@ function quantizeLinear(c: RuleContext): NodeId {
   const named = int(c, "output_dtype", 0);
   const dtype =
     zero !== undefined ? dtypeOf(c, zero) : named === 0 ? "u8" : elementType(named, `the result of ${c.label}`).dtype;
-  if (!isInteger(dtype)) unsupported(c, `expected integers as the result, got ${dtype}`);
+  if (!isInteger(dtype) && !isFp8(dtype)) unsupported(c, `expected integers or FP8 as the result, got ${dtype}`);
+  const saturates = flag(c, "saturate", true);
+  if (isFp8(dtype) && !saturates)
+    unsupported(c, "saturate = 0 is not supported", "values beyond the range of FP8 saturate");
   const exact = int(c, "precision", 0);
   const within = exact === 0 ? "f32" : elementType(exact, `the quotient of ${c.label}`).dtype;
   const quotient = op(c, "div", [cast(c, x, within), cast(c, spread(c, x, factor, shares), within)]);
+  if (isFp8(dtype)) {
+    const isZero = zero === undefined || numbersOf(c, zero, "y_zero_point").every((point) => point === 0);
+    if (!isZero) unsupported(c, "expected zero as the zero point of FP8");
+    return cast(c, cast(c, quotient, "f32"), dtype);
+  }
   return quantized(c, cast(c, quotient, "f32"), zero === undefined ? zero : spread(c, x, zero, shares), dtype);
 }
 
@@ -142,6 +151,22 @@ function dequantizeLinear(c: RuleContext): NodeId {
     dtype,
   );
 }
+
+/** The operators of TensorRT have E4M3, one scale, and no zero point. */
+const trtQuantize = (c: RuleContext): NodeId =>
+  cast(c, op(c, "div", [cast(c, operand(c, 0), "f32"), cast(c, trtScale(c), "f32")]), "f8e4m3");
+
+function trtDequantize(c: RuleContext): NodeId {
+  const [x, factor] = [operand(c, 0), trtScale(c)];
+  if (!isFp8(dtypeOf(c, x))) unsupported(c, `expected FP8, got ${dtypeOf(c, x)}`);
+  return cast(
+    c,
+    c.graph.unfolded(() => dequantized(c, x, factor, undefined)),
+    dtypeOf(c, factor),
+  );
+}
+
+const trtScale = (c: RuleContext): NodeId => spread(c, operand(c, 0), operand(c, 1), { axis: 0, block: 0 });
 
 interface Quantized {
   readonly q: NodeId;
@@ -363,8 +388,7 @@ const standard: readonly Rule[] = [
   {
     op: "QuantizeLinear",
     doc: "Division by the scale, rounding, the zero point, and the limits of the integer type; scales of tensors, axes and blocks.",
-    refuses: "Results in FP8 and float4e2m1, to which no unit of the machine rounds.",
-    ignores: { saturate: "only results in FP8 need not" },
+    refuses: "Results in FP8 that do not saturate, and in float4e2m1.",
     build: quantizeLinear,
   },
   {
@@ -383,6 +407,13 @@ export const QUANTIZE: readonly Rule[] = [
     doc: "Least and greatest element, the scale and zero point between them, and the conversion to uint8.",
     build: dynamicQuantizeLinear,
   },
+  {
+    op: "TRT_FP8QuantizeLinear",
+    domain: "trt",
+    doc: "Division by the scale and rounding to E4M3, within its limits.",
+    build: trtQuantize,
+  },
+  { op: "TRT_FP8DequantizeLinear", domain: "trt", doc: "Numbers of E4M3 times the scale.", build: trtDequantize },
   { op: "MatMulInteger", doc: `${NO_FLOATS}.`, build: matmulInteger },
   {
     op: "ConvInteger",

@@ -10,6 +10,7 @@ import { CONV_RULES } from "./decompose/conv.js";
 import { GATHER_RULES } from "./decompose/gather.js";
 import { INDEX_RULES } from "./decompose/index.js";
 import { INTEGER_RULES } from "./decompose/integers.js";
+import { EIGHT_RULES } from "./decompose/eights.js";
 import { MATH_RULES } from "./decompose/math.js";
 import { REDUCE_RULES } from "./decompose/reduce.js";
 import type { GraphPass } from "./pass.js";
@@ -19,6 +20,7 @@ import { NARROW_RULES } from "./rules/narrow.js";
 import { VIEW_RULES } from "./rules/views.js";
 
 export const DECOMPOSE_RULES: readonly Rule[] = [
+  ...EIGHT_RULES,
   ...MATH_RULES,
   ...REDUCE_RULES,
   ...ATTENTION_RULES,
