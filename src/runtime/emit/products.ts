@@ -6,7 +6,8 @@
  * all others go column by column.
  */
 
-import { MXM_MODES, type MxmMode, mxmModeOf, type WeightType } from "../../ir/isa.js";
+import { at } from "../../diagnostics.js";
+import { ARRAYS, type ArrayKind, MXM_MODES, type MxmMode, mxmModeOf, type WeightType } from "../../ir/isa.js";
 import { halfLanes } from "../../ir/target.js";
 import type { Tables } from "../link/tables.js";
 import { PANEL } from "../kernels/matrix.js";
@@ -14,6 +15,59 @@ import type { BufferLayout, Place } from "./layout.js";
 import type { ProductPiece } from "../link/mxm.js";
 import { mask, number, plane, takes, wordOf } from "./operands.js";
 import { loadedColumns, type Version } from "../link/weights.js";
+
+/** An instruction at some of its executions. */
+interface Stretch {
+  readonly burst: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Some executions of an accumulation: where its activations come from, and its sums go. */
+interface Products {
+  readonly version: Version;
+  /** Of the weights. */
+  readonly address: number;
+  /** Instruction that sends the activations, the first execution of it, and how many lie between two that are multiplied. */
+  readonly abc: number;
+  readonly from: number;
+  readonly step: number;
+  /** First row of sums. */
+  readonly to: number;
+  readonly count: number;
+  /** 1 to add to the sums that are there, else 0. */
+  readonly add: number;
+}
+
+/** What the kernels do for one kind of array. Addresses are of a version's weights. */
+interface ArrayCalls {
+  /** Bytes of a version's weights. */
+  readonly bytes: (layout: BufferLayout) => number;
+  /** Zeroes what loads will not fill; copies the array that this one started from. */
+  readonly prepare: (layout: BufferLayout, version: Version, address: number) => void;
+  readonly load: (layout: BufferLayout, version: Version, address: number, loads: Stretch) => void;
+  readonly multiply: (layout: BufferLayout, products: Products) => void;
+  /** Sums as they leave on streams. */
+  readonly give: (layout: BufferLayout, given: Place, sums: number, count: number) => void;
+}
+
+const ARRAY_CALLS: Readonly<Record<ArrayKind, ArrayCalls>> = {
+  f16: {
+    bytes: (layout) => (layout.lanes / PANEL) * panelBytes(layout),
+    prepare: prepareHalves,
+    load: loadHalves,
+    multiply: multiplyHalves,
+    give: (layout, { address }, sums, count) => layout.call("storeFloat", address, sums, count * layout.lanes),
+  },
+  i8: {
+    bytes: ({ lanes }) => lanes * lanes * 2,
+    prepare: prepareBytes,
+    load: loadBytes,
+    multiply: multiplyBytes,
+    give: (layout, { address, stride }, sums, count) =>
+      layout.call("copyRows", address, stride, sums, layout.lanes * 4, count, layout.lanes * 4),
+  },
+};
 
 /** The part of a version's array that holds weights: k and panels, and whether loads fill all of it. */
 interface Extent {
@@ -63,25 +117,23 @@ function windowOf(
 const panelBytes = (layout: BufferLayout): number => halfLanes(layout.links.tables.target) * PANEL * 8;
 
 function versionAddress(layout: BufferLayout, index: number): number {
-  const version = layout.links.mxm.versions[index];
-  const { lanes } = layout;
-  return layout.versionAddress(
-    index,
-    version?.kind === "i8" ? lanes * lanes * 2 : (lanes / PANEL) * panelBytes(layout),
-  );
+  const version = at(layout.links.mxm.versions, index, "version");
+  return layout.versionAddress(index, ARRAY_CALLS[version.kind].bytes(layout));
 }
 
-/** Zeroes what loads will not fill; copies the array that this one started from. */
+/** Weights of a version before its loads. */
 export function prepare(layout: BufferLayout, index: number): void {
-  const version = layout.links.mxm.versions[index];
-  if (version === undefined) return;
-  const address = versionAddress(layout, index);
-  const { lanes } = layout;
-  if (version.kind === "i8") {
-    if (version.base < 0) layout.call("fillRows", address, 0, 1, lanes * lanes * 2);
-    else layout.call("copyRows", address, 0, versionAddress(layout, version.base), 0, 1, lanes * lanes * 2);
-    return;
-  }
+  const version = at(layout.links.mxm.versions, index, "version");
+  ARRAY_CALLS[version.kind].prepare(layout, version, versionAddress(layout, index));
+}
+
+function prepareBytes(layout: BufferLayout, { base }: Version, address: number): void {
+  const bytes = ARRAY_CALLS.i8.bytes(layout);
+  if (base < 0) layout.call("fillRows", address, 0, 1, bytes);
+  else layout.call("copyRows", address, 0, versionAddress(layout, base), 0, 1, bytes);
+}
+
+function prepareHalves(layout: BufferLayout, version: Version, address: number): void {
   const { complete, fromPanel, toPanel } = extentOf(layout, version);
   if (complete) return;
   const panel = panelBytes(layout);
@@ -109,33 +161,34 @@ interface Column {
 }
 
 export function load(layout: BufferLayout, burst: number, first: number, count: number): void {
-  const { tables, mxm } = layout.links;
+  const { mxm } = layout.links;
   const index = mxm.versionOf.get(burst) ?? -1;
   const version = mxm.versions[index];
+  // What a later load has cleared is in no array.
   if (version === undefined) return;
-  const ways = number(layout, burst, "ways");
-  const entry = takes(layout, burst, 0);
-  const column = number(layout, burst, "column") + first * loadedColumns(tables, burst);
-  if (version.kind === "i8") {
-    const { lanes } = layout;
-    const window = windowOf(layout, burst, lanes);
-    for (let way = 0; way < ways; way++) {
-      const { address, stride } = plane(layout, entry + way, first, count);
-      layout.call(
-        "loadBytes",
-        versionAddress(layout, index),
-        column + way,
-        ways,
-        count,
-        address,
-        stride,
-        window.first,
-        window.lanes,
-        lanes,
-      );
-    }
-    return;
+  ARRAY_CALLS[version.kind].load(layout, version, versionAddress(layout, index), { burst, first, count });
+}
+
+/** Column into which the first execution loads. */
+const columnOf = (layout: BufferLayout, { burst, first }: Stretch): number =>
+  number(layout, burst, "column") + first * loadedColumns(layout.links.tables, burst);
+
+function loadBytes(layout: BufferLayout, _: Version, address: number, loads: Stretch): void {
+  const { lanes } = layout;
+  const { burst, first, count } = loads;
+  const [entry, ways, column] = [takes(layout, burst, 0), number(layout, burst, "ways"), columnOf(layout, loads)];
+  const window = windowOf(layout, burst, lanes);
+  for (let way = 0; way < ways; way++) {
+    const from = plane(layout, entry + way, first, count);
+    const to = [address, column + way, ways, count] as const;
+    layout.call("loadBytes", ...to, from.address, from.stride, window.first, window.lanes, lanes);
   }
+}
+
+function loadHalves(layout: BufferLayout, version: Version, address: number, loads: Stretch): void {
+  const { tables } = layout.links;
+  const { burst, first, count } = loads;
+  const [entry, ways, column] = [takes(layout, burst, 0), number(layout, burst, "ways"), columnOf(layout, loads)];
   const half = halfLanes(tables.target);
   const mode = modeAt(tables, burst);
   const columns: Column[] = [];
@@ -143,7 +196,6 @@ export function load(layout: BufferLayout, burst: number, first: number, count: 
     const { low, high } = halfPlanes(layout, mode.type, entry, way, first, count);
     for (const part of mode.parts) columns.push({ low, high, offset: part === 1 ? half : 0 });
   }
-  const address = versionAddress(layout, index);
   const extent = extentOf(layout, version);
   const window = windowOf(layout, burst, half);
   // Executions that fill one panel of four columns, or panels that one execution fills.
@@ -269,10 +321,11 @@ function loadPanels(
 export function multiply(layout: BufferLayout, piece: ProductPiece, first: number, count: number): void {
   const { tables, mxm } = layout.links;
   const version = mxm.versions[piece.version];
+  // Products by weights that are not installed are a fault.
   if (version === undefined) return;
   const { target } = tables;
   const { lanes } = layout;
-  const { acc, abc } = piece;
+  const { acc, abc, abcStep: step } = piece;
   const chip = tables.chip.at(acc);
   const plane0 = Math.floor((tables.queue.at(acc) - 2 * target.slices - target.alus) / 3);
   const hemisphere = Math.floor(plane0 / target.planes);
@@ -281,66 +334,42 @@ export function multiply(layout: BufferLayout, piece: ProductPiece, first: numbe
     () => new Uint8Array(target.planes * target.accumulatorRows * lanes * 4),
   );
   const index = piece.first + first;
-  const ownRow = number(layout, acc, "row") + index;
-  const row = version.kind === "i8" ? (plane0 % target.planes) * target.accumulatorRows + ownRow : ownRow;
-  const to = sums + row * lanes * 4;
+  // Planes that work together have the accumulators of the first.
+  const ownRows = ARRAYS[version.kind].joined ? 0 : (plane0 % target.planes) * target.accumulatorRows;
+  const to = sums + (ownRows + number(layout, acc, "row") + index) * lanes * 4;
   const add = wordOf(tables, acc) === "add" ? 1 : 0;
-  const from = piece.abcFirst + first * piece.abcStep;
-  const vectors = (count - 1) * piece.abcStep + 1;
-  const entry = takes(layout, abc, 0);
-  const weights = versionAddress(layout, piece.version);
-  const low = plane(layout, entry, from, vectors);
-  if (version.kind === "i8") {
-    layout.call(
-      "multiplyBytes",
-      low.address,
-      low.stride * piece.abcStep,
-      weights,
-      to,
-      count,
-      lanes,
-      lanes,
-      lanes * 4,
-      add,
-    );
-  } else {
-    const high = plane(layout, entry + 1, from, vectors);
-    multiplyHalves(
-      layout,
-      version,
-      { ...low, stride: low.stride * piece.abcStep },
-      { ...high, stride: high.stride * piece.abcStep },
-      wordOf(tables, abc),
-      weights,
-      to,
-      count,
-      add,
-    );
-  }
+  const from = piece.abcFirst + first * step;
+  const calls = ARRAY_CALLS[version.kind];
+  const address = versionAddress(layout, piece.version);
+  calls.multiply(layout, { version, address, abc, from, step, to, count, add });
   if (!layout.givesStreams(acc)) return;
   const given = layout.givePlace(acc, index);
-  if (version.kind === "i8") layout.call("copyRows", given.address, given.stride, to, lanes * 4, count, lanes * 4);
-  else layout.call("storeFloat", given.address, to, count * lanes);
+  calls.give(layout, given, to, count);
   mask(layout, acc, given, count);
 }
 
-function multiplyHalves(
-  layout: BufferLayout,
-  version: Version,
-  low: Place,
-  high: Place,
-  mode: string,
-  weights: number,
-  to: number,
-  count: number,
-  add: number,
-): void {
+/** The activations of one byte plane, one row for each product. */
+function activations(layout: BufferLayout, { abc, from, step, count }: Products, byte: number): Place {
+  const place = plane(layout, takes(layout, abc, 0) + byte, from, (count - 1) * step + 1);
+  return { ...place, stride: place.stride * step };
+}
+
+function multiplyBytes(layout: BufferLayout, products: Products): void {
+  const { lanes } = layout;
+  const { address, to, count, add } = products;
+  const bytes = activations(layout, products, 0);
+  layout.call("multiplyBytes", bytes.address, bytes.stride, address, to, count, lanes, lanes, lanes * 4, add);
+}
+
+function multiplyHalves(layout: BufferLayout, products: Products): void {
+  const { version, address: weights, abc, to, count, add } = products;
+  const [low, high] = [activations(layout, products, 0), activations(layout, products, 1)];
   const { lanes } = layout;
   const half = halfLanes(layout.links.tables.target);
   const { fromK, toK, fromPanel, toPanel } = extentOf(layout, version);
   const rows = layout.scratch(count * half * 8);
   const flags = layout.scratch(count + 8) + 8;
-  const offset = mode === "high" ? half : 0;
+  const offset = wordOf(layout.links.tables, abc) === "high" ? half : 0;
   layout.call("widenRows", rows, low.address + offset, low.stride, high.address + offset, high.stride, count, flags);
   const panel = panelBytes(layout);
   const [fromColumn, toColumn] = [fromPanel * PANEL, toPanel * PANEL];
