@@ -712,8 +712,12 @@ const targets = tableCommand("targets", "Prints the machines that programs are b
 });
 
 const systems = tableCommand("systems", "Prints the systems of several chips, and what joins them.", async () => {
-  const { systemsText } = await import("../src/report/tables.js");
-  return { text: systemsText(), data: SYSTEMS };
+  const [{ systemsText }, { hopsFrom }] = await Promise.all([
+    import("../src/report/tables.js"),
+    import("../src/system/routes.js"),
+  ]);
+  const data = Object.fromEntries(Object.entries(SYSTEMS).map(([name, { doc }]) => [name, { doc }]));
+  return { text: systemsText((system) => Math.max(...hopsFrom(system, 0))), data };
 });
 
 const nonFiniteText = ({ element, value, count }: NonFinite): string =>

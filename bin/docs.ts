@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { fieldBits } from "../src/codegen/text/layout.js";
 import { OPERATORS } from "../src/frontend/operators.js";
 import { TARGETS } from "../src/ir/target.js";
+import { hopsFrom } from "../src/system/routes.js";
 import { PIPELINE } from "../src/passes/graph/pipeline.js";
 import {
   errorsText,
@@ -30,7 +31,7 @@ interface Page {
 const PAGES: Readonly<Record<string, Page>> = {
   "ISA.md": { from: "src/ir/isa.ts", text: () => isaText((op) => fieldBits(TARGETS["lpu-v1"], op)) },
   "TARGETS.md": { from: "src/ir/target.ts", text: () => targetsText(targetNotes(readText("src/ir/target.ts"))) },
-  "SYSTEMS.md": { from: "src/ir/system.ts", text: () => systemsText() },
+  "SYSTEMS.md": { from: "src/ir/system.ts", text: () => systemsText((system) => Math.max(...hopsFrom(system, 0))) },
   "OPS.md": { from: "src/frontend/rules, src/frontend/refused.ts and src/ir/ops", text: () => opsText(OPERATORS) },
   "ERRORS.md": { from: "src/diagnostics.ts", text: errorsText },
   "PASSES.md": { from: "src/passes/graph/pipeline.ts", text: () => passesText(PIPELINE) },

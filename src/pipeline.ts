@@ -5,12 +5,13 @@
  * there: what the stage before sends has its cycle by then. In the end all are on the clock of the first.
  */
 
-import { CompileError, fail, sure } from "./diagnostics.js";
+import { CompileError, sure } from "./diagnostics.js";
 import type { Plan } from "./ir/plan.js";
 import type { Link, Program } from "./ir/program.js";
-import { linksBetween, type SystemName, SYSTEMS, systemOf, systemWith, wiresOf } from "./ir/system.js";
+import { chipsIn, isJoinable, linksBetween, type SystemName, systemOf, systemWith } from "./ir/system.js";
 import { linkDelay, type Target } from "./ir/target.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
+import { chipsInLine } from "./system/routes.js";
 import { cutPlan, type Hop } from "./passes/stages/cut.js";
 import { joinStages, type Stage, type StagedEntry } from "./passes/stages/join.js";
 
@@ -36,8 +37,8 @@ interface PipelineOptions {
 export const pipelinesOf = (options: PipelineOptions, target: Target): readonly Pipeline[] => {
   const { system, stages } = options;
   if (stages !== "auto") return [pipelineOf({ ...options, stages }, target)];
-  const most = SYSTEMS[system ?? LARGEST].chips;
-  const isJoined = (count: number): boolean => count === 1 || wiresOf(system ?? systemWith(count), target) > 0;
+  const most = chipsIn(system ?? LARGEST);
+  const isJoined = (count: number): boolean => count === 1 || isJoinable(system ?? systemWith(count), target);
   const counts = Array.from({ length: most }, (_, index) => index + 1).filter(isJoined);
   return counts.map((count) => pipelineOf({ ...options, stages: count }, target));
 };
@@ -62,18 +63,19 @@ export const pipelineOf = (
   target: Target,
 ): Pipeline => {
   const name = system ?? systemWith(stages ?? 1);
-  const count = stages ?? SYSTEMS[name].chips;
-  const { chips, links } = systemOf(name, target);
-  if (count > chips)
-    fail("LPU2007", {
-      message: `expected at most ${chips} stages on system '${name}', got ${count}`,
-      hint: "give a larger system, or none: then it is the smallest that has as many chips (lpu systems)",
-    });
+  const count = stages ?? chipsIn(name);
+  const whole = systemOf(name, target);
+  const line = chipsInLine(whole, count);
+  const numbers = new Map(line.map((chip, stage) => [chip, stage]));
+  const links = whole.links.flatMap((link): Link[] => {
+    const [fromChip, toChip] = [numbers.get(link.fromChip), numbers.get(link.toChip)];
+    return fromChip === undefined || toChip === undefined ? [] : [{ ...link, fromChip, toChip }];
+  });
   const hops = Array.from({ length: count - 1 }, (_, chip): Hop => {
     const joined = linksBetween({ links }, chip, chip + 1);
     return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
   });
-  return { target, hops, links: links.filter(({ fromChip, toChip }) => Math.max(fromChip, toChip) < count) };
+  return { target, hops, links };
 };
 
 /** A plan, and the entry that it becomes. */

@@ -23,6 +23,7 @@ const COMPILER: readonly string[] = [
   "src/codegen",
   "src/report",
   "src/stages.ts",
+  "src/system",
   "src/pipeline.ts",
   "src/passes/group",
   "src/group.ts",
@@ -46,7 +47,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/report": ["src/diagnostics.ts", "src/ir"],
   "src/runtime": ["src/diagnostics.ts", "src/ir", "src/codegen"],
   "src/stages.ts": [],
-  "src/pipeline.ts": ["src/diagnostics.ts", "src/ir", "src/passes/schedule", "src/passes/stages"],
+  "src/system": ["src/diagnostics.ts", "src/ir"],
+  "src/pipeline.ts": ["src/diagnostics.ts", "src/ir", "src/system", "src/passes/schedule", "src/passes/stages"],
   "src/group.ts": [
     "src/diagnostics.ts",
     "src/ir",

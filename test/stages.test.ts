@@ -20,9 +20,10 @@ import { dealingOf, linkOf, planeCycle, rowCycle } from "../src/ir/plan/wires.js
 import type { Plan } from "../src/ir/plan.js";
 import { chipCycles, chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
 import { openLanguageModel } from "../src/index.js";
-import { isSystem, SYSTEMS, systemOf } from "../src/ir/system.js";
+import { isSystem, systemOf } from "../src/ir/system.js";
 import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
+import { chipsInLine, hopsFrom, routeOf } from "../src/system/routes.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { firstWithRoom, pipelineOf, pipelinesOf, pipelineProgram } from "../src/pipeline.js";
@@ -296,26 +297,47 @@ describe("a changed pipeline", () => {
 
 /* ---------- systems ---------- */
 
-test("no system uses a link twice, and every wire goes both ways", () => {
-  for (const name of Object.keys(SYSTEMS).filter(isSystem)) {
-    const { chips, links } = systemOf(name, TARGETS["lpu-v1"]);
+const SYSTEM_NAMES = ["card", "node2", "node4", "node8", "rack", "line-2", "line-12", "dragonfly-264", "dragonfly-720"];
+
+test.each(SYSTEM_NAMES.filter(isSystem))(
+  "%s uses no link twice, joins every chip, and a pipeline goes through all of it",
+  (name) => {
+    const system = systemOf(name, TARGETS["lpu-v1"]);
+    const { chips, links } = system;
     const ends = links.map(({ fromChip, fromLink }) => `${fromChip}.${fromLink}`);
     expect(new Set(ends).size).toBe(ends.length);
-    const text = new Set(
+    expect(links.every(({ fromLink }) => fromLink < TARGETS["lpu-v1"].links)).toBe(true);
+    const wires = new Set(
       links.map(({ fromChip, fromLink, toChip, toLink }) => [fromChip, fromLink, toChip, toLink].join()),
     );
-    for (const { fromChip, fromLink, toChip, toLink } of links) {
-      expect(Math.max(fromChip, toChip)).toBeLessThan(chips);
-      expect(text.has([toChip, toLink, fromChip, fromLink].join())).toBe(true);
+    for (const { fromChip, fromLink, toChip, toLink } of links)
+      expect(wires.has([toChip, toLink, fromChip, fromLink].join())).toBe(true);
+    expect(Math.max(...hopsFrom(system, 0))).toBeLessThan(Number.POSITIVE_INFINITY);
+    // Nodes are joined each to each by single wires, which need not leave them by another chip than they come in.
+    if (name.startsWith("dragonfly")) {
+      expect(verdict(() => chipsInLine(system, chips))).toMatch(/^LPU2007/);
+      return;
     }
-  }
+    const line = chipsInLine(system, chips);
+    expect([...line].sort((a, b) => a - b)).toEqual(Array.from({ length: chips }, (_, chip) => chip));
+    const joined = new Set(links.map(({ fromChip, toChip }) => `${fromChip} ${toChip}`));
+    for (const [at, chip] of line.entries()) if (at > 0) expect(joined.has(`${line[at - 1]} ${chip}`)).toBe(true);
+  },
+);
+
+test("ways are as short as the makers say", () => {
+  const rack = systemOf("rack", TARGETS["lpu-v1"]);
+  const large = systemOf("dragonfly-10440", TARGETS["lpu-v1"]);
+  expect([Math.max(...hopsFrom(rack, 0)), large.chips]).toEqual([3, 10440]);
+  const route = routeOf(rack, 3, 70);
+  expect([route[0], route.at(-1), route.length]).toEqual([3, 70, 1 + (hopsFrom(rack, 3)[70] ?? 0)]);
 });
 
 test("what cannot be a pipeline says why", () => {
   const graph = parseGraph(`graph @one(%0 "x": f32[3,8]) {\n  %1 = tanh(%0) : f32[3,8]\n  return %1 "y"\n}\n`);
   const plan = planOf(graph, TARGETS.tiny);
   expect(verdict(() => pipelined(plan, TARGETS.tiny, 2))).toMatch(/^LPU2006/);
-  expect(verdict(() => pipelineOf({ system: "node8" }, TARGETS.tiny))).toMatch(/^LPU2007: .*2 links/);
+  expect(verdict(() => pipelineOf({ system: "node8" }, TARGETS.tiny))).toMatch(/^LPU2007: .*has 2/);
   expect(verdict(() => pipelineOf({ system: "node2", stages: 3 }, TARGETS.tiny))).toMatch(/^LPU2007/);
-  expect(verdict(() => pipelineOf({ stages: 9 }, TARGETS["lpu-v1"]))).toMatch(/^LPU2007/);
+  expect(pipelineOf({ stages: 9 }, TARGETS["lpu-v1"]).hops.length).toBe(8);
 });

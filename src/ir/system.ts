@@ -1,84 +1,199 @@
 /**
  * Systems: how many chips, and which link of which chip is joined to which.
  *
- * A wire joins two links, goes both ways, and takes up the link at each of its ends. Sources are marked as in target.ts.
+ * A wire joins two links, goes both ways, and takes up the link at each of its ends. Chips make nodes in which each is joined to
+ * each; four further links of each chip leave the node, as 32 ports, and join nodes. Sources are marked as in target.ts.
  */
 
 import { fail } from "../diagnostics.js";
 import type { Link } from "./program.js";
 import type { Target } from "./target.js";
 
-/** Links of a chip that join it to the others of its node; the makers' cards have four more, which leave the node (C). */
+/** Links of a chip that join it to the others of its node, and those that leave the node (C). */
 const LOCAL_LINKS = 7;
+const OUTER_LINKS = 4;
+const NODE_CHIPS = 8;
+const NODE_PORTS = NODE_CHIPS * OUTER_LINKS;
+/** Nodes of a rack, one of which is a hot spare (C), and wires between every two of them (C, D). */
+const RACK_NODES = 9;
+const RACK_WIRES = 4;
+/** Nodes that are joined to each on a line, on either side, by so many wires (C). */
+const LINE_REACH = 4;
+const LINE_WIRES = 4;
+/** Nodes that are joined each to each (C). Beyond that racks are, and half of the ports of a node leave its rack (D). */
+const DRAGONFLY_NODES = 33;
+const DRAGONFLY_RACKS = 145;
+const RACK_PORTS = NODE_PORTS / 2;
+
+/** `wires` wires between two nodes. */
+interface Joint {
+  readonly from: number;
+  readonly to: number;
+  readonly wires: number;
+}
+
+/** Nodes, with chips that are joined each to each by `local` wires, and what joins the nodes. */
+interface Layout {
+  readonly nodes: number;
+  readonly size: number;
+  readonly local: number;
+  readonly joints: readonly Joint[];
+}
 
 interface SystemRow {
   readonly doc: string;
-  readonly chips: number;
-  /** How many wires join every two chips, if a chip has so many links for all of them. */
-  readonly joined: (links: number) => number;
+  /** `count`: the number in the name, if it has one; `links`: those that a chip has for its node. Undefined if there is no such system. */
+  readonly layout: (count: number, links: number) => Layout | undefined;
 }
 
-/** Chips that are joined each to each: what links they have for it are dealt out evenly. */
-const node = (chips: number, doc: string): SystemRow => ({
+const node = (size: number, doc: string): SystemRow => ({
   doc,
-  chips,
-  joined: (links) => Math.floor(links / (chips - 1)),
+  layout: (_, links) => ({ nodes: 1, size, local: Math.floor(links / (size - 1)), joints: [] }),
 });
 
+const joinedNodes = (nodes: number, joints: readonly Joint[]): Layout => ({
+  nodes,
+  size: NODE_CHIPS,
+  local: 1,
+  joints,
+});
+
+/** Joints between every two of `count` that are at most `reach` apart. */
+const eachToEach = (count: number, wires: number, reach = count): Joint[] => {
+  const joints: Joint[] = [];
+  for (let from = 0; from < count; from++)
+    for (let to = from + 1; to < count && to <= from + reach; to++) joints.push({ from, to, wires });
+  return joints;
+};
+
+const dragonfly = (chips: number): Layout | undefined => {
+  const nodes = chips / NODE_CHIPS;
+  if (!Number.isInteger(nodes)) return undefined;
+  if (nodes <= DRAGONFLY_NODES) return joinedNodes(nodes, eachToEach(nodes, Math.floor(NODE_PORTS / (nodes - 1))));
+  const racks = nodes / RACK_NODES;
+  if (!Number.isInteger(racks) || racks > DRAGONFLY_RACKS) return undefined;
+  const inside = eachToEach(RACK_NODES, RACK_PORTS / (RACK_NODES - 1));
+  const joints = Array.from({ length: racks }, (_, rack) =>
+    inside.map(({ from, to, wires }) => ({ from: rack * RACK_NODES + from, to: rack * RACK_NODES + to, wires })),
+  ).flat();
+  const wires = Math.floor((RACK_NODES * RACK_PORTS) / (racks - 1));
+  // The ports that leave a rack are taken in turn, node after node.
+  const taken = new Map<number, number>();
+  const nodeOf = (rack: number): number => {
+    const port = taken.get(rack) ?? 0;
+    taken.set(rack, port + 1);
+    return rack * RACK_NODES + Math.floor(port / RACK_PORTS);
+  };
+  for (const { from, to } of eachToEach(racks, wires))
+    for (let wire = 0; wire < wires; wire++) joints.push({ from: nodeOf(from), to: nodeOf(to), wires: 1 });
+  return joinedNodes(nodes, joints);
+};
+
+/** By name; N stands for a number. */
 export const SYSTEMS = {
-  card: { doc: "One chip.", chips: 1, joined: () => 0 },
+  card: { doc: "One chip.", layout: () => ({ nodes: 1, size: 1, local: 0, joints: [] }) },
   // The makers' node has eight chips and 28 cables (C); that fewer chips share the same links is our own (A).
   node2: node(2, "Two chips, joined by all links that a chip has for its node."),
   node4: node(4, "Four chips, each joined to each."),
-  node8: node(8, "Eight chips, each joined to each by one wire: 28 cables."),
+  node8: node(NODE_CHIPS, "Eight chips, each joined to each by one wire: 28 cables."),
+  rack: {
+    doc: "Nine nodes, every two joined by four wires.",
+    layout: () => joinedNodes(RACK_NODES, eachToEach(RACK_NODES, RACK_WIRES)),
+  },
+  "line-N": {
+    doc: "N nodes along a line, each joined to its four next and four previous ones by four wires each.",
+    layout: (nodes) => (nodes > 1 ? joinedNodes(nodes, eachToEach(nodes, LINE_WIRES, LINE_REACH)) : undefined),
+  },
+  "dragonfly-N": {
+    doc: "N chips: up to 264 as nodes that are joined each to each, and up to 10,440 as racks that are.",
+    layout: (chips) => (chips > NODE_CHIPS ? dragonfly(chips) : undefined),
+  },
 } as const satisfies Readonly<Record<string, SystemRow>>;
-export type SystemName = keyof typeof SYSTEMS;
-export const isSystem = (name: string): name is SystemName => Object.hasOwn(SYSTEMS, name);
+
+export type SystemName = Exclude<keyof typeof SYSTEMS, `${string}-N`> | `line-${number}` | `dragonfly-${number}`;
+
+/** The row of a name, and the number in it; undefined if there is none. */
+const rowOf = (name: string): { readonly row: SystemRow; readonly count: number } | undefined => {
+  const [, kind = name, digits] = /^([a-z]+)-([1-9]\d{0,5})$/.exec(name) ?? [];
+  const rows: ReadonlyMap<string, SystemRow> = new Map(Object.entries(SYSTEMS));
+  const row = rows.get(digits === undefined ? kind : `${kind}-N`);
+  return row === undefined || name.endsWith("-N") ? undefined : { row, count: Number(digits ?? 0) };
+};
+
+const layoutOf = (name: string, links: number): Layout | undefined => {
+  const found = rowOf(name);
+  return found?.row.layout(found.count, Math.min(LOCAL_LINKS, links));
+};
+
+export const isSystem = (name: string): name is SystemName => layoutOf(name, LOCAL_LINKS) !== undefined;
 
 export interface System {
   readonly name: SystemName;
   readonly chips: number;
+  /** Chips of a node: the first so many are one, the next so many another. */
+  readonly nodeChips: number;
   /** One for each direction of each wire. */
   readonly links: readonly Link[];
 }
 
-/** Wires between every two chips; 0 if the chips have too few links. */
-export const wiresOf = (name: SystemName, { links }: Target): number =>
-  SYSTEMS[name].joined(Math.min(LOCAL_LINKS, links));
+/** Chips of a system. */
+export const chipsIn = (name: SystemName): number => {
+  const { nodes, size } = knownLayout(name, LOCAL_LINKS);
+  return nodes * size;
+};
 
-/** A system of chips of a target. LPU2007 if they have too few links. */
+const knownLayout = (name: SystemName, links: number): Layout =>
+  layoutOf(name, links) ??
+  fail("LPU2007", {
+    message: `unknown system '${name}'`,
+    hint: `systems are ${Object.keys(SYSTEMS).join(", ")} (lpu systems)`,
+  });
+
+/** Whether the chips of a target have as many links as a system takes. */
+export const isJoinable = (name: SystemName, { links }: Target): boolean => {
+  const { size, local, joints } = knownLayout(name, links);
+  const needed = joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : 0;
+  return links >= needed && (size === 1 || local > 0);
+};
+
+/** A system of chips of a target. LPU2007 if they have too few links, or there is no system of this name. */
 export const systemOf = (name: SystemName, target: Target): System => {
-  const { chips } = SYSTEMS[name];
-  const wires = wiresOf(name, target);
-  if (chips > 1 && wires === 0)
+  const { nodes, size, local, joints } = knownLayout(name, target.links);
+  if (!isJoinable(name, target))
     fail("LPU2007", {
-      message: `system '${name}' joins a chip to ${chips - 1} others, target '${target.name}' has ${target.links} links`,
-      hint: `choose a smaller system, or a target with more links`,
+      message: `system '${name}' takes ${joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : size - 1} links of a chip, target '${target.name}' has ${target.links}`,
+      hint: "choose a smaller system, or a target with more links",
     });
   const links: Link[] = [];
   const used = new Map<number, number>();
-  for (let a = 0; a < chips; a++)
-    for (let b = a + 1; b < chips; b++)
-      for (let wire = 0; wire < wires; wire++) {
-        const [linkA, linkB] = [next(used, a), next(used, b)];
-        links.push({ fromChip: a, fromLink: linkA, toChip: b, toLink: linkB });
-        links.push({ fromChip: b, fromLink: linkB, toChip: a, toLink: linkA });
-      }
-  return { name, chips, links };
+  const join = (a: number, b: number): void => {
+    const [linkA, linkB] = [next(used, a), next(used, b)];
+    links.push({ fromChip: a, fromLink: linkA, toChip: b, toLink: linkB });
+    links.push({ fromChip: b, fromLink: linkB, toChip: a, toLink: linkA });
+  };
+  for (let first = 0; first < nodes * size; first += size)
+    for (const { from, to } of eachToEach(size, local))
+      for (let wire = 0; wire < local; wire++) join(first + from, first + to);
+  // The ports of a node are the outer links of its first chip, then of its second, and so on.
+  const ports = new Map<number, number>();
+  const chipOf = (index: number): number => index * size + Math.floor(next(ports, index) / OUTER_LINKS);
+  for (const { from, to, wires } of joints) for (let wire = 0; wire < wires; wire++) join(chipOf(from), chipOf(to));
+  return { name, chips: nodes * size, nodeChips: size, links };
 };
 
-/** The lowest link of a chip that no wire has yet. */
-const next = (used: Map<number, number>, chip: number): number => {
-  const link = used.get(chip) ?? 0;
-  used.set(chip, link + 1);
-  return link;
+/** Counts on: the lowest number that something has not had yet. */
+const next = (taken: Map<number, number>, owner: number): number => {
+  const number = taken.get(owner) ?? 0;
+  taken.set(owner, number + 1);
+  return number;
 };
 
-/** The smallest system of at least so many chips. LPU2007 if there is none. */
-export const systemWith = (chips: number): SystemName => {
-  for (const [name, row] of Object.entries(SYSTEMS)) if (isSystem(name) && row.chips >= chips) return name;
-  return fail("LPU2007", { message: `expected a system of ${chips} chips, the largest has ${SYSTEMS.node8.chips}` });
-};
+/** Systems that a pipeline gets when none is named, by size. */
+const NODES = ["card", "node2", "node4", "node8"] as const satisfies readonly SystemName[];
+
+/** The smallest system of at least so many chips. */
+export const systemWith = (chips: number): SystemName =>
+  NODES.find((name) => chipsIn(name) >= chips) ?? `line-${Math.ceil(chips / NODE_CHIPS)}`;
 
 /** Links from a chip to another. */
 export const linksBetween = ({ links }: Pick<System, "links">, from: number, to: number): readonly Link[] =>

@@ -19,7 +19,7 @@ import {
 } from "../ir/isa.js";
 import { OPS } from "../ir/ops.js";
 import { type AttributeKind, ATTRIBUTE_KINDS } from "../ir/ops/attributes.js";
-import { isSystem, linksBetween, systemOf, SYSTEMS } from "../ir/system.js";
+import { isSystem, type System, systemOf, SYSTEMS } from "../ir/system.js";
 import { ENERGIES, linkDelay, peakMacs, sramBytes, TARGETS, type Target } from "../ir/target.js";
 
 /** Bits of each field of an instruction in program text, by field name. */
@@ -303,25 +303,40 @@ export function targetsText(notes: Readonly<Record<string, FieldNote>> = {}): st
   ].join("\n");
 }
 
-/** Systems of chips of a target, and what joins them. */
-export function systemsText(): string {
+/** Examples of systems whose names have a number. */
+const SIZES: Readonly<Record<string, readonly string[]>> = {
+  "line-N": ["line-9", "line-72"],
+  "dragonfly-N": ["dragonfly-264", "dragonfly-10440"],
+};
+
+/** Systems of chips of lpu-v1, and what joins them; `farthest`: wires on the way from the first chip to the one that is farthest. */
+export function systemsText(farthest: (system: System) => number): string {
   const target = TARGETS["lpu-v1"];
-  const rows = Object.keys(SYSTEMS).flatMap((name) => {
-    if (!isSystem(name)) return [];
-    const system = systemOf(name, target);
-    const { chips, links } = system;
-    const wires = chips === 1 ? 0 : linksBetween(system, 0, 1).length;
-    return [[name, String(chips), String(wires), String(links.length / 2), SYSTEMS[name].doc]];
-  });
+  const rows = Object.keys(SYSTEMS)
+    .flatMap((name) => SIZES[name] ?? [name])
+    .filter(isSystem)
+    .map((name) => {
+      const system = systemOf(name, target);
+      return [name, system.chips, system.links.length / 2, farthest(system)].map(String);
+    });
   const { linkInterval, linkLatency } = target.timing;
   return [
     "# Systems",
     "",
     `A wire joins two links and carries a vector of ${target.lanes} bytes every ${linkInterval} cycles each way (\`${target.name}\`), which arrives ${linkDelay(target)} cycles after its Send: ${linkLatency} of them on the wire.`,
     "",
-    table(["system", "chips", "wires between two", "wires", "meaning"], rows),
+    table(
+      ["system", "meaning"],
+      Object.entries(SYSTEMS).map(([name, { doc }]) => [name, doc]),
+    ),
     "",
-    "A node of the makers has eight chips and 28 cables (C); that fewer chips share the links that a chip has for its node is our own (A).",
+    "## In numbers",
+    "",
+    "`hops`: wires on the shortest way to the farthest chip.",
+    "",
+    table(["system", "chips", "wires", "hops"], rows),
+    "",
+    "A node of the makers has eight chips and 28 cables, and four further links of each chip leave it (C); that two or four chips share the links that a chip has for its node is our own (A), and so is which port of a node leads where.",
     "",
   ].join("\n");
 }
