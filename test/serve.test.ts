@@ -215,8 +215,8 @@ describe("a client that misbehaves", () => {
       404,
       wrong("unknown request: POST /v1/embeddings", "unknown_url"),
     ]);
-    const { status } = await fetch(chat);
-    expect(status).toBe(404);
+    for (const place of [chat, `${url}/models/other`, `${url}/models/%`])
+      expect([place, (await fetch(place)).status]).toEqual([place, 404]);
   });
 
   test("goes away in mid-stream: its request ends, and the next is answered as if it had not been", async () => {

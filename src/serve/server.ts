@@ -127,7 +127,8 @@ async function handle(service: Service, request: IncomingMessage, response: Serv
     if (request.method === "POST" && kind !== undefined) await complete(service, kind, path, request, response);
     else if (request.method === "GET" && path === MODELS) sendJson(response, 200, modelList(name, started));
     else if (request.method === "GET" && path.startsWith(`${MODELS}/`)) {
-      expectModel(decodeURIComponent(path.slice(MODELS.length + 1)), name);
+      const asked = path.slice(MODELS.length + 1);
+      expectModel(asked === encodeURIComponent(name) ? name : asked, name);
       sendJson(response, 200, modelFields(name, started));
     } else fail("LPU5203", { message: `unknown request: ${request.method} ${path}` });
   } catch (error) {
@@ -144,8 +145,16 @@ async function complete(
   response: ServerResponse,
 ): Promise<void> {
   const { model, queue, chip, stopping, onAnswer } = service;
-  const gone = new AbortController();
-  response.once("close", () => gone.abort());
+  // Ends the request between two runs, for one of two reasons.
+  const ended = new AbortController();
+  const end = (): void => ended.abort();
+  let gone = false;
+  response.once("close", () => {
+    gone = true;
+    end();
+  });
+  if (stopping.aborted) end();
+  stopping.addEventListener("abort", end);
   const cost: Cost = { cycles: 0, predictedCycles: 0, runs: 0, usage: undefined };
   const tell = (status: number, error?: unknown): void =>
     onAnswer({ path, status, ...cost, ...(error !== undefined && { error }) });
@@ -160,17 +169,19 @@ async function complete(
           ? model.encode(prompt.text)
           : prompt.text;
     const asked = chip.cycles;
-    const signal = AbortSignal.any([gone.signal, stopping]);
+    const { signal } = ended;
     await queue.next(async () => {
       signal.throwIfAborted();
       await write(service, { kind, request, tokens, signal, asked }, response, cost);
     });
     tell(200);
   } catch (error) {
-    if (gone.signal.aborted) return tell(GONE);
+    if (gone) return tell(GONE);
     const told = stopping.aborted ? new CompileError("LPU5206", { message: "the server is stopping" }) : error;
     const status = sendError(response, told);
     tell(status, status === 500 ? error : undefined);
+  } finally {
+    stopping.removeEventListener("abort", end);
   }
 }
 
