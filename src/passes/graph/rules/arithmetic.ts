@@ -342,6 +342,25 @@ const chainConstants: Rule = {
   },
 };
 
+const scaleSmaller: Rule = {
+  name: "scale-smaller",
+  law: "matmul(a, b * c) == matmul(a * c, b) where a has fewer elements, c is one number and |c| <= 1",
+  ops: ["matmul"],
+  rewrite: (g, node) => {
+    const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
+    const turned = g.node(b).op === "transpose" ? operandOf(g.node(b), 0) : b;
+    const scaled = g.node(turned);
+    if (scaled.op !== "mul" || elementCount(g.shape(a)) >= elementCount(g.shape(b))) return undefined;
+    const [x, c] = [operandOf(scaled, 0), operandOf(scaled, 1)];
+    const factor = g.scalar(c);
+    if (factor === undefined || factor === 0 || !(Math.abs(factor) <= 1)) return undefined;
+    if (!equalShapes(g.shape(x), scaled.type.shape)) return undefined;
+    g.through(turned, "mul");
+    const first = g.emit("mul", [a, g.number(factor, g.type(a).dtype)]);
+    return g.emit("matmul", [first, turned === b ? x : g.emit("transpose", [x], g.node(b).attrs)]);
+  },
+};
+
 const selectRules: Rule = {
   name: "select",
   law: "select(true, a, b) == a; select(c, a, a) == a; select(not c, a, b) == select(c, b, a)",
@@ -398,6 +417,7 @@ export const ARITHMETIC_RULES: readonly Rule[] = [
   addNegative,
   multiplyNegatives,
   chainConstants,
+  scaleSmaller,
   selectRules,
   casts,
 ];
