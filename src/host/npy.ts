@@ -6,7 +6,7 @@
  * row-major, with the data aligned to 64 bytes as NumPy does. Reference: numpy.lib.format.
  */
 
-import { fail } from "../diagnostics.js";
+import { at, fail } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import { elementCount, type Shape } from "../ir/graph.js";
 
@@ -113,11 +113,12 @@ function fromColumnMajor(data: Uint8Array, shape: Shape, size: number): Uint8Arr
   const index = shape.map(() => 0);
   for (let target = 0; target < data.length; target += size) {
     let source = 0;
-    for (let axis = shape.length - 1; axis >= 0; axis--) source = source * (shape[axis] ?? 1) + (index[axis] ?? 0);
+    for (let axis = shape.length - 1; axis >= 0; axis--)
+      source = source * at(shape, axis, "extent") + at(index, axis, "axis");
     result.set(data.subarray(source * size, source * size + size), target);
     for (let axis = shape.length - 1; axis >= 0; axis--) {
-      index[axis] = (index[axis] ?? 0) + 1;
-      if ((index[axis] ?? 0) < (shape[axis] ?? 1)) break;
+      index[axis] = at(index, axis, "axis") + 1;
+      if (at(index, axis, "axis") < at(shape, axis, "extent")) break;
       index[axis] = 0;
     }
   }

@@ -7,6 +7,7 @@
  * Truth values: any byte but 0 is 1; any number but 0 (NaN too) gives 1. Floats are given with canonical NaNs.
  */
 
+import { at } from "../diagnostics.js";
 import { roundEven } from "../ir/functions.js";
 import { STREAM_TYPES, type StreamType } from "../ir/isa.js";
 import { bitsToF32, f16ToF32, f32ToBits, f32ToF16 } from "../ir/numerics.js";
@@ -49,12 +50,12 @@ export const floatToInt = saturating(-0x80000000, 0x7fffffff);
 /** Numbers of a vector of a type, as an int or a float function takes them. */
 export function readLanes(type: StreamType, streams: readonly Uint8Array[], int: boolean): Float64Array {
   const row = TYPES[type];
-  const lanes = streams[0]?.length ?? 0;
+  const lanes = at(streams, 0, "stream").length;
   const values = new Float64Array(lanes);
   for (let lane = 0; lane < lanes; lane++) {
     let bits = 0;
     streams.forEach((stream, byte) => {
-      bits |= (stream[lane] ?? 0) << (8 * byte);
+      bits |= (stream[lane] as number) << (8 * byte);
     });
     values[lane] = row.read(bits >>> 0);
   }
@@ -72,7 +73,7 @@ export function writeLanes(type: StreamType, { int, values }: LaneValues, length
   const row = TYPES[type];
   const streams = Array.from({ length: STREAM_TYPES[type].bytes }, () => new Uint8Array(values.length));
   for (let lane = 0; lane < length; lane++) {
-    const bits = (int ? row.fromInt : row.fromFloat)(values[lane] ?? 0);
+    const bits = (int ? row.fromInt : row.fromFloat)(values[lane] as number);
     streams.forEach((stream, byte) => {
       stream[lane] = bits >> (8 * byte);
     });

@@ -6,7 +6,7 @@
  * encoder, so that a listing obeys exactly the rules that compiled programs obey.
  */
 
-import { fail } from "../../diagnostics.js";
+import { fail, sure } from "../../diagnostics.js";
 import { isMnemonic, type Mnemonic } from "../../ir/isa.js";
 import {
   type Binding,
@@ -337,7 +337,7 @@ interface Operands {
 }
 
 function readOperands(target: Target, scanner: LineScanner, op: Mnemonic, at: string): Operands {
-  const layouts = layoutOf(target).byName.get(op)?.fields ?? [];
+  const layouts = sure(layoutOf(target).byName.get(op), "layout of an instruction").fields;
   // No operand starts as the suffixes of a line do, with `x128` or `from`.
   const given = new Map<string, FieldValue>();
   let tap = 0;

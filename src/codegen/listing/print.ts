@@ -5,6 +5,7 @@
  * interval if not 1, and its address step if not 0.
  */
 
+import { sure } from "../../diagnostics.js";
 import type { TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { layoutOf } from "../text/layout.js";
@@ -17,7 +18,7 @@ export function printInstruction(
   width = 0,
 ): string {
   let text = op.padEnd(width);
-  for (const field of layoutOf(target).byName.get(op)?.fields ?? []) {
+  for (const field of sure(layoutOf(target).byName.get(op), "layout of an instruction").fields) {
     const value = fields[field.name];
     const printed = value === undefined ? "?" : OPERAND_CODECS[field.row.kind].print(value, field);
     const tapped = field.tapBit >= 0 && ((tap >> field.tapBit) & 1) === 1;

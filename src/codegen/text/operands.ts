@@ -6,6 +6,7 @@
  * convert without loss. Widths follow from the target (a smaller machine has narrower fields).
  */
 
+import { sure } from "../../diagnostics.js";
 import {
   ALU_FUNCTIONS,
   type FieldRow,
@@ -111,7 +112,7 @@ function words(names: readonly (string | undefined)[]): OperandCodec {
       return refuseFunction(value, field);
     },
     write: (bits, value, { width }) => {
-      if (typeof value === "string") bits.put(codes.get(value) ?? 0, width);
+      if (typeof value === "string") bits.put(sure(codes.get(value), "code of a word"), width);
     },
     read: (bits, { width }) => names[bits.get(width)],
     print: (value) => String(value),

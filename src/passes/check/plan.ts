@@ -61,7 +61,7 @@ const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task):
     return;
   }
   const { values, rows } = learned;
-  const typeOf = (id: number): Storage["dtype"] => plan.storages[id]?.dtype ?? "f32";
+  const typeOf = (id: number): Storage["dtype"] => at(plan.storages, id, "storage").dtype;
   const sums = sumsOf(learned, target, task);
   const argument = (arg: Argument, ops: readonly number[]): number => {
     if ("constant" in arg) return values.constant(arg.constant);

@@ -70,7 +70,7 @@ const historyOf = ({ rowsPerBank, timing }: Target, bursts: readonly Burst[]): H
   }
   for (let row = 0; row < 2 * rowsPerBank; row++)
     starts[row + 1] = (starts[row + 1] as number) + (starts[row] as number);
-  const total = starts.at(-1) ?? 0;
+  const total = at(starts, starts.length - 1, "row");
   const history = {
     writes,
     starts,

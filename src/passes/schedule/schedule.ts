@@ -198,7 +198,7 @@ const begin = (s: Scheduler, order: Order): Begun => {
     placed.push(task);
     const instance = isModelDone(s, placed) ? repeatModel(s, agenda, placed) : undefined;
     if (repeat === undefined || instance === undefined) continue;
-    const left = instancesLeft(s, repeat, instance.placed[0]?.task ?? -1);
+    const left = instancesLeft(s, repeat, at(instance.placed, 0, "task").task);
     return { s, agenda, instance, cycles: chipCycles(s.target, s.queues) + left * instance.cycles };
   }
   return { s, agenda, instance: undefined, cycles: chipCycles(s.target, s.queues) };

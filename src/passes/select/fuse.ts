@@ -7,7 +7,7 @@
  */
 
 import { ALU_OF_OP } from "../../ir/ops/alu.js";
-import { at, invariant } from "../../diagnostics.js";
+import { at, invariant, sure } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { consumersOf, elementCount } from "../../ir/graph.js";
 import { isFloat } from "../../ir/tensor.js";
@@ -234,7 +234,11 @@ const cutTooLong = (graph: Graph, fusion: Fusion, limit: number): NodeId[] => {
   }
   const half = fusion.nodes.length / 2;
   const candidates = fusion.nodes.filter((id) => id !== fusion.root);
-  candidates.sort((a, b) => Math.abs((size.get(a) ?? 0) - half) - Math.abs((size.get(b) ?? 0) - half) || a - b);
+  candidates.sort(
+    (a, b) =>
+      Math.abs(sure(size.get(a), "size of a chain") - half) - Math.abs(sure(size.get(b), "size of a chain") - half) ||
+      a - b,
+  );
   return candidates.slice(0, 1);
 };
 

@@ -193,7 +193,7 @@ export function emitItem(layout: BufferLayout, node: number, first: number, coun
   const burst = nodes.burst.at(node);
   const detail = nodes.detail.at(node);
   if (kind === NODE_KINDS.burst) {
-    EMITTERS[MNEMONICS[tables.op.at(burst)] ?? "nop"](layout, burst, nodes.first.at(node) + first, count);
+    EMITTERS[at(MNEMONICS, tables.op.at(burst), "mnemonic")](layout, burst, nodes.first.at(node) + first, count);
   } else if (kind === NODE_KINDS.product) {
     const piece = mxm.pieces[detail];
     if (piece !== undefined) multiply(layout, piece, first, count);

@@ -8,6 +8,7 @@
  * read of the same row are kept: a read whose row is overwritten before its last consumer runs must be copied.
  */
 
+import { at, sure } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
 import { addEdge, type Nodes } from "./nodes.js";
 import { IntList, type Tables } from "./tables.js";
@@ -38,7 +39,9 @@ export function linkMemory(tables: Tables, nodes: Nodes, initial: Uint8Array): M
   const state = new SliceState(rows, nodes.kind.length);
   program.chips.forEach((_, chip) => {
     for (let slice = 0; slice < 2 * target.slices; slice++) {
-      const bursts = (tables.byQueue[chip]?.[slice] ?? []).filter((burst) => memoryOp(tables, burst) !== undefined);
+      const bursts = at(at(tables.byQueue, chip, "chip"), slice, "queue").filter(
+        (burst) => memoryOp(tables, burst) !== undefined,
+      );
       if (bursts.length === 0) continue;
       const index = chip * 2 * target.slices + slice;
       const tracked = bursts.some(
@@ -161,7 +164,7 @@ function replaySlice(
 
 function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number): Run {
   const { target, faults } = tables;
-  const op = memoryOp(tables, burst) ?? "read";
+  const op = sure(memoryOp(tables, burst), "operation of a slice");
   const instruction = tables.instructions[burst];
   const base = tables.base.at(burst);
   const step = op === "read" || op === "write" ? (instruction?.step ?? 0) : 0;

@@ -7,6 +7,7 @@
  * buffer (iwStream) make a version that starts as a copy of the one before. The rules are those of `semantics-mxm.ts`.
  */
 
+import { at } from "../../diagnostics.js";
 import { ARRAYS, arrayDepth, modeOf } from "../../ir/isa.js";
 import { isWestward, queuePlace } from "../../ir/program.js";
 import { addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./nodes.js";
@@ -51,7 +52,11 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
   program.chips.forEach((_, chip) => {
     for (let hemisphere = 0; hemisphere < 2; hemisphere++) {
       const queue = (plane: number, part: number): readonly number[] =>
-        tables.byQueue[chip]?.[2 * target.slices + target.alus + (hemisphere * target.planes + plane) * 3 + part] ?? [];
+        at(
+          at(tables.byQueue, chip, "chip"),
+          2 * target.slices + target.alus + (hemisphere * target.planes + plane) * 3 + part,
+          "queue",
+        );
       const planes = replayWeights(tables, links, queue);
       const products = planes.map((_, plane) => pairProducts(tables, links, planes, queue(plane, 1), queue(plane, 2)));
       orderAccumulators(tables, nodes, links, products);
@@ -92,7 +97,7 @@ function addVersionEdges(nodes: Nodes, node: number, version: Version): void {
 
 /** A preparation goes just before the version's first load has its operands, and so after all loads of an earlier version. */
 const prepareKey = (tables: Tables, { loads }: Version): number =>
-  loads.length === 0 ? 0 : tables.cycle.at(loads[0] ?? 0) + tables.target.timing.mxmWeightSkew;
+  loads.length === 0 ? 0 : tables.cycle.at(at(loads, 0, "load")) + tables.target.timing.mxmWeightSkew;
 
 /** Pairs products with accumulations of one plane's queues, execution by execution, and cuts them into pieces. */
 function pairProducts(

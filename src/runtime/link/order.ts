@@ -6,6 +6,7 @@
  * bursts that feed each other vector by vector), blocks do not exist: their executions run one by one in the order of their keys.
  */
 
+import { at } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
 import { SEGMENT, SEGMENT_SIZE, type Matches } from "./streams.js";
 import { addBurstEdges, addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./nodes.js";
@@ -40,7 +41,7 @@ const WITHOUT_NODE: ReadonlySet<string> = new Set([
 export function addBurstNodes(tables: Tables, nodes: Nodes): void {
   const { mxmWeightSkew } = tables.target.timing;
   for (let burst = 0; burst < tables.instructions.length; burst++) {
-    const op = MNEMONICS[tables.op.at(burst)] ?? "nop";
+    const op = at(MNEMONICS, tables.op.at(burst), "mnemonic");
     if (WITHOUT_NODE.has(op)) continue;
     const key = tables.cycle.at(burst) + (op === "lw" || op === "iwStream" ? mxmWeightSkew : 0);
     addBurstNode(nodes, NODE_KINDS.burst, burst, 0, tables.count.at(burst), key, 0);
@@ -60,7 +61,7 @@ export function linkOperands(tables: Tables, nodes: Nodes, matches: Matches, mxm
   const products = new Map<number, number[]>();
   for (let node = 0; node < nodes.kind.length; node++) {
     if (nodes.kind.at(node) !== NODE_KINDS.product) continue;
-    const abc = mxm.pieces[nodes.detail.at(node)]?.abc ?? -1;
+    const abc = at(mxm.pieces, nodes.detail.at(node), "piece").abc;
     const known = products.get(abc);
     if (known === undefined) products.set(abc, [node]);
     else known.push(node);

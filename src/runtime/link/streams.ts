@@ -7,6 +7,7 @@
  * the state. What an operand takes comes out as segments: executions i.. of the consumer have vectors j.. of one give.
  */
 
+import { at } from "../../diagnostics.js";
 import type { Target } from "../../ir/target.js";
 import { ENTRY, ENTRY_SIZE, IntList, NO_STREAM, type Tables } from "./tables.js";
 
@@ -199,11 +200,11 @@ function takeBurst(
 function matchChains(tables: Tables, matches: Matches): void {
   const { takes, target } = tables;
   for (let entry = 0; entry < takes.length / ENTRY_SIZE; entry++) {
-    const at = entry * ENTRY_SIZE;
-    if (takes.at(at + ENTRY.stream) !== NO_STREAM) continue;
-    const burst = takes.at(at);
-    const alu = takes.at(at + ENTRY.position);
-    const producers = tables.byQueue[tables.chip.at(burst)]?.[2 * target.slices + alu] ?? [];
+    const first = entry * ENTRY_SIZE;
+    if (takes.at(first + ENTRY.stream) !== NO_STREAM) continue;
+    const burst = takes.at(first);
+    const alu = takes.at(first + ENTRY.position);
+    const producers = at(at(tables.byQueue, tables.chip.at(burst), "chip"), 2 * target.slices + alu, "queue");
     matchChain(tables, matches, entry, burst, alu, producers);
   }
 }

@@ -229,7 +229,7 @@ function addQueue(
   const lengths = instructions
     .filter(({ op }) => op === "config")
     .map(({ cycle, fields }) => ({ cycle, length: Number(fields["length"]) }));
-  const own = tables.byQueue[chip]?.[queue] ?? [];
+  const own = at(at(tables.byQueue, chip, "chip"), queue, "queue");
   let free = 0;
   let length = target.lanes;
   for (const instruction of instructions) {

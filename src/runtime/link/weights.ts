@@ -6,6 +6,7 @@
  * bursts in the order of their cycles.
  */
 
+import { at } from "../../diagnostics.js";
 import { ARRAYS, type ArrayKind, arrayOf, MNEMONICS, weightColumns } from "../../ir/isa.js";
 import { queuePlace } from "../../ir/program.js";
 import type { Tables } from "./tables.js";
@@ -46,7 +47,7 @@ export interface PlaneHistory {
   changes: Change[];
 }
 
-export const opOf = (tables: Tables, burst: number): string => MNEMONICS[tables.op.at(burst)] ?? "";
+export const opOf = (tables: Tables, burst: number): string => at(MNEMONICS, tables.op.at(burst), "mnemonic");
 export const kindOf = (tables: Tables, burst: number): ArrayKind => {
   const instruction = tables.instructions[burst];
   return instruction === undefined ? "f16" : arrayOf(instruction);

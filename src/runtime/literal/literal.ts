@@ -11,7 +11,7 @@
 import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
 import { decodeQueue } from "../../codegen/text/decode.js";
 import { OPERAND_CODECS } from "../../codegen/text/operands.js";
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import { ISA, type InstructionRow } from "../../ir/isa.js";
 import {
   isWestward,
@@ -184,7 +184,7 @@ function addRecords(
   for (const instruction of instructions) {
     const ahead = instruction.cycle - machine.target.timing.vxmEntry;
     dueAt(agenda, Math.max(ahead, earliest)).records.push({ chip, queue, instruction });
-    chip.ends[queue] = Math.max(chip.ends[queue] ?? 0, queueFree(chip, machine.target, instruction));
+    chip.ends[queue] = Math.max(at(chip.ends, queue, "queue"), queueFree(chip, machine.target, instruction));
   }
 }
 
@@ -197,7 +197,7 @@ function expand(
   instruction: TimedInstruction,
 ): void {
   const { target, program } = machine;
-  const at: FaultPlace = {
+  const faulty: FaultPlace = {
     target,
     chip: chip.index,
     queue,
@@ -206,16 +206,25 @@ function expand(
     origins: program.origins,
   };
   const place = queuePlace(target, queue);
-  checkRecord(at, place);
-  const free = chip.free[queue] ?? 0;
-  if (instruction.cycle < free) raise("LPU4007", at, `the queue may dispatch again at cycle ${free}`);
+  checkRecord(faulty, place);
+  const free = at(chip.free, queue, "queue");
+  if (instruction.cycle < free) raise("LPU4007", faulty, `the queue may dispatch again at cycle ${free}`);
   chip.free[queue] = queueFree(chip, target, instruction);
   const position = positionOf(target, place);
   for (let index = 0; index < instruction.count; index++) {
     const cycle = instruction.cycle + index * instruction.interval;
-    const execution: Execution = { ...at, cycle, machine, state: chip, place, position, index, operands: new Map() };
+    const execution: Execution = {
+      ...faulty,
+      cycle,
+      machine,
+      state: chip,
+      place,
+      position,
+      index,
+      operands: new Map(),
+    };
     for (const { at: due, ...take } of takesOf(execution)) {
-      if (due < machine.now) raise("LPU4017", at, `its operand should have been taken at cycle ${due}`);
+      if (due < machine.now) raise("LPU4017", faulty, `its operand should have been taken at cycle ${due}`);
       dueAt(agenda, due).takes.push({ execution, ...take });
     }
     const list = dueAt(agenda, cycle).dispatches;
@@ -317,13 +326,13 @@ function notifyCycle({ program }: ChipState): number {
  */
 function fetchText(machine: Machine, agenda: Map<number, Due>, execution: Execution, bytes: Uint8Array): void {
   const { target, queue, state } = execution;
-  const length = (bytes[0] ?? 0) | ((bytes[1] ?? 0) << 8);
+  const length = at(bytes, 0, "byte") | (at(bytes, 1, "byte") << 8);
   if (length > bytes.length - 2)
     broken(execution, "LPU4017", `expected at most ${bytes.length - 2} bytes of text, got ${length}`);
   const text = Uint8Array.of(ISA.sync.opcode, ...bytes.subarray(2, 2 + length));
   const { instructions } = decodeQueue(target, queue, text);
   if (instructions.some(({ op }) => op === "deskew")) broken(execution, "LPU4017", "fetched text cannot hold deskew");
-  const start = Math.max(state.ends[queue] ?? 0, execution.cycle + target.timing.ifetch);
+  const start = Math.max(at(state.ends, queue, "queue"), execution.cycle + target.timing.ifetch);
   const shift = start - target.timing.barrier;
   const fetched = instructions.map((instruction) => ({
     ...instruction,

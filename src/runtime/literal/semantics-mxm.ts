@@ -8,6 +8,7 @@
  * loading, installing and multiplying overlap without meeting.
  */
 
+import { at, sure } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import {
   ARRAYS,
@@ -117,7 +118,7 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
         return broken(x, "LPU4013", `row ${row} holds no sums of this kind`);
       const round = ROUND_SUM[ARRAYS[product.kind].sums];
       product.sums.forEach((sum, lane) => {
-        product.sums[lane] = round(sum + (old.sums[lane] ?? 0));
+        product.sums[lane] = round(sum + at(old.sums, lane, "lane"));
       });
     }
     if (holder !== undefined) holder.accumulators[place] = { kind: product.kind, sums: product.sums };
@@ -125,7 +126,7 @@ export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "
   },
 };
 
-const pairOf = (x: Execution): readonly Plane[] => x.state.planes[hemisphereIndex(x.place)] ?? [];
+const pairOf = (x: Execution): readonly Plane[] => at(x.state.planes, hemisphereIndex(x.place), "hemisphere");
 const planeOf = (x: Execution): Plane => pairOf(x)[x.place.index] ?? broken(x, "LPU4008", "no such plane");
 const kindOf = (x: Execution): ArrayKind => arrayOf(x.instruction);
 
@@ -136,7 +137,7 @@ function planesOf(x: Execution, kind: ArrayKind): readonly Plane[] {
   return pairOf(x);
 }
 
-const taken = (x: Execution): readonly Vector[] => x.operands.get("stream") ?? [];
+const taken = (x: Execution): readonly Vector[] => sure(x.operands.get("stream"), "operand");
 
 /** No weights may be on their way past the buffer from a cycle on; those of one kind may follow each other. */
 function stillArriving(x: Execution, { changes }: Plane, from: number, kind?: ArrayKind): void {
@@ -185,7 +186,7 @@ function load(x: Execution, weights: LoadedWeights): void {
     const elements = elementsOf(mode, vectors.slice(bytes * way, bytes * (way + 1)));
     mode.parts.forEach((part, index) => {
       const start = startOf(part, weights.depth);
-      fill(x, weights, column + way * mode.parts.length + index, (lane) => elements[start + lane] ?? 0);
+      fill(x, weights, column + way * mode.parts.length + index, (lane) => at(elements, start + lane, "lane"));
     });
   }
 }
@@ -203,7 +204,7 @@ function fill(x: Execution, weights: LoadedWeights, column: number, value: (lane
 const elementsOf = ({ type }: MxmMode, streams: readonly Vector[]): Float64Array =>
   isStreamType(type)
     ? readLanes(type, streams, STREAM_TYPES[type].lane === "int")
-    : Float64Array.from(streams[0] ?? [], (bits) => widenFloat(type, bits));
+    : Float64Array.from(at(streams, 0, "stream"), (bits) => widenFloat(type, bits));
 
 /** First lane of a part of a vector. */
 const startOf = (part: MxmMode["parts"][number], depth: number): number => (part === "all" ? 0 : part * depth);
@@ -213,7 +214,7 @@ function activations(x: Execution): Float64Array {
   const mode = mxmModeOf(x.instruction);
   if (mode === undefined) return broken(x, "LPU4008", "no such mode");
   const depth = arrayDepth(x.target, mode.array);
-  const start = startOf(mode.parts[0] ?? "all", depth);
+  const start = startOf(at(mode.parts, 0, "part"), depth);
   return elementsOf(mode, taken(x)).subarray(start, start + depth);
 }
 
@@ -252,6 +253,6 @@ function giveSums(x: Execution, kind: ArrayKind, sums: Float64Array): void {
   x.machine.give(
     x,
     "give",
-    writeLanes(type, { int: STREAM_TYPES[type].lane === "int", values: sums }, x.state.lengths[x.queue] ?? 0),
+    writeLanes(type, { int: STREAM_TYPES[type].lane === "int", values: sums }, at(x.state.lengths, x.queue, "queue")),
   );
 }

@@ -7,6 +7,7 @@
  * `semantics-mxm.ts`.
  */
 
+import { at, sure } from "../../diagnostics.js";
 import { aluBinary, aluTernary, aluUnary } from "../../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction, isAluFunction, type Mnemonic } from "../../ir/isa.js";
 import { linkDelay } from "../../ir/target.js";
@@ -113,14 +114,14 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
   },
   permute: (x) => {
     const map = laneMap(x, x.target.lanes);
-    return () => rearrange(x, (lane) => map[lane] ?? -1);
+    return () => rearrange(x, (lane) => at(map, lane, "lane"));
   },
   distribute: (x) => {
     const { superlane } = x.target;
     const map = laneMap(x, superlane);
     return () =>
       rearrange(x, (lane) => {
-        const source = map[lane % superlane] ?? -1;
+        const source = at(map, lane % superlane, "lane");
         return source < 0 ? -1 : lane - (lane % superlane) + source;
       });
   },
@@ -132,7 +133,7 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
         x,
         "give",
         taken(x, "a").map((vector, byte) =>
-          vector.map((value, lane) => (map[lane] === 0 ? value : (other[byte]?.[lane] ?? 0))),
+          vector.map((value, lane) => (map[lane] === 0 ? value : at(at(other, byte, "stream"), lane, "lane"))),
         ),
       );
     };
@@ -144,7 +145,7 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
       x,
       "give",
       source.map((vector, stream) =>
-        vector.map((_, lane) => source[lane % superlane]?.[lane - (lane % superlane) + stream] ?? 0),
+        vector.map((_, lane) => at(at(source, lane % superlane, "stream"), lane - (lane % superlane) + stream, "lane")),
       ),
     );
   },
@@ -175,12 +176,12 @@ function notAlone(x: Execution): never {
   return broken(x, "LPU4008", `'${x.instruction.op}' is part of a burst and cannot stand alone`);
 }
 
-const taken = (x: Execution, field: string): readonly Vector[] => x.operands.get(field) ?? [];
+const taken = (x: Execution, field: string): readonly Vector[] => sure(x.operands.get(field), "operand");
 const single = (x: Execution, field: string): Vector => taken(x, field)[0] ?? new Uint8Array(x.target.lanes);
 
 /** Gives bytes; lanes beyond the vector length of the unit are zero. */
 function give(x: Execution, field: string, vectors: readonly Vector[]): void {
-  const length = x.state.lengths[x.queue] ?? 0;
+  const length = at(x.state.lengths, x.queue, "queue");
   x.machine.give(
     x,
     field,
@@ -202,9 +203,9 @@ function joined(vectors: readonly Vector[]): Uint8Array {
 
 const bankOf = (x: Execution, row: number): number => Math.floor(row / x.target.rowsPerBank);
 const rowIndex = (x: Execution, row: number): number =>
-  x.machine.sram.rowIndex(x.chip, x.place.hemisphere ?? "W", x.place.index, row);
+  x.machine.sram.rowIndex(x.chip, sure(x.place.hemisphere, "hemisphere"), x.place.index, row);
 const rowBytes = (x: Execution, row: number): Uint8Array =>
-  x.machine.sram.span(x.chip, x.place.hemisphere ?? "W", x.place.index, row, 1);
+  x.machine.sram.span(x.chip, sure(x.place.hemisphere, "hemisphere"), x.place.index, row, 1);
 
 /** Takes a port of the slice for this cycle; bank -1 is both. A burst also takes the address generator, to its end. */
 function claim(x: Execution, kind: "read" | "write", bank: number): Slice {
@@ -283,7 +284,7 @@ function compute(x: Execution, fields: readonly AluOperand[]): void {
   if (results !== undefined) remember(results, cycle, result, target.timing.vxmAlu + target.chainDepth);
   for (const field of ["give", "give2"]) {
     if (numberField(x, field) >= 0)
-      x.machine.give(x, field, writeLanes(typeField(instruction, "as"), result, state.lengths[x.queue] ?? 0));
+      x.machine.give(x, field, writeLanes(typeField(instruction, "as"), result, at(state.lengths, x.queue, "queue")));
   }
 }
 

@@ -10,7 +10,7 @@
 import type { Leaf } from "../../../ir/plan.js";
 import { isSpecial } from "../../../ir/ranges.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
-import type { AluOp, BitsType, StorageId } from "../../../ir/plan.js";
+import type { AluOp, BitsType, StorageId, StorageType } from "../../../ir/plan.js";
 import type { Located } from "./operand.js";
 import {
   addTemp,
@@ -43,38 +43,39 @@ interface Cut {
 const BITS = 11;
 const LOW = 2 ** BITS - 1;
 
-const CUTS: Readonly<Record<2 | 4, Cut>> = {
-  2: {
-    as: "i16",
-    groups: [
-      [
-        { name: "high", ops: [{ fn: "shiftRight", args: [{ leaf: 0, as: "i16" }, { constant: 8 }] }], scale: 2 ** 8 },
-        { name: "low", ops: [{ fn: "andBits", args: [{ leaf: 0, as: "i16" }, { constant: 0xff }] }], scale: 1 },
-      ],
+const OF_TWO_BYTES: Cut = {
+  as: "i16",
+  groups: [
+    [
+      { name: "high", ops: [{ fn: "shiftRight", args: [{ leaf: 0, as: "i16" }, { constant: 8 }] }], scale: 2 ** 8 },
+      { name: "low", ops: [{ fn: "andBits", args: [{ leaf: 0, as: "i16" }, { constant: 0xff }] }], scale: 1 },
     ],
-  },
-  4: {
-    as: "i32",
-    groups: [
-      [
-        {
-          name: "high",
-          ops: [{ fn: "shiftRight", args: [{ leaf: 0, as: "i32" }, { constant: 2 * BITS }] }],
-          scale: 2 ** BITS,
-        },
-        {
-          name: "middle",
-          ops: [
-            { fn: "shiftRight", args: [{ leaf: 0, as: "i32" }, { constant: BITS }] },
-            { fn: "andBits", args: [{ op: 0 }, { constant: LOW }] },
-          ],
-          scale: 1,
-        },
-      ],
-      [{ name: "low", ops: [{ fn: "andBits", args: [{ leaf: 0, as: "i32" }, { constant: LOW }] }], scale: 1 }],
-    ],
-  },
+  ],
 };
+
+const OF_FOUR_BYTES: Cut = {
+  as: "i32",
+  groups: [
+    [
+      {
+        name: "high",
+        ops: [{ fn: "shiftRight", args: [{ leaf: 0, as: "i32" }, { constant: 2 * BITS }] }],
+        scale: 2 ** BITS,
+      },
+      {
+        name: "middle",
+        ops: [
+          { fn: "shiftRight", args: [{ leaf: 0, as: "i32" }, { constant: BITS }] },
+          { fn: "andBits", args: [{ op: 0 }, { constant: LOW }] },
+        ],
+        scale: 1,
+      },
+    ],
+    [{ name: "low", ops: [{ fn: "andBits", args: [{ leaf: 0, as: "i32" }, { constant: LOW }] }], scale: 1 }],
+  ],
+};
+
+const CUTS: Readonly<Record<StorageType, Cut>> = { f16: OF_TWO_BYTES, f32: OF_FOUR_BYTES, i32: OF_FOUR_BYTES };
 
 /** The same tensor in fp16, as the MXM takes it: sums are stored in fp32, and so is what is cast on its way here. */
 export const asHalf = (s: Selection, id: NodeId, value: Located): Located => {
@@ -84,7 +85,7 @@ export const asHalf = (s: Selection, id: NodeId, value: Located): Located => {
   return { ...value, storage: derivedFrom(s, node, value.storage, "half", copy) };
 };
 
-const cutOf = (s: Selection, storage: StorageId): Cut => CUTS[storageAt(s, storage).dtype === "f16" ? 2 : 4];
+const cutOf = (s: Selection, storage: StorageId): Cut => CUTS[storageAt(s, storage).dtype];
 
 /** Whether moving a node's value by a product of its numbers could change it. */
 export const needsBits = (s: Selection, { id, type: { dtype } }: Node): boolean => {

@@ -6,6 +6,7 @@
  * once, and each row of the result gets exactly one non-zero product for each of its columns.
  */
 
+import { at } from "../../../diagnostics.js";
 import type { Place, PointsRecipe } from "../../../ir/recipe.js";
 import type { Pass, StorageId, WeightLoad } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
@@ -76,7 +77,13 @@ export const emitTranspose = (s: Selection, task: Move): void => {
               ? task.parts.map(({ scale }, part): Pass => {
                   const runs = [rowRun(row, rows)];
                   const identity = identityOf(panel, index, ones, scale);
-                  return { storage: identity, panel: 0, half, runs, weights: weights[index]?.[part] ?? [] };
+                  return {
+                    storage: identity,
+                    panel: 0,
+                    half,
+                    runs,
+                    weights: at(at(weights, index, "pass"), part, "part"),
+                  };
                 })
               : [],
           ),

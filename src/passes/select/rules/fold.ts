@@ -206,11 +206,11 @@ const storeFolded = (s: Selection, sum: Node, id: NodeId, view: View, chain: Cha
     if (totals.length === finishes.length) {
       const parts = totals.map((total, index): Part => {
         const storage = storeTotals(s, sum, "f16", rows, [total]);
-        return { storage, scale: finishes[index]?.scale ?? 1 };
+        return { storage, scale: at(finishes, index, "finish").scale };
       });
       const dims = [...view.dims.slice(0, -1), [{ extent: lanes, row: 0, column: 1 }]];
       const layout = { shape: [...shape.slice(0, -1), lanes], view: { dims, row: 0, column: 0 } };
-      return { a: { storage: parts[0]?.storage ?? -1, ...layout }, parts, factor: wide ? FACTOR : 1 };
+      return { a: { storage: at(parts, 0, "part").storage, ...layout }, parts, factor: wide ? FACTOR : 1 };
     }
     const size = groupSize(s, folding);
     if (size < 1 || (size === 1 && folding.chain !== chain)) return undefined;
