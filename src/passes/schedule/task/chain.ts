@@ -25,7 +25,7 @@ export interface FlyingSums {
   readonly stream: number;
 }
 
-/** Tries a chain whose time zero is `at`, and its reads and writes. */
+/** Tries a chain whose time zero is `start`, and its reads and writes. */
 export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSums | undefined): number => {
   const chain = timedChain(s, task);
   const alus: number[] = [];
