@@ -13,7 +13,7 @@ import type { Leaf, Run, Storage, Task, TaskOutput, Wire } from "../../../ir/pla
 import { type Dealing, dealingOf, linkOf, planeCycle, rowCycle, wireKey, wireSpan } from "../../../ir/plan/wires.js";
 import { sxmQueue } from "../../../ir/program.js";
 import { linkDelay } from "../../../ir/target.js";
-import type { Copy } from "../place/chunk.js";
+import { type Copy, rowsOfCopy } from "../place/chunk.js";
 import { findRows } from "../chip/memory.js";
 import { type Half, lineAt, memoriesOf, type PairGroup, positionsOf } from "../chip/machine.js";
 import { apart, bookWrite, burstsOf, type Flight, type PairBurst, type Piece } from "../chip/ports.js";
@@ -21,7 +21,6 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { sliceRowsOf, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
 import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
-import { rowsOfCopy } from "../place/chunk.js";
 import { addChunk, chunksOf, homesOf, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { pickLine, sidesWith } from "./chain.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
