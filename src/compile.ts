@@ -24,17 +24,18 @@ import { type Group, groupOf, groupProgram } from "./group.js";
 import type { FewBits, Kept, Sharding } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
-import type { Plan } from "./ir/plan.js";
+import type { Plan, PlanState } from "./ir/plan.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
 import { entryPrograms, type Program } from "./ir/program.js";
 import type { SystemName } from "./ir/system.js";
-import { TARGETS, type TargetName } from "./ir/target.js";
+import { sramBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
+import { sramNeed } from "./passes/schedule/place/room.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { firstWithRoom, type NamedPlan, type Pipeline, pipelinesOf, pipelineProgram, type Stages } from "./pipeline.js";
@@ -131,7 +132,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
     const made: Plan[] = [];
     for (const [at, graph] of legal.entries()) {
       const lying = made.flatMap(({ states }) => states);
-      made.push(select(graph, target, entries[at]?.states, lying));
+      made.push(fittingPlan(graph, target, entries[at]?.states, lying, isAlone(options, pipelines)));
     }
     return made;
   };
@@ -148,6 +149,31 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const made = reportProgram(main, size, kept[0], weightFacts(graph, weights, fewBits), program.entries);
   const report = { ...made, sharding: sharding ?? null };
   return { program, report, image: () => imageChunks(program, texts) };
+};
+
+/** Where more of SRAM is taken from the first cycle on than this, weights take fewer rows, and more cycles. */
+const FULL = 0.9;
+
+/** Whether a program may be one entry on one chip: entries share weights, and so lay them alike, and chips have room for all. */
+export const isAlone = (options: CompileOptions, pipelines: readonly Pipeline[]): boolean =>
+  entriesOf(options).length === 1 && pipelines.some(({ hops }) => hops.length === 0);
+
+/** What `select` gives; of a program that may be `alone`, so that it fits on one chip, if it can. */
+export const fittingPlan = (
+  graph: Graph,
+  target: Target,
+  states: ReadonlyMap<string, string> | undefined,
+  lying: readonly PlanState[],
+  alone: boolean,
+): Plan => {
+  const residentOf = (plan: Plan): number => {
+    const { constants, states: kept, inputs, outputs } = sramNeed(plan, target);
+    return constants + kept + inputs + outputs;
+  };
+  const plan = select(graph, target, states, lying);
+  if (!alone || residentOf(plan) <= FULL * sramBytes(target)) return plan;
+  const tight = select(graph, target, states, lying, [], true);
+  return residentOf(tight) < Math.min(residentOf(plan), sramBytes(target)) ? tight : plan;
 };
 
 /** Entries by name, each with what is said for all and for it alone. */

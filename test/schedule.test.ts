@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { joinChunks } from "../src/host/build.js";
 import { encodeProgram } from "../src/codegen/text/encode.js";
 import { imageChunks, readImage } from "../src/codegen/image/image.js";
+import { fittingPlan } from "../src/compile.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";
@@ -34,10 +35,12 @@ import { dividedPlan } from "../src/passes/schedule/divide.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { residentBytes } from "../src/passes/schedule/place/resident.js";
 import { sramNeed } from "../src/passes/schedule/place/room.js";
+import { select } from "../src/passes/select/select.js";
 import { loadProgram } from "../src/runtime/run.js";
 import {
   compileSmall,
   distance,
+  legalGraph,
   planOf,
   programOf,
   runOnLiteral,
@@ -215,17 +218,59 @@ test("where what lies between two products has no room as a whole, it goes by bl
 });
 
 describe("where free rows lie in pieces, constants are packed and results go in parts", () => {
-  // With a block at one address or not at all, they take banks of 72, 96 and 124 rows.
+  // With a block at one address or not at all, they take banks of 72, 96 and 120 rows.
   test.each([
     ["bert", 68],
     ["gpt2", 84],
-    ["vit", 120],
+    ["llama", 100],
   ] as const)("%s in banks of %i rows", (name, rowsPerBank) => {
     const plan = planOf(importModel(smallSource(name), { bind: {} }), TARGETS.tiny);
     const want = runOnLiteral(schedule(plan, TARGETS.tiny).program, smallInputs(name)).outputs;
     const small = schedule(plan, { ...TARGETS.tiny, rowsPerBank });
     checkSchedule(chosenEntry(small.program), small.plan);
     expect(runOnLiteral(small.program, smallInputs(name)).outputs).toEqual(want);
+  });
+});
+
+describe("tails of weights, packed where SRAM is short", () => {
+  const product = (k: number, n: number): Graph => {
+    const builder = new GraphBuilder("product");
+    const x = builder.input("x", { dtype: "f16", shape: [6, k] });
+    const w = builder.constant(literalOf(ramp([k, n], "f16")), ["w"]);
+    const sum = builder.add("matmul", [x, w], {}, ["product"]);
+    builder.output("y", builder.add("abs", [sum], {}, ["abs"]));
+    return legalGraph(builder.finish(), TARGETS.tiny);
+  };
+  const constantsOf = (plan: Plan): number => sramNeed(plan, TARGETS.tiny).constants;
+
+  // Half a vector is 8 lanes: tails of 2, 3 and 5 of them, 8, 5 and 3 columns to a vector, over one panel and over several.
+  test.each([
+    [10, 16],
+    [10, 70],
+    [11, 41],
+    [21, 40],
+    [2, 100],
+  ])("[6, %i] x [%i] takes fewer rows and gives the same bits", (k, n) => {
+    const plans = [false, true].map((tight) => select(product(k, n), TARGETS.tiny, new Map(), [], [], tight));
+    const [loose = 0, packed = 0] = plans.map(constantsOf);
+    expect(packed).toBeLessThan(loose);
+    const [want, got] = plans.map((plan) => {
+      verifyPlan(plan, TARGETS.tiny);
+      const { program } = schedule(plan, TARGETS.tiny);
+      checkSchedule(chosenEntry(program), plan);
+      return runOnLiteral(program, { x: ramp([6, k], "f16") }).outputs;
+    });
+    expect(got).toEqual(want);
+  });
+
+  test("they lie so if constants and edges take nearly all", () => {
+    const graph = product(10, 70);
+    const tight = constantsOf(select(graph, TARGETS.tiny, new Map(), [], [], true));
+    const within = (rowsPerBank: number): number =>
+      constantsOf(fittingPlan(graph, { ...TARGETS.tiny, rowsPerBank }, undefined, [], true));
+    const rows = Array.from({ length: 40 }, (_, index) => index + 1);
+    expect(rows.filter((count) => within(count) === tight).length).toBeGreaterThan(0);
+    expect(within(TARGETS.tiny.rowsPerBank)).toBeGreaterThan(tight);
   });
 });
 

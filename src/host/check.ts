@@ -7,7 +7,7 @@
  */
 
 import { CompileError, invariant } from "../diagnostics.js";
-import { type CompileOptions, entriesOf } from "../compile.js";
+import { type CompileOptions, entriesOf, fittingPlan, isAlone } from "../compile.js";
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
@@ -22,7 +22,6 @@ import { cutPlan } from "../passes/stages/cut.js";
 import { checkPlaces } from "../passes/schedule/schedule.js";
 import { type SramNeed, sramNeed } from "../passes/schedule/place/room.js";
 import { weightOptions } from "../ir/weights.js";
-import { select } from "../passes/select/select.js";
 
 export type { SramNeed } from "../passes/schedule/place/room.js";
 
@@ -48,7 +47,9 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
   const entries: CheckedEntry[] = [];
   for (const [, entry] of entriesOf(options)) {
     const lying = entries.flatMap(({ states }) => states);
-    entries.push(checkEntry(source, { ...options, ...entry }, { lying, pipelines }));
+    entries.push(
+      checkEntry(source, { ...options, ...entry }, { lying, pipelines, alone: isAlone(options, pipelines) }),
+    );
   }
   const reports = entries.map(({ report }) => report);
   const [first, ...others] = reports;
@@ -87,6 +88,8 @@ interface Surroundings {
   readonly lying: readonly PlanState[];
   /** Chips for which it is looked at, until there is room. */
   readonly pipelines: readonly Pipeline[];
+  /** Whether it may be all of a program, on one chip. */
+  readonly alone: boolean;
 }
 
 function checkEntry(source: ModelSource, options: CompileOptions, found: Surroundings): CheckedEntry {
@@ -125,7 +128,13 @@ interface Found extends Pick<CheckReport, "problems" | "sram" | "open"> {
 function checkGraph(
   graph: Graph,
   context: PassContext,
-  { partial, state, lying, pipelines }: Surroundings & { readonly partial: boolean; readonly state: StateOption },
+  {
+    partial,
+    state,
+    lying,
+    pipelines,
+    alone,
+  }: Surroundings & { readonly partial: boolean; readonly state: StateOption },
 ): Found {
   const { target } = context;
   const stopped = (problems: readonly CompileError[]): Found => ({
@@ -142,7 +151,7 @@ function checkGraph(
   const illegal = [...wrong, ...legalErrors(optimized.value, false)];
   if (partial || illegal.length > 0 || "errors" in paired) return stopped(illegal);
   const planned = attempt(
-    (): Plan => select(runPasses(optimized.value, NARROW, context), target, paired.value.states, lying),
+    (): Plan => fittingPlan(runPasses(optimized.value, NARROW, context), target, paired.value.states, lying, alone),
   );
   if ("errors" in planned) return stopped(planned.errors);
   let stages: readonly Plan[] = [planned.value];

@@ -40,7 +40,7 @@ const SPARE_ALUS = 3;
 
 /**
  * `states`: names of inputs that stay in SRAM, each with the output of its type that takes its place for the next run. `lying`:
- * those of entries before this one, which lie as they do there.
+ * those of entries before this one, which lie as they do there. `tight`: weights take as few rows as they can, and more cycles.
  */
 export const select = (
   graph: Graph,
@@ -48,10 +48,11 @@ export const select = (
   states: ReadonlyMap<string, string> = new Map(),
   lying: readonly PlanState[] = [],
   peers: readonly (readonly number[])[] = [],
+  tight = false,
 ): Plan => {
   // A chain whose parts want different layouts is cut, and selection starts anew.
   for (const stored = new Set<NodeId>(); ; ) {
-    const s = newSelection(graph, target, stored, states, lying, peers);
+    const s = newSelection(graph, target, stored, states, lying, peers, tight);
     const problems = lowerNodes(s);
     if (s.refused.length === 0) return planOf(s, problems);
     invariant(
@@ -69,11 +70,13 @@ const newSelection = (
   stateOutputs: ReadonlyMap<string, string>,
   lying: readonly PlanState[],
   peers: readonly (readonly number[])[],
+  tight: boolean,
 ): Selection => {
   const ranges = rangesOf(graph);
   return {
     graph,
     target,
+    tight,
     literals: new Map(),
     fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
     consumers: consumersOf(graph),

@@ -65,6 +65,8 @@ export type LowerReduction = (s: Selection, node: Node, wanted: Layout, use: "in
 export interface Selection {
   readonly graph: Graph;
   readonly target: Target;
+  /** Whether tails of weights lie packed (tails.ts). */
+  readonly tight: boolean;
   /** The literals that recipes name, by their keys. */
   readonly literals: Map<string, Literal>;
   /** Chains by their roots. */

@@ -18,12 +18,25 @@ export interface PairMemory {
   readonly freeAt: Int32Array;
   /** Rows that have ever been held. */
   touched: number;
+  /** By bank: the row from which on nothing will ever be free; for temporaries, which need not look there. */
+  readonly ends: [number, number];
 }
 
 export const pairMemory = (target: Target): PairMemory => ({
   freeAt: new Int32Array(2 * target.rowsPerBank),
   touched: 0,
+  ends: [target.rowsPerBank, 2 * target.rowsPerBank],
 });
+
+/** To be said when all that lasts has its place: what lies behind the last row that is free now. */
+export const closeBanks = ({ rowsPerBank }: Target, { freeAt, ends }: PairMemory): void => {
+  for (const bank of [0, 1] as const) {
+    const start = bank * rowsPerBank;
+    let end = start + rowsPerBank;
+    while (end > start && freeAt[end - 1] === HELD) end--;
+    ends[bank] = end;
+  }
+};
 
 /** Where temporaries may lie: in the first rows of a bank, as many as `ceiling`. */
 export interface Space {
@@ -40,7 +53,9 @@ export const findRows = (
   { bank, ceiling }: Space,
 ): number => {
   const start = bank * rowsPerBank;
-  for (let row = start; row + rows <= start + ceiling; ) {
+  let end = start + ceiling;
+  for (const { ends } of pairs) end = Math.min(end, ends[bank]);
+  for (let row = start; row + rows <= end; ) {
     const blocker = lastBlocker(pairs, row, rows, by, false);
     if (blocker < 0) return row;
     row = blocker + 1;

@@ -7,26 +7,36 @@
  */
 
 import { at } from "../../../diagnostics.js";
-import type { Half } from "../chip/machine.js";
-import { memoriesOf, pairAt } from "../chip/machine.js";
-import { findUnused, holdRows } from "../chip/memory.js";
-import { isTile, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
+import { type Half, memoriesOf, pairAt, type Side } from "../chip/machine.js";
+import { closeBanks, findUnused, holdRows } from "../chip/memory.js";
+import { isTile, loadedBy, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
 import { CONSTANT_ROWS, executionsOf, rowsOfTile, sliceRowsOf } from "../figures.js";
-import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, type Scheduler, storageOf } from "../state.js";
 import { constantPieces, residentBytes } from "./resident.js";
 import { noRoom } from "./room.js";
 import { pairChoices, rivalPairs } from "./rows.js";
 
 export const placeConstants = (s: Scheduler): void => {
   const spared = sparedRows(s);
+  // Long stretches first: what tiles leave at the ends of banks is short.
+  placeRows(s, spared);
   for (const task of s.plan.tasks) placeTiles(s, task, spared);
+  for (const { memory } of s.halves.flatMap(({ pairs }) => pairs)) closeBanks(s.target, memory);
+};
+
+/** Rows of constants that something reads; what the VXM alone reads, though it may turn in an SXM on the way, in one hemisphere. */
+const placeRows = (s: Scheduler, spared: number): void => {
+  const multiplied = new Set(
+    s.plan.tasks.flatMap(({ passes }) => passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)])),
+  );
   for (const [id, pieces] of constantPieces(s.plan)) {
     const storage = storageOf(s, id);
     const perPanel = Math.ceil(storage.rows / CONSTANT_ROWS);
-    for (const piece of pieces) {
-      const panel = Math.floor(piece / perPanel);
-      for (const side of homesOf(s, storage, panel))
-        placePiece(s, storage, panel, piece % perPanel, s.halves[side], spared);
+    for (let panel = 0; panel < storage.panels; panel++) {
+      const homes: readonly Side[] = multiplied.has(id) ? [0, 1] : [s.lasting[0] <= s.lasting[1] ? 0 : 1];
+      for (const side of homes)
+        for (let piece = 0; piece < perPanel; piece++)
+          if (pieces.has(panel * perPanel + piece)) placePiece(s, storage, panel, piece, s.halves[side], spared);
     }
   }
 };

@@ -17,7 +17,7 @@ import { type PanelRef, sliceRowsOf } from "../figures.js";
 import { apart, bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { storagesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
-import { chunksOf, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, isPacked, type Scheduler, storageOf } from "../state.js";
 
 /** A constant of at most so many rows may have so many copies in a hemisphere. */
 const SPARE_COPY_ROWS = 8;
@@ -94,7 +94,8 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
  */
 const mayHaveCopies = (s: Scheduler, { kind, rows }: Storage, copies: number): boolean => {
   if (kind === "temp" || kind === "state") return false;
-  return copies === 0 || (kind === "constant" && (rows <= SPARE_COPY_ROWS || !s.patient) && copies < SPARE_COPIES);
+  const inNeed = isPacked(s) ? s.cornered : !s.patient;
+  return copies === 0 || (kind === "constant" && (rows <= SPARE_COPY_ROWS || inNeed) && copies < SPARE_COPIES);
 };
 
 /** `known`: the delay that the copies ask for, NEVER if there are none. */

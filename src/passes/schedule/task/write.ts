@@ -178,15 +178,17 @@ const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | 
   }
   const places = placesFor(s, result, other);
   const written = tryPlaces(s, result, flight, places);
-  if (typeof written !== "number" || (written !== NEVER && !s.cornered)) return written;
+  const cornered = s.cornered && isPacked(s);
+  if (typeof written !== "number" || (written !== NEVER && !cornered)) return written;
   if (other !== undefined) return WAIT_FOR_ROOM;
   // Rows may become free, but not those of what has readers without a place.
-  if (!s.cornered && areRoomsAhead(s, result, places)) {
+  if (!cornered && isRoomBy(s, result, places, NEVER)) {
     s.starved = result.storage;
-    return WAIT_FOR_ROOM;
+    return waitForRoom(s, result, places);
   }
+  if (s.strategy.thrift !== "all") return noRoom(s, result.storage.name, sliceRowsOf(result.storage, result.rows));
   const inPieces = tryPlaces(s, result, flight, scattered(s, result, places));
-  return s.cornered && typeof inPieces === "number" && result.rows > SMALLEST_PART ? NEVER : inPieces;
+  return cornered && typeof inPieces === "number" && result.rows > SMALLEST_PART ? NEVER : inPieces;
 };
 
 /** The copy that the model made in the place of this one. */
@@ -274,11 +276,18 @@ const scattered = (s: Scheduler, { rows, half, given }: Result, { groups, banks,
   return { groups: own === undefined ? regrouped : [], banks, ways, apart: true };
 };
 
-/** Whether some of the places will have room at some time, by what is known now. */
-const areRoomsAhead = (s: Scheduler, { rows, half }: Result, { groups, banks, ways }: Places): boolean =>
+/** A delay in which none of the places gets room. Where room is short, rows may be free only long after. */
+const waitForRoom = (s: Scheduler, result: Result, places: Places): number => {
+  let wait = WAIT_FOR_ROOM;
+  while (isPacked(s) && !isRoomBy(s, result, places, result.given + 2 * wait)) wait *= 2;
+  return wait;
+};
+
+/** Whether some of the places have room from a cycle on, by what is known now. */
+const isRoomBy = (s: Scheduler, { rows, half }: Result, { groups, banks, ways }: Places, by: number): boolean =>
   groups.some((pairs) =>
     banks.some(
-      (bank) => addressesFor(s, memoriesOf(half, pairs), Math.ceil(rows / ways), NEVER, bank, false) !== undefined,
+      (bank) => addressesFor(s, memoriesOf(half, pairs), Math.ceil(rows / ways), by, bank, false) !== undefined,
     ),
   );
 

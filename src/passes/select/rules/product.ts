@@ -14,6 +14,7 @@ import { halfLanes, type Target } from "../../../ir/target.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
 import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
+import { tailLoads } from "../tails.js";
 import { type Block, cutsOfK, passWeights, type Product, type SecondOperand, weightBatch } from "../weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
 import { expandView, type Factor, offsetAt, offsetsOf, type View } from "../layout/view.js";
@@ -30,7 +31,7 @@ export const emitProduct = (s: Selection, product: Product): void => {
           passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
             const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
             return product.parts.map(({ storage, scale }): Pass => {
-              const weights = passWeights(s.target, product, blocks, scale);
+              const weights = tailLoads(s, product, blocks, scale) ?? passWeights(s.target, product, blocks, scale);
               return { storage, panel: from, half, runs, weights };
             });
           }),
