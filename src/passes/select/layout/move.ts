@@ -106,7 +106,7 @@ const move = (
     rowToLane: kept.filter(([f, g]) => f.column !== 0 && g.row !== 0),
     laneToLane: kept.filter(([f, g]) => f.column !== 0 && g.row === 0),
   };
-  const transposes = digits.rowToLane.length > 0 || isSooner(digits);
+  const transposes = digits.rowToLane.length > 0 || isSooner(s.target, digits);
   // One task writes neighbouring rows: those of the contracted lanes when rows become lanes, else those that were rows.
   const inner = transposes ? digits.laneToRow : digits.rowToRow;
   const outer = transposes ? digits.rowToRow : digits.laneToRow;
@@ -122,9 +122,20 @@ const move = (
   return ownPart({ view, shape }, value.shape, storage);
 };
 
-/** Whether lanes that become rows do so in fewer columns of weights by a product with the identity than in tasks, one for each. */
-const isSooner = ({ rowToRow, laneToRow, laneToLane }: Pick<Move, "rowToRow" | "laneToRow" | "laneToLane">): boolean =>
-  productOfExtents(rowToRow) * productOfExtents(laneToLane) < productOfExtents(laneToRow);
+/** Half-vectors through which all rows go while a tile loads. */
+const FEW_HALVES = 40;
+
+/**
+ * Whether lanes that become rows do so sooner by a product with the identity, which loads a column for each lane that stays
+ * one and sends all rows through every half-vector, than in tasks, one for each.
+ */
+const isSooner = (
+  target: Target,
+  { rowToRow, laneToRow, laneToLane }: Pick<Move, "rowToRow" | "laneToRow" | "laneToLane">,
+): boolean => {
+  const [kept, rows, lanes] = [rowToRow, laneToRow, laneToLane].map(productOfExtents) as [number, number, number];
+  return kept * lanes < rows && kept * Math.ceil((rows * lanes) / halfLanes(target)) < FEW_HALVES;
+};
 
 /** Row strides that pack digits densely, the last one innermost. */
 const denseStrides = (digits: readonly FactorPair[]): Map<FactorPair, number> => {
