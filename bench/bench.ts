@@ -120,6 +120,9 @@ function bert(): Row[] {
   ];
 }
 
+/** Cases that have twice the time, and twice the memory. */
+const LONG: ReadonlySet<string> = new Set(["gpt2-s1024"]);
+
 /** A row for each case, made into the cache and verified in a process of its own. */
 function realSize(): Row[] {
   if (!existsSync(MATERIALIZE)) {
@@ -135,7 +138,10 @@ function realSize(): Row[] {
     const measured =
       cycles === undefined ? `${status}, ${figures}` : `${status}, ${formatCount(cycles)} cycles, ${figures}`;
     say(`  ${name}: ${measured}${reason === "" ? "" : ` (${reason})`}`);
-    return { what: `${name}: \`lpu verify\` wall / peak memory`, reach: "60 s / 1.5 GB", aim: "20 s / 1 GB", measured };
+    const bar = LONG.has(name)
+      ? { reach: "120 s / 3 GB", aim: "40 s / 1 GB" }
+      : { reach: "60 s / 1.5 GB", aim: "20 s / 1 GB" };
+    return { what: `${name}: \`lpu verify\` wall / peak memory`, ...bar, measured };
   });
 }
 
