@@ -1,11 +1,6 @@
 /** Helpers of tests that compile and run: graphs to programs, programs on the literal machine, how far results are apart. */
 
-import { loadImage } from "../src/runtime/run.js";
-import { checkSchedule } from "../src/passes/check/check.js";
 import { TARGETS } from "../src/ir/target.js";
-import { evaluate } from "../src/ir/evaluate.js";
-import { writeImage } from "../src/codegen/image/image.js";
-import { expect } from "@jest/globals";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -107,19 +102,4 @@ export function distance(got: Tensor | undefined, want: Tensor): number {
     norm += y ** 2;
   }
   return error === 0 ? 0 : Math.sqrt(error / Math.max(norm, 1e-12));
-}
-
-/** Of the machine's fp16 to the evaluator's fp32. */
-const TOLERANCE = 5e-3;
-
-/** Fails unless a graph of one input, compiled, is legal and gives on the linked machine what the evaluator gives. */
-export function expectAsEvaluated(graph: Graph, x: Tensor, name: TargetName): void {
-  const program = programOf(graph, TARGETS[name]);
-  checkSchedule(chosenEntry(program));
-  const loaded = loadImage(writeImage(program)).entry();
-  const { outputs, cycles } = loaded.run({ x });
-  expect(cycles).toBe(loaded.predictedCycles);
-  const [want] = evaluate(graph, { x });
-  expect(want).toBeDefined();
-  if (want !== undefined) expect(distance(Object.values(outputs)[0], want)).toBeLessThanOrEqual(TOLERANCE);
 }

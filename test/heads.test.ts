@@ -4,7 +4,7 @@ import { test } from "@jest/globals";
 import { GraphBuilder } from "../src/ir/builder.js";
 import type { Graph, NodeId, Tensor } from "../src/ir/graph.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
-import { expectAsEvaluated } from "./compiled.js";
+import { expectAsEvaluated } from "./as-evaluated.js";
 import { seeded } from "./random-program.js";
 
 const numbers = (shape: readonly number[], magnitude: number, seed: number): Tensor => {

@@ -10,7 +10,8 @@ import type { Graph, NodeId, Tensor } from "../src/ir/graph.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { loadImage } from "../src/runtime/run.js";
-import { expectAsEvaluated, planOf, programOf, runOnLiteral } from "./compiled.js";
+import { expectAsEvaluated } from "./as-evaluated.js";
+import { planOf, programOf, runOnLiteral } from "./compiled.js";
 import { seeded } from "./random-program.js";
 
 /** Multiples of 1/16 between -2 and 0, so that a lane that holds zero would win every maximum. */
