@@ -9,8 +9,9 @@ import { fail } from "../diagnostics.js";
 import type { Link } from "./program.js";
 import type { Target } from "./target.js";
 
-/** Links of a chip that join it to the others of its node, and those that leave the node (C). */
-const LOCAL_LINKS = 7;
+/** Links of a chip that join it to the others of its node (C). */
+export const LOCAL_LINKS = 7;
+/** Links of a chip that leave the node (C). */
 const OUTER_LINKS = 4;
 const NODE_CHIPS = 8;
 const NODE_PORTS = NODE_CHIPS * OUTER_LINKS;

@@ -7,6 +7,7 @@
 import { DTYPES } from "../../../ir/dtype.js";
 import { elementCount, type TensorType } from "../../../ir/graph.js";
 import type { Operation, Placement } from "../../../ir/ops/placement.js";
+import { LOCAL_LINKS } from "../../../ir/system.js";
 import { halfLanes, linkDelay, type Target } from "../../../ir/target.js";
 
 /** By what ways are compared, in cycles. */
@@ -24,8 +25,6 @@ export const costsOf = (target: Target, chips: number): Costs => ({
 
 /** Both hemispheres work at once. */
 const HEMISPHERES = 2;
-/** Links by which a chip of a node reaches the others (machine.md, section 4): 8 chips, all to all, one link a pair. */
-const NODE_LINKS = 7;
 
 /** Bytes of an element where it is stored: numbers of one byte lie on the chip as fp16, but for FP8 of weights. */
 const storedBytes = ({ dtype }: TensorType): number => (DTYPES[dtype].bytes === 4 ? 4 : 2);
@@ -64,7 +63,7 @@ const productCycles = (target: Target, a: TensorType, b: TensorType, type: Tenso
 
 /** Links that join every two chips of a group within a node. */
 const linksOfPair = (target: Target, chips: number): number =>
-  Math.max(1, Math.floor(Math.min(NODE_LINKS, target.links) / (chips - 1)));
+  Math.max(1, Math.floor(Math.min(LOCAL_LINKS, target.links) / (chips - 1)));
 
 /** Cycles until byte vectors that one chip sends to each of the others are in their SRAM. */
 const wireCycles = (target: Target, chips: number, vectors: number): number => {
