@@ -7,4 +7,6 @@ export default {
   testMatch: ["<rootDir>/dist/test/**/*.test.js"],
   transform: {},
   testTimeout: 60000,
+  // On two cores jest would use one.
+  maxWorkers: "100%",
 };
