@@ -227,11 +227,16 @@ function flowsOf({ bursts, flights }: Activity): {
   return { from: listed(0), to: listed(1) };
 }
 
-/** Byte vectors that are given to streams in each bin, booked at the dispatch of what gives them. */
-export function givenByBin({ bursts }: Activity, grid: number, bins: number): Float64Array {
+/** Byte vectors that are given to streams in each bin, or what `totalOf` says of all executions of a burst, booked at their dispatch. */
+export function givenByBin(
+  { bursts }: Activity,
+  grid: number,
+  bins: number,
+  totalOf: (instruction: TimedInstruction, burst: number) => number = (_, burst) => bursts.given[burst] as number,
+): Float64Array {
   const given = new Float64Array(bins);
   for (let burst = 0; burst < bursts.size; burst++) {
-    const total = bursts.given[burst] as number;
+    const total = totalOf(bursts.instructions[burst] as TimedInstruction, burst);
     if (total === 0) continue;
     const [cycle, count, interval] = [bursts.cycle, bursts.count, bursts.interval].map(
       (column) => column[burst] as number,

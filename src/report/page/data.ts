@@ -87,6 +87,7 @@ export type ColumnName =
   | "heldNode"
   | "heldRows"
   | "given"
+  | "sent"
   | "watts";
 
 /** How an instruction is written, as in a listing. */
@@ -126,7 +127,6 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
     energy.set(bursts.energy, before);
     before += bursts.size;
   }
-  const perBin = givenByBin(own.activity, power.grid, power.bins);
   return {
     overview: withoutNodes(overview),
     comparison: other === undefined ? null : withoutNodes(compareOverviews(overview, other.overview)),
@@ -158,7 +158,13 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
       sramCycle: column(memory.live.cycle),
       sramRows: column(memory.live.value),
       ...heldColumns(own, (origin) => nodes.of(program.origins[origin] as string)),
-      given: column(perBin.map((vectors, bin) => vectors / binCycles(cycles, power.grid, bin))),
+      sent: column(
+        perCycle(
+          givenByBin(own.activity, power.grid, power.bins, ({ op, count }) => (op === "send" ? count : 0)),
+          own,
+        ),
+      ),
+      given: column(perCycle(givenByBin(own.activity, power.grid, power.bins), own)),
       watts: column(
         Float64Array.from(
           POWER_ROWS.flatMap((row) =>
@@ -171,6 +177,10 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
     },
   };
 }
+
+/** What happens in each bin, a cycle. */
+const perCycle = (byBin: Float64Array, { activity, power }: Analysis): Float64Array =>
+  byBin.map((vectors, bin) => vectors / binCycles(activity.cycles, power.grid, bin));
 
 /** A row for each queue that does anything. */
 function rowsOf({ program, bursts }: Activity, before: number, prefix: string): readonly PageRow[] {

@@ -95,8 +95,12 @@ export function runPage(data: PageData): void {
     { title: "power, W (model)", at: below + GAP },
     { title: "vectors given, a cycle", at: below + 2 * GAP + PLOT },
     { title: "live SRAM, beside constants", at: below + 3 * GAP + 2 * PLOT },
+    { title: "links, vectors a cycle", at: below + 4 * GAP + 3 * PLOT },
   ] as const;
-  const height = below + 4 * GAP + 3 * PLOT;
+  const sent = read("sent");
+  const mostSent = greatest(sent);
+  const plotted = mostSent > 0 ? 4 : 3;
+  const height = below + (plotted + 1) * GAP + plotted * PLOT;
 
   let width = 800;
   let view: View = { from: 0, perPixel: 1 };
@@ -240,6 +244,10 @@ export function runPage(data: PageData): void {
     plot(2, greatestByPixel(sramCycle, sramRows, view, inner), mostLive, quiet());
     for (const { key, upTo } of held())
       plot(2, greatestByPixel(starts, upTo, view, inner), mostLive, key < 0 ? faint() : hue(key));
+    if (plotted === 4) {
+      plot(3, greatestByPixel(starts, sent, view, inner), mostSent, boundColour(bounds.indexOf("links")));
+      label(3, `at most ${mostSent.toFixed(2)} vectors sent a cycle`);
+    }
     label(2, `at most ${kibibytes(mostLive)}, constants ${kibibytes(data.constants)}`);
   }
   /** Live rows at the start of every bin by colour of the node that wrote them, each on top of those before: the highest first. */
@@ -281,7 +289,7 @@ export function runPage(data: PageData): void {
 
   const kibibytes = (vectors: number): string => `${count((vectors * data.lanes) / 1024)} KiB`;
 
-  function plot(which: 0 | 1 | 2, values: Float64Array, most: number, colour: string): void {
+  function plot(which: 0 | 1 | 2 | 3, values: Float64Array, most: number, colour: string): void {
     const bottom = plots[which].at + PLOT;
     context.fillStyle = colour;
     for (let x = 0; x < values.length; ) {
@@ -292,7 +300,7 @@ export function runPage(data: PageData): void {
     }
   }
 
-  function label(which: 0 | 1 | 2, words: string): void {
+  function label(which: 0 | 1 | 2 | 3, words: string): void {
     context.fillStyle = ink();
     context.fillText(words, LABEL + 4, plots[which].at + 6);
   }
@@ -309,7 +317,7 @@ export function runPage(data: PageData): void {
     context.fillStyle = faint();
     for (const [index, { name }] of strips.entries()) context.fillText(name, 4, AXIS + (index + 0.5) * STRIP);
     for (const [index, { name }] of rows.entries()) context.fillText(name, 4, (tops[index] ?? 0) + LINE / 2);
-    for (const { title, at } of plots) {
+    for (const { title, at } of plots.slice(0, plotted)) {
       for (const [line, word] of title.split(", ").entries()) context.fillText(word, 4, at + 8 + 12 * line);
     }
   }

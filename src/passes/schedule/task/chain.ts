@@ -42,7 +42,8 @@ export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSu
   for (const take of chain.takes) {
     const leaf = task.leaves[take.leaf];
     invariant(leaf !== undefined, "a chain takes leaves of its task");
-    const stream = tryLeaf(s, task, leaf, start + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
+    const reader: Reader = { rows: task.rows, origin: chain.ops[take.op]?.origin ?? task.origin };
+    const stream = tryLeaf(s, reader, leaf, start + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
     if (stream < 0) return -stream;
     taken.push(stream);
   }
@@ -108,6 +109,9 @@ export const pickLine = (
 
 /* ---------- operands ---------- */
 
+/** What rows are read for: an operation of a chain, by its origin, and how many it takes. */
+type Reader = Pick<Task, "rows" | "origin">;
+
 /** Rows on their way out to the SXM: further permutations of the same rows at the same cycle take them from the same stream. */
 interface Outbound {
   readonly side: Side;
@@ -117,7 +121,7 @@ interface Outbound {
 }
 
 /** Brings a leaf's rows to the VXM at `arrival`. Returns its stream, or minus a delay. */
-const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number, outbound: Outbound[]): number => {
+const tryLeaf = (s: Scheduler, reader: Reader, leaf: Leaf, arrival: number, outbound: Outbound[]): number => {
   const storage = storageOf(s, leaf.storage);
   const pieces = piecesOf(s, leaf, leaf.runs);
   let best = NEVER;
@@ -129,17 +133,17 @@ const tryLeaf = (s: Scheduler, task: Task, leaf: Leaf, arrival: number, outbound
       use: "inward",
       width: widthOf(storage),
       diagonal: arrival,
-      length: task.rows,
+      length: reader.rows,
     });
     if (stream < 0) {
       best = Math.min(best, -stream);
       continue;
     }
-    const flight: Flight = { half, inward: true, diagonal: arrival, stream, origin: task.origin };
+    const flight: Flight = { half, inward: true, diagonal: arrival, stream, origin: reader.origin };
     const delay =
       leaf.map === undefined
         ? tryRead(s, leaf, pieces, flight)
-        : tryTurn(s, task, { leaf, map: leaf.map, storage, pieces }, flight, outbound);
+        : tryTurn(s, reader, { leaf, map: leaf.map, storage, pieces }, flight, outbound);
     if (delay === 0) return stream;
     best = Math.min(best, delay);
     rollback(s, mark);
@@ -165,20 +169,20 @@ interface TurnedLeaf {
 }
 
 /** Out to the SXM, through a permutation, and back in as `back`. Returns 0 or a delay. */
-const tryTurn = (s: Scheduler, task: Task, turn: TurnedLeaf, back: Flight, outbound: Outbound[]): number => {
+const tryTurn = (s: Scheduler, reader: Reader, turn: TurnedLeaf, back: Flight, outbound: Outbound[]): number => {
   const { leaf, map, storage, pieces } = turn;
   const { target } = s;
   const { half } = back;
   const diagonal = back.diagonal - 2 * target.sxm - target.timing.sxmPermute;
   const dispatch = diagonal + target.sxm;
   if (dispatch < target.timing.barrier) return target.timing.barrier - dispatch;
-  const unit = pickLine(s, half.sxm, dispatch, task.rows);
+  const unit = pickLine(s, half.sxm, dispatch, reader.rows);
   if (unit < 0) return -unit;
   const shared = outbound.find(
     (other) => other.side === half.side && other.diagonal === diagonal && sameRows(other.leaf, leaf),
   );
   const source =
-    shared?.stream ?? pickStreams(s, { half, use: "outward", width: widthOf(storage), diagonal, length: task.rows });
+    shared?.stream ?? pickStreams(s, { half, use: "outward", width: widthOf(storage), diagonal, length: reader.rows });
   if (source < 0) return -source;
   if (shared === undefined) {
     const delay = tryRead(s, leaf, pieces, { ...back, inward: false, diagonal, stream: source });
@@ -186,7 +190,7 @@ const tryTurn = (s: Scheduler, task: Task, turn: TurnedLeaf, back: Flight, outbo
     outbound.push({ side: half.side, diagonal, stream: source, leaf });
   }
   s.onCommit.push(() =>
-    emitPermute(s, task, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream }),
+    emitPermute(s, reader, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream }),
   );
   return 0;
 };
@@ -201,7 +205,7 @@ interface Permute {
 
 const emitPermute = (
   s: Scheduler,
-  { origin, rows }: Task,
+  { origin, rows }: Reader,
   { half, unit, dispatch, tap }: Permute,
   fields: Readonly<Record<"source" | "map" | "give", number>> & { readonly type: Storage["dtype"] },
 ): void =>
