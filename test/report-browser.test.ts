@@ -95,6 +95,9 @@ const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networ
     expect(detail).toContain(program.origins[bursts.origin[burst] as number]);
     expect(detail).toContain(`cycles ${formatCount(bursts.cycle[burst] as number)} to`);
     expect(detail).toMatch(/Takes from \([1-9]/);
+    const marked = await page.locator('#layers tr[aria-selected="true"]').allInnerTexts();
+    expect(marked).toHaveLength(1);
+    expect(detail).toContain(marked[0]?.split("\t")[0]?.trim());
     expect((await fragment())["burst"]).toBe(String(burst));
   });
 

@@ -186,5 +186,6 @@ th button, #detail button { background: none; border: 0; padding: 0; color: inhe
 [aria-sort="ascending"]::after { content: " \\2191"; } [aria-sort="descending"]::after { content: " \\2193"; }
 #detail p { margin: 0; overflow-wrap: anywhere; } #detail button { display: block; }
 #tip { position: absolute; max-width: 360px; background: var(--back); color: var(--ink); border: 1px solid var(--faint); padding: 4px 8px; pointer-events: none; overflow-wrap: anywhere; }
+tr[aria-selected="true"] { outline: 2px solid var(--faint); }
 ol { padding-left: 20px; } li { overflow-wrap: anywhere; margin-bottom: 4px; }
 `;

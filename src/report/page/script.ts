@@ -335,6 +335,7 @@ export function runPage(data: PageData): void {
     }
     relations = { gives, takes };
     showDetail();
+    showLayer();
     keep();
     redraw();
   }
@@ -618,6 +619,11 @@ export function runPage(data: PageData): void {
       for (const cell of Array.from(table.tHead?.rows[0]?.cells ?? [])) cell.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
     });
+  }
+  /** Marks the layer of the selected burst. */
+  function showLayer(): void {
+    const layer = selected < 0 ? -1 : layerOfNode[node[selected] as number];
+    for (const row of tableRows) row.ariaSelected = String(Number(row.dataset["layer"]) === layer);
   }
   for (const row of tableRows) {
     row.cells[0]?.querySelector("button")?.addEventListener("click", () => {
