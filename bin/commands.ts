@@ -9,7 +9,15 @@ import { dirname, resolve } from "node:path";
 import type { Argv, CommandModule, InferredOptionTypes } from "yargs";
 import { defaultCacheFolder } from "../src/host/cache.js";
 import { CompileError, fail } from "../src/diagnostics.js";
-import { fileBeside, imageBeside, readText, readWhole, textChunks, writeAtomically } from "../src/host/files.js";
+import {
+  apartFrom,
+  fileBeside,
+  imageBeside,
+  readText,
+  readWhole,
+  textChunks,
+  writeAtomically,
+} from "../src/host/files.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { SYSTEMS } from "../src/ir/system.js";
 import { TARGETS } from "../src/ir/target.js";
@@ -158,7 +166,7 @@ const buildCommand = row({
   options: buildOptions,
   run: async (args, terminal) => {
     const { model, target, rebuild, verify, time } = args;
-    const image = args.output ?? imageBeside(model);
+    const image = apartFrom(args.output ?? imageBeside(model), [model]);
     const shown = { printAfter: args["print-after"], dumpFolder: args["dump-dir"], time, verify };
     const binds = {
       bind: parseBinds(args.bind),
@@ -542,6 +550,7 @@ const report = command({
     }),
   run: async (args, terminal) => {
     const { grid, csv, output, compare } = args;
+    if (output !== undefined) apartFrom(output, [args.image, compare]);
     if (grid !== undefined && !(Number.isInteger(grid) && grid > 0))
       throw new CompileError("LPU5008", { message: "--grid: expected a whole number of at least 1" });
     const result = await runJob(
@@ -568,7 +577,7 @@ const trace = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const output = args.output ?? fileBeside(args.image, ".pftrace");
+    const output = apartFrom(args.output ?? fileBeside(args.image, ".pftrace"), [args.image]);
     const result = await runJob(
       "trace",
       { image: args.image, entry: args.entry, output },
@@ -600,7 +609,7 @@ const disasm = command({
     const { readImage } = await import("../src/codegen/image/image.js");
     const lines = listing(readImage(readWhole(args.image, "image")), { data: args.data });
     if (args.output === undefined) for (const chunk of textChunks(lines)) process.stdout.write(chunk);
-    else writeAtomically(args.output, textChunks(lines));
+    else writeAtomically(apartFrom(args.output, [args.image]), textChunks(lines));
     return EXIT.ok;
   },
 });
@@ -618,7 +627,7 @@ const asm = command({
   run: async (args, terminal) => {
     const { assemble } = await import("../src/codegen/listing/assemble.js");
     const bytes = assemble(readText(args.listing, "listing"), args.listing);
-    const image = args.output ?? imageBeside(args.listing);
+    const image = apartFrom(args.output ?? imageBeside(args.listing), [args.listing]);
     const written = writeAtomically(image, [bytes]);
     terminal.result({ image, sha256: written.sha256, imageBytes: written.bytes });
     terminal.print(`${printable(image)}  (${formatBytes(written.bytes)}, sha256 ${written.sha256.slice(0, 12)})`);

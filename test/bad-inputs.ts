@@ -16,7 +16,7 @@ import { joinChunks } from "../src/host/build.js";
 import { assemble } from "../src/codegen/listing/assemble.js";
 import { type CompileOptions, compile } from "../src/compile.js";
 import { bindInputs, type InputValue } from "../src/host/edge.js";
-import { openModel, readTensorFile, readWhole } from "../src/host/files.js";
+import { apartFrom, openModel, readTensorFile, readWhole } from "../src/host/files.js";
 import { openFolder } from "../src/host/folder.js";
 import { bytesSource, readModel } from "../src/frontend/source.js";
 import { parseGraph } from "../src/ir/parse.js";
@@ -302,6 +302,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
     writeFileSync(temporary("x.npy"), "0 1 2 3");
     readTensorFile(temporary("x.npy"));
   },
+  "a result in the place of what it is made of": () => apartFrom("./out.lpu", [undefined, "out.lpu"]),
   "a tensor file of an unknown kind": () => readTensorFile(temporary("x.csv")),
   "a folder without cases": () => {
     mkdirSync(temporary("cases/one"), { recursive: true });

@@ -127,6 +127,20 @@ export function hashOf(chunks: Iterable<Uint8Array>): string {
   return hash.digest("hex");
 }
 
+/** The path of a result. LPU5003 if it is that of something that is read for it. */
+export function apartFrom(output: string, inputs: readonly (string | undefined)[]): string {
+  const read = inputs.find((input) => input !== undefined && sameFile(input, output));
+  if (read === undefined) return output;
+  return fail("LPU5003", {
+    message: `'${output}' is what is read for it`,
+    hint: "choose another name for the result",
+  });
+}
+
+const sameFile = (one: string, other: string): boolean =>
+  resolve(one) === resolve(other) ||
+  (existsSync(one) && existsSync(other) && realpathSync(one) === realpathSync(other));
+
 export interface Written {
   readonly bytes: number;
   readonly sha256: string;
