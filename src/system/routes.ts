@@ -16,23 +16,23 @@ const graphOf = ({ chips, links }: System): Graph => {
 
 /** By chip: how many wires a vector takes to it from another on the shortest way. */
 export const hopsFrom = (system: System, chip: number): readonly number[] => {
-  const found = alg.dijkstra(graphOf(system), String(chip), undefined, neighboursOf(system));
+  const found = waysFrom(system, chip);
   return Array.from({ length: system.chips }, (_, other) => sure(found[String(other)], "chip").distance);
 };
 
 /** The chips of a shortest way from one to another, both among them. */
 export const routeOf = (system: System, from: number, to: number): readonly number[] => {
-  const found = alg.dijkstra(graphOf(system), String(from), undefined, neighboursOf(system));
+  const found = waysFrom(system, from);
   const route = [to];
   while (at(route, 0, "chip") !== from)
     route.unshift(Number(sure(found[String(at(route, 0, "chip"))]?.predecessor, "way")));
   return route;
 };
 
-/** dijkstra asks for edges that lead from a node; these go both ways. */
-const neighboursOf = (system: System) => {
+/** Shortest ways from a chip. dijkstra asks for edges that lead from a node; these go both ways. */
+const waysFrom = (system: System, chip: number) => {
   const graph = graphOf(system);
-  return (chip: string) => graph.nodeEdges(chip) ?? [];
+  return alg.dijkstra(graph, String(chip), undefined, (node) => graph.nodeEdges(node) ?? []);
 };
 
 /**
