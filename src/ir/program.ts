@@ -113,6 +113,12 @@ export interface PanelPlace {
   }[];
 }
 
+/** The same places on another chip. */
+export const placedOn = (placement: Placement, chip: number): Placement => ({
+  ...placement,
+  panels: placement.panels.map(({ planes }) => ({ planes: planes.map((plane) => ({ ...plane, chip })) })),
+});
+
 /** Rows of a placement that lie in one of a panel's planes. */
 export const rowsOfPlane = ({ dtype, rows, ways }: Pick<Placement, "dtype" | "rows" | "ways">, plane: number): number =>
   Math.max(0, Math.ceil((rows - Math.floor(plane / DTYPES[dtype].bytes)) / ways));

@@ -16,6 +16,7 @@ import {
   type Link,
   memQueue,
   type Placement,
+  placedOn,
   type Program,
   type Queues,
   type TimedInstruction,
@@ -73,10 +74,7 @@ export const joinGroup = (
 /** The places of what the host gives or gets: each chip has all of it, or a piece in columns of its own. */
 const onAll = (binding: Binding, { pieces }: PlanBinding, chips: number): Binding => {
   const each = (placement: Placement): Placement[] =>
-    Array.from({ length: chips }, (_, chip) => ({
-      ...placement,
-      panels: placement.panels.map(({ planes }) => ({ planes: planes.map((plane) => ({ ...plane, chip })) })),
-    }));
+    Array.from({ length: chips }, (_, chip) => placedOn(placement, chip));
   const joined = (placement: Placement): Placement => ({
     ...placement,
     columns: placement.columns * chips,

@@ -7,7 +7,7 @@
 
 import { at, sure } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
-import type { Binding, EntryPoint, Link, Placement, Program, Queues } from "../../ir/program.js";
+import { type Binding, type EntryPoint, type Link, placedOn, type Program, type Queues } from "../../ir/program.js";
 
 /** One stage of an entry. */
 export interface Stage {
@@ -36,7 +36,7 @@ export const joinStages = (entries: readonly StagedEntry[], links: readonly Link
     states: names.flatMap((name) =>
       states
         .filter(({ state }) => state.name === name)
-        .map(({ state, chip }) => ({ ...state, placements: state.placements.map((place) => onChip(place, chip)) })),
+        .map(({ state, chip }) => ({ ...state, placements: state.placements.map((place) => placedOn(place, chip)) })),
     ),
     entries: entries.map(({ whole, stages }, index) => joinEntry(whole, stages, index)),
   };
@@ -72,18 +72,13 @@ const bound = <Planned, Bound extends Pick<Binding, "placements">>(
 ): Bound[] => {
   const found = chips.map((bindings) => bindings.get(planned));
   const placements = found.flatMap((binding, chip) =>
-    (binding?.placements ?? []).map((placement) => onChip(placement, chip)),
+    (binding?.placements ?? []).map((placement) => placedOn(placement, chip)),
   );
   return found
     .filter((binding) => binding !== undefined)
     .slice(0, 1)
     .map((binding) => ({ ...binding, placements }));
 };
-
-const onChip = (placement: Placement, chip: number): Placement => ({
-  ...placement,
-  panels: placement.panels.map(({ planes }) => ({ planes: planes.map((plane) => ({ ...plane, chip })) })),
-});
 
 const later = (queues: Queues, start: number): Queues =>
   start === 0
