@@ -36,7 +36,6 @@ import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { sramNeed } from "./passes/schedule/place/room.js";
-import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { firstWithRoom, type NamedPlan, type Pipeline, pipelinesOf, pipelineProgram, type Stages } from "./pipeline.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
@@ -191,32 +190,13 @@ export const entriesOf = ({
   ]);
 };
 
-/** One entry after another, each around what those before have placed; then each is proved against the memory of all. */
-const compilePlans = (plans: readonly Plan[], options: CompileOptions): Program => {
-  const target = TARGETS[options.target ?? "lpu-v1"];
-  const names = entriesOf(options).map(([name]) => name);
-  const entries: Scheduled[] = [];
-  for (const [at, own] of plans.entries()) {
-    const earlier = entries.at(-1);
-    const shared = plans.length === 1 ? own : withSharedStates(own);
-    const plan = earlier === undefined ? shared : behind(shared, earlier.plan);
-    if (options.verify === true) verifyPlan(plan, target);
-    options.onPlan?.(plan);
-    entries.push(schedule(plan, target, { name: names[at] ?? "main", earlier }));
-  }
-  const program = entries.at(-1)?.program;
-  invariant(program !== undefined, "a program has an entry");
-  for (const [at, entry] of entryPrograms(program).entries())
-    checkSchedule(entry, ...plansOf(entries.slice(at, at + 1)));
-  return named(program, options);
-};
-
 const compileOn = (pipelines: readonly Pipeline[], plans: readonly Plan[], options: CompileOptions): Program =>
-  firstWithRoom(pipelines, (pipeline) =>
-    pipeline.hops.length === 0 ? compilePlans(plans, options) : compilePipeline(plans, pipeline, options),
-  );
+  firstWithRoom(pipelines, (pipeline) => compilePipeline(plans, pipeline, options));
 
-/** Plans over chips that work one behind the other; each chip is proved to be its part of each. */
+/**
+ * Entries, each around what those before it have placed, over chips that work one behind the other, or on one; each chip is
+ * proved to be its part of each, against the memory of all.
+ */
 const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
   const wholes: NamedPlan[] = [];
   for (const [index, [name]] of entriesOf(options).entries()) {
@@ -227,7 +207,7 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   }
   const made = pipelineProgram(wholes, pipeline, (stage, chip) => {
     if (options.verify === true) verifyPlan(stage, pipeline.target);
-    options.onPlan?.(stage, chip);
+    options.onPlan?.(stage, pipeline.hops.length === 0 ? undefined : chip);
   });
   for (const [index, entry] of entryPrograms(made.program).entries())
     checkSchedule(entry, ...at(made.plans, index, "entry"));
@@ -243,8 +223,6 @@ const compileGroup = (graph: Graph, group: Group, options: CompileOptions): Prog
   for (const entry of entryPrograms(program)) checkSchedule(entry, ...plans);
   return named(program, options);
 };
-
-const plansOf = (scheduled: readonly Scheduled[]): Plan[] => scheduled.map(({ plan }) => plan);
 
 const named = (program: Program, { name }: CompileOptions): Program =>
   name === undefined ? program : { ...program, name };
