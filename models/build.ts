@@ -50,6 +50,8 @@ function choices(): Map<string, Choice> {
   return table;
 }
 
+const canHavePast = (name: FamilyName): boolean => "past" in FAMILIES[name];
+
 const isFamily = (name: string): name is FamilyName => name in FAMILIES;
 
 function main(words: readonly string[]): void {
@@ -97,7 +99,19 @@ function main(words: readonly string[]): void {
           if (isSizeName(size))
             command.option(size, { type: "number", describe: `${SIZES[size].doc} [default: ${fallback}]` });
         }
+        if (canHavePast(choice.family))
+          command.option("past", {
+            type: "boolean",
+            default: false,
+            describe:
+              "A decoder with past_key_values.N.key and .value, present.N.key and .value, attention_mask and position_ids; the lengths are left open.",
+          });
         return command
+          .option("weights", {
+            type: "boolean",
+            default: true,
+            describe: "Write weights. With --no-weights they are said to lie in a file that is not there.",
+          })
           .option("seed", { type: "number", default: 1, describe: "Seed of the weights." })
           .option("opset", {
             type: "number",
@@ -115,9 +129,10 @@ function main(words: readonly string[]): void {
           buildModel(
             choice.family,
             { ...preset, ...Object.fromEntries(sizes) },
-            { opset: args.opset, seed: args.seed },
+            { opset: args.opset, seed: args.seed, past: "past" in args && args["past"] === true },
           ),
           args.output,
+          args.weights,
         );
       },
     );
@@ -135,11 +150,13 @@ function writeSmall(folder: string): void {
 
 const isSmall = (name: string): name is keyof typeof SMALL_MODELS => name in SMALL_MODELS;
 
-function write(model: OnnxModel, file: string): void {
+function write(model: OnnxModel, file: string, weights = true): void {
   makeFolder(dirname(file));
-  const written = writeModel(model, file);
+  const written = writeModel(model, file, weights ? {} : { absent: true });
   const external =
-    written.external === undefined ? "" : `, weights in ${written.external.file} (${written.external.bytes} bytes)`;
+    written.external === undefined
+      ? ""
+      : `, weights in ${written.external.file} (${written.external.bytes} bytes${weights ? "" : ", not written"})`;
   console.log(`${file}: ${model.nodes.length} nodes, opset ${model.opset}, ${written.bytes} bytes${external}`);
 }
 

@@ -18,7 +18,9 @@ interface Family {
   readonly doc: string;
   readonly defaults: Readonly<Partial<Record<SizeName, number>>>;
   readonly opset: number;
-  readonly build: (sizes: Sizes, opset: number, seed: number) => OnnxModel;
+  readonly build: (sizes: Sizes, opset: number, seed: number, past: boolean) => OnnxModel;
+  /** Whether it can be a decoder with a past. */
+  readonly past?: true;
 }
 
 export const FAMILIES = {
@@ -39,7 +41,7 @@ export const FAMILIES = {
     build: bert,
   },
   gpt2: {
-    doc: "Causal decoder; fused QKV by Gemm, causal mask by Where, GELU by Tanh, LM head tied to the token embedding. input_ids -> logits.",
+    doc: "Causal decoder; fused QKV by Gemm, causal mask by Where, GELU by Tanh, LM head tied to the token embedding. input_ids -> logits; with --past a decoder.",
     defaults: {
       layers: 12,
       hidden: 768,
@@ -52,9 +54,10 @@ export const FAMILIES = {
     },
     opset: 14,
     build: gpt2,
+    past: true,
   },
   llama: {
-    doc: "Causal decoder; RMS normalization, rotary positions, grouped heads, SiLU gate, tied LM head. input_ids -> logits.",
+    doc: "Causal decoder; RMS normalization, rotary positions, grouped heads, SiLU gate. input_ids -> logits; with --past a decoder.",
     defaults: {
       layers: 30,
       hidden: 576,
@@ -63,11 +66,35 @@ export const FAMILIES = {
       "head-size": 0,
       intermediate: 1536,
       vocab: 49152,
+      "tied-head": 1,
+      "rotary-base": 10000,
       seq: 128,
       batch: 1,
     },
     opset: 18,
     build: llama,
+    past: true,
+  },
+  mixtral: {
+    doc: "Llama whose feed-forward parts are experts, of which a router chooses a few for each token: all are computed. input_ids -> logits; with --past a decoder.",
+    defaults: {
+      layers: 32,
+      hidden: 4096,
+      heads: 32,
+      "kv-heads": 8,
+      "head-size": 0,
+      experts: 8,
+      "experts-used": 2,
+      intermediate: 14336,
+      vocab: 32000,
+      "tied-head": 0,
+      "rotary-base": 1000000,
+      seq: 128,
+      batch: 1,
+    },
+    opset: 18,
+    build: llama,
+    past: true,
   },
   vit: {
     doc: "Image encoder; patches by Conv, class token, GELU by Erf. pixel_values -> logits, or last_hidden_state with --classes 0.",
@@ -109,6 +136,34 @@ export const PRESETS = {
   },
   "bert-base": { family: "bert", doc: "12 layers of 768, 12 heads, vocabulary 30,522.", sizes: {} },
   "smollm2-135m": { family: "llama", doc: "30 layers of 576, 9 heads over 3, vocabulary 49,152.", sizes: {} },
+  "tinyllama-1.1b": {
+    family: "llama",
+    doc: "22 layers of 2,048, 32 heads over 4, vocabulary 32,000.",
+    sizes: { layers: 22, hidden: 2048, heads: 32, "kv-heads": 4, intermediate: 5632, vocab: 32000, "tied-head": 0 },
+  },
+  "llama-7b": {
+    family: "llama",
+    doc: "32 layers of 4,096, 32 heads, vocabulary 32,000.",
+    sizes: { layers: 32, hidden: 4096, heads: 32, "kv-heads": 32, intermediate: 11008, vocab: 32000, "tied-head": 0 },
+  },
+  "llama3-8b": {
+    family: "llama",
+    doc: "32 layers of 4,096, 32 heads over 8, vocabulary 128,256.",
+    sizes: {
+      ...{ layers: 32, hidden: 4096, heads: 32, "kv-heads": 8, intermediate: 14336 },
+      ...{ vocab: 128256, "tied-head": 0, "rotary-base": 500000 },
+    },
+  },
+  "llama-2-70b": {
+    family: "llama",
+    doc: "80 layers of 8,192, 64 heads over 8, vocabulary 32,000.",
+    sizes: { layers: 80, hidden: 8192, heads: 64, "kv-heads": 8, intermediate: 28672, vocab: 32000, "tied-head": 0 },
+  },
+  "mixtral-8x7b": {
+    family: "mixtral",
+    doc: "32 layers of 4,096, 32 heads over 8, 8 experts of 14,336, of which 2 are taken, vocabulary 32,000.",
+    sizes: {},
+  },
 } as const satisfies Record<string, Preset>;
 
 export interface SmallModel extends Preset {
@@ -146,6 +201,8 @@ export const SMALL_MODELS = {
 export interface BuildOptions {
   readonly opset?: number;
   readonly seed?: number;
+  /** A decoder that keys and values of earlier tokens are given to. */
+  readonly past?: boolean;
 }
 
 /** The smallest and largest opset whose operator forms the builder writes. */
@@ -163,7 +220,9 @@ export function buildModel(
   }
   const seed = options.seed ?? 1;
   if (!Number.isInteger(seed)) fail("LPU5101", { message: `seed must be a whole number, is ${seed}` });
-  return family.build(resolveSizes(name, family, given), opset, seed);
+  const past = options.past ?? false;
+  if (past && family.past !== true) fail("LPU5101", { message: `family '${name}' has no past` });
+  return family.build(resolveSizes(name, family, given), opset, seed, past);
 }
 
 export function buildSmallModel(name: keyof typeof SMALL_MODELS): OnnxModel {
@@ -216,6 +275,11 @@ function checkTogether(family: Family, sizes: Sizes): void {
     );
     need(sizes["head-size"] % 2 === 0, `rotary positions need an even head size, it is ${sizes["head-size"]}`);
   }
+  if (knows("experts")) {
+    const [used, all] = [sizes["experts-used"], sizes.experts];
+    need(used <= all, `experts-used must be at most experts (${all}), is ${used}`);
+  }
+  if (knows("tied-head")) need(sizes["tied-head"] <= 1, `tied-head must be 0 or 1, is ${sizes["tied-head"]}`);
   if (knows("positions"))
     need(sizes.seq <= sizes.positions, `seq must be at most positions (${sizes.positions}), is ${sizes.seq}`);
   if (knows("patch"))

@@ -53,15 +53,15 @@ export class GraphBuilder {
     }
   }
 
-  input(name: string, type: ElementType, dims: readonly number[]): Value {
-    this.inputs.push({ name, type, dims });
+  input(name: string, type: ElementType, dims: readonly number[], open: ValueInfo["open"] = {}): Value {
+    this.inputs.push({ name, type, dims, open });
     return name;
   }
 
   /** Names `value` as an output: an Identity at the end, which exporters leave too and every compiler must see through. */
-  output(name: string, value: Value, dims: readonly number[]): void {
+  output(name: string, value: Value, dims: readonly number[], open: ValueInfo["open"] = {}): void {
     this.nodes.push({ op: "Identity", name: `/${name}/Identity`, inputs: [value], outputs: [name], attributes: {} });
-    this.outputs.push({ name, type: "float32", dims });
+    this.outputs.push({ name, type: "float32", dims, open });
   }
 
   node(op: string, inputs: readonly Value[], attributes: Readonly<Record<string, AttributeValue>> = {}): Value {
@@ -175,6 +175,11 @@ export class GraphBuilder {
     return this.opset >= 18
       ? this.node("ReduceMean", [x, this.integers([-1])], { keepdims: 1 })
       : this.node("ReduceMean", [x], { axes: [-1], keepdims: 1 });
+  }
+
+  /** Over the last axis, which stays. */
+  reduceSum(x: Value): Value {
+    return this.node("ReduceSum", [x, this.integers([-1])], { keepdims: 1 });
   }
 
   reshape(x: Value, dims: readonly number[]): Value {

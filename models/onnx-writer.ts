@@ -39,6 +39,8 @@ export interface Initializer {
   readonly type: ElementType;
   readonly dims: readonly number[];
   readonly chunks: () => Iterable<Uint8Array>;
+  /** Its numbers say nothing about what the model is, so it may lie in another file. */
+  readonly weight?: true;
 }
 
 /** Integers are written as INT and INTS; floats are marked as such, for JavaScript cannot tell 1 from 1.0. */
@@ -86,12 +88,25 @@ export interface WrittenModel {
 /** protobuf's limit, less room for the graph itself. */
 const LARGEST_INLINE = 2 ** 31 - 2 ** 26;
 
+export interface WriteOptions {
+  readonly largestInline?: number;
+  /** That weights are only said to lie in another file, which is not written: a graph of any size is small so. */
+  readonly absent?: boolean;
+}
+
 /** Streams the model to `file`, and its weights beside it where one file cannot hold them. An interrupted run leaves no partial model. */
-export function writeModel(model: OnnxModel, file: string, largestInline = LARGEST_INLINE): WrittenModel {
+export function writeModel(
+  model: OnnxModel,
+  file: string,
+  { largestInline = LARGEST_INLINE, absent = false }: WriteOptions = {},
+): WrittenModel {
   const weights = model.initializers.reduce((sum, each) => sum + byteLength(each), 0);
-  if (weights <= largestInline) return { file, bytes: writeAtomically(file, encodeModel(model)).bytes };
+  if (weights <= largestInline && !absent) return { file, bytes: writeAtomically(file, encodeModel(model)).bytes };
+  const outside = model.initializers.filter(({ weight }) => weight === true);
   const dataFile = `${file}.data`;
-  const dataBytes = writeAtomically(dataFile, externalChunks(model)).bytes;
+  const dataBytes = absent
+    ? outside.reduce((sum, each) => sum + alignUp(byteLength(each)), 0)
+    : writeAtomically(dataFile, externalChunks(outside)).bytes;
   return {
     file,
     bytes: writeAtomically(file, encodeModel(model, basename(dataFile))).bytes,
@@ -106,19 +121,17 @@ export function modelBytes(model: OnnxModel): Uint8Array {
 
 /** The file's bytes in order. With `externalFile` every weight is a reference into that file, laid out by `externalChunks`. */
 export function* encodeModel(model: OnnxModel, externalFile?: string): Generator<Uint8Array> {
+  const isInline = ({ weight }: Initializer): boolean => externalFile === undefined || weight !== true;
   let offset = 0;
   const headers = model.initializers.map((initializer) => {
-    const header = initializerHeader(
-      initializer,
-      externalFile === undefined ? undefined : { file: externalFile, offset },
-    );
+    if (externalFile === undefined || isInline(initializer)) return initializerHeader(initializer);
+    const header = initializerHeader(initializer, { file: externalFile, offset });
     offset += alignUp(byteLength(initializer));
     return header;
   });
-  const inline = externalFile === undefined;
   const payload = (index: number): number => {
     const initializer = model.initializers[index];
-    return inline && initializer !== undefined ? byteLength(initializer) : 0;
+    return initializer !== undefined && isInline(initializer) ? byteLength(initializer) : 0;
   };
   const prefixes = headers.map((header, index) => {
     // Field 5 of GraphProto, its length, the header; raw_data ends the header with its own length prefix.
@@ -142,7 +155,7 @@ export function* encodeModel(model: OnnxModel, externalFile?: string): Generator
   for (const [index, prefix] of prefixes.entries()) {
     yield prefix;
     const initializer = model.initializers[index];
-    if (inline && initializer !== undefined) yield* checkedChunks(initializer);
+    if (initializer !== undefined && isInline(initializer)) yield* checkedChunks(initializer);
   }
   yield after;
   const tail = new protobuf.Writer();
@@ -154,8 +167,8 @@ export function* encodeModel(model: OnnxModel, externalFile?: string): Generator
 }
 
 /** The external data file: each weight padded to 4096 bytes, so that it can be mapped. */
-function* externalChunks(model: OnnxModel): Generator<Uint8Array> {
-  for (const initializer of model.initializers) {
+function* externalChunks(weights: readonly Initializer[]): Generator<Uint8Array> {
+  for (const initializer of weights) {
     yield* checkedChunks(initializer);
     const length = byteLength(initializer);
     yield new Uint8Array(alignUp(length) - length);

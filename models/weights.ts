@@ -25,7 +25,7 @@ export function normalTensor(name: string, dims: readonly number[], seed: number
       yield bytesOf(values);
     }
   }
-  return { name, type: "float32", dims, chunks };
+  return { name, type: "float32", dims, chunks, weight: true };
 }
 
 export function floatTensor(name: string, dims: readonly number[], values: ArrayLike<number>): Initializer {

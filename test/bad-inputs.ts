@@ -10,7 +10,7 @@ import protobuf from "protobufjs/minimal.js";
 import { parseBinds, parseSystem } from "../bin/arguments.js";
 import { findCases } from "../bin/jobs/cases.js";
 import { type Problem, problemsOf } from "../bin/show/problems.js";
-import { modelBytes, type OnnxModel, type OnnxNode, writeModel } from "../models/onnx-writer.js";
+import { type Initializer, modelBytes, type OnnxModel, type OnnxNode, writeModel } from "../models/onnx-writer.js";
 import { floatTensor, int64Tensor } from "../models/weights.js";
 import { joinChunks } from "../src/host/build.js";
 import { assemble } from "../src/codegen/listing/assemble.js";
@@ -68,8 +68,10 @@ const model = (parts: Partial<OnnxModel>): OnnxModel => ({
   initializers: [],
   ...parts,
 });
-const weights = (name: string, ...dims: number[]) =>
-  floatTensor(name, dims, new Float32Array(dims.reduce((a, b) => a * b, 1)).fill(0.5));
+const weights = (name: string, ...dims: number[]): Initializer => ({
+  ...floatTensor(name, dims, new Float32Array(dims.reduce((a, b) => a * b, 1)).fill(0.5)),
+  weight: true,
+});
 
 const layer = model({
   nodes: [node("MatMul", ["x", "w"], ["p"]), node("Add", ["p", "b"], ["y"])],
@@ -101,7 +103,7 @@ const x = tensorOf("f32", [2, 8], new Float32Array(16).fill(1));
 function externalModel(name: string, location = "layer.onnx.data"): string {
   mkdirSync(temporary(name), { recursive: true });
   const path = temporary(join(name, "layer.onnx"));
-  writeModel(layer, path, 0);
+  writeModel(layer, path, { largestInline: 0 });
   const bytes = Buffer.from(readWhole(path, "model"));
   for (let at = bytes.indexOf("layer.onnx.data"); at >= 0; at = bytes.indexOf("layer.onnx.data", at + 1))
     bytes.write(location, at, "latin1");

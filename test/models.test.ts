@@ -2,19 +2,20 @@
  * The model builders: same bytes every time, accepted by ONNX Runtime, of sane magnitude, with attention that attends.
  */
 
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
 import { InferenceSession } from "onnxruntime-node";
 import { buildModel, buildSmallModel, FAMILIES, type FamilyName, OPSETS, SMALL_MODELS } from "../models/families.js";
-import { byteLength, modelBytes, writeModel } from "../models/onnx-writer.js";
+import { byteLength, modelBytes, type ValueInfo, writeModel } from "../models/onnx-writer.js";
 import type { SizeName } from "../models/sizes.js";
 import { seededNormals } from "../models/weights.js";
-import { CompileError } from "../src/diagnostics.js";
+import { CompileError, sure } from "../src/diagnostics.js";
+import { openModel } from "../src/host/files.js";
 import { importModel } from "../src/frontend/import.js";
-import { bytesSource } from "../src/frontend/source.js";
+import { bytesSource, readModel } from "../src/frontend/source.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Tensor } from "../src/ir/graph.js";
 import { makeTensor } from "../src/ir/tensor.js";
@@ -27,6 +28,10 @@ const TINY_SIZES: Readonly<Record<FamilyName, Readonly<Partial<Record<SizeName, 
   bert: { layers: 1, hidden: 32, heads: 2, vocab: 50, seq: 8, classes: 3, batch: 2 },
   gpt2: { layers: 1, hidden: 32, heads: 2, vocab: 50, seq: 8 },
   llama: { layers: 1, hidden: 32, heads: 4, "kv-heads": 2, vocab: 50, seq: 8 },
+  mixtral: {
+    ...{ layers: 1, hidden: 32, heads: 4, "kv-heads": 2, intermediate: 64, vocab: 50, seq: 8 },
+    ...{ experts: 5, "experts-used": 2 },
+  },
   vit: { layers: 1, hidden: 32, heads: 2, image: 8, patch: 4, classes: 0 },
   matmul: { m: 5, k: 16, n: 7 },
 };
@@ -103,10 +108,46 @@ describe("families", () => {
     ["bert", { layers: 0 }, "layers must be a whole number of at least 1, is 0"],
     ["bert", { seq: 600 }, "seq must be at most positions (512), is 600"],
     ["llama", { heads: 9, "kv-heads": 2 }, "heads must be a multiple of kv-heads, 9 is not of 2"],
+    ["mixtral", { experts: 2, "experts-used": 3 }, "experts-used must be at most experts (2), is 3"],
+    ["llama", { "tied-head": 2 }, "tied-head must be 0 or 1, is 2"],
     ["matmul", { vocab: 3 }, "family 'matmul' has no size 'vocab'"],
     ["vit", { patch: 15 }, "image must be a multiple of patch, 224 is not of 15"],
   ])("%s with %j is refused", (name, sizes, message) => {
     expect(() => buildModel(name, sizes)).toThrow(new CompileError("LPU5101", { message }));
+  });
+});
+
+describe("decoders with a past", () => {
+  const decoders = ["gpt2", "llama", "mixtral"] as const;
+  const taken = [3, 1, 1, 2, 1];
+
+  test.each(decoders)("%s: tokens that come in pieces give what they give together", async (name) => {
+    const sizes = { ...TINY_SIZES[name], layers: 2 };
+    const stateless = buildModel(name, sizes);
+    const whole = modelInputs(stateless);
+    const ids = sure(whole.get("input_ids"), "tokens").data as BigInt64Array;
+    const [want = new Float32Array()] = (await runReference(modelBytes(stateless), whole)).values();
+    const model = buildModel(name, sizes, { past: true });
+    const bytes = modelBytes(model);
+    let left = new Map<string, Float32Array>();
+    const logits: number[] = [];
+    for (let at = 0, piece = 0; at < ids.length; piece++) {
+      const seq = taken[piece] ?? 1;
+      const given: Readonly<Record<string, BigInt64Array>> = {
+        input_ids: ids.slice(at, at + seq),
+        position_ids: BigInt64Array.from({ length: seq }, (_, i) => BigInt(at + i)),
+        attention_mask: new BigInt64Array(at + seq).fill(1n),
+      };
+      const inputs = model.inputs.map((input): [string, ReferenceInput] => {
+        const dims = bound(input, { sequence_length: seq, past_sequence_length: at, total_sequence_length: at + seq });
+        const data = given[input.name] ?? left.get(input.name.replace("past_key_values", "present"));
+        return [input.name, { dims, data: data ?? new Float32Array() }];
+      });
+      left = await runReference(bytes, new Map(inputs));
+      logits.push(...(left.get("logits") ?? []));
+      at += seq;
+    }
+    expect(relativeError(logits, want)).toBeLessThan(1e-5);
   });
 });
 
@@ -123,11 +164,32 @@ test("every weight is as long as its shape says", () => {
   }
 });
 
+test("a model without its weights is as small as its graph, and keeps what shapes follow from", () => {
+  const folder = mkdtempSync(join(tmpdir(), "metronome-models-"));
+  try {
+    const model = buildModel("llama", { ...TINY_SIZES.llama, hidden: 512, heads: 8 }, { past: true });
+    const [whole, graph] = [
+      writeModel(model, join(folder, "w.onnx")),
+      writeModel(model, join(folder, "g.onnx"), { absent: true }),
+    ];
+    expect([graph.bytes < 40_000, whole.bytes > 10_000_000]).toEqual([true, true]);
+    expect(existsSync(graph.external?.file ?? "")).toBe(false);
+    const opened = openModel(graph.file);
+    const { initializers, nodes } = readModel(opened.source).graph;
+    expect([initializers.length, nodes.length]).toEqual([model.initializers.length, model.nodes.length]);
+    const inline = initializers.filter(({ proto }) => proto.externalData.length === 0).map(({ proto }) => proto.name);
+    expect(inline).toEqual(model.initializers.flatMap(({ name, weight }) => (weight === true ? [] : [name])));
+    opened.close();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("weights too large for one file go beside it, page-aligned, and load", async () => {
   const folder = mkdtempSync(join(tmpdir(), "metronome-models-"));
   try {
     const model = buildModel("matmul", { m: 5, k: 16, n: 7 });
-    const written = writeModel(model, join(folder, "m.onnx"), 100);
+    const written = writeModel(model, join(folder, "m.onnx"), { largestInline: 100 });
     expect(written.external).toEqual({ file: join(folder, "m.onnx.data"), bytes: 4096 });
     expect(statSync(written.file).size).toBe(written.bytes);
     const session = await InferenceSession.create(written.file);
@@ -136,6 +198,10 @@ test("weights too large for one file go beside it, page-aligned, and load", asyn
     rmSync(folder, { recursive: true });
   }
 });
+
+/** Extents of an input, those that are open as given. */
+const bound = ({ dims, open }: ValueInfo, sizes: Readonly<Record<string, number>>): readonly number[] =>
+  dims.map((extent, axis) => sizes[open?.[axis] ?? ""] ?? extent);
 
 /** int64 narrows to int32, as on import. */
 function evaluatorInputs(inputs: ReadonlyMap<string, ReferenceInput>): Record<string, Tensor> {
