@@ -58,8 +58,9 @@ const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: numbe
   const executions = executionsOf(tile, pairsOfTile(s, tile, load.half));
   const latest = load.install - s.target.timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
+  const rooms = s.tiles[load.half.side].has(tile.key) ? undefined : roomsFor(s, tile, load);
   for (let start = latest, tries = 0; start >= earliest && tries < TILE_TRIES; tries++) {
-    const lead = tryTileAt(s, tile, load, start);
+    const lead = tryTileAt(s, tile, load, start, rooms);
     if (lead === 0) return 0;
     start -= lead;
   }
@@ -67,7 +68,7 @@ const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: numbe
 };
 
 /** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
-const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number): number => {
+const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number, rooms: Rooms | undefined): number => {
   const { half } = load;
   const width = pairsOfTile(s, tile, half);
   const executions = executionsOf(tile, width);
@@ -76,7 +77,7 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: executions });
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
   const known = s.tiles[half.side].get(tile.key);
-  const placed = stream < 0 || known !== undefined ? undefined : newTilePlace(s, tile, load, flight);
+  const placed = stream < 0 || rooms === undefined ? undefined : newTilePlace(s, tile, load, flight, rooms);
   const place = stream < 0 ? undefined : (known ?? placed?.[0]?.place);
   if (place === undefined) {
     rollback(s, mark);
@@ -118,16 +119,37 @@ interface PlacedTile {
   readonly place: TilePlace;
 }
 
+/** Where a tile may lie that is used for the first time in a hemisphere; the same whenever it is loaded. */
+interface Rooms {
+  /** The tile, and those of later instances that have no place yet: one whose turn came first has its own already. */
+  readonly alike: readonly PackedTile[];
+  /** By pair: rows for each of these; none if there is no room for all. */
+  readonly rowsIn: (pair: number) => readonly number[];
+}
+
+const roomsFor = (s: Scheduler, tile: PackedTile, { half, pass }: TileLoad): Rooms => {
+  const executions = executionsOf(tile, s.tilePairs);
+  const alike = tilesAlike(s, tile, pass).filter((one) => !s.tiles[half.side].has(one.key));
+  const found: (readonly number[] | undefined)[] = [];
+  const rowsIn = (pair: number): readonly number[] => {
+    found[pair] ??= findUnused(s.target, [pairAt(half, pair).memory], executions, alike.length);
+    return found[pair];
+  };
+  return { alike, rowsIn };
+};
+
 /** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
-const newTilePlace = (s: Scheduler, tile: PackedTile, load: TileLoad, flight: Flight): PlacedTile[] | undefined => {
+const newTilePlace = (
+  s: Scheduler,
+  tile: PackedTile,
+  load: TileLoad,
+  flight: Flight,
+  { alike, rowsIn }: Rooms,
+): PlacedTile[] | undefined => {
   const { half } = load;
   const executions = executionsOf(tile, s.tilePairs);
-  // A later instance whose turn came first has its place already.
-  const alike = tilesAlike(s, tile, load.pass).filter((one) => !s.tiles[half.side].has(one.key));
   const pairs: number[] = [];
   const addresses: (readonly number[])[] = [];
-  const rowsIn = (index: number): readonly number[] =>
-    findUnused(s.target, [pairAt(half, index).memory], executions, alike.length);
   for (const index of emptiestFirst(s, load)) {
     const pair = pairAt(half, index);
     const cycle = dispatchOf(s, pair, flight);
