@@ -23,6 +23,7 @@ import {
 } from "../../ir/graph.js";
 import { LARGEST_F16, LARGEST_F32, narrowFloats, roundToF16 } from "../../ir/numerics.js";
 import { equalShapes, isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../../ir/tensor.js";
+import { angleNodes, isScaling } from "./angles.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
@@ -45,6 +46,8 @@ interface Context {
   readonly whole: ReadonlySet<NodeId>;
   /** What scores are made of where nothing is known of their magnitude. */
   readonly exponents: ReadonlySet<NodeId>;
+  /** What sin and cos turn, and what that is made of. */
+  readonly angles: ReadonlySet<NodeId>;
   readonly consumers: readonly (readonly NodeId[])[];
 }
 
@@ -184,6 +187,11 @@ export const WIDE: readonly WideRow[] = [
     holds: ({ exponents }, { id }) => exponents.has(id),
   },
   {
+    name: "angle",
+    doc: "what sin and cos turn: an error of an angle is one of its sine, however great the angle is",
+    holds: ({ angles }, { id }) => angles.has(id),
+  },
+  {
     name: "whole",
     doc: "numbers that become integers, with the scales and operands that decide which",
     holds: ({ whole }, { id }) => whole.has(id),
@@ -300,6 +308,7 @@ const wideOf = (graph: Graph): Wide => {
     beyond,
     whole: wholeNodes(graph),
     exponents,
+    angles: angleNodes(graph),
     consumers: consumersOf(graph),
   };
   const reasons: (string | undefined)[] = [];
@@ -431,8 +440,8 @@ const narrowLimits = (dtype: DType): Limits | undefined =>
 /** Integer operations whose results may leave the range of their type. */
 const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
 
-/** Reasons of sums whose scale is still to come: what reads them reads fp32. */
-const UNSCALED: readonly string[] = ["exact", "weights"];
+/** Reasons of sums whose scale is still to come, and of angles: what reads them reads fp32. */
+const READ_WIDE: readonly string[] = ["exact", "weights", "angle"];
 
 class Narrowing {
   readonly g = new Rewriter([]);
@@ -487,9 +496,9 @@ class Narrowing {
 
   private stored(node: Node): NodeId {
     const dtype = this.typeOf(node.id);
-    // What reads sums of products of integers, as their scales do, reads them in fp32, whatever becomes of its result.
-    const readsSums = isElementwise(node.op) && node.inputs.some((id) => UNSCALED.includes(this.reasons[id] ?? ""));
-    if (dtype === "f16" && readsSums) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
+    // What reads sums of products of integers, as their scales do, or angles, reads them in fp32, whatever becomes of its result.
+    const readsWide = isElementwise(node.op) && node.inputs.some((id) => READ_WIDE.includes(this.reasons[id] ?? ""));
+    if (dtype === "f16" && readsWide) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
     if (!this.held.has(node.id)) return this.convert(node, dtype);
     return this.g.emit("cast", [heldScores(this.g, this.convert(node, "f32"))], { to: "f16" });
   }
@@ -554,6 +563,11 @@ class Narrowing {
         op,
         inputs.map((id) => this.as(id, map ? this.typeOf(at(inputs, 0, "input")) : dtype)),
         attrs,
+      );
+    if (this.reasons[node.id] === "angle" && isScaling(this.graph, node))
+      return g.emit(
+        "mul",
+        inputs.map((id) => this.as(id, "f32")),
       );
     if (this.reasons[node.id] === "exponent" && inputs.every((id) => this.reasons[id] !== undefined))
       return exactProduct(

@@ -1,0 +1,57 @@
+/**
+ * Angles: rotary positions far beyond what fp16 counts, as exporters write them, computed on the chip from positions that are
+ * data. Sines and cosines are as exact as fp16 is, whatever the position.
+ */
+
+import { expect, test } from "@jest/globals";
+import { GraphBuilder } from "../src/ir/builder.js";
+import type { Graph } from "../src/ir/graph.js";
+import { TARGETS, type TargetName } from "../src/ir/target.js";
+import { literalOf, makeTensor, tensorOf, toFloats } from "../src/ir/tensor.js";
+import { programOf, runOnLiteral } from "./compiled.js";
+
+const BASE = 10000;
+/** fp16 has no 2049, 4099 or 131071. */
+const POSITIONS = [0, 1, 127, 2049, 4099, 131071];
+
+const frequencies = (size: number): Float32Array => Float32Array.from({ length: size }, (_, i) => BASE ** (-i / size));
+
+/** Cosines and sines [count, 2 size] of positions [count]: by a product with K = 1, or elementwise. */
+const rotary = (count: number, size: number, by: "matmul" | "mul"): Graph => {
+  const builder = new GraphBuilder("rotary");
+  const add = (op: string, inputs: readonly number[], attrs = {}): number => builder.add(op, inputs, attrs, [op]);
+  const positions = add("cast", [builder.input("positions", { dtype: "i32", shape: [count] })], { to: "f32" });
+  const values = [...frequencies(size)];
+  const constant = (shape: readonly number[]): number =>
+    builder.constant(literalOf(tensorOf("f32", shape, values)), ["inv_freq"]);
+  const product = (): number => {
+    if (by === "mul") return add("mul", [add("reshape", [positions], { shape: [count, 1] }), constant([1, size])]);
+    const column = add("matmul", [constant([1, size, 1]), add("reshape", [positions], { shape: [1, 1, count] })]);
+    return add("reshape", [add("transpose", [column], { perm: [0, 2, 1] })], { shape: [count, size] });
+  };
+  const half = product();
+  const angles = add("concat", [half, half], { axis: 1 });
+  for (const op of ["cos", "sin"]) builder.output(op, add(op, [angles]));
+  return builder.finish();
+};
+
+test.each<[TargetName, number, number, "matmul" | "mul"]>([
+  ["tiny", 6, 4, "matmul"],
+  ["tiny", 6, 4, "mul"],
+  ["tiny", 1, 8, "matmul"],
+  ["tiny", 20, 12, "mul"],
+  ["lpu-v1", 1, 32, "matmul"],
+  ["lpu-v1", 6, 32, "mul"],
+])("on %s %i positions turn %i pairs by %s", (name, count, size, by) => {
+  const positions = Array.from({ length: count }, (_, i) => POSITIONS[(i + 3) % POSITIONS.length] ?? 0);
+  const inputs = { positions: makeTensor("i32", [count], Int32Array.from(positions)) };
+  const { outputs } = runOnLiteral(programOf(rotary(count, size, by), TARGETS[name]), inputs);
+  for (const [index, turn] of [Math.cos, Math.sin].entries()) {
+    const found = toFloats(outputs[index] ?? tensorOf("f32", [0], []));
+    const want = positions.flatMap((position) =>
+      Array.from({ length: 2 * size }, (_, i) => turn(Math.fround(position * (frequencies(size)[i % size] ?? 0)))),
+    );
+    expect(found.length).toBe(want.length);
+    expect(Math.max(...want.map((value, i) => Math.abs(value - (found[i] ?? Number.NaN))))).toBeLessThan(2 ** -11);
+  }
+});
