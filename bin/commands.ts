@@ -123,7 +123,7 @@ const OPTIONS = {
   tensor: {
     type: "number",
     describe:
-      "chips that share each product, with pieces of its weights: 2, 4 or 8; fewer work where more are not faster",
+      "chips of a node that share each product, with pieces of its weights, in each stage; fewer work where more are not faster",
   },
 } as const;
 
@@ -257,6 +257,7 @@ const decoderOptions = {
   bind: OPTIONS.bind,
   target: OPTIONS.target,
   stages: OPTIONS.stages,
+  tensor: OPTIONS.tensor,
   weights: OPTIONS.weights,
   keep: OPTIONS.keep,
   cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
@@ -283,6 +284,7 @@ const decoderRequest = (args: DecoderArguments): DecoderRequest => {
     prefill,
     target: parseTarget(args.target),
     stages: parseStages(args.stages),
+    tensor: parseTensor(args.tensor),
     bind: parseBinds(args.bind),
     weights: parseWeights(args.weights),
     keep: args.keep,

@@ -20,7 +20,7 @@ import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
 import type { GraphRecord, ModelSource } from "./frontend/source.js";
 import { expectShared, type StateOption, withStates } from "./frontend/states.js";
-import { type Group, groupOf, groupProgram } from "./group.js";
+import { placedGraphs, sharedPlan } from "./group.js";
 import type { FewBits, Kept, Sharding } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
@@ -37,7 +37,15 @@ import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { sramNeed } from "./passes/schedule/place/room.js";
 import { select } from "./passes/select/select.js";
-import { firstWithRoom, type NamedPlan, type Pipeline, pipelinesOf, pipelineProgram, type Stages } from "./pipeline.js";
+import {
+  firstWithRoom,
+  type NamedPlan,
+  peersOf,
+  type Pipeline,
+  pipelinesOf,
+  pipelineProgram,
+  type Stages,
+} from "./pipeline.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import type { OnStage, StageEvent, StageName } from "./stages.js";
 
@@ -67,7 +75,7 @@ export interface CompileOptions extends EntryOptions {
   readonly system?: SystemName | undefined;
   /** Chips that work one behind the other, or "auto": as few as hold the model; as many as the system has if not given. */
   readonly stages?: Stages | undefined;
-  /** Chips that share each product, with pieces of its weights: 2, 4 or 8. Fewer do the work where more would not be faster. */
+  /** Chips of a node that share each product, with pieces of its weights, in each stage. One does the work where more would not be faster. */
   readonly tensor?: number | undefined;
   /** What constant weights of products lie as; fp16 if not given. */
   readonly weights?: WeightFormatName | undefined;
@@ -93,8 +101,7 @@ export interface Compiled {
 
 export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const pipelines = pipelinesOf(options.tensor === undefined ? options : {}, target);
-  const group = groupOf(options, target);
+  const pipelines = pipelinesOf(options, target);
   let nodes = 0;
   const supported = (problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
   const stage = announcer(options.onStage, { check: supported });
@@ -121,24 +128,42 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const context = { target, weights, onKept: (all: readonly Kept[]): void => void kept.push(all) };
   let sharding: Sharding | undefined;
   const onSharded = (facts: Sharding): void => {
-    sharding = facts;
+    sharding ??= facts;
   };
   const narrow = (graph: Graph): Graph => runPasses(graph, NARROW, context, passes);
   const legal = stage("precision", () => primitive.map(narrow));
-  const shared = (graph: Graph): Graph =>
-    group === undefined ? graph : runPasses(graph, PLACE, { target, chips: group.chips, onSharded }, passes);
-  const plans = (): readonly Plan[] => {
-    const made: Plan[] = [];
-    for (const [at, graph] of legal.entries()) {
-      const lying = made.flatMap(({ states }) => states);
-      made.push(fittingPlan(graph, target, entries[at]?.states, lying, isAlone(options, pipelines)));
-    }
-    return made;
-  };
+  const statesOf = (index: number) => at(entries, index, "entry").states;
   const program = stage("compile", () => {
-    const [placed] = group === undefined ? [] : legal.map(shared);
-    if (group !== undefined && placed !== undefined && chipsOf(placed) > 1) return compileGroup(placed, group, options);
-    return compileOn(pipelines, plans(), options);
+    const place = (index: number, before: readonly Graph[], wholeStates: boolean): Graph =>
+      runPasses(
+        at(legal, index, "entry"),
+        PLACE,
+        { target, chips: options.tensor, states: statesOf(index), before, wholeStates, onSharded },
+        passes,
+      );
+    const graphs = placedGraphs(legal.length, place);
+    const isShared = graphs.some((graph) => chipsOf(graph) > 1);
+    // Where more chips would not be faster, one does the work of each stage.
+    const tried =
+      isShared || options.tensor === undefined ? pipelines : pipelinesOf({ stages: options.stages }, target);
+    const alone = isAlone(options, tried);
+    const made = new Map<string, readonly Plan[]>();
+    const plansOn = (pipeline: Pipeline): readonly Plan[] => {
+      const peers = peersOf(pipeline);
+      const known = made.get(JSON.stringify(peers));
+      if (known !== undefined) return known;
+      const lying: PlanState[] = [];
+      const plans = graphs.map((graph, index) => {
+        const layOut = (own: Graph, states: ReadonlyMap<string, string>): Plan =>
+          fittingPlan(own, target, states, lying, alone, peers);
+        const shared = sharedPlan(graph, target, statesOf(index), layOut);
+        lying.push(...shared.lying);
+        return shared.plan;
+      });
+      made.set(JSON.stringify(peers), plans);
+      return plans;
+    };
+    return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
   });
   const texts = stage("assemble", () => encodeProgram(program));
   const [main] = entryPrograms(program);
@@ -164,14 +189,15 @@ export const fittingPlan = (
   states: ReadonlyMap<string, string> | undefined,
   lying: readonly PlanState[],
   alone: boolean,
+  peers?: readonly (readonly number[])[],
 ): Plan => {
   const residentOf = (plan: Plan): number => {
     const { constants, states: kept, inputs, outputs } = sramNeed(plan, target);
     return constants + kept + inputs + outputs;
   };
-  const plan = select(graph, target, states, lying);
+  const plan = select(graph, target, states, lying, peers);
   if (!alone || residentOf(plan) <= FULL * sramBytes(target)) return plan;
-  const tight = select(graph, target, states, lying, [], true);
+  const tight = select(graph, target, states, lying, peers, true);
   return residentOf(tight) < Math.min(residentOf(plan), sramBytes(target)) ? tight : plan;
 };
 
@@ -189,9 +215,6 @@ export const entriesOf = ({
     { bind: { ...bind, ...own.bind }, shapes: { ...shapes, ...own.shapes }, fix: { ...fix, ...own.fix } },
   ]);
 };
-
-const compileOn = (pipelines: readonly Pipeline[], plans: readonly Plan[], options: CompileOptions): Program =>
-  firstWithRoom(pipelines, (pipeline) => compilePipeline(plans, pipeline, options));
 
 /**
  * Entries, each around what those before it have placed, over chips that work one behind the other, or on one; each chip is
@@ -212,16 +235,6 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   for (const [index, entry] of entryPrograms(made.program).entries())
     checkSchedule(entry, ...at(made.plans, index, "entry"));
   return named(made.program, options);
-};
-
-/** A graph that chips share: one plan and one schedule, and each chip is proved to be its own. */
-const compileGroup = (graph: Graph, group: Group, options: CompileOptions): Program => {
-  const { program, plans } = groupProgram(graph, group, (plan) => {
-    if (options.verify === true) verifyPlan(plan, group.target);
-    options.onPlan?.(plan);
-  });
-  for (const entry of entryPrograms(program)) checkSchedule(entry, ...plans);
-  return named(program, options);
 };
 
 const named = (program: Program, { name }: CompileOptions): Program =>

@@ -264,8 +264,8 @@ export const DIAGNOSTICS = {
   },
   LPU2106: {
     title: "cannot be shared out",
-    doc: "The work of a model is to be shared by a number of chips that divides no axis of any of its products, or with what chips do not share so far.",
-    hint: "ask for 2, 4 or 8 chips, or build it for one",
+    doc: "A number of chips divides no axis of any of a model's products, or a state would lie in pieces in one entry and not in another.",
+    hint: "ask for another number of chips, or build it for one",
   },
   LPU2102: {
     title: "unknown pass",

@@ -1,15 +1,19 @@
 /**
- * Chips that work one behind the other: a plan is cut into stages, and each is scheduled as the program of a chip.
+ * Chips that work one behind the other: a plan is cut into stages, and each is scheduled as the program of a chip, or of the
+ * first of a group of chips that share its work.
  *
  * A stage has a clock of its own, which begins when the first vector comes in, and knows when each of the others can be
  * there: what the stage before sends has its cycle by then. In the end all are on the clock of the first.
  */
 
-import { CompileError, sure } from "./diagnostics.js";
+import { at, CompileError, fail, sure } from "./diagnostics.js";
+import { type LinksOf, planInGroup, planOnChip } from "./ir/plan/group.js";
 import type { Plan } from "./ir/plan.js";
+import { wireKey } from "./ir/plan/wires.js";
 import type { Link, Program } from "./ir/program.js";
 import { chipsIn, isJoinable, linksBetween, type SystemName, systemOf, systemWith } from "./ir/system.js";
 import { linkDelay, type Target } from "./ir/target.js";
+import { joinGroup } from "./passes/group/join.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { chipsInLine } from "./system/routes.js";
 import { cutPlan, type Hop } from "./passes/stages/cut.js";
@@ -17,7 +21,9 @@ import { joinStages, type Stage, type StagedEntry } from "./passes/stages/join.j
 
 export interface Pipeline {
   readonly target: Target;
-  /** What leads from each chip to the next. */
+  /** Chips that share the work of each stage: those of the first stage come first. */
+  readonly members: number;
+  /** What leads from the first chip of each stage to that of the next. */
   readonly hops: readonly Hop[];
   /** All links between the chips. */
   readonly links: readonly Link[];
@@ -31,15 +37,17 @@ const LARGEST: SystemName = "node8";
 interface PipelineOptions {
   readonly system?: SystemName | undefined;
   readonly stages?: Stages | undefined;
+  /** Chips that share the work of each stage; one if not given. */
+  readonly tensor?: number | undefined;
 }
 
 /** What a build tries, one after the other, until there is room: one pipeline, or with "auto" longer and longer ones. */
 export const pipelinesOf = (options: PipelineOptions, target: Target): readonly Pipeline[] => {
-  const { system, stages } = options;
+  const { system, stages, tensor = 1 } = options;
   if (stages !== "auto") return [pipelineOf({ ...options, stages }, target)];
-  const most = chipsIn(system ?? LARGEST);
-  const isJoined = (count: number): boolean => count === 1 || isJoinable(system ?? systemWith(count), target);
-  const counts = Array.from({ length: most }, (_, index) => index + 1).filter(isJoined);
+  const most = Math.floor(chipsIn(system ?? LARGEST) / tensor);
+  const isJoined = (count: number): boolean => count === 1 || isJoinable(system ?? systemWith(count * tensor), target);
+  const counts = Array.from({ length: Math.max(1, most) }, (_, index) => index + 1).filter(isJoined);
   return counts.map((count) => pipelineOf({ ...options, stages: count }, target));
 };
 
@@ -57,26 +65,62 @@ export const firstWithRoom = <T>(pipelines: readonly Pipeline[], step: (pipeline
   throw sure(full, "pipeline");
 };
 
-/** LPU2007 if the system has fewer chips than there are stages, or its chips too few links. */
+/** LPU2007 if the system has fewer chips than there are stages, or its chips too few links, or chips of no node share work. */
 export const pipelineOf = (
-  { system, stages }: PipelineOptions & { readonly stages?: number | undefined },
+  { system, stages, tensor: members = 1 }: PipelineOptions & { readonly stages?: number | undefined },
   target: Target,
 ): Pipeline => {
-  const name = system ?? systemWith(stages ?? 1);
-  const count = stages ?? chipsIn(name);
+  const name = system ?? systemWith((stages ?? 1) * members);
+  const count = stages ?? Math.max(1, Math.floor(chipsIn(name) / members));
+  if (members > 1) expectNode(name, members, count);
   const whole = systemOf(name, target);
-  const line = chipsInLine(whole, count);
-  const numbers = new Map(line.map((chip, stage) => [chip, stage]));
+  const line = members === 1 ? chipsInLine(whole, count) : Array.from({ length: members * count }, (_, chip) => chip);
+  const numbers = new Map(line.map((chip, place) => [chip, place]));
   const links = whole.links.flatMap((link): Link[] => {
     const [fromChip, toChip] = [numbers.get(link.fromChip), numbers.get(link.toChip)];
     return fromChip === undefined || toChip === undefined ? [] : [{ ...link, fromChip, toChip }];
   });
-  const hops = Array.from({ length: count - 1 }, (_, chip): Hop => {
-    const joined = linksBetween({ links }, chip, chip + 1);
+  const hops = Array.from({ length: count - 1 }, (_, stage): Hop => {
+    const joined = linksBetween({ links }, stage * members, (stage + 1) * members);
     return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
   });
-  return { target, hops, links };
+  return { target, members, hops, links };
 };
+
+/** Chips share work where each is joined to each by as many wires. */
+const expectNode = (name: SystemName, members: number, stages: number): void => {
+  const [chips, most] = [chipsIn(name), chipsIn(LARGEST)];
+  if (chips > most || members * stages > chips)
+    fail("LPU2007", {
+      message: `expected chips of one node to share products, got ${stages === 1 ? "" : `${stages} times `}${members} on system '${name}'`,
+      hint: `a node has at most ${most} chips, each joined to each (lpu systems)`,
+    });
+};
+
+const linksTo = ({ links }: Pick<Pipeline, "links">, from: number, to: number): readonly number[] =>
+  linksBetween({ links }, from, to).map(({ fromLink }) => fromLink);
+
+/** By how far each chip of a group is behind the first: the links that lead from the first to it. */
+export const peersOf = (pipeline: Pipeline): readonly (readonly number[])[] =>
+  Array.from({ length: pipeline.members }, (_, by) => linksTo(pipeline, 0, by));
+
+/**
+ * By the links of one chip those of another that lead to chips in the same places: as far behind it in its group, and of chips of one
+ * group in other groups, too.
+ */
+const linksInPlaceOf = (pipeline: Pipeline, from: number, to: number): LinksOf => {
+  const { members, hops } = pipeline;
+  const [own, other] = [Math.floor(from / members), Math.floor(to / members)] as const;
+  const groups =
+    own === other ? [...hops.keys(), hops.length].map((group) => [group, group] as const) : [[own, other] as const];
+  const seen = (chip: number, group: number, by: number): readonly number[] =>
+    linksTo(pipeline, chip, group * members + ((chip + by) % members));
+  const each = [...peersOf(pipeline).keys()];
+  return new Map(groups.flatMap(([near, far]) => each.flatMap((by) => pairs(seen(from, near, by), seen(to, far, by)))));
+};
+
+const pairs = (from: readonly number[], to: readonly number[]): [number, number][] =>
+  from.map((link, index): [number, number] => [link, at(to, index, "link")]);
 
 /** A plan, and the entry that it becomes. */
 export interface NamedPlan {
@@ -96,35 +140,74 @@ export interface PipelineProgram {
  */
 export const pipelineProgram = (
   entries: readonly NamedPlan[],
-  { target, hops, links }: Pipeline,
-  onPlan: (plan: Plan, chip: number) => void = () => undefined,
+  pipeline: Pipeline,
+  onPlan: (plan: Plan, stage: number) => void = () => undefined,
 ): PipelineProgram => {
+  const { target, members, hops } = pipeline;
   const homes = new Map<string, number>();
-  const staged: StagedEntry[] = [];
-  let chips: readonly Scheduled[] = [];
-  const plans: (readonly Plan[])[] = [];
+  const made: MadeEntry[] = [];
   for (const { name, plan: whole } of entries) {
-    const done: Scheduled[] = [];
-    const stages: Stage[] = [];
-    for (const [chip, plan] of cutPlan(whole, target, hops, homes).entries()) {
-      for (const state of plan.states) homes.set(state.name, chip);
-      onPlan(plan, chip);
-      const { start, arrivals } = arrivalsFrom(target, done.at(-1), stages.at(-1));
-      const scheduled = schedule(plan, target, { name, earlier: chips[chip], arrivals });
-      done.push(scheduled);
-      stages.push({ plan, program: scheduled.program, start });
+    const before = made.at(-1);
+    const stages: MadeStage[] = [];
+    for (const [stage, cut] of cutPlan(whole, target, hops, homes).entries()) {
+      for (const state of cut.states) homes.set(state.name, stage);
+      const plan = stage === 0 ? cut : planInGroup(cut, linksInPlaceOf(pipeline, 0, stage * members));
+      onPlan(plan, stage);
+      const { start, arrivals } = arrivalsFrom(target, stages.at(-1));
+      const earlier = before?.stages[stage]?.scheduled;
+      stages.push({ plan, start, scheduled: schedule(plan, target, { name, earlier, arrivals }) });
     }
-    staged.push({ whole, stages });
-    plans.push(done.map(({ plan }) => plan));
-    chips = done;
+    made.push({ whole, stages });
   }
-  return { program: joinStages(staged, links), plans };
+  return joined(pipeline, made);
+};
+
+interface MadeStage extends Omit<Stage, "program"> {
+  readonly scheduled: Scheduled;
+}
+
+interface MadeEntry {
+  readonly whole: Plan;
+  readonly stages: readonly MadeStage[];
+}
+
+/** Stages become those of groups, and these one program. */
+const joined = (pipeline: Pipeline, made: readonly MadeEntry[]): PipelineProgram => {
+  const { members, hops, links } = pipeline;
+  const each = Array.from({ length: members }, (_, chip) => chip);
+  const own = Array.from({ length: hops.length + 1 }, (_, stage) =>
+    each.map((chip) => linksInPlaceOf(pipeline, stage * members, stage * members + chip)),
+  );
+  const plansAt = ({ stages }: MadeEntry, stage: number): readonly Plan[] =>
+    each.map((chip) =>
+      planOnChip(at(stages, stage, "stage").scheduled.plan, chip, at(at(own, stage, "stage"), chip, "chip")),
+    );
+  const programs = own.map((linksOf, stage) => {
+    const parts = made.map((entry) => {
+      const { blocks, constantsBy } = at(entry.stages, stage, "stage").scheduled;
+      return { blocks, constantsBy, plans: plansAt(entry, stage) };
+    });
+    return joinGroup(at(sure(made.at(-1), "last entry").stages, stage, "stage").scheduled.program, parts, linksOf);
+  });
+  const staged = made.map(
+    ({ whole, stages }): StagedEntry => ({
+      whole,
+      stages: stages.map(({ plan, start }, stage) => ({ plan, start, program: at(programs, stage, "stage") })),
+    }),
+  );
+  return {
+    program: joinStages(staged, links),
+    plans: made.map((entry) => own.flatMap((_, stage) => plansAt(entry, stage))),
+  };
 };
 
 /** When a stage begins, and from which of its cycles on it can receive what the one before sends. */
-const arrivalsFrom = (target: Target, before: Scheduled | undefined, stage: Stage | undefined) => {
-  const delay = (stage?.start ?? 0) + linkDelay(target);
-  const all = [...(before?.sent ?? [])].map(([name, cycle]) => [name, cycle + delay] as const);
+const arrivalsFrom = (target: Target, before: MadeStage | undefined) => {
+  const delay = (before?.start ?? 0) + linkDelay(target);
+  const own = before?.scheduled.plan.tasks.filter(({ wire }) => wire?.twin !== true && wire?.kind === "send") ?? [];
+  const keys = new Set(own.map(wireKey));
+  const sent = [...(before?.scheduled.sent ?? [])].filter(([key]) => keys.has(key));
+  const all = sent.map(([name, cycle]) => [name, cycle + delay] as const);
   const first = Math.min(...all.map(([, cycle]) => cycle));
   const start = all.length === 0 ? 0 : Math.max(0, first - target.timing.barrier);
   return { start, arrivals: new Map(all.map(([name, cycle]) => [name, cycle - start])) };

@@ -240,8 +240,8 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "a system that does not exist": () => parseSystem("node3"),
   "a system for which a chip has too few links": () => buildModel(layer, { system: "node8" }),
   "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),
-  "products shared among chips that no node has": () => buildModel(layer, { tensor: 3 }),
-  "products shared in stages": () => buildModel(layer, { tensor: 2, stages: 2 }),
+  "products shared among chips that no node has": () => buildModel(layer, { tensor: 9 }),
+  "more groups of chips than a node has": () => buildModel(layer, { tensor: 4, stages: 3 }),
   "more stages than there is work for": () => buildModel(model({ nodes: [node("Abs", ["x"], ["y"])] }), { stages: 2 }),
 
   "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),

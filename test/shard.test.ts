@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { buildModel, type FamilyName } from "../models/families.js";
 import { modelBytes } from "../models/onnx-writer.js";
 import type { SizeName } from "../models/sizes.js";
-import { CompileError } from "../src/diagnostics.js";
+import { CompileError, sure } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource, type ModelSource } from "../src/frontend/source.js";
 import { decodeTensorProto } from "../src/frontend/tensors.js";
@@ -211,7 +211,8 @@ const errorOf = (graph: Graph, inputs: Inputs, wanted: readonly Tensor[]): numbe
 };
 
 const drawnGraph = (graph: Graph, chips: number, seed: number): Graph => {
-  const result = shared({ graph, chips }, search({ graph, chips, costs: drawnCosts(seed), price: 0 }));
+  const placed = sure(search({ graph, chips, costs: drawnCosts(seed), price: 0 }), "placements");
+  const result = shared({ graph, chips }, placed);
   expect(graphProblems(result)).toEqual([]);
   return result;
 };

@@ -5,6 +5,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { modelBytes } from "../models/onnx-writer.js";
 import { floatTensor, int64Tensor } from "../models/weights.js";
 import { type Compiled, compile } from "../src/compile.js";
+import { sure } from "../src/diagnostics.js";
+import { sharedPlan } from "../src/group.js";
 import { joinChunks } from "../src/host/build.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { checkModel } from "../src/host/check.js";
@@ -13,6 +15,7 @@ import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
+import type { Plan } from "../src/ir/plan.js";
 import { parsePlan } from "../src/ir/plan/parse.js";
 import { printPlan } from "../src/ir/plan/print.js";
 import { verifyPlan } from "../src/ir/plan/verify.js";
@@ -21,14 +24,20 @@ import { TARGETS, type Target } from "../src/ir/target.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { checkPadding } from "../src/passes/check/padding.js";
+import { runPasses } from "../src/passes/graph/pass.js";
+import { NARROW, OPTIMIZE } from "../src/passes/graph/pipeline.js";
+import { shared, staysOf } from "../src/passes/graph/shard.js";
+import { search } from "../src/passes/graph/shard/search.js";
 import { schedule, scheduleBy } from "../src/passes/schedule/schedule.js";
 import { select } from "../src/passes/select/select.js";
+import { peersOf, pipelineOf, pipelineProgram } from "../src/pipeline.js";
 import { clearState, fetchOutput, placeInput } from "../src/runtime/binding.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
 import { loadImage, loadProgram } from "../src/runtime/run.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
 import { instructionsOf, replaced, type Victim, withFields } from "./changed.js";
-import { distance, legalGraph, verdict } from "./compiled.js";
+import { distance, legalGraph, loadedSram, verdict } from "./compiled.js";
+import { drawnCosts } from "./drawn.js";
 import { seeded } from "./random-program.js";
 
 type States = Readonly<Record<string, string>>;
@@ -177,6 +186,49 @@ describe.each(["tiny", "lpu-v1"] as const)("on %s", (name) => {
       for (const input of entry?.inputs ?? []) placeInput(input, given[input.name] as Tensor, literal);
       expect(runLiteral(chosenEntry(program), literal).cycles).toEqual(entry?.cycles);
       for (const state of program.states) expect(fetchOutput(state, literal)).toEqual(carried[state.name]);
+      for (const output of entry?.outputs ?? []) expect(fetchOutput(output, literal)).toEqual(outputs[output.name]);
+    }
+  });
+});
+
+/** On two chips that share the graph in a way that is drawn. */
+const sharedProgram = (graph: Graph, target: Target, states: States, seed: number): Program => {
+  const names = new Map(Object.entries(states));
+  const legal = runPasses(graph, [...OPTIMIZE, ...NARROW], { target });
+  const stays = staysOf(legal, names);
+  const problem = { graph: legal, chips: 2, costs: drawnCosts(seed, ["whole"]), price: 0, stays };
+  const pipeline = pipelineOf({ tensor: 2 }, target);
+  const layOut = (own: Graph, kept: ReadonlyMap<string, string>): Plan =>
+    select(own, target, kept, [], peersOf(pipeline));
+  const { plan } = sharedPlan(shared(problem, sure(search(problem), "placements")), target, names, layOut);
+  const { program, plans } = pipelineProgram([{ name: "main", plan }], pipeline);
+  for (const own of plans.flat()) verifyPlan(own, target);
+  checkSchedule(chosenEntry(program), ...plans.flat());
+  return program;
+};
+
+describe.each([1, 2, 3])("on two chips of tiny that share it, seed %i", (seed) => {
+  test.each(Object.keys(MODELS))("%s", (of) => {
+    const { graph, states } = modelOf(of);
+    const program = sharedProgram(graph, TARGETS.tiny, states, seed);
+    const resident = loadProgram(readImage(writeImage(program)));
+    const [entry] = program.entries;
+    const literal = loadedSram(program);
+    for (const state of program.states) clearState(state, literal);
+    for (let step = 0; step < STEPS; step++) {
+      const given = Object.fromEntries(
+        resident.entry().inputs.map(({ name: input, shape }) => [input, drawn(input, shape, step)]),
+      );
+      const meant = evaluate(graph, { ...given, ...resident.snapshot() });
+      const { outputs, cyclesByChip } = resident.entry().run(given);
+      expect(cyclesByChip).toEqual(entry?.cycles);
+      const left = resident.snapshot();
+      const next = Object.fromEntries(Object.entries(states).map(([name, output]) => [output, left[name]]));
+      for (const [index, output] of graph.outputs.entries())
+        expect(distance({ ...outputs, ...next }[output.name], meant[index] as Tensor)).toBeLessThan(NEAR);
+      for (const input of entry?.inputs ?? []) placeInput(input, given[input.name] as Tensor, literal);
+      expect(runLiteral(chosenEntry(program), literal).cycles).toEqual(entry?.cycles);
+      for (const state of program.states) expect(fetchOutput(state, literal)).toEqual(left[state.name]);
       for (const output of entry?.outputs ?? []) expect(fetchOutput(output, literal)).toEqual(outputs[output.name]);
     }
   });

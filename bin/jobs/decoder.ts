@@ -15,6 +15,7 @@ export interface DecoderRequest {
   readonly prefill: number;
   readonly target: TargetName;
   readonly stages: Stages | undefined;
+  readonly tensor: number | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];

@@ -113,10 +113,12 @@ export interface PanelPlace {
   }[];
 }
 
-/** The same places on another chip. */
-export const placedOn = (placement: Placement, chip: number): Placement => ({
+/** The same places so many chips further on. */
+export const placedBehind = (placement: Placement, chips: number): Placement => ({
   ...placement,
-  panels: placement.panels.map(({ planes }) => ({ planes: planes.map((plane) => ({ ...plane, chip })) })),
+  panels: placement.panels.map(({ planes }) => ({
+    planes: planes.map((plane) => ({ ...plane, chip: plane.chip + chips })),
+  })),
 });
 
 /** Rows of a placement that lie in one of a panel's planes. */

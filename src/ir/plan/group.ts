@@ -6,7 +6,7 @@
  */
 
 import { at } from "../../diagnostics.js";
-import type { Plan, PlanBinding, Task, TaskOutput } from "../plan.js";
+import type { Plan, PlanBinding, Task, TaskOutput, Wire } from "../plan.js";
 
 /** A link of another chip, by that of the first in whose place it is. */
 export type LinksOf = ReadonlyMap<number, number>;
@@ -22,6 +22,17 @@ export const planOnChip = (plan: Plan, chip: number, links: LinksOf): Plan =>
         tasks: plan.tasks.map((task) => taskOnChip(plan, task, chip, links)),
       };
 
+/** The plan of a group that is another than the first: its chips exchange by links of their own. */
+export const planInGroup = (plan: Plan, links: LinksOf): Plan => ({
+  ...plan,
+  tasks: plan.tasks.map((task) => (task.wire?.twin === true ? { ...task, wire: wireBy(task.wire, links) } : task)),
+});
+
+const wireBy = (wire: Wire, links: LinksOf): Wire => ({
+  ...wire,
+  links: wire.links.map((link) => links.get(link) ?? link),
+});
+
 const taskOnChip = ({ storages }: Plan, task: Task, chip: number, links: LinksOf): Task => {
   const { outputs, wire } = task;
   const onChip = (output: TaskOutput): TaskOutput => {
@@ -30,7 +41,7 @@ const taskOnChip = ({ storages }: Plan, task: Task, chip: number, links: LinksOf
   };
   const own = outputs.map(onChip);
   if (wire === undefined) return { ...task, outputs: own };
-  return { ...task, outputs: own, wire: { ...wire, links: wire.links.map((link) => links.get(link) ?? link) } };
+  return { ...task, outputs: own, wire: wireBy(wire, links) };
 };
 
 /** A row of `blocks` blocks, so many blocks further on, around the end. */
@@ -45,7 +56,7 @@ export interface Share {
   readonly axis: number;
 }
 
-/** The plan whose inputs and outputs of these names are pieces of what the host gives or gets. */
+/** The plan whose inputs, states and outputs of these names are pieces of what the host gives or gets. */
 export const withPieces = (
   plan: Plan,
   lanes: number,
@@ -53,7 +64,7 @@ export const withPieces = (
   inputs: ReadonlyMap<string, Share>,
   outputs: ReadonlyMap<string, Share>,
 ): Plan => {
-  const whole = (binding: PlanBinding, share: Share | undefined): PlanBinding => {
+  const whole = <Bound extends Omit<PlanBinding, "lookup">>(binding: Bound, share: Share | undefined): Bound => {
     const storage = plan.storages[binding.storage];
     if (share === undefined) return binding;
     const { name, shape, axis } = share;
@@ -63,11 +74,14 @@ export const withPieces = (
     return { ...binding, name, shape, pieces: chips, factors: [...binding.factors, chip] };
   };
   const made = plan.inputs.map((binding) => whole(binding, inputs.get(binding.name)));
+  const states = plan.states.map((state) => whole(state, inputs.get(state.name)));
   const isBound = ({ name, storage }: PlanBinding): boolean =>
-    storage >= 0 || !made.some((other) => other.name === name && other.storage >= 0);
+    storage >= 0 ||
+    !(made.some((other) => other.name === name && other.storage >= 0) || states.some((state) => state.name === name));
   return {
     ...plan,
     inputs: made.filter(isBound),
+    states,
     outputs: plan.outputs.map((binding) => whole(binding, outputs.get(binding.name))),
   };
 };

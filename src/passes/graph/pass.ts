@@ -24,6 +24,12 @@ export interface PassContext {
   readonly onKept?: ((kept: readonly Kept[]) => void) | undefined;
   /** Chips that share the graph; one if not said. */
   readonly chips?: number | undefined;
+  /** Inputs that stay on the chips, each with the output that takes its place. */
+  readonly states?: ReadonlyMap<string, string> | undefined;
+  /** Graphs of entries before this one, as they are shared out: what both have lies in this one as it does there. */
+  readonly before?: readonly Graph[] | undefined;
+  /** Whether all chips have all of what stays. */
+  readonly wholeStates?: boolean | undefined;
   /** Told how the graph is shared out. */
   readonly onSharded?: ((sharding: Sharding) => void) | undefined;
 }

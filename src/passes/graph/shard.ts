@@ -9,18 +9,22 @@
 import { at, fail, invariant } from "../../diagnostics.js";
 import type { Sharding } from "../../ir/facts.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import { literalIn, numberAttr, stringAttr } from "../../ir/ops/attributes.js";
 import type { Placement } from "../../ir/ops/placement.js";
 import { sramBytes, type Target } from "../../ir/target.js";
 import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
-import { costsOf } from "./shard/costs.js";
+import { constantBytes, costsOf } from "./shard/costs.js";
 import {
   type Cost,
+  isGiven,
   isShareable,
   type Move,
+  pieceKey,
   type Placed,
   type Problem,
   search,
+  type Stay,
   type Step,
   wholeCost,
 } from "./shard/search.js";
@@ -28,12 +32,16 @@ import {
 export const shard: GraphPass = {
   name: "shard",
   doc: "Shares a graph out among the chips of a group, where that is asked for: pieces of weights, and exchanges where values meet.",
-  run: (graph, { target, chips = 1, onSharded }) => {
+  run: (graph, { target, chips = 1, states = new Map(), before = [], wholeStates = false, onSharded }) => {
     if (chips === 1) return graph;
     if (!isShareable({ graph, chips })) return refuse(graph, chips);
-    const problem: Problem = { graph, chips, costs: costsOf(target, chips), price: 0 };
-    const [whole, placed] = [wholeCost(problem), fitting(problem, target)];
-    const pays = placed.cycles < whole.cycles || (isTooMuch(target, whole) && placed.bytes < whole.bytes);
+    const stays = staysOf(graph, states, before, wholeStates);
+    const { lying, bytes: taken } = lyingIn(before);
+    const problem: Problem = { graph, chips, costs: costsOf(target, chips), price: 0, stays, lying };
+    const [whole, placed] = [wholeCost(problem), fitting(problem, target, taken)];
+    const isBound = stays.some(({ home = "whole" }) => home !== "whole");
+    const pays =
+      isBound || placed.cycles < whole.cycles || (isTooMuch(target, whole, taken) && placed.bytes < whole.bytes);
     const result = pays ? shared(problem, placed) : graph;
     onSharded?.(factsOf({ result, chips, placed, whole, pays }));
     return result;
@@ -51,21 +59,82 @@ const refuse = (graph: Graph, chips: number): never => {
   });
 };
 
+/* ---------- what entries share ---------- */
+
+/**
+ * What stays on the chips: as in entries before this one, if they have it, and whole where it is itself what takes a place or is
+ * nothing but another input.
+ */
+export const staysOf = (
+  graph: Graph,
+  states: ReadonlyMap<string, string>,
+  before: readonly Graph[] = [],
+  wholeStates = false,
+): readonly Stay[] => {
+  const nexts = new Map(graph.outputs.map(({ name, node }) => [name, at(graph.nodes, node, "node")]));
+  const given = new Set([...nexts.values()].filter(isGiven).map(({ id }) => id));
+  return graph.inputs.flatMap((input): readonly Stay[] => {
+    const name = inputName(graph, input);
+    const next = nexts.get(states.get(name) ?? "");
+    if (next === undefined) return [];
+    const known = before.map((other) => homeIn(other, name, states)).find((home) => home !== undefined);
+    const isWhole = wholeStates || given.has(next.id) || given.has(input);
+    if (isWhole && (known ?? "whole") !== "whole") return elsewhere(name);
+    return [{ input, next: next.id, home: isWhole ? "whole" : known }];
+  });
+};
+
+const elsewhere = (name: string): never =>
+  fail("LPU2106", {
+    message: `state '${name}' cannot lie in pieces in all entries`,
+    hint: "build an entry by itself, or without --tensor",
+  });
+
+const inputName = (graph: Graph, id: NodeId): string => stringAttr(at(graph.nodes, id, "node").attrs, "name");
+
+/** Where a state lies in a graph that is shared out: as what takes its place; undefined if the graph has none of this name. */
+const homeIn = (graph: Graph, name: string, states: ReadonlyMap<string, string>): Placement | undefined => {
+  const has = graph.inputs.some((id) => inputName(graph, id) === name);
+  const next = graph.outputs.find((output) => output.name === states.get(name));
+  if (!has || next === undefined) return undefined;
+  const { op, attrs } = at(graph.nodes, next.node, "node");
+  return op === "join" ? numberAttr(attrs, "axis") : "whole";
+};
+
+/** Constants as graphs have them that are shared out, and what they take of a chip. */
+const lyingIn = (graphs: readonly Graph[]): { readonly lying: ReadonlySet<string>; readonly bytes: number } => {
+  const lying = new Map<string, number>();
+  for (const { nodes } of graphs)
+    for (const node of nodes)
+      for (const [place, id] of node.inputs.entries()) {
+        const source = at(nodes, id, "node");
+        const literal = literalIn(source);
+        // The table of a lookup is the host's.
+        if (literal === undefined || (node.op === "gather" && place === 0)) continue;
+        const placement = node.op === "piece" ? numberAttr(node.attrs, "axis") : "whole";
+        lying.set(pieceKey(literal.key, placement), constantBytes(node.op === "piece" ? node.type : source.type));
+      }
+  return { lying: new Set(lying.keys()), bytes: [...lying.values()].reduce((sum, bytes) => sum + bytes, 0) };
+};
+
 /* ---------- what SRAM holds ---------- */
 
 /** The part of SRAM that constants may fill; results need the rest. */
 const SHARE = 0.9;
-const isTooMuch = (target: Target, { bytes }: Cost): boolean => bytes > SHARE * sramBytes(target);
+const isTooMuch = (target: Target, { bytes }: Cost, taken: number): boolean =>
+  taken + bytes > SHARE * sramBytes(target);
 
 /** Prices of a byte that are tried where constants do not fit: from what its reading costs, a half more each time. */
 const PRICES = 24;
 
-/** The cheapest placements with which the constants fit, or the least of them. */
-const fitting = (problem: Problem, target: Target): Placed => {
-  let best = search(problem);
+/** The cheapest placements with which the constants fit beside what is taken already, or the least of them. */
+const fitting = (problem: Problem, target: Target, taken: number): Placed => {
+  const placed = (price: number): Placed =>
+    search({ ...problem, price }) ?? elsewhere(inputName(problem.graph, at(problem.stays ?? [], 0, "state").input));
+  let best = placed(problem.price);
   let price = 1 / (2 * target.streams * target.lanes);
-  for (let tries = 0; tries < PRICES && isTooMuch(target, best); tries += 1, price *= 1.5) {
-    const next = search({ ...problem, price });
+  for (let tries = 0; tries < PRICES && isTooMuch(target, best, taken); tries += 1, price *= 1.5) {
+    const next = placed(price);
     if (next.bytes < best.bytes) best = next;
   }
   return best;
@@ -82,8 +151,9 @@ const moveOf = ({ from, to }: Move, chips: number): readonly [op: string, attrs:
 };
 
 /** The graph of one chip, in which values lie where a search has put them. */
-export const shared = ({ graph, chips }: Pick<Problem, "graph" | "chips">, placed: Placed): Graph =>
-  new Sharded(graph, chips, placed).graph;
+export const shared = (problem: Shareable, placed: Placed): Graph => new Sharded(problem, placed).graph;
+
+type Shareable = Pick<Problem, "graph" | "chips" | "stays">;
 
 class Sharded {
   readonly graph: Graph;
@@ -92,23 +162,33 @@ class Sharded {
   private readonly chips: number;
   /** Nodes of one chip's graph, by the value and where it lies. */
   private readonly made: Map<Placement, NodeId>[];
+  /** Where values must lie that take the places of inputs. */
+  private readonly next: ReadonlyMap<NodeId, Placement>;
 
-  constructor(source: Graph, chips: number, { steps }: Placed) {
+  constructor({ graph: source, chips, stays = [] }: Shareable, { steps, homes }: Placed) {
     this.source = source;
     this.chips = chips;
     this.made = source.nodes.map(() => new Map());
+    this.next = new Map(stays.map(({ input, next }) => [next, homes.get(input) ?? "whole"]));
     const stepOf = new Map(steps.map((step) => [step.node, step]));
     for (const node of source.nodes) {
       const step = stepOf.get(node.id);
-      if (step === undefined)
-        this.put(
-          node.id,
-          "whole",
-          this.g.copy(node, () => 0),
-        );
+      if (step === undefined) this.give(node, homes.get(node.id) ?? "whole");
       else this.take(node, step);
     }
     this.graph = this.g.finish(source, (id) => this.left(id));
+  }
+
+  /** A constant or an input; one that stays is where its home is, and only there. */
+  private give(node: Node, home: Placement): void {
+    const whole = this.g.copy(node, () => 0);
+    if (typeof home === "number")
+      this.put(
+        node.id,
+        home,
+        this.g.from(node, () => this.g.emit("piece", [whole], { axis: home, chips: this.chips })),
+      );
+    else this.put(node.id, "whole", whole);
   }
 
   private take(node: Node, { way, before, after }: Step): void {
@@ -145,8 +225,10 @@ class Sharded {
     const known = this.placed(value).get(placement);
     if (known !== undefined) return known;
     const node = this.source.nodes[value];
-    const isGiven = node?.op === "constant" || node?.op === "input";
-    invariant(isGiven && typeof placement === "number", `%${value} lies as the search says`);
+    invariant(
+      node !== undefined && isGiven(node) && typeof placement === "number",
+      `%${value} lies as the search says`,
+    );
     const whole = this.at(value, "whole");
     const id = this.g.from(node, () => this.g.emit("piece", [whole], { axis: placement, chips: this.chips }));
     this.put(value, placement, id);
@@ -155,9 +237,12 @@ class Sharded {
 
   /** An output as the host takes it. */
   private left(value: NodeId): NodeId {
+    const wanted = this.next.get(value) ?? "whole";
     const whole = this.placed(value).get("whole");
-    if (whole !== undefined) return whole;
-    const pieces = [...this.placed(value)].find(([placement]) => typeof placement === "number");
+    if (whole !== undefined && wanted === "whole") return whole;
+    const pieces = [...this.placed(value)].find(([placement]) =>
+      wanted === "whole" ? typeof placement === "number" : placement === wanted,
+    );
     invariant(pieces !== undefined, `output %${value} is whole or in pieces`);
     const [axis, id] = pieces;
     return this.g.from(this.g.node(id), () => this.g.emit("join", [id], { axis, chips: this.chips }));

@@ -12,11 +12,10 @@ import type { Plan, PlanBinding } from "../../ir/plan.js";
 import {
   type Binding,
   type ConstantBlock,
-  entryNamed,
-  type Link,
+  type EntryPoint,
   memQueue,
   type Placement,
-  placedOn,
+  placedBehind,
   type Program,
   type Queues,
   type TimedInstruction,
@@ -32,49 +31,62 @@ interface BlockPlace {
   readonly blocks: number;
 }
 
-/** The first chip, and what others have in its place. */
-export interface FirstChip {
-  readonly program: Program;
+/** An entry of the first chip, and what others have in its place. */
+export interface GroupEntry {
   readonly blocks: readonly BlockPlace[];
+  /** What the entry adds to constants. */
   readonly constantsBy: (literals: Plan["literals"]) => readonly ConstantBlock[];
+  /** Of each chip. */
+  readonly plans: readonly Plan[];
 }
 
-/** `plans`: of each chip. `own`: the links of each chip, by those of the first. */
-export const joinGroup = (
-  { program, blocks, constantsBy }: FirstChip,
-  plans: readonly Plan[],
-  own: readonly LinksOf[],
-  links: readonly Link[],
-): Program => {
-  const entry = entryNamed(program.entries, undefined);
+/** `program`: of the first chip, with all entries. `own`: the links of each chip, by those of the first. */
+export const joinGroup = (program: Program, entries: readonly GroupEntry[], own: readonly LinksOf[]): Program => {
+  if (own.length === 1) return program;
   const first = at(program.chips, 0, "chip");
-  const plan = at(plans, 0, "plan");
-  const queues = at(entry.queues, 0, "chip");
-  const chips = plans.length;
+  const constantsOn = (chip: number): readonly ConstantBlock[] =>
+    entries.flatMap(({ constantsBy, plans }) => constantsBy(at(plans, chip, "chip").literals));
+  const states = entries.flatMap(({ plans }) => at(plans, 0, "plan").states);
   return {
     ...program,
-    chips: plans.map(({ literals }, chip) => (chip === 0 ? first : { ...first, constants: constantsBy(literals) })),
-    links,
-    entries: [
-      {
-        ...entry,
-        inputs: entry.inputs.map((binding, index) => onAll(binding, at(plan.inputs, index, "input"), chips)),
-        outputs: entry.outputs.map((binding, index) => {
-          const planned = at(plan.outputs, index, "output");
-          return planned.pieces === undefined ? binding : onAll(binding, planned, chips);
-        }),
-        queues: plans.map((_, chip) => onChip(program, queues, blocks, chip, at(own, chip, "chip"))),
-        cycles: plans.map(() => at(entry.cycles, 0, "chip")),
-        macs: entry.macs,
-      },
-    ],
+    chips: own.map((_, chip) => (chip === 0 ? first : { ...first, constants: constantsOn(chip) })),
+    states: program.states.map((state) =>
+      onAll(
+        state,
+        sure(
+          states.find(({ name }) => name === state.name),
+          "state of a plan",
+        ),
+        own.length,
+      ),
+    ),
+    entries: program.entries.map((entry, index) => joinEntry(program, entry, at(entries, index, "entry"), own)),
   };
 };
 
-/** The places of what the host gives or gets: each chip has all of it, or a piece in columns of its own. */
-const onAll = (binding: Binding, { pieces }: PlanBinding, chips: number): Binding => {
+const joinEntry = (program: Program, entry: EntryPoint, { blocks, plans }: GroupEntry, own: readonly LinksOf[]) => {
+  const plan = at(plans, 0, "plan");
+  const queues = at(entry.queues, 0, "chip");
+  return {
+    ...entry,
+    inputs: entry.inputs.map((binding, index) => onAll(binding, at(plan.inputs, index, "input"), own.length)),
+    outputs: entry.outputs.map((binding, index) => {
+      const planned = at(plan.outputs, index, "output");
+      return planned.pieces === undefined ? binding : onAll(binding, planned, own.length);
+    }),
+    queues: own.map((links, chip) => onChip(program, queues, blocks, chip, links)),
+    cycles: own.map(() => at(entry.cycles, 0, "chip")),
+  };
+};
+
+/** The places of what the host gives or gets, or of what stays: each chip has all of it, or a piece in columns of its own. */
+const onAll = <Bound extends Pick<Binding, "placements">>(
+  binding: Bound,
+  { pieces }: Pick<PlanBinding, "pieces">,
+  chips: number,
+): Bound => {
   const each = (placement: Placement): Placement[] =>
-    Array.from({ length: chips }, (_, chip) => placedOn(placement, chip));
+    Array.from({ length: chips }, (_, chip) => placedBehind(placement, chip));
   const joined = (placement: Placement): Placement => ({
     ...placement,
     columns: placement.columns * chips,

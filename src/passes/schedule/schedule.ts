@@ -287,13 +287,10 @@ const releaseCopy = (s: Scheduler, copy: Copy, rows: number): void => {
 };
 
 const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
-  const states = s.plan.states.map(({ name, storage }): [string, EarlierState] => [
-    name,
-    {
-      storage: storageOf(s, storage),
-      panels: at(s.chunks, storage, "storage").map((chunks) => chunks[0]?.copies ?? []),
-    },
-  ]);
+  const states = s.plan.states.map(({ storage: id }): [string, EarlierState] => {
+    const storage = storageOf(s, id);
+    return [storage.name, { storage, panels: at(s.chunks, id, "storage").map((chunks) => chunks[0]?.copies ?? []) }];
+  });
   return {
     plan: s.plan,
     program: programOf(s, entry),

@@ -49,7 +49,7 @@ const isMadeWithin = (
     for (const task of sure(writers.get(made), "storage")) {
       work += task.rows + workOf(task, target);
       // What makes several things may make one that comes over a wire.
-      if (work >= most || task.outputs.length > 1 || !isWeightless(task)) return false;
+      if (work >= most || task.outputs.length > 1 || task.wire !== undefined || !isWeightless(task)) return false;
       for (const read of readsOf(task)) known.add(read);
     }
   }

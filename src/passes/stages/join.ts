@@ -7,13 +7,13 @@
 
 import { at, sure } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
-import { type Binding, type EntryPoint, type Link, placedOn, type Program, type Queues } from "../../ir/program.js";
+import { type Binding, type EntryPoint, type Link, placedBehind, type Program, type Queues } from "../../ir/program.js";
 
 /** One stage of an entry. */
 export interface Stage {
   /** As it was cut. */
   readonly plan: Plan;
-  /** Of its chip, with all entries up to this one. */
+  /** Of its chip or of the group of them, with all entries. */
   readonly program: Program;
   /** The cycle in which its cycle 0 is. */
   readonly start: number;
@@ -26,32 +26,36 @@ export interface StagedEntry {
 }
 
 export const joinStages = (entries: readonly StagedEntry[], links: readonly Link[]): Program => {
-  const chips = sure(entries.at(-1), "last entry").stages.map(({ program }) => program);
-  const states = chips.flatMap((program, chip) => program.states.map((state) => ({ state, chip })));
+  const stages = sure(entries.at(-1), "last entry").stages.map(({ program }) => program);
+  const members = at(stages, 0, "stage").chips.length;
+  const states = stages.flatMap((program, stage) => program.states.map((state) => ({ state, chip: stage * members })));
   const names = [...new Set(entries.flatMap(({ whole }) => whole.states.map(({ name }) => name)))];
   return {
-    ...at(chips, 0, "chip"),
-    chips: chips.flatMap((program) => program.chips),
+    ...at(stages, 0, "stage"),
+    chips: stages.flatMap(({ chips }) => chips),
     links,
     states: names.flatMap((name) =>
       states
         .filter(({ state }) => state.name === name)
-        .map(({ state, chip }) => ({ ...state, placements: state.placements.map((place) => placedOn(place, chip)) })),
+        .map(({ state, chip }) => ({
+          ...state,
+          placements: state.placements.map((place) => placedBehind(place, chip)),
+        })),
     ),
-    entries: entries.map(({ whole, stages }, index) => joinEntry(whole, stages, index)),
+    entries: entries.map((entry, index) => joinEntry(entry, members, index)),
   };
 };
 
-const joinEntry = (whole: Plan, stages: readonly Stage[], index: number): EntryPoint => {
+const joinEntry = ({ whole, stages }: StagedEntry, members: number, index: number): EntryPoint => {
   const parts = stages.map(({ program }) => at(program.entries, index, "entry"));
-  const inputs = stages.map(({ plan }, chip) => pairs(plan.inputs, at(parts, chip, "stage").inputs));
-  const outputs = stages.map(({ plan }, chip) => pairs(plan.outputs, at(parts, chip, "stage").outputs));
+  const inputs = stages.map(({ plan }, stage) => pairs(plan.inputs, at(parts, stage, "stage").inputs));
+  const outputs = stages.map(({ plan }, stage) => pairs(plan.outputs, at(parts, stage, "stage").outputs));
   return {
     name: at(parts, 0, "stage").name,
-    inputs: whole.inputs.flatMap((input) => bound(input, inputs)),
-    outputs: whole.outputs.flatMap((output) => bound(output, outputs)),
-    queues: stages.map(({ start }, chip) => later(at(at(parts, chip, "stage").queues, 0, "chip"), start)),
-    cycles: stages.map(({ start }, chip) => start + at(at(parts, chip, "stage").cycles, 0, "chip")),
+    inputs: whole.inputs.flatMap((input) => bound(input, inputs, members)),
+    outputs: whole.outputs.flatMap((output) => bound(output, outputs, members)),
+    queues: stages.flatMap(({ start }, stage) => at(parts, stage, "stage").queues.map((own) => later(own, start))),
+    cycles: stages.flatMap(({ start }, stage) => at(parts, stage, "stage").cycles.map((cycles) => start + cycles)),
     macs: whole.macs,
   };
 };
@@ -68,11 +72,12 @@ const pairs = <Planned, Bound>(planned: readonly Planned[], made: readonly Bound
 /** What a plan binds, with its places on all chips. An input may be bound several times, each time laid out otherwise. */
 const bound = <Planned, Bound extends Pick<Binding, "placements">>(
   planned: Planned,
-  chips: readonly ReadonlyMap<Planned, Bound>[],
+  stages: readonly ReadonlyMap<Planned, Bound>[],
+  members: number,
 ): Bound[] => {
-  const found = chips.map((bindings) => bindings.get(planned));
-  const placements = found.flatMap((binding, chip) =>
-    (binding?.placements ?? []).map((placement) => placedOn(placement, chip)),
+  const found = stages.map((bindings) => bindings.get(planned));
+  const placements = found.flatMap((binding, stage) =>
+    (binding?.placements ?? []).map((placement) => placedBehind(placement, stage * members)),
   );
   return found
     .filter((binding) => binding !== undefined)

@@ -3,7 +3,8 @@
  *
  * A state says which placements every such value is to be had in; a node adds its own result, in each way that it can be done,
  * after what its operands lack was moved over the wires. Of states that are alike the cheapest goes on, and no more than WIDTH
- * of all. Constants and inputs are to be had in any placement, since the image and the host give each chip what it needs.
+ * of all. Constants and inputs are to be had in any placement, since the image and the host give each chip what it needs. An
+ * input that stays has one home: where the first that reads it wants it, and what takes its place for the next run must lie.
  */
 
 import { at, invariant } from "../../../diagnostics.js";
@@ -26,18 +27,31 @@ export interface Step {
   readonly way: Way;
   readonly before: readonly Move[];
   readonly after: readonly Move[];
+  /** Inputs that stay, whose homes are found here. */
+  readonly found: readonly (readonly [input: NodeId, home: Placement])[];
 }
 
 /** By the estimates with which ways are compared. */
 export interface Cost {
   readonly cycles: number;
-  /** Constants that lie on one chip. */
+  /** Constants and states that lie on one chip. */
   readonly bytes: number;
 }
 
 export interface Placed extends Cost {
   /** Of all nodes but constants and inputs, in order. */
   readonly steps: readonly Step[];
+  /** Where inputs that stay lie. */
+  readonly homes: ReadonlyMap<NodeId, Placement>;
+}
+
+/** An input that stays on its chips from run to run. */
+export interface Stay {
+  readonly input: NodeId;
+  /** What takes its place. */
+  readonly next: NodeId;
+  /** Where it lies, if that is known. */
+  readonly home?: Placement | undefined;
 }
 
 export interface Problem {
@@ -46,7 +60,13 @@ export interface Problem {
   readonly costs: Costs;
   /** Cycles that a byte of constants on a chip is worth. */
   readonly price: number;
+  readonly stays?: readonly Stay[] | undefined;
+  /** Constants that lie on the chips already, by `pieceKey`. */
+  readonly lying?: ReadonlySet<string> | undefined;
 }
+
+/** What names a constant as it lies on chips. */
+export const pieceKey = (key: string, placement: Placement): string => `${placement} ${key}`;
 
 /** States that go on from a node. */
 const WIDTH = 256;
@@ -54,11 +74,11 @@ const WIDTH = 256;
 interface State extends Cost {
   /** Cycles, and what the bytes are worth. */
   readonly cost: number;
-  /** Values that are still taken, ascending, with the placements that they are to be had in, as bits. */
+  /** Values that are still taken, with the placements that they are to be had in, as bits. */
   readonly held: Held;
   readonly last: { readonly state: State; readonly step: Step } | undefined;
 }
-type Held = readonly (readonly [value: NodeId, placements: number])[];
+type Held = readonly (readonly [value: NodeId, placements: number, home: Placement])[];
 
 const START: State = { cost: 0, cycles: 0, bytes: 0, held: [], last: undefined };
 
@@ -66,9 +86,9 @@ const START: State = { cost: 0, cycles: 0, bytes: 0, held: [], last: undefined }
 const bitOf = (placement: Placement): number =>
   placement === "whole" ? 1 : placement === "partial" ? 2 : 4 << placement;
 
-/** The cheapest placements that are found. */
-export const search = (problem: Problem): Placed => {
-  const lastUses = lastUsesOf(problem.graph);
+/** The cheapest placements that are found; undefined if none lets inputs that stay lie where they do. */
+export const search = (problem: Problem): Placed | undefined => {
+  const lastUses = lastUsesOf(problem);
   const outputs = new Set(problem.graph.outputs.map(({ node }) => node));
   let states: readonly State[] = [START];
   for (const node of problem.graph.nodes) {
@@ -77,10 +97,11 @@ export const search = (problem: Problem): Placed => {
     states = statesAfter(problem, node, { states, keeps, leaves: outputs.has(node.id) });
   }
   const [best] = states;
-  invariant(best !== undefined, "every node may be done on whole tensors");
+  if (best === undefined) return undefined;
   const steps: Step[] = [];
   for (let { last } = best; last !== undefined; last = last.state.last) steps.push(last.step);
-  return { cycles: best.cycles, bytes: best.bytes, steps: steps.reverse() };
+  const homes = new Map(steps.flatMap(({ found }) => found));
+  return { cycles: best.cycles, bytes: best.bytes, steps: steps.reverse(), homes };
 };
 
 /** What a graph costs where every chip does all of it. */
@@ -89,7 +110,8 @@ export const wholeCost = (problem: Problem): Cost => {
     waysOfNode(problem, node)
       .slice(0, 1)
       .map((way) => costOf(problem, node, way));
-  return problem.graph.nodes.flatMap(costOfWhole).reduce(sumOf, { cycles: 0, bytes: 0 });
+  const kept = (problem.stays ?? []).map(({ input }) => ({ cycles: 0, bytes: stateBytes(problem, input, "whole") }));
+  return [...problem.graph.nodes.flatMap(costOfWhole), ...kept].reduce(sumOf, { cycles: 0, bytes: 0 });
 };
 
 /** Whether some product of a graph may be shared out among so many chips. */
@@ -100,12 +122,19 @@ const isCut = ({ operands }: Way): boolean => operands.some((placement) => typeo
 
 const sumOf = (a: Cost, b: Cost): Cost => ({ cycles: a.cycles + b.cycles, bytes: a.bytes + b.bytes });
 
-const isGiven = ({ op }: Node): boolean => op === "constant" || op === "input";
+export const isGiven = ({ op }: Node): boolean => op === "constant" || op === "input";
 
-const lastUsesOf = (graph: Graph): readonly number[] => {
+const lastUsesOf = ({ graph, stays = [] }: Problem): readonly number[] => {
   const last = graph.nodes.map(() => -1);
   for (const { id, inputs } of graph.nodes) for (const input of inputs) last[input] = id;
+  for (const { input, next } of stays) last[input] = Math.max(at(last, input, "value"), next);
   return last;
+};
+
+/** What a state takes of a chip: it lies in both hemispheres. */
+const stateBytes = ({ graph, chips }: Problem, input: NodeId, home: Placement): number => {
+  const { type } = nodeAt({ graph }, input);
+  return 2 * constantBytes({ ...type, shape: localShape(type.shape, home, chips) });
 };
 
 /* ---------- one node ---------- */
@@ -155,7 +184,10 @@ const costOf = (problem: Problem, node: Node, way: Way): Cost => {
   });
   const locals = operands.map((operand, place) => local(operand, at(way.operands, place, "placement")));
   // The table of a lookup is the host's.
-  const isStored = node.inputs.map((id) => node.op !== "gather" && nodeAt(problem, id).op === "constant");
+  const isStored = node.inputs.map((id, place) => {
+    const key = node.op === "gather" ? undefined : literalIn(nodeAt(problem, id))?.key;
+    return key !== undefined && problem.lying?.has(pieceKey(key, at(way.operands, place, "placement"))) !== true;
+  });
   const stored = locals.filter((_, place) => isStored[place]);
   return {
     cycles: costs.compute({ ...operation, operands: locals, type: local(type, way.result) }),
@@ -182,17 +214,21 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
     const placements = after.reduce((bits, { to }) => bits | bitOf(to), bitOf(way.result));
     for (const state of states) {
       const moved = movesFor(problem, node, way, state.held);
-      if (moved === undefined) continue;
+      const taken = moved === undefined ? undefined : takenBy(problem, node, placements, moved.held);
+      if (moved === undefined || taken === undefined) continue;
       const before = moved.moves;
-      const cycles = [...before, ...after].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), own.cycles);
-      const cost = state.cost + cycles + own.bytes * problem.price;
-      const kept = moved.held.filter(([value]) => keeps(value));
-      const held = keeps(node.id) ? [...kept, [node.id, placements] as const] : kept;
+      const behind = [...after, ...taken.moves];
+      const found = [...moved.found, ...taken.found];
+      const cycles = [...before, ...behind].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), own.cycles);
+      const bytes = found.reduce((sum, [input, home]) => sum + stateBytes(problem, input, home), own.bytes);
+      const cost = state.cost + cycles + bytes * problem.price;
+      const kept = taken.held.filter(([value]) => keeps(value));
+      const held = keeps(node.id) ? [...kept, [node.id, taken.placements, "whole"] as const] : kept;
       const key = held.join(";");
       const known = best.get(key);
       if (known !== undefined && known.cost <= cost) continue;
-      const step: Step = { node: node.id, way, before, after };
-      best.set(key, { ...sumOf(state, { cycles, bytes: own.bytes }), cost, held, last: { state, step } });
+      const step: Step = { node: node.id, way, before, after: behind, found };
+      best.set(key, { ...sumOf(state, { cycles, bytes }), cost, held, last: { state, step } });
     }
   }
   return [...best.values()].sort((a, b) => a.cost - b.cost).slice(0, WIDTH);
@@ -201,29 +237,70 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
 const cyclesOf = (problem: Problem, { value, from, to }: Move): number | undefined =>
   problem.costs.move(nodeAt(problem, value).type, from, to);
 
-/** What must be moved so that a node has its operands as a way wants them, and where all values are then; undefined if nothing does that. */
-const movesFor = (
-  problem: Problem,
-  node: Node,
-  way: Way,
-  before: Held,
-): { readonly moves: readonly Move[]; readonly held: Held } | undefined => {
+/** What is done about operands or a result, and where all values are then. */
+interface Moved {
+  readonly moves: readonly Move[];
+  readonly found: Step["found"];
+  readonly held: Held;
+}
+
+/** What must be moved so that a node has its operands as a way wants them; undefined if nothing does that. */
+const movesFor = (problem: Problem, node: Node, way: Way, before: Held): Moved | undefined => {
   const moves: Move[] = [];
+  const found: (readonly [NodeId, Placement])[] = [];
   let held = before;
   for (const [place, value] of node.inputs.entries()) {
-    if (isGiven(nodeAt(problem, value))) continue;
     const to = at(way.operands, place, "placement");
-    const own = held.find(([id]) => id === value);
-    invariant(own !== undefined, `%${value} is held until its last use`);
+    const stay = problem.stays?.find(({ input }) => input === value);
+    if (stay === undefined && isGiven(nodeAt(problem, value))) continue;
+    let own = held.find(([id]) => id === value);
+    if (own === undefined) {
+      invariant(stay !== undefined, `%${value} is held until its last use`);
+      const home = stay.home ?? to;
+      own = [value, bitOf(home), home];
+      held = [...held, own];
+      found.push([value, home]);
+    }
     const [, placements] = own;
     if ((placements & bitOf(to)) !== 0) continue;
     const move = cheapestMove(problem, value, placements, to);
     if (move === undefined) return undefined;
     moves.push(move);
-    held = held.map(([id, bits]) => [id, id === value ? bits | bitOf(to) : bits] as const);
+    held = held.map(([id, bits, home]) => [id, id === value ? bits | bitOf(to) : bits, home] as const);
   }
-  return { moves, held };
+  return { moves, found, held };
 };
+
+/** What must be moved so that a result lies where the inputs are whose place it takes; undefined if nothing does that. */
+const takenBy = (
+  problem: Problem,
+  node: Node,
+  result: number,
+  before: Held,
+): (Moved & { readonly placements: number }) | undefined => {
+  const moves: Move[] = [];
+  const found: (readonly [NodeId, Placement])[] = [];
+  let [held, placements] = [before, result];
+  for (const { input, next, home: known } of problem.stays ?? []) {
+    if (next !== node.id) continue;
+    const own = held.find(([id]) => id === input);
+    const home = own?.[2] ?? known ?? lastingIn(node, placements);
+    if (own === undefined) {
+      held = [...held, [input, bitOf(home), home]];
+      found.push([input, home]);
+    }
+    if ((placements & bitOf(home)) !== 0) continue;
+    const move = cheapestMove(problem, node.id, placements, home);
+    if (move === undefined) return undefined;
+    moves.push(move);
+    placements |= bitOf(home);
+  }
+  return { moves, found, held, placements };
+};
+
+/** Where a value may stay: in pieces, if it lies in some, or whole. */
+const lastingIn = ({ type }: Node, placements: number): Placement =>
+  [...type.shape.keys()].find((axis) => (placements & bitOf(axis)) !== 0) ?? "whole";
 
 const cheapestMove = (problem: Problem, value: NodeId, placements: number, to: Placement): Move | undefined => {
   const { shape } = nodeAt(problem, value).type;

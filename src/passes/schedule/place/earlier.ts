@@ -18,7 +18,7 @@ export interface Earlier {
   readonly program: Program;
   /** Weight tiles by hemisphere and key. */
   readonly tiles: readonly [ReadonlyMap<string, TilePlace>, ReadonlyMap<string, TilePlace>];
-  /** States by name, by panel. */
+  /** States by the names of their storages, by panel. */
   readonly states: ReadonlyMap<string, EarlierState>;
 }
 
