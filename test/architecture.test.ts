@@ -92,8 +92,9 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/ir/ops/elementwise.ts": 1,
   "src/ir/ranges.ts": 1,
   "src/language/sample.ts": 4,
+  "src/passes/check/activity.ts": 2,
   "src/passes/check/burst.ts": 1,
-  "src/passes/check/mxm.ts": 2,
+
   "src/passes/check/padding.ts": 1,
   "src/passes/check/streams.ts": 1,
   "src/passes/graph/fp8.ts": 1,

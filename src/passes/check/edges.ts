@@ -65,13 +65,19 @@ export interface RowsBefore {
   readonly spans: readonly RowSpan[];
 }
 
-interface RowSpan {
+export interface RowSpan {
   /** Where its first row is in `spanAt`. */
   readonly at: number;
   readonly count: number;
   readonly plane: number;
   readonly step: number;
+  readonly of: HeldRows;
+  /** Of the plane of the first row, among those of the tile or the panel. */
+  readonly offset: number;
 }
+
+/** A tile by its key, a panel of a storage, or zeros. */
+export type HeldRows = { readonly tile: string } | { readonly storage: number; readonly panel: number } | undefined;
 
 export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip): RowsBefore => {
   const { target, program } = chip;
@@ -84,9 +90,16 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
   checkBindings(chip, plan, "state", plan.states, states);
   const spanAt = new Int32Array(2 * target.slices * depth);
   const spans: RowSpan[] = [];
-  const add = (queue: number, row: number, count: number, bytes: VectorBytes): void => {
+  const add = (
+    queue: number,
+    row: number,
+    count: number,
+    of: HeldRows,
+    { base, first, step, byte }: VectorBytes,
+  ): void => {
     const at = queue * depth + row;
-    spans.push({ at, count, plane: bytes.first + bytes.byte, step: PLANES * bytes.step });
+    const offset = PLANES * first + byte;
+    spans.push({ at, count, plane: base + offset, step: PLANES * step, of, offset });
     spanAt.fill(spans.length, at, at + count);
   };
   const addBound = (bindings: readonly StateBinding[], bound: readonly Omit<PlanBinding, "lookup">[]): void => {
@@ -95,7 +108,13 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
       const storage = plan.storages[id];
       if (storage !== undefined)
         for (const { queue, row, count, panel, way, ways, byte } of byteRows(chip, binding))
-          add(queue, row, count, { first: values.panel(storage, panel) + PLANES * (firstRow + way), step: ways, byte });
+          add(
+            queue,
+            row,
+            count,
+            { storage: id, panel },
+            { base: values.panel(storage, panel), first: firstRow + way, step: ways, byte },
+          );
     }
   };
   addBound(inputs, plan.inputs);
@@ -114,13 +133,15 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
       "tile" in of ? values.tile(of.tile, length) : storage === undefined ? UNKNOWN : values.panel(storage, of.panel);
     // A tile is filled up with zeros.
     const own = Math.min(rows, Math.ceil((length - first) / step));
-    add(queue, row, own, { first: base + PLANES * first, step, byte });
-    add(queue, row + own, rows - own, { first: ZEROS, step: 0, byte });
+    add(queue, row, own, of, { base, first, step, byte });
+    add(queue, row + own, rows - own, undefined, { base: ZEROS, first: 0, step: 0, byte });
   }
   return { spanAt, spans };
 };
 
+/** Byte `byte` of vectors `first`, `first + step` and so on of those that are numbered from `base` on. */
 interface VectorBytes {
+  readonly base: number;
   readonly first: number;
   readonly step: number;
   readonly byte: number;

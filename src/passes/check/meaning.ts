@@ -11,17 +11,21 @@
 import { at, fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
 import type { Plan, PlanBinding, Run } from "../../ir/plan.js";
-import type { StateBinding } from "../../ir/program.js";
+import type { Queues, StateBinding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
 import { boundOn, byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
+import { type Repeated, repeatedWrites } from "./layers.js";
 import { linkUses, type PlannedVector, plannedVectors } from "./links.js";
 import { appendColumns, type PlanValues, planValues } from "./plan.js";
+import type { Shortened } from "./repeat.js";
 import { type Found, findRows, type RowsFound } from "./rows.js";
 import { type Flow, flowOf, type TakenPiece, piecesOf, type Taken } from "./streams.js";
 import { append, type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
 
 interface Followed {
+  /** Planes of writes that are not followed, since the program repeats itself. */
+  readonly repeated: Repeated | undefined;
   readonly chip: CheckedChip;
   readonly values: Values;
   readonly taken: Taken;
@@ -42,13 +46,48 @@ interface Followed {
 /** Each chip is its plan; that what one plan sends is what another receives is proved in links.ts. */
 export const checkMeaning = (plans: readonly Plan[], chips: readonly CheckedChip[], flows: readonly Taken[]): void => {
   invariant(plans.length === chips.length, "each chip has its plan");
-  for (const [index, chip] of chips.entries()) checkChip(plans[index] as Plan, chip, flows[index] as Taken);
+  for (const [index, chip] of chips.entries()) {
+    const plan = at(plans, index, "plan");
+    const learned = planValues(plan, chip.target);
+    const f = followedFrom(plan, learned, chip, at(flows, index, "chip"));
+    for (const write of writesOf(chip)) writtenBy(f, write);
+    checkSent(plan, learned, f);
+    checkOutputs(plan, learned, f);
+  }
 };
 
-const checkChip = (plan: Plan, chip: CheckedChip, taken: Taken): void => {
+/** The same of a program without some of its periods; false if it cannot be proved of it. */
+export const meansRepeatedly = (
+  plan: Plan,
+  chip: CheckedChip,
+  taken: Taken,
+  short: Shortened,
+  whole: Queues,
+): boolean => {
   const learned = planValues(plan, chip.target);
+  const f = followedFrom(plan, learned, chip, taken);
+  const writes = writesOf(chip);
+  for (const write of writes) if (write.instruction.cycle < short.cut) writtenBy(f, write);
+  const written = (write: Burst): readonly Run[] => writtenBy(f, write);
+  const repeated = repeatedWrites({ plan, learned, before: f.before, chip, short, whole, written });
+  if (repeated === undefined) return false;
+  const rest = { ...f, repeated };
+  for (const write of writes) if (write.instruction.cycle >= repeated.end) writtenBy(rest, write);
+  checkOutputs(plan, learned, rest);
+  return true;
+};
+
+/** In order of cycles, so that what a write depends on has been followed before, and the way back is short. */
+const writesOf = ({ queues }: CheckedChip): Burst[] =>
+  queues
+    .flat()
+    .filter(({ instruction }) => instruction.op === "write")
+    .sort((a, b) => a.instruction.cycle - b.instruction.cycle);
+
+const followedFrom = (plan: Plan, learned: PlanValues, chip: CheckedChip, taken: Taken): Followed => {
   const { target, queues } = chip;
   const followed: Followed = {
+    repeated: undefined,
     chip,
     values: learned.values,
     taken,
@@ -64,12 +103,7 @@ const checkChip = (plan: Plan, chip: CheckedChip, taken: Taken): void => {
     planes: new Array(chip.bursts),
   };
   checkMaps(plan, chip);
-  const writes = queues.flat().filter(({ instruction }) => instruction.op === "write");
-  // In order of cycles, so that what a write depends on has been followed before, and the way back is short.
-  writes.sort((a, b) => a.instruction.cycle - b.instruction.cycle);
-  for (const write of writes) writtenBy(followed, write);
-  checkSent(plan, learned, followed);
-  checkOutputs(plan, learned, followed);
+  return followed;
 };
 
 /** Maps of later entries stand behind those that the plan knows. */
@@ -82,7 +116,8 @@ const checkMaps = ({ maps }: Plan, { chip }: CheckedChip): void => {
 
 /** Planes that a burst writes. */
 const writtenBy = (f: Followed, burst: Burst): readonly Run[] => {
-  const planes = f.planes[burst.number] ?? planesTaken(f, operandFlow(f, burst, "stream"), 0);
+  const planes =
+    f.planes[burst.number] ?? f.repeated?.written(burst) ?? planesTaken(f, operandFlow(f, burst, "stream"), 0);
   f.planes[burst.number] = planes;
   return planes;
 };

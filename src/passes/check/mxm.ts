@@ -5,12 +5,11 @@
  * and when its last load was, the installs of the array and from when activations meet each, products on their way, and the
  * rows of partial sums. In fp16 the planes are one pair, driven by the queues of plane 0. Sums that are never given and weights
  * that are never installed are refused, although the machine would do it: two accumulations were given one row, or an
- * install is missing. The replay also notes when the array works and what it waits for.
+ * install is missing.
  */
 
 import { ARRAYS, type ArrayKind, arrayOf, modeOf } from "../../ir/isa.js";
 import { at, invariant } from "../../diagnostics.js";
-import type { ArrayFacts, Gap } from "../../ir/facts.js";
 import { mxmQueue } from "../../ir/program.js";
 import type { Hemisphere, Target } from "../../ir/target.js";
 import { brief, type Burst, type CheckedChip, raise } from "./burst.js";
@@ -47,7 +46,6 @@ interface Replay {
   readonly target: Target;
   readonly planes: readonly Plane[];
   readonly rows: (OpenSums | undefined)[];
-  readonly activity: Activity;
 }
 
 interface Cursor {
@@ -57,7 +55,7 @@ interface Cursor {
   cycle: number;
 }
 
-export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts => {
+export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): void => {
   const { target } = chip;
   const replay: Replay = {
     chip,
@@ -71,7 +69,6 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
       taken: 0,
     })),
     rows: Array.from({ length: target.planes * target.accumulatorRows }, () => undefined),
-    activity: new Activity(target.timing.barrier),
   };
   const cursors = ([0, 1, 2] as const).flatMap((part) =>
     replay.planes.map((_, plane): Cursor => {
@@ -100,7 +97,6 @@ export const checkMxm = (chip: CheckedChip, hemisphere: Hemisphere): ArrayFacts 
   }
   for (const plane of replay.planes) checkLost(replay, plane, Number.POSITIVE_INFINITY);
   checkEnd(replay);
-  return replay.activity.facts(chip, hemisphere);
 };
 
 const advance = (cursor: Cursor, { instruction: { count, interval } }: Burst): void => {
@@ -216,7 +212,7 @@ const refuseChange = (
 };
 
 const multiply: Step = (replay, burst, cycle) => {
-  const { chip, target, activity } = replay;
+  const { chip, target } = replay;
   const kind = kindOf(burst);
   let met: HeldWeights | undefined;
   const planes = planesOf(replay, burst, kind);
@@ -245,7 +241,6 @@ const multiply: Step = (replay, burst, cycle) => {
   const { arrivals, makers } = planeOf(replay, burst);
   arrivals.push(cycle + target.timing.mxmMultiply);
   makers.push(burst);
-  activity.note(burst, cycle);
 };
 
 const firstInstall = (install: { readonly from: number } | undefined): string =>
@@ -321,51 +316,3 @@ const checkEnd = ({ chip, planes, rows }: Replay): void => {
     if (sums?.open !== undefined)
       raise(chip, "LPU2223", sums.open, sums.open.last, "expected sums to be given, found that they never are");
 };
-
-/** Classes of gaps by length, and how many gaps and nodes are listed. */
-const GAP_CLASSES = [1, 4, 16, 64, 256] as const;
-const LISTED = 10;
-
-/** When an array works, and the gaps between. */
-class Activity {
-  private readonly gaps: { from: number; cycles: number; origin: number }[] = [];
-  private busy = 0;
-  private next: number;
-
-  constructor(start: number) {
-    this.next = start;
-  }
-
-  note({ instruction }: Burst, cycle: number): void {
-    // The planes of int8 may work in the same cycle.
-    if (cycle < this.next) return;
-    if (cycle > this.next) this.gaps.push({ from: this.next, cycles: cycle - this.next, origin: instruction.origin });
-    this.busy++;
-    this.next = cycle + 1;
-  }
-
-  facts({ program, index, cycles }: CheckedChip, hemisphere: Hemisphere): ArrayFacts {
-    if (cycles > this.next) this.gaps.push({ from: this.next, cycles: cycles - this.next, origin: -1 });
-    const gaps = this.gaps.map((gap): Gap => ({ ...gap, origin: program.origins[gap.origin] ?? "" }));
-    const longestFirst = <T extends { readonly cycles: number }>(list: readonly T[]): T[] =>
-      [...list].sort((a, b) => b.cycles - a.cycles).slice(0, LISTED);
-    const waits = new Map<string, { gaps: number; cycles: number }>();
-    for (const { origin, cycles: length } of gaps) {
-      const wait = waits.get(origin) ?? { gaps: 0, cycles: 0 };
-      waits.set(origin, { gaps: wait.gaps + 1, cycles: wait.cycles + length });
-    }
-    return {
-      chip: index,
-      hemisphere,
-      busy: this.busy,
-      idle: gaps.reduce((sum, gap) => sum + gap.cycles, 0),
-      classes: GAP_CLASSES.map((atLeast, at) => {
-        const end = GAP_CLASSES[at + 1] ?? Number.POSITIVE_INFINITY;
-        const own = gaps.filter((gap) => gap.cycles >= atLeast && gap.cycles < end);
-        return { atLeast, gaps: own.length, cycles: own.reduce((sum, gap) => sum + gap.cycles, 0) };
-      }),
-      longest: longestFirst(gaps),
-      waits: longestFirst([...waits].map(([origin, wait]) => ({ origin, ...wait }))),
-    };
-  }
-}

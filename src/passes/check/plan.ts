@@ -20,6 +20,22 @@ export interface PlanValues {
   readonly values: Values;
   /** By storage and panel: the number of the vector that is in each row in the end; UNKNOWN if none. */
   readonly rows: readonly (readonly Int32Array[])[];
+  /** In order of numbers: vectors that tasks make, each where it is made first. */
+  readonly made: readonly Made[];
+}
+
+/** `count` vectors from number `first` on, which a task writes to a panel from a row on. */
+export interface Made {
+  readonly first: number;
+  readonly count: number;
+  readonly task: number;
+  readonly storage: number;
+  readonly panel: number;
+  readonly row: number;
+}
+
+interface Learned extends PlanValues {
+  readonly made: Made[];
 }
 
 /** Vectors of a tile: two columns are one. */
@@ -37,8 +53,8 @@ export const planValues = (plan: Plan, target: Target): PlanValues => {
       return numbers;
     }),
   );
-  const learned = { values, rows };
-  for (const task of plan.tasks) learnTask(learned, plan, target, task);
+  const learned = { values, rows, made: [] };
+  for (const index of plan.tasks.keys()) learnTask(learned, plan, target, index);
   values.seal();
   return learned;
 };
@@ -55,12 +71,13 @@ const learnReceived = ({ values, rows }: PlanValues, plan: Plan, task: Task): vo
   }
 };
 
-const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task): void => {
+const learnTask = (learned: Learned, plan: Plan, target: Target, index: number): void => {
+  const task = at(plan.tasks, index, "task");
   if (task.wire !== undefined) {
     learnReceived(learned, plan, task);
     return;
   }
-  const { values, rows } = learned;
+  const { values, rows, made } = learned;
   const typeOf = (id: number): Storage["dtype"] => at(plan.storages, id, "storage").dtype;
   const sums = sumsOf(learned, target, task);
   const argument = (arg: Argument, ops: readonly number[]): number => {
@@ -90,6 +107,8 @@ const learnTask = (learned: PlanValues, plan: Plan, target: Target, task: Task):
     const numbers = rows[storage]?.[panel];
     invariant(numbers !== undefined, "a panel of a storage exists");
     for (let i = 0; i < task.rows; i++) numbers[row + i] = first + PLANES * i;
+    if (first > (made.at(-1)?.first ?? UNKNOWN))
+      made.push({ first, count: task.rows, task: index, storage, panel, row });
   }
 };
 

@@ -1,0 +1,335 @@
+/**
+ * Part of the proof that a Program is its Plan, for one that repeats itself (repeat.ts): values of a stretch of which only some
+ * periods are followed.
+ *
+ * Tasks of the plan are like those of the next layer, `tasks` further on, but for storages of their own, `storages` further on, and
+ * for tiles of their own. That is compared for every layer. In some periods what each write writes is found twice, and is
+ * one layer further on a period later. Then it is so for all later periods, write by write: a write takes what bursts a period
+ * before took for the write a period before, one layer further on, and if that is rows of constants, they are those of
+ * the next layer; this is compared for every read. The task of the next layer makes of it what the write is said to write.
+ */
+
+import { at, sure } from "../../diagnostics.js";
+import { isTile, type Pass, type Plan, type Run, type StorageId, type Task } from "../../ir/plan.js";
+import type { Queues } from "../../ir/program.js";
+import type { Burst, CheckedChip } from "./burst.js";
+import type { HeldRows, RowsBefore, RowSpan } from "./edges.js";
+import type { Made, PlanValues } from "./plan.js";
+import { firstFrom, KEPT, type Shortened } from "./repeat.js";
+import { append, PLANES, UNKNOWN } from "./values.js";
+
+/** How far apart what is alike lies in a plan. */
+interface Step {
+  readonly tasks: number;
+  readonly storages: number;
+}
+
+/** What is known of a program that was shortened, and of its plan. */
+export interface Followed {
+  readonly plan: Plan;
+  readonly learned: PlanValues;
+  readonly before: RowsBefore;
+  /** The program that was shortened. */
+  readonly chip: CheckedChip;
+  readonly short: Shortened;
+  /** Queues of the program itself. */
+  readonly whole: Queues;
+  /** Planes of a write before the cut. */
+  readonly written: (write: Burst) => readonly Run[];
+}
+
+/** By write of the stretch behind the cut: the planes that it writes. */
+export interface Repeated {
+  /** From this cycle on, writes must be followed again. */
+  readonly end: number;
+  readonly written: (write: Burst) => readonly Run[] | undefined;
+}
+
+/** Undefined if it cannot be proved like this. */
+export const repeatedWrites = (f: Followed): Repeated | undefined => {
+  const { cut, periods, stretch } = f.short;
+  const { period, to } = stretch;
+  const pairs = writePairs(f);
+  const step = stepOf(f, pairs);
+  if (step === undefined) return undefined;
+  const layers = new Layers(f.plan, f.learned, step);
+  const last = to - period;
+  for (const [write, later] of pairs) {
+    const expected = layers.later(f.written(write), 1);
+    if (expected === undefined || !areEqual(expected, f.written(later))) return undefined;
+    const { cycle } = later.instruction;
+    if (cycle >= cut - period && layers.later(f.written(later), Math.floor((last - cycle) / period)) === undefined)
+      return undefined;
+  }
+  layers.lookAhead();
+  if (!areConstantsLater(f, layers)) return undefined;
+  const end = last - periods * period;
+  return {
+    end,
+    written: (write) => {
+      const { cycle } = write.instruction;
+      if (cycle < cut || cycle >= end) return undefined;
+      const back = Math.floor((cycle - cut) / period) + 1;
+      return layers.later(f.written(earlier(f, write, back)), periods + back);
+    },
+  };
+};
+
+/** First cycle of the periods in which what is written is compared. */
+const firstCompared = ({ cut, stretch }: Shortened): number => cut - (KEPT - 2) * stretch.period;
+
+/** How many bursts of a queue are in each period. */
+const burstsEach = ({ short: { cut, stretch } }: Followed, queue: Queues[number]): number =>
+  firstFrom(queue, cut) - firstFrom(queue, cut - stretch.period);
+
+const writesOf = ({ chip }: Followed): Burst[] =>
+  chip.queues.flat().filter(({ instruction }) => instruction.op === "write");
+
+/** Writes before the cut, each with that of the next period. */
+const writePairs = (f: Followed): (readonly [Burst, Burst])[] => {
+  const { short, chip } = f;
+  const end = short.cut - short.stretch.period;
+  return writesOf(f)
+    .filter(({ instruction: { cycle } }) => cycle >= firstCompared(short) && cycle < end)
+    .map((write) => [write, besides(f, write, burstsEach(f, at(chip.chip.queues, write.queue, "queue")))]);
+};
+
+const earlier = (f: Followed, write: Burst, back: number): Burst =>
+  besides(f, write, -back * burstsEach(f, at(f.chip.chip.queues, write.queue, "queue")));
+
+/** So many bursts further on in its queue. */
+const besides = ({ chip }: Followed, { queue, number }: Burst, bursts: number): Burst => {
+  const all = at(chip.queues, queue, "queue");
+  return at(all, number - at(all, 0, "burst").number + bursts, "burst");
+};
+
+const stepOf = (f: Followed, pairs: readonly (readonly [Burst, Burst])[]): Step | undefined => {
+  for (const [write, later] of pairs) {
+    const [from, to] = [write, later].map((one) => makerOf(f.learned, f.written(one)[0]?.row ?? UNKNOWN));
+    if (from !== undefined && to !== undefined && from.storage !== to.storage)
+      return { tasks: to.task - from.task, storages: to.storage - from.storage };
+  }
+  return undefined;
+};
+
+/** What made the vector of a number. */
+const makerOf = ({ made }: PlanValues, number: number): Made | undefined => {
+  let [low, high] = [0, made.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (at(made, middle, "span").first <= number) low = middle + 1;
+    else high = middle;
+  }
+  const found = made[low - 1];
+  return found !== undefined && number < found.first + PLANES * found.count ? found : undefined;
+};
+
+const areEqual = (a: readonly Run[], b: readonly Run[]): boolean =>
+  a.length === b.length &&
+  a.every(({ row, step, count }, i) => b[i]?.row === row && b[i]?.step === step && b[i]?.count === count);
+
+/** Tasks and constants that are alike. */
+class Layers {
+  private readonly plan: Plan;
+  private readonly learned: PlanValues;
+  private readonly step: Step;
+  /** By task: whether it is like the one of the next layer. */
+  private readonly like: (boolean | undefined)[] = [];
+  /** By storage, and by key of a tile: what stands for it in the next layer; itself if it is shared. */
+  private readonly storages = new Map<StorageId, StorageId>();
+  private readonly tiles = new Map<string, string>();
+
+  constructor(plan: Plan, learned: PlanValues, step: Step) {
+    this.plan = plan;
+    this.learned = learned;
+    this.step = step;
+  }
+
+  /** What stands for planes some layers further on; undefined if some layer between them is not alike. */
+  later(planes: readonly Run[], layers: number): readonly Run[] | undefined {
+    const result: Run[] = [];
+    for (const { row, step, count } of planes)
+      for (let i = 0; i < count; ) {
+        const first = row + i * step;
+        const maker = makerOf(this.learned, first);
+        let inside = 1;
+        let by = 0;
+        if (maker !== undefined && this.isLike(maker.task)) {
+          const end = maker.first + PLANES * maker.count;
+          for (let next = first + step; i + inside < count && next >= maker.first && next < end; next += step) inside++;
+          const there = this.counterpart(maker, layers);
+          if (there === undefined) return undefined;
+          by = there - maker.first;
+        }
+        append(result, { row: first + by, step: inside === 1 ? 0 : step, count: inside });
+        i += inside;
+      }
+    return result;
+  }
+
+  /** The number of the first vector that stands for those of a task that is like the next. */
+  private counterpart({ task, storage, panel, row }: Made, layers: number): number | undefined {
+    for (let i = 0; i < layers; i++) if (!this.isLike(task + i * this.step.tasks)) return undefined;
+    const there = this.laterStorage(storage) === storage ? storage : storage + layers * this.step.storages;
+    const number = this.learned.rows[there]?.[panel]?.[row] ?? UNKNOWN;
+    return number === UNKNOWN ? undefined : number;
+  }
+
+  /** Tasks of the last layer are like none, but weights for them are read before it begins. */
+  lookAhead(): void {
+    for (const task of [...this.like.keys()]) if (this.like[task] === true) this.isLike(task + this.step.tasks);
+  }
+
+  laterStorage(storage: StorageId): StorageId {
+    return this.storages.get(storage) ?? storage;
+  }
+
+  isHeldLater(from: HeldRows, to: HeldRows): boolean {
+    if (from === undefined || to === undefined) return from === to;
+    if ("tile" in from) return "tile" in to && to.tile === (this.tiles.get(from.tile) ?? from.tile);
+    return !("tile" in to) && to.panel === from.panel && to.storage === this.laterStorage(from.storage);
+  }
+
+  private isLike(index: number): boolean {
+    this.like[index] ??= this.compare(this.plan.tasks[index], this.plan.tasks[index + this.step.tasks]);
+    return this.like[index];
+  }
+
+  private compare(task: Task | undefined, next: Task | undefined): boolean {
+    if (task === undefined || next === undefined || !haveSameShape(task, next)) return false;
+    const [storages, laterStorages] = [storagesOf(task), storagesOf(next)];
+    const [tiles, laterTiles] = [tilesOf(task), tilesOf(next)];
+    const same =
+      storages.every((storage, i) => this.mayBeLater(storage, at(laterStorages, i, "storage"))) &&
+      isMap(this.storages, storages, laterStorages) &&
+      isMap(this.tiles, tiles, laterTiles);
+    if (!same) return false;
+    for (const [i, storage] of storages.entries()) this.storages.set(storage, at(laterStorages, i, "storage"));
+    for (const [i, tile] of tiles.entries()) this.tiles.set(tile, at(laterTiles, i, "tile"));
+    return true;
+  }
+
+  private mayBeLater(storage: StorageId, later: StorageId): boolean {
+    if (storage === later) return true;
+    const [from, to] = [at(this.plan.storages, storage, "storage"), this.plan.storages[later]];
+    return (
+      later === storage + this.step.storages &&
+      to?.kind === from.kind &&
+      to.dtype === from.dtype &&
+      to.rows === from.rows &&
+      to.panels === from.panels
+    );
+  }
+}
+
+/** Whether what stands for each is the same everywhere, also where it is known already. */
+const isMap = <T>(known: ReadonlyMap<T, T>, from: readonly T[], to: readonly T[]): boolean => {
+  const all = new Map<T, T>();
+  return from.every((one, i) => {
+    const other = sure(to[i], "counterpart");
+    const before = known.get(one) ?? all.get(one) ?? other;
+    all.set(one, other);
+    return before === other;
+  });
+};
+
+/* ---------- tasks ---------- */
+
+/** Every storage that a task names, as often as it does. */
+const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
+  ...passes.flatMap(({ storage, weights }) => [
+    storage,
+    ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
+  ]),
+  ...leaves.map(({ storage }) => storage),
+  ...outputs.map(({ storage }) => storage),
+];
+
+const tilesOf = ({ passes }: Task): string[] => passes.flatMap(({ weights }) => (isTile(weights) ? [weights.key] : []));
+
+/** Whether two tasks are the same but for the storages and tiles that they name. */
+const haveSameShape = (a: Task, b: Task): boolean =>
+  a.wire === undefined &&
+  b.wire === undefined &&
+  a.rows === b.rows &&
+  allAlike(a.passes, b.passes, isSamePass) &&
+  (a.ops === b.ops ||
+    allAlike(
+      a.ops,
+      b.ops,
+      (x, y) => x.fn === y.fn && allAlike(x.args, y.args, (one, other) => isSameRecord(one, other, [])),
+    )) &&
+  allAlike(a.leaves, b.leaves, (x, y) => x.panel === y.panel && x.map === y.map && areEqual(x.runs, y.runs)) &&
+  allAlike(a.outputs, b.outputs, (x, y) => isSameRecord(x, y, ["storage"]));
+
+const allAlike = <T>(a: readonly T[], b: readonly T[], isLike: (x: T, y: T) => boolean): boolean =>
+  a.length === b.length && a.every((x, i) => isLike(x, at(b, i, "counterpart")));
+
+const isSamePass = (a: Pass, b: Pass): boolean => {
+  if (a.panel !== b.panel || a.half !== b.half || !areEqual(a.runs, b.runs)) return false;
+  const [one, other] = [a.weights, b.weights];
+  if (isTile(one) || isTile(other))
+    return isTile(one) && isTile(other) && one.dtype === other.dtype && one.columns === other.columns;
+  return allAlike(
+    one,
+    other,
+    (x, y) => isSameRecord({ ...x, run: 0 }, { ...y, run: 0 }, ["storage"]) && areEqual([x.run], [y.run]),
+  );
+};
+
+/** Whether all fields but some are the same words and numbers. */
+const isSameRecord = (a: object, b: object, without: readonly string[]): boolean => {
+  const [one, other] = [Object.entries(a), new Map(Object.entries(b))];
+  return (
+    one.length === other.size &&
+    one.every(([name, value]) => other.has(name) && (without.includes(name) || Object.is(value, other.get(name))))
+  );
+};
+
+/* ---------- rows that lie there before cycle 0 ---------- */
+
+/** Whether each read of the stretch that finds rows of constants finds those of the next layer a period later. */
+const areConstantsLater = (f: Followed, layers: Layers): boolean => {
+  const { short, whole, chip } = f;
+  const depth = 2 * chip.target.rowsPerBank;
+  const end = short.stretch.to - 2 * short.stretch.period;
+  return whole.slice(0, 2 * chip.target.slices).every((queue, number) => {
+    const each = burstsEach(f, queue);
+    for (let i = firstFrom(queue, firstCompared(short)); i < firstFrom(queue, end); i++) {
+      const { op, fields, step, count } = at(queue, i, "burst");
+      if (op !== "read") continue;
+      const row = number * depth + Number(fields["address"]);
+      const later = number * depth + Number(at(queue, i + each, "burst").fields["address"]);
+      if (!areRowsLater(f.before, layers, row, later, step, count)) return false;
+    }
+    return true;
+  });
+};
+
+const areRowsLater = (
+  { spanAt, spans }: RowsBefore,
+  layers: Layers,
+  first: number,
+  later: number,
+  step: number,
+  count: number,
+): boolean => {
+  for (let i = 0; i < count; ) {
+    const [row, there] = [first + i * step, later + i * step];
+    const [from, to] = [spans[(spanAt[row] as number) - 1], spans[(spanAt[there] as number) - 1]];
+    if (from === undefined || to === undefined) {
+      // Rows that tasks write.
+      if (from !== undefined || row !== there) return false;
+      i++;
+      continue;
+    }
+    if (!layers.isHeldLater(from.of, to.of)) return false;
+    if (from.offset + (row - from.at) * from.step !== to.offset + (there - to.at) * to.step) return false;
+    const alike =
+      from.step === to.step && isInside(from, first + (count - 1) * step) && isInside(to, later + (count - 1) * step);
+    i += alike ? count - i : 1;
+  }
+  return true;
+};
+
+const isInside = ({ at, count }: RowSpan, row: number): boolean => row >= at && row < at + count;

@@ -1,0 +1,189 @@
+/**
+ * What repeats itself in a program, so that it need not be proved more than once: layers that are alike are scheduled alike.
+ *
+ * In the stretch, every burst is the one a period before it, some cycles later: all its operands are the same but the row at
+ * which a read starts, and then both read nothing but rows of constants, in the same bank. This is compared here, burst by
+ * burst; nobody is believed. A program from whose stretch whole periods are left out is legal if and only if the program is:
+ * what a rule asks of an execution are the last events on a unit, register, row or array before it. In the stretch these are
+ * at most two periods back, or before it and then the same for all periods; and what is kept at both ends of what is left
+ * out is longer than that. Rows that were written stay so. So every execution that was left out finds what the one some periods
+ * before it finds. layers.ts says what else must hold for the values to be those of the plan.
+ */
+
+import { at } from "../../diagnostics.js";
+import {
+  type ChipProgram,
+  type EntryProgram,
+  type FieldValue,
+  memQueue,
+  mxmQueue,
+  type Queues,
+  type TimedInstruction,
+} from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
+
+/** In [from + period, to) every burst has its like a period before it, and in [from, to - period) one a period after it. */
+export interface Stretch {
+  readonly period: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A program without some periods of its stretch: what came after them comes so much earlier. */
+export interface Shortened {
+  readonly program: EntryProgram;
+  readonly stretch: Stretch;
+  /** The first cycle that is left out; the first one after that takes its place. */
+  readonly cut: number;
+  /** How many periods are left out. */
+  readonly periods: number;
+}
+
+/** Periods of the stretch that are kept before and after those that are left out. */
+export const KEPT = 6;
+/** Fewer are not worth it. */
+const FEWEST_PERIODS = 6;
+/** Part of a queue's bursts before the one around which the stretch is sought: the first layers are scheduled one by one. */
+const ANCHOR = 0.6;
+
+/** Undefined if a program does not repeat itself often enough. Of one chip alone: what goes over links has times of its own. */
+export const shortened = (program: EntryProgram): Shortened | undefined => {
+  const { target, chips, links } = program;
+  const [chip] = chips;
+  if (chip === undefined || chips.length > 1 || links.length > 0) return undefined;
+  const found = anchorOf(target, chip.queues);
+  if (found === undefined) return undefined;
+  const stretch = stretchAround(target, chip, found);
+  const { from, to, period } = stretch;
+  const cut = from + KEPT * period;
+  const periods = Math.floor((to - cut) / period) - KEPT;
+  if (periods < FEWEST_PERIODS || reachOf(target, chip.queues) > period) return undefined;
+  const queues = chip.queues.map((queue) => leftOf(queue, cut, periods * period));
+  return { program: { ...program, chips: [{ ...chip, queues }] }, stretch, cut, periods };
+};
+
+const leftOf = (queue: readonly TimedInstruction[], cut: number, cycles: number): readonly TimedInstruction[] => [
+  ...queue.slice(0, firstFrom(queue, cut)),
+  ...queue
+    .slice(firstFrom(queue, cut + cycles))
+    .map((instruction) => ({ ...instruction, cycle: instruction.cycle - cycles })),
+];
+
+/** By so many cycles at most two executions are apart of which one finds what the other leaves on a unit or a stream. */
+const reachOf = ({ mxm, timing, chainDepth }: Target, queues: Queues): number => {
+  let longest = 0;
+  for (const queue of queues)
+    for (const { count, interval } of queue) longest = Math.max(longest, (count - 1) * interval);
+  return longest + 4 * (mxm + chainDepth + Math.max(...Object.values(timing)));
+};
+
+/** Index of the first of some bursts that is not before a cycle. */
+export const firstFrom = (queue: readonly { readonly cycle: number }[], cycle: number): number => {
+  let [low, high] = [0, queue.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (at(queue, middle, "burst").cycle < cycle) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+};
+
+/* ---------- the period ---------- */
+
+interface Anchor {
+  readonly cycle: number;
+  readonly period: number;
+}
+
+/** What most likely is the period: the distance at which the products of an array repeat themselves for longest. */
+const anchorOf = (target: Target, queues: Queues): Anchor | undefined => {
+  const [west, east] = (["W", "E"] as const).map((side) => at(queues, mxmQueue(target, side, 0, 1), "queue"));
+  const queue = (west?.length ?? 0) > (east?.length ?? 0) ? west : east;
+  if (queue === undefined) return undefined;
+  const gaps = queue.map(({ cycle }, i) => cycle - (queue[i - 1]?.cycle ?? 0));
+  const isLike = (i: number, j: number): boolean => gaps[i] === gaps[j] && queue[i]?.count === queue[j]?.count;
+  const anchor = Math.floor(queue.length * ANCHOR);
+  let best = { lag: 0, length: 0 };
+  for (let lag = 1; lag <= anchor / KEPT; lag++) {
+    let [from, to] = [anchor, anchor];
+    while (to < queue.length && isLike(to, to - lag)) to++;
+    while (to > anchor && from > lag && isLike(from - 1, from - 1 - lag)) from--;
+    if (to - from > best.length) best = { lag, length: to - from };
+  }
+  if (best.length === 0) return undefined;
+  const { cycle } = at(queue, anchor, "burst");
+  return { cycle, period: cycle - at(queue, anchor - best.lag, "burst").cycle };
+};
+
+/* ---------- the stretch ---------- */
+
+/** As far as all queues repeat themselves, before a cycle and after it. */
+const stretchAround = (target: Target, chip: ChipProgram, { cycle, period }: Anchor): Stretch => {
+  const constants = constantRows(target, chip);
+  let [from, to] = [0, Number.POSITIVE_INFINITY];
+  for (const [number, queue] of chip.queues.entries()) {
+    const rows = constants.subarray(number * 2 * target.rowsPerBank, (number + 1) * 2 * target.rowsPerBank);
+    const isLater = (before: TimedInstruction | undefined, after: TimedInstruction | undefined): boolean =>
+      before !== undefined &&
+      after !== undefined &&
+      after.cycle === before.cycle + period &&
+      isSame(target, rows, before, after);
+    let [before, after] = [firstFrom(queue, cycle - period), firstFrom(queue, cycle)];
+    while (isLater(queue[before], queue[after])) [before, after] = [before + 1, after + 1];
+    to = Math.min(to, (queue[before]?.cycle ?? to) + period, queue[after]?.cycle ?? to);
+    [before, after] = [firstFrom(queue, cycle - period), firstFrom(queue, cycle)];
+    while (isLater(queue[before - 1], queue[after - 1])) [before, after] = [before - 1, after - 1];
+    from = Math.max(from, (queue[before - 1]?.cycle ?? -1) + 1, (queue[after - 1]?.cycle ?? -1) + 1 - period);
+  }
+  return { from, to, period };
+};
+
+/** By queue of a slice and row: 1 if it is one of a constant. */
+const constantRows = (target: Target, { constants }: ChipProgram): Uint8Array => {
+  const depth = 2 * target.rowsPerBank;
+  const known = new Uint8Array(2 * target.slices * depth);
+  for (const { hemisphere, slice, row, rows } of constants) {
+    const first = memQueue(target, hemisphere, slice) * depth + row;
+    known.fill(1, first, first + rows);
+  }
+  return known;
+};
+
+/** Whether two bursts differ in nothing but time, origin and rows of constants that are read. What waits for an epoch never does. */
+const isSame = (target: Target, constants: Uint8Array, a: TimedInstruction, b: TimedInstruction): boolean => {
+  if (a.op !== b.op || a.count !== b.count || a.interval !== b.interval || a.step !== b.step || a.tap !== b.tap)
+    return false;
+  if (a.op === "deskew") return false;
+  if (a.fields === b.fields) return true;
+  const names = Object.keys(a.fields);
+  if (names.length !== Object.keys(b.fields).length) return false;
+  return names.every((name) => {
+    const [one, other] = [a.fields[name], b.fields[name]];
+    if (isSameValue(one, other)) return true;
+    return a.op === "read" && name === "address" && areConstants(target, constants, a, b);
+  });
+};
+
+const isSameValue = (a: FieldValue | undefined, b: FieldValue | undefined): boolean => {
+  if (typeof a !== "object" || typeof b !== "object") return Object.is(a, b);
+  const [one, other] = [Object.entries(a), new Map(Object.entries(b))];
+  return (
+    one.length === other.size && one.every(([name, value]) => other.has(name) && Object.is(value, other.get(name)))
+  );
+};
+
+const areConstants = (
+  { rowsPerBank }: Target,
+  constants: Uint8Array,
+  a: TimedInstruction,
+  b: TimedInstruction,
+): boolean => {
+  const { count, step } = a;
+  const [first, other] = [Number(a.fields["address"]), Number(b.fields["address"])];
+  const bank = Math.floor(first / rowsPerBank);
+  for (let i = 0, row = first, later = other; i < count; i++, row += step, later += step) {
+    if (constants[row] !== 1 || constants[later] !== 1) return false;
+    if (Math.floor(row / rowsPerBank) !== bank || Math.floor(later / rowsPerBank) !== bank) return false;
+  }
+  return true;
+};

@@ -1,0 +1,215 @@
+/**
+ * Layers that are proved once: a program of many equal layers is proved by fewer of its periods, and a change in what is left
+ * out is found as the proof of every burst finds it. What no rule of the machine forbids: weights of another layer, in the program,
+ * in the plan, or in what a block of constants is said to hold.
+ */
+
+import { beforeAll, describe, expect, test } from "@jest/globals";
+import { buildModel, type FamilyName } from "../models/families.js";
+import { modelBytes } from "../models/onnx-writer.js";
+import { importModel } from "../src/frontend/import.js";
+import { bytesSource } from "../src/frontend/source.js";
+import { isTile, type Plan, type Storage, type Task } from "../src/ir/plan.js";
+import { chosenEntry, type EntryProgram, type Program, type TimedInstruction } from "../src/ir/program.js";
+import { TARGETS } from "../src/ir/target.js";
+import { checkedChip } from "../src/passes/check/burst.js";
+import { checkSchedule, proveWhole } from "../src/passes/check/check.js";
+import { meansRepeatedly } from "../src/passes/check/meaning.js";
+import { type Shortened, shortened } from "../src/passes/check/repeat.js";
+import { checkStreams } from "../src/passes/check/streams.js";
+import { schedule } from "../src/passes/schedule/schedule.js";
+import { instructionsOf, type Victim, withQueues } from "./changed.js";
+import { planOf, verdict } from "./compiled.js";
+import { seeded } from "./random-program.js";
+
+const target = TARGETS["lpu-v1"];
+const LAYERS = 30;
+const SIZES = { layers: LAYERS, hidden: 64, heads: 2, seq: 16, vocab: 50, intermediate: 128 };
+
+interface Deep {
+  readonly plan: Plan;
+  readonly program: Program;
+  readonly short: Shortened;
+}
+
+const deepModel = (family: FamilyName): Deep => {
+  const model = buildModel(family, { ...SIZES, ...(family === "llama" && { "kv-heads": 1 }) });
+  const graph = importModel(bytesSource(family, modelBytes(model)), { bind: {} });
+  const { plan, program } = schedule(planOf(graph, target), target);
+  const short = shortened(chosenEntry(program));
+  if (short === undefined) throw new Error("a deep model repeats itself");
+  return { plan, program, short };
+};
+
+/** Whether a program that is left is proved to mean the plan. */
+const isMeant = (plan: Plan, program: EntryProgram): boolean => {
+  const short = shortened(program);
+  if (short === undefined) return false;
+  const chip = checkedChip(short.program, 0);
+  return meansRepeatedly(plan, chip, checkStreams(chip), short, program.chips[0]?.queues ?? []);
+};
+
+const families = new Map<FamilyName, Deep>();
+const deep = (family: FamilyName): Deep => {
+  const known = families.get(family) ?? deepModel(family);
+  families.set(family, known);
+  return known;
+};
+
+describe("what repeats itself is proved once", () => {
+  test.each<FamilyName>(["bert", "gpt2", "llama"])("%s", (family) => {
+    const { plan, program, short } = deep(family);
+    const entry = chosenEntry(program);
+    expect(short.periods).toBeGreaterThan(LAYERS / 3);
+    expect(isMeant(plan, entry)).toBe(true);
+    expect(verdict(() => checkSchedule(entry, plan))).toBe("ok");
+    expect(verdict(() => proveWhole(entry, [plan]))).toBe("ok");
+  });
+});
+
+describe("changes in what is left out", () => {
+  let model: Deep;
+  beforeAll(() => {
+    model = deep("bert");
+  });
+
+  /** Instructions of periods that are left out. */
+  const leftOut = (): Victim[] => {
+    const { cut, periods, stretch } = model.short;
+    return instructionsOf(model.program).filter(
+      ({ instruction: { cycle } }) => cycle >= cut && cycle < cut + periods * stretch.period,
+    );
+  };
+
+  const edited = (edits: ReadonlyMap<TimedInstruction, TimedInstruction | undefined>): Program =>
+    withQueues(
+      model.program,
+      (model.program.entries[0]?.queues[0] ?? []).map((queue) =>
+        queue.flatMap((one) => (edits.has(one) ? (edits.get(one) ?? []) : [one])).sort((a, b) => a.cycle - b.cycle),
+      ),
+    );
+
+  const expectSame = (program: Program, plan: Plan, what: string): string => {
+    const whole = verdict(() => proveWhole(chosenEntry(program), [plan]));
+    expect([what, verdict(() => checkSchedule(chosenEntry(program), plan))]).toEqual([what, whole]);
+    return whole;
+  };
+
+  test("one instruction is missing, or another", () => {
+    const random = seeded(11);
+    const all = leftOut();
+    const found = new Set<string>();
+    for (let i = 0; i < 12; i++) {
+      const { instruction } = all[random(all.length)] as Victim;
+      const [name, value] = Object.entries(instruction.fields).find(([, field]) => typeof field === "number") ?? [];
+      const changes: readonly (TimedInstruction | undefined)[] = [
+        undefined,
+        { ...instruction, cycle: instruction.cycle + 1 },
+        { ...instruction, tap: 1 - instruction.tap },
+        { ...instruction, fields: { ...instruction.fields, ...(name !== undefined && { [name]: Number(value) + 1 }) } },
+      ];
+      const changed = edited(new Map([[instruction, changes[i % changes.length]]]));
+      found.add(expectSame(changed, model.plan, `${i} ${instruction.op} at ${instruction.cycle}`).slice(0, 7));
+    }
+    expect(found.size).toBeGreaterThan(3);
+  });
+
+  /** Reads of a queue that differ in nothing but time and the row of a constant: of one tile in two layers. */
+  const counterparts = (): (readonly [TimedInstruction, TimedInstruction])[] => {
+    const { period } = model.short.stretch;
+    const byPlace = new Map(leftOut().map((victim) => [`${victim.queue} ${victim.instruction.cycle}`, victim]));
+    return leftOut().flatMap(({ queue, instruction }) => {
+      const later = byPlace.get(`${queue} ${instruction.cycle + period}`)?.instruction;
+      if (instruction.op !== "read" || later?.op !== "read") return [];
+      return later.fields["address"] === instruction.fields["address"] ? [] : [[instruction, later] as const];
+    });
+  };
+
+  test("weights of two layers are exchanged", () => {
+    const { cut, stretch } = model.short;
+    const all = counterparts().filter(([{ cycle }]) => cycle < cut + 2 * stretch.period);
+    expect(all.length).toBeGreaterThan(20);
+    const swapped = edited(
+      new Map(
+        all.slice(0, 8).flatMap(
+          ([a, b]) =>
+            [
+              [a, { ...a, fields: b.fields }],
+              [b, { ...b, fields: a.fields }],
+            ] as const,
+        ),
+      ),
+    );
+    expect(shortened(chosenEntry(swapped))).toEqual(expect.objectContaining({ stretch }));
+    expect(expectSame(swapped, model.plan, "weights")).toMatch(/^LPU2224/);
+  });
+
+  /** The plan with a task of a layer that is left out changed. */
+  const planWith = (change: (task: Task, index: number) => Task | undefined): Plan => {
+    const middle = Math.floor(model.plan.tasks.length / 2);
+    const index = model.plan.tasks.findIndex((task, at) => at >= middle && change(task, at) !== undefined);
+    expect(index).toBeGreaterThan(0);
+    return {
+      ...model.plan,
+      tasks: model.plan.tasks.map((task, at) => (at === index ? (change(task, at) ?? task) : task)),
+    };
+  };
+
+  test("the plan is of another function", () => {
+    const plan = planWith((task) => {
+      const [op, ...rest] = task.ops;
+      return op?.fn === "mul" || op?.fn === "add" ? { ...task, ops: [{ ...op, fn: "sub" }, ...rest] } : undefined;
+    });
+    expect(expectSame(model.program, plan, "function")).toMatch(/^LPU2224/);
+  });
+
+  test("the plan has weights of another layer", () => {
+    const layer = Math.floor(model.plan.tasks.length / LAYERS);
+    const plan = planWith((task, index) => {
+      const other = model.plan.tasks[index - 2 * layer]?.passes;
+      const [pass, ...rest] = task.passes;
+      const weights = other?.[0]?.weights;
+      return pass !== undefined && weights !== undefined && isTile(weights) && isTile(pass.weights)
+        ? { ...task, passes: [{ ...pass, weights }, ...rest] }
+        : undefined;
+    });
+    expect(expectSame(model.program, plan, "tiles")).toMatch(/^LPU2224/);
+  });
+
+  test("the plan reads what another layer gave", () => {
+    const plan = planWith((task) => {
+      const [leaf, ...rest] = task.leaves;
+      const own = model.plan.storages[leaf?.storage ?? -1];
+      if (leaf === undefined || own?.kind !== "temp") return undefined;
+      const shapeOf = ({ kind, rows, panels, dtype }: Storage): string => [kind, rows, panels, dtype].join();
+      const [like] = model.plan.storages.filter((one) => one.id > own.id / 2 && shapeOf(one) === shapeOf(own));
+      return like === undefined || like.id >= own.id
+        ? undefined
+        : { ...task, leaves: [{ ...leaf, storage: like.id }, ...rest] };
+    });
+    expect(expectSame(model.program, plan, "leaves")).toMatch(/^LPU2224/);
+  });
+
+  test("a block of constants holds something else", () => {
+    const [a, b] = counterparts()[5] ?? [];
+    const rowOf = (one: TimedInstruction | undefined): number => Number(one?.fields["address"]);
+    const program: Program = {
+      ...model.program,
+      chips: model.program.chips.map((chip) => ({
+        ...chip,
+        constants: chip.constants.map((block) => {
+          const holds = (row: number): boolean => row >= block.row && row < block.row + block.rows;
+          const other = chip.constants.find(
+            (one) =>
+              one.slice === block.slice &&
+              one.hemisphere === block.hemisphere &&
+              one.row <= rowOf(b) &&
+              rowOf(b) < one.row + one.rows,
+          );
+          return holds(rowOf(a)) && other?.holds !== undefined ? { ...block, holds: other.holds } : block;
+        }),
+      })),
+    };
+    expect(expectSame(program, model.plan, "holds")).toMatch(/^LPU2224/);
+  });
+});
