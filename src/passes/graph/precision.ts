@@ -26,6 +26,7 @@ import { equalShapes, isFloat, literalOf, makeTensor, toFloats, toNumbers } from
 import { angleNodes, isScaling } from "./angles.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
+import { longSums } from "./long-sums.js";
 import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
 import type { GraphPass } from "./pass.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
@@ -48,6 +49,8 @@ interface Context {
   readonly exponents: ReadonlySet<NodeId>;
   /** What sin and cos turn, and what that is made of. */
   readonly angles: ReadonlySet<NodeId>;
+  /** Sums of many terms that are added one after another. */
+  readonly longSums: ReadonlySet<NodeId>;
   readonly consumers: readonly (readonly NodeId[])[];
 }
 
@@ -192,6 +195,11 @@ export const WIDE: readonly WideRow[] = [
     holds: ({ angles }, { id }) => angles.has(id),
   },
   {
+    name: "long sum",
+    doc: "sums of terms that are added one after another, as those of many layers: each rounding stays to the end",
+    holds: (c, { id }) => c.longSums.has(id),
+  },
+  {
     name: "whole",
     doc: "numbers that become integers, with the scales and operands that decide which",
     holds: ({ whole }, { id }) => whole.has(id),
@@ -309,6 +317,7 @@ const wideOf = (graph: Graph): Wide => {
     whole: wholeNodes(graph),
     exponents,
     angles: angleNodes(graph),
+    longSums: longSums(graph),
     consumers: consumersOf(graph),
   };
   const reasons: (string | undefined)[] = [];

@@ -1,6 +1,6 @@
 /**
- * Angles: rotary positions far beyond what fp16 counts, as exporters write them, computed on the chip from positions that are
- * data. Sines and cosines are as exact as fp16 is, whatever the position.
+ * What is kept in fp32 since fp16 would lose it, on the machine. Angles: rotary positions far beyond what fp16 counts, as exporters
+ * write them, computed on the chip from positions that are data. Long sums: what many layers add to.
  */
 
 import { expect, test } from "@jest/globals";
@@ -8,7 +8,9 @@ import { GraphBuilder } from "../src/ir/builder.js";
 import type { Graph } from "../src/ir/graph.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, makeTensor, tensorOf, toFloats } from "../src/ir/tensor.js";
+import { expectAsEvaluated } from "./as-evaluated.js";
 import { programOf, runOnLiteral } from "./compiled.js";
+import { seeded } from "./random-program.js";
 
 const BASE = 10000;
 /** fp16 has no 2049, 4099 or 131071. */
@@ -54,4 +56,41 @@ test.each<[TargetName, number, number, "matmul" | "mul"]>([
     expect(found.length).toBe(want.length);
     expect(Math.max(...want.map((value, i) => Math.abs(value - (found[i] ?? Number.NaN))))).toBeLessThan(2 ** -11);
   }
+});
+
+/** Each layer adds a hundredth of what it is given, by a product and a bias. */
+const layers = (count: number): Graph => {
+  const pick = seeded(5);
+  const builder = new GraphBuilder("layers");
+  const shape = [6, 24];
+  const numbers = (dims: readonly number[], scale: number): number => {
+    const values = Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => (scale * (pick(2001) - 1000)) / 1000);
+    return builder.constant(literalOf(tensorOf("f32", dims, values)), ["weights"]);
+  };
+  let x = builder.input("x", { dtype: "f32", shape });
+  for (let layer = 0; layer < count; layer++) {
+    const product = builder.add("matmul", [x, numbers([24, 24], 0.003)], {}, ["product"]);
+    const branch = builder.add("tanh", [builder.add("add", [product, numbers([24], 0.01)], {}, ["bias"])], {}, [
+      "tanh",
+    ]);
+    x = builder.add("add", [x, branch], {}, ["sum"]);
+  }
+  builder.output("y", x);
+  return builder.finish();
+};
+
+/** Half of the last place of fp16, as relative L2 error of rounded numbers: what one rounding makes. */
+const ONE_ROUNDING = 3e-4;
+
+test.each<[TargetName, number]>([
+  ["tiny", 40],
+  ["lpu-v1", 32],
+])("on %s a sum over %i layers is as exact as one rounding", (name, count) => {
+  const pick = seeded(3);
+  const x = tensorOf(
+    "f32",
+    [6, 24],
+    Array.from({ length: 144 }, () => (pick(20001) - 10000) / 1000),
+  );
+  expectAsEvaluated(layers(count), x, name, ONE_ROUNDING);
 });
