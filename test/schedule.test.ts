@@ -243,13 +243,17 @@ describe("tails of weights, packed where SRAM is short", () => {
   };
   const constantsOf = (plan: Plan): number => sramNeed(plan, TARGETS.tiny).constants;
 
-  // Half a vector is 8 lanes: tails of 2, 3 and 5 of them, 8, 5 and 3 columns to a vector, over one panel and over several.
+  // Half a vector is 8 lanes: tails of 2, 3 and 5 of them, 8, 5 and 3 columns to a vector, over one panel and over several; and
+  // tails of 6, of which two vectors hold 5.
   test.each([
     [10, 16],
     [10, 70],
     [11, 41],
     [21, 40],
     [2, 100],
+    [6, 33],
+    [14, 40],
+    [22, 70],
   ])("[6, %i] x [%i] takes fewer rows and gives the same bits", (k, n) => {
     const plans = [false, true].map((tight) => select(product(k, n), TARGETS.tiny, new Map(), [], [], tight));
     const [loose = 0, packed = 0] = plans.map(constantsOf);

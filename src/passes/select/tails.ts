@@ -2,16 +2,17 @@
  * Tails: where SRAM is short, constant weights of few K values lie packed, and are unpacked before the passes that load them.
  *
  * A vector of a tile holds two columns, one in each half. What is left of K behind the last whole half fills only some lanes of
- * that: where three columns or more have room in a vector, they lie side by side there. Permutations in the SXM bring two of
- * them at a time to the lanes on which the activations have their K values; from there they load as computed weights do.
+ * that: where columns fill vectors better side by side, or some vectors as if these were one, they lie so. Permutations in the
+ * SXM bring two of them at a time to the lanes on which the activations have their K values, and where these come from two
+ * vectors, a selection joins them; from there they load as computed weights do.
  */
 
 import { elementCount } from "../../ir/graph.js";
-import { sure } from "../../diagnostics.js";
+import { invariant, sure } from "../../diagnostics.js";
 import { foldOp } from "../../ir/literals.js";
-import type { StorageId, WeightLoad } from "../../ir/plan.js";
-import type { SpreadRecipe } from "../../ir/recipe.js";
-import { halfLanes } from "../../ir/target.js";
+import type { AluOp, Leaf, StorageId, WeightLoad } from "../../ir/plan.js";
+import type { Place, PointsRecipe, SpreadRecipe } from "../../ir/recipe.js";
+import { halfLanes, type Target } from "../../ir/target.js";
 import {
   addStorage,
   constantOnce,
@@ -30,8 +31,12 @@ import type { Block, Product } from "./weights.js";
 const TILE_COLUMNS = 2;
 /** Rows of computed weights that load together: runs begin at multiples of as many. */
 const LOADED_TOGETHER = 4;
+/** The share of lanes that columns fill at least, if some way of packing is to be better than that of a tile. */
+const FILLED = 7 / 8;
+/** Vectors that are filled as if they were one. */
+const MOST_VECTORS = 4;
 
-/** K values `k` .. `k + count - 1` of a matrix on lanes from `lane` of a half, `slots` columns to a vector. */
+/** K values `k` .. `k + count - 1` of a matrix on lanes from `lane` of a half, `slots` columns to as many vectors as `panels`. */
 interface Tail {
   readonly literal: string;
   readonly k: number;
@@ -39,7 +44,8 @@ interface Tail {
   readonly lane: number;
   readonly n: number;
   readonly slots: number;
-  /** Vectors: column c is in slot floor(c / rows) of vector c % rows. */
+  readonly panels: number;
+  /** Column c is in slot floor(c / rows) of row c % rows. */
   readonly rows: number;
 }
 
@@ -68,11 +74,19 @@ const tailOf = (s: Selection, { weights }: Product, { k, count, lane }: Block): 
   if (!s.tight || weights.kind !== "constant" || weights.dtype !== "f16") return undefined;
   const { matrix, shape } = weights;
   const [n = 1] = shape.slice(-1);
-  const slots = Math.floor(s.target.lanes / count);
+  const packing = packingOf(s.target, count);
   const isMatrix = elementCount(shape.slice(0, -2)) === 1 && "literal" in matrix && matrix.scale === 1;
-  if (!isMatrix || slots <= TILE_COLUMNS || n < s.target.lanes / TILE_COLUMNS) return undefined;
-  const rows = LOADED_TOGETHER * Math.ceil(n / slots / LOADED_TOGETHER);
-  return { literal: matrix.literal, k, count, lane, n, slots, rows };
+  if (!isMatrix || packing === undefined || n < s.target.lanes / TILE_COLUMNS) return undefined;
+  const rows = LOADED_TOGETHER * Math.ceil(n / packing.slots / LOADED_TOGETHER);
+  return { literal: matrix.literal, k, count, lane, n, ...packing, rows };
+};
+
+/** The fewest vectors that columns of so many values fill; undefined if those of a tile are filled already. */
+const packingOf = ({ lanes }: Target, count: number): Pick<Tail, "slots" | "panels"> | undefined => {
+  if (TILE_COLUMNS * count >= FILLED * lanes) return undefined;
+  return Array.from({ length: MOST_VECTORS }, (_, index) => index + 1)
+    .map((panels) => ({ panels, slots: Math.floor((panels * lanes) / count) }))
+    .find(({ panels, slots }) => slots * count >= FILLED * panels * lanes);
 };
 
 /** Where a tail lies unpacked: two columns to a row, slots 2i and 2i + 1 in the i-th part of the rows. */
@@ -80,21 +94,62 @@ const unpacked = (s: Selection, { name, origin }: Product, tail: Tail): StorageI
   const key = `unpacked ${JSON.stringify(tail)}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known.storage;
-  const packed = constantOnce(s, { name, rows: tail.rows, panels: 1, recipe: recipeOf(s, tail) });
+  const packed = constantOnce(s, { name, rows: tail.rows, panels: tail.panels, recipe: recipeOf(s, tail) });
   const parts = Math.ceil(tail.slots / TILE_COLUMNS);
   const rows = parts * tail.rows;
   const temp = { name, dtype: "f16", rows, panels: 1, kind: "temp", bothHemispheres: false, output: false } as const;
   const storage = addStorage(s, temp);
   s.copies.set(key, { storage, ...naturalLayout([rows, s.target.lanes]) });
   for (let part = 0; part < parts; part++) {
-    const map = mapId(s, mapOf(s, tail, part));
+    const sources = sourcesOf(s, tail, part);
     for (const { row, rows: count } of rowBlocks(tail.rows, longBlock(s.target))) {
-      const leaf = { storage: packed, panel: 0, runs: [rowRun(row, count)], map };
-      const task = { rows: count, ops: [copyOfLeaf("f16", 0)], leaves: [leaf], origin };
+      const run = rowRun(row, count);
+      const leaves = sources.map(({ panel, map }): Leaf => ({ storage: packed, panel, runs: [run], map }));
+      const task = { rows: count, ...joined(s, sources, leaves, count), origin };
       pushTask(s, { ...task, storage, panel: 0, row: part * tail.rows + row });
     }
   }
   return storage;
+};
+
+/** A panel from which a part of the rows comes, the permutation that brings it, and the lanes that it brings. */
+interface Source {
+  readonly panel: number;
+  readonly map: number;
+  readonly lanes: readonly number[];
+}
+
+/** Slots 2 * part and 2 * part + 1 go to the two halves; other lanes stay where they are. */
+const sourcesOf = (s: Selection, { count, lane, slots, panels }: Tail, part: number): readonly Source[] => {
+  const { lanes } = s.target;
+  const half = halfLanes(s.target);
+  const places = Array.from({ length: lanes }, (_, to) => {
+    const slot = TILE_COLUMNS * part + Math.floor(to / half);
+    const index = (to % half) - lane;
+    return index >= 0 && index < count && slot < slots ? slot * count + index : undefined;
+  });
+  return Array.from({ length: panels }, (_, panel): Source => {
+    const isHere = (place: number | undefined): place is number =>
+      place !== undefined && Math.floor(place / lanes) === panel;
+    const map = Int16Array.from(places, (place, to) => (isHere(place) ? place % lanes : to));
+    return { panel, map: mapId(s, map), lanes: places.flatMap((place, to) => (isHere(place) ? [to] : [])) };
+  }).filter((source) => source.lanes.length > 0);
+};
+
+/** What comes from one panel as it is; of two, the lanes that the second brings, and the first's elsewhere. */
+const joined = (
+  s: Selection,
+  [, second, ...more]: readonly Source[],
+  leaves: readonly Leaf[],
+  count: number,
+): { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] } => {
+  if (second === undefined) return { ops: [copyOfLeaf("f16", 0)], leaves };
+  invariant(more.length === 0, "two columns are no longer than a vector");
+  const places = second.lanes.map((to): Place => [0, to]);
+  const recipe: PointsRecipe = { kind: "points", vectors: 1, value: 1, places };
+  const storage = constantOnce(s, { name: "lanes of the second vector", rows: 1, panels: 1, recipe });
+  const mask: Leaf = { storage, panel: 0, runs: [{ row: 0, step: 0, count }] };
+  return { ops: [{ fn: "select", args: [{ leaf: 2 }, { leaf: 1 }, { leaf: 0 }] }], leaves: [...leaves, mask] };
 };
 
 /** The last slot may go on beyond the last column: what lies there is never loaded. */
@@ -118,14 +173,4 @@ const recipeOf = (s: Selection, { literal, k, count, n, slots, rows }: Tail): Sp
     ],
     column: 0,
   };
-};
-
-/** Brings slots 2 * part and 2 * part + 1 to the two halves; other lanes stay where they are. */
-const mapOf = ({ target }: Selection, { count, lane, slots }: Tail, part: number): Int16Array => {
-  const half = halfLanes(target);
-  return Int16Array.from({ length: target.lanes }, (_, to) => {
-    const slot = TILE_COLUMNS * part + Math.floor(to / half);
-    const at = (to % half) - lane;
-    return at >= 0 && at < count && slot < slots ? slot * count + at : to;
-  });
 };
