@@ -50,6 +50,7 @@ const PARTS = {
     doc: "[2304x4096]x[4096x2048] in FP16: share of peak, speed of the linked machine, and ONNX Runtime",
     run: matmul,
   },
+  gemv: { doc: "[1x4096]x[4096x11008]: share of what the streams carry, weights in FP16 and in FP8", run: gemv },
   scaling: { doc: "compile time of 12 and of 48 identical layers", run: scaling },
   storyteller: { doc: "the storyteller at length 128: cycles, run, and ONNX Runtime", run: storyteller },
   "real-size": {
@@ -169,6 +170,24 @@ function matmul(): Row[] {
   ];
 }
 
+/** Bytes of vectors that all streams pass on in a cycle. */
+const STREAM_BYTES = 20_480;
+
+function gemv(): Row[] {
+  const [k, n] = [4096, 11008];
+  const model = makeModel("matmul", { m: 1, k, n }, "gemv");
+  return (["fp16", "fp8-e4m3"] as const).map((weights) => {
+    const { cycles } = build(model, join(CACHE, `gemv-${weights}.lpu`), ["--weights", weights]);
+    const bytes = (weights === "fp16" ? 2 : 1) * k * n;
+    return {
+      what: `decode GEMV, [1x${k}]x[${k}x${n}], weights in ${weights}: share of ${formatCount(STREAM_BYTES)} B/cycle`,
+      reach: "75 %",
+      aim: "92 %",
+      measured: `${formatShare(bytes / STREAM_BYTES / cycles)} (${formatCount(cycles)} cycles)`,
+    };
+  });
+}
+
 function scaling(): Row[] {
   const sizes = { hidden: 256, heads: 4, intermediate: 1024, vocab: 1000, seq: 64 };
   const builds = [12, 48].map((layers) => {
@@ -215,8 +234,8 @@ function makeModel(family: FamilyName, sizes: Partial<Record<SizeName, number>>,
   return file;
 }
 
-function build(model: string, image: string, binds: readonly string[] = []): Built {
-  const built = buildImage(model, image, binds);
+function build(model: string, image: string, options: readonly string[] = []): Built {
+  const built = buildImage(model, image, options);
   const stages = Object.entries(built.seconds).map(([stage, seconds]) => `${stage} ${formatSeconds(seconds)}`);
   say(
     `  build: \`lpu build --rebuild\` in a fresh process, wall ${formatSeconds(built.wallSeconds)}, peak resident ${formatBytes(built.peakBytes)} (${stages.join(", ")})`,

@@ -48,8 +48,8 @@ function runLpu(words: readonly string[], timeout?: number) {
 }
 
 /** `lpu build` in a fresh process, without the cache. */
-export function buildImage(model: string, image: string, binds: readonly string[] = []): Built {
-  const words = ["build", model, "-o", image, "--rebuild", ...binds.flatMap((bind) => ["--bind", bind])];
+export function buildImage(model: string, image: string, options: readonly string[] = []): Built {
+  const words = ["build", model, "-o", image, "--rebuild", ...options];
   const { status, stdout, wallSeconds, peakBytes } = runLpu(words);
   if (status !== 0) failed(["lpu", ...words], status);
   // boundary: the command line's documented JSON

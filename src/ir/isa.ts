@@ -299,7 +299,10 @@ export const ISA = {
           .join("; ")}.`,
         { words: WEIGHT_MODES },
       ),
-      ways: field("count", "Vectors taken in one execution: 1, 2, 4, 8 (16 in i8 and FP8)."),
+      ways: field(
+        "count",
+        "Vectors taken in one execution: as many as there are streams for, 16 of each plane that is filled: up to 16 (32 in FP8, for both planes).",
+      ),
       column: field("column", "First column filled; a burst goes on where it stopped.", { advances: "ways" }),
       first: field("lane", "First lane (within the half) that is kept; lanes before it load zero."),
       lanes: field("lane", "How many lanes are kept; lanes after them load zero."),

@@ -21,10 +21,12 @@ import { findRepeat, type Repeat } from "./repeat/repeats.js";
 
 /** Pairs of slices in which weights lie, and pairs of streams on which they load, where arrays compute for longer than that takes. */
 const FEW_PAIRS = 4;
-/** As many as an LW takes: where arrays wait for their weights. */
+/** Twice as many: where arrays wait for their weights. */
 const MANY_PAIRS = 8;
 /** Cycles of loading for one of computing from which on arrays wait. */
 const MUCH_LOADING = 2;
+/** And from which on they do little else: weights take all outward streams, and activations fly between two loads. */
+const ALL_LOADING = 8;
 
 /** Weight vectors that a tile in so many pairs loads in one cycle: of fp16 one from each, of FP8 two. */
 export const tileWays = ({ dtype }: PackedTile, pairs: number): number => (2 * pairs) / TILE_TYPES[dtype].bytes;
@@ -91,7 +93,9 @@ export const tilePairsOf = ({ tasks }: Plan, { slices, streams }: Target): numbe
       }
   // Half of the streams, and of the pairs of a hemisphere, are left for all else.
   const isRoom = MANY_PAIRS <= streams / 4 && MANY_PAIRS <= slices / 4;
-  return isRoom && loading > MUCH_LOADING * computing ? MANY_PAIRS : FEW_PAIRS;
+  if (!isRoom || loading <= MUCH_LOADING * computing) return FEW_PAIRS;
+  const all = streams / 2;
+  return loading > ALL_LOADING * computing && all + FEW_PAIRS <= slices / 2 ? all : MANY_PAIRS;
 };
 
 export const taskAt = ({ tasks }: Plan, index: number): Task => {

@@ -20,7 +20,7 @@ import { tilesAlike } from "../repeat/instances.js";
 import { lastingRoom, otherHalf, type Scheduler } from "../state.js";
 import { emit, pickStreams, slide } from "./trial.js";
 import { placeWire } from "./wire.js";
-import { tryWeights } from "./weights.js";
+import { installLead, tryWeights } from "./weights.js";
 
 /** Places where choices may begin, and cycles that a task may wait, if they are drawn. */
 const TURNS = 64;
@@ -140,18 +140,20 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): nu
   const { task, pass, pieces, half } = placed;
   const { rows } = task;
   const origin = originOfPasses(task);
-  const busy = s.figure.fit(half.array, at, rows) - at;
+  const install = at - installLead(s, task, pass, half);
+  const from = install + timing.mxmInstall;
+  const busy = s.figure.fit(half.array, from, at + rows - from) - from;
   if (busy > 0) return busy;
   const diagonal = at + timing.mxmActivationSkew - mxm;
   const late = waitFor(s, pieces, diagonal);
   if (late > 0) return late;
-  s.figure.add(half.array, at, rows);
+  s.figure.add(half.array, from, at + rows - from);
   const stream = pickStreams(s, { half, use: "outward", width: 1, diagonal, length: rows });
   if (stream < 0) return -stream;
   const flight: Flight = { half, inward: false, diagonal, stream, origin };
   const read = tryRead(s, pass, pieces, flight);
   if (read !== 0) return read;
-  const weights = tryWeights(s, task, pass, { half, install: at - timing.mxmInstall, origin });
+  const weights = tryWeights(s, task, pass, { half, install, origin });
   if (weights !== 0) return weights;
   s.onCommit.push(() => emitPass(s, placed, at, stream, give));
   return 0;

@@ -125,7 +125,7 @@ export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispa
 /**
  * What streams are for. inward: to the VXM, and on in its own registers. outward: from slices to the SXM or MXM. result:
  * from the VXM's registers of the other direction to the slices. weights: as outward, but the top of the streams belongs to
- * them alone: chains that all become ready at once would otherwise fill the streams and starve the arrays. through: as inward,
+ * them alone, unless they take all: chains that all become ready at once would otherwise fill the streams and starve the arrays. through: as inward,
  * and on outward in the other hemisphere.
  */
 type StreamUse = "inward" | "outward" | "result" | "weights" | "through";
@@ -148,10 +148,11 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
   const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
   const beyond = use === "through" ? otherHalf(s, half).outward : undefined;
   const ways = [lines, crossing, beyond].filter((way) => way !== undefined);
-  const shared = lines.length - s.tilePairs;
+  const kept = s.tilePairs < lines.length ? s.tilePairs : 0;
+  const shared = lines.length - kept;
   const groups = Math.floor((use === "inward" || use === "weights" ? lines.length : shared) / width);
   let best = NEVER;
-  for (let group = use === "weights" ? Math.floor(shared / width) : 0; group < groups; group++) {
+  for (let group = use === "weights" && kept > 0 ? Math.floor(shared / width) : 0; group < groups; group++) {
     const base = group * width;
     const at = streamsFit(s, ways, base, width, diagonal, length);
     if (at === diagonal) {

@@ -2,7 +2,8 @@
  * Weights: loads a pass's weights into the buffer of an array as late as they may be, before the IW that installs them,
  * while the array still computes the pass before.
  *
- * A constant tile lies in several pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams.
+ * A constant tile lies in several pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams; on
+ * fewer in an entry that keeps fewer for weights than the one that placed it, which then reads its pairs in turns.
  * Weights that are computed are loads.ts.
  */
 
@@ -16,7 +17,7 @@ import { type Load, tryLoads } from "./loads.js";
 import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
 import { hold, pairsOf } from "../place/rows.js";
 import { executionsOf, rowsOfTile, tileWays } from "../figures.js";
-import { bookRead, dispatchOf, type Flight } from "../chip/ports.js";
+import { bookRead, dispatchOf, type Flight, type PairBurst, spanOf } from "../chip/ports.js";
 import { tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
 import type { TilePlace } from "../place/chunk.js";
@@ -38,6 +39,18 @@ export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): nu
   return tryTile(s, weights, { ...load, pass: index, neighbours: neighboursOf(task, pass) }, earliest);
 };
 
+/**
+ * Cycles from the install of a pass's weights to its first activation: as few as there must be, or, where the next tile takes
+ * all streams, as many as it loads in, so that activations fly behind it, in the cycle in which its install is dispatched.
+ */
+export const installLead = (s: Scheduler, task: Task, pass: Pass, half: Half): number => {
+  const { mxmInstall, mxmActivationSkew, mxmWeightSkew } = s.target.timing;
+  const { weights } = task.passes.at(task.passes.indexOf(pass) + 1) ?? pass;
+  if (!isTile(weights) || widthOfTile(s, weights, half) < half.outward.length) return mxmInstall;
+  const next = executionsOf(weights, half.outward.length);
+  return Math.max(mxmInstall, next + 1 + mxmWeightSkew - mxmActivationSkew);
+};
+
 /** A pass and the one that, most likely, computes while its weights load: neither's activations should lie with the weights. */
 const neighboursOf = (task: Task, pass: Pass): Pass[] => {
   const before = task.passes.at(task.passes.indexOf(pass) - 1);
@@ -50,12 +63,12 @@ interface TileLoad extends Load {
   readonly neighbours: readonly Pass[];
 }
 
-/** Pairs in which a tile lies, or is to lie. */
-const pairsOfTile = (s: Scheduler, { key }: PackedTile, { side }: Half): number =>
-  s.tiles[side].get(key)?.pairs.length ?? s.tilePairs;
+/** Pairs of streams on which a tile loads: as many as there are pairs in which it lies, or is to lie, if the plan has so many. */
+const widthOfTile = (s: Scheduler, { key }: PackedTile, { side }: Half): number =>
+  Math.min(s.tilePairs, s.tiles[side].get(key)?.pairs.length ?? s.tilePairs);
 
 const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
-  const executions = executionsOf(tile, pairsOfTile(s, tile, load.half));
+  const executions = executionsOf(tile, widthOfTile(s, tile, load.half));
   const latest = load.install - s.target.timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
   const rooms = s.tiles[load.half.side].has(tile.key) ? undefined : roomsFor(s, tile, load);
@@ -70,7 +83,7 @@ const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: numbe
 /** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
 const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number, rooms: Rooms | undefined): number => {
   const { half } = load;
-  const width = pairsOfTile(s, tile, half);
+  const width = widthOfTile(s, tile, half);
   const executions = executionsOf(tile, width);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const mark = markOf(s);
@@ -83,31 +96,47 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
     rollback(s, mark);
     return 2;
   }
-  const lead = leadOf(s, place, executions, flight);
+  const bursts = burstsOfTile(place, width, executions);
+  const lead = leadOf(s, bursts, flight);
   if (lead > 0) {
     rollback(s, mark);
     return known === undefined ? 1 : lead;
   }
   if (placed !== undefined) holdTile(s, executions, placed, half);
-  bookTile(s, place, executions, flight, load.pass);
+  for (const [way, burst] of bursts.entries()) {
+    const cycle = dispatchOf(s, pairAt(half, burst.pair), flight) + burst.delay;
+    bookRead(s, burst, cycle, flight, { side: half.side, pass: load.pass, way });
+  }
   emitTile(s, tile, width, start, stream, load);
   return 0;
 };
 
+/** What each pair of a tile reads: `width` pairs at a time, in turns if it lies in more. */
+const burstsOfTile = ({ pairs, addresses }: TilePlace, width: number, executions: number): readonly PairBurst[] => {
+  const turns = pairs.length / width;
+  return pairs.flatMap((pair, way): readonly PairBurst[] => {
+    const delay = Math.floor(way / width);
+    const count = Math.ceil((executions - delay) / turns);
+    if (count <= 0) return [];
+    const address = at(addresses, way, "address");
+    return [{ pair, address, delay, count, interval: turns, step: 1, stream: way % width }];
+  });
+};
+
 /** By how many cycles a tile must be read earlier, so that all its ports are free. */
-const leadOf = (s: Scheduler, { pairs, addresses }: TilePlace, executions: number, flight: Flight): number => {
+const leadOf = (s: Scheduler, bursts: readonly PairBurst[], flight: Flight): number => {
   let worst = 0;
-  for (const [way, index] of pairs.entries()) {
-    const pair = pairAt(flight.half, index);
-    const cycle = dispatchOf(s, pair, flight);
+  for (const burst of bursts) {
+    const pair = pairAt(flight.half, burst.pair);
+    const cycle = dispatchOf(s, pair, flight) + burst.delay;
     if (cycle < s.target.timing.barrier) return NEVER;
-    const bank = bankOf(s.target, at(addresses, way, "address"));
+    const span = spanOf(burst);
     worst = Math.max(
       worst,
-      cycle - fitBefore(pair.read, cycle, executions),
-      cycle - fitBefore(pair.writeBank[bank], cycle, executions),
+      cycle - fitBefore(pair.read, cycle, span),
+      cycle - fitBefore(pair.writeBank[bankOf(s.target, burst.address)], cycle, span),
       cycle - fitBefore(pair.issue, cycle, 1),
-      s.figure.free(pair.read, cycle, executions) && s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
+      s.figure.free(pair.read, cycle, span) && s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
     );
   }
   return worst;
@@ -196,28 +225,6 @@ const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[
       s.lasting[half.side] += rowsOfTile(tile, s.tilePairs);
     }
   });
-};
-
-const bookTile = (
-  s: Scheduler,
-  { pairs, addresses }: TilePlace,
-  executions: number,
-  flight: Flight,
-  pass: number,
-): void => {
-  for (const [way, pair] of pairs.entries()) {
-    const burst = {
-      pair,
-      address: at(addresses, way, "address"),
-      delay: 0,
-      count: executions,
-      interval: 1,
-      step: 1,
-      stream: way,
-    };
-    const source = { side: flight.half.side, pass, way };
-    bookRead(s, burst, dispatchOf(s, pairAt(flight.half, pair), flight), flight, source);
-  }
 };
 
 const emitTile = (
