@@ -47,6 +47,7 @@ import { printCheck } from "./show/check.js";
 import { runJob } from "./jobs/jobs.js";
 import { printable, renderProblems } from "./show/problems.js";
 import { chatRows, generateRows } from "./show/generate.js";
+import { printPlan } from "./show/plan.js";
 import { printReport } from "./show/report.js";
 import { scoreRows } from "./show/score.js";
 import { serveLine, serveRows } from "./show/serve.js";
@@ -535,6 +536,72 @@ const check = command({
   },
 });
 
+const planCommand = command({
+  command: "plan <model>",
+  doc: "Says what a model would do on a system of chips, from shapes alone: its weights may be absent.",
+  options: (argv) =>
+    argv.positional("model", model).options({
+      system: {
+        type: "string",
+        describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest that holds the model if not given`,
+      },
+      tensor: { type: "number", describe: "chips that share each product; those of a node if not given" },
+      stages: { type: "number", describe: "groups of such chips, one behind the other; as many as help if not given" },
+      context: {
+        type: "number",
+        describe: "positions that a token looks back upon, where the model leaves that open; 4096 if not given",
+      },
+      batch: { type: "number", describe: "sequences at once, where the model leaves that open; 1 if not given" },
+      bind: OPTIONS.bind,
+      shape: OPTIONS.shape,
+      fix: OPTIONS.fix,
+      target: OPTIONS.target,
+      weights: OPTIONS.weights,
+      keep: OPTIONS.keep,
+      "price-chip": {
+        type: "number",
+        describe: "what a chip is bought for: with --price-kwh, the cost of a million tokens",
+      },
+      "price-kwh": { type: "number", describe: "what a kilowatt-hour costs" },
+      json: OPTIONS.json,
+    }),
+  run: async (args, terminal) => {
+    const numbers = parseNumbers({
+      "--tensor": { value: args.tensor, least: 1, whole: true },
+      "--stages": { value: args.stages, least: 1, whole: true },
+      "--context": { value: args.context, least: 1, whole: true },
+      "--batch": { value: args.batch, least: 1, whole: true },
+      "--price-chip": { value: args["price-chip"], least: 0, whole: false },
+      "--price-kwh": { value: args["price-kwh"], least: 0, whole: false },
+    });
+    const [chip, kwh] = [numbers["--price-chip"], numbers["--price-kwh"]];
+    if ((chip === undefined) !== (kwh === undefined))
+      fail("LPU5008", { message: "expected both --price-chip and --price-kwh, or neither" });
+    const result = await runJob(
+      "plan",
+      {
+        model: args.model,
+        system: parseSystem(args.system),
+        target: parseTarget(args.target),
+        tensor: numbers["--tensor"],
+        stages: numbers["--stages"],
+        context: numbers["--context"],
+        batch: numbers["--batch"],
+        bind: parseBinds(args.bind),
+        shapes: parseShapes(args.shape),
+        fix: parseFixes(args.fix),
+        weights: parseWeights(args.weights),
+        keep: args.keep,
+        prices: chip === undefined || kwh === undefined ? undefined : { chip, kwh },
+      },
+      { tasks: terminal.tasks },
+    );
+    terminal.result(result);
+    printPlan(result, terminal);
+    return EXIT.ok;
+  },
+});
+
 const report = command({
   command: "report <image>",
   doc: "Says where the cycles and the energy of a program go; nothing is run.",
@@ -788,6 +855,7 @@ export const COMMANDS: readonly CommandFor[] = [
   score,
   verify,
   check,
+  planCommand,
   report,
   trace,
   disasm,

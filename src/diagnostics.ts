@@ -241,6 +241,11 @@ export const DIAGNOSTICS = {
     doc: "A system is not known, has fewer chips than are asked for, or takes more links of a chip than its target has.",
     hint: "lpu systems lists what there is",
   },
+  LPU2008: {
+    title: "system too small",
+    doc: "A model is planned for a system whose chips do not hold its weights, states and results, together or in one of its parts.",
+    hint: "plan for a larger system, let more chips share products (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
+  },
   LPU2101: {
     title: "not supported on the chip",
     isUnsupported: true,

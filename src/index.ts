@@ -27,6 +27,7 @@ import { pageData } from "./report/page/data.js";
 import { htmlLines } from "./report/page/html.js";
 import { traceChunks } from "./report/trace.js";
 import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
+import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js";
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
 import { chosenEntry, entryNamed } from "./ir/program.js";
@@ -54,6 +55,7 @@ export { type Distance, type Reader, type Score, type ScoredText, scoreTexts } f
 export type { Step } from "./language/steps.js";
 export { type Answer, type ServeOptions, type Server, serve } from "./serve/server.js";
 export type { Stages } from "./pipeline.js";
+export type { PlanOptions, SystemPlan } from "./plan.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
 export type { Activity } from "./report/activity.js";
 export type { Analysis } from "./report/analysis.js";
@@ -109,6 +111,18 @@ export interface LpuModel extends RunnableImage {
 /** A model in memory, or one that is read by position, to a program and its image. */
 export const compile = (model: Uint8Array | ModelSource, options: CompileOptions = {}): Compiled =>
   compileSource(model instanceof Uint8Array ? bytesSource(options.name ?? "model", model) : model, options);
+
+/** What a model would do on a system of chips, from its shapes; `model` is a path, bytes or a source, and its weights may be absent. */
+export function plan(model: string | Uint8Array | ModelSource, options: PlanOptions = {}): SystemPlan {
+  if (typeof model !== "string")
+    return planSource(model instanceof Uint8Array ? bytesSource("model", model) : model, options);
+  const opened = openModel(model);
+  try {
+    return planSource(opened.source, options);
+  } finally {
+    opened.close();
+  }
+}
 
 /** `model` is a path, or the bytes of a model without external data. */
 export async function lpuit(model: string | Uint8Array, options: LpuitOptions = {}): Promise<LpuModel> {

@@ -18,6 +18,7 @@ import type { CheckRequest, CheckResult } from "./check.js";
 import { type Problem, ReportedProblems } from "../show/problems.js";
 import type { ScoreRequest, ScoreResult } from "./score.js";
 import type { ServePart, ServeRequest, ServeResult } from "./serve.js";
+import type { PlanRequest, PlanResult } from "./plan.js";
 import type { ReportRequest, ReportResult } from "./report.js";
 import type { RunRequest, RunReport } from "./run.js";
 import type { TaskEvent, TaskReporter } from "../show/stages.js";
@@ -34,6 +35,7 @@ export interface JobTable {
   readonly report: { readonly request: ReportRequest; readonly result: ReportResult; readonly part: never };
   readonly trace: { readonly request: TraceRequest; readonly result: TraceResult; readonly part: never };
   readonly check: { readonly request: CheckRequest; readonly result: CheckResult; readonly part: never };
+  readonly plan: { readonly request: PlanRequest; readonly result: PlanResult; readonly part: never };
   readonly verify: { readonly request: VerifyRequest; readonly result: VerifyResult; readonly part: CaseResult };
 }
 export type JobName = keyof JobTable;

@@ -23,6 +23,7 @@ const JOBS: { readonly [Name in JobName]: () => Promise<Job<Name>> } = {
   report: async () => (await import("./report.js")).reportJob,
   trace: async () => (await import("./trace.js")).traceJob,
   check: async () => (await import("./check.js")).checkJob,
+  plan: async () => (await import("./plan.js")).planJob,
   verify: async () => (await import("./verify.js")).verifyJob,
 };
 

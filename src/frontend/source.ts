@@ -32,6 +32,8 @@ export interface ModelSource {
   /** `length` bytes from `offset`; both are within `size`. May be a view, also of `into`, which is at least as long. */
   readonly read: (offset: number, length: number, into?: Uint8Array) => Uint8Array;
   readonly external?: ExternalFiles;
+  /** Numbers stand in for external data that is not there: for plans, which take shapes alone. */
+  readonly standIns?: boolean;
 }
 
 /** A source over bytes in memory; nothing is copied. */

@@ -10,7 +10,17 @@ import { at, CompileError, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType, integerLimits, isPacked, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { narrowDoubles, narrowInt64 } from "../ir/numerics.js";
-import { contentKey, formatShape, isWideTensor, newData, stridesOf, type WideTensor } from "../ir/tensor.js";
+import {
+  contentKey,
+  formatShape,
+  isFloat,
+  isInteger,
+  isWideTensor,
+  newData,
+  stridesOf,
+  tensorOf,
+  type WideTensor,
+} from "../ir/tensor.js";
 import { decodeMessage, int64ToNumber, int64Words, type SparseTensorProto, type TensorProto } from "./schema.js";
 import type { ModelSource, TensorRecord } from "./source.js";
 
@@ -222,6 +232,8 @@ function locateExternal(proto: TensorProto, source: ModelSource, description: De
   const { external } = source;
   const size = external?.size(location);
   if (external === undefined || size === undefined) {
+    const place = `${location}@${offset}`;
+    if (source.standIns === true && isWeight(description)) return { place, load: () => standIn(place, description) };
     return fail("LPU1007", {
       message: `${what} is kept in '${location}', which is not there`,
       hint: "put the model's data files beside the model, under the names that it was exported with",
@@ -237,6 +249,28 @@ function locateExternal(proto: TensorProto, source: ModelSource, description: De
     external.read(location, offset + from, length, into),
   );
 }
+
+/** Integers of more than eight bits say where and how much, and nothing stands in for them. */
+const isWeight = ({ type }: Description): boolean => isFloat(type.dtype) || (isInteger(type.dtype) && type.bits <= 8);
+
+/** Values as a weight may have them: none that a pass would fold, others for each place, again and again so many. */
+const STAND_INS = 4093;
+const standIn = (place: string, { type, count }: Description): TensorData => {
+  let state = count;
+  for (let i = 0; i < place.length; i += 1) state = (Math.imul(state, 31) + place.charCodeAt(i)) | 0;
+  const next = (): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return (state >>> 8) / 2 ** 24;
+  };
+  const limits = integerLimits(type.dtype);
+  const value = limits ? () => Math.floor(limits.lo + next() * (limits.hi - limits.lo)) : () => (next() - 0.5) / 16;
+  const length = Math.min(count, STAND_INS);
+  const few = tensorOf(type.dtype, [length], Float64Array.from({ length }, value)).data;
+  const data = newData(type.dtype, count);
+  data.set(few);
+  for (let filled = length; filled < count; filled *= 2) data.copyWithin(filled, 0, filled);
+  return data;
+};
 
 function wholeNumber(text: string, what: string): number {
   const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;

@@ -265,4 +265,9 @@ export const halfLanes = (target: Target): number => target.lanes / 2;
 export const peakMacs = (target: Target): number => 2 * halfLanes(target) * target.lanes;
 /** Send dispatch on one chip until Receive may be dispatched on the other. */
 export const linkDelay = ({ timing }: Target): number => timing.c2cSend + timing.linkLatency;
+/** From SRAM of one chip over a wire into SRAM of the other. */
+export const hopCycles = (target: Target): number => {
+  const { c2cReceive, memRead, memWrite } = target.timing;
+  return memRead + 2 * target.sxm + linkDelay(target) + c2cReceive + memWrite;
+};
 export const sramBytes = (target: Target): number => 2 * target.slices * 2 * target.rowsPerBank * target.lanes;

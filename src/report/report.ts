@@ -150,7 +150,7 @@ export function estimatePerformance(report: BuildReport): Performance {
 }
 
 /** The makers' own formula: bytes over the bandwidth, plus a fixed time, each way. GB/s is bytes per nanosecond. */
-function pcie(target: Target, inputBytes: number, outputBytes: number): BuildReport["pcie"] {
+export function pcie(target: Target, inputBytes: number, outputBytes: number): BuildReport["pcie"] {
   const oneWay = (bytes: number): number => bytes / (target.pcieGBs * 1000) + target.pcieMicroseconds;
   return { inputBytes, outputBytes, microseconds: oneWay(inputBytes) + oneWay(outputBytes) };
 }

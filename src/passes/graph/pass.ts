@@ -30,6 +30,10 @@ export interface PassContext {
   readonly before?: readonly Graph[] | undefined;
   /** Whether all chips have all of what stays. */
   readonly wholeStates?: boolean | undefined;
+  /** Names of inputs and outputs that every chip is to have whole. */
+  readonly whole?: ReadonlySet<string> | undefined;
+  /** Constants are known by their shapes alone: nothing reads those of any size. */
+  readonly shapesOnly?: boolean | undefined;
   /** Told how the graph is shared out. */
   readonly onSharded?: ((sharding: Sharding) => void) | undefined;
 }

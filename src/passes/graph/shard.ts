@@ -32,12 +32,15 @@ import {
 export const shard: GraphPass = {
   name: "shard",
   doc: "Shares a graph out among the chips of a group, where that is asked for: pieces of weights, and exchanges where values meet.",
-  run: (graph, { target, chips = 1, states = new Map(), before = [], wholeStates = false, onSharded }) => {
+  run: (
+    graph,
+    { target, chips = 1, states = new Map(), before = [], wholeStates = false, whole: everywhere, onSharded },
+  ) => {
     if (chips === 1) return graph;
-    if (!isShareable({ graph, chips })) return refuse(graph, chips);
+    if (!isShareable({ graph, chips, everywhere })) return refuse(graph, chips);
     const stays = staysOf(graph, states, before, wholeStates);
     const { lying, bytes: taken } = lyingIn(before);
-    const problem: Problem = { graph, chips, costs: costsOf(target, chips), price: 0, stays, lying };
+    const problem: Problem = { graph, chips, costs: costsOf(target, chips), price: 0, everywhere, stays, lying };
     const [whole, placed] = [wholeCost(problem), fitting(problem, target, taken)];
     const isBound = stays.some(({ home = "whole" }) => home !== "whole");
     const pays =

@@ -14,7 +14,7 @@ import { elementCount, type Graph, type Literal, type Node, type NodeId } from "
 import { deriveLiteral, isLaneMap } from "../../ir/literals.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { type ScaledFormat, WEIGHT_FORMATS, type WeightFormat, type WeightOptions } from "../../ir/weights.js";
-import { isFloat, literalOf, makeTensor, tensorOf, toFloats } from "../../ir/tensor.js";
+import { isFloat, literalOf, makeTensor, newData, tensorOf, toFloats } from "../../ir/tensor.js";
 import { narrowed, narrowingError, scalesOf } from "./fp8.js";
 import type { GraphPass } from "./pass.js";
 import { isSumOfWhole } from "./precision.js";
@@ -48,7 +48,12 @@ const weightOf = (graph: Graph, node: Node): Literal | undefined => {
   return literal;
 };
 
-const narrowedGraph = (graph: Graph, fp8: ScaledFormat, keep: readonly string[]): Graph => {
+const narrowedGraph = (
+  graph: Graph,
+  fp8: ScaledFormat,
+  keep: readonly string[],
+  narrow: (literal: Literal, fp8: ScaledFormat) => ScaledWeight,
+): Graph => {
   const unknown = new Set(keep);
   const g = new Rewriter([]);
   const made: NodeId[] = [];
@@ -64,7 +69,7 @@ const narrowedGraph = (graph: Graph, fp8: ScaledFormat, keep: readonly string[])
       made.push(g.copy(node, map));
       continue;
     }
-    const weight = known.get(literal.key) ?? scaledWeight(literal, fp8);
+    const weight = known.get(literal.key) ?? narrow(literal, fp8);
     known.set(literal.key, weight);
     const { weakest } = weight.values.error;
     if (weakest !== null && !(weakest >= RUINED)) ruined.push(ruinedError(node, names, weakest));
@@ -97,9 +102,24 @@ const scaledWeight = (literal: Literal, { format, sharing }: ScaledFormat): Scal
   const error = narrowingError(values, shape, format, scales);
   const load = () => makeTensor(format, shape, narrowed(read(), shape, format, scales));
   const derived = deriveLiteral([literal], `${format} by ${sharing}`, { dtype: format, shape }, load);
+  return { values: { ...derived, error }, scales, shape: sharing === "tensor" ? [] : columnsOf(shape) };
+};
+
+/** A number for each column of a weight, so that they broadcast to the product. */
+const columnsOf = (shape: readonly number[]): readonly number[] => {
   const batch = shape.slice(0, -2);
-  const ofColumns = batch.every((extent) => extent === 1) ? shape.slice(-1) : [...batch, 1, ...shape.slice(-1)];
-  return { values: { ...derived, error }, scales, shape: sharing === "tensor" ? [] : ofColumns };
+  return batch.every((extent) => extent === 1) ? shape.slice(-1) : [...batch, 1, ...shape.slice(-1)];
+};
+
+/** The same without a look at the weight: scales that are not alike, and nothing that is known of what is lost. */
+const scaledShape = (literal: Literal, { format, sharing }: ScaledFormat): ScaledWeight => {
+  const { shape } = literal;
+  const ofColumns = sharing === "tensor" ? [] : columnsOf(shape);
+  const scales = new Float32Array(elementCount(ofColumns)).map((_, column) => 2 ** -6 + column * 2 ** -20);
+  const load = () => makeTensor(format, shape, newData(format, elementCount(shape)));
+  const derived = deriveLiteral([literal], `${format} by ${sharing}`, { dtype: format, shape }, load);
+  const error = { decibels: null, weakest: null, cosine: 1, greatest: 0, saturated: 0 };
+  return { values: { ...derived, error }, scales, shape: ofColumns };
 };
 
 const ruinedError = (node: Node, names: readonly string[], weakest: number): CompileError =>
@@ -146,10 +166,10 @@ export const weightFacts = (
 export const weights: GraphPass = {
   name: "weights",
   doc: "Narrows constant weights of products to FP8, with scales that their sums meet, where that is asked for.",
-  run: (graph, { weights: options }) => {
+  run: (graph, { weights: options, shapesOnly = false }) => {
     if (options === undefined) return graph;
     const { fp8 }: WeightFormat = WEIGHT_FORMATS[options.format];
-    return fp8 === undefined ? graph : narrowedGraph(graph, fp8, options.keep);
+    return fp8 === undefined ? graph : narrowedGraph(graph, fp8, options.keep, shapesOnly ? scaledShape : scaledWeight);
   },
   requires: ["legal-ops"],
 };

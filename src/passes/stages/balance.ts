@@ -30,7 +30,7 @@ export interface Division {
 /** Shares of equal work for each stage, in each of which one place to cut is looked at. */
 const SHARES = 64;
 /** What constants and edges of a stage may take of SRAM; results need the rest. */
-const MOST_RESIDENT = 0.94;
+export const MOST_RESIDENT = 0.94;
 
 /** Undefined if there are not enough places. */
 export const cutsOf = (plan: Plan, target: Target, division: Division): Cuts | undefined => {

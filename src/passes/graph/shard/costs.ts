@@ -8,7 +8,7 @@ import { DTYPES } from "../../../ir/dtype.js";
 import { elementCount, type TensorType } from "../../../ir/graph.js";
 import type { Operation, Placement } from "../../../ir/ops/placement.js";
 import { LOCAL_LINKS } from "../../../ir/system.js";
-import { halfLanes, linkDelay, type Target } from "../../../ir/target.js";
+import { halfLanes, hopCycles, type Target } from "../../../ir/target.js";
 
 /** By what ways are compared, in cycles. */
 export interface Costs {
@@ -67,9 +67,7 @@ const linksOfPair = (target: Target, chips: number): number =>
 
 /** Cycles until byte vectors that one chip sends to each of the others are in their SRAM. */
 const wireCycles = (target: Target, chips: number, vectors: number): number => {
-  const { c2cReceive, linkInterval, memRead, memWrite } = target.timing;
-  const latency = memRead + 2 * target.sxm + linkDelay(target) + c2cReceive + memWrite;
-  return latency + linkInterval * Math.ceil(vectors / linksOfPair(target, chips));
+  return hopCycles(target) + target.timing.linkInterval * Math.ceil(vectors / linksOfPair(target, chips));
 };
 
 /**

@@ -10,7 +10,7 @@
 import { at, invariant } from "../../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../../../ir/graph.js";
 import { isLaneMap } from "../../../ir/literals.js";
-import { literalIn } from "../../../ir/ops/attributes.js";
+import { literalIn, stringAttr } from "../../../ir/ops/attributes.js";
 import { localShape, type Operation, type Placement, type Way, waysOf } from "../../../ir/ops/placement.js";
 import { constantBytes, type Costs } from "./costs.js";
 
@@ -57,6 +57,8 @@ export interface Stay {
 export interface Problem {
   readonly graph: Graph;
   readonly chips: number;
+  /** Names of inputs and outputs that every chip has whole. */
+  readonly everywhere?: ReadonlySet<string> | undefined;
   readonly costs: Costs;
   /** Cycles that a byte of constants on a chip is worth. */
   readonly price: number;
@@ -64,6 +66,9 @@ export interface Problem {
   /** Constants that lie on the chips already, by `pieceKey`. */
   readonly lying?: ReadonlySet<string> | undefined;
 }
+
+/** What the ways of a node depend on. */
+type Ways = Pick<Problem, "graph" | "chips" | "everywhere">;
 
 /** What names a constant as it lies on chips. */
 export const pieceKey = (key: string, placement: Placement): string => `${placement} ${key}`;
@@ -89,12 +94,14 @@ const bitOf = (placement: Placement): number =>
 /** The cheapest placements that are found; undefined if none lets inputs that stay lie where they do. */
 export const search = (problem: Problem): Placed | undefined => {
   const lastUses = lastUsesOf(problem);
-  const outputs = new Set(problem.graph.outputs.map(({ node }) => node));
+  const outputs = new Map<NodeId, boolean>();
+  for (const { name, node } of problem.graph.outputs)
+    outputs.set(node, outputs.get(node) === true || problem.everywhere?.has(name) === true);
   let states: readonly State[] = [START];
   for (const node of problem.graph.nodes) {
     if (isGiven(node)) continue;
     const keeps = (value: NodeId): boolean => at(lastUses, value, "value") > node.id;
-    states = statesAfter(problem, node, { states, keeps, leaves: outputs.has(node.id) });
+    states = statesAfter(problem, node, { states, keeps, leaves: outputs.get(node.id) });
   }
   const [best] = states;
   if (best === undefined) return undefined;
@@ -115,7 +122,7 @@ export const wholeCost = (problem: Problem): Cost => {
 };
 
 /** Whether some product of a graph may be shared out among so many chips. */
-export const isShareable = (problem: Pick<Problem, "graph" | "chips">): boolean =>
+export const isShareable = (problem: Ways): boolean =>
   problem.graph.nodes.some((node) => node.op === "matmul" && waysOfNode(problem, node).some(isCut));
 
 const isCut = ({ operands }: Way): boolean => operands.some((placement) => typeof placement === "number");
@@ -157,13 +164,13 @@ const operationOf = (problem: Pick<Problem, "graph">, { op, inputs, attrs, type 
  * The ways of a node in which nothing that is given is a partial sum, and constants are cut only where a chip can have its own: a
  * table of a lookup is the host's, a lane map is known to selection, and a number alone is a field of an instruction.
  */
-const waysOfNode = (problem: Pick<Problem, "graph" | "chips">, node: Node): readonly Way[] =>
+const waysOfNode = (problem: Ways, node: Node): readonly Way[] =>
   waysOf(operationOf(problem, node), problem.chips).filter(({ operands }) =>
     node.inputs.every((id, place) => mayLie(problem, node, nodeAt(problem, id), operands[place])),
   );
 
 const mayLie = (
-  { chips }: Pick<Problem, "chips">,
+  { chips, everywhere }: Pick<Problem, "chips" | "everywhere">,
   node: Node,
   source: Node,
   placement: Placement | undefined,
@@ -171,7 +178,7 @@ const mayLie = (
   if (!isGiven(source) || placement === "whole") return true;
   if (placement === "partial") return false;
   const isOwn = node.op !== "gather" && !isLaneMap(literalIn(source)) && elementCount(source.type.shape) > chips;
-  return source.op === "input" || isOwn;
+  return source.op === "input" ? everywhere?.has(stringAttr(source.attrs, "name")) !== true : isOwn;
 };
 
 /** What one chip does for a node that is done in a way, and the constants that it keeps for it. */
@@ -199,8 +206,8 @@ interface Moment {
   readonly states: readonly State[];
   /** Whether a value is taken after the node. */
   readonly keeps: (value: NodeId) => boolean;
-  /** Whether the node's value is an output. */
-  readonly leaves: boolean;
+  /** Of an output, whether every chip is to have it whole. */
+  readonly leaves: boolean | undefined;
 }
 
 /** The states after a node, the cheapest first. */
@@ -209,8 +216,9 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
   for (const way of waysOfNode(problem, node)) {
     const own = costOf(problem, node, way);
     // The host puts pieces together, and adds nothing up.
-    const after: readonly Move[] =
-      leaves && way.result === "partial" ? [{ value: node.id, from: "partial", to: "whole" }] : [];
+    const isMoved = leaves === true ? way.result !== "whole" : leaves === false && way.result === "partial";
+    const after: readonly Move[] = isMoved ? [{ value: node.id, from: way.result, to: "whole" }] : [];
+    if (after.some((move) => cyclesOf(problem, move) === undefined)) continue;
     const placements = after.reduce((bits, { to }) => bits | bitOf(to), bitOf(way.result));
     for (const state of states) {
       const moved = movesFor(problem, node, way, state.held);

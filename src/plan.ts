@@ -1,0 +1,300 @@
+/**
+ * Plans of systems from shapes alone: what a model would do on so many chips, without its weights.
+ *
+ *   importModel, runPasses   as in compile.ts; numbers stand in for weights that are not there
+ *   partsOf                  the graph between places where one value goes on, and which of them are alike
+ *   shard, select, schedule  one part of each kind, for the chips of a group
+ *   stagesOf, hopsAlong      parts to stages, and what goes from group to group
+ *   figuresOf                what follows
+ */
+
+import { at, CompileError, fail, sure } from "./diagnostics.js";
+import type { EntryOptions } from "./compile.js";
+import { importModel } from "./frontend/import.js";
+import { type ModelSource, readModel } from "./frontend/source.js";
+import { sharedPlan } from "./group.js";
+import { DTYPES } from "./ir/dtype.js";
+import type { Sharding } from "./ir/facts.js";
+import { elementCount, type Graph, type Node } from "./ir/graph.js";
+import { chipsOf } from "./ir/group.js";
+import { stringAttr } from "./ir/ops/attributes.js";
+import type { Plan } from "./ir/plan.js";
+import { entryNamed, entryProgram, type EntryProgram } from "./ir/program.js";
+import { linksBetween, type System, type SystemName, systemOf, systemWith } from "./ir/system.js";
+import { sramBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
+import { type WeightFormatName, weightOptions } from "./ir/weights.js";
+import { runPasses } from "./passes/graph/pass.js";
+import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
+import { costsOf } from "./passes/graph/shard/costs.js";
+import { isShareable, wholeCost } from "./passes/graph/shard/search.js";
+import { sramNeed } from "./passes/schedule/place/room.js";
+import { schedule } from "./passes/schedule/schedule.js";
+import { select } from "./passes/select/select.js";
+import { MOST_RESIDENT } from "./passes/stages/balance.js";
+import { figuresOf, type Kind, type Prices, type Stage, type SystemPlan } from "./planner/figures.js";
+import { COMES, GOES, type Part, partsOf } from "./planner/parts.js";
+import { openShapes, pastsOf } from "./planner/shapes.js";
+import { bytesOf, fewestStages, type PartCost, spanOf, stagesOf } from "./planner/stages.js";
+import { hopsAlong } from "./planner/wires.js";
+import { activityOf } from "./report/activity.js";
+import { pcie } from "./report/report.js";
+import { chipsInLine } from "./system/routes.js";
+
+export type { SystemPlan } from "./planner/figures.js";
+
+export interface PlanOptions extends EntryOptions {
+  /** The smallest line of nodes that holds the model, if not given. */
+  readonly system?: SystemName | undefined;
+  readonly target?: TargetName | undefined;
+  /** Chips of a group, which share each product; those of a node if not given. */
+  readonly tensor?: number | undefined;
+  /** Groups one behind the other; at most so many as the system has, if not given. */
+  readonly stages?: number | undefined;
+  readonly weights?: WeightFormatName | undefined;
+  readonly keep?: readonly string[] | undefined;
+  /** Sequences at once, where the model leaves that open; 1 if not given. */
+  readonly batch?: number | undefined;
+  /** Positions that a decoder looks back upon, or that a model without a past has, where the model leaves that open; 4,096 if not given. */
+  readonly context?: number | undefined;
+  readonly prices?: Prices | undefined;
+  /** Told of what is being scheduled. */
+  readonly onPart?: ((what: string) => void) | undefined;
+}
+
+/** What a model does on a system. LPU2008 if the system does not hold it, and what `compile` throws of the model itself. */
+export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const node = systemOf(options.system ?? "node8", target);
+  const tensor = tensorOf(node, options.tensor);
+  const legal = legalGraph(source, target, options);
+  const { graph, pasts } = legal;
+  const { parts, kinds } = partsOf(graph);
+  const peers = Array.from({ length: tensor }, (_, by) => linksBetween(node, 0, by).map(({ fromLink }) => fromLink));
+  const costed = kinds.map((kind, index): Kind => {
+    const alike = parts.filter((part) => part.kind === index);
+    const { first, last } = at(alike, 0, "part");
+    options.onPart?.(`${first} to ${last}`);
+    const cost = costOf(kind, target, peers, pasts);
+    return { first, last, count: alike.length, ...cost };
+  });
+  const kindOf = parts.map(({ kind }) => kind);
+  const costs = kindOf.map((kind) => at(costed, kind, "kind"));
+  const fewest = fewestStages(costs, capacityOf(target));
+  const system = options.system === undefined ? systemOf(systemWith((fewest ?? 1) * tensor), target) : node;
+  const stages = stagesFor(system, target, { parts, costs, tensor, asked: options.stages });
+  const past = graph.inputs.map((id) => at(graph.nodes, id, "node")).find((node) => isOneOf(pasts, node));
+  return figuresOf({
+    name: graph.name,
+    target,
+    system: system.name,
+    systemChips: system.chips,
+    tensor,
+    weights: options.weights ?? "fp16",
+    unit: past === undefined ? "run" : "token",
+    batch: past === undefined ? (options.batch ?? 1) : at(past.type.shape, 0, "batch"),
+    context: past === undefined ? null : at(past.type.shape, past.type.shape.length - 2, "context"),
+    kinds: costed,
+    kindOf,
+    stages,
+    hostMicroseconds: hostTime(target, graph, legal),
+    prices: options.prices,
+  });
+};
+
+/** Chips of a group; groups do not reach beyond a node. */
+const tensorOf = ({ name, nodeChips }: System, asked: number | undefined): number => {
+  const tensor = asked ?? nodeChips;
+  if (nodeChips % tensor === 0) return tensor;
+  return fail("LPU2007", {
+    message: `expected a number of chips that divides the ${nodeChips} of a node of system '${name}' to share products, got ${tensor}`,
+    hint: `--tensor may be ${[1, 2, 4, 8].filter((chips) => nodeChips % chips === 0).join(", ")}`,
+  });
+};
+
+/* ---------- the graph ---------- */
+
+interface Legal {
+  readonly graph: Graph;
+  /** Names of inputs that are a past, and of outputs that take its place. */
+  readonly pasts: ReadonlySet<string>;
+  readonly presents: ReadonlySet<string>;
+}
+
+const legalGraph = (source: ModelSource, target: Target, options: PlanOptions): Legal => {
+  const { bind = {}, shapes = {}, fix = {} } = options;
+  const model = readModel(source).graph;
+  const pasts = pastsOf(model);
+  const open = openShapes(model, options, { bind, shapes: { ...shapes, ...fix } });
+  const graph = importModel({ ...source, standIns: true }, { bind, shapes: { ...open, ...shapes }, fix });
+  const context = { target, weights: weightOptions(options), shapesOnly: true };
+  const legal = runPasses(withNewAlone(graph, pasts), [...OPTIMIZE, ...NARROW], context);
+  return { graph: legal, pasts: new Set(pasts.keys()), presents: new Set(pasts.values()) };
+};
+
+/** Of what is joined behind a past only the new leaves the graph: it is written in the place of the oldest. */
+const withNewAlone = (graph: Graph, pasts: ReadonlyMap<string, string>): Graph => {
+  const presents = new Set(pasts.values());
+  const outputs = graph.outputs.map((output) => {
+    const { op, inputs } = at(graph.nodes, output.node, "node");
+    const [old, fresh, ...others] = inputs.map((id) => at(graph.nodes, id, "node"));
+    const isJoined = op === "concat" && old !== undefined && isOneOf(pasts, old) && others.length === 0;
+    return presents.has(output.name) && isJoined && fresh !== undefined ? { ...output, node: fresh.id } : output;
+  });
+  return { ...graph, outputs };
+};
+
+const isOneOf = (names: { readonly has: (name: string) => boolean }, { op, attrs }: Node): boolean =>
+  op === "input" && names.has(stringAttr(attrs, "name"));
+
+/** Microseconds of the host's two transfers: what it gives, rows of tables that it looks up among that, and what it gets. */
+const hostTime = (target: Target, { nodes, inputs, outputs }: Graph, { pasts, presents }: Legal): number => {
+  const isTable = (id: number): boolean => at(nodes, id, "node").op === "constant";
+  const lookups = nodes.filter(({ op, inputs: [table] }) => op === "gather" && table !== undefined && isTable(table));
+  const given = inputs.map((id) => at(nodes, id, "node")).filter((node) => !isOneOf(pasts, node));
+  const got = outputs.filter(({ name }) => !presents.has(name)).map(({ node }) => at(nodes, node, "node"));
+  const bytes = (list: readonly Node[]): number =>
+    list.reduce((sum, { type }) => sum + elementCount(type.shape) * DTYPES[type.dtype].bytes, 0);
+  return pcie(target, bytes([...given, ...lookups]), bytes(got)).microseconds;
+};
+
+/* ---------- parts ---------- */
+
+type Cost = Omit<Kind, "first" | "last" | "count">;
+
+const EVERYWHERE: ReadonlySet<string> = new Set([COMES, GOES]);
+
+/**
+ * What a part costs one of the chips that share it: by a schedule, or where none is found by the estimates with which ways to
+ * share are compared. `peers`: the links of the first chip of a group to each, by how far on that is.
+ */
+const costOf = (
+  part: Graph,
+  target: Target,
+  peers: readonly (readonly number[])[],
+  pasts: ReadonlySet<string>,
+): Cost => {
+  const group = peers.length;
+  let sharding: Sharding | undefined;
+  const isShared = group > 1 && isShareable({ graph: part, chips: group, everywhere: EVERYWHERE });
+  const onSharded = (facts: Sharding): void => {
+    sharding = facts;
+  };
+  const sharing = { target, chips: group, whole: EVERYWHERE, onSharded };
+  const placed = isShared ? runPasses(part, PLACE, sharing) : part;
+  const chips = chipsOf(placed);
+  try {
+    const layOut = (graph: Graph): Plan => select(graph, target, new Map(), [], peers);
+    const { plan, program } = schedule(sharedPlan(placed, target, new Map(), layOut).plan, target);
+    const entry = entryProgram(program, entryNamed(program.entries, undefined));
+    const { constants, states, peak } = sramNeed(withPasts(plan, pasts), target);
+    const { energy } = activityOf(entry);
+    return {
+      chips,
+      source: "scheduled",
+      cycles: at(entry.entry.cycles, 0, "chip"),
+      floor: constants / bytesACycle(target),
+      constants,
+      states,
+      results: peak - constants - states,
+      femtojoules: Object.values(energy).reduce((sum, value) => sum + value, 0) - energy.static,
+      linkBusy: linkBusy(entry),
+    };
+  } catch (error) {
+    if (!(error instanceof CompileError) || error.code === "LPU2001") throw error;
+    const costs = costsOf(target, group);
+    const whole = wholeCost({ graph: part, chips: group, costs, price: 0 });
+    const { cycles, constantBytes: constants } = sharding ?? { cycles: whole.cycles, constantBytes: whole.bytes };
+    const ofPast = part.nodes.filter((node) => isOneOf(pasts, node));
+    const states = ofPast.reduce((sum, { type }) => sum + (2 * elementCount(type.shape)) / chips, 0);
+    const floor = constants / bytesACycle(target);
+    return { chips, source: "modelled", cycles, floor, constants, states, results: 0, femtojoules: 0, linkBusy: 0 };
+  }
+};
+
+/** Bytes of weights that streams can carry to the arrays in a cycle, all of them in both hemispheres. */
+const bytesACycle = ({ streams, lanes }: Target): number => 2 * streams * lanes;
+
+/** The plan, in which what holds a past is a state. */
+const withPasts = (plan: Plan, pasts: ReadonlySet<string>): Plan => {
+  const own = new Set(plan.inputs.filter(({ name }) => pasts.has(name)).map(({ storage }) => storage));
+  const storages = plan.storages.map((one) => (own.has(one.id) ? { ...one, kind: "state" as const } : one));
+  return { ...plan, storages };
+};
+
+/** Cycles in which the link is taken over which the first chip sends most. */
+const linkBusy = ({ target, chips }: EntryProgram): number => {
+  const vectors = new Map<number, number>();
+  for (const { op, count, fields } of at(chips, 0, "chip").queues.flat()) {
+    if (op !== "send") continue;
+    const link = Number(fields["link"]);
+    vectors.set(link, count + (vectors.get(link) ?? 0));
+  }
+  return target.timing.linkInterval * Math.max(0, ...vectors.values());
+};
+
+/* ---------- stages ---------- */
+
+interface Made {
+  readonly parts: readonly Part[];
+  readonly costs: readonly PartCost[];
+  readonly tensor: number;
+  readonly asked: number | undefined;
+}
+
+/** Bytes of a chip that parts may fill; the ends of banks need the rest. */
+const capacityOf = (target: Target): number => MOST_RESIDENT * sramBytes(target);
+
+const stagesFor = (system: System, target: Target, { parts, costs, tensor, asked }: Made): readonly Stage[] => {
+  const most = Math.min(Math.floor(system.chips / tensor), asked ?? Number.POSITIVE_INFINITY);
+  const capacity = capacityOf(target);
+  const spans = stagesOf(costs, most, capacity);
+  if (spans === undefined) return refuse({ system, parts, costs, tensor, most, capacity });
+  const line = tensor === 1 ? chipsInLine(system, spans.length) : undefined;
+  const groups = spans.map((_, stage) =>
+    line === undefined ? Array.from({ length: tensor }, (_, chip) => stage * tensor + chip) : [at(line, stage, "chip")],
+  );
+  const vectors = spans.slice(1).map(({ first }) => comingVectors(target, at(parts, first, "part").graph));
+  const hops = hopsAlong(system, target, groups, vectors);
+  return spans.map(
+    (span, stage): Stage => ({
+      ...span,
+      chips: at(groups, stage, "stage"),
+      from: at(parts, span.first, "part").first,
+      to: at(parts, span.end - 1, "part").last,
+      hop: hops[stage] ?? null,
+    }),
+  );
+};
+
+/** Byte vectors of the value that comes into a part. */
+const comingVectors = ({ lanes }: Target, { nodes }: Graph): number => {
+  const node = nodes.find(({ op, attrs }) => op === "input" && stringAttr(attrs, "name") === COMES);
+  const { dtype, shape } = sure(node, "value that comes").type;
+  const last = at(shape, shape.length - 1, "extent");
+  return (elementCount(shape) / last) * Math.ceil(last / lanes) * DTYPES[dtype].bytes;
+};
+
+interface TooMuch extends Omit<Made, "asked"> {
+  readonly system: System;
+  readonly most: number;
+  readonly capacity: number;
+}
+
+const refuse = ({ system, parts, costs, tensor, most, capacity }: TooMuch): never => {
+  const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  const groups = fewestStages(costs, capacity);
+  const of = tensor === 1 ? "a chip" : `each of ${tensor} chips that share it`;
+  if (groups === undefined) {
+    const large = costs.findIndex((cost) => bytesOf(cost) > capacity);
+    const { first, last } = at(parts, large, "part");
+    return fail("LPU2008", {
+      message: `what lies between ${first} and ${last} needs ${mib(bytesOf(at(costs, large, "part")))} of ${of}, which has room for ${mib(capacity)}`,
+      hint: "let more chips share it (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
+    });
+  }
+  const needed = bytesOf(spanOf(costs, 0, costs.length));
+  return fail("LPU2008", {
+    message: `the model needs ${mib(needed)} of ${of}, ${most} of them one behind the other on system '${system.name}' have room for ${mib(most * capacity)}: ${mib(needed - most * capacity)} too much`,
+    hint: `${groups} hold it: --system ${systemWith(groups * tensor)}`,
+  });
+};

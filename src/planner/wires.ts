@@ -1,0 +1,65 @@
+/**
+ * What goes from a group of chips to the next in a system, in cycles: a model from the table of systems, and no schedule.
+ *
+ * Rows leave over all wires between the two groups at once, and are in SRAM of the chips at their ends before these send them on
+ * to the others of their group. Where no wire joins two groups, rows go over the chips between, one after the other.
+ */
+
+import { at } from "../diagnostics.js";
+import type { System } from "../ir/system.js";
+import { hopCycles, type Target } from "../ir/target.js";
+import { hopsFrom } from "../system/routes.js";
+
+export interface Hop {
+  /** Wires that join the two groups; none where others lie between. */
+  readonly wires: number;
+  /** Until all chips of the next group have everything. */
+  readonly cycles: number;
+  /** Cycles in which the wire that carries most is taken. */
+  readonly busy: number;
+}
+
+/** Chips of each group, in their order. */
+export type Groups = readonly (readonly number[])[];
+
+/** `vectors`: for each hop those, a byte of each lane, that every chip of a group has and every chip of the next is to have. */
+export const hopsAlong = (
+  system: System,
+  target: Target,
+  groups: Groups,
+  vectors: readonly number[],
+): readonly Hop[] => {
+  const groupOf = new Map(groups.flatMap((chips, group) => chips.map((chip) => [chip, group] as const)));
+  /** By group: how many wires lead into each chip of the next. */
+  const ends = groups.map(() => new Map<number, number>());
+  const inside = groups.map(() => 0);
+  for (const { fromChip, toChip } of system.links) {
+    const [from, to] = [groupOf.get(fromChip), groupOf.get(toChip)];
+    if (from === undefined || to === undefined) continue;
+    if (to === from) inside[from] = at(inside, from, "group") + 1;
+    if (to === from + 1) at(ends, from, "group").set(toChip, 1 + (at(ends, from, "group").get(toChip) ?? 0));
+  }
+  const { linkInterval } = target.timing;
+  return groups.slice(1).map((next, index): Hop => {
+    const own = at(groups, index, "group");
+    const into = at(ends, index, "group");
+    const wires = [...into.values()].reduce((sum, count) => sum + count, 0);
+    const far = wires > 0 ? 1 : distance(system, own, next);
+    const count = at(vectors, index, "hop");
+    const across = linkInterval * Math.ceil(count / Math.max(1, wires));
+    const arrived = Math.max(1, into.size);
+    // Each two chips of a group are joined by as many wires.
+    const joints = Math.max(1, at(inside, index + 1, "group") / Math.max(1, next.length * (next.length - 1)));
+    const share = Math.ceil(count / arrived);
+    const spread = next.length === 1 || share === 0 ? 0 : linkInterval * Math.ceil(share / joints) + hopCycles(target);
+    return { wires, cycles: across + far * hopCycles(target) + spread, busy: across };
+  });
+};
+
+const distance = (system: System, from: readonly number[], to: readonly number[]): number =>
+  Math.min(
+    ...from.map((chip) => {
+      const hops = hopsFrom(system, chip);
+      return Math.min(...to.map((other) => at(hops, other, "chip")));
+    }),
+  );
