@@ -49,7 +49,9 @@ export type AttributeValue =
   | string
   | readonly number[]
   | { readonly float: number }
-  | { readonly floats: readonly number[] };
+  | { readonly floats: readonly number[] }
+  // A graph that has no weights of its own.
+  | { readonly graph: Pick<OnnxModel, "name" | "nodes" | "outputs"> };
 
 export interface OnnxNode {
   readonly op: string;
@@ -194,7 +196,7 @@ function* checkedChunks(initializer: Initializer): Generator<Uint8Array> {
   );
 }
 
-function graphBefore(model: OnnxModel): Uint8Array {
+function graphBefore(model: Pick<OnnxModel, "name" | "nodes">): Uint8Array {
   const writer = new protobuf.Writer();
   for (const node of model.nodes) {
     writer.uint32(tag(1, 2)).fork();
@@ -205,7 +207,7 @@ function graphBefore(model: OnnxModel): Uint8Array {
   return writer.finish();
 }
 
-function graphAfter(model: OnnxModel): Uint8Array {
+function graphAfter(model: Pick<OnnxModel, "inputs" | "outputs">): Uint8Array {
   const writer = new protobuf.Writer();
   for (const input of model.inputs) writeValueInfo(writer, 11, input);
   for (const output of model.outputs) writeValueInfo(writer, 12, output);
@@ -233,6 +235,9 @@ function writeAttribute(writer: protobuf.Writer, name: string, value: AttributeV
   else if ("floats" in value) {
     for (const element of value.floats) writer.uint32(tag(7, 5)).float(element);
     writer.uint32(tag(20, 0)).uint32(6);
+  } else if ("graph" in value) {
+    const parts = [graphBefore(value.graph), graphAfter({ ...value.graph, inputs: [] })];
+    writer.uint32(tag(6, 2)).bytes(Buffer.concat(parts)).uint32(tag(20, 0)).uint32(5);
   } else {
     for (const element of value) writer.uint32(tag(8, 0)).int64(element);
     writer.uint32(tag(20, 0)).uint32(7);

@@ -199,8 +199,10 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
   found.expectFits(logits.vocabulary);
   const { clockMHz, stateRoom: room } = model.report;
   invariant(room !== null, "a decoder has states");
+  const { past } = decoderShapes(found.graph, context, 1);
+  const given = decode.inputs.map(({ name: input }) => input);
   return languageModel(
-    { context, clockMHz, decode, prefill: block, logits, room, reset, snapshot, restore },
+    { context, past, given, clockMHz, decode, prefill: block, logits, room, reset, snapshot, restore },
     { ...found.settings, name: found.name, tokenizer: found.words, template: found.template },
   );
 }
@@ -255,8 +257,8 @@ async function openWords(path: string, file: string | undefined, text: boolean):
 
 /** How a decoder is built to take one token a step, and so many of a prompt at once. */
 function decoderEntries(graph: GraphRecord, context: number, prefill: number): NonNullable<CompileOptions["entries"]> {
-  const decode = { shapes: decoderShapes(graph, context, 1) };
-  return prefill === 1 ? { decode } : { decode, prefill: { shapes: decoderShapes(graph, context, prefill) } };
+  const decode = decoderShapes(graph, context, 1);
+  return prefill === 1 ? { decode } : { decode, prefill: decoderShapes(graph, context, prefill) };
 }
 
 const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run }: LoadedEntry): RunnableEntry => ({

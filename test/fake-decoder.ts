@@ -43,7 +43,7 @@ export function fakeModel({ context = 60, prefill, onRun = () => undefined }: Op
   });
   return languageModel(
     {
-      context,
+      ...{ context, past: "window", given: ["input_ids"] },
       clockMHz: 900,
       decode: entry(CYCLES.decode),
       prefill: prefill === undefined ? undefined : { entry: entry(CYCLES.prefill), tokens: prefill },

@@ -6,10 +6,11 @@ import { basename, join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { parseNumbers } from "../bin/arguments.js";
 import { problemsOf } from "../bin/show/problems.js";
-import type { GraphRecord } from "../src/frontend/source.js";
+import { modelBytes } from "../models/onnx-writer.js";
+import { bytesSource, type GraphRecord, readModel } from "../src/frontend/source.js";
 import { openFolder } from "../src/host/folder.js";
 import { openLanguageModel } from "../src/index.js";
-import { decoderShapes, logitsOf } from "../src/language/decoder.js";
+import { blockInputs, decoderShapes, logitsOf } from "../src/language/decoder.js";
 import { openTemplate } from "../src/language/chat.js";
 import { cutAtStop, type Piece } from "../src/language/model.js";
 import { keptPasts, type Saved } from "../src/language/pasts.js";
@@ -132,24 +133,57 @@ describe("a decoder", () => {
       ],
       ["logits", "present.0.key", "present_0"],
     );
-    expect(decoderShapes(graph, 7, 1)).toEqual({
+    expect(decoderShapes(graph, 7, 1).shapes).toEqual({
       input_ids: [1, 1],
       attention_mask: [1, 8],
       position_ids: [1, 1],
       "past_key_values.0.key": [1, 2, 7, 16],
       past_0: [2, 1, 4, 7, 8],
     });
-    expect(decoderShapes(graph, 7, 3)).toMatchObject({
+    expect(decoderShapes(graph, 7, 3).shapes).toMatchObject({
       input_ids: [1, 3],
       attention_mask: [1, 10],
       position_ids: [1, 3],
     });
   });
 
+  test("with a cache is told which rows are filled, and where the new ones go", async () => {
+    const cache = [tensor("key_cache.0", "batch", 16, 32), tensor("write_indices", "batch")];
+    const graph = graphOf(
+      [tensor("input_ids", "batch", "seq"), ...cache, tensor("nonpad_kv_seqlen", "batch")],
+      ["logits", "updated_key_cache.0"],
+    );
+    const { nodes } = readModel(
+      bytesSource(
+        "m",
+        modelBytes({
+          ...{ name: "m", opset: 24, inputs: [], outputs: [], initializers: [] },
+          nodes: [{ op: "TensorScatter", name: "", inputs: [], outputs: [], attributes: {} }],
+        }),
+      ),
+    ).graph;
+    expect(decoderShapes({ ...graph, nodes }, 16, 3)).toEqual({
+      past: "cache",
+      shapes: { input_ids: [1, 3], "key_cache.0": [1, 16, 32], write_indices: [1], nonpad_kv_seqlen: [1] },
+      fix: {},
+    });
+    const given = ["input_ids", "write_indices", "nonpad_kv_seqlen", "attention_mask"];
+    expect(blockInputs(given, { past: "cache", context: 5, tokens: [7, 8], position: 2 })).toEqual({
+      input_ids: [7, 8],
+      write_indices: [2],
+      nonpad_kv_seqlen: [4],
+      attention_mask: [1, 1, 1, 1, 0],
+    });
+    const untold = graphOf([tensor("input_ids", "batch", "seq"), ...cache], ["logits", "updated_key_cache.0"]);
+    expect(await saidBy(() => decoderShapes({ ...untold, nodes }, 16, 1))).toEqual([
+      "LPU5104: there is no input 'attention_mask' (1 for each position that is filled, the token's own too)",
+    ]);
+  });
+
   test("whose past has a size in the file takes that context and no other", async () => {
     const inputs = [tensor("input_ids", 1, 1), tensor("attention_mask", 1, 17), tensor("position_ids", 1, 1)];
     const graph = graphOf([...inputs, tensor("past.0", 1, 2, 16, 8)], ["logits", "present.0"]);
-    expect(decoderShapes(graph, 16, 1)["past.0"]).toEqual([1, 2, 16, 8]);
+    expect(decoderShapes(graph, 16, 1).shapes["past.0"]).toEqual([1, 2, 16, 8]);
     expect(await saidBy(() => decoderShapes(graph, 32, 1))).toEqual([
       "LPU5104: input 'past.0': the model has 16 past positions and no other number",
     ]);
@@ -162,7 +196,7 @@ describe("a decoder", () => {
   test("is told all that it lacks at once", async () => {
     const graph = graphOf([tensor("input_ids", 1, 4), tensor("pixel_values", 1, 3, 8, 8)], ["y"]);
     expect(await saidBy(() => decoderShapes(graph, 4, 1))).toEqual([
-      "LPU5104: input 'pixel_values' is none of input_ids, attention_mask, position_ids and has no output that follows it",
+      "LPU5104: input 'pixel_values' is none of input_ids, attention_mask, position_ids, write_indices, nonpad_kv_seqlen and has no output that follows it",
       "LPU5104: there is no input 'attention_mask' (1 for each position that is filled, the token's own too)",
       "LPU5104: there is no input 'position_ids' (how many tokens came before)",
       "LPU5104: no input and output are a past and a present: past_key_values.N and present.N",

@@ -251,6 +251,7 @@ function editAttribute(random: Random, value: AttributeValue): AttributeValue {
   if (typeof value === "number") return number(random);
   if (typeof value === "string") return oneOf(random, ["", "constant", "edge", "wrap", "tanh"], "");
   if ("float" in value) return { float: oneOf(random, [0, -1, 1e-30, 1e30, Number.NaN], 0) };
+  if ("graph" in value) return value;
   if ("floats" in value) return { floats: [...value.floats, number(random)] };
   return random(3) === 0
     ? [...value, number(random)]

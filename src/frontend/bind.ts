@@ -10,7 +10,7 @@ import { at, CompileError, didYouMean, fail, sure } from "../diagnostics.js";
 import type { Shape } from "../ir/graph.js";
 import { formatShape } from "../ir/tensor.js";
 import { type FixedValue, shapeOfFixed } from "./fix.js";
-import { int64ToNumber, type ValueInfoProto } from "./schema.js";
+import { type Dimension, int64ToNumber, type ValueInfoProto } from "./schema.js";
 import type { GraphRecord } from "./source.js";
 
 export interface ImportOptions {
@@ -30,6 +30,8 @@ export interface BoundShapes {
   readonly shapes: ReadonlyMap<string, Shape>;
   /** Names that still need a number, in order; shapes that use them are missing. */
   readonly unbound: readonly string[];
+  /** What the file says of the outputs that have a shape there, as far as it is known then. */
+  readonly declared: ReadonlyMap<string, readonly (number | undefined)[]>;
 }
 
 export function bindInputs(
@@ -62,7 +64,13 @@ export function bindInputs(
         shape.filter((extent) => extent !== undefined),
       );
   }
-  return { shapes, unbound: [...unbound] };
+  const declared = new Map(
+    outputs.flatMap(({ name, type }) => {
+      const dims = type?.tensorType?.shape?.dim;
+      return dims === undefined ? [] : [[name, dims.map((dim) => declaredExtent(dim, sizes))] as const];
+    }),
+  );
+  return { shapes, unbound: [...unbound], declared };
 }
 
 /** Shapes that are given, and those of values that are. */
@@ -106,6 +114,9 @@ function extentsOf(input: ValueInfoProto, options: ImportOptions): readonly Exte
     return size < 0 ? `${input.name}.${axis}` : size;
   });
 }
+
+const declaredExtent = (dim: Dimension, sizes: ReadonlyMap<string, number>): number | undefined =>
+  dim.value === "dimValue" ? int64ToNumber(dim.dimValue) : sizeOf(dim.dimParam, sizes);
 
 const namesOfOutput = (output: ValueInfoProto): Extent[] =>
   (output.type?.tensorType?.shape?.dim ?? []).flatMap((dim) =>

@@ -11,7 +11,7 @@ import { at, CompileError, didYouMean, fail, InvariantError, sure } from "../dia
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { isWideTensor, type WideTensor } from "../ir/tensor.js";
-import { type ImportOptions, bindInputs, failUnbound } from "./bind.js";
+import { type BoundShapes, type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
 import { inOrder } from "./order.js";
@@ -69,6 +69,7 @@ interface Importer {
   readonly source: ModelSource;
   readonly functions: ReadonlyMap<string, FunctionProto>;
   readonly graph: Appender;
+  readonly declared: BoundShapes["declared"];
   readonly problems: Set<CompileError>;
   /** Values that nodes which could not be made would read. */
   readonly cut: Set<NodeId>;
@@ -121,9 +122,9 @@ export function checkSupport(source: ModelSource, options: ImportOptions): Suppo
 function prepare(source: ModelSource, model: ModelRecord, options: ImportOptions) {
   const frame = rootFrame(model);
   const inputs = trueInputs(model.graph);
-  const { shapes, unbound } = bindInputs(inputs, model.graph.outputs, options);
+  const { shapes, unbound, declared } = bindInputs(inputs, model.graph.outputs, options);
   const fixed = unbound.length > 0 ? new Map() : fixedTensors(inputs, shapes, options.fix ?? {});
-  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed) };
+  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed, declared) };
 }
 
 const countsByOperator = (problems: readonly CompileError[]): string[] => {
@@ -167,10 +168,11 @@ function importGraph(
   inputs: readonly ValueInfoProto[],
   shapes: ReadonlyMap<string, Shape>,
   fixed: ReadonlyMap<string, Tensor | WideTensor>,
+  declared: BoundShapes["declared"],
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
-  const importer: Importer = { source, functions, graph, problems: new Set(), cut: new Set() };
+  const importer: Importer = { source, functions, graph, declared, problems: new Set(), cut: new Set() };
   const scope: Scope = { values: new Map() };
   for (const input of inputs) {
     const type = inputType(input, shapes);
@@ -390,6 +392,8 @@ function buildNode(
     opset,
     sequences,
     results: node.output,
+    declared: (result: number) =>
+      frame.depth === 0 ? importer.declared.get(at(node.output, result, "result")) : undefined,
     graph: importer.graph,
     branch: (graph: GraphProto) => importBranch(importer, graph, scope, frame),
     literal: (tensor: TensorProto) => importer.graph.literal(literalOfRecord({ proto: tensor }, importer.source)),

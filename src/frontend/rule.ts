@@ -80,6 +80,8 @@ export interface RuleContext {
   readonly sequences: ReadonlyMap<number, Sequence>;
   /** Names of the results; empty where a result is not wanted. */
   readonly results: readonly string[];
+  /** The shape that the file says an output of the model has, as far as it is known. */
+  readonly declared: (result: number) => readonly (number | undefined)[] | undefined;
   readonly graph: Appender;
   /** Outputs of a subgraph, imported in place. */
   readonly branch: (graph: GraphProto) => readonly NodeId[];

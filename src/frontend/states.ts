@@ -2,14 +2,15 @@
  * Inputs that stay on the chip: pairs of an input and the output that takes its place for the next run.
  *
  * What the output gives is what the host would give as the input of the next run. Where it is longer along one dimension, as
- * the past and what is new behind it, that is its end: a window that moves on. All else must be the same. Everything that
- * does not fit is one error (LPU1014).
+ * the past and what is new behind it, that is its end: a window that moves on. A cache that has rows for what is to come is
+ * a state of its own shape. All else must be the same. Everything that does not fit is one error (LPU1014).
  */
 
 import { at, CompileError, fail, sure } from "../diagnostics.js";
 import type { Graph, GraphOutput, Node, NodeId, Shape } from "../ir/graph.js";
 import { edgeDtypeAttr, numberAttr, stringAttr } from "../ir/ops/attributes.js";
 import { formatShape } from "../ir/tensor.js";
+import { beginsWith } from "./window.js";
 
 /** By the name of the input, the name of the output. */
 export type StatePairs = Readonly<Record<string, string>>;
@@ -17,11 +18,14 @@ export type StatePairs = Readonly<Record<string, string>>;
 /** What the user asks for: these pairs, or all that exporters' conventions pair by name. */
 export type StateOption = StatePairs | "auto";
 
-/** How names of inputs begin whose outputs are called the same, but for another beginning. */
+/** How names of inputs begin whose outputs are called the same, but for another beginning; the names may end there. */
 const CONVENTIONS: readonly { readonly past: string; readonly present: string; readonly writer: string }[] = [
   { past: "past_key_values.", present: "present.", writer: "transformers and optimum, onnxruntime-genai" },
   { past: "past_key_values.", present: "present_key_values.", writer: "transformers.onnx" },
   { past: "past.", present: "present.", writer: "torch, by hand" },
+  { past: "past", present: "present", writer: "one layer, as its tests have it" },
+  { past: "key_cache.", present: "updated_key_cache.", writer: "exporters to static caches" },
+  { past: "value_cache.", present: "updated_value_cache.", writer: "exporters to static caches" },
   { past: "past_", present: "present_", writer: "ONNX Runtime's transformer tools" },
 ];
 
@@ -128,11 +132,17 @@ const endOf = (nodes: Node[], { id: source, op, inputs, attrs, type, origin }: N
   return add({ op, inputs: parts, attrs, type: { ...type, shape: wanted }, origin });
 };
 
-const inputsOf = (graph: Graph): ReadonlyMap<string, { readonly declared: string; readonly shape: Shape }> =>
+interface Input {
+  readonly id: NodeId;
+  readonly declared: string;
+  readonly shape: Shape;
+}
+
+const inputsOf = (graph: Graph): ReadonlyMap<string, Input> =>
   new Map(
     graph.inputs.map((id) => {
       const { attrs, type } = at(graph.nodes, id, "node");
-      return [stringAttr(attrs, "name"), { declared: edgeDtypeAttr(attrs, "declared"), shape: type.shape }];
+      return [stringAttr(attrs, "name"), { id, declared: edgeDtypeAttr(attrs, "declared"), shape: type.shape }];
     }),
   );
 
@@ -151,7 +161,7 @@ function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, str
   const outputs = new Map(
     graph.outputs.map(({ name, declared, node }) => [
       name,
-      { declared, shape: at(graph.nodes, node, "node").type.shape },
+      { node, declared, shape: at(graph.nodes, node, "node").type.shape },
     ]),
   );
   const taken = new Set<string>();
@@ -169,6 +179,11 @@ function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, str
       refuse(
         `state '${from}': expected an output of ${before}, or longer along one dimension, '${to}' is ${after}`,
         "bind dimensions so that both have one shape: what a run leaves, or its end, is what the next one finds",
+      );
+    else if (after !== before && !beginsWith(graph.nodes, output.node, input.id))
+      refuse(
+        `state '${from}': expected '${to}', which is ${after}, to be the input with something behind it`,
+        `its rows are placed by their number: bind dimensions so that it is ${before} too, with rows for all that is to come`,
       );
     if (!FLOATS.includes(input.declared))
       refuse(`state '${from}': expected floating-point numbers, got ${before}`, "give other inputs at every run");

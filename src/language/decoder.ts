@@ -1,60 +1,142 @@
 /**
- * Which inputs of a decoder are what, and the shapes with which it takes tokens behind a window of past positions.
+ * Which inputs of a decoder are what, and the shapes and values with which it takes tokens behind what came before.
  *
- * The past lies at the end of the window: what is not filled yet stands at the left, where the attention mask has zeros, and
- * each run drops the oldest positions and adds its own at the right. So a decoder needs a mask, and it needs to be told the
- * position of its token: both are refused by name where they are missing (LPU5104), since values would be wrong.
+ * The past lies in one of two ways. In a window it stands at the end: what is not filled yet is at the left, where the mask has
+ * zeros, and each run drops the oldest positions and adds its own at the right. In a cache each position has the row of its
+ * number, and what is not filled yet is at the right. What a decoder must be told, so that it sees what is filled and nothing
+ * else, is refused by name where it is missing (LPU5104), since values would be wrong.
  */
 
 import { CompileError, fail } from "../diagnostics.js";
+import type { FixedValue } from "../frontend/fix.js";
 import { pastNames } from "../frontend/states.js";
 import { int64ToNumber, type ValueInfoProto } from "../frontend/schema.js";
 import type { GraphRecord } from "../frontend/source.js";
 import type { Shape } from "../ir/graph.js";
 
-/** What the host gives at each step; all other inputs are the past, which stays on the chip. */
-export const ROLES = {
-  ids: { name: "input_ids", doc: "the tokens" },
-  mask: { name: "attention_mask", doc: "1 for each position that is filled, the token's own too" },
-  positions: { name: "position_ids", doc: "how many tokens came before" },
-} as const;
+/** How the past lies, and how many positions a decoder has for each `context` rows of it: a token of a window is behind it. */
+export const PASTS = { window: { more: 1 }, cache: { more: 0 } } as const;
+export type PastKind = keyof typeof PASTS;
+
+/** Operators that place new rows by their number. */
+const PLACING: readonly string[] = ["GroupQueryAttention", "TensorScatter"];
+
+/** A run of a decoder: these tokens, behind so many others. */
+interface Block {
+  readonly past: PastKind;
+  readonly context: number;
+  readonly tokens: readonly number[];
+  readonly position: number;
+}
+
+interface Role {
+  readonly doc: string;
+  readonly values: (block: Block) => readonly number[];
+  /** Of one sequence has as many axes as the values have, if it is a list, and one more otherwise. */
+  readonly isList?: true;
+  readonly needed: readonly PastKind[];
+}
+
+const isFilled = ({ past, context, tokens, position }: Block): readonly number[] =>
+  past === "window"
+    ? Array.from({ length: context + tokens.length }, (_, i) => (i >= context - position ? 1 : 0))
+    : Array.from({ length: context }, (_, i) => (i < position + tokens.length ? 1 : 0));
+
+/** What the host gives at each step, by the input's name; all other inputs are the past, which stays on the chip, or fixed. */
+const ROLES: Readonly<Record<string, Role>> = {
+  input_ids: { doc: "the tokens", values: ({ tokens }) => tokens, needed: ["window", "cache"] },
+  attention_mask: {
+    doc: "1 for each position that is filled, the token's own too",
+    values: isFilled,
+    needed: ["window"],
+  },
+  position_ids: {
+    doc: "how many tokens came before",
+    values: ({ tokens, position }) => tokens.map((_, i) => position + i),
+    needed: ["window"],
+  },
+  write_indices: { doc: "where the new rows go", values: ({ position }) => [position], isList: true, needed: [] },
+  nonpad_kv_seqlen: {
+    doc: "how many positions are filled",
+    values: ({ position, tokens }) => [position + tokens.length],
+    isList: true,
+    needed: [],
+  },
+};
+
+/** Either tells a decoder with a cache what of it is filled. */
+const TELLING = ["attention_mask", "nonpad_kv_seqlen"] as const;
+
+/** Inputs that choose among ways through a decoder, and what they must be for one with a past that writes. */
+const FIXED: Readonly<Record<string, readonly (number | boolean)[]>> = {
+  use_cache_branch: [true],
+  num_logits_to_keep: [1],
+};
+
+export interface DecoderShapes {
+  readonly past: PastKind;
+  readonly shapes: Readonly<Record<string, Shape>>;
+  readonly fix: Readonly<Record<string, FixedValue>>;
+}
 
 /**
  * Shapes of all inputs of a decoder for one sequence, `tokens` at once behind `context` past positions.
  *
  * @throws LPU5104 naming every input that is not a decoder's, and every one that is missing.
  */
-export function decoderShapes(graph: GraphRecord, context: number, tokens: number): Readonly<Record<string, Shape>> {
+export function decoderShapes(graph: GraphRecord, context: number, tokens: number): DecoderShapes {
   const inputs = inputsOf(graph);
   const names = inputs.map(({ name }) => name);
-  const past = pastNames(
+  const pasts = pastNames(
     names,
     graph.outputs.map(({ name }) => name),
   );
-  const roles = new Map<string, Shape>([
-    [ROLES.ids.name, [1, tokens]],
-    [ROLES.mask.name, [1, context + tokens]],
-    [ROLES.positions.name, [1, tokens]],
-  ]);
+  const past = graph.nodes.some(({ opType }) => PLACING.includes(opType)) ? "cache" : "window";
+  const roles = Object.entries(ROLES);
+  const missing = (name: string): string => `there is no input '${name}' (${ROLES[name]?.doc ?? ""})`;
   const problems = [
     ...names
-      .filter((name) => !roles.has(name) && !past.has(name))
-      .map((name) => `input '${name}' is none of ${[...roles.keys()].join(", ")} and has no output that follows it`),
-    ...Object.values(ROLES)
-      .filter(({ name }) => !names.includes(name))
-      .map(({ name, doc }) => `there is no input '${name}' (${doc})`),
-    ...(past.size === 0 ? ["no input and output are a past and a present: past_key_values.N and present.N"] : []),
+      .filter((name) => ROLES[name] === undefined && FIXED[name] === undefined && !pasts.has(name))
+      .map(
+        (name) =>
+          `input '${name}' is none of ${roles.map(([role]) => role).join(", ")} and has no output that follows it`,
+      ),
+    ...roles
+      .filter(([name, { needed }]) => needed.includes(past) && !names.includes(name))
+      .map(([name]) => missing(name)),
+    ...(past === "cache" && !TELLING.some((name) => names.includes(name)) ? [missing(TELLING[0])] : []),
+    ...(pasts.size === 0 ? ["no input and output are a past and a present: past_key_values.N and present.N"] : []),
   ].map((message) => new CompileError("LPU5104", { message }));
   const [first, ...others] = problems;
   if (first !== undefined) throw new CompileError(first.code, first.details, others);
-  return Object.fromEntries(inputs.map((input) => [input.name, roles.get(input.name) ?? pastShape(input, context)]));
+  const block = { past, context, tokens: Array<number>(tokens).fill(0), position: 0 } as const;
+  const shapes = inputs.flatMap((input): [string, Shape][] => {
+    const role = ROLES[input.name];
+    if (role === undefined) return pasts.has(input.name) ? [[input.name, pastShape(input, context)]] : [];
+    const { length } = role.values(block);
+    return [[input.name, role.isList === true ? [length] : [1, length]]];
+  });
+  const fixed = Object.entries(FIXED).filter(([name]) => names.includes(name));
+  return { past, shapes: Object.fromEntries(shapes), fix: Object.fromEntries(fixed) };
 }
+
+/** What is given to those inputs of a decoder that the host has. */
+export const blockInputs = (names: readonly string[], block: Block): Readonly<Record<string, readonly number[]>> =>
+  Object.fromEntries(
+    names.flatMap((name) => {
+      const values = ROLES[name]?.values(block);
+      return values === undefined ? [] : [[name, values] as const];
+    }),
+  );
 
 /** Whether inputs and outputs are a past and a present. */
 export function hasPast({ inputs, outputs }: GraphRecord): boolean {
   const [given, made] = [inputs, outputs].map((list) => list.map(({ name }) => name));
   return given !== undefined && made !== undefined && pastNames(given, made).size > 0;
 }
+
+/** Inputs of a decoder without a past. */
+const PLAIN: readonly string[] = ["input_ids", "attention_mask", "position_ids"];
 
 /**
  * Shapes of all inputs of a decoder without a past, which takes `tokens` at once: a text, and what pads it at the right.
@@ -63,10 +145,10 @@ export function hasPast({ inputs, outputs }: GraphRecord): boolean {
  */
 export function plainShapes(graph: GraphRecord, tokens: number): Readonly<Record<string, Shape>> {
   const names = inputsOf(graph).map(({ name }) => name);
-  const roles: readonly string[] = Object.values(ROLES).map(({ name }) => name);
+  const roles = PLAIN;
   const problems = [
     ...names.filter((name) => !roles.includes(name)).map((name) => `input '${name}' is none of ${roles.join(", ")}`),
-    ...(names.includes(ROLES.ids.name) ? [] : [`there is no input '${ROLES.ids.name}' (${ROLES.ids.doc})`]),
+    ...(names.includes("input_ids") ? [] : [`there is no input 'input_ids' (${ROLES["input_ids"]?.doc})`]),
   ].map((message) => new CompileError("LPU5104", { message }));
   const [first, ...others] = problems;
   if (first !== undefined) throw new CompileError(first.code, first.details, others);

@@ -35,8 +35,10 @@ export interface Piece extends Cost {
 export interface LanguageModel {
   /** What its folder, or its file, is called. */
   readonly name: string;
-  /** Positions that a token can look back upon, its own not counted. */
+  /** Rows of the past. */
   readonly context: number;
+  /** How many tokens can be taken: as many, and one behind a window. */
+  readonly capacity: number;
   readonly vocabulary: number;
   readonly clockMHz: number;
   /** What the files beside the model say of the choice of tokens. */
@@ -71,7 +73,7 @@ export function languageModel<State>(
 ): LanguageModel {
   const { context, clockMHz, decode, prefill } = decoder;
   const { vocabulary } = decoder.logits;
-  const { position, step, take, reset, snapshot, restore } = stepsOf(decoder);
+  const { capacity, position, step, take, reset, snapshot, restore } = stepsOf(decoder);
 
   const encode = (text: string): readonly number[] =>
     tokenizer === undefined ? noTokenizer() : tokenizer.encode(text);
@@ -96,7 +98,7 @@ export function languageModel<State>(
       const { text, rest, stopped } = cutAtStop(held + grown, stops);
       held = rest;
       const isStop = stopped || ends.includes(token);
-      const isLong = count === options.maxTokens || position() > context;
+      const isLong = count === options.maxTokens || position() === capacity;
       const finish = isStop ? "stop" : isLong ? "length" : undefined;
       const shown = finish === undefined || stopped ? text : text + held;
       const { cycles, predictedCycles, runs } = last;
@@ -119,6 +121,7 @@ export function languageModel<State>(
   return {
     name,
     context,
+    capacity,
     vocabulary,
     clockMHz,
     sampling: usual,

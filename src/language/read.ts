@@ -2,7 +2,6 @@
 
 import { sure } from "../diagnostics.js";
 import { toFloats } from "../ir/tensor.js";
-import { ROLES } from "./decoder.js";
 import type { LanguageModel } from "./model.js";
 import type { Reader } from "./score.js";
 import type { Entry } from "./steps.js";
@@ -10,7 +9,7 @@ import { noTokenizer, type Tokenizer } from "./text.js";
 
 /** One token a run, as when it writes. */
 export const stepReader = (model: LanguageModel): Reader => ({
-  stretch: model.context + 1,
+  stretch: model.capacity,
   encode: model.encode,
   read: async function* (tokens) {
     model.reset();
@@ -32,9 +31,9 @@ export const plainReader = ({ entry, tokens: stretch, logits }: Plain, tokenizer
   read: async function* (tokens) {
     const positions = Array.from({ length: stretch }, (_, index) => index);
     const values: Readonly<Record<string, readonly number[]>> = {
-      [ROLES.ids.name]: [...tokens, ...Array<number>(stretch - tokens.length).fill(0)],
-      [ROLES.mask.name]: positions.map((index) => (index < tokens.length ? 1 : 0)),
-      [ROLES.positions.name]: positions,
+      input_ids: [...tokens, ...Array<number>(stretch - tokens.length).fill(0)],
+      attention_mask: positions.map((index) => (index < tokens.length ? 1 : 0)),
+      position_ids: positions,
     };
     const { outputs, cycles } = await entry.run(
       Object.fromEntries(entry.inputs.map(({ name }) => [name, sure(values[name], "input")])),

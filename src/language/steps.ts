@@ -5,7 +5,7 @@
 import { fail } from "../diagnostics.js";
 import type { Tensor } from "../ir/graph.js";
 import { toFloats } from "../ir/tensor.js";
-import { ROLES } from "./decoder.js";
+import { blockInputs, type PastKind, PASTS } from "./decoder.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 
 /** What of an entry of a program on the machine is needed. */
@@ -19,7 +19,11 @@ export interface Entry {
 /** A program with the shapes of `decoderShapes` and all its past as states. */
 export interface Decoder<State> {
   readonly clockMHz: number;
+  /** Rows of the past, and how it lies there. */
   readonly context: number;
+  readonly past: PastKind;
+  /** Names of the inputs that the host gives. */
+  readonly given: readonly string[];
   /** Takes one token. */
   readonly decode: Entry;
   /** Takes `tokens` at once. */
@@ -59,6 +63,8 @@ export interface Prompted extends Step {
 }
 
 export interface Steps {
+  /** How many tokens can be taken. */
+  readonly capacity: number;
   /** Tokens of the past. */
   readonly position: () => number;
   readonly step: (tokens: number | readonly number[], signal?: AbortSignal) => Promise<Step>;
@@ -68,17 +74,15 @@ export interface Steps {
   readonly restore: (saved: Saved) => void;
 }
 
-export function stepsOf<State>({ context, decode, prefill, logits: output, ...decoder }: Decoder<State>): Steps {
+export function stepsOf<State>(of: Decoder<State>): Steps {
+  const { context, past, given: names, decode, prefill, logits: output, ...decoder } = of;
   const { vocabulary } = output;
+  const capacity = context + PASTS[past].more;
   let taken: readonly number[] = [];
 
   const runBlock = async ({ run, cycles: predictedCycles }: Entry, tokens: readonly number[]): Promise<Step> => {
     const position = taken.length;
-    const { outputs, cycles } = await run({
-      [ROLES.ids.name]: tokens,
-      [ROLES.mask.name]: Array.from({ length: context + tokens.length }, (_, i) => (i >= context - position ? 1 : 0)),
-      [ROLES.positions.name]: tokens.map((_, i) => position + i),
-    });
+    const { outputs, cycles } = await run(blockInputs(names, { past, context, tokens, position }));
     taken = [...taken, ...tokens];
     const logits = outputs[output.name];
     const last = logits === undefined ? new Float32Array() : toFloats(logits).slice(-vocabulary);
@@ -90,9 +94,9 @@ export function stepsOf<State>({ context, decode, prefill, logits: output, ...de
     const wrong = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary);
     if (wrong !== undefined) fail("LPU5106", { message: `expected tokens from 0 to ${vocabulary - 1}, got ${wrong}` });
     if (tokens.length === 0) fail("LPU5106", { message: "expected a token, got none" });
-    if (before + tokens.length > context + 1)
+    if (before + tokens.length > capacity)
       fail("LPU5105", {
-        message: `the context holds ${context + 1} tokens; ${before} are taken, ${tokens.length} do not fit`,
+        message: `the context holds ${capacity} tokens; ${before} are taken, ${tokens.length} do not fit`,
       });
   };
 
@@ -150,7 +154,7 @@ export function stepsOf<State>({ context, decode, prefill, logits: output, ...de
     return { ...last, ...added(cost, last), kept };
   };
 
-  return { position: () => taken.length, step, take, reset, snapshot, restore };
+  return { capacity, position: () => taken.length, step, take, reset, snapshot, restore };
 }
 
 /** Lets others have a turn, so that a long prompt does not keep a server from hearing. */

@@ -12,6 +12,7 @@ import {
   cast,
   concat,
   dtypeOf,
+  expand,
   extent,
   flag,
   float,
@@ -240,10 +241,14 @@ function groupQueryAttention(c: RuleContext): readonly NodeId[] {
   const counted = (): NodeId => add(c, first, c.graph.numbers("i32", [1, length], iota(length)));
   const places = has(c, 9) ? cast(c, operand(c, 9), "i32") : undefined;
   const turned = (x: NodeId): NodeId => (flag(c, "do_rotary") ? turnedAt(c, x, places ?? counted()) : x);
+  // A buffer that past and present share has no more rows than the past.
+  const rows = (wants(c, 1) ? c.declared(1)?.[2] : undefined) ?? held + length;
+  if (rows < held) reject(c, "LPU1012", `expected a present of at least ${held} rows, as its past has, got ${rows}`);
   const grown = (past: number, own: NodeId): NodeId => {
     if (held === 0) return own;
-    const room = concat(c, [operand(c, past), zerosLike(c, own)], 2);
-    return placeRows(c, room, own, first);
+    const [batches = 1, count = 1, , size = 1] = shapeOf(c, own);
+    const more = expand(c, scalarLike(c, own, 0), [batches, count, rows - held, size]);
+    return placeRows(c, rows === held ? operand(c, past) : concat(c, [operand(c, past), more], 2), own, first);
   };
   const [keys, values] = [grown(3, turned(k)), grown(4, v)];
   const offset = reshape(c, first, [batch, 1, 1, 1]);
