@@ -213,14 +213,24 @@ const whereSummed = (g: Rewriter, quotient: NodeId, s: NodeId): NodeId =>
 
 const divideAfter: Rule = {
   name: "divide-after-matmul",
-  law: "matmul(exp(x) / s, v) == matmul(exp(x), v) / s where s has one element a row",
+  law: "matmul(exp(x) / s, v) == matmul(exp(x), v) / s where s has one element a row, also where rows are regrouped between",
   ops: ["matmul"],
   rewrite: (g, node) => {
-    const quotient = rowQuotient(g, operandOf(node, 0));
+    const a = operandOf(node, 0);
+    const inner = g.node(a).op === "reshape" ? operandOf(g.node(a), 0) : a;
+    const quotient = rowQuotient(g, inner);
     if (quotient === undefined) return undefined;
-    const { e, s, guarded } = quotient;
+    const { guarded } = quotient;
+    const [rows, shape] = [g.shape(inner).slice(0, -1), g.shape(a)];
+    const isRegrouped = inner !== a;
+    if (isRegrouped && (shape.at(-1) !== g.shape(inner).at(-1) || !equalShapes(g.shape(quotient.s).slice(0, -1), rows)))
+      return undefined;
+    const regrouped = (x: NodeId): NodeId =>
+      isRegrouped ? g.emit("reshape", [x], { shape: [...shape.slice(0, -1), ...g.shape(x).slice(-1)] }) : x;
+    const [e, s] = [regrouped(quotient.e), regrouped(quotient.s)];
     if (!equalShapes(broadcastShapes([node.type.shape, g.shape(s)], "div"), node.type.shape)) return undefined;
-    g.through(operandOf(node, 0), guarded ? "select" : "div");
+    if (isRegrouped) g.through(a, "reshape");
+    g.through(inner, guarded ? "select" : "div");
     const divided = g.emit("div", [g.emit("matmul", [e, operandOf(node, 1)]), s]);
     return guarded ? whereSummed(g, divided, s) : divided;
   },

@@ -260,7 +260,7 @@ function repeatedHeads(g: Rewriter, id: NodeId): { readonly heads: NodeId; reado
 
 const groupHeads: Rule = {
   name: "group-heads",
-  law: "matmul(a, repeated b) == reshape(matmul(reshape(a), b)) where each of the heads that share b has one row",
+  law: "matmul(a, repeated b) == reshape(matmul(reshape(a), b)) where each of the heads that share b has one row, or all have no more than b",
   ops: ["matmul"],
   rewrite: (g, node) => {
     const [a, b] = [operandOf(node, 0), operandOf(node, 1)];
@@ -270,12 +270,14 @@ const groupHeads: Rule = {
     const turned = g.node(b);
     const isTurned = turned.op === "transpose" && equalShapes(intsAttr(turned.attrs, "perm"), swap);
     const repeated = repeatedHeads(g, isTurned ? operandOf(turned, 0) : b);
-    if (repeated === undefined || shape[rank - 2] !== 1 || g.shape(b).length !== rank) return undefined;
+    if (repeated === undefined || g.shape(b).length !== rank) return undefined;
+    // Of more rows each product is long enough to hide that weights are loaded for each head, and heads are products of their own.
+    const [queries, shared] = [at(shape, rank - 2, "extent"), at(repeated.shape, rank - 2, "extent")];
     const groups = at(repeated.shape, rank - 3, "extent");
     if (!equalShapes(shape.slice(0, -2), g.shape(b).slice(0, -2))) return undefined;
-    const rows = g.emit("reshape", [a], {
-      shape: [...shape.slice(0, -3), groups, at(shape, rank - 3, "extent") / groups, at(shape, rank - 1, "extent")],
-    });
+    const together = (at(shape, rank - 3, "extent") / groups) * queries;
+    if (queries > 1 && together > shared) return undefined;
+    const rows = g.emit("reshape", [a], { shape: [...shape.slice(0, -3), groups, together, ...shape.slice(-1)] });
     const own = g.emit("reshape", [repeated.heads], { shape: repeated.shape });
     const product = g.emit("matmul", [rows, isTurned ? g.emit("transpose", [own], { perm: swap }) : own]);
     return g.emit("reshape", [product], { shape: node.type.shape });
