@@ -2,9 +2,9 @@
 /**
  * The demo: compiles the storyteller, writes a story with it on the machine, and says what that cost.
  *
- * The program has a fixed sequence and runs once for each token: the text so far stands at the left, padding at the right
- * (attention is causal, so padding changes nothing before it), and the most likely token after the last real one is
- * taken. Afterwards the finished sequence is evaluated in fp32 and compared with what the FP16 program gave for it.
+ * Keys and values of the text so far stay on the chip: the prompt goes in by blocks of tokens, and then each run takes one
+ * token and gives what follows it. Afterwards the finished story is evaluated at once in fp32, by a graph that knows of no
+ * past, and compared with what the runs gave.
  */
 
 import { readFileSync } from "node:fs";
@@ -15,29 +15,35 @@ import colors from "picocolors";
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { fail } from "../src/diagnostics.js";
-import { bytesSource, evaluate, importModel, type LpuModel, lpuit, STAGES, type Tensor } from "../src/index.js";
+import { bytesSource, evaluate, importModel, type LanguageModel, openLanguageModel, STAGES } from "../src/index.js";
 import { chooseToken, GREEDY } from "../src/language/sample.js";
-import { openTokenizer, textStream, type Tokenizer } from "../src/language/text.js";
+import { textStream, type Tokenizer, openTokenizer } from "../src/language/text.js";
 import { makeTensor, toFloats } from "../src/ir/tensor.js";
 import { alignRows } from "../src/report/summary.js";
-import { formatCount, formatError, formatScaled, formatSeconds, formatShare } from "../src/report/units.js";
+import { stateRoomText } from "../src/report/capacity.js";
+import { formatCount, formatError, formatSeconds } from "../src/report/units.js";
 import { problemsOf, renderProblems } from "./show/problems.js";
 import { taskReporter } from "./show/stages.js";
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "models", "storyteller");
-/** The sequence dimension's name in the file. */
+/** The name of the one open dimension of the model without a past. */
 const SEQUENCE = "s70";
+/** Tokens of the prompt that one run takes. */
+const BLOCK = 4;
 const END = 1;
 const LINE = 100;
 
 interface Arguments {
   readonly prompt: string;
-  readonly seq: number;
+  readonly context: number;
 }
 
 interface Story {
   readonly tokens: readonly number[];
+  /** What was given after each token from the prompt's last on. */
+  readonly logits: readonly Float32Array[];
   readonly runs: number;
+  readonly promptCycles: number;
   /** Of all runs together. */
   readonly seconds: number;
   /** Every run took exactly the predicted cycles. */
@@ -45,18 +51,19 @@ interface Story {
 }
 
 async function main(): Promise<void> {
-  const { prompt, seq } = readArguments();
+  const { prompt, context } = readArguments();
   const definition: unknown = JSON.parse(readFileSync(join(FOLDER, "tokenizer.json"), "utf8"));
   const tokenizer = await openTokenizer(definition as object, {});
-  const bytes = new Uint8Array(readFileSync(join(FOLDER, "model.onnx")));
   const start = tokenizer.encode(prompt);
-  if (start.length >= seq)
-    fail("LPU5008", { message: `the prompt has ${start.length} tokens, --seq ${seq} leaves no room for a story` });
-  const model = await build(bytes, seq);
-  console.log(`\nWriting, one run of the program for each token (sequence ${seq}):\n`);
-  const story = await write(model, tokenizer, start, seq);
+  if (start.length > context)
+    fail("LPU5008", {
+      message: `the prompt has ${start.length} tokens, --context ${context} leaves no room for a story`,
+    });
+  const model = await build(context);
+  console.log(`\nWriting, one run of the program for each token (up to ${context} before it stay on the chip):\n`);
+  const story = await write(model, tokenizer, start);
   console.log("");
-  for (const line of alignRows(await facts(model, bytes, story, start.length, seq))) console.log(line);
+  for (const line of alignRows(facts(model, story, start.length))) console.log(line);
 }
 
 function readArguments(): Arguments {
@@ -70,13 +77,15 @@ function readArguments(): Arguments {
       default: "Once upon a time, there was a little girl named Zoe.",
       describe: "How the story begins.",
     })
-    .option("seq", {
+    .option("context", {
       type: "number",
-      default: 128,
-      describe: "Longest story, in tokens: the sequence that the program is compiled for.",
+      default: 255,
+      describe: "Tokens that one can look back upon: the longest story has one more.",
     })
-    .check(({ seq }) =>
-      Number.isInteger(seq) && seq >= 2 && seq <= 512 ? true : "--seq must be a whole number from 2 to 512",
+    .check(({ context }) =>
+      Number.isInteger(context) && context >= BLOCK && context < 512
+        ? true
+        : `--context must be a whole number from ${BLOCK} to 511`,
     )
     .fail((message: string, error: unknown) => {
       if (error instanceof Error) throw error;
@@ -85,12 +94,13 @@ function readArguments(): Arguments {
     .parseSync();
 }
 
-async function build(bytes: Uint8Array, seq: number): Promise<LpuModel> {
+async function build(context: number): Promise<LanguageModel> {
   const reporter = taskReporter(process.stderr, colors, () => performance.now());
   try {
-    return await lpuit(bytes, {
+    return await openLanguageModel(join(FOLDER, "model-past.onnx"), {
       name: "storyteller",
-      bind: { [SEQUENCE]: seq },
+      context,
+      prefill: BLOCK,
       onStage: ({ stage, ...event }) => reporter.event({ title: STAGES[stage].title, at: performance.now(), ...event }),
     });
   } finally {
@@ -98,26 +108,27 @@ async function build(bytes: Uint8Array, seq: number): Promise<LpuModel> {
   }
 }
 
-async function write(model: LpuModel, tokenizer: Tokenizer, start: readonly number[], seq: number): Promise<Story> {
+async function write(model: LanguageModel, tokenizer: Tokenizer, start: readonly number[]): Promise<Story> {
   const tokens = [...start];
   const page = storyPage(tokenizer.decode(start));
   const grow = textStream(tokenizer, start);
-  let runs = 0;
-  let seconds = 0;
-  let exact = true;
-  while (tokens.length < seq) {
-    const before = performance.now();
-    const { outputs, cycles, predictedCycles } = await model.run(inputsOf(model, tokens, seq));
-    seconds += (performance.now() - before) / 1000;
-    runs++;
-    exact &&= cycles === predictedCycles;
-    const next = mostLikely(logitsOf(Object.values(outputs)), tokens.length - 1, seq);
+  const before = performance.now();
+  let last = await model.step(start);
+  const story = { logits: [last.logits], promptCycles: last.cycles, runs: last.runs };
+  let exact = last.cycles === last.predictedCycles;
+  for (;;) {
+    const next = chooseToken(last.logits, GREEDY, tokens.length - 1);
     if (next === END) break;
     tokens.push(next);
     page.add(grow(next));
+    if (model.position() === model.capacity) break;
+    last = await model.step(next);
+    story.logits.push(last.logits);
+    story.runs += last.runs;
+    exact &&= last.cycles === last.predictedCycles;
   }
   page.finish();
-  return { tokens, runs, seconds, exact };
+  return { ...story, tokens, exact, seconds: (performance.now() - before) / 1000 };
 }
 
 /** Text as it grows on a terminal; whole, in lines, in a pipe. */
@@ -155,80 +166,47 @@ function wrap(text: string): string {
 /** A line ends where a word of this length might not fit, whatever its length turns out to be. */
 const LONGEST_WORD = 12;
 
-async function facts(
-  model: LpuModel,
-  bytes: Uint8Array,
-  story: Story,
-  given: number,
-  seq: number,
-): Promise<[string, string][]> {
-  const { report } = model;
-  const { microseconds, totalInferencesPerSecond, inferencesPerSecond, mxmUtilization } = model.estimatePerformance();
-  const here = story.runs / story.seconds;
-  const { error, agreeing } = await compareWithFp32(model, bytes, story.tokens, seq);
+function facts(model: LanguageModel, story: Story, given: number): [string, string][] {
+  const { clockMHz, cycles, room } = model;
+  const timed = (count: number): string =>
+    `${formatCount(count)}  (${formatSeconds(count / (clockMHz * 1e6))} at ${clockMHz} MHz)`;
+  const { error, agreeing } = compareWithFp32(story, given - 1);
   const count = story.tokens.length;
   return [
     ["tokens", `${given} given, ${count - given} written, ${story.runs} runs`],
-    [
-      "cycles per run",
-      `${formatCount(model.cycles)}  (${formatSeconds(microseconds / 1e6)} at ${report.clockMHz} MHz, ${report.target})`,
-    ],
+    ["cycles a token", timed(cycles.decode)],
+    ["cycles of the prompt", `${timed(story.promptCycles)}, in blocks of ${BLOCK}`],
     ["predicted == executed", story.exact ? `yes, in each of ${story.runs} runs` : "NO"],
-    ["MXM utilization", `${formatShare(mxmUtilization)}  (${formatScaled(report.macs)}MAC a run)`],
+    ["states", stateRoomText(room)],
     [
       "tokens/s on the chip",
-      `${formatCount(inferencesPerSecond)}  (${formatCount(totalInferencesPerSecond)} with PCIe both ways; the whole sequence is computed for each token)`,
+      `${formatCount(Math.floor((clockMHz * 1e6) / cycles.decode))}  (without PCIe; only the token's own work is done)`,
     ],
-    [
-      "tokens/s here",
-      `${here.toFixed(1)}  (${formatSeconds(story.seconds / story.runs)} a run, ${formatScaled(report.macs * here)}MAC/s)`,
-    ],
+    ["tokens/s here", (story.runs / story.seconds).toFixed(1)],
     [
       "error against fp32",
-      `${formatError(error)} relative L2 of the logits of all ${count} tokens; same choice at ${agreeing} of ${count}`,
+      `${formatError(error)} relative L2 of the logits of ${story.logits.length} tokens; same choice at ${agreeing} of ${story.logits.length}`,
     ],
   ];
 }
 
-/** The program's logits for the finished text beside the fp32 evaluation of the graph. */
-async function compareWithFp32(
-  model: LpuModel,
-  bytes: Uint8Array,
-  tokens: readonly number[],
-  seq: number,
-): Promise<{ error: number; agreeing: number }> {
-  const inputs = inputsOf(model, tokens, seq);
-  const got = logitsOf(Object.values((await model.run(inputs)).outputs));
-  const graph = importModel(bytesSource("storyteller", bytes), { bind: { [SEQUENCE]: seq } });
-  const want = logitsOf(evaluate(graph, inputs));
-  const used = (want.length / seq) * tokens.length;
-  let difference = 0;
-  let norm = 0;
-  for (let i = 0; i < used; i++) {
-    difference += ((got[i] ?? Number.NaN) - (want[i] ?? 0)) ** 2;
-    norm += (want[i] ?? 0) ** 2;
+/** What the runs gave after the tokens from `first` on, beside the fp32 evaluation of the whole story by the graph without a past. */
+function compareWithFp32({ tokens, logits }: Story, first: number): { error: number; agreeing: number } {
+  const bytes = new Uint8Array(readFileSync(join(FOLDER, "model.onnx")));
+  const graph = importModel(bytesSource("storyteller", bytes), { bind: { [SEQUENCE]: tokens.length } });
+  const [made] = evaluate(graph, { input_ids: makeTensor("i32", [1, tokens.length], Int32Array.from(tokens)) });
+  const whole = made === undefined ? new Float32Array() : toFloats(made);
+  const width = whole.length / tokens.length;
+  let [difference, norm, agreeing] = [0, 0, 0];
+  for (const [index, got] of logits.entries()) {
+    const want = whole.subarray((first + index) * width, (first + index + 1) * width);
+    for (const [i, value] of want.entries()) {
+      difference += ((got[i] ?? Number.NaN) - value) ** 2;
+      norm += value ** 2;
+    }
+    if (chooseToken(got, GREEDY, 0) === chooseToken(want, GREEDY, 0)) agreeing++;
   }
-  const agreeing = tokens.filter(
-    (_, position) => mostLikely(got, position, seq) === mostLikely(want, position, seq),
-  ).length;
   return { error: Math.sqrt(difference / norm), agreeing };
-}
-
-/** The model has one input: the tokens, padded at the right. */
-function inputsOf(model: LpuModel, tokens: readonly number[], seq: number): Record<string, Tensor> {
-  const ids = new Int32Array(seq).fill(END);
-  ids.set(tokens.slice(0, seq));
-  return Object.fromEntries(model.inputs.map(({ name }) => [name, makeTensor("i32", [1, seq], ids)]));
-}
-
-function logitsOf([logits]: readonly Tensor[]): Float32Array {
-  return logits === undefined ? new Float32Array() : toFloats(logits);
-}
-
-/** The token that is chosen at a position; logits are rows of the vocabulary's width, one a position. */
-function mostLikely(logits: Float32Array, position: number, seq: number): number {
-  const width = logits.length / seq;
-  return chooseToken(logits.subarray(position * width, (position + 1) * width), GREEDY, position);
 }
 
 try {
