@@ -292,14 +292,18 @@ const isSameRecord = (a: object, b: object, without: readonly string[]): boolean
 const areConstantsLater = (f: Followed, layers: Layers): boolean => {
   const { short, whole, chip } = f;
   const depth = 2 * chip.target.rowsPerBank;
-  const end = short.stretch.to - 2 * short.stretch.period;
+  const [start, end] = [firstCompared(short), short.stretch.to - 2 * short.stretch.period];
   return whole.slice(0, 2 * chip.target.slices).every((queue, number) => {
     const each = burstsEach(f, queue);
-    for (let i = firstFrom(queue, firstCompared(short)); i < firstFrom(queue, end); i++) {
-      const { op, fields, step, count } = at(queue, i, "burst");
+    const rowOf = (burst: number): number => number * depth + Number(at(queue, burst, "burst").fields["address"]);
+    const [first, last] = [firstFrom(queue, start), firstFrom(queue, end)];
+    for (let i = first; i < last; i++) {
+      const { op, step, count } = at(queue, i, "burst");
       if (op !== "read") continue;
-      const row = number * depth + Number(fields["address"]);
-      const later = number * depth + Number(at(queue, i + each, "burst").fields["address"]);
+      const row = rowOf(i);
+      const later = rowOf(i + each);
+      // What is read from the same rows period by period is compared once.
+      if (row === later && i >= first + each && rowOf(i - each) === row) continue;
       if (!areRowsLater(f.before, layers, row, later, step, count)) return false;
     }
     return true;

@@ -10,9 +10,19 @@
 
 import { at } from "../../diagnostics.js";
 import { isFp8 } from "../../ir/dtype.js";
-import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
+import {
+  elementCount,
+  type Graph,
+  type Literal,
+  type Node,
+  type NodeId,
+  type TensorType,
+  consumersOf,
+} from "../../ir/graph.js";
+import { deriveLiteral, EAGER_ELEMENTS } from "../../ir/literals.js";
+import { evaluateNode } from "../../ir/ops.js";
 import { intsAttr, literalIn } from "../../ir/ops/attributes.js";
-import { equalShapes, isFloat, toNumbers } from "../../ir/tensor.js";
+import { equalShapes, isFloat, scalarOf, toNumbers } from "../../ir/tensor.js";
 import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
 
@@ -204,10 +214,26 @@ class Centred {
     const { g } = this;
     const { dtype, shape } = g.type(x);
     const last = shape.length - 1;
+    const literal = g.literal(x);
+    if (literal !== undefined && elementCount(shape) >= EAGER_ELEMENTS) return g.constant(deviationOf(literal));
     const sum = g.emit("reduce_sum", [x], { axes: [last], keepdims: true });
     return g.emit("sub", [x, g.emit("mul", [sum, g.number(1 / at(shape, last, "extent"), dtype)])]);
   }
 }
+
+/** The same of a constant that is large: as one step, so that it is read when it is needed, and not for its means alone. */
+const deviationOf = (literal: Literal): Literal => {
+  const { dtype, shape } = literal;
+  const last = shape.length - 1;
+  const type: TensorType = { dtype, shape };
+  const means: TensorType = { dtype, shape: shape.map((extent, axis) => (axis === last ? 1 : extent)) };
+  return deriveLiteral([literal], "deviation", type, () => {
+    const x = literal.load();
+    const sum = evaluateNode("reduce_sum", [x], { axes: [last], keepdims: true }, means);
+    const mean = evaluateNode("mul", [sum, scalarOf(dtype, 1 / at(shape, last, "extent"))], {}, means);
+    return evaluateNode("sub", [x, mean], {}, type);
+  });
+};
 
 export const centre: GraphPass = {
   name: "centre",
