@@ -267,6 +267,42 @@ describe("tails of weights, packed where SRAM is short", () => {
     expect(got).toEqual(want);
   });
 
+  // Products of models: by what share whole rows of tiles are more than the weights, as tiles and packed, in tenths of a percent.
+  test.each([
+    [384, 1536, 250, 0],
+    [512, 2048, 250, 1],
+    [576, 192, 111, 19],
+    [576, 1536, 111, 19],
+    [768, 2304, 42, 1],
+    [768, 3072, 42, 1],
+    [1024, 4096, 94, 0],
+    [1152, 768, 111, 1],
+    [1536, 576, 42, 7],
+    [1536, 8960, 42, 7],
+    [2048, 8192, 16, 0],
+    [2560, 10240, 0, 0],
+    [3072, 8192, 42, 0],
+    [4096, 11008, 16, 3],
+    [11008, 4096, 3, 0],
+  ])("weights [%i, %i]", (k, n, loose, packed) => {
+    const builder = new GraphBuilder("product");
+    const x = builder.input("x", { dtype: "f16", shape: [1, k] });
+    const unread = (): Tensor => {
+      throw new Error("a plan reads no weights");
+    };
+    const w = builder.constant({ key: "w", dtype: "f16", shape: [k, n], load: unread }, ["w"]);
+    builder.output("y", builder.add("matmul", [x, w], {}, ["product"]));
+    const target = TARGETS["lpu-v1"];
+    const padding = [false, true].map((tight) => {
+      const { constants } = sramNeed(
+        select(legalGraph(builder.finish(), target), target, new Map(), [], [], tight),
+        target,
+      );
+      return Math.round(1000 * (constants / (2 * k * n) - 1));
+    });
+    expect(padding).toEqual([loose, packed]);
+  });
+
   test("they lie so if constants and edges take nearly all", () => {
     const graph = product(10, 70);
     const tight = constantsOf(select(graph, TARGETS.tiny, new Map(), [], [], true));

@@ -49,6 +49,10 @@ const sparedRows = ({ plan, target }: Scheduler): number => {
   return Math.max(0, Math.ceil(left / CONSTANT_ROWS)) * CONSTANT_ROWS;
 };
 
+/** Rows that are kept, in the order in which they are tried: banks give up as much as the others before one gives up more. */
+const lessAndLess = (spared: number): readonly number[] =>
+  [1, 3 / 4, 1 / 2, 1 / 4, 0].map((share) => Math.floor(share * spared));
+
 /** Tiles of a task that have no place yet: all in one hemisphere, where others of it are, or where less lies. */
 const placeTiles = (s: Scheduler, { passes, origin }: Task, spared: number): void => {
   const tiles = passes.flatMap(({ weights }) => (isTile(weights) ? [weights] : []));
@@ -63,7 +67,7 @@ const placeTiles = (s: Scheduler, { passes, origin }: Task, spared: number): voi
 const placeTile = (s: Scheduler, tile: PackedTile, half: Half, origin: number, spared: number): void => {
   if (s.tiles[half.side].has(tile.key)) return;
   const executions = executionsOf(tile, s.tilePairs);
-  for (const kept of [spared, 0]) {
+  for (const kept of lessAndLess(spared)) {
     const pairs: number[] = [];
     const addresses: number[] = [];
     for (let i = 0; i < half.pairs.length && pairs.length < s.tilePairs; i++) {
@@ -88,7 +92,7 @@ const placePiece = (s: Scheduler, storage: Storage, panel: number, piece: number
   const chunk = chunksOf(s, { storage: storage.id, panel })[piece];
   if (chunk === undefined) return;
   const choices = pairChoices(s, half, storage, rivalPairs(s, { storage: storage.id, panel }, half));
-  for (const kept of [spared, 0])
+  for (const kept of lessAndLess(spared))
     for (const pairs of choices) {
       const [address] = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, 1, kept);
       if (address === undefined) continue;

@@ -24,7 +24,7 @@ export const emitProduct = (s: Selection, product: Product): void => {
   const digits = rowDigits(product.space.view, places.a, [...places.batchShape, places.m]);
   for (const segment of segmentsOf(product, places)) {
     const panels = panelsOf(s.target, product, places, segment);
-    for (const { row, rows } of rowBlocks(segment.rows, blockOf(s.target, product, segment.rows), segment.row))
+    for (const { row, rows } of rowBlocks(segment.rows, blockOf(s, product, segment.rows), segment.row))
       for (const { panel, passes } of panels)
         pushTask(s, {
           rows,
@@ -189,11 +189,12 @@ const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
 
 /**
  * Rows of a burst. Computed weights load four columns a cycle at the most: where that takes longer than a short block of
- * rows computes, blocks are as long as the accumulators allow.
+ * rows computes, blocks are as long as the accumulators allow; also where tails are unpacked, which stay until the last block.
  */
-const blockOf = (target: Target, { weights, space }: Product, rows: number): number => {
+const blockOf = ({ target, tight }: Selection, { weights, space }: Product, rows: number): number => {
   const block = rowBlock(target, rows);
-  if (weights.kind === "constant" || rows > longBlock(target)) return block;
+  if (rows > longBlock(target)) return block;
+  if (weights.kind === "constant") return tight ? rows : block;
   const n = at(space.shape, space.shape.length - 1, "extent");
   const columns = Math.min(target.lanes, n) * (space.panels > 1 ? 2 : 1);
   return columns / 4 > block / 2 ? rows : block;
