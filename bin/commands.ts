@@ -100,6 +100,14 @@ const OPTIONS = {
       "entry with sizes of dimensions of its own, like decode:seq=1,past=255; may be repeated: all share weights and states",
   },
   entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
+  context: {
+    type: "number",
+    describe: "of a decoder: past positions that a token can look back upon; where text is written, 256 if not given",
+  },
+  prefill: {
+    type: "number",
+    describe: "of a decoder: tokens of the prompt that are taken at once, by an entry of its own",
+  },
   weights: {
     type: "string",
     default: "fp16",
@@ -139,6 +147,8 @@ const buildOptions = (argv: Argv) =>
     fix: OPTIONS.fix,
     state: OPTIONS.state,
     entry: OPTIONS.entries,
+    context: OPTIONS.context,
+    prefill: OPTIONS.prefill,
     target: OPTIONS.target,
     system: OPTIONS.system,
     stages: OPTIONS.stages,
@@ -175,6 +185,7 @@ const buildCommand = row({
       fix: parseFixes(args.fix),
       state: parseStates(args.state),
       entries: parseEntries(args.entry),
+      ...parseContext(args),
       weights: parseWeights(args.weights),
       keep: args.keep,
       system: parseSystem(args.system),
@@ -248,12 +259,8 @@ const run = command({
 
 /** What a decoder is built with: the same for all that write text. */
 const decoderOptions = {
-  context: { type: "number", default: 256, describe: "past positions that a token can look back upon" },
-  prefill: {
-    type: "number",
-    default: 1,
-    describe: "tokens of the prompt that are taken at once, by an entry of its own",
-  },
+  context: OPTIONS.context,
+  prefill: OPTIONS.prefill,
   tokenizer: { type: "string", describe: "tokenizer.json, if it is not beside the model" },
   bind: OPTIONS.bind,
   target: OPTIONS.target,
@@ -268,21 +275,27 @@ const decoderOptions = {
 const decoderFolder = {
   type: "string",
   demandOption: true,
-  describe: "ONNX file, or a folder of Hugging Face or onnxruntime-genai",
+  describe: "ONNX file, a folder of Hugging Face or onnxruntime-genai, or an image that build --context made",
 } as const;
+
+const parseContext = (args: {
+  readonly context: number | undefined;
+  readonly prefill: number | undefined;
+}): { readonly context: number | undefined; readonly prefill: number | undefined } => {
+  const { "--context": context, "--prefill": prefill } = parseNumbers({
+    "--context": { value: args.context, least: 1, whole: true },
+    "--prefill": { value: args.prefill, least: 1, ...(args.context && { most: args.context }), whole: true },
+  });
+  return { context, prefill };
+};
 
 type DecoderArguments = InferredOptionTypes<typeof decoderOptions> & { readonly model: string };
 
 const decoderRequest = (args: DecoderArguments): DecoderRequest => {
-  const { "--context": context, "--prefill": prefill } = parseNumbers({
-    "--context": { value: args.context, least: 1, whole: true },
-    "--prefill": { value: args.prefill, least: 1, most: args.context, whole: true },
-  });
   return {
     model: args.model,
     tokenizer: args.tokenizer,
-    context,
-    prefill,
+    ...parseContext(args),
     target: parseTarget(args.target),
     stages: parseStages(args.stages),
     tensor: parseTensor(args.tensor),
@@ -345,13 +358,12 @@ const generate = command({
       seed: numbers["--seed"],
     });
     const request = { ...decoder, options: { ...options, stop } };
-    const clockMHz = TARGETS[decoder.target].clock;
-    if (chat) return chatInTurns({ ...request, prompt, system }, clockMHz, terminal);
+    if (chat) return chatInTurns({ ...request, prompt, system }, terminal);
     const part = beginning(`\n${prompt}`, terminal);
     const result = await runJob("generate", { ...request, prompt: prompt ?? "" }, { tasks: terminal.tasks, part });
     terminal.result(result);
     terminal.print("\n");
-    for (const line of alignRows(generateRows(result, clockMHz))) terminal.print(line);
+    for (const line of alignRows(generateRows(result))) terminal.print(line);
     return result.cycles === result.predictedCycles ? EXIT.ok : EXIT.internal;
   },
 });
@@ -383,14 +395,13 @@ const serve = command({
       "--port": { value: args.port, least: 0, most: 65535, whole: true },
       "--pasts": { value: args.pasts, least: 0, whole: true },
     });
-    const clockMHz = TARGETS[decoder.target].clock;
     const result = await runJob(
       "serve",
       { ...decoder, host, port, name, pasts },
       {
         tasks: terminal.tasks,
         part: (part) => {
-          terminal.note(printable(serveLine(part, clockMHz)));
+          terminal.note(printable(serveLine(part)));
           if ("problems" in part && part.problems.length > 0)
             terminal.note(renderProblems(part.problems, terminal.colors));
         },
@@ -435,7 +446,7 @@ function beginning(start: string, terminal: Terminal): (piece: { readonly text: 
   };
 }
 
-async function chatInTurns(request: ChatRequest, clockMHz: number, terminal: Terminal): Promise<number> {
+async function chatInTurns(request: ChatRequest, terminal: Terminal): Promise<number> {
   const questions = openQuestions(terminal);
   const answer = async (): Promise<string | undefined> => {
     terminal.print("\n");
@@ -446,7 +457,7 @@ async function chatInTurns(request: ChatRequest, clockMHz: number, terminal: Ter
     const result = await runJob("chat", request, { tasks: terminal.tasks, part, answer });
     terminal.result(result);
     terminal.print("");
-    for (const line of alignRows(chatRows(result, clockMHz))) terminal.print(line);
+    for (const line of alignRows(chatRows(result))) terminal.print(line);
     const isExact = result.turns.every(({ cycles, predictedCycles }) => cycles === predictedCycles);
     return isExact ? EXIT.ok : EXIT.internal;
   } finally {

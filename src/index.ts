@@ -6,7 +6,7 @@
  */
 
 import { performance } from "node:perf_hooks";
-import { invariant } from "./diagnostics.js";
+import { fail, invariant, sure } from "./diagnostics.js";
 import { buildModel, joinChunks } from "./host/build.js";
 import { defaultCacheFolder } from "./host/cache.js";
 import { type Compiled, type CompileOptions, compile as compileSource } from "./compile.js";
@@ -15,7 +15,7 @@ import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { openFolder } from "./host/folder.js";
 import { bytesSource, type GraphRecord, type ModelSource, readModel } from "./frontend/source.js";
 import { type ChatTemplate, openTemplate } from "./language/chat.js";
-import { declaredVocabulary, decoderShapes, hasPast, logitsOf, plainShapes } from "./language/decoder.js";
+import { declaredVocabulary, decoderEntries, decoderIn, hasPast, logitsOf, plainShapes } from "./language/decoder.js";
 import { type LanguageModel, languageModel } from "./language/model.js";
 import { plainReader, stepReader } from "./language/read.js";
 import type { Reader } from "./language/score.js";
@@ -26,7 +26,7 @@ import { type Analysis, analysisOf } from "./report/analysis.js";
 import { pageData } from "./report/page/data.js";
 import { htmlLines } from "./report/page/html.js";
 import { traceChunks } from "./report/trace.js";
-import { type BuildReport, estimatePerformance, type Performance } from "./report/report.js";
+import { type BuildReport, estimatePerformance, type Performance, roomOf } from "./report/report.js";
 import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js";
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
@@ -171,9 +171,9 @@ export async function openImage(image: string | Uint8Array, options: OpenOptions
 
 export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes" | "entries"> {
   /** Past positions that a token can look back upon; 256 if not given. */
-  readonly context?: number;
+  readonly context?: number | undefined;
   /** Tokens of a prompt that an entry of its own takes at once, as long as there are so many; 1, without such an entry, if not given. */
-  readonly prefill?: number;
+  readonly prefill?: number | undefined;
   /** A tokenizer.json that does not lie beside the model. */
   readonly tokenizer?: string | undefined;
   /** That text is wanted, so that LPU5106 says before the build that there is no tokenizer. */
@@ -181,28 +181,32 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
 }
 
 /**
- * A decoder with past and present, as a program that takes one token a step and keeps the past on the chip; `path` is a model
- * or a folder as Hugging Face or onnxruntime-genai have them.
+ * A decoder with past and present, as a program that takes one token a step and keeps the past on the chip; `path` is a model,
+ * a folder as Hugging Face or onnxruntime-genai have them, or an image (.lpu) of such a program, which has its context already.
  *
  * @throws LPU5104 for a model that is no such decoder, LPU5107 and LPU5108 for files beside it that are not what they should
  * be, all before the build, and all that `lpuit` throws.
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
   const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer: file, text = false, ...rest } = options;
+  const isBuilt = path.endsWith(".lpu");
+  if (isBuilt && (options.context !== undefined || options.prefill !== undefined))
+    fail("LPU5104", { message: `image '${path}' has its context and its entries already`, hint: "leave them out" });
   const found = await openWords(path, file, text);
-  const entries = decoderEntries(found.graph, context, prefill);
-  const model = await lpuit(found.model, { ...rest, entries, state: "auto" });
-  const decode = entryNamed(model.entries, "decode");
-  const block = prefill === 1 ? undefined : { entry: entryNamed(model.entries, "prefill"), tokens: prefill };
-  const { reset, snapshot, restore } = model;
-  const logits = logitsOf(decode.outputs);
+  const build = async (): Promise<Uint8Array> => {
+    const entries = decoderEntries(sure(found.graph, "graph"), context, prefill);
+    return (await lpuit(found.model, { ...rest, entries, state: "auto" })).image;
+  };
+  const bytes = isBuilt ? readWhole(path, "image") : await build();
+  const program = readImage(bytes);
+  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes);
+  const decoder = decoderIn(loaded.map(runnable), states);
+  const logits = logitsOf(decoder.decode.outputs);
   found.expectFits(logits.vocabulary);
-  const { clockMHz, stateRoom: room } = model.report;
+  const room = roomOf(chosenEntry(program, decoder.decode.name));
   invariant(room !== null, "a decoder has states");
-  const { past } = decoderShapes(found.graph, context, 1);
-  const given = decode.inputs.map(({ name: input }) => input);
   return languageModel(
-    { context, past, given, clockMHz, decode, prefill: block, logits, room, reset, snapshot, restore },
+    { ...decoder, clockMHz: program.target.clock, logits, room, reset, snapshot, restore },
     { ...found.settings, name: found.name, tokenizer: found.words, template: found.template },
   );
 }
@@ -215,7 +219,7 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
 export async function openReader(path: string, options: Omit<LanguageModelOptions, "prefill"> = {}): Promise<Reader> {
   const { context: tokens = DEFAULT_CONTEXT, tokenizer: file, text = false, ...rest } = options;
   const found = await openWords(path, file, text);
-  if (hasPast(found.graph)) return stepReader(await openLanguageModel(path, options));
+  if (found.graph === undefined || hasPast(found.graph)) return stepReader(await openLanguageModel(path, options));
   const entry = await lpuit(found.model, { ...rest, shapes: plainShapes(found.graph, tokens) });
   const logits = logitsOf(entry.outputs);
   found.expectFits(logits.vocabulary);
@@ -228,7 +232,8 @@ const DEFAULT_CONTEXT = 256;
 interface Words {
   readonly model: string;
   readonly name: string;
-  readonly graph: GraphRecord;
+  /** None of an image. */
+  readonly graph: GraphRecord | undefined;
   readonly words: Tokenizer | undefined;
   readonly template: ChatTemplate | undefined;
   readonly settings: Settings;
@@ -239,26 +244,20 @@ interface Words {
 async function openWords(path: string, file: string | undefined, text: boolean): Promise<Words> {
   const { model, name, tokenizer, settings } = openFolder(path, file);
   if (text && tokenizer === undefined) noTokenizer();
-  const opened = openModel(model);
+  const opened = model.endsWith(".lpu") ? undefined : openModel(model);
   try {
-    const { graph } = readModel(opened.source);
+    const graph = opened && readModel(opened.source).graph;
     const expectText = (vocabulary: number): void => {
       if (tokenizer !== undefined) expectFits(tokenizer.definition, vocabulary);
     };
     const words = tokenizer && (await openTokenizer(tokenizer.definition, tokenizer.config));
     const template = tokenizer && (await openTemplate(tokenizer.template, tokenizer.config));
-    const declared = declaredVocabulary(graph);
+    const declared = graph && declaredVocabulary(graph);
     if (declared !== undefined) expectText(declared);
     return { model, name, graph, words, template, settings: settingsOf(settings), expectFits: expectText };
   } finally {
-    opened.close();
+    opened?.close();
   }
-}
-
-/** How a decoder is built to take one token a step, and so many of a prompt at once. */
-function decoderEntries(graph: GraphRecord, context: number, prefill: number): NonNullable<CompileOptions["entries"]> {
-  const decode = decoderShapes(graph, context, 1);
-  return prefill === 1 ? { decode } : { decode, prefill: decoderShapes(graph, context, prefill) };
 }
 
 const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run }: LoadedEntry): RunnableEntry => ({

@@ -52,6 +52,7 @@ describe("arguments", () => {
     [["build", "m.onnx", "--no-such-option"], 2, "LPU5008"],
     [["build", "m.onnx", "--bind", "seq"], 2, "LPU5008"],
     [["build", "m.onnx", "--target", "lpu-v9"], 2, "LPU5008"],
+    [["build", "m.onnx", "--prefill", "4"], 2, "LPU5008"],
     [["build", "m.onnx", "--weights", "fp8-e4m3:block32"], 2, "LPU5008"],
     [["verify", "no-such-folder"], 1, "LPU5001"],
     [["verify", "."], 1, "LPU5009"],

@@ -6,11 +6,12 @@ import { basename, join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { parseNumbers } from "../bin/arguments.js";
 import { problemsOf } from "../bin/show/problems.js";
-import { modelBytes } from "../models/onnx-writer.js";
+import { buildModel } from "../models/families.js";
+import { modelBytes, writeModel } from "../models/onnx-writer.js";
 import { bytesSource, type GraphRecord, readModel } from "../src/frontend/source.js";
 import { openFolder } from "../src/host/folder.js";
-import { openLanguageModel } from "../src/index.js";
-import { blockInputs, decoderShapes, logitsOf } from "../src/language/decoder.js";
+import { lpuit, openLanguageModel, openModel } from "../src/index.js";
+import { blockInputs, decoderEntries, decoderShapes, logitsOf } from "../src/language/decoder.js";
 import { openTemplate } from "../src/language/chat.js";
 import { cutAtStop, type Piece } from "../src/language/model.js";
 import { keptPasts, type Saved } from "../src/language/pasts.js";
@@ -365,6 +366,36 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   for await (const piece of model.generate("Once upon a time", { stop: ["was"] })) stopped.push(piece);
   expect(stopped.map(({ text }) => text).join("")).toBe(", there ");
   expect(stopped.at(-1)?.finish).toBe("stop");
+});
+
+test("an image of a decoder writes what its model writes, with its own context", async () => {
+  const sizes = { layers: 1, hidden: 32, heads: 2, vocab: 50, seq: 8 };
+  const own = join(folder, "image");
+  mkdirSync(own);
+  const path = join(own, "gpt2.onnx");
+  writeModel(buildModel("gpt2", sizes, { past: true }), path);
+  const cacheDir = join(own, "cache");
+  const model = await openLanguageModel(path, { context: 5, prefill: 2, cacheDir });
+  const { source, close } = openModel(path);
+  const { graph } = readModel(source);
+  const entries = decoderEntries(graph, 5, 2);
+  const image = join(own, "gpt2.lpu");
+  writeFileSync(image, (await lpuit(path, { entries, state: "auto", cacheDir })).image);
+  close();
+  const built = await openLanguageModel(image);
+  expect([built.name, built.context, built.capacity, built.cycles]).toEqual(["gpt2", 5, 6, model.cycles]);
+  expect([built.vocabulary, built.clockMHz, built.room]).toEqual([model.vocabulary, model.clockMHz, model.room]);
+  for (const tokens of [[3, 9, 4], 7, 1]) expect(await built.step(tokens)).toEqual(await model.step(tokens));
+  expect(await saidBy(() => built.step([1, 2]))).toEqual([
+    "LPU5105: the context holds 6 tokens; 5 are taken, 2 do not fit",
+  ]);
+  expect(await saidBy(() => openLanguageModel(image, { context: 9 }))).toEqual([
+    "LPU5104: image 'folder/image/gpt2.lpu' has its context and its entries already",
+  ]);
+  writeFileSync(image, (await lpuit(path, { shapes: decoderShapes(graph, 5, 1).shapes, cacheDir })).image);
+  expect(await saidBy(() => openLanguageModel(image))).toEqual([
+    "LPU5104: expected an entry that takes one token (input_ids) and states, found 'main' and 0 states",
+  ]);
 });
 
 describe("pasts that are kept", () => {

@@ -10,7 +10,11 @@ import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
-import { makeFolder, openModel, writeAtomically } from "../../src/host/files.js";
+import { fail } from "../../src/diagnostics.js";
+import { readModel } from "../../src/frontend/source.js";
+import { makeFolder, type OpenModel, openModel, writeAtomically } from "../../src/host/files.js";
+import { openFolder } from "../../src/host/folder.js";
+import { decoderEntries } from "../../src/language/decoder.js";
 import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";
 import { PassError, passBanner } from "../../src/passes/graph/pass.js";
@@ -35,6 +39,9 @@ export interface BuildRequest {
   readonly fix: Readonly<Record<string, FixText>>;
   readonly state: StateOption;
   readonly entries: NonNullable<CompileOptions["entries"]>;
+  /** Of a decoder, whose entries and states follow from it. */
+  readonly context: number | undefined;
+  readonly prefill: number | undefined;
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
@@ -62,12 +69,15 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, system, stages, tensor, bind, shapes, state, entries, weights, keep, shown } = request;
+  const { target, system, stages, tensor, bind, shapes, weights, keep, shown } = request;
+  if (request.context === undefined && request.prefill !== undefined)
+    fail("LPU5008", { message: "--prefill: expected --context with it" });
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
   const fix = readFixes(request.fix);
-  const model = openModel(request.model);
+  const model = openModel(request.context === undefined ? request.model : openFolder(request.model).model);
   try {
+    const { state, entries } = request.context === undefined ? request : decoderBuild(model, request, request.context);
     const options = {
       target,
       system,
@@ -105,6 +115,19 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
   } finally {
     model.close();
   }
+}
+
+/** A decoder that takes one token a step, and blocks of a prompt, with its past as states. */
+function decoderBuild(
+  { source }: OpenModel,
+  { prefill = 1, state, entries, shapes }: BuildRequest,
+  context: number,
+): Pick<BuildRequest, "state" | "entries"> {
+  const said = { "--entry": entries, "--shape": shapes, "--state": state === "auto" ? {} : state };
+  const twice = Object.entries(said).find(([, given]) => Object.keys(given).length > 0)?.[0];
+  if (twice !== undefined)
+    fail("LPU5008", { message: `${twice}: follows from --context, and may not be given with it` });
+  return { state: "auto", entries: decoderEntries(readModel(source).graph, context, prefill) };
 }
 
 const isShown = ({ printAfter, dumpFolder, time, verify }: ShownPasses): boolean =>

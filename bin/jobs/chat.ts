@@ -24,6 +24,7 @@ export interface ChatResult {
   readonly turns: readonly Written[];
   readonly cyclesOf: LanguageModel["cycles"];
   readonly room: LanguageModel["room"];
+  readonly clockMHz: number;
   /** On this computer, while the model wrote. */
   readonly seconds: number;
 }
@@ -47,5 +48,12 @@ export async function chatJob(request: ChatRequest, context: JobContext<Piece>):
     messages.push({ role: "assistant", content: turn.text });
     turns.push(turn);
   }
-  return { messages, turns, cyclesOf: model.cycles, room: model.room, seconds: milliseconds / 1000 };
+  return {
+    messages,
+    turns,
+    cyclesOf: model.cycles,
+    room: model.room,
+    clockMHz: model.clockMHz,
+    seconds: milliseconds / 1000,
+  };
 }

@@ -11,8 +11,8 @@ import type { JobContext } from "./job.js";
 export interface DecoderRequest {
   readonly model: string;
   readonly tokenizer: string | undefined;
-  readonly context: number;
-  readonly prefill: number;
+  readonly context: number | undefined;
+  readonly prefill: number | undefined;
   readonly target: TargetName;
   readonly stages: Stages | undefined;
   readonly tensor: number | undefined;

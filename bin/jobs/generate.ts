@@ -16,6 +16,7 @@ export interface GenerateResult extends Written {
   /** Of a run that takes one token, and of one that takes a block of a prompt. */
   readonly cyclesOf: LanguageModel["cycles"];
   readonly room: LanguageModel["room"];
+  readonly clockMHz: number;
   /** On this computer, after the build. */
   readonly seconds: number;
 }
@@ -42,7 +43,13 @@ export async function generateJob(request: GenerateRequest, context: JobContext<
   const model = await openDecoder(request, context);
   const start = clock();
   const written = await write(model, model.encode(request.prompt), request.options, context);
-  return { ...written, cyclesOf: model.cycles, room: model.room, seconds: (clock() - start) / 1000 };
+  return {
+    ...written,
+    cyclesOf: model.cycles,
+    room: model.room,
+    clockMHz: model.clockMHz,
+    seconds: (clock() - start) / 1000,
+  };
 }
 
 /** Writes on from a prompt, and tells of each piece. */

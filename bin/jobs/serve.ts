@@ -23,7 +23,7 @@ export type ServePart =
       readonly context: number;
       readonly cyclesOf: LanguageModel["cycles"];
     }
-  | { readonly answer: Omit<Answer, "error">; readonly problems: readonly Problem[] };
+  | { readonly answer: Omit<Answer, "error">; readonly clockMHz: number; readonly problems: readonly Problem[] };
 
 export interface ServeResult {
   readonly requests: number;
@@ -43,7 +43,7 @@ export async function serveJob(request: ServeRequest, context: JobContext<ServeP
       cycles: total.cycles + answer.cycles,
       predictedCycles: total.predictedCycles + answer.predictedCycles,
     };
-    context.part({ answer, problems: error === undefined ? [] : problemsOf(error) });
+    context.part({ answer, clockMHz: model.clockMHz, problems: error === undefined ? [] : problemsOf(error) });
   };
   const { host, port, pasts } = request;
   const server = await serve(model, { name, host, port, pasts, now: clock, onAnswer });

@@ -5,16 +5,13 @@ import { formatCount, formatSeconds } from "../../src/report/units.js";
 import type { ChatResult } from "../jobs/chat.js";
 import type { GenerateResult, Written } from "../jobs/generate.js";
 
-export const generateRows = (result: GenerateResult, clockMHz: number): [string, string][] =>
-  writtenRows([result], result, clockMHz);
+export const generateRows = (result: GenerateResult): [string, string][] => writtenRows([result], result);
 
-export const chatRows = (result: ChatResult, clockMHz: number): [string, string][] =>
-  writtenRows(result.turns, result, clockMHz);
+export const chatRows = (result: ChatResult): [string, string][] => writtenRows(result.turns, result);
 
 function writtenRows(
   turns: readonly Written[],
-  { cyclesOf, room, seconds }: Pick<GenerateResult, "cyclesOf" | "room" | "seconds">,
-  clockMHz: number,
+  { cyclesOf, room, clockMHz, seconds }: Pick<GenerateResult, "cyclesOf" | "room" | "clockMHz" | "seconds">,
 ): [string, string][] {
   const sum = (of: (turn: Written) => number): number => turns.reduce((total, turn) => total + of(turn), 0);
   const timed = (count: number): string =>

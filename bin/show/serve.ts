@@ -3,10 +3,11 @@
 import { formatCount, formatSeconds } from "../../src/report/units.js";
 import type { ServePart, ServeResult } from "../jobs/serve.js";
 
-export function serveLine(part: ServePart, clockMHz: number): string {
+export function serveLine(part: ServePart): string {
   if ("url" in part)
     return `serving ${part.name} on ${part.url}  (context ${part.context}, ${formatCount(part.cyclesOf.decode)} cycles a token; Ctrl-C stops)`;
   const { path, status, usage, cycles } = part.answer;
+  const { clockMHz } = part;
   const request = `${status} ${path}`;
   if (usage === undefined) return request;
   const kept = usage.keptTokens === 0 ? "" : ` (${usage.keptTokens} of them on the chip before)`;

@@ -53,7 +53,7 @@ export function openFolder(path: string, tokenizer?: string): ModelFolder {
     tokenizer === undefined ? beside(name) : existing(join(dirname(tokenizer), name));
   return {
     model,
-    name: basename(resolve(path), ".onnx"),
+    name: basename(resolve(path)).replace(/\.(onnx|lpu)$/, ""),
     tokenizer: own === undefined ? undefined : tokenizerFiles(own, besideTokenizer),
     settings: SETTINGS.flatMap((name) => {
       const file = beside(name);

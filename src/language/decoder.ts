@@ -95,12 +95,7 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   const roles = Object.entries(ROLES);
   const missing = (name: string): string => `there is no input '${name}' (${ROLES[name]?.doc ?? ""})`;
   const problems = [
-    ...names
-      .filter((name) => ROLES[name] === undefined && FIXED[name] === undefined && !pasts.has(name))
-      .map(
-        (name) =>
-          `input '${name}' is none of ${roles.map(([role]) => role).join(", ")} and has no output that follows it`,
-      ),
+    ...names.filter((name) => ROLES[name] === undefined && FIXED[name] === undefined && !pasts.has(name)).map(noRole),
     ...roles
       .filter(([name, { needed }]) => needed.includes(past) && !names.includes(name))
       .map(([name]) => missing(name)),
@@ -119,6 +114,69 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   const fixed = Object.entries(FIXED).filter(([name]) => names.includes(name));
   return { past, shapes: Object.fromEntries(shapes), fix: Object.fromEntries(fixed) };
 }
+
+/** How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once. */
+export function decoderEntries(
+  graph: GraphRecord,
+  context: number,
+  prefill: number,
+): Readonly<Record<string, Omit<DecoderShapes, "past">>> {
+  const entry = (tokens: number): Omit<DecoderShapes, "past"> => {
+    const { shapes, fix } = decoderShapes(graph, context, tokens);
+    return { shapes, fix };
+  };
+  return prefill === 1 ? { decode: entry(1) } : { decode: entry(1), prefill: entry(prefill) };
+}
+
+interface Described {
+  readonly name: string;
+  readonly inputs: readonly { readonly name: string; readonly shape: Shape }[];
+}
+
+export interface DecoderEntries<E> {
+  readonly past: PastKind;
+  readonly context: number;
+  /** Names of the inputs that the host gives. */
+  readonly given: readonly string[];
+  readonly decode: E;
+  /** The entry that takes most at once, if any takes more than one. */
+  readonly prefill: { readonly entry: E; readonly tokens: number } | undefined;
+}
+
+/**
+ * What the entries of a program are for, one sequence of whose past is its states.
+ *
+ * @throws LPU5104 for a program that is no decoder, or has none that takes one token.
+ */
+export function decoderIn<E extends Described>(
+  entries: readonly E[],
+  states: readonly { readonly name: string; readonly shape: Shape }[],
+): DecoderEntries<E> {
+  const tokensOf = ({ inputs }: E): number => {
+    const [batch, tokens = 0] = inputs.find(({ name }) => name === "input_ids")?.shape ?? [];
+    return batch === 1 ? tokens : 0;
+  };
+  const decode = entries.find((entry) => tokensOf(entry) === 1);
+  const context = states[0]?.shape.at(-2);
+  if (decode === undefined || context === undefined)
+    return fail("LPU5104", {
+      message: `expected an entry that takes one token (input_ids) and states, found ${entries.map(({ name }) => `'${name}'`).join(", ")} and ${states.length} states`,
+      hint: "lpu build MODEL --context 256 makes such an image of a decoder with past and present",
+    });
+  const given = decode.inputs.map(({ name }) => name);
+  const foreign = given.find((name) => ROLES[name] === undefined);
+  if (foreign !== undefined) return fail("LPU5104", { message: noRole(foreign) });
+  const masked = decode.inputs.find(({ name }) => name === "attention_mask")?.shape.at(-1) ?? context;
+  const past = masked === context ? "cache" : "window";
+  const blocks = entries
+    .map((entry) => ({ entry, tokens: tokensOf(entry) }))
+    .filter(({ tokens }) => tokens > 1)
+    .sort((a, b) => b.tokens - a.tokens);
+  return { past, context, given, decode, prefill: blocks[0] };
+}
+
+const noRole = (name: string): string =>
+  `input '${name}' is none of ${Object.keys(ROLES).join(", ")} and has no output that follows it`;
 
 /** What is given to those inputs of a decoder that the host has. */
 export const blockInputs = (names: readonly string[], block: Block): Readonly<Record<string, readonly number[]>> =>

@@ -104,7 +104,7 @@ export function reportProgram(
     mxmUtilization: ratio(entry.macs, cycles * peakMacs(target) * program.chips.length),
     mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
     sram,
-    stateRoom: stateRoom(sram.states, sram.bytes, sram.capacity),
+    stateRoom: roomOf(program),
     streams: streamUse(program, cycles),
     instructions: text.instructions,
     textBytes: text.bytes,
@@ -186,6 +186,12 @@ const CONSTANT = 1;
 const INPUT = 2;
 const SCRATCH = 3;
 const STATE = 4;
+
+/** How many sequences SRAM would hold; null for a program without states. */
+export function roomOf(program: EntryProgram): StateRoom | null {
+  const { states, bytes, capacity } = sramUse(program);
+  return stateRoom(states, bytes, capacity);
+}
 
 function sramUse(program: EntryProgram): SramUse {
   const { target } = program;
