@@ -24,9 +24,12 @@ interface Step {
   readonly storages: number;
 }
 
+/** Layers at both ends of those that are alike whose values may be asked for: what is kept of the program, and some more. */
+const MARGIN = KEPT + 8;
+
 /** What is known of a program that was shortened, and of its plan. */
 export interface Followed {
-  readonly plan: Plan;
+  readonly layers: Layers;
   readonly learned: PlanValues;
   readonly before: RowsBefore;
   /** The program that was shortened. */
@@ -50,15 +53,16 @@ export const repeatedWrites = (f: Followed): Repeated | undefined => {
   const { cut, periods, stretch } = f.short;
   const { period, to } = stretch;
   const pairs = writePairs(f);
-  const step = stepOf(f, pairs);
-  if (step === undefined) return undefined;
-  const layers = new Layers(f.plan, f.learned, step);
+  const { layers, learned } = f;
   const last = to - period;
   for (const [write, later] of pairs) {
-    const expected = layers.later(f.written(write), 1);
+    const expected = layers.later(learned, f.written(write), 1);
     if (expected === undefined || !areEqual(expected, f.written(later))) return undefined;
     const { cycle } = later.instruction;
-    if (cycle >= cut - period && layers.later(f.written(later), Math.floor((last - cycle) / period)) === undefined)
+    if (
+      cycle >= cut - period &&
+      layers.later(learned, f.written(later), Math.floor((last - cycle) / period)) === undefined
+    )
       return undefined;
   }
   layers.lookAhead();
@@ -70,7 +74,7 @@ export const repeatedWrites = (f: Followed): Repeated | undefined => {
       const { cycle } = write.instruction;
       if (cycle < cut || cycle >= end) return undefined;
       const back = Math.floor((cycle - cut) / period) + 1;
-      return layers.later(f.written(earlier(f, write, back)), periods + back);
+      return layers.later(learned, f.written(earlier(f, write, back)), periods + back);
     },
   };
 };
@@ -103,15 +107,6 @@ const besides = ({ chip }: Followed, { queue, number }: Burst, bursts: number): 
   return at(all, number - at(all, 0, "burst").number + bursts, "burst");
 };
 
-const stepOf = (f: Followed, pairs: readonly (readonly [Burst, Burst])[]): Step | undefined => {
-  for (const [write, later] of pairs) {
-    const [from, to] = [write, later].map((one) => makerOf(f.learned, f.written(one)[0]?.row ?? UNKNOWN));
-    if (from !== undefined && to !== undefined && from.storage !== to.storage)
-      return { tasks: to.task - from.task, storages: to.storage - from.storage };
-  }
-  return undefined;
-};
-
 /** What made the vector of a number. */
 const makerOf = ({ made }: PlanValues, number: number): Made | undefined => {
   let [low, high] = [0, made.length];
@@ -128,36 +123,68 @@ const areEqual = (a: readonly Run[], b: readonly Run[]): boolean =>
   a.length === b.length &&
   a.every(({ row, step, count }, i) => b[i]?.row === row && b[i]?.step === step && b[i]?.count === count);
 
+/** Undefined if no tasks of a plan are like those behind them, over and over. */
+export const layersOf = (plan: Plan): Layers | undefined => {
+  const middle = Math.floor(plan.tasks.length / 2);
+  const length = lengthOf(plan.tasks, middle);
+  const [from, to] = [plan.tasks[middle], plan.tasks[middle + length]].map((task) => task?.outputs[0]?.storage);
+  if (length === 0 || from === undefined || to === undefined || from === to) return undefined;
+  return new Layers(plan, { tasks: length, storages: to - from }, middle);
+};
+
+/** How many tasks a layer most likely has: so many are, each, like the one behind as many. */
+const lengthOf = (tasks: readonly Task[], middle: number): number => {
+  const isShaped = (length: number): boolean => {
+    for (let i = middle; i < middle + length; i++) {
+      const [task, next] = [tasks[i], tasks[i + length]];
+      if (task === undefined || next === undefined || !haveSameShape(task, next)) return false;
+    }
+    return true;
+  };
+  for (let length = 1; length <= middle / KEPT; length++) if (isShaped(length)) return length;
+  return 0;
+};
+
 /** Tasks and constants that are alike. */
-class Layers {
+export class Layers {
   private readonly plan: Plan;
-  private readonly learned: PlanValues;
   private readonly step: Step;
+  /** A task of a layer that is like those around it. */
+  private readonly middle: number;
   /** By task: whether it is like the one of the next layer. */
   private readonly like: (boolean | undefined)[] = [];
   /** By storage, and by key of a tile: what stands for it in the next layer; itself if it is shared. */
   private readonly storages = new Map<StorageId, StorageId>();
   private readonly tiles = new Map<string, string>();
 
-  constructor(plan: Plan, learned: PlanValues, step: Step) {
+  constructor(plan: Plan, step: Step, middle: number) {
     this.plan = plan;
-    this.learned = learned;
     this.step = step;
+    this.middle = middle;
+  }
+
+  /** Whether a task is so far within layers that are alike that what it makes is not asked for. */
+  inside(): (task: number) => boolean {
+    let [first, last] = [this.middle, this.middle];
+    while (this.isLike(first - 1)) first--;
+    while (this.isLike(last)) last++;
+    const margin = MARGIN * this.step.tasks;
+    return (task) => task >= first + margin && task < last - margin;
   }
 
   /** What stands for planes some layers further on; undefined if some layer between them is not alike. */
-  later(planes: readonly Run[], layers: number): readonly Run[] | undefined {
+  later(learned: PlanValues, planes: readonly Run[], layers: number): readonly Run[] | undefined {
     const result: Run[] = [];
     for (const { row, step, count } of planes)
       for (let i = 0; i < count; ) {
         const first = row + i * step;
-        const maker = makerOf(this.learned, first);
+        const maker = makerOf(learned, first);
         let inside = 1;
         let by = 0;
         if (maker !== undefined && this.isLike(maker.task)) {
           const end = maker.first + PLANES * maker.count;
           for (let next = first + step; i + inside < count && next >= maker.first && next < end; next += step) inside++;
-          const there = this.counterpart(maker, layers);
+          const there = this.counterpart(learned, maker, layers);
           if (there === undefined) return undefined;
           by = there - maker.first;
         }
@@ -168,10 +195,10 @@ class Layers {
   }
 
   /** The number of the first vector that stands for those of a task that is like the next. */
-  private counterpart({ task, storage, panel, row }: Made, layers: number): number | undefined {
+  private counterpart({ rows }: PlanValues, { task, storage, panel, row }: Made, layers: number): number | undefined {
     for (let i = 0; i < layers; i++) if (!this.isLike(task + i * this.step.tasks)) return undefined;
     const there = this.laterStorage(storage) === storage ? storage : storage + layers * this.step.storages;
-    const number = this.learned.rows[there]?.[panel]?.[row] ?? UNKNOWN;
+    const number = rows[there]?.[panel]?.[row] ?? UNKNOWN;
     return number === UNKNOWN ? undefined : number;
   }
 
@@ -191,6 +218,7 @@ class Layers {
   }
 
   private isLike(index: number): boolean {
+    if (index < 0) return false;
     this.like[index] ??= this.compare(this.plan.tasks[index], this.plan.tasks[index + this.step.tasks]);
     return this.like[index];
   }

@@ -15,7 +15,7 @@ import type { Queues, StateBinding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
 import { boundOn, byteRows, planesIn, type RowsBefore, rowsBefore } from "./edges.js";
-import { type Repeated, repeatedWrites } from "./layers.js";
+import { layersOf, type Repeated, repeatedWrites } from "./layers.js";
 import { linkUses, type PlannedVector, plannedVectors } from "./links.js";
 import { appendColumns, type PlanValues, planValues } from "./plan.js";
 import type { Shortened } from "./repeat.js";
@@ -64,12 +64,14 @@ export const meansRepeatedly = (
   short: Shortened,
   whole: Queues,
 ): boolean => {
-  const learned = planValues(plan, chip.target);
+  const layers = layersOf(plan);
+  if (layers === undefined) return false;
+  const learned = planValues(plan, chip.target, layers.inside());
   const f = followedFrom(plan, learned, chip, taken);
   const writes = writesOf(chip);
   for (const write of writes) if (write.instruction.cycle < short.cut) writtenBy(f, write);
   const written = (write: Burst): readonly Run[] => writtenBy(f, write);
-  const repeated = repeatedWrites({ plan, learned, before: f.before, chip, short, whole, written });
+  const repeated = repeatedWrites({ layers, learned, before: f.before, chip, short, whole, written });
   if (repeated === undefined) return false;
   const rest = { ...f, repeated };
   for (const write of writes) if (write.instruction.cycle >= repeated.end) writtenBy(rest, write);

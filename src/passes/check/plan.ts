@@ -41,7 +41,12 @@ interface Learned extends PlanValues {
 /** Vectors of a tile: two columns are one. */
 export const vectorsOf = (tile: PackedTile | undefined): number => Math.ceil((tile?.columns ?? 0) / 2);
 
-export const planValues = (plan: Plan, target: Target): PlanValues => {
+/** `isOpaque`: tasks of which is not asked what they make, by number: it has numbers as what comes over links. */
+export const planValues = (
+  plan: Plan,
+  target: Target,
+  isOpaque: (task: number) => boolean = () => false,
+): PlanValues => {
   const values = new Values();
   const rows = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, (_, panel) => {
@@ -54,29 +59,30 @@ export const planValues = (plan: Plan, target: Target): PlanValues => {
     }),
   );
   const learned = { values, rows, made: [] };
-  for (const index of plan.tasks.keys()) learnTask(learned, plan, target, index);
+  for (const [index, task] of plan.tasks.entries())
+    if (task.wire !== undefined || isOpaque(index)) learnGiven(learned, plan, task);
+    else learnTask(learned, plan, target, index);
   values.seal();
   return learned;
 };
 
-/** What comes over links has numbers as what the host writes has: one for each row of its panel. */
-const learnReceived = ({ values, rows }: PlanValues, plan: Plan, task: Task): void => {
+/** What comes over links, or is not followed, has numbers as what the host writes has: one for each row of its panel. */
+const learnGiven = ({ values, rows }: PlanValues, plan: Plan, task: Task): void => {
   for (const { storage: id, panel, row } of task.outputs) {
     const storage = plan.storages[id];
     const numbers = rows[id]?.[panel];
     invariant(storage !== undefined && numbers !== undefined, "a panel of a storage exists");
     const first = values.panel(storage, panel);
-    values.label(first, () => `panel ${panel} of what is received as '${storage.name}'`);
+    values.label(
+      first,
+      () => `panel ${panel} of what is ${task.wire === undefined ? "made" : "received"} as '${storage.name}'`,
+    );
     for (let i = row; i < row + task.rows; i++) numbers[i] = first + PLANES * i;
   }
 };
 
 const learnTask = (learned: Learned, plan: Plan, target: Target, index: number): void => {
   const task = at(plan.tasks, index, "task");
-  if (task.wire !== undefined) {
-    learnReceived(learned, plan, task);
-    return;
-  }
   const { values, rows, made } = learned;
   const typeOf = (id: number): Storage["dtype"] => at(plan.storages, id, "storage").dtype;
   const sums = sumsOf(learned, target, task);
