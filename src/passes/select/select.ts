@@ -95,6 +95,7 @@ const newSelection = (
     located: new Map(),
     loaded: new Map(),
     copies: new Map(),
+    arrangements: new Map(),
     summands: new Map(),
     facts: [],
     sumRanges: new Map(),

@@ -28,6 +28,7 @@ import {
 } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { type Fusion, isFloatCast } from "./fuse.js";
+import type { Arrangement } from "./layout/arrangement.js";
 import type { Located } from "./layout/operand.js";
 import { type Range, union } from "../../ir/ranges.js";
 import { type Facts, factsOfChain, storedFacts, SUMS } from "./padding.js";
@@ -98,6 +99,8 @@ export interface Selection {
   readonly loaded: Map<NodeId, Located>;
   /** What has been made of values besides: copies in other layouts or types, sums, constants; by a key that says what it is. */
   readonly copies: Map<string, Located>;
+  /** How products are made, by how their operands and results lie. */
+  readonly arrangements: Map<string, Arrangement>;
   /** Facts of storages, by number; see padding.ts. */
   readonly facts: Facts[];
   /** Ranges of the sums that a permutation brings to all lanes: by number of the map. */

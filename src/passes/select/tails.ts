@@ -25,7 +25,8 @@ import {
   type Selection,
 } from "./selection.js";
 import { naturalLayout } from "./layout/view.js";
-import type { Block, Product } from "./weights.js";
+import type { Block } from "./layout/arrangement.js";
+import type { Product } from "./weights.js";
 
 /** Columns that a vector of a tile holds. */
 const TILE_COLUMNS = 2;

@@ -11,6 +11,7 @@ import type { Shape } from "../../ir/graph.js";
 import type { BitsType, PackedTile, Pass, StorageId, TileDType, WeightLoad } from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import { type Matrix, type TileBlock, tileKey, type TileRecipe } from "../../ir/recipe.js";
+import type { Block } from "./layout/arrangement.js";
 import type { Located } from "./layout/operand.js";
 import { halfAt } from "./layout/passes.js";
 import type { Chain, Part, Space } from "./selection.js";
@@ -73,11 +74,6 @@ export interface Product {
   readonly fill: boolean;
   /** Further columns, one for each block of `n` columns of a panel from this column on: sums of the block's activations. Of stored weights only. */
   readonly sums?: { readonly column: number; readonly n: number; readonly ones: StorageId } | undefined;
-}
-
-/** A block of weights within one pass: K values k .. k + count - 1 on lanes from `lane` of the half; columns from `column`. */
-export interface Block extends Omit<TileBlock, "offset"> {
-  readonly batch: number;
 }
 
 /** The batch index of the weights for a batch index of the result. */

@@ -11,19 +11,18 @@ import { at, fail } from "../../../diagnostics.js";
 import { elementCount, type Shape } from "../../../ir/graph.js";
 import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
+import type { Arrangement, Block, PanelPasses, Segment } from "../layout/arrangement.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
-import { addToPass, type HalfPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
+import { addToPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
 import { tailLoads } from "../tails.js";
-import { type Block, cutsOfK, passWeights, type Product, type SecondOperand, weightBatch } from "../weights.js";
+import { cutsOfK, passWeights, type Product, type SecondOperand, weightBatch } from "../weights.js";
 import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
 import { expandView, type Factor, offsetAt, offsetsOf, type View } from "../layout/view.js";
 
 export const emitProduct = (s: Selection, product: Product): void => {
-  const places = placesOf(s.target, product);
-  const digits = rowDigits(product.space.view, places.a, [...places.batchShape, places.m]);
-  for (const segment of segmentsOf(product, places)) {
-    const panels = panelsOf(s.target, product, places, segment);
+  const { digits, segments } = arrangementOf(s, product);
+  for (const { segment, panels } of segments) {
     for (const { row, rows } of rowBlocks(segment.rows, blockOf(s, product, segment.rows), segment.row))
       for (const { panel, passes } of panels)
         pushTask(s, {
@@ -45,6 +44,25 @@ export const emitProduct = (s: Selection, product: Product): void => {
           sums: product.fill ? FILLED_SUMS : undefined,
         });
   }
+};
+
+/** It depends on how operands and result lie alone, and is made once for all products of a kind. */
+const arrangementOf = (s: Selection, product: Product): Arrangement => {
+  const { a, space, weights, fill } = product;
+  const parts = weights.kind === "stored" ? [weights.along, weights.parts.map(({ from, count }) => [from, count])] : [];
+  const { view, shape, panels } = space;
+  const key = JSON.stringify([a.view, a.shape, view, shape, panels, fill, weights.kind, weights.shape, parts]);
+  const known = s.arrangements.get(key);
+  if (known !== undefined) return known;
+  const places = placesOf(s.target, product);
+  const digits = rowDigits(space.view, places.a, [...places.batchShape, places.m]);
+  const segments = segmentsOf(product, places).map((segment) => ({
+    segment,
+    panels: panelsOf(s.target, product, places, segment),
+  }));
+  const arrangement = { digits, segments };
+  s.arrangements.set(key, arrangement);
+  return arrangement;
 };
 
 /* ---------- places ---------- */
@@ -160,13 +178,6 @@ const rowDigits = (space: View, a: View, shape: Shape): RowDigit[] => {
 
 /* ---------- segments ---------- */
 
-/** Rows of the result that the same weights make. */
-interface Segment {
-  readonly row: number;
-  readonly rows: number;
-  readonly batches: readonly number[];
-}
-
 const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
   const weightOf = weightBatch(weights, places.batchShape);
   const byRow = new Map<number, number[]>();
@@ -201,17 +212,6 @@ const blockOf = ({ target, tight }: Selection, { weights, space }: Product, rows
 };
 
 /* ---------- passes ---------- */
-
-/** A pass over rows of the activations that lie so far down. */
-interface DeepPass extends HalfPass<Block> {
-  readonly depth: number;
-}
-
-/** The passes that make one panel of a segment. */
-interface PanelPasses {
-  readonly panel: number;
-  readonly passes: readonly DeepPass[];
-}
 
 /** K values of one row that a batch index multiplies. */
 interface DeepBlock {
