@@ -22,6 +22,7 @@ import { fitted, locate } from "../value.js";
 import {
   addTemp,
   type Chain,
+  copyOfLeaf,
   constantOnce,
   nodeAt,
   operandAt,
@@ -318,9 +319,29 @@ const apart = (s: Selection, id: NodeId, full: Layout, others: readonly Operand[
     (other) => other.value.storage === value.storage && samePanels(other.fit, fit) && !sameRows(other.fit, fit),
   );
   if (!collides || value.plus !== undefined || storageAt(s, value.storage).kind === "constant") return operand;
-  const copy = relayout(s, id, value, full);
+  const copy = copiedRows(s, id, operand, full) ?? relayout(s, id, value, full);
   const copyFit = fitOperand(s.target, full.view, full.shape, copy);
   return copyFit === undefined ? operand : { value: copy, fit: copyFit };
+};
+
+/** A copy of an operand on the lanes and rows of a result of its own shape, through an ALU; undefined where it is repeated. */
+const copiedRows = (s: Selection, id: NodeId, { value, fit }: Operand, full: Layout): Located | undefined => {
+  const { view, rows, panels } = spaceOf(s.target, full);
+  if (view.row !== 0 || view.column !== 0 || elementCount(full.shape) !== elementCount(value.shape)) return undefined;
+  const key = `copy ${value.storage} ${JSON.stringify(value.view)} ${JSON.stringify(view)}`;
+  const known = s.copies.get(key);
+  if (known !== undefined) return known;
+  const node = stripCasts(s.graph, id);
+  const { dtype } = storageAt(s, value.storage);
+  const storage = addTemp(s, node, dtype, { rows, panels });
+  const chain: Chain = (panel, row, count) => ({
+    ops: [copyOfLeaf(dtype, 0)],
+    leaves: [leafOf(value, fit, panel, row, count)],
+  });
+  pushChain(s, { rows, panels }, chain, storage, originOf(s, node));
+  const copy = { storage, ...full };
+  s.copies.set(key, copy);
+  return copy;
 };
 
 const samePanels = (a: Fit, b: Fit): boolean => a.fixedPanel === b.fixedPanel && a.panelOffset === b.panelOffset;
