@@ -4,6 +4,7 @@
  * It is an estimate by which ways are compared, and no schedule: nothing overlaps, and a chain costs what its operations do.
  */
 
+import { at } from "../../../diagnostics.js";
 import { DTYPES } from "../../../ir/dtype.js";
 import { elementCount, type TensorType } from "../../../ir/graph.js";
 import type { Operation, Placement } from "../../../ir/ops/placement.js";
@@ -83,8 +84,17 @@ const moveCycles = (
 ): number | undefined => {
   if (from === "whole" || to !== "whole") return undefined;
   const vectors = byteVectorsOf(target, type);
-  if (from !== "partial") return wireCycles(target, chips, Math.ceil(vectors / chips));
+  if (from !== "partial") return wireCycles(target, chips, Math.ceil(vectors / chips)) + joinCycles(target, chips, type, from);
   return wireCycles(target, chips, vectors) + (vectors * chips) / target.alus;
+};
+
+/**
+ * Pieces along features lie on lanes from the first on; where they fill no whole panels, all that does not come to lie at once
+ * goes through the arrays, an element a column.
+ */
+const joinCycles = ({ lanes }: Target, chips: number, { shape }: TensorType, axis: number): number => {
+  const last = at(shape, shape.length - 1, "extent");
+  return axis < shape.length - 1 || (last / chips) % lanes === 0 ? 0 : last / HEMISPHERES;
 };
 
 /** Bytes of SRAM that a constant takes on a chip. */
