@@ -74,8 +74,12 @@ export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
     const alike = parts.filter((part) => part.kind === index);
     const { first, last } = at(alike, 0, "part");
     options.onPart?.(`${first} to ${last}`);
-    const cost = costOf(kind, target, peers, pasts);
-    return { first, last, count: alike.length, ...cost };
+    try {
+      return { first, last, count: alike.length, ...costOf(kind, target, peers, pasts) };
+    } catch (error) {
+      if (!(error instanceof CompileError) || error.code !== "LPU2001") throw error;
+      return tooLarge(first, last, error.details.message);
+    }
   });
   const kindOf = parts.map(({ kind }) => kind);
   const costs = kindOf.map((kind) => at(costed, kind, "kind"));
@@ -200,7 +204,7 @@ const costOf = (
       linkBusy: linkBusy(entry),
     };
   } catch (error) {
-    if (!(error instanceof CompileError) || error.code === "LPU2001") throw error;
+    if (!(error instanceof CompileError) || error.code === "LPU2001" || error.code === "LPU5000") throw error;
     const costs = costsOf(target, group);
     const whole = wholeCost({ graph: part, chips: group, costs, price: 0 });
     const { cycles, constantBytes: constants } = sharding ?? { cycles: whole.cycles, constantBytes: whole.bytes };
@@ -274,6 +278,13 @@ const comingVectors = ({ lanes }: Target, { nodes }: Graph): number => {
   return (elementCount(shape) / last) * Math.ceil(last / lanes) * DTYPES[dtype].bytes;
 };
 
+/** No number of stages helps where one part is too large for the chips that share it. */
+const tooLarge = (first: string, last: string, why: string): never =>
+  fail("LPU2008", {
+    message: `what lies between ${first} and ${last} fits in no stage: ${why}`,
+    hint: "let more chips share it (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
+  });
+
 interface TooMuch extends Omit<Made, "asked"> {
   readonly system: System;
   readonly most: number;
@@ -287,10 +298,8 @@ const refuse = ({ system, parts, costs, tensor, most, capacity }: TooMuch): neve
   if (groups === undefined) {
     const large = costs.findIndex((cost) => bytesOf(cost) > capacity);
     const { first, last } = at(parts, large, "part");
-    return fail("LPU2008", {
-      message: `what lies between ${first} and ${last} needs ${mib(bytesOf(at(costs, large, "part")))} of ${of}, which has room for ${mib(capacity)}`,
-      hint: "let more chips share it (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
-    });
+    const needed = mib(bytesOf(at(costs, large, "part")));
+    return tooLarge(first, last, `it needs ${needed} of ${of}, which has room for ${mib(capacity)}`);
   }
   const needed = bytesOf(spanOf(costs, 0, costs.length));
   return fail("LPU2008", {

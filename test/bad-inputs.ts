@@ -27,6 +27,7 @@ import { settingsOf } from "../src/language/settings.js";
 import { expectFits, noTokenizer } from "../src/language/text.js";
 import { readRequest } from "../src/serve/request.js";
 import { selectPasses } from "../src/passes/graph/pipeline.js";
+import { type PlanOptions, plan } from "../src/plan.js";
 import { loadImage } from "../src/runtime/run.js";
 
 let folder: string | undefined;
@@ -92,6 +93,8 @@ const embedding = model({
 const build = (bytes: Uint8Array, options: CompileOptions = {}): Uint8Array =>
   joinChunks(compile(bytesSource("m", bytes), { target: "tiny", ...options }).image());
 const buildModel = (parts: OnnxModel, options: CompileOptions = {}): Uint8Array => build(modelBytes(parts), options);
+const planModel = (parts: OnnxModel, options: PlanOptions): unknown =>
+  plan(bytesSource("m", modelBytes(parts)), { target: "tiny", ...options });
 const buildFile = (path: string): Uint8Array => joinChunks(compile(openModel(path).source, { target: "tiny" }).image());
 const run = (image: Uint8Array, inputs: Readonly<Record<string, InputValue>>): unknown => {
   const loaded = loadImage(image).entry();
@@ -242,6 +245,17 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),
   "products shared among chips that no node has": () => buildModel(layer, { tensor: 9 }),
   "more groups of chips than a node has": () => buildModel(layer, { tensor: 4, stages: 3 }),
+  "a plan for chips that do not hold one product": () =>
+    planModel(
+      model({
+        nodes: [node("MatMul", ["x", "w"], ["y"])],
+        inputs: [floats("x", 2, 1024)],
+        initializers: [weights("w", 1024, 2048)],
+      }),
+      { system: "node2", tensor: 1 },
+    ),
+  "a plan for chips that do not divide a node": () => planModel(layer, { system: "node2", tensor: 3 }),
+  "a plan for more sequences than the file has": () => planModel(layer, { system: "card", batch: 3 }),
   "more stages than there is work for": () => buildModel(model({ nodes: [node("Abs", ["x"], ["y"])] }), { stages: 2 }),
 
   "an attribute that is missing": () => buildModel(model({ nodes: [node("Cast", ["x"], ["y"])] })),

@@ -84,7 +84,8 @@ const moveCycles = (
 ): number | undefined => {
   if (from === "whole" || to !== "whole") return undefined;
   const vectors = byteVectorsOf(target, type);
-  if (from !== "partial") return wireCycles(target, chips, Math.ceil(vectors / chips)) + joinCycles(target, chips, type, from);
+  if (from !== "partial")
+    return wireCycles(target, chips, Math.ceil(vectors / chips)) + joinCycles(target, chips, type, from);
   return wireCycles(target, chips, vectors) + (vectors * chips) / target.alus;
 };
 
