@@ -11,7 +11,7 @@ import { peersOf, pipelineOf, pipelineProgram } from "../src/pipeline.js";
 import { select } from "../src/passes/select/select.js";
 import { joinChunks } from "../src/host/build.js";
 import { importModel } from "../src/frontend/import.js";
-import { evaluate } from "../src/ir/evaluate.js";
+import { evaluate, evaluateGroup } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { planOnChip } from "../src/ir/plan/group.js";
@@ -22,7 +22,7 @@ import { printPlan } from "../src/ir/plan/print.js";
 import { planProblems } from "../src/ir/plan/verify.js";
 import { chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
 import { type TargetName, TARGETS } from "../src/ir/target.js";
-import { toFloats } from "../src/ir/tensor.js";
+import { tensorOf, toFloats } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { runPasses } from "../src/passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "../src/passes/graph/pipeline.js";
@@ -172,6 +172,33 @@ describe("a chip is proved to do its own part", () => {
     const [first] = plans;
     expect(first === undefined ? undefined : planOnChip(first, 0, new Map())).toBe(first);
   });
+});
+
+/* ---------- constants that are made of pieces ---------- */
+
+test("tails of pieces that lie packed are those of each chip", () => {
+  const weights = Array.from({ length: 320 }, (_, i) => ((i * 7) % 11) / 8 - 0.5).join(", ");
+  const graph = parseGraph(`graph @main(%0 "x": f16[3,20]) {
+  %1 = constant() {value=dense<[${weights}]>} : f16[20,16] from "w"
+  %2 = piece(%0) {axis=1, chips=2} : f16[3,10]
+  %3 = piece(%1) {axis=0, chips=2} : f16[10,16]
+  %4 = matmul(%2, %3) : f16[3,16] from "product (MatMul)"
+  %5 = all_reduce(%4) {chips=2} : f16[3,16] from "product (MatMul)"
+  return %5 "y"
+}`);
+  const target = TARGETS.tiny;
+  const pipeline = pipelineOf({ tensor: 2 }, target);
+  const layOut = (own: Graph): Plan => select(own, target, new Map(), [], peersOf(pipeline), true);
+  const { plan } = sharedPlan(graph, target, new Map(), layOut);
+  expect([...plan.literals.keys()].some((key) => key.startsWith("slice"))).toBe(true);
+  const { program, plans } = pipelineProgram([{ name: "main", plan }], pipeline);
+  const x = tensorOf(
+    "f16",
+    [3, 20],
+    Array.from({ length: 60 }, (_, i) => Math.sin(i)),
+  );
+  const wanted = evaluateGroup(graph, { x }).map((values) => sure(values[0], "value"));
+  expect(errorOf({ program, plans: plans.flat() }, { x }, wanted, true)).toBeLessThan(1e-3);
 });
 
 /* ---------- from a model ---------- */

@@ -29,8 +29,11 @@ export interface Literal extends TensorType {
   readonly load: () => Tensor;
   /** The data of `load` in order, for those who need not have it whole; a piece is good until the next one. */
   readonly pieces?: () => Iterable<TensorData>;
-  /** Of a constant of which each chip has a piece of its own, all by this key: the whole, and the piece of a chip. It is itself that of the first. */
-  readonly shares?: { readonly whole: Literal; readonly on: (chip: number) => Literal };
+  /**
+   * Of a constant of which each chip has a piece of its own, all by this key: the whole, unless it was made of pieces, and the piece
+   * of a chip. It is itself that of the first.
+   */
+  readonly shares?: { readonly whole?: Literal; readonly on: (chip: number) => Literal };
 }
 
 export type AttrValue = number | string | boolean | readonly number[] | Literal;

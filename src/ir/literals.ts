@@ -47,17 +47,22 @@ export function deriveLiteral(bases: readonly Literal[], how: string, type: Tens
   return { dtype: type.dtype, shape: type.shape, key, load };
 }
 
-/** The result of an operation on constants: at once if small, otherwise when it is loaded. */
+/** The result of an operation on constants: at once if small, otherwise when it is loaded; on each chip of what it has of them. */
 export function foldOp(op: string, attrs: Attrs, bases: readonly Literal[], type: TensorType): Literal {
-  const load = (): Tensor =>
-    evaluateNode(
-      op,
-      bases.map((base) => base.load()),
-      attrs,
-      type,
+  const made = (own: readonly Literal[]): Literal =>
+    deriveLiteral(own, `${op} ${attrsKey(attrs)}`, type, () =>
+      evaluateNode(
+        op,
+        own.map((base) => base.load()),
+        attrs,
+        type,
+      ),
     );
+  const result = made(bases);
+  if (bases.some(({ shares }) => shares !== undefined))
+    return { ...result, shares: { on: (chip) => made(bases.map((base) => base.shares?.on(chip) ?? base)) } };
   const elements = bases.reduce((sum, base) => sum + elementCount(base.shape), elementCount(type.shape));
-  return elements <= EAGER_ELEMENTS ? literalOf(load()) : deriveLiteral(bases, `${op} ${attrsKey(attrs)}`, type, load);
+  return elements <= EAGER_ELEMENTS ? literalOf(result.load()) : result;
 }
 
 export const numberLiteral = (dtype: DType, value: number): Literal => literalOf(scalarOf(dtype, value));
@@ -133,7 +138,7 @@ export function sharedLiteral(whole: Literal, axis: number, chips: number): Lite
 /** Values of a constant that is small enough to be looked at, on all chips; the same array each time. */
 const seen = new WeakMap<Literal, Tensor>();
 export function smallValues(literal: Literal): Tensor | undefined {
-  if (literal.shares !== undefined) return smallValues(literal.shares.whole);
+  if (literal.shares !== undefined) return literal.shares.whole && smallValues(literal.shares.whole);
   if (elementCount(literal.shape) > EAGER_ELEMENTS) return undefined;
   const known = seen.get(literal) ?? literal.load();
   invariant(

@@ -16,7 +16,8 @@ export const planOnChip = (plan: Plan, chip: number, links: LinksOf): Plan =>
     ? plan
     : {
         ...plan,
-        // The host takes what is whole from the first chip.
+        // What no chip reads is bound by the first, from which the host takes what is whole.
+        inputs: plan.inputs.filter(({ storage }) => storage >= 0),
         outputs: plan.outputs.filter(({ pieces }) => pieces !== undefined),
         literals: new Map([...plan.literals].map(([key, literal]) => [key, literal.shares?.on(chip) ?? literal])),
         tasks: plan.tasks.map((task) => taskOnChip(plan, task, chip, links)),
