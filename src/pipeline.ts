@@ -84,7 +84,13 @@ export const pipelineOf = (
     const joined = linksBetween({ links }, stage * members, (stage + 1) * members);
     return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
   });
-  return { target, members, hops, links };
+  const made = { target, members, hops, links };
+  if (peersOf(made).some((joined, by) => by > 0 && joined.length === 0))
+    fail("LPU2007", {
+      message: `chips of target '${target.name}' have ${target.links} links, too few to join each of ${members} to each`,
+      hint: "let fewer chips share products, or let them work one behind the other (--stages)",
+    });
+  return made;
 };
 
 /** Chips share work where each is joined to each by as many wires. */

@@ -241,7 +241,8 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
     buildModel(model({ nodes: [node("MatMul", ["x", "w"], ["y"])], initializers: [weights("w", 4, 8)] })),
   // Chips
   "a system that does not exist": () => parseSystem("node3"),
-  "a system for which a chip has too few links": () => buildModel(layer, { system: "node8" }),
+  "a system for which a chip has too few links": () => buildModel(layer, { system: "rack" }),
+  "products shared among chips that are not joined each to each": () => buildModel(layer, { tensor: 8 }),
   "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),
   "products shared among chips that no node has": () => buildModel(layer, { tensor: 9 }),
   "more groups of chips than a node has": () => buildModel(layer, { tensor: 4, stages: 3 }),

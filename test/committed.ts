@@ -39,5 +39,8 @@ export const COMMITTED: readonly CommittedModel[] = [
   },
 ];
 
-export const compileCommitted = ({ source, bind }: CommittedModel, target: TargetName): Compiled =>
-  compile(source(), { bind, target });
+export const compileCommitted = (
+  { source, bind }: CommittedModel,
+  target: TargetName,
+  chips: Pick<CompileOptions, "system" | "tensor"> = {},
+): Compiled => compile(source(), { bind, target, ...chips });

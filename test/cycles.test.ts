@@ -6,6 +6,8 @@
 import { readdirSync } from "node:fs";
 import { expect, test } from "@jest/globals";
 import { joinChunks } from "../src/host/build.js";
+import type { CompileOptions } from "../src/compile.js";
+import { SMALL_MODELS } from "../models/families.js";
 import { CompileError } from "../src/diagnostics.js";
 import { hashOf } from "../src/host/files.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
@@ -13,7 +15,20 @@ import { COMMITTED, compileCommitted } from "./committed.js";
 import { check } from "./golden.js";
 
 const isTarget = (name: string): name is TargetName => name in TARGETS;
-const TARGET_NAMES = Object.keys(TARGETS).filter(isTarget);
+interface Machine {
+  readonly words: string;
+  readonly target: TargetName;
+  readonly chips?: Pick<CompileOptions, "system" | "tensor">;
+}
+/** Each target by itself, and for small models chips of the small one: one behind the other, eight in a ring, and two that share products. */
+const MACHINES: readonly Machine[] = [
+  ...Object.keys(TARGETS)
+    .filter(isTarget)
+    .map((target) => ({ words: target, target })),
+  { words: "tiny node2", target: "tiny", chips: { system: "node2" } },
+  { words: "tiny node8", target: "tiny", chips: { system: "node8" } },
+  { words: "tiny shared", target: "tiny", chips: { system: "node2", tensor: 2 } },
+];
 
 type Cell = string | number;
 const COLUMNS: readonly ((cell: Cell) => string)[] = [
@@ -28,16 +43,18 @@ const line = (...cells: Cell[]): string => COLUMNS.map((format, index) => format
 test("cycles.txt", () => {
   check("cycles.txt", () => {
     const rows = COMMITTED.flatMap((model) =>
-      TARGET_NAMES.map((target) => {
-        try {
-          const compiled = compileCommitted(model, target);
-          const bytes = joinChunks(compiled.image());
-          return line(model.name, target, compiled.report.cycles, bytes.length, hashOf([bytes]));
-        } catch (error) {
-          if (!(error instanceof CompileError)) throw error;
-          return line(model.name, target, "-", "-", error.message);
-        }
-      }),
+      MACHINES.filter(({ chips }) => chips === undefined || Object.hasOwn(SMALL_MODELS, model.name)).map(
+        ({ words, target, chips }) => {
+          try {
+            const compiled = compileCommitted(model, target, chips);
+            const bytes = joinChunks(compiled.image());
+            return line(model.name, words, compiled.report.cycles, bytes.length, hashOf([bytes]));
+          } catch (error) {
+            if (!(error instanceof CompileError)) throw error;
+            return line(model.name, words, "-", "-", error.message);
+          }
+        },
+      ),
     );
     return [line("model", "target", "cycles", "bytes", "sha256"), ...rows].join("\n");
   });

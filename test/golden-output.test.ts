@@ -8,15 +8,19 @@ import { renderProblems } from "../bin/show/problems.js";
 import { joinChunks } from "../src/host/build.js";
 import { listing } from "../src/codegen/listing/disassemble.js";
 import { hashOf } from "../src/host/files.js";
-import type { Tensor } from "../src/ir/graph.js";
+import type { Graph, Tensor } from "../src/ir/graph.js";
+import { chipsOf } from "../src/ir/group.js";
+import type { Plan } from "../src/ir/plan.js";
+import { sharedPlan } from "../src/group.js";
+import { select } from "../src/passes/select/select.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { TARGETS } from "../src/ir/target.js";
 import { formatShape } from "../src/ir/tensor.js";
-import { pipelineOf, pipelineProgram } from "../src/pipeline.js";
+import { peersOf, pipelineOf, pipelineProgram } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
 import { BAD_INPUTS, problemsOfBadInput, removeBadFiles } from "./bad-inputs.js";
 import { COMMITTED, compileCommitted } from "./committed.js";
-import { planOf, programOf } from "./compiled.js";
+import { planOf } from "./compiled.js";
 import { check, goldenFiles } from "./golden.js";
 
 const FIRST_ELEMENTS = 8;
@@ -49,12 +53,15 @@ describe("listings", () => {
   test.each(goldenFiles("listing", ".tir"))("%s", (path) =>
     check(path, (command, input) => {
       const graph = parseGraph(input);
-      const stages = Number(/--stages=(\d+)/.exec(command)?.[1] ?? 1);
-      const pipeline = pipelineOf({ stages }, TARGETS.tiny);
-      const program =
-        stages === 1
-          ? programOf(graph, TARGETS.tiny)
-          : pipelineProgram([{ name: "main", plan: planOf(graph, TARGETS.tiny) }], pipeline).program;
+      const [stages, tensor] = ["stages", "tensor"].map((name) =>
+        Number(new RegExp(`--${name}=(\\d+)`).exec(command)?.[1] ?? 1),
+      );
+      const pipeline = pipelineOf({ stages, tensor }, TARGETS.tiny);
+      // What chips share is written as they share it.
+      const layOut = (own: Graph): Plan => select(own, TARGETS.tiny, new Map(), [], peersOf(pipeline));
+      const plan =
+        chipsOf(graph) > 1 ? sharedPlan(graph, TARGETS.tiny, new Map(), layOut).plan : planOf(graph, TARGETS.tiny);
+      const { program } = pipelineProgram([{ name: "main", plan }], pipeline);
       return [...listing(program, { data: false })].join("\n");
     }),
   );

@@ -342,7 +342,7 @@ test("what cannot be a pipeline says why", () => {
   const graph = parseGraph(`graph @one(%0 "x": f32[3,8]) {\n  %1 = tanh(%0) : f32[3,8]\n  return %1 "y"\n}\n`);
   const plan = planOf(graph, TARGETS.tiny);
   expect(verdict(() => pipelined(plan, TARGETS.tiny, 2))).toMatch(/^LPU2006/);
-  expect(verdict(() => pipelineOf({ system: "node8" }, TARGETS.tiny))).toMatch(/^LPU2007: .*has 2/);
+  expect(verdict(() => pipelineOf({ system: "rack" }, TARGETS.tiny))).toMatch(/^LPU2007: .*has 2/);
   expect(verdict(() => pipelineOf({ system: "node2", stages: 3 }, TARGETS.tiny))).toMatch(/^LPU2007/);
   expect(pipelineOf({ stages: 9 }, TARGETS["lpu-v1"]).hops.length).toBe(8);
 });

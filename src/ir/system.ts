@@ -33,11 +33,12 @@ interface Joint {
   readonly wires: number;
 }
 
-/** Nodes, with chips that are joined each to each by `local` wires, and what joins the nodes. */
+/** Nodes, with chips that are joined each to each by `local` wires, or in a ring by `ring`, and what joins the nodes. */
 interface Layout {
   readonly nodes: number;
   readonly size: number;
   readonly local: number;
+  readonly ring: number;
   readonly joints: readonly Joint[];
 }
 
@@ -47,15 +48,20 @@ interface SystemRow {
   readonly layout: (count: number, links: number) => Layout | undefined;
 }
 
+/** A ring where chips have too few links to be joined each to each (A). */
 const node = (size: number, doc: string): SystemRow => ({
   doc,
-  layout: (_, links) => ({ nodes: 1, size, local: Math.floor(links / (size - 1)), joints: [] }),
+  layout: (_, links) => {
+    const local = Math.floor(links / (size - 1));
+    return { nodes: 1, size, local, ring: local > 0 ? 0 : Math.floor(links / 2), joints: [] };
+  },
 });
 
 const joinedNodes = (nodes: number, joints: readonly Joint[]): Layout => ({
   nodes,
   size: NODE_CHIPS,
   local: 1,
+  ring: 0,
   joints,
 });
 
@@ -66,6 +72,10 @@ const eachToEach = (count: number, wires: number, reach = count): Joint[] => {
     for (let to = from + 1; to < count && to <= from + reach; to++) joints.push({ from, to, wires });
   return joints;
 };
+
+/** Each of `count` joined to the next, and the last to the first. */
+const inRing = (count: number, wires: number): Joint[] =>
+  Array.from({ length: count }, (_, from) => ({ from, to: (from + 1) % count, wires }));
 
 const dragonfly = (chips: number): Layout | undefined => {
   const nodes = chips / NODE_CHIPS;
@@ -92,11 +102,14 @@ const dragonfly = (chips: number): Layout | undefined => {
 
 /** By name; N stands for a number. */
 export const SYSTEMS = {
-  card: { doc: "One chip.", layout: () => ({ nodes: 1, size: 1, local: 0, joints: [] }) },
+  card: { doc: "One chip.", layout: () => ({ nodes: 1, size: 1, local: 0, ring: 0, joints: [] }) },
   // The makers' node has eight chips and 28 cables (C); that fewer chips share the same links is our own (A).
   node2: node(2, "Two chips, joined by all links that a chip has for its node."),
-  node4: node(4, "Four chips, each joined to each."),
-  node8: node(NODE_CHIPS, "Eight chips, each joined to each by one wire: 28 cables."),
+  node4: node(4, "Four chips, each joined to each; in a ring where chips have fewer than 3 links."),
+  node8: node(
+    NODE_CHIPS,
+    "Eight chips, each joined to each by one wire: 28 cables; in a ring where chips have fewer than 7 links.",
+  ),
   rack: {
     doc: "Nine nodes, every two joined by four wires.",
     layout: () => joinedNodes(RACK_NODES, eachToEach(RACK_NODES, RACK_WIRES)),
@@ -152,17 +165,17 @@ const knownLayout = (name: SystemName, links: number): Layout =>
 
 /** Whether the chips of a target have as many links as a system takes. */
 export const isJoinable = (name: SystemName, { links }: Target): boolean => {
-  const { size, local, joints } = knownLayout(name, links);
+  const { size, local, ring, joints } = knownLayout(name, links);
   const needed = joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : 0;
-  return links >= needed && (size === 1 || local > 0);
+  return links >= needed && (size === 1 || local + ring > 0);
 };
 
 /** A system of chips of a target. LPU2007 if they have too few links, or there is no system of this name. */
 export const systemOf = (name: SystemName, target: Target): System => {
-  const { nodes, size, local, joints } = knownLayout(name, target.links);
+  const { nodes, size, local, ring, joints } = knownLayout(name, target.links);
   if (!isJoinable(name, target))
     fail("LPU2007", {
-      message: `system '${name}' takes ${joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : size - 1} links of a chip, target '${target.name}' has ${target.links}`,
+      message: `system '${name}' takes ${joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : Math.min(2, size - 1)} links of a chip, target '${target.name}' has ${target.links}`,
       hint: "choose a smaller system, or a target with more links",
     });
   const links: Link[] = [];
@@ -173,8 +186,8 @@ export const systemOf = (name: SystemName, target: Target): System => {
     links.push({ fromChip: b, fromLink: linkB, toChip: a, toLink: linkA });
   };
   for (let first = 0; first < nodes * size; first += size)
-    for (const { from, to } of eachToEach(size, local))
-      for (let wire = 0; wire < local; wire++) join(first + from, first + to);
+    for (const { from, to, wires } of local > 0 ? eachToEach(size, local) : inRing(size, ring))
+      for (let wire = 0; wire < wires; wire++) join(first + from, first + to);
   // The ports of a node are the outer links of its first chip, then of its second, and so on.
   const ports = new Map<number, number>();
   const chipOf = (index: number): number => index * size + Math.floor(next(ports, index) / OUTER_LINKS);
