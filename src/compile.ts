@@ -19,7 +19,7 @@ import type { FixedValue } from "./frontend/fix.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
 import type { GraphRecord, ModelSource } from "./frontend/source.js";
-import { expectShared, type StateOption, withStates } from "./frontend/states.js";
+import { expectShared, type StateOption, type WithStates, withStates } from "./frontend/states.js";
 import { placedGraphs, sharedPlan } from "./group.js";
 import type { FewBits, Kept, Sharding } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
@@ -117,7 +117,8 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   };
   const bindings = entriesOf(options).map(([, { bind = {}, shapes, fix }]) => ({ bind, shapes, fix, onModel }));
   const imported = stage("receive", () => bindings.map((bind) => importModel(source, bind)));
-  const entries = imported.map((graph) => withStates(graph, options.state ?? {}));
+  const entries: WithStates[] = [];
+  for (const graph of imported) entries.push(withStates(graph, options.state ?? {}, entries));
   expectShared(entries);
   const primitive = stage("optimize", () => entries.map(({ graph }) => runPasses(graph, OPTIMIZE, { target }, passes)));
   stage("check", () => {

@@ -47,6 +47,7 @@ export function fakeModel({ context = 60, prefill, onRun = () => undefined }: Op
       clockMHz: 900,
       decode: entry(CYCLES.decode),
       prefill: prefill === undefined ? undefined : { entry: entry(CYCLES.prefill), tokens: prefill },
+      first: undefined,
       logits: { name: "logits", vocabulary: VOCABULARY },
       room: { bytes: 1, free: 0, sequences: 1 },
       reset: () => {

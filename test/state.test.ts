@@ -285,6 +285,46 @@ describe("from an ONNX model", () => {
     }
   });
 
+  test("an entry whose past is empty begins a window anew", async () => {
+    const rows = (name: string, open: string) => ({
+      ...{ name, type: "float32" as const },
+      ...{ dims: [1, 1, 5], open: { 1: open } },
+    });
+    const window = modelBytes({
+      ...{ name: "window", opset: 18, initializers: [] },
+      nodes: [
+        { op: "Concat", name: "/concat", inputs: ["past_3", "new"], outputs: ["present_3"], attributes: { axis: 1 } },
+        { op: "ReduceSum", name: "/sum", inputs: ["present_3"], outputs: ["y"], attributes: {} },
+      ],
+      inputs: [rows("new", "n"), rows("past_3", "past")],
+      outputs: [rows("present_3", "all"), { name: "y", type: "float32" as const, dims: [1, 1, 1] }],
+    });
+    const options = { target: "tiny", state: "auto" } as const;
+    const next = { bind: { n: 1, past: 4 } };
+    const entries = { next, first: { bind: { n: 2, past: 0 } }, long: { bind: { n: 6, past: 0 } } };
+    const built = await lpuit(window, { ...options, entries, cacheDir: false });
+    const run = async (index: number, from: number, count: number): Promise<number | undefined> => {
+      const values = Float32Array.from({ length: count * 5 }, (_, i) => from + i);
+      return (await built.entries[index]?.run({ new: values }))?.outputs["y"]?.data[0];
+    };
+    const left = (): readonly number[] => [...(built.snapshot()["past_3"]?.data ?? [])];
+    const counted = (from: number, count: number): readonly number[] =>
+      Array.from({ length: count }, (_, i) => from + i);
+    const zeros = (count: number): readonly number[] => Array<number>(count).fill(0);
+    await run(0, 100, 1);
+    expect(await run(1, 1, 2)).toBe(55);
+    expect(left()).toEqual([...zeros(10), ...counted(1, 10)]);
+    expect(await run(0, 11, 1)).toBe(120);
+    expect(left()).toEqual([...zeros(5), ...counted(1, 15)]);
+    expect(await run(2, 1, 6)).toBe(465);
+    expect(left()).toEqual(counted(11, 20));
+    const alone = { ...options, entries: { first: entries.first, next } };
+    const said = verdict(() => compile(bytesSource("window", window), alone));
+    expect(said).toBe("LPU1014: state 'past_3': expected rows, got f32[1,0,5]");
+    expect(checkModel(bytesSource("window", window), alone).problems.map(({ message }) => message)).toContain(said);
+    expect(checkModel(bytesSource("window", window), { ...options, entries }).problems).toEqual([]);
+  });
+
   const decoder = "../shared/fixtures/transformers/stories260K-past/model.onnx";
   const tokens = "../shared/fixtures/stories260K/golden_greedy.json";
   test("a trained model writes with resident keys and values what it wrote without", async () => {

@@ -30,6 +30,7 @@ function writtenRows(
     ],
     ["cycles a token", timed(cyclesOf.decode)],
     ...(cyclesOf.prefill === undefined ? [] : [["cycles a block", timed(cyclesOf.prefill)] as [string, string]]),
+    ...(cyclesOf.first === undefined ? [] : [["cycles of the first", timed(cyclesOf.first)] as [string, string]]),
     ["states", stateRoomText(room)],
     ["predicted == executed", exact ? `yes, in ${runs} runs` : "NO"],
     [

@@ -7,7 +7,8 @@
  */
 
 import { at, CompileError, fail, sure } from "../diagnostics.js";
-import type { Graph, GraphOutput, Node, NodeId, Shape } from "../ir/graph.js";
+import { elementCount, type Graph, type GraphOutput, type Node, type NodeId, type Shape } from "../ir/graph.js";
+import { filledLiteral } from "../ir/literals.js";
 import { edgeDtypeAttr, numberAttr, stringAttr } from "../ir/ops/attributes.js";
 import { formatShape } from "../ir/tensor.js";
 import { beginsWith } from "./window.js";
@@ -33,10 +34,15 @@ const CONVENTIONS: readonly { readonly past: string; readonly present: string; r
 export interface WithStates {
   readonly graph: Graph;
   readonly states: ReadonlyMap<string, string>;
+  /** States of this entry and those before it that are windows, whose outputs have more behind them; with their shapes. */
+  readonly windows: ReadonlyMap<string, Shape>;
 }
 
-export function withStates(graph: Graph, option: StateOption): WithStates {
-  const states = checkedStates(graph, option === "auto" ? pairsByName(graph) : option);
+/** `before`: entries of the same program, which say how many rows a state has where the past of this one is empty. */
+export function withStates(given: Graph, option: StateOption, before: readonly WithStates[] = []): WithStates {
+  const windows = new Map(before.flatMap((entry) => [...entry.windows]));
+  const states = checkedStates(given, option === "auto" ? pairsByName(given) : option, windows);
+  const graph = withRows(given, states, windows);
   const inputs = inputsOf(graph);
   const nodes = [...graph.nodes];
   const sources = new Map([...states].map(([from, to]) => [to, sure(inputs.get(from), "input").shape]));
@@ -45,10 +51,47 @@ export function withStates(graph: Graph, option: StateOption): WithStates {
     const made = graph.nodes[output.node];
     if (wanted === undefined || made === undefined || formatShape(made.type.shape) === formatShape(wanted))
       return output;
-    return { ...output, node: endOf(nodes, made, wanted) };
+    return {
+      ...output,
+      node: isShorter(made.type.shape, wanted) ? behindZeros(nodes, made, wanted) : endOf(nodes, made, wanted),
+    };
   });
-  return { graph: { ...graph, nodes, outputs }, states };
+  const own = graph.outputs.flatMap(({ name, node }): [string, Shape][] => {
+    const [wanted, made] = [sources.get(name), at(graph.nodes, node, "node").type.shape];
+    const state = [...states].find(([, to]) => to === name)?.[0];
+    return state === undefined || wanted === undefined || !isShorter(wanted, made) ? [] : [[state, wanted]];
+  });
+  return { graph: { ...graph, nodes, outputs }, states, windows: new Map([...windows, ...own]) };
 }
+
+/** A graph whose pasts have no rows reads none of a state: what it computes is a constant there, and the state an input beside. */
+function withRows(graph: Graph, states: WithStates["states"], windows: WithStates["windows"]): Graph {
+  const nodes = [...graph.nodes];
+  const inputs = graph.inputs.map((id) => {
+    const node = at(nodes, id, "node");
+    const { attrs, type } = node;
+    const name = stringAttr(attrs, "name");
+    const whole = states.has(name) && elementCount(type.shape) === 0 ? windows.get(name) : undefined;
+    if (whole === undefined) return id;
+    nodes[id] = { ...node, op: "constant", attrs: { value: filledLiteral(type, 0) } };
+    return nodes.push({ ...node, id: nodes.length, type: { ...type, shape: whole } }) - 1;
+  });
+  return { ...graph, nodes, inputs };
+}
+
+const isShorter = (made: Shape, wanted: Shape): boolean =>
+  made.some((extent, axis) => extent < at(wanted, axis, "extent"));
+
+/** A value at the end of a state, which is empty before it. */
+const behindZeros = (nodes: Node[], made: Node, wanted: Shape): NodeId => {
+  const { type, origin } = made;
+  const axis = type.shape.findIndex((extent, index) => extent !== wanted[index]);
+  const rows = at(wanted, axis, "extent") - at(type.shape, axis, "extent");
+  const empty = { ...type, shape: type.shape.map((extent, index) => (index === axis ? rows : extent)) };
+  const add = (node: Omit<Node, "id">): NodeId => nodes.push({ ...node, id: nodes.length }) - 1;
+  const zeros = add({ op: "constant", inputs: [], attrs: { value: filledLiteral(empty, 0) }, type: empty, origin });
+  return add({ op: "concat", inputs: [zeros, made.id], attrs: { axis }, type: { ...type, shape: wanted }, origin });
+};
 
 /** Inputs and the outputs that a convention pairs with them. An input whose output is not there (keys of an encoder) is none. */
 export function pastNames(inputs: readonly string[], outputs: readonly string[]): ReadonlyMap<string, string> {
@@ -153,7 +196,7 @@ const follows = (before: Shape, after: Shape): boolean =>
   before.filter((extent, axis) => extent < at(after, axis, "extent")).length <= 1;
 
 /** The pairs, each of which the graph has. */
-function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, string> {
+function checkedStates(graph: Graph, pairs: StatePairs, windows: WithStates["windows"]): ReadonlyMap<string, string> {
   const problems: CompileError[] = [];
   const refuse = (message: string, hint: string): void =>
     void problems.push(new CompileError("LPU1014", { message, hint }));
@@ -180,7 +223,12 @@ function checkedStates(graph: Graph, pairs: StatePairs): ReadonlyMap<string, str
         `state '${from}': expected an output of ${before}, or longer along one dimension, '${to}' is ${after}`,
         "bind dimensions so that both have one shape: what a run leaves, or its end, is what the next one finds",
       );
-    else if (after !== before && !beginsWith(graph.nodes, output.node, input.id))
+    else if (elementCount(input.shape) === 0 && !windows.has(from))
+      refuse(
+        `state '${from}': expected rows, got ${before}`,
+        "a past may be empty in an entry behind one in which it is a window that has rows",
+      );
+    else if (after !== before && elementCount(input.shape) > 0 && !beginsWith(graph.nodes, output.node, input.id))
       refuse(
         `state '${from}': expected '${to}', which is ${after}, to be the input with something behind it`,
         `its rows are placed by their number: bind dimensions so that it is ${before} too, with rows for all that is to come`,

@@ -48,7 +48,14 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
   for (const [, entry] of entriesOf(options)) {
     const lying = entries.flatMap(({ states }) => states);
     entries.push(
-      checkEntry(source, { ...options, ...entry }, { lying, pipelines, alone: isAlone(options, pipelines) }),
+      checkEntry(
+        source,
+        { ...options, ...entry },
+        {
+          ...{ lying, pipelines, alone: isAlone(options, pipelines) },
+          before: entries.flatMap(({ resident }) => resident ?? []),
+        },
+      ),
     );
   }
   const reports = entries.map(({ report }) => report);
@@ -86,6 +93,8 @@ interface CheckedEntry extends Pick<Found, "resident" | "states"> {
 interface Surroundings {
   /** States of entries before it. */
   readonly lying: readonly PlanState[];
+  /** Those entries with their states. */
+  readonly before: readonly WithStates[];
   /** Chips for which it is looked at, until there is room. */
   readonly pipelines: readonly Pipeline[];
   /** Whether it may be all of a program, on one chip. */
@@ -132,6 +141,7 @@ function checkGraph(
     partial,
     state,
     lying,
+    before,
     pipelines,
     alone,
   }: Surroundings & { readonly partial: boolean; readonly state: StateOption },
@@ -144,7 +154,7 @@ function checkGraph(
     open: [STOPPED],
   });
   // Outputs may be among the nodes that are missing.
-  const paired = attempt(() => withStates(graph, partial ? {} : state));
+  const paired = attempt(() => withStates(graph, partial ? {} : state, before));
   const optimized = attempt(() => runPasses("errors" in paired ? graph : paired.value.graph, OPTIMIZE, context));
   const wrong = "errors" in paired ? paired.errors : [];
   if ("errors" in optimized) return stopped([...wrong, ...optimized.errors]);

@@ -115,17 +115,37 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   return { past, shapes: Object.fromEntries(shapes), fix: Object.fromEntries(fixed) };
 }
 
-/** How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once. */
+/**
+ * How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once: behind others, and
+ * where the past is a window whose length the file leaves open, also as the first, which has no past to look back upon.
+ */
 export function decoderEntries(
   graph: GraphRecord,
   context: number,
   prefill: number,
 ): Readonly<Record<string, Omit<DecoderShapes, "past">>> {
-  const entry = (tokens: number): Omit<DecoderShapes, "past"> => {
-    const { shapes, fix } = decoderShapes(graph, context, tokens);
+  const entry = (behind: number, tokens: number): Omit<DecoderShapes, "past"> => {
+    const { shapes, fix } = decoderShapes(graph, behind, tokens);
     return { shapes, fix };
   };
-  return prefill === 1 ? { decode: entry(1) } : { decode: entry(1), prefill: entry(prefill) };
+  const decode = entry(context, 1);
+  if (prefill === 1) return { decode };
+  const blocks = { decode, prefill: entry(context, prefill) };
+  return decoderShapes(graph, context, 1).past === "window" && hasOpenPast(graph)
+    ? { ...blocks, first: entry(0, prefill) }
+    : blocks;
+}
+
+/** Whether the file leaves open how many positions the past has. */
+function hasOpenPast(graph: GraphRecord): boolean {
+  const inputs = inputsOf(graph);
+  const pasts = pastNames(
+    inputs.map(({ name }) => name),
+    graph.outputs.map(({ name }) => name),
+  );
+  return inputs.every(
+    ({ name, type }) => !pasts.has(name) || type?.tensorType?.shape?.dim.at(-2)?.value === "dimParam",
+  );
 }
 
 interface Described {
@@ -141,6 +161,8 @@ export interface DecoderEntries<E> {
   readonly decode: E;
   /** The entry that takes most at once, if any takes more than one. */
   readonly prefill: { readonly entry: E; readonly tokens: number } | undefined;
+  /** One that takes as many where nothing was taken before. */
+  readonly first: E | undefined;
 }
 
 /**
@@ -166,13 +188,17 @@ export function decoderIn<E extends Described>(
   const given = decode.inputs.map(({ name }) => name);
   const foreign = given.find((name) => ROLES[name] === undefined);
   if (foreign !== undefined) return fail("LPU5104", { message: noRole(foreign) });
-  const masked = decode.inputs.find(({ name }) => name === "attention_mask")?.shape.at(-1) ?? context;
-  const past = masked === context ? "cache" : "window";
+  const masked = ({ inputs }: E): number | undefined =>
+    inputs.find(({ name }) => name === "attention_mask")?.shape.at(-1);
+  const past = (masked(decode) ?? context) === context ? "cache" : "window";
+  const isFirst = (entry: E): boolean => past === "window" && masked(entry) === tokensOf(entry);
   const blocks = entries
     .map((entry) => ({ entry, tokens: tokensOf(entry) }))
-    .filter(({ tokens }) => tokens > 1)
+    .filter(({ entry, tokens }) => tokens > 1 && !isFirst(entry))
     .sort((a, b) => b.tokens - a.tokens);
-  return { past, context, given, decode, prefill: blocks[0] };
+  const [prefill] = blocks;
+  const first = entries.find((entry) => isFirst(entry) && tokensOf(entry) === prefill?.tokens);
+  return { past, context, given, decode, prefill, first };
 }
 
 const noRole = (name: string): string =>

@@ -43,8 +43,8 @@ export interface LanguageModel {
   readonly clockMHz: number;
   /** What the files beside the model say of the choice of tokens. */
   readonly sampling: Partial<Sampling>;
-  /** Of a run that takes one token, at any position, and of one that takes a block of a prompt. */
-  readonly cycles: { readonly decode: number; readonly prefill?: number };
+  /** Of a run that takes one token, at any position, of one that takes a block of a prompt, and of the first such. */
+  readonly cycles: { readonly decode: number; readonly prefill?: number; readonly first?: number };
   /** Users times context that SRAM would hold. */
   readonly room: Room;
   /** Tokens taken since the last reset. */
@@ -71,7 +71,7 @@ export function languageModel<State>(
   decoder: Decoder<State>,
   { name, tokenizer, template, ends, sampling: usual }: Text,
 ): LanguageModel {
-  const { context, clockMHz, decode, prefill } = decoder;
+  const { context, clockMHz, decode, prefill, first } = decoder;
   const { vocabulary } = decoder.logits;
   const { capacity, position, step, take, reset, snapshot, restore } = stepsOf(decoder);
 
@@ -125,7 +125,11 @@ export function languageModel<State>(
     vocabulary,
     clockMHz,
     sampling: usual,
-    cycles: { decode: decode.cycles, ...(prefill && { prefill: prefill.entry.cycles }) },
+    cycles: {
+      decode: decode.cycles,
+      ...(prefill && { prefill: prefill.entry.cycles }),
+      ...(first && { first: first.cycles }),
+    },
     room: decoder.room,
     position,
     step,

@@ -28,6 +28,8 @@ export interface Decoder<State> {
   readonly decode: Entry;
   /** Takes `tokens` at once. */
   readonly prefill: { readonly entry: Entry; readonly tokens: number } | undefined;
+  /** Takes as many, where nothing was taken before. */
+  readonly first: Entry | undefined;
   readonly logits: { readonly name: string; readonly vocabulary: number };
   readonly room: Room;
   readonly reset: () => void;
@@ -75,14 +77,15 @@ export interface Steps {
 }
 
 export function stepsOf<State>(of: Decoder<State>): Steps {
-  const { context, past, given: names, decode, prefill, logits: output, ...decoder } = of;
+  const { context, past, given: names, decode, prefill, first, logits: output, ...decoder } = of;
   const { vocabulary } = output;
   const capacity = context + PASTS[past].more;
   let taken: readonly number[] = [];
 
   const runBlock = async ({ run, cycles: predictedCycles }: Entry, tokens: readonly number[]): Promise<Step> => {
     const position = taken.length;
-    const { outputs, cycles } = await run(blockInputs(names, { past, context, tokens, position }));
+    const rows = run === first?.run ? 0 : context;
+    const { outputs, cycles } = await run(blockInputs(names, { past, context: rows, tokens, position }));
     taken = [...taken, ...tokens];
     const logits = outputs[output.name];
     const last = logits === undefined ? new Float32Array() : toFloats(logits).slice(-vocabulary);
@@ -109,7 +112,8 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
       signal?.throwIfAborted();
       const isBlock = prefill !== undefined && tokens.length - at >= prefill.tokens;
       const block = tokens.slice(at, at + (isBlock ? prefill.tokens : 1));
-      const own = await runBlock(isBlock ? prefill.entry : decode, block);
+      const whole = taken.length === 0 && first !== undefined ? first : prefill?.entry;
+      const own = await runBlock(isBlock && whole !== undefined ? whole : decode, block);
       sum = { logits: own.logits, ...added(sum, own) };
       at += block.length;
     }
