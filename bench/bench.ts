@@ -26,6 +26,7 @@ import {
   formatSeconds,
   formatShare,
 } from "../src/report/units.js";
+import { HEADS, sweepLengths } from "./lengths.js";
 import { buildImage, type Built, CACHE, materialize, measure, type Timed, verifyCase } from "./processes.js";
 
 /** A row of the README's table. */
@@ -53,6 +54,10 @@ const PARTS = {
   gemv: { doc: "[1x4096]x[4096x11008]: share of what the streams carry, weights in FP16 and in FP8", run: gemv },
   scaling: { doc: "compile time of 12 and of 48 identical layers", run: scaling },
   storyteller: { doc: "the storyteller at length 128: cycles, run, and ONNX Runtime", run: storyteller },
+  lengths: {
+    doc: "attention of many heads and sizes at lengths from 1 to 1,024: what builds, and how cycles grow",
+    run: lengths,
+  },
   "real-size": {
     doc: "exporters' graphs at full size, from the fixtures: whether each passes, cycles, wall and peak memory",
     run: realSize,
@@ -119,6 +124,21 @@ function bert(): Row[] {
     },
     ...peerRows("bert-base", runs),
   ];
+}
+
+/** A row for each number of heads and head size. */
+function lengths(): Row[] {
+  return HEADS.map(([heads, size]): Row => {
+    const { built, of, refused, cycles, growth, border } = sweepLengths(heads, size);
+    const row = {
+      what: `attention of ${heads} heads of ${size}, lengths 1 to 1,024`,
+      reach: "all build",
+      aim: "no length 1.5 times as dear a token as the one before",
+      measured: `${built} of ${of}${refused.map((one) => `, ${one}`).join("")}; ${growth.toFixed(2)} at ${formatCount(border)}; ${formatCount(cycles)} cycles at the longest`,
+    };
+    say(`  ${row.what}: ${row.measured}`);
+    return row;
+  });
 }
 
 /** Cases that have twice the time, and twice the memory. */

@@ -1,39 +1,10 @@
 /** Attention of every number of heads that models use, at lengths around the borders of panels and of blocks of heads. */
 
-import { test } from "@jest/globals";
-import { GraphBuilder } from "../src/ir/builder.js";
-import type { Graph, NodeId, Tensor } from "../src/ir/graph.js";
-import { literalOf, tensorOf } from "../src/ir/tensor.js";
+import { expect, test } from "@jest/globals";
+import { TARGETS } from "../src/ir/target.js";
 import { expectAsEvaluated } from "./as-evaluated.js";
-import { seeded } from "./random-program.js";
-
-const numbers = (shape: readonly number[], magnitude: number, seed: number): Tensor => {
-  const pick = seeded(seed);
-  const count = shape.reduce((product, extent) => product * extent, 1);
-  return tensorOf(
-    "f32",
-    shape,
-    Array.from({ length: count }, () => ((pick(4001) - 2000) / 2000) * magnitude),
-  );
-};
-
-/** x [tokens, heads * size], projected to queries, keys and values, each head by itself, and joined. */
-function attention(heads: number, size: number, tokens: number): Graph {
-  const g = new GraphBuilder("attention");
-  const width = heads * size;
-  const x = g.input("x", { dtype: "f32", shape: [tokens, width] });
-  const add = (op: string, inputs: readonly NodeId[], attrs = {}): NodeId => g.add(op, inputs, attrs, [op]);
-  const projected = (seed: number, perm: readonly number[]): NodeId => {
-    const weights = g.constant(literalOf(numbers([width, width], 2 / Math.sqrt(width), seed)), ["w"]);
-    const split = add("reshape", [add("matmul", [x, weights])], { shape: [1, tokens, heads, size] });
-    return add("transpose", [split], { perm });
-  };
-  const scores = add("matmul", [projected(1, [0, 2, 1, 3]), projected(2, [0, 2, 3, 1])]);
-  const sum = add("matmul", [add("softmax", [scores], { axis: 3 }), projected(3, [0, 2, 1, 3])]);
-  const joined = add("transpose", [sum], { perm: [0, 2, 1, 3] });
-  g.output("y", add("reshape", [joined], { shape: [tokens, width] }));
-  return g.finish();
-}
+import { attention, numbers } from "./attention.js";
+import { programOf } from "./compiled.js";
 
 test.each([
   [6, 64, 53],
@@ -53,4 +24,19 @@ test.each([
   const graph = attention(heads, size, tokens);
   const x = numbers([tokens, heads * size], 2, 4);
   expectAsEvaluated(graph, x, "lpu-v1");
+});
+
+/** Cycles may grow by so much more than the number of tokens: at a border each pass has one more panel, or one more half of one. */
+const MOST_GROWTH = 1.5;
+
+test("cycles grow as their work does, at borders of halves and of panels, too", () => {
+  const lengths = [80, 159, 161, 319, 321];
+  const cycles = lengths.map(
+    (tokens) => programOf(attention(4, 64, tokens), TARGETS["lpu-v1"]).entries[0]?.cycles[0] ?? 0,
+  );
+  for (const [i, tokens] of lengths.entries()) {
+    const [before, now] = [cycles[i - 1], cycles[i]];
+    if (before === undefined || now === undefined) continue;
+    expect(now / before).toBeLessThan((MOST_GROWTH * tokens) / (lengths[i - 1] ?? tokens));
+  }
 });
