@@ -4,10 +4,6 @@
 
 import type { JobContext } from "./job.js";
 import { join } from "node:path";
-import type { StateOption } from "../../src/frontend/states.js";
-import type { SystemName } from "../../src/ir/system.js";
-import type { Stages } from "../../src/pipeline.js";
-import type { TargetName } from "../../src/ir/target.js";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
 import { fail } from "../../src/diagnostics.js";
@@ -19,31 +15,18 @@ import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";
 import { PassError, passBanner } from "../../src/passes/graph/pass.js";
 import { selectPasses } from "../../src/passes/graph/pipeline.js";
-import type { WeightFormatName } from "../../src/ir/weights.js";
 import type { BuildReport } from "../../src/report/report.js";
 import { formatSeconds } from "../../src/report/units.js";
 import { STAGES, type StageEvent } from "../../src/stages.js";
-import type { FixText } from "../arguments.js";
-import { readFixes } from "../fix.js";
 import { clock } from "../show/terminal.js";
+import { type ModelRequest, modelOptions } from "./options.js";
 
-export interface BuildRequest {
+export interface BuildRequest extends ModelRequest {
   readonly model: string;
   readonly image: string;
-  readonly target: TargetName;
-  readonly system: SystemName | undefined;
-  readonly stages: Stages | undefined;
-  readonly tensor: number | undefined;
-  readonly bind: Readonly<Record<string, number>>;
-  readonly shapes: Readonly<Record<string, readonly number[]>>;
-  readonly fix: Readonly<Record<string, FixText>>;
-  readonly state: StateOption;
-  readonly entries: NonNullable<CompileOptions["entries"]>;
   /** Of a decoder, whose entries and states follow from it. */
   readonly context: number | undefined;
   readonly prefill: number | undefined;
-  readonly weights: WeightFormatName;
-  readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
   readonly shown: ShownPasses;
@@ -69,27 +52,17 @@ export interface BuildResult {
 }
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
-  const { target, system, stages, tensor, bind, shapes, weights, keep, shown } = request;
+  const { shown } = request;
   if (request.context === undefined && request.prefill !== undefined)
     fail("LPU5008", { message: "--prefill: expected --context with it" });
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
-  const fix = readFixes(request.fix);
+  const asked = modelOptions(request);
   const model = openModel(request.context === undefined ? request.model : openFolder(request.model).model);
   try {
-    const { state, entries } = request.context === undefined ? request : decoderBuild(model, request, request.context);
     const options = {
-      target,
-      system,
-      stages,
-      tensor,
-      bind,
-      shapes,
-      fix,
-      state,
-      entries,
-      weights,
-      keep,
+      ...asked,
+      ...(request.context !== undefined && decoderBuild(model, request, request.context)),
       onStage: stageTasks(context),
       ...(isShown(shown) ? passListener(shown, context) : {}),
     };
@@ -102,7 +75,7 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       imageBytes: bytes,
       cached: build.cached,
       seconds: build.seconds,
-      fixed: Object.keys(fix),
+      fixed: Object.keys(request.fix),
       report: build.report,
     };
   } catch (error) {

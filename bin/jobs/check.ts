@@ -5,28 +5,12 @@
 import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
 import { type StateRoom, stateRoom } from "../../src/report/capacity.js";
 import { openModel } from "../../src/host/files.js";
-import type { CompileOptions } from "../../src/compile.js";
-import type { StateOption } from "../../src/frontend/states.js";
-import type { SystemName } from "../../src/ir/system.js";
-import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
-import type { WeightFormatName } from "../../src/ir/weights.js";
-import type { FixText } from "../arguments.js";
-import { readFixes } from "../fix.js";
 import { type Problem, problemsOf } from "../show/problems.js";
+import { type ModelRequest, modelOptions } from "./options.js";
 
-export interface CheckRequest {
+export interface CheckRequest extends Omit<ModelRequest, "tensor"> {
   readonly model: string;
-  readonly target: TargetName;
-  readonly system: SystemName | undefined;
-  readonly stages: Stages | undefined;
-  readonly bind: Readonly<Record<string, number>>;
-  readonly shapes: Readonly<Record<string, readonly number[]>>;
-  readonly fix: Readonly<Record<string, FixText>>;
-  readonly state: StateOption;
-  readonly entries: NonNullable<CompileOptions["entries"]>;
-  readonly weights: WeightFormatName;
-  readonly keep: readonly string[];
 }
 
 export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "unbound" | "open"> {
@@ -42,34 +26,12 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
   readonly stateRoom: StateRoom | null;
 }
 
-export function checkJob({
-  model: path,
-  target,
-  system,
-  stages,
-  bind,
-  shapes,
-  fix,
-  state,
-  entries,
-  weights,
-  keep,
-}: CheckRequest): CheckResult {
-  const fixed = readFixes(fix);
+export function checkJob(request: CheckRequest): CheckResult {
+  const { model: path, target } = request;
+  const options = modelOptions({ ...request, tensor: undefined });
   const model = openModel(path);
   try {
-    const report = checkModel(model.source, {
-      target,
-      system,
-      stages,
-      bind,
-      shapes,
-      fix: fixed,
-      state,
-      entries,
-      weights,
-      keep,
-    });
+    const report = checkModel(model.source, options);
     return {
       model: path,
       target,

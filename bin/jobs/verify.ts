@@ -21,11 +21,7 @@ import { readModel } from "../../src/frontend/source.js";
 import type { NamedTensor } from "../../src/frontend/tensors.js";
 import type { Graph, Shape, Tensor } from "../../src/ir/graph.js";
 import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../../src/ir/nonfinite.js";
-import type { SystemName } from "../../src/ir/system.js";
-import type { Stages } from "../../src/pipeline.js";
-import type { TargetName } from "../../src/ir/target.js";
 import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
-import type { WeightFormatName } from "../../src/ir/weights.js";
 import { formatError } from "../../src/report/units.js";
 import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
 import { STAGES } from "../../src/stages.js";
@@ -37,18 +33,13 @@ import {
   type VerifyResult,
   type WrongSpecial,
 } from "./cases.js";
+import { type ChipRequest, chipOptions } from "./options.js";
 import { type Problem, problemsOf } from "../show/problems.js";
 import { clock } from "../show/terminal.js";
 
-export interface VerifyRequest {
+export interface VerifyRequest extends ChipRequest {
   /** Folders that hold a model.onnx. */
   readonly cases: readonly string[];
-  readonly target: TargetName;
-  readonly system: SystemName | undefined;
-  readonly stages: Stages | undefined;
-  readonly tensor: number | undefined;
-  readonly weights: WeightFormatName;
-  readonly keep: readonly string[];
   readonly tolerance: number;
 }
 
@@ -236,12 +227,7 @@ function build(
 ): Built {
   let graph: Graph = { name: "", nodes: [], inputs: [], outputs: [] };
   const compiled = compile(model.source, {
-    target: request.target,
-    system: request.system,
-    stages: request.stages,
-    tensor: request.tensor,
-    weights: request.weights,
-    keep: request.keep,
+    ...chipOptions(request),
     fix,
     shapes: Object.fromEntries(Object.entries(shapes).filter(([input]) => !Object.hasOwn(fix, input))),
     onStage: ({ stage }) => announce(STAGES[stage].title),
