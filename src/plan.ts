@@ -102,6 +102,7 @@ export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
     stages,
     hostMicroseconds: hostTime(target, graph, legal),
     prices: options.prices,
+    appends: legal.appends,
   });
 };
 
@@ -122,6 +123,8 @@ interface Legal {
   /** Names of inputs that are a past, and of outputs that take its place. */
   readonly pasts: ReadonlySet<string>;
   readonly presents: ReadonlySet<string>;
+  /** Whether of every present only what is new leaves the graph. */
+  readonly appends: boolean;
 }
 
 const legalGraph = (source: ModelSource, target: Target, options: PlanOptions): Legal => {
@@ -131,8 +134,16 @@ const legalGraph = (source: ModelSource, target: Target, options: PlanOptions): 
   const open = openShapes(model, options, { bind, shapes: { ...shapes, ...fix } });
   const graph = importModel({ ...source, standIns: true }, { bind, shapes: { ...open, ...shapes }, fix });
   const context = { target, weights: weightOptions(options), shapesOnly: true };
-  const legal = runPasses(withNewAlone(graph, pasts), [...OPTIMIZE, ...NARROW], context);
-  return { graph: legal, pasts: new Set(pasts.keys()), presents: new Set(pasts.values()) };
+  const alone = withNewAlone(graph, pasts);
+  const moved = alone.outputs.filter(({ node }, index) => at(graph.outputs, index, "output").node === node);
+  const presents = new Set(pasts.values());
+  const legal = runPasses(alone, [...OPTIMIZE, ...NARROW], context);
+  return {
+    graph: legal,
+    pasts: new Set(pasts.keys()),
+    presents,
+    appends: !moved.some(({ name }) => presents.has(name)),
+  };
 };
 
 /** Of what is joined behind a past only the new leaves the graph: it is written in the place of the oldest. */

@@ -108,6 +108,8 @@ export interface Planned
   /** Microseconds that the host takes to give inputs and to get outputs. */
   readonly hostMicroseconds: number;
   readonly prices: Prices | undefined;
+  /** Whether only what is new of keys and values leaves the graph, and not the past with it. */
+  readonly appends: boolean;
 }
 
 /** Years after which a chip has paid for itself. */
@@ -115,7 +117,20 @@ const YEARS = 3;
 const HOURS = YEARS * 365 * 24;
 
 export const figuresOf = (planned: Planned): SystemPlan => {
-  const { target, stages, kinds, kindOf, batch, tensor, unit, context, hostMicroseconds, prices, ...rest } = planned;
+  const {
+    target,
+    stages,
+    kinds,
+    kindOf,
+    batch,
+    tensor,
+    unit,
+    context,
+    hostMicroseconds,
+    prices,
+    appends: _,
+    ...rest
+  } = planned;
   const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
   const chips = stages.length * tensor;
   const ofStages = sum(stages.map(({ cycles }) => cycles));
@@ -189,7 +204,7 @@ const costOf = ({ chip, kwh }: Prices, chips: number, rate: number, joules: numb
   return { chips: ofChips, energy, total: ofChips + energy };
 };
 
-const assumptionsOf = ({ kinds, stages, unit, prices, tensor }: Planned): readonly string[] => [
+const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned): readonly string[] => [
   "cycles of parts are of schedules by the compiler, on shapes: one for each kind, not proved by the checker; nothing overlaps between parts",
   ...(kinds.some(({ source }) => source === "modelled")
     ? [
@@ -203,7 +218,9 @@ const assumptionsOf = ({ kinds, stages, unit, prices, tensor }: Planned): readon
     : []),
   ...(unit === "token"
     ? [
-        "new keys and values are written in the place of the oldest, and nothing else of the past moves",
+        appends
+          ? "new keys and values are written in the place of the oldest, and nothing else of the past moves"
+          : "the model writes the past with what is new, row for row: cycles of parts and results in SRAM hold all of that",
         "the first token follows a prompt as long as the context, token by token, each behind the one before it",
         "the system's rate takes as many users as SRAM holds, up to one run in each stage",
       ]
