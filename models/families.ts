@@ -222,7 +222,7 @@ export function buildModel(
   if (!Number.isInteger(seed)) fail("LPU5101", { message: `seed must be a whole number, is ${seed}` });
   const past = options.past ?? false;
   if (past && family.past !== true) fail("LPU5101", { message: `family '${name}' has no past` });
-  return family.build(resolveSizes(name, family, given), opset, seed, past);
+  return family.build(resolveSizes(name, family, given, past), opset, seed, past);
 }
 
 export function buildSmallModel(name: keyof typeof SMALL_MODELS): OnnxModel {
@@ -230,7 +230,12 @@ export function buildSmallModel(name: keyof typeof SMALL_MODELS): OnnxModel {
   return buildModel(family, sizes, { opset });
 }
 
-function resolveSizes(name: FamilyName, family: Family, given: Readonly<Partial<Record<SizeName, number>>>): Sizes {
+function resolveSizes(
+  name: FamilyName,
+  family: Family,
+  given: Readonly<Partial<Record<SizeName, number>>>,
+  past: boolean,
+): Sizes {
   const sizes: Record<SizeName, number> = { ...NO_SIZES };
   for (const [key, fallback] of Object.entries(family.defaults)) {
     if (isSizeName(key)) sizes[key] = given[key] ?? fallback;
@@ -252,12 +257,12 @@ function resolveSizes(name: FamilyName, family: Family, given: Readonly<Partial<
   if (sizes.intermediate === 0) sizes.intermediate = 4 * sizes.hidden;
   if (sizes.positions === 0) sizes.positions = sizes.seq;
   if (sizes["head-size"] === 0) sizes["head-size"] = sizes.hidden / Math.max(1, sizes.heads);
-  checkTogether(family, sizes);
+  checkTogether(family, sizes, past);
   return sizes;
 }
 
-/** What must hold between sizes. */
-function checkTogether(family: Family, sizes: Sizes): void {
+/** What must hold between sizes; with a past, the lengths are left open. */
+function checkTogether(family: Family, sizes: Sizes, past: boolean): void {
   const knows = (key: SizeName): boolean => family.defaults[key] !== undefined;
   const need = (condition: boolean, message: string): void => {
     if (!condition) fail("LPU5101", { message });
@@ -280,7 +285,7 @@ function checkTogether(family: Family, sizes: Sizes): void {
     need(used <= all, `experts-used must be at most experts (${all}), is ${used}`);
   }
   if (knows("tied-head")) need(sizes["tied-head"] <= 1, `tied-head must be 0 or 1, is ${sizes["tied-head"]}`);
-  if (knows("positions"))
+  if (knows("positions") && !past)
     need(sizes.seq <= sizes.positions, `seq must be at most positions (${sizes.positions}), is ${sizes.seq}`);
   if (knows("patch"))
     need(sizes.image % sizes.patch === 0, `image must be a multiple of patch, ${sizes.image} is not of ${sizes.patch}`);

@@ -345,7 +345,7 @@ export const DIAGNOSTICS = {
   LPU5101: {
     title: "model cannot be built",
     doc: "The sizes given to the model builder do not make a model.",
-    hint: "choose sizes that divide one another: heads divide the width, groups divide the heads",
+    hint: "choose other sizes: `node dist/models/build.js FAMILY --help` says what each is, and what it is if it is not given",
   },
   LPU5102: {
     title: "optional package missing",

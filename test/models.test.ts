@@ -117,6 +117,10 @@ describe("families", () => {
   });
 });
 
+test("with a past lengths are open, and seq does not count", () => {
+  expect(() => buildModel("gpt2", { ...TINY_SIZES.gpt2, positions: 4, seq: 128 }, { past: true })).not.toThrow();
+});
+
 describe("decoders with a past", () => {
   const decoders = ["gpt2", "llama", "mixtral"] as const;
   const taken = [3, 1, 1, 2, 1];
