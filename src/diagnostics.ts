@@ -25,7 +25,7 @@ interface Diagnostic {
 export const DIAGNOSTICS = {
   LPU1001: {
     title: "not an ONNX model",
-    doc: "The file does not decode as an ONNX ModelProto.",
+    doc: "The file does not decode as an ONNX ModelProto, or what is given instead is no source of its bytes.",
     hint: "give the .onnx file itself: a git-lfs pointer, an HTML page or a cut download is none",
   },
   LPU1002: {

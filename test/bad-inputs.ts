@@ -18,7 +18,7 @@ import { type CompileOptions, compile } from "../src/compile.js";
 import { bindInputs, type InputValue } from "../src/host/edge.js";
 import { apartFrom, openModel, readTensorFile, readWhole } from "../src/host/files.js";
 import { openFolder } from "../src/host/folder.js";
-import { bytesSource, readModel } from "../src/frontend/source.js";
+import { bytesSource, type ModelSource, readModel } from "../src/frontend/source.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { noTemplate } from "../src/language/chat.js";
@@ -220,6 +220,17 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   // Models
   "a model that is an empty file": () => build(new Uint8Array(0)),
   "a model that is text": () => build(new TextEncoder().encode("import torch\n")),
+  "an opened model in the place of its source": () => {
+    const opened = openModel("models/small/gpt2.onnx");
+    try {
+      // The boundary: of callers whose types nobody checked.
+      compile(opened as unknown as ModelSource);
+    } finally {
+      opened.close();
+    }
+  },
+  "the path of a model in the place of its bytes": () =>
+    bytesSource("m", "models/small/gpt2.onnx" as unknown as Uint8Array),
   "a model cut in the middle": () => build(modelBytes(layer).subarray(0, 200)),
   "a length that goes beyond its message": () => build(lengthened(modelBytes(layer))),
   "graphs nested a thousand deep": () => build(nestedModel(1000)),

@@ -6,6 +6,7 @@
  * dims and the place of its data. Every length is checked against the message that holds it before it is used.
  */
 
+import { fail } from "../diagnostics.js";
 import {
   decodeMessage,
   type FunctionProto,
@@ -38,9 +39,22 @@ export interface ModelSource {
 
 /** A source over bytes in memory; nothing is copied. */
 export function bytesSource(name: string, bytes: Uint8Array, external?: ExternalFiles): ModelSource {
+  if (!ArrayBuffer.isView(bytes)) notSource("the bytes of a model", bytes);
   const read = (offset: number, length: number): Uint8Array => bytes.subarray(offset, offset + length);
   return { name, size: bytes.length, read, ...(external === undefined ? {} : { external }) };
 }
+
+/** For callers whose types nobody checked: a LPU1001 about what is given in the place of a source or of its bytes. */
+function notSource(expected: string, given: unknown): never {
+  const isRecord = typeof given === "object" && given !== null;
+  return fail("LPU1001", {
+    message: `expected ${expected}, got ${isRecord ? `an object with ${Object.keys(given).join(", ")}` : String(given)}`,
+    hint: "openModel(path).source is a source, and so is bytesSource(name, bytes)",
+  });
+}
+
+const isSource = (given: Partial<ModelSource> | null | undefined): boolean =>
+  Number.isInteger(given?.size) && typeof given?.read === "function";
 
 /** Part of the file. */
 export interface Range {
@@ -220,6 +234,7 @@ export function recordOf(graph: GraphProto): GraphRecord {
 }
 
 export function readModel(source: ModelSource): ModelRecord {
+  if (!isSource(source)) notSource("a ModelSource (name, size, read)", source);
   const cursor = cursorOver(source);
   const graphs: Range[] = [];
   const rest: Range[] = [];
