@@ -72,7 +72,7 @@ export const pipelineOf = (
 ): Pipeline => {
   const name = system ?? systemWith((stages ?? 1) * members);
   const count = stages ?? Math.max(1, Math.floor(chipsIn(name) / members));
-  if (members > 1) expectNode(name, members, count);
+  if (members > 1) expectNode(system, members, count);
   const whole = systemOf(name, target);
   const line = members === 1 ? chipsInLine(whole, count) : Array.from({ length: members * count }, (_, chip) => chip);
   const numbers = new Map(line.map((chip, place) => [chip, place]));
@@ -93,14 +93,19 @@ export const pipelineOf = (
   return made;
 };
 
-/** Chips share work where each is joined to each by as many wires. */
-const expectNode = (name: SystemName, members: number, stages: number): void => {
-  const [chips, most] = [chipsIn(name), chipsIn(LARGEST)];
-  if (chips > most || members * stages > chips)
-    fail("LPU2007", {
-      message: `expected chips of one node to share products, got ${stages === 1 ? "" : `${stages} times `}${members} on system '${name}'`,
-      hint: `a node has at most ${most} chips, each joined to each (lpu systems)`,
-    });
+/** Chips share work where each is joined to each by as many wires; of a build, all stages are in one node. */
+const expectNode = (system: SystemName | undefined, members: number, stages: number): void => {
+  const most = chipsIn(LARGEST);
+  const chips = system === undefined ? most : chipsIn(system);
+  if (chips <= most && members * stages <= chips) return;
+  const room = Math.min(chips, most);
+  fail("LPU2007", {
+    message: `expected chips of one node to share products, got ${stages === 1 ? "" : `${stages} times `}${members}${system === undefined ? "" : ` on system '${system}'`}`,
+    hint:
+      members > room
+        ? `--tensor may be at most ${room} here: a node has at most ${most} chips, each joined to each (lpu systems)`
+        : `--tensor times --stages may be at most ${room} here: of a build all groups are in one node; lpu plan says what groups in nodes of their own would do`,
+  });
 };
 
 const linksTo = ({ links }: Pick<Pipeline, "links">, from: number, to: number): readonly number[] =>

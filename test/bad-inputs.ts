@@ -257,6 +257,10 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),
   "products shared among chips that no node has": () => buildModel(layer, { tensor: 9 }),
   "more groups of chips than a node has": () => buildModel(layer, { tensor: 4, stages: 3 }),
+  "more chips that share products than a system has": () => buildModel(layer, { tensor: 4, system: "node2" }),
+  "products shared among chips that divide none": () => buildModel(layer, { tensor: 3 }),
+  "products shared among chips that divide none, where nodes are larger": () =>
+    buildModel(layer, { tensor: 3, target: "lpu-v1" }),
   "a plan for chips that do not hold one product": () =>
     planModel(
       model({

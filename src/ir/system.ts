@@ -209,6 +209,12 @@ const NODES = ["card", "node2", "node4", "node8"] as const satisfies readonly Sy
 export const systemWith = (chips: number): SystemName =>
   NODES.find((name) => chipsIn(name) >= chips) ?? `line-${Math.ceil(chips / NODE_CHIPS)}`;
 
+/** Chips of a node of a target that can share products: each is joined to each. */
+export const sharingChips = ({ links }: Target): readonly number[] =>
+  Array.from({ length: NODE_CHIPS - 1 }, (_, index) => index + 2).filter(
+    (chips) => chipsIn(systemWith(chips)) - 1 <= links,
+  );
+
 /** Links from a chip to another. */
 export const linksBetween = ({ links }: Pick<System, "links">, from: number, to: number): readonly Link[] =>
   links.filter(({ fromChip, toChip }) => fromChip === from && toChip === to);

@@ -11,6 +11,7 @@ import type { Sharding } from "../../ir/facts.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { literalIn, numberAttr, stringAttr } from "../../ir/ops/attributes.js";
 import type { Placement } from "../../ir/ops/placement.js";
+import { sharingChips } from "../../ir/system.js";
 import { sramBytes, type Target } from "../../ir/target.js";
 import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
@@ -37,7 +38,7 @@ export const shard: GraphPass = {
     { target, chips = 1, states = new Map(), before = [], wholeStates = false, whole: everywhere, onSharded },
   ) => {
     if (chips === 1) return graph;
-    if (!isShareable({ graph, chips, everywhere })) return refuse(graph, chips);
+    if (!isShareable({ graph, chips, everywhere })) return refuse(graph, chips, target);
     const stays = staysOf(graph, states, before, wholeStates);
     const { lying, bytes: taken } = lyingIn(before);
     const problem: Problem = { graph, chips, costs: costsOf(target, chips), price: 0, everywhere, stays, lying };
@@ -51,11 +52,8 @@ export const shard: GraphPass = {
   },
 };
 
-/** Degrees that are named where one does not fit. */
-const DEGREES: readonly number[] = [2, 3, 4, 5, 6, 8, 12, 16];
-
-const refuse = (graph: Graph, chips: number): never => {
-  const fits = DEGREES.filter((degree) => isShareable({ graph, chips: degree }));
+const refuse = (graph: Graph, chips: number, target: Target): never => {
+  const fits = sharingChips(target).filter((degree) => isShareable({ graph, chips: degree }));
   return fail("LPU2106", {
     message: `no product of the model has an axis that ${chips} chips divide`,
     hint: fits.length === 0 ? "build it for one chip" : `degrees that divide one: ${fits.join(", ")}`,
