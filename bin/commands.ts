@@ -119,6 +119,9 @@ const OPTIONS = {
     default: [] as string[],
     describe: "ONNX node, or its weight, that stays fp16; may be repeated",
   },
+  cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
+  "cache-dir": { type: "string", describe: "folder of the cache" },
+  rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
   target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
   system: {
     type: "string",
@@ -156,9 +159,9 @@ const buildOptions = (argv: Argv) =>
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
     report: { type: "string", describe: "where a page goes that shows the schedule, as lpu report writes it" },
-    rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
-    cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
-    "cache-dir": { type: "string", describe: "folder of the cache" },
+    rebuild: OPTIONS.rebuild,
+    cache: OPTIONS.cache,
+    "cache-dir": OPTIONS["cache-dir"],
     "print-after": {
       type: "string",
       array: true,
@@ -268,8 +271,9 @@ const decoderOptions = {
   tensor: OPTIONS.tensor,
   weights: OPTIONS.weights,
   keep: OPTIONS.keep,
-  cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
-  "cache-dir": { type: "string", describe: "folder of the cache" },
+  rebuild: OPTIONS.rebuild,
+  cache: OPTIONS.cache,
+  "cache-dir": OPTIONS["cache-dir"],
 } as const;
 
 const decoderFolder = {
@@ -303,6 +307,7 @@ const decoderRequest = (args: DecoderArguments): DecoderRequest => {
     weights: parseWeights(args.weights),
     keep: args.keep,
     cacheFolder: args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined,
+    rebuild: args.rebuild,
   };
 };
 

@@ -43,11 +43,13 @@ export async function main(name: string, commands: readonly CommandFor[], args: 
     .exitProcess(false)
     .wrap(Math.min(120, process.stdout.columns ?? 100))
     .fail((message, error) => {
+      const [word = ""] = args;
+      const isCommand = commands.length > 1 && /^[a-z]+$/.test(word);
       throw (
         error ??
         new CompileError("LPU5008", {
           message: message.charAt(0).toLowerCase() + message.slice(1),
-          hint: `see ${name} --help`,
+          hint: `see ${name}${isCommand ? ` ${word}` : ""} --help`,
         })
       );
     });

@@ -20,6 +20,7 @@ export interface DecoderRequest {
   readonly weights: WeightFormatName;
   readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
+  readonly rebuild: boolean;
 }
 
 export const openDecoder = (
