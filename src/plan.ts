@@ -20,12 +20,21 @@ import { chipsOf } from "./ir/group.js";
 import { stringAttr } from "./ir/ops/attributes.js";
 import type { Plan } from "./ir/plan.js";
 import { entryNamed, entryProgram, type EntryProgram } from "./ir/program.js";
-import { linksBetween, type System, type SystemName, systemOf, systemWith } from "./ir/system.js";
+import {
+  chipsIn,
+  isJoinable,
+  linksBetween,
+  NODES,
+  type System,
+  type SystemName,
+  systemOf,
+  systemWith,
+} from "./ir/system.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
-import { costsOf } from "./passes/graph/shard/costs.js";
+import { constantBytes, costsOf } from "./passes/graph/shard/costs.js";
 import { isShareable, wholeCost } from "./passes/graph/shard/search.js";
 import { sramNeed } from "./passes/schedule/place/room.js";
 import { schedule } from "./passes/schedule/schedule.js";
@@ -38,12 +47,13 @@ import { bytesOf, fewestStages, type PartCost, spanOf, stagesOf } from "./planne
 import { hopsAlong } from "./planner/wires.js";
 import { activityOf } from "./report/activity.js";
 import { pcie } from "./report/report.js";
+import { formatBytes } from "./report/units.js";
 import { chipsInLine } from "./system/routes.js";
 
 export type { SystemPlan } from "./planner/figures.js";
 
 export interface PlanOptions extends EntryOptions {
-  /** The smallest line of nodes that holds the model, if not given. */
+  /** The smallest that holds the model, if not given. */
   readonly system?: SystemName | undefined;
   readonly target?: TargetName | undefined;
   /** Chips of a group, which share each product; those of a node if not given. */
@@ -64,12 +74,64 @@ export interface PlanOptions extends EntryOptions {
 /** What a model does on a system. LPU2008 if the system does not hold it, and what `compile` throws of the model itself. */
 export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const node = systemOf(options.system ?? "node8", target);
-  const tensor = tensorOf(node, options.tensor);
+  const choices = choicesOf(target, options);
   const legal = legalGraph(source, target, options);
-  const { graph, pasts } = legal;
-  const { parts, kinds } = partsOf(graph);
-  const peers = Array.from({ length: tensor }, (_, by) => linksBetween(node, 0, by).map(({ fromLink }) => fromLink));
+  const model = { ...legal, ...partsOf(legal.graph) };
+  let tooSmall: CompileError | undefined;
+  for (const choice of choices)
+    try {
+      return planOn(choice, model, target, options);
+    } catch (error) {
+      if (!(error instanceof CompileError) || error.code !== "LPU2008") throw error;
+      tooSmall = error;
+    }
+  throw sure(tooSmall, "system that was looked at");
+};
+
+interface Choice {
+  readonly system: System;
+  /** Chips of a group. */
+  readonly tensor: number;
+  /** Whether it may be a line of such nodes. */
+  readonly grows: boolean;
+}
+
+/** The system that is asked for, or all of one node that could be, the smallest first; the last of these grows to a line. */
+const choicesOf = (target: Target, { system, tensor, stages = 1 }: PlanOptions): readonly Choice[] => {
+  if (system !== undefined) {
+    const given = systemOf(system, target);
+    return [{ system: given, tensor: tensorOf(given, tensor), grows: false }];
+  }
+  const largest = systemOf("node8", target);
+  const nodes = NODES.filter((name) => isJoinable(name, target) && chipsIn(name) % (tensor ?? 1) === 0);
+  const choices = nodes.map((name): Choice => {
+    const node = systemOf(name, target);
+    return { system: node, tensor: tensorOf(node, tensor), grows: name === largest.name };
+  });
+  const wide = choices.filter(({ system: { chips }, tensor: own, grows }) => grows || chips >= stages * own);
+  return wide.length > 0 ? wide : [{ system: largest, tensor: tensorOf(largest, tensor), grows: true }];
+};
+
+interface Model extends Legal {
+  readonly parts: readonly Part[];
+  readonly kinds: readonly Graph[];
+}
+
+const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptions): SystemPlan => {
+  const { graph, pasts, parts, kinds } = model;
+  const { tensor, grows } = choice;
+  const capacity = capacityOf(target);
+  const most = Math.min(
+    grows ? Number.POSITIVE_INFINITY : Math.floor(choice.system.chips / tensor),
+    options.stages ?? Number.POSITIVE_INFINITY,
+  );
+  const least = leastCosts(model, tensor);
+  const fewest = fewestStages(least, capacity);
+  if (fewest === undefined || fewest > most)
+    return refuse({ ...choice, parts, costs: least, most, capacity, holds: smallestFor(model, capacity, options) });
+  const peers = Array.from({ length: tensor }, (_, by) =>
+    linksBetween(choice.system, 0, by).map(({ fromLink }) => fromLink),
+  );
   const costed = kinds.map((kind, index): Kind => {
     const alike = parts.filter((part) => part.kind === index);
     const { first, last } = at(alike, 0, "part");
@@ -83,9 +145,10 @@ export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
   });
   const kindOf = parts.map(({ kind }) => kind);
   const costs = kindOf.map((kind) => at(costed, kind, "kind"));
-  const fewest = fewestStages(costs, capacityOf(target));
-  const system = options.system === undefined ? systemOf(systemWith((fewest ?? 1) * tensor), target) : node;
-  const stages = stagesFor(system, target, { parts, costs, tensor, asked: options.stages });
+  const groups = Math.max(options.stages ?? 1, fewestStages(costs, capacity) ?? 1);
+  const grown = Math.max(choice.system.chips, groups * tensor);
+  const system = grows ? systemOf(systemWith(grown), target) : choice.system;
+  const stages = stagesFor(system, target, { parts, costs, tensor, most, capacity });
   const past = graph.inputs.map((id) => at(graph.nodes, id, "node")).find((node) => isOneOf(pasts, node));
   return figuresOf({
     name: graph.name,
@@ -100,10 +163,36 @@ export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
     kinds: costed,
     kindOf,
     stages,
-    hostMicroseconds: hostTime(target, graph, legal),
+    hostMicroseconds: hostTime(target, graph, model),
     prices: options.prices,
-    appends: legal.appends,
+    appends: model.appends,
   });
+};
+
+/* ---------- room, before anything is scheduled ---------- */
+
+/** What parts need of each of `tensor` chips at least: weights of products and states, as if they were shared out evenly. */
+const leastCosts = ({ parts, kinds, pasts }: Model, tensor: number): readonly PartCost[] => {
+  const least = kinds.map(({ nodes }): PartCost => {
+    const weights = new Set(nodes.filter(({ op }) => op === "matmul").map(({ inputs }) => at(inputs, 1, "operand")));
+    const bytes = (own: readonly Node[]): number =>
+      own.reduce((sum, { type }) => sum + constantBytes(type), 0) / tensor;
+    const constants = bytes(nodes.filter(({ id, op }) => op === "constant" && weights.has(id)));
+    const states = bytes(nodes.filter((node) => isOneOf(pasts, node)));
+    return { cycles: 0, constants, states, results: 0 };
+  });
+  return parts.map(({ kind }) => at(least, kind, "kind"));
+};
+
+/** The smallest system that has room for the least that parts need; undefined where no node has for one of them. */
+const smallestFor = (model: Model, capacity: number, { tensor }: PlanOptions): SystemName | undefined => {
+  for (const name of NODES) {
+    const chips = chipsIn(name);
+    const own = tensor ?? chips;
+    const groups = fewestStages(leastCosts(model, own), capacity);
+    if (groups !== undefined && (groups * own <= chips || name === NODES.at(-1))) return systemWith(groups * own);
+  }
+  return undefined;
 };
 
 /** Chips of a group; groups do not reach beyond a node. */
@@ -251,23 +340,31 @@ const linkBusy = ({ target, chips }: EntryProgram): number => {
 
 interface Made {
   readonly parts: readonly Part[];
-  readonly costs: readonly PartCost[];
+  readonly costs: readonly Kind[];
   readonly tensor: number;
-  readonly asked: number | undefined;
+  /** Stages. */
+  readonly most: number;
+  readonly capacity: number;
 }
 
 /** Bytes of a chip that parts may fill; the ends of banks need the rest. */
 const capacityOf = (target: Target): number => MOST_RESIDENT * sramBytes(target);
 
-const stagesFor = (system: System, target: Target, { parts, costs, tensor, asked }: Made): readonly Stage[] => {
-  const most = Math.min(Math.floor(system.chips / tensor), asked ?? Number.POSITIVE_INFINITY);
-  const capacity = capacityOf(target);
-  const spans = stagesOf(costs, most, capacity);
-  if (spans === undefined) return refuse({ system, parts, costs, tensor, most, capacity });
+const stagesFor = (system: System, target: Target, made: Made): readonly Stage[] => {
+  const { parts, costs, tensor, most, capacity } = made;
+  const spans = stagesOf(costs, Math.min(most, Math.floor(system.chips / tensor)), capacity);
+  if (spans === undefined) {
+    const groups = fewestStages(costs, capacity);
+    return refuse({ ...made, system, holds: groups === undefined ? undefined : systemWith(groups * tensor) });
+  }
   const line = tensor === 1 ? chipsInLine(system, spans.length) : undefined;
-  const groups = spans.map((_, stage) =>
-    line === undefined ? Array.from({ length: tensor }, (_, chip) => stage * tensor + chip) : [at(line, stage, "chip")],
-  );
+  const groups = spans.map(({ first, end }, stage) => {
+    // Where no part is shared, the others of the group have nothing to do.
+    const working = Math.max(...costs.slice(first, end).map(({ chips }) => chips));
+    return line === undefined
+      ? Array.from({ length: working }, (_, chip) => stage * tensor + chip)
+      : [at(line, stage, "chip")];
+  });
   const vectors = spans.slice(1).map(({ first }) => comingVectors(target, at(parts, first, "part").graph));
   const hops = hopsAlong(system, target, groups, vectors);
   return spans.map(
@@ -296,25 +393,32 @@ const tooLarge = (first: string, last: string, why: string): never =>
     hint: "let more chips share it (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
   });
 
-interface TooMuch extends Omit<Made, "asked"> {
+interface TooMuch extends Omit<Made, "costs"> {
   readonly system: System;
-  readonly most: number;
-  readonly capacity: number;
+  readonly costs: readonly PartCost[];
+  /** A system that has room. */
+  readonly holds: SystemName | undefined;
 }
 
-const refuse = ({ system, parts, costs, tensor, most, capacity }: TooMuch): never => {
-  const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+const refuse = ({ system, parts, costs, tensor, most, capacity, holds }: TooMuch): never => {
   const groups = fewestStages(costs, capacity);
+  const needed = tensor * bytesOf(spanOf(costs, 0, costs.length));
+  const room = tensor * most * capacity;
   const of = tensor === 1 ? "a chip" : `each of ${tensor} chips that share it`;
-  if (groups === undefined) {
-    const large = costs.findIndex((cost) => bytesOf(cost) > capacity);
-    const { first, last } = at(parts, large, "part");
-    const needed = mib(bytesOf(at(costs, large, "part")));
-    return tooLarge(first, last, `it needs ${needed} of ${of}, which has room for ${mib(capacity)}`);
-  }
-  const needed = bytesOf(spanOf(costs, 0, costs.length));
-  return fail("LPU2008", {
-    message: `the model needs ${mib(needed)} of ${of}, ${most} of them one behind the other on system '${system.name}' have room for ${mib(most * capacity)}: ${mib(needed - most * capacity)} too much`,
-    hint: `${groups} hold it: --system ${systemWith(groups * tensor)}`,
-  });
+  const hint = holds === undefined ? {} : { hint: `the smallest system that may hold it: --system ${holds}` };
+  const chips = most * tensor;
+  if (needed > room)
+    return fail("LPU2008", {
+      message: `the model needs ${formatBytes(needed)} of SRAM, ${chips < system.chips ? `${chips} chips of ` : ""}system '${system.name}' ${chips < system.chips ? "have" : "has"} room for ${formatBytes(room)}: ${formatBytes(needed - room)} too much`,
+      ...hint,
+    });
+  if (groups !== undefined)
+    return fail("LPU2008", {
+      message: `the parts of the model fill ${groups} times ${of}, and there are ${most} on system '${system.name}'`,
+      ...hint,
+    });
+  const large = costs.findIndex((cost) => bytesOf(cost) > capacity);
+  const { first, last } = at(parts, large, "part");
+  const largest = formatBytes(bytesOf(at(costs, large, "part")));
+  return tooLarge(first, last, `it needs ${largest} of ${of}, which has room for ${formatBytes(capacity)}`);
 };

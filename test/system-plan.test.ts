@@ -49,7 +49,8 @@ const expectWhole = (made: SystemPlan): void => {
   expect(cycles.floor).toBeLessThan(cycles.stages);
   expect(rate.user).toBeCloseTo((clockMHz * 1e6) / cycles.total, 6);
   expect(rate.userWithHost).toBeLessThan(rate.user);
-  expect(new Set(stages.flatMap(({ chips }) => chips)).size).toBe(stages.length * tensor);
+  expect(new Set(stages.flatMap(({ chips }) => chips)).size).toBe(made.chips);
+  for (const { chips } of stages) expect([1, tensor]).toContain(chips.length);
   expect(stages.map(({ hop }) => hop === null)).toEqual(stages.map((_, index) => index === stages.length - 1));
   for (const { constants, states, results } of stages)
     expect(constants + states + results).toBeLessThanOrEqual(made.sram.capacity);
@@ -99,6 +100,15 @@ describe("a decoder without weights", () => {
     expect(sum).toBeLessThan(1.5 * report.cycles);
   });
 
+  test("where no system is named, the smallest; chips that share nothing do not work", () => {
+    expect(planned({})).toMatchObject({ system: "card", chips: 1, tensor: 1 });
+    const [card, node8] = [planned({ system: "card" }), planned({ system: "node8" })];
+    expect(node8.kinds.every(({ chips }) => chips === 1)).toBe(true);
+    expect(node8).toMatchObject({ chips: node8.stages.length, systemChips: 8, power: card.power });
+    expect(planned({ stages: 3, tensor: 1 })).toMatchObject({ system: "node4", chips: 3 });
+    expect(planned({ tensor: 2 })).toMatchObject({ system: "node2", tensor: 2 });
+  });
+
   test("prices give the cost of a million tokens, and more users share the chips", () => {
     const prices = { chip: 1000, kwh: 0.2 };
     const [one, four] = [1, 4].map((batch) => planned({ system: "card", prices }, { batch }));
@@ -133,8 +143,17 @@ describe("refused", () => {
       if (error instanceof CompileError) said = error;
     }
     expect(said?.code).toBe("LPU2008");
-    expect(said?.message).toMatch(/the model needs [\d.]+ MiB of a chip, 2 of them .* [\d.]+ MiB too much/);
-    expect(said?.details.hint).toMatch(/\d+ hold it: --system node8/);
+    expect(said?.message).toMatch(/the model needs [\d.]+ MiB of SRAM, system 'node2' has room .* [\d.]+ MiB too much/);
+    expect(said?.details.hint).toMatch(/--system node8/);
+  });
+
+  test("weights beyond any chip at once, before anything is scheduled, with the smallest system that may hold them", () => {
+    const scheduled: string[] = [];
+    const onPart = (part: string): void => void scheduled.push(part);
+    const large = { layers: 4, hidden: 4096, heads: 32, "kv-heads": 32, intermediate: 11008 };
+    for (const system of ["card", "node2"] as const)
+      expect(() => planned({ system, onPart }, large)).toThrow(/needs [\d.]+ MiB of SRAM, system '\w+' has room for/);
+    expect(scheduled).toEqual([]);
   });
 
   test("degrees that divide no node, sizes that the file has otherwise", () => {

@@ -20,13 +20,13 @@ export function printPlan({ plan, seconds }: PlanResult, terminal: Terminal): vo
 }
 
 const planRows = (plan: SystemPlan): readonly (readonly [string, string])[] => {
-  const { cycles, microseconds, rate, users, sram, links, power, cost, unit } = plan;
+  const { cycles, microseconds, rate, users, sram, power, cost, unit } = plan;
   const time = (micro: number): string => formatSeconds(micro / 1e6);
   const fullest = at(plan.stages, sram.stage, "stage");
   return [
     [
       "chips",
-      `${formatCount(plan.chips)} of ${formatCount(plan.systemChips)} of ${plan.system}  (${plan.stages.length} stages of ${plan.tensor})`,
+      `${formatCount(plan.chips)} of ${formatCount(plan.systemChips)} of ${plan.system}  (${stagesText(plan)})`,
     ],
     [
       unit,
@@ -60,13 +60,10 @@ const planRows = (plan: SystemPlan): readonly (readonly [string, string])[] => {
       "SRAM",
       `${formatBytes(sram.constants + sram.states + sram.results)} of ${formatBytes(sram.capacity)} in the fullest chips, ${fullest.from} to ${fullest.to}  (weights ${formatBytes(sram.constants)}, states ${formatBytes(sram.states)}, results and edges ${formatBytes(sram.results)})`,
     ],
-    [
-      "busiest links",
-      `${formatShare(links.between)} of the time between groups, ${formatShare(links.within)} within one`,
-    ],
+    ...linkRows(plan),
     [
       "power",
-      `${formatCount(power.watts)} W, ${formatCount(power.wattsOfChip)} W a chip; ${formatEnergy(power.joules * 1e15)} a ${unit}`,
+      `${formatCount(power.watts)} W, ${formatCount(power.wattsOfChip)} W a chip; ${formatEnergy(power.joules * 1e15)} a ${unit}${withoutModelled(plan)}`,
     ],
     ...(cost === null
       ? []
@@ -77,6 +74,38 @@ const planRows = (plan: SystemPlan): readonly (readonly [string, string])[] => {
           ] as const,
         ]),
   ];
+};
+
+/** How many stages of how many chips, and how many parts they are made of where these are more. */
+const stagesText = ({ stages }: SystemPlan): string => {
+  const chips = rangeText(
+    stages.map((stage) => stage.chips.length),
+    "chip",
+  );
+  const parts = stages.map(({ first, end }) => end - first);
+  const made = parts.every((count) => count === 1)
+    ? ""
+    : `, ${rangeText(parts, "part")}${stages.length === 1 ? "" : " in each"}`;
+  return `${rangeText([stages.length], "stage")} of ${chips}${made}`;
+};
+
+const rangeText = (counts: readonly number[], what: string): string => {
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  return `${least === most ? "" : `${formatCount(least)} to `}${formatCount(most)} ${what}${most === 1 ? "" : "s"}`;
+};
+
+/** Where a part was only modelled, nothing is known of what it adds to a figure. */
+const withoutModelled = ({ kinds }: SystemPlan): string =>
+  kinds.some(({ source }) => source === "modelled") ? "  (without modelled parts)" : "";
+
+/** Shares of time, as far as there are links at work. */
+const linkRows = (plan: SystemPlan): readonly (readonly [string, string])[] => {
+  const { stages, links, kinds } = plan;
+  const shares = [
+    ...(stages.length > 1 ? [`${formatShare(links.between)} of the time between groups`] : []),
+    ...(kinds.some(({ chips }) => chips > 1) ? [`${formatShare(links.within)} within one`] : []),
+  ];
+  return shares.length === 0 ? [] : [["busiest links", `${shares.join(", ")}${withoutModelled(plan)}`]];
 };
 
 const KIND_COLUMNS = ["parts", "chips", "cycles", "", "floor", "weights", "states", "results", "from", "to"] as const;

@@ -202,8 +202,8 @@ const next = (taken: Map<number, number>, owner: number): number => {
   return number;
 };
 
-/** Systems that a pipeline gets when none is named, by size. */
-const NODES = ["card", "node2", "node4", "node8"] as const satisfies readonly SystemName[];
+/** Systems of one node that are taken when none is named, by size. */
+export const NODES = ["card", "node2", "node4", "node8"] as const satisfies readonly SystemName[];
 
 /** The smallest system of at least so many chips. */
 export const systemWith = (chips: number): SystemName =>

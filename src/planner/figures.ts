@@ -51,7 +51,7 @@ export interface SystemPlan {
   readonly target: string;
   readonly clockMHz: number;
   readonly system: SystemName;
-  /** Chips that work, and all that the system has. */
+  /** Chips that work, of groups whose parts are shared all of them and of others one, and all that the system has. */
   readonly chips: number;
   readonly systemChips: number;
   /** Chips of a group. */
@@ -132,7 +132,7 @@ export const figuresOf = (planned: Planned): SystemPlan => {
     ...rest
   } = planned;
   const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
-  const chips = stages.length * tensor;
+  const chips = sum(stages.map((stage) => stage.chips.length));
   const ofStages = sum(stages.map(({ cycles }) => cycles));
   const ofHops = sum(stages.map(({ hop }) => hop?.cycles ?? 0));
   const total = ofStages + ofHops;
@@ -149,7 +149,9 @@ export const figuresOf = (planned: Planned): SystemPlan => {
   const running = Math.min(stages.length, users === null ? stages.length : users.fit / batch);
   // As many runs as have users are on their way, and each stage takes the next as soon as it is done.
   const rate = batch * Math.min(hertz / interval, (running * hertz) / total);
-  const ofRun = sum(kinds.map(({ count, femtojoules }) => count * femtojoules * tensor));
+  const ofRun = sum(
+    stages.map((stage) => stage.chips.length * sum(kindsIn(stage).map(({ femtojoules }) => femtojoules))),
+  );
   const femtojoules = ofRun / batch + (staticEnergy(target) * chips * hertz) / rate;
   const powered = watts(target, femtojoules * rate, hertz);
   return {
@@ -208,7 +210,7 @@ const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned
   "cycles of parts are of schedules by the compiler, on shapes: one for each kind, not proved by the checker; nothing overlaps between parts",
   ...(kinds.some(({ source }) => source === "modelled")
     ? [
-        "parts for which no schedule was found are marked 'modelled': their cycles are an estimate in which nothing overlaps, from the tables by which ways to share are compared",
+        "parts for which no schedule was found are marked 'modelled': their cycles are an estimate in which nothing overlaps, from the tables by which ways to share are compared; their results in SRAM, energy and load of links are not known and count as none",
       ]
     : []),
   ...(stages.length > 1
