@@ -14,7 +14,7 @@
 import { encodeProgram } from "./codegen/text/encode.js";
 import { imageChunks } from "./codegen/image/image.js";
 import { measureText } from "./codegen/text/measure.js";
-import { at, CompileError, invariant, isUnsupported } from "./diagnostics.js";
+import { at, CompileError, invariant, isUnsupported, sure } from "./diagnostics.js";
 import type { FixedValue } from "./frontend/fix.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
@@ -142,29 +142,33 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
         { target, chips: options.tensor, states: statesOf(index), before, wholeStates, onSharded },
         passes,
       );
-    const graphs = placedGraphs(legal.length, place);
-    const isShared = graphs.some((graph) => chipsOf(graph) > 1);
-    // Where more chips would not be faster, one does the work of each stage.
-    const tried =
-      isShared || options.tensor === undefined ? pipelines : pipelinesOf({ stages: options.stages }, target);
-    const alone = isAlone(options, tried);
-    const made = new Map<string, readonly Plan[]>();
-    const plansOn = (pipeline: Pipeline): readonly Plan[] => {
-      const peers = peersOf(pipeline);
-      const known = made.get(JSON.stringify(peers));
-      if (known !== undefined) return known;
-      const lying: PlanState[] = [];
-      const plans = graphs.map((graph, index) => {
-        const layOut = (own: Graph, states: ReadonlyMap<string, string>): Plan =>
-          fittingPlan(own, target, states, lying, alone, peers);
-        const shared = sharedPlan(graph, target, statesOf(index), layOut);
-        lying.push(...shared.lying);
-        return shared.plan;
-      });
-      made.set(JSON.stringify(peers), plans);
-      return plans;
+    const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Program => {
+      const alone = isAlone(options, tried);
+      const made = new Map<string, readonly Plan[]>();
+      const plansOn = (pipeline: Pipeline): readonly Plan[] => {
+        const peers = peersOf(pipeline);
+        const known = made.get(JSON.stringify(peers));
+        if (known !== undefined) return known;
+        const lying: PlanState[] = [];
+        const plans = graphs.map((graph, index) => {
+          const layOut = (own: Graph, states: ReadonlyMap<string, string>): Plan =>
+            fittingPlan(own, target, states, lying, alone, peers);
+          const shared = sharedPlan(graph, target, statesOf(index), layOut);
+          lying.push(...shared.lying);
+          return shared.plan;
+        });
+        made.set(JSON.stringify(peers), plans);
+        return plans;
+      };
+      return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
     };
-    return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
+    if (options.tensor === undefined) return programOf(legal, pipelines);
+    const graphs = placedGraphs(legal.length, place);
+    const single = pipelinesOf({ stages: options.stages }, target);
+    if (graphs.every((graph) => chipsOf(graph) === 1)) return programOf(graphs, single);
+    const chosen = fasterOf(programOf(graphs, pipelines), () => programOf(legal, single), sure(sharding, "sharding"));
+    sharding = chosen.sharding;
+    return chosen.program;
   });
   const texts = stage("assemble", () => encodeProgram(program));
   const [main] = entryPrograms(program);
@@ -237,6 +241,39 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
     checkSchedule(entry, ...at(made.plans, index, "entry"));
   return named(made.program, options);
 };
+
+/** What chips share is compared by schedules, not by estimates, with what one chip does in each stage, where that has room. */
+const fasterOf = (
+  program: Program,
+  makeOne: () => Program,
+  sharding: Sharding,
+): { readonly program: Program; readonly sharding: Sharding } => {
+  const one = ifRoom(makeOne);
+  if (one === undefined) return { program, sharding };
+  const shared = { chips: sharding.chips, cycles: cyclesOf(program) };
+  const by = { ...sharding, by: "schedule" } as const;
+  const bytes = { shared: sharding.constantBytes, one: sharding.runnerUp.constantBytes };
+  const alone = { chips: 1, cycles: cyclesOf(one) };
+  if (shared.cycles < alone.cycles)
+    return { program, sharding: { ...by, ...shared, runnerUp: { ...alone, constantBytes: bytes.one } } };
+  const runnerUp = { ...shared, constantBytes: bytes.shared };
+  return { program: one, sharding: { ...by, ...alone, constantBytes: bytes.one, exchanges: [], runnerUp } };
+};
+
+/** Cycles of all entries, each to the end of its last chip. */
+const cyclesOf = (program: Program): number =>
+  entryPrograms(program).reduce((sum, { entry }) => sum + Math.max(...entry.cycles), 0);
+
+/** What fits; undefined if a schedule finds no room for it. */
+const ifRoom = <T>(make: () => T): T | undefined => {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof CompileError && NO_ROOM.includes(error.code)) return undefined;
+    throw error;
+  }
+};
+const NO_ROOM: readonly string[] = ["LPU2001", "LPU2002", "LPU2006"];
 
 const named = (program: Program, { name }: CompileOptions): Program =>
   name === undefined ? program : { ...program, name };

@@ -100,7 +100,8 @@ export interface Sharding {
   /** Chips that share the work; one where more would not be faster. */
   readonly chips: number;
   readonly asked: number;
-  /** Nothing overlaps in this estimate. */
+  /** What both figures of cycles are: an estimate, in which nothing overlaps, or the sum over entries by a schedule of each way. */
+  readonly by: "estimate" | "schedule";
   readonly cycles: number;
   /** Of each chip. */
   readonly constantBytes: number;

@@ -122,10 +122,11 @@ export function alignRows(rows: readonly (readonly [string, string])[]): string[
 export const summaryLines = (report: BuildReport): string[] => alignRows(summaryRows(report));
 
 /** How a graph is shared out among chips, in one line. */
-export const shardingText = ({ chips, asked, cycles, exchanges, runnerUp }: Sharding): string => {
-  const estimate = (of: number, count: number): string => `${formatCount(count)} on ${of === 1 ? "one" : of}`;
+export const shardingText = ({ chips, asked, by, cycles, exchanges, runnerUp }: Sharding): string => {
+  const figure = (of: number, count: number): string => `${formatCount(count)} on ${of === 1 ? "one" : of}`;
+  const title = by === "estimate" ? "estimated cycles" : "cycles";
   const over = exchanges.map(({ op, count }) => `${formatCount(count)} ${op}`).join(", ");
   const shared =
     chips === 1 ? `not shared among ${asked} chips` : `shared among ${chips} chips, ${over || "no exchange"}`;
-  return `${shared}; estimated cycles: ${estimate(chips, cycles)}, ${estimate(runnerUp.chips, runnerUp.cycles)}`;
+  return `${shared}; ${title}: ${figure(chips, cycles)}, ${figure(runnerUp.chips, runnerUp.cycles)}`;
 };

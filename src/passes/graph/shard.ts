@@ -266,6 +266,7 @@ const factsOf = ({ result, chips, placed, whole, pays }: Choice): Sharding => {
   return {
     chips: pays ? chips : 1,
     asked: chips,
+    by: "estimate",
     cycles: Math.round(chosen.cycles),
     constantBytes: chosen.bytes,
     exchanges: EXCHANGES.flatMap((op) => {
