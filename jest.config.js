@@ -6,7 +6,7 @@ export default {
   testEnvironment: "./test/jest-environment.cjs",
   testMatch: ["<rootDir>/dist/test/**/*.test.js"],
   transform: {},
-  testTimeout: 60000,
+  testTimeout: 180_000,
   // On two cores jest would use one.
   maxWorkers: "100%",
 };

@@ -50,7 +50,7 @@ export const sharedPlan = (
     const plan = layOut(shared, states);
     return { plan, lying: plan.states };
   }
-  const { graph, inputs, outputs }: ChipGraph = chipGraph(shared);
+  const { graph, inputs, outputs }: ChipGraph = chipGraph(shared, states);
   const plan = layOut(graph, new Map([...states].map(([name, next]) => [ownName(inputs, name), next])));
   return { plan: withPieces(plan, lanes, chips, inputs, outputs), lying: plan.states };
 };

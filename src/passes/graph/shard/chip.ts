@@ -7,7 +7,7 @@
  */
 
 import { at, fail } from "../../../diagnostics.js";
-import type { Graph, Node, NodeId } from "../../../ir/graph.js";
+import type { Graph, Node, NodeId, Shape } from "../../../ir/graph.js";
 import type { Share } from "../../../ir/plan/group.js";
 import { literalIn, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
 import { sharedLiteral } from "../../../ir/literals.js";
@@ -21,7 +21,8 @@ export interface ChipGraph {
   readonly outputs: ReadonlyMap<string, Share>;
 }
 
-export const chipGraph = (group: Graph): ChipGraph => {
+/** `states`: the output that takes the place of an input, by the names of both; a chip has of it what it has of that. */
+export const chipGraph = (group: Graph, states: ReadonlyMap<string, string> = new Map()): ChipGraph => {
   const g = new Rewriter([], false);
   const inputs = new Map<string, Share>();
   const made: NodeId[] = [];
@@ -41,6 +42,16 @@ export const chipGraph = (group: Graph): ChipGraph => {
       return node.op === "join" ? [[name, { name, shape: node.type.shape, axis: numberAttr(node.attrs, "axis") }]] : [];
     }),
   );
+  const read = new Set([...inputs.values()].map(({ name }) => name));
+  for (const id of group.inputs) {
+    const source = at(group.nodes, id, "node");
+    const name = stringAttr(source.attrs, "name");
+    const left = group.outputs.find((output) => output.name === states.get(name));
+    const share = left && outputs.get(left.name);
+    // What is not read here stays in pieces too, where others have it so.
+    if (left !== undefined && share !== undefined && !read.has(name))
+      inputPiece(g, source, g.shape(map(left.node)), share.axis, inputs);
+  }
   return { graph: g.finish(group, map), inputs, outputs };
 };
 
@@ -50,10 +61,14 @@ const piece = (g: Rewriter, node: Node, source: Node | undefined, inputs: Map<st
   const literal = source === undefined ? undefined : literalIn(source);
   if (literal !== undefined) return g.constant(sharedLiteral(literal, axis, chips));
   if (source?.op !== "input") return notYet(node);
-  const name = stringAttr(source.attrs, "name");
-  const own = `${name} along ${axis}`;
-  inputs.set(own, { name, shape: source.type.shape, axis });
-  return g.input({ ...source, attrs: { ...source.attrs, name: own } }, node.type);
+  return inputPiece(g, source, node.type.shape, axis, inputs);
+};
+
+const inputPiece = (g: Rewriter, source: Node, shape: Shape, axis: number, inputs: Map<string, Share>): NodeId => {
+  const whole = stringAttr(source.attrs, "name");
+  const name = `${whole} along ${axis}`;
+  inputs.set(name, { name: whole, shape: source.type.shape, axis });
+  return g.input({ ...source, attrs: { ...source.attrs, name } }, { ...source.type, shape });
 };
 
 const notYet = ({ op, origin }: Node): never =>
