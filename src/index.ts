@@ -14,12 +14,23 @@ import { bindInputs, type InputValue, type TensorSpec } from "./host/edge.js";
 import { memoryModel, openModel, readWhole } from "./host/files.js";
 import { openFolder } from "./host/folder.js";
 import { bytesSource, type GraphRecord, type ModelSource, readModel } from "./frontend/source.js";
-import { type ChatTemplate, openTemplate } from "./language/chat.js";
-import { declaredVocabulary, decoderEntries, decoderIn, hasPast, logitsOf, plainShapes } from "./language/decoder.js";
-import { type LanguageModel, languageModel } from "./language/model.js";
+import { type ChatTemplate, type Message, openTemplate } from "./language/chat.js";
+import {
+  capacityOf,
+  declaredVocabulary,
+  decoderEntries,
+  decoderIn,
+  decoderShapes,
+  hasPast,
+  logitsOf,
+  plainShapes,
+  sourceHasPast,
+} from "./language/decoder.js";
+import { encoded, type LanguageModel, languageModel } from "./language/model.js";
 import { plainReader, stepReader } from "./language/read.js";
 import type { Reader } from "./language/score.js";
 import { type Settings, settingsOf } from "./language/settings.js";
+import { expectRoom } from "./language/steps.js";
 import { expectFits, noTokenizer, openTokenizer, type Tokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
 import { type Analysis, analysisOf } from "./report/analysis.js";
@@ -178,6 +189,8 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
   readonly tokenizer?: string | undefined;
   /** That text is wanted, so that LPU5106 says before the build that there is no tokenizer. */
   readonly text?: boolean;
+  /** What text is to be written on from, or answered, so that LPU5105 says before the build that the context does not hold it. */
+  readonly prompt?: string | readonly Message[] | undefined;
 }
 
 /**
@@ -188,13 +201,17 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
  * be, all before the build, and all that `lpuit` throws.
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
-  const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer: file, text = false, ...rest } = options;
+  const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer, text, prompt, ...rest } = options;
   const isBuilt = path.endsWith(".lpu");
   if (isBuilt && (options.context !== undefined || options.prefill !== undefined))
     fail("LPU5104", { message: `image '${path}' has its context and its entries already`, hint: "leave them out" });
-  const found = await openWords(path, file, text);
+  const found = await openWords(path, { tokenizer, text, past: true }, (graph) => {
+    const { past } = decoderShapes(graph, context, 1);
+    return { capacity: capacityOf(past, context), entries: decoderEntries(graph, context, prefill) };
+  });
   const build = async (): Promise<Uint8Array> => {
-    const entries = decoderEntries(sure(found.graph, "graph"), context, prefill);
+    const { capacity, entries } = sure(found.asked, "graph");
+    if (prompt !== undefined) expectRoom(capacity, 0, encoded(found, prompt).length);
     return (await lpuit(found.model, { ...rest, entries, state: "auto" })).image;
   };
   const bytes = isBuilt ? readWhole(path, "image") : await build();
@@ -207,7 +224,7 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
   invariant(room !== null, "a decoder has states");
   return languageModel(
     { ...decoder, clockMHz: program.target.clock, logits, room, reset, snapshot, restore },
-    { ...found.settings, name: found.name, tokenizer: found.words, template: found.template },
+    { ...found.settings, name: found.name, tokenizer: found.tokenizer, template: found.template },
   );
 }
 
@@ -216,37 +233,55 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
  *
  * @throws as `openLanguageModel`.
  */
-export async function openReader(path: string, options: Omit<LanguageModelOptions, "prefill"> = {}): Promise<Reader> {
-  const { context: tokens = DEFAULT_CONTEXT, tokenizer: file, text = false, ...rest } = options;
-  const found = await openWords(path, file, text);
-  if (found.graph === undefined || hasPast(found.graph)) return stepReader(await openLanguageModel(path, options));
-  const entry = await lpuit(found.model, { ...rest, shapes: plainShapes(found.graph, tokens) });
+export async function openReader(
+  path: string,
+  options: Omit<LanguageModelOptions, "prefill" | "prompt"> = {},
+): Promise<Reader> {
+  const { context: tokens = DEFAULT_CONTEXT, tokenizer, text, ...rest } = options;
+  const found = await openWords(path, { tokenizer, text, past: false }, (graph) =>
+    hasPast(graph) ? void decoderEntries(graph, tokens, 1) : plainShapes(graph, tokens),
+  );
+  if (found.asked === undefined) return stepReader(await openLanguageModel(path, options));
+  const entry = await lpuit(found.model, { ...rest, shapes: found.asked });
   const logits = logitsOf(entry.outputs);
   found.expectFits(logits.vocabulary);
-  return plainReader({ entry, tokens, logits }, found.words);
+  return plainReader({ entry, tokens, logits }, found.tokenizer);
 }
 
 const DEFAULT_CONTEXT = 256;
 
 /** A model and what lies beside it, read and held against each other before anything is built. */
-interface Words {
+interface Words<Asked> {
   readonly model: string;
   readonly name: string;
-  /** None of an image. */
-  readonly graph: GraphRecord | undefined;
-  readonly words: Tokenizer | undefined;
+  /** What is asked of the model's graph; nothing of an image. */
+  readonly asked: Asked | undefined;
+  readonly tokenizer: Tokenizer | undefined;
   readonly template: ChatTemplate | undefined;
   readonly settings: Settings;
   /** Holds the tokenizer against the vocabulary. */
   readonly expectFits: (vocabulary: number) => void;
 }
 
-async function openWords(path: string, file: string | undefined, text: boolean): Promise<Words> {
-  const { model, name, tokenizer, settings } = openFolder(path, file);
-  if (text && tokenizer === undefined) noTokenizer();
+interface Wanted {
+  readonly tokenizer: string | undefined;
+  readonly text: boolean | undefined;
+  /** Of several models in a folder the first with a past. */
+  readonly past: boolean;
+}
+
+/** `ask` refuses graphs of models that are not what is wanted, before anything else is looked at. */
+async function openWords<Asked>(
+  path: string,
+  { tokenizer: file, text = false, past }: Wanted,
+  ask: (graph: GraphRecord) => Asked,
+): Promise<Words<Asked>> {
+  const { model, name, tokenizer, settings } = openFolder(path, file, past ? sourceHasPast : undefined);
   const opened = model.endsWith(".lpu") ? undefined : openModel(model);
   try {
     const graph = opened && readModel(opened.source).graph;
+    const asked = graph && ask(graph);
+    if (text && tokenizer === undefined) noTokenizer();
     const expectText = (vocabulary: number): void => {
       if (tokenizer !== undefined) expectFits(tokenizer.definition, vocabulary);
     };
@@ -254,7 +289,8 @@ async function openWords(path: string, file: string | undefined, text: boolean):
     const template = tokenizer && (await openTemplate(tokenizer.template, tokenizer.config));
     const declared = graph && declaredVocabulary(graph);
     if (declared !== undefined) expectText(declared);
-    return { model, name, graph, words, template, settings: settingsOf(settings), expectFits: expectText };
+    const parts = { tokenizer: words, template, settings: settingsOf(settings) };
+    return { model, name, asked, ...parts, expectFits: expectText };
   } finally {
     opened?.close();
   }

@@ -11,7 +11,7 @@ import { modelBytes, writeModel } from "../models/onnx-writer.js";
 import { bytesSource, type GraphRecord, readModel } from "../src/frontend/source.js";
 import { openFolder } from "../src/host/folder.js";
 import { lpuit, openLanguageModel, openModel } from "../src/index.js";
-import { blockInputs, decoderEntries, decoderShapes, logitsOf } from "../src/language/decoder.js";
+import { blockInputs, decoderEntries, decoderShapes, logitsOf, sourceHasPast } from "../src/language/decoder.js";
 import { openTemplate } from "../src/language/chat.js";
 import { cutAtStop, type Piece } from "../src/language/model.js";
 import { keptPasts, type Saved } from "../src/language/pasts.js";
@@ -197,10 +197,10 @@ describe("a decoder", () => {
   test("is told all that it lacks at once", async () => {
     const graph = graphOf([tensor("input_ids", 1, 4), tensor("pixel_values", 1, 3, 8, 8)], ["y"]);
     expect(await saidBy(() => decoderShapes(graph, 4, 1))).toEqual([
+      "LPU5104: no input and output are a past and a present: past_key_values.N and present.N",
       "LPU5104: input 'pixel_values' is none of input_ids, attention_mask, position_ids, write_indices, nonpad_kv_seqlen and has no output that follows it",
       "LPU5104: there is no input 'attention_mask' (1 for each position that is filled, the token's own too)",
       "LPU5104: there is no input 'position_ids' (how many tokens came before)",
-      "LPU5104: no input and output are a past and a present: past_key_values.N and present.N",
     ]);
     expect(
       await saidBy(() =>
@@ -244,6 +244,22 @@ describe("a decoder", () => {
       "LPU5001: model 'folder/absent' cannot be read: no such file or folder",
     ]);
   });
+});
+
+test("of several models in a folder, one with a past writes; of one without it that is said before all else", async () => {
+  const both = join(folder, "both");
+  mkdirSync(both);
+  const sizes = { layers: 1, hidden: 32, heads: 2, vocab: 50, seq: 8 };
+  writeModel(buildModel("gpt2", sizes), join(both, "model.onnx"));
+  expect((await saidBy(() => openLanguageModel(both, { text: true })))[0]).toBe(
+    "LPU5104: no input and output are a past and a present: past_key_values.N and present.N",
+  );
+  writeModel(buildModel("gpt2", sizes, { past: true }), join(both, "model-past.onnx"));
+  expect(openFolder(both).model).toBe(join(both, "model.onnx"));
+  expect(openFolder(both, undefined, sourceHasPast).model).toBe(join(both, "model-past.onnx"));
+  expect(await saidBy(() => openLanguageModel(both, { text: true }))).toEqual([
+    "LPU5106: expected a tokenizer.json, found none beside the model",
+  ]);
 });
 
 describe("files beside a model", () => {
@@ -317,6 +333,12 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   expect(await saidBy(() => openLanguageModel(decoder, { text: true, onStage }))).toEqual([
     "LPU5106: expected a tokenizer.json, found none beside the model",
   ]);
+  const tokenizer = join(stories, "tokenizer.json");
+  expect(
+    await saidBy(() =>
+      openLanguageModel(decoder, { tokenizer, context: 4, prompt: "Once upon a time there", onStage }),
+    ),
+  ).toEqual(["LPU5105: the context holds 5 tokens; 0 are taken, 6 do not fit"]);
   writeFileSync(large, "{}");
   expect(await saidBy(() => openLanguageModel(decoder, { tokenizer: large, onStage }))).toEqual([
     expect.stringMatching(/^LPU5107: tokenizer.json cannot be used: ./),
@@ -329,7 +351,7 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   const model = await openLanguageModel(decoder, {
     context: 12,
     prefill: 4,
-    tokenizer: join(stories, "tokenizer.json"),
+    tokenizer,
     cacheDir: false,
   });
   expect([model.context, model.vocabulary, model.position()]).toEqual([12, 512, 0]);

@@ -33,13 +33,14 @@ export interface ChatResult {
 const PASTS = 2;
 
 export async function chatJob(request: ChatRequest, context: JobContext<Piece>): Promise<ChatResult> {
-  const model = await openDecoder(request, context);
+  const { system, prompt } = request;
+  const messages: Message[] = system === undefined ? [] : [{ role: "system", content: system }];
+  const first = prompt?.trim() ? [...messages, { role: "user", content: prompt }] : undefined;
+  const model = await openDecoder(request, context, first);
   const pasts = keptPasts(PASTS);
-  const messages: Message[] = [];
   const turns: Written[] = [];
   let milliseconds = 0;
-  if (request.system !== undefined) messages.push({ role: "system", content: request.system });
-  for (let said = request.prompt ?? (await context.ask()); said !== undefined; said = await context.ask()) {
+  for (let said = prompt ?? (await context.ask()); said !== undefined; said = await context.ask()) {
     if (said.trim() === "") continue;
     messages.push({ role: "user", content: said });
     const start = clock();

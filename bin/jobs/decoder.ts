@@ -1,6 +1,6 @@
 /** Opens a decoder for the jobs that write text with it: what they are asked for, and the stages of its build. */
 
-import { type LanguageModel, openLanguageModel } from "../../src/index.js";
+import { type LanguageModel, type Message, openLanguageModel } from "../../src/index.js";
 import type { Stages } from "../../src/pipeline.js";
 import type { TargetName } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
@@ -23,15 +23,17 @@ export interface DecoderRequest {
   readonly rebuild: boolean;
 }
 
+/** `prompt`: what is written on from, or answered, first, as far as that is known. */
 export const openDecoder = (
   request: DecoderRequest,
   context: Pick<JobContext<never>, "task">,
+  prompt?: string | readonly Message[],
 ): Promise<LanguageModel> => {
-  const { model, cacheFolder, ...options } = request;
-  return openLanguageModel(model, {
-    ...options,
+  const { tokenizer, context: positions, prefill, target, stages, tensor, bind, weights, keep, rebuild } = request;
+  return openLanguageModel(request.model, {
+    ...{ tokenizer, context: positions, prefill, target, stages, tensor, bind, weights, keep, rebuild, prompt },
     text: true,
-    cacheDir: cacheFolder ?? false,
+    cacheDir: request.cacheFolder ?? false,
     onStage: ({ stage, ...event }) => context.task({ ...event, title: STAGES[stage].title, at: clock() }),
   });
 };

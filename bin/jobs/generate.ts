@@ -40,7 +40,7 @@ export interface Written {
 }
 
 export async function generateJob(request: GenerateRequest, context: JobContext<Piece>): Promise<GenerateResult> {
-  const model = await openDecoder(request, context);
+  const model = await openDecoder(request, context, request.prompt);
   const start = clock();
   const written = await write(model, model.encode(request.prompt), request.options, context);
   return {

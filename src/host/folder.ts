@@ -5,7 +5,8 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fail } from "../diagnostics.js";
-import { attempt, readText } from "./files.js";
+import type { ModelSource } from "../frontend/source.js";
+import { attempt, openModel, readText } from "./files.js";
 
 /** A file and the object in it. */
 export interface JsonFile {
@@ -30,7 +31,13 @@ export interface TokenizerFiles {
 }
 
 /** Where exporters put a decoder in a folder, in the order in which it is looked for. */
-const MODELS = ["model.onnx", "decoder_with_past_model.onnx", "onnx/model.onnx", "onnx/decoder_with_past_model.onnx"];
+const MODELS = [
+  "model.onnx",
+  "decoder_with_past_model.onnx",
+  "onnx/model.onnx",
+  "onnx/decoder_with_past_model.onnx",
+  "model-past.onnx",
+];
 
 /** The file of onnxruntime-genai, which says where the model is. */
 const GENAI = "genai_config.json";
@@ -38,13 +45,14 @@ const GENAI = "genai_config.json";
 const SETTINGS = ["generation_config.json", GENAI, "config.json"];
 
 /**
- * `path` is a model or a folder; `tokenizer` a tokenizer.json that lies elsewhere.
+ * `path` is a model or a folder; `tokenizer` a tokenizer.json that lies elsewhere; of several models in a folder it is the first
+ * that `isWanted`, or the first.
  *
  * @throws LPU5001 for a folder without a model and for what cannot be read; LPU5107 for what is not JSON.
  */
-export function openFolder(path: string, tokenizer?: string): ModelFolder {
+export function openFolder(path: string, tokenizer?: string, isWanted?: (source: ModelSource) => boolean): ModelFolder {
   const isFolder = attempt("LPU5001", `model '${path}' cannot be read`, () => statSync(path)).isDirectory();
-  const model = isFolder ? modelIn(path) : path;
+  const model = isFolder ? modelIn(path, isWanted) : path;
   const places = [dirname(model), isFolder ? path : dirname(dirname(model))];
   const beside = (name: string): string | undefined =>
     places.map((folder) => join(folder, name)).find((file) => existsSync(file));
@@ -74,18 +82,28 @@ function tokenizerFiles(file: string, beside: (name: string) => string | undefin
   };
 }
 
-function modelIn(folder: string): string {
+function modelIn(folder: string, isWanted: (source: ModelSource) => boolean = () => true): string {
   const named = genaiModel(join(folder, GENAI));
   const found = [...(named === undefined ? [] : [named]), ...MODELS]
     .map((name) => join(folder, name))
-    .find((file) => existsSync(file));
-  if (found !== undefined) return found;
+    .filter((file) => existsSync(file));
+  const [first] = found;
+  if (first !== undefined) return (found.length > 1 ? found.find((file) => isSo(file, isWanted)) : undefined) ?? first;
   const [only, ...others] = readdirSync(folder).filter((name) => name.endsWith(".onnx"));
   if (only !== undefined && others.length === 0) return join(folder, only);
   return fail("LPU5001", {
     message: `folder '${folder}': expected a model, found ${only === undefined ? "no .onnx file" : `${others.length + 1} .onnx files`}`,
     hint: `name the model itself; in a folder it is ${MODELS.join(", ")}, what ${GENAI} names, or the only .onnx file`,
   });
+}
+
+function isSo(file: string, is: (source: ModelSource) => boolean): boolean {
+  const model = openModel(file);
+  try {
+    return is(model.source);
+  } finally {
+    model.close();
+  }
 }
 
 /** `model.decoder.filename`, if the file is there and says it. */

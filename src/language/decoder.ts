@@ -11,12 +11,15 @@ import { CompileError, fail } from "../diagnostics.js";
 import type { FixedValue } from "../frontend/fix.js";
 import { pastNames } from "../frontend/states.js";
 import { int64ToNumber, type ValueInfoProto } from "../frontend/schema.js";
-import type { GraphRecord } from "../frontend/source.js";
+import { type GraphRecord, type ModelSource, readModel } from "../frontend/source.js";
 import type { Shape } from "../ir/graph.js";
 
 /** How the past lies, and how many positions a decoder has for each `context` rows of it: a token of a window is behind it. */
 export const PASTS = { window: { more: 1 }, cache: { more: 0 } } as const;
 export type PastKind = keyof typeof PASTS;
+
+/** How many tokens can be taken. */
+export const capacityOf = (past: PastKind, context: number): number => context + PASTS[past].more;
 
 /** Operators that place new rows by their number. */
 const PLACING: readonly string[] = ["GroupQueryAttention", "TensorScatter"];
@@ -95,12 +98,12 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   const roles = Object.entries(ROLES);
   const missing = (name: string): string => `there is no input '${name}' (${ROLES[name]?.doc ?? ""})`;
   const problems = [
+    ...(pasts.size === 0 ? ["no input and output are a past and a present: past_key_values.N and present.N"] : []),
     ...names.filter((name) => ROLES[name] === undefined && FIXED[name] === undefined && !pasts.has(name)).map(noRole),
     ...roles
       .filter(([name, { needed }]) => needed.includes(past) && !names.includes(name))
       .map(([name]) => missing(name)),
     ...(past === "cache" && !TELLING.some((name) => names.includes(name)) ? [missing(TELLING[0])] : []),
-    ...(pasts.size === 0 ? ["no input and output are a past and a present: past_key_values.N and present.N"] : []),
   ].map((message) => new CompileError("LPU5104", { message }));
   const [first, ...others] = problems;
   if (first !== undefined) throw new CompileError(first.code, first.details, others);
@@ -218,6 +221,8 @@ export function hasPast({ inputs, outputs }: GraphRecord): boolean {
   const [given, made] = [inputs, outputs].map((list) => list.map(({ name }) => name));
   return given !== undefined && made !== undefined && pastNames(given, made).size > 0;
 }
+
+export const sourceHasPast = (source: ModelSource): boolean => hasPast(readModel(source).graph);
 
 /** Inputs of a decoder without a past. */
 const PLAIN: readonly string[] = ["input_ids", "attention_mask", "position_ids"];

@@ -67,6 +67,14 @@ export interface Text extends Settings {
   readonly template: ChatTemplate | undefined;
 }
 
+/** Tokens of a text, or of a chat: what begins a text is in the template. */
+export function encoded(
+  { tokenizer = noTokenizer(), template }: Pick<Text, "tokenizer" | "template">,
+  said: string | readonly Message[],
+): readonly number[] {
+  return typeof said === "string" ? tokenizer.encode(said) : tokenizer.encode((template ?? noTemplate())(said), true);
+}
+
 export function languageModel<State>(
   decoder: Decoder<State>,
   { name, tokenizer, template, ends, sampling: usual }: Text,
@@ -75,11 +83,8 @@ export function languageModel<State>(
   const { vocabulary } = decoder.logits;
   const { capacity, position, step, take, reset, snapshot, restore } = stepsOf(decoder);
 
-  const encode = (text: string): readonly number[] =>
-    tokenizer === undefined ? noTokenizer() : tokenizer.encode(text);
-  // What begins a text is in the template.
-  const encodeChat = (messages: readonly Message[]): readonly number[] =>
-    tokenizer === undefined ? noTokenizer() : tokenizer.encode((template ?? noTemplate())(messages), true);
+  const encode = (text: string): readonly number[] => encoded({ tokenizer, template }, text);
+  const encodeChat = (messages: readonly Message[]): readonly number[] => encoded({ tokenizer, template }, messages);
 
   async function* generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece> {
     const sampling: Sampling = { ...GREEDY, ...usual, ...options };

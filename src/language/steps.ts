@@ -5,7 +5,7 @@
 import { fail } from "../diagnostics.js";
 import type { Tensor } from "../ir/graph.js";
 import { toFloats } from "../ir/tensor.js";
-import { blockInputs, type PastKind, PASTS } from "./decoder.js";
+import { blockInputs, capacityOf, type PastKind } from "./decoder.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 
 /** What of an entry of a program on the machine is needed. */
@@ -76,10 +76,18 @@ export interface Steps {
   readonly restore: (saved: Saved) => void;
 }
 
+/** That so many tokens fit behind those that are taken: LPU5105. */
+export function expectRoom(capacity: number, taken: number, count: number): void {
+  if (taken + count <= capacity) return;
+  fail("LPU5105", {
+    message: `the context holds ${capacity} tokens; ${taken} are taken, ${count} do not fit`,
+  });
+}
+
 export function stepsOf<State>(of: Decoder<State>): Steps {
   const { context, past, given: names, decode, prefill, first, logits: output, ...decoder } = of;
   const { vocabulary } = output;
-  const capacity = context + PASTS[past].more;
+  const capacity = capacityOf(past, context);
   let taken: readonly number[] = [];
 
   const runBlock = async ({ run, cycles: predictedCycles }: Entry, tokens: readonly number[]): Promise<Step> => {
@@ -97,10 +105,7 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
     const wrong = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary);
     if (wrong !== undefined) fail("LPU5106", { message: `expected tokens from 0 to ${vocabulary - 1}, got ${wrong}` });
     if (tokens.length === 0) fail("LPU5106", { message: "expected a token, got none" });
-    if (before + tokens.length > capacity)
-      fail("LPU5105", {
-        message: `the context holds ${capacity} tokens; ${before} are taken, ${tokens.length} do not fit`,
-      });
+    expectRoom(capacity, before, tokens.length);
   };
 
   const step = async (given: number | readonly number[], signal?: AbortSignal): Promise<Step> => {

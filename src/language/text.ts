@@ -51,7 +51,6 @@ function made<Value>(make: () => Value): Value {
 export const noTokenizer = (): never =>
   fail("LPU5106", {
     message: "expected a tokenizer.json, found none beside the model",
-    hint: "name one with --tokenizer, or give tokens",
   });
 
 /**
