@@ -524,6 +524,8 @@ const check = command({
       fix: OPTIONS.fix,
       state: OPTIONS.state,
       entry: OPTIONS.entries,
+      context: OPTIONS.context,
+      prefill: OPTIONS.prefill,
       target: OPTIONS.target,
       system: OPTIONS.system,
       stages: OPTIONS.stages,
@@ -542,6 +544,7 @@ const check = command({
       fix: parseFixes(args.fix),
       state: parseStates(args.state),
       entries: parseEntries(args.entry),
+      ...parseContext(args),
       weights: parseWeights(args.weights),
       keep: args.keep,
     };

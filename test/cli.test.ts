@@ -53,6 +53,7 @@ describe("arguments", () => {
     [["build", "m.onnx", "--bind", "seq"], 2, "LPU5008"],
     [["build", "m.onnx", "--target", "lpu-v9"], 2, "LPU5008"],
     [["build", "m.onnx", "--prefill", "4"], 2, "LPU5008"],
+    [["check", "m.onnx", "--prefill", "4"], 2, "LPU5008"],
     [["build", "m.onnx", "--weights", "fp8-e4m3:block32"], 2, "LPU5008"],
     [["verify", "no-such-folder"], 1, "LPU5001"],
     [["verify", "."], 1, "LPU5009"],
@@ -287,6 +288,10 @@ describe("a model all the way", () => {
       expect([status, stdout + stderr]).toEqual([1, expect.stringContaining("LPU1014: state 'attention_mask'")]);
       expect(lpu(command, model, "--state", "auto").status).toBe(1);
     }
+  });
+
+  test("build and check take the context of a decoder, and say what is none", () => {
+    for (const command of ["build", "check"]) expect(lpu(command, model, "--context", "4").stderr).toContain("LPU5104");
   });
 
   test("check counts nodes", () => {

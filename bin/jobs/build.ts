@@ -6,11 +6,7 @@ import type { JobContext } from "./job.js";
 import { join } from "node:path";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/compile.js";
-import { fail } from "../../src/diagnostics.js";
-import { readModel } from "../../src/frontend/source.js";
-import { makeFolder, type OpenModel, openModel, writeAtomically } from "../../src/host/files.js";
-import { openFolder } from "../../src/host/folder.js";
-import { decoderEntries } from "../../src/language/decoder.js";
+import { makeFolder, writeAtomically } from "../../src/host/files.js";
 import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";
 import { PassError, passBanner } from "../../src/passes/graph/pass.js";
@@ -19,14 +15,10 @@ import type { BuildReport } from "../../src/report/report.js";
 import { formatSeconds } from "../../src/report/units.js";
 import { STAGES, type StageEvent } from "../../src/stages.js";
 import { clock } from "../show/terminal.js";
-import { type ModelRequest, modelOptions } from "./options.js";
+import { openAsked, type OpenRequest } from "./options.js";
 
-export interface BuildRequest extends ModelRequest {
-  readonly model: string;
+export interface BuildRequest extends OpenRequest {
   readonly image: string;
-  /** Of a decoder, whose entries and states follow from it. */
-  readonly context: number | undefined;
-  readonly prefill: number | undefined;
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
   readonly shown: ShownPasses;
@@ -53,16 +45,12 @@ export interface BuildResult {
 
 export function buildJob(request: BuildRequest, context: JobContext<never>): BuildResult {
   const { shown } = request;
-  if (request.context === undefined && request.prefill !== undefined)
-    fail("LPU5008", { message: "--prefill: expected --context with it" });
   // Refuses names of passes that do not exist.
   selectPasses({ only: shown.printAfter });
-  const asked = modelOptions(request);
-  const model = openModel(request.context === undefined ? request.model : openFolder(request.model).model);
+  const { model, options: asked } = openAsked(request);
   try {
     const options = {
       ...asked,
-      ...(request.context !== undefined && decoderBuild(model, request, request.context)),
       onStage: stageTasks(context),
       ...(isShown(shown) ? passListener(shown, context) : {}),
     };
@@ -88,19 +76,6 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
   } finally {
     model.close();
   }
-}
-
-/** A decoder that takes one token a step, and blocks of a prompt, with its past as states. */
-function decoderBuild(
-  { source }: OpenModel,
-  { prefill = 1, state, entries, shapes }: BuildRequest,
-  context: number,
-): Pick<BuildRequest, "state" | "entries"> {
-  const said = { "--entry": entries, "--shape": shapes, "--state": state === "auto" ? {} : state };
-  const twice = Object.entries(said).find(([, given]) => Object.keys(given).length > 0)?.[0];
-  if (twice !== undefined)
-    fail("LPU5008", { message: `${twice}: follows from --context, and may not be given with it` });
-  return { state: "auto", entries: decoderEntries(readModel(source).graph, context, prefill) };
 }
 
 const isShown = ({ printAfter, dumpFolder, time, verify }: ShownPasses): boolean =>

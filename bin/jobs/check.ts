@@ -4,14 +4,11 @@
 
 import { type CheckReport, checkModel, type SramNeed } from "../../src/host/check.js";
 import { type StateRoom, stateRoom } from "../../src/report/capacity.js";
-import { openModel } from "../../src/host/files.js";
 import type { TargetName } from "../../src/ir/target.js";
 import { type Problem, problemsOf } from "../show/problems.js";
-import { type ModelRequest, modelOptions } from "./options.js";
+import { openAsked, type OpenRequest } from "./options.js";
 
-export interface CheckRequest extends Omit<ModelRequest, "tensor"> {
-  readonly model: string;
-}
+export interface CheckRequest extends Omit<OpenRequest, "tensor"> {}
 
 export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "unbound" | "open"> {
   readonly model: string;
@@ -28,8 +25,7 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
 
 export function checkJob(request: CheckRequest): CheckResult {
   const { model: path, target } = request;
-  const options = modelOptions({ ...request, tensor: undefined });
-  const model = openModel(path);
+  const { model, options } = openAsked({ ...request, tensor: undefined });
   try {
     const report = checkModel(model.source, options);
     return {

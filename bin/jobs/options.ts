@@ -1,6 +1,11 @@
 /** What jobs that compile are asked for alike, and what the compiler takes of it. */
 
 import type { CompileOptions } from "../../src/compile.js";
+import { fail } from "../../src/diagnostics.js";
+import { readModel } from "../../src/frontend/source.js";
+import { type OpenModel, openModel } from "../../src/host/files.js";
+import { openFolder } from "../../src/host/folder.js";
+import { decoderEntries, sourceHasPast } from "../../src/language/decoder.js";
 import type { StateOption } from "../../src/frontend/states.js";
 import type { SystemName } from "../../src/ir/system.js";
 import type { TargetName } from "../../src/ir/target.js";
@@ -26,6 +31,41 @@ export interface ModelRequest extends ChipRequest {
   readonly fix: Readonly<Record<string, FixText>>;
   readonly state: StateOption;
   readonly entries: NonNullable<CompileOptions["entries"]>;
+}
+
+/** Also which model; of a decoder, whose entries and states follow from it, what `context` a token looks back upon. */
+export interface OpenRequest extends ModelRequest {
+  readonly model: string;
+  readonly context: number | undefined;
+  readonly prefill: number | undefined;
+}
+
+/** Opens the model that is asked for, and reads all that follows from it. */
+export function openAsked(request: OpenRequest) {
+  const { model: path, context, prefill } = request;
+  if (context === undefined && prefill !== undefined)
+    fail("LPU5008", { message: "--prefill: expected --context with it" });
+  const asked = modelOptions(request);
+  const model = openModel(context === undefined ? path : openFolder(path, undefined, sourceHasPast).model);
+  try {
+    return { model, options: { ...asked, ...(context !== undefined && decoderBuild(model, request, context)) } };
+  } catch (error) {
+    model.close();
+    throw error;
+  }
+}
+
+/** A decoder that takes one token a step, and blocks of a prompt, with its past as states. */
+function decoderBuild(
+  { source }: OpenModel,
+  { prefill = 1, state, entries, shapes }: OpenRequest,
+  context: number,
+): Pick<ModelRequest, "state" | "entries"> {
+  const said = { "--entry": entries, "--shape": shapes, "--state": state === "auto" ? {} : state };
+  const twice = Object.entries(said).find(([, given]) => Object.keys(given).length > 0)?.[0];
+  if (twice !== undefined)
+    fail("LPU5008", { message: `${twice}: follows from --context, and may not be given with it` });
+  return { state: "auto", entries: decoderEntries(readModel(source).graph, context, prefill) };
 }
 
 export const chipOptions = ({ target, system, stages, tensor, weights, keep }: ChipRequest): ChipRequest => {
