@@ -227,6 +227,19 @@ describe("views of one tensor at different rows, in one chain", () => {
       attributes: { group: 2, pads: [1, 1, 1, 1] },
       operands: [varied(1, 4, 5, 5), constant(varied(6, 2, 3, 3)), constant(varied(6))],
     }));
+  test.each([
+    { name: "along one axis", x: [2, 1, 40], w: [5, 1, 12], attributes: { strides: [4], pads: [3, 2] } },
+    { name: "along two, one of which is whole", x: [1, 3, 9, 8], w: [4, 3, 3, 4], attributes: { strides: [1, 2] } },
+    { name: "along two", x: [1, 3, 8, 8], w: [4, 3, 4, 4], attributes: { strides: [2, 2], pads: [1, 1, 1, 1] } },
+    {
+      name: "a border of a panel inside",
+      x: [1, 1, 500],
+      w: [6, 1, 320],
+      attributes: { strides: [160], pads: [160, 160] },
+    },
+  ])("a convolution whose kernel is whole strides: $name", ({ x, w, attributes }) =>
+    expectAgreement({ op: "Conv", attributes, operands: [varied(...x), constant(varied(...w))] }),
+  );
   test("a convolution of each channel by itself", () =>
     expectAgreement({
       op: "Conv",

@@ -1,10 +1,10 @@
 /**
  * Convolutions as matmuls on rows of channels.
  *
- * The operand is brought to channels last. If patches neither overlap nor leave gaps they are cut out by a reshape and meet
- * the weights in one matmul. Otherwise rows of zeros are joined on, and for every tap of the kernel a strided slice of rows
- * meets the weights of that tap; the products are summed. Depthwise taps are elementwise. The same steps serve any number
- * of spatial axes; other groupings are not rewritten.
+ * The operand is brought to channels last. If a kernel is whole strides, blocks of a stride are cut out by a reshape, and each
+ * block of the kernel meets its weights in one matmul: a patch that does not overlap with the next is one block. Otherwise rows
+ * of zeros are joined on, and for every tap of the kernel a strided slice of rows meets the weights of that tap. The products
+ * are summed. Depthwise taps are elementwise. The same steps serve any number of spatial axes; other groupings are not rewritten.
  */
 
 import { at } from "../../../diagnostics.js";
@@ -53,31 +53,61 @@ function geometryOf(g: Rewriter, node: Candidate): Geometry {
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
-/** Patches side by side: [N, places..., C * kernel...] by [C * kernel..., M]. */
+/**
+ * Patches of whole strides: x as [N, blocks..., C * stride...] meets the weights of each block of the kernel,
+ * [C * stride..., M]. No value meets weights that it has no part in.
+ */
 function patches(g: Rewriter, c: Geometry): NodeId {
   const rank = c.spatial.length;
-  const used = c.places.map((count, i) => count * at(c.kernel, i, "kernel extent"));
-  const whole = g.emit("slice", [c.x], {
+  const axes = range(rank);
+  const ones = range(rank + 2).map(() => 1);
+  const reach = c.kernel.map((extent, i) => extent / at(c.strides, i, "stride"));
+  const blocks = c.places.map((count, i) => count - 1 + at(reach, i, "reach"));
+  const blocked = (counts: readonly number[]): number[] =>
+    counts.flatMap((count, i) => [count, at(c.strides, i, "stride")]);
+  const whole = g.emit("slice", [padded(g, c.x, c, 2)], {
     starts: range(rank + 2).map(() => 0),
-    sizes: [c.batch, c.channels, ...used],
-    strides: range(rank + 2).map(() => 1),
+    sizes: [c.batch, c.channels, ...blocks.map((count, i) => count * at(c.strides, i, "stride"))],
+    strides: ones,
   });
-  const cut = g.emit("reshape", [whole], {
-    shape: [c.batch, c.channels, ...c.places.flatMap((count, i) => [count, at(c.kernel, i, "kernel extent")])],
-  });
+  const cut = g.emit("reshape", [whole], { shape: [c.batch, c.channels, ...blocked(blocks)] });
   const sorted = g.emit("transpose", [cut], {
-    perm: [0, ...range(rank).map((i) => 2 + 2 * i), 1, ...range(rank).map((i) => 3 + 2 * i)],
+    perm: [0, ...axes.map((i) => 2 + 2 * i), 1, ...axes.map((i) => 3 + 2 * i)],
   });
-  const size = c.channels * elementCount(c.kernel);
-  const rows = g.emit("reshape", [sorted], { shape: [c.batch, ...c.places, size] });
-  const weights = g.emit("transpose", [g.emit("reshape", [c.w], { shape: [c.filters, size] })], { perm: [1, 0] });
-  return g.emit("matmul", [rows, weights]);
+  const size = c.channels * elementCount(c.strides);
+  const rows = g.emit("reshape", [sorted], { shape: [c.batch, ...blocks, size] });
+  const products = range(elementCount(reach)).map((block) => {
+    const place = placeIn(reach, block);
+    const own = g.emit("slice", [rows], {
+      starts: [0, ...place, 0],
+      sizes: [c.batch, ...c.places, size],
+      strides: ones,
+    });
+    const taps = g.emit("slice", [c.w], {
+      starts: [0, 0, ...place.map((index, i) => index * at(c.strides, i, "stride"))],
+      sizes: [c.filters, c.channels, ...c.strides],
+      strides: ones,
+    });
+    const weights = g.emit("transpose", [g.emit("reshape", [taps], { shape: [c.filters, size] })], { perm: [1, 0] });
+    return g.emit("matmul", [own, weights]);
+  });
+  return products.reduce((sum, product) => g.emit("add", [sum, product]));
 }
 
-/** Joins rows of zeros around the spatial axes of x [N, spatial..., C]. */
-function padded(g: Rewriter, x: NodeId, c: Geometry): NodeId {
+/** Whether a kernel is whole strides without gaps, and they take fewer products than its taps do, or there is but one. */
+const isWhole = ({ kernel, strides, dilations }: Geometry): boolean =>
+  (elementCount(strides) > 1 || elementCount(kernel) === 1) &&
+  dilations.every((step) => step === 1) &&
+  kernel.every((extent, i) => extent % at(strides, i, "stride") === 0);
+
+/** Where the index-th of a kernel's parts is, the last axis fastest. */
+const placeIn = (extents: readonly number[], index: number): number[] =>
+  extents.map((extent, i) => Math.floor(index / elementCount(extents.slice(i + 1))) % extent);
+
+/** Joins zeros around the spatial axes of x, the first of which is `first`: [N, C, spatial...] or [N, spatial..., C]. */
+function padded(g: Rewriter, x: NodeId, c: Geometry, first: 1 | 2): NodeId {
   const rank = c.spatial.length;
-  const around = (list: readonly number[]): number[] => [0, ...list, 0];
+  const around = (list: readonly number[]): number[] => (first === 1 ? [0, ...list, 0] : [0, 0, ...list]);
   return g.emit("pad", [x], {
     before: around(c.pads.slice(0, rank)),
     after: around(c.pads.slice(rank)),
@@ -89,11 +119,9 @@ function padded(g: Rewriter, x: NodeId, c: Geometry): NodeId {
 function taps(g: Rewriter, c: Geometry): NodeId {
   const rank = c.spatial.length;
   const axes = range(rank);
-  const x = padded(g, g.emit("transpose", [c.x], { perm: [0, ...axes.map((i) => i + 2), 1] }), c);
+  const x = padded(g, g.emit("transpose", [c.x], { perm: [0, ...axes.map((i) => i + 2), 1] }), c, 1);
   const products = range(elementCount(c.kernel)).map((tap) => {
-    const place = axes.map(
-      (i) => Math.floor(tap / elementCount(c.kernel.slice(i + 1))) % at(c.kernel, i, "kernel extent"),
-    );
+    const place = placeIn(c.kernel, tap);
     const starts = [0, ...axes.map((i) => at(place, i, "place") * at(c.dilations, i, "dilation")), 0];
     const rows = g.emit("slice", [x], {
       starts,
@@ -130,19 +158,14 @@ function groups(g: Rewriter, c: Geometry, node: Candidate): NodeId {
 
 const convolution: Rule = {
   name: "conv",
-  law: "conv(x, w) == sum over taps of matmul(rows of x at the tap, w at the tap), channels last; groups of several channels one by one",
+  law: "conv(x, w) == sum over taps, or blocks of a stride, of matmul(rows of x, w) there, channels last; groups of several channels one by one",
   ops: ["conv"],
   rewrite: (g, node) => {
     const c = geometryOf(g, node);
     const depthwise = c.group === c.channels && c.filters === c.channels;
     if (elementCount(node.type.shape) === 0) return undefined;
     if (c.group !== 1 && !depthwise) return groups(g, c, node);
-    const apart =
-      c.group === 1 &&
-      c.pads.every((pad) => pad === 0) &&
-      c.dilations.every((step) => step === 1) &&
-      c.strides.every((step, i) => step === c.kernel[i]);
-    const rows = apart ? patches(g, c) : taps(g, c);
+    const rows = c.group === 1 && isWhole(c) ? patches(g, c) : taps(g, c);
     const bias = node.inputs[2];
     const sum = bias === undefined ? rows : g.emit("add", [rows, bias]);
     const rank = c.spatial.length;
