@@ -9,9 +9,10 @@
 
 import { at, fail } from "../../../diagnostics.js";
 import { elementCount, type Shape } from "../../../ir/graph.js";
+import { isLaneMap } from "../../../ir/literals.js";
 import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
-import type { Arrangement, Block, PanelPasses, Segment } from "../layout/arrangement.js";
+import type { Arrangement, Block, DeepPass, PanelPasses, Segment } from "../layout/arrangement.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
 import { addToPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
@@ -22,7 +23,8 @@ import { expandView, type Factor, offsetAt, offsetsOf, type View } from "../layo
 
 export const emitProduct = (s: Selection, product: Product): void => {
   const { digits, segments } = arrangementOf(s, product);
-  for (const { segment, panels } of segments) {
+  for (const { segment, panels: all } of segments) {
+    const panels = all.map(({ panel, passes }) => ({ panel, passes: passesThatMove(s, product, passes) }));
     for (const { row, rows } of rowBlocks(segment.rows, blockOf(s, product, segment.rows), segment.row))
       for (const { panel, passes } of panels)
         pushTask(s, {
@@ -44,6 +46,19 @@ export const emitProduct = (s: Selection, product: Product): void => {
           sums: product.fill ? FILLED_SUMS : undefined,
         });
   }
+};
+
+/** Of passes by a lane map those that move a lane: the others add zeros. One is left where none does, which makes the zeros. */
+const passesThatMove = (s: Selection, { weights }: Product, passes: readonly DeepPass[]): readonly DeepPass[] => {
+  const matrix = weights.kind === "constant" ? weights.matrix : undefined;
+  const map = matrix !== undefined && "literal" in matrix ? s.literals.get(matrix.literal) : undefined;
+  if (!isLaneMap(map)) return passes;
+  const moving = passes.filter(({ parts }) =>
+    parts.some(({ k, count, n, columns }) =>
+      map.laneMap.some(({ from, to }) => from >= k && from < k + count && to >= n && to < n + columns),
+    ),
+  );
+  return moving.length > 0 ? moving : passes.slice(0, 1);
 };
 
 /** It depends on how operands and result lie alone, and is made once for all products of a kind. */
