@@ -41,11 +41,10 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
     return literal;
   };
   const bitsOf = (key: string, dtype: StorageType): Uint16Array | Uint32Array => storedBits(reader, named(key), dtype);
-  const matrixOf = (matrix: Matrix): Uint16Array => {
-    if ("ones" in matrix) return new Uint16Array(matrix.ones[0] * matrix.ones[1]).fill(f32ToF16(matrix.scale));
-    const bits = reader.halfs(named(matrix.literal));
-    return matrix.scale === 1 ? bits : bits.map((half) => f32ToF16(f16ToF32(half) * matrix.scale));
-  };
+  const matrixOf = (matrix: Matrix): Uint16Array =>
+    "ones" in matrix
+      ? new Uint16Array(matrix.ones[0] * matrix.ones[1]).fill(ONE_F16)
+      : reader.halfs(named(matrix.literal));
   const bytesOf = (matrix: Matrix, dtype: TileDType): Uint8Array => {
     const literal = "literal" in matrix ? named(matrix.literal) : undefined;
     invariant(literal?.dtype === dtype && matrix.scale === 1, "FP8 weights are a literal of their type, as it is");
@@ -55,7 +54,7 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
     tile: ({ recipe, dtype }) => {
       if (recipe.kind === "points") return pointsContent(recipe, halfLanes(target), 0, recipe.vectors);
       return dtype === "f16"
-        ? tileContent(target, matrixOf(recipe.matrix), recipe, tiles)
+        ? scaleBy(recipe.matrix.scale, tileContent(target, matrixOf(recipe.matrix), recipe, tiles))
         : byteTileContent(target, bytesOf(recipe.matrix, dtype), recipe);
     },
     panel: (recipe, dtype, panel) => {
@@ -68,6 +67,14 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
       return new Uint8Array(halfs.buffer, halfs.byteOffset, halfs.byteLength);
     },
   };
+};
+
+const ONE_F16 = f32ToF16(1);
+
+/** Scales fp16 bits where they are: those of a tile, since a matrix may have many. */
+const scaleBy = (scale: number, bits: Uint16Array): Uint16Array => {
+  if (scale !== 1) for (const [i, half] of bits.entries()) bits[i] = f32ToF16(f16ToF32(half) * scale);
+  return bits;
 };
 
 /** Vectors [first, first + count) of a recipe of points. */
