@@ -210,7 +210,7 @@ const tensorOf = ({ name, nodeChips }: System, asked: number | undefined): numbe
 interface Legal {
   readonly graph: Graph;
   /** Names of inputs that are a past, and of outputs that take its place. */
-  readonly pasts: ReadonlySet<string>;
+  readonly pasts: ReadonlyMap<string, string>;
   readonly presents: ReadonlySet<string>;
   /** Whether of every present only what is new leaves the graph. */
   readonly appends: boolean;
@@ -229,7 +229,7 @@ const legalGraph = (source: ModelSource, target: Target, options: PlanOptions): 
   const legal = runPasses(alone, [...OPTIMIZE, ...NARROW], context);
   return {
     graph: legal,
-    pasts: new Set(pasts.keys()),
+    pasts,
     presents,
     appends: !moved.some(({ name }) => presents.has(name)),
   };
@@ -271,12 +271,7 @@ const EVERYWHERE: ReadonlySet<string> = new Set([COMES, GOES]);
  * What a part costs one of the chips that share it: by a schedule, or where none is found by the estimates with which ways to
  * share are compared. `peers`: the links of the first chip of a group to each, by how far on that is.
  */
-const costOf = (
-  part: Graph,
-  target: Target,
-  peers: readonly (readonly number[])[],
-  pasts: ReadonlySet<string>,
-): Cost => {
+const costOf = (part: Graph, target: Target, peers: readonly (readonly number[])[], pasts: Legal["pasts"]): Cost => {
   const group = peers.length;
   let sharding: Sharding | undefined;
   const isShared = group > 1 && isShareable({ graph: part, chips: group, everywhere: EVERYWHERE });
@@ -287,10 +282,19 @@ const costOf = (
   const placed = isShared ? runPasses(part, PLACE, sharing) : part;
   const chips = chipsOf(placed);
   try {
-    const layOut = (graph: Graph): Plan => select(graph, target, new Map(), [], peers);
-    const { plan, program } = schedule(sharedPlan(placed, target, new Map(), layOut).plan, target);
+    let kept: Kept = { states: 0, allLaidOut: true };
+    const layOut = (graph: Graph, own: ReadonlyMap<string, string>): Plan => {
+      const plan = select(graph, target, new Map(), [], peers);
+      const windows = withWindows(graph, own);
+      const states = sramNeed(select(windows.graph, target, windows.states, [], peers), target).states;
+      const others = new Map([...own].filter(([name]) => !windows.states.has(name)));
+      const read = sramNeed(withPasts(plan, others), target).states;
+      kept = { states: states + read, allLaidOut: read === 0 };
+      return plan;
+    };
+    const { plan, program } = schedule(sharedPlan(placed, target, pasts, layOut).plan, target);
     const entry = entryProgram(program, entryNamed(program.entries, undefined));
-    const { constants, states, peak } = sramNeed(withPasts(plan, pasts), target);
+    const { constants, states: read, peak } = sramNeed(withPasts(plan, pasts), target);
     const { energy } = activityOf(entry);
     return {
       chips,
@@ -298,8 +302,8 @@ const costOf = (
       cycles: at(entry.entry.cycles, 0, "chip"),
       floor: constants / bytesACycle(target),
       constants,
-      states,
-      results: peak - constants - states,
+      ...kept,
+      results: peak - constants - read,
       femtojoules: Object.values(energy).reduce((sum, value) => sum + value, 0) - energy.static,
       linkBusy: linkBusy(entry),
     };
@@ -311,15 +315,50 @@ const costOf = (
     const ofPast = part.nodes.filter((node) => isOneOf(pasts, node));
     const states = ofPast.reduce((sum, { type }) => sum + (2 * elementCount(type.shape)) / chips, 0);
     const floor = constants / bytesACycle(target);
-    return { chips, source: "modelled", cycles, floor, constants, states, results: 0, femtojoules: 0, linkBusy: 0 };
+    const unknown = { results: 0, femtojoules: 0, linkBusy: 0 };
+    return { chips, source: "modelled", cycles, floor, constants, states, allLaidOut: states === 0, ...unknown };
   }
+};
+
+type Kept = Pick<Kind, "states" | "allLaidOut">;
+
+/**
+ * The graph of a chip in which what takes the place of a past is the past without its oldest and what is new, as it is in a
+ * build; and those pasts that have such a place, by name, with the names of their outputs.
+ */
+const withWindows = (
+  graph: Graph,
+  pasts: Legal["pasts"],
+): { readonly graph: Graph; readonly states: Legal["pasts"] } => {
+  const [nodes, outputs] = [[...graph.nodes], [...graph.outputs]];
+  const states = new Map<string, string>();
+  const add = (node: Omit<Node, "id">): number => nodes.push({ ...node, id: nodes.length }) - 1;
+  for (const input of graph.inputs) {
+    const past = at(nodes, input, "node");
+    const next = pasts.get(stringAttr(past.attrs, "name"));
+    const place = outputs.findIndex(({ name }) => name === next);
+    const output = outputs[place];
+    if (next === undefined || output === undefined) continue;
+    const { id: fresh, type, origin } = at(nodes, output.node, "node");
+    const { shape } = past.type;
+    const starts = shape.map((extent, index) => (extent === type.shape[index] ? 0 : (type.shape[index] ?? extent)));
+    const axis = starts.findIndex((start) => start > 0);
+    const sizes = shape.map((extent, index) => extent - at(starts, index, "start"));
+    if (starts.filter((start) => start > 0).length !== 1 || at(sizes, axis, "extent") <= 0) continue;
+    const attrs = { starts, sizes, strides: shape.map(() => 1) };
+    const kept = add({ op: "slice", inputs: [input], attrs, type: { ...past.type, shape: sizes }, origin });
+    const node = add({ op: "concat", inputs: [kept, fresh], attrs: { axis }, type: past.type, origin });
+    outputs[place] = { ...output, node };
+    states.set(stringAttr(past.attrs, "name"), next);
+  }
+  return { graph: { ...graph, nodes, outputs }, states };
 };
 
 /** Bytes of weights that streams can carry to the arrays in a cycle, all of them in both hemispheres. */
 const bytesACycle = ({ streams, lanes }: Target): number => 2 * streams * lanes;
 
 /** The plan, in which what holds a past is a state. */
-const withPasts = (plan: Plan, pasts: ReadonlySet<string>): Plan => {
+const withPasts = (plan: Plan, pasts: Legal["pasts"]): Plan => {
   const own = new Set(plan.inputs.filter(({ name }) => pasts.has(name)).map(({ storage }) => storage));
   const storages = plan.storages.map((one) => (own.has(one.id) ? { ...one, kind: "state" as const } : one));
   return { ...plan, storages };

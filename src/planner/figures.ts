@@ -25,6 +25,8 @@ export interface Kind extends PartCost {
   readonly source: Source;
   /** Cycles in which the weights of a chip could reach its arrays, if nothing else took time. */
   readonly floor: number;
+  /** Whether states are laid out as in a build; else they are counted as inputs, or by their elements. */
+  readonly allLaidOut: boolean;
   /** Of one chip, without what flows at any time. */
   readonly femtojoules: number;
   /** Cycles in which the link between two chips of the group is taken that carries most. */
@@ -223,6 +225,9 @@ const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned
         appends
           ? "new keys and values are written in the place of the oldest, and nothing else of the past moves"
           : "the model writes the past with what is new, row for row: cycles of parts and results in SRAM hold all of that",
+        kinds.every(({ allLaidOut }) => allLaidOut)
+          ? "states take of SRAM what they do in a build, where each lies once; a part reads its past as it reads an input"
+          : "states of some parts are not laid out as in a build, and may take other room there",
         "the first token follows a prompt as long as the context, token by token, each behind the one before it",
         "the system's rate takes as many users as SRAM holds, up to one run in each stage",
       ]
