@@ -25,7 +25,7 @@ import type { FewBits, Kept, Sharding } from "./ir/facts.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
 import type { Plan, PlanState } from "./ir/plan.js";
-import { behind, withSharedStates } from "./ir/plan/behind.js";
+import { behind, inBoth, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
 import { entryPrograms, type Program } from "./ir/program.js";
 import type { SystemName } from "./ir/system.js";
@@ -183,11 +183,14 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
 /** Where more of SRAM is taken from the first cycle on than this, weights take fewer rows, and more cycles. */
 const FULL = 0.9;
 
+/** Where less of it is taken, states lie in both hemispheres, so that either array takes them: faster, and twice as many bytes. */
+const ROOMY = 0.75;
+
 /** Whether a program may be one entry on one chip: entries share weights, and so lay them alike, and chips have room for all. */
 export const isAlone = (options: CompileOptions, pipelines: readonly Pipeline[]): boolean =>
   entriesOf(options).length === 1 && pipelines.some(({ hops }) => hops.length === 0);
 
-/** What `select` gives; of a program that may be `alone`, so that it fits on one chip, if it can. */
+/** What `select` gives, its states where there is room for them; of a program that may be `alone`, so that it fits on one chip, if it can. */
 export const fittingPlan = (
   graph: Graph,
   target: Target,
@@ -201,6 +204,8 @@ export const fittingPlan = (
     return constants + kept + inputs + outputs;
   };
   const plan = select(graph, target, states, lying, peers);
+  const spread = inBoth(plan, () => true);
+  if (residentOf(spread) <= ROOMY * sramBytes(target)) return spread;
   if (!alone || residentOf(plan) <= FULL * sramBytes(target)) return plan;
   const tight = select(graph, target, states, lying, peers, true);
   return residentOf(tight) < Math.min(residentOf(plan), sramBytes(target)) ? tight : plan;
@@ -227,9 +232,9 @@ export const entriesOf = ({
  */
 const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
   const wholes: NamedPlan[] = [];
+  const sharing = withSharedStates(plans);
   for (const [index, [name]] of entriesOf(options).entries()) {
-    const own = at(plans, index, "entry");
-    const shared = plans.length === 1 ? own : withSharedStates(own);
+    const shared = at(sharing, index, "entry");
     const before = wholes.at(-1)?.plan;
     wholes.push({ name, plan: before === undefined ? shared : behind(shared, before) });
   }

@@ -95,7 +95,8 @@ describe("a decoder without weights", () => {
     const bind = { sequence_length: 1, past_sequence_length: 64, total_sequence_length: 65 };
     const { report } = compile(model, { bind });
     const stateful = compile(model, { bind, state: "auto" }).report;
-    expect(kinds.reduce((total, { states }) => total + states, 0)).toBe(stateful.sram.states);
+    // A build that has room has them in both hemispheres.
+    expect(2 * kinds.reduce((total, { states }) => total + states, 0)).toBe(stateful.sram.states);
     const sum = kinds.reduce((total, { cycles }) => total + cycles, 0);
     // Parts do not overlap in a plan, and a build also moves the past to the outputs.
     expect(sum).toBeGreaterThan(0.7 * report.cycles);

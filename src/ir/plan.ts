@@ -51,7 +51,10 @@ export interface Storage {
   readonly panels: number;
   /** temp: written by tasks. constant, input, state: there before cycle 0. */
   readonly kind: "temp" | "constant" | "input" | "state";
-  /** Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes. */
+  /**
+   * Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes; of a state only where the passes of one
+   * task take several, or several entries do: others go to the hemisphere in which it lies.
+   */
   readonly bothHemispheres: boolean;
   /** Constants: what their panels are made of. */
   readonly recipe?: PanelRecipe;
@@ -223,6 +226,12 @@ export const readsOf = ({ leaves, passes }: Task): Set<StorageId> => {
     if (!isTile(pass.weights)) for (const { storage } of pass.weights) reads.add(storage);
   }
   return reads;
+};
+
+/** States that the passes of a task take. */
+export const statesOf = (storages: readonly Storage[], { passes }: Task): StorageId[] => {
+  const taken = passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]);
+  return [...new Set(taken)].filter((id) => storages[id]?.kind === "state");
 };
 
 /** A host-visible tensor bound to a storage; placements are filled in when the storage has addresses. */

@@ -226,7 +226,7 @@ const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned
           ? "new keys and values are written in the place of the oldest, and nothing else of the past moves"
           : "the model writes the past with what is new, row for row: cycles of parts and results in SRAM hold all of that",
         kinds.every(({ allLaidOut }) => allLaidOut)
-          ? "states take of SRAM what they do in a build, where each lies once; a part reads its past as it reads an input"
+          ? "states take of SRAM what they do in a build that has little room, where each lies once; a part reads its past as it reads an input"
           : "states of some parts are not laid out as in a build, and may take other room there",
         "the first token follows a prompt as long as the context, token by token, each behind the one before it",
         "the system's rate takes as many users as SRAM holds, up to one run in each stage",

@@ -3,7 +3,8 @@
  * a later plan counts its own behind those of the plans before it.
  */
 
-import type { Argument, Plan, Task } from "../plan.js";
+import { at } from "../../diagnostics.js";
+import type { Argument, Plan, Storage, Task } from "../plan.js";
 
 /** The same plan, with the maps and origins of another before its own. */
 export const behind = (plan: Plan, before: Plan): Plan => {
@@ -36,11 +37,20 @@ export const behind = (plan: Plan, before: Plan): Plan => {
   };
 };
 
-/** The same plan, with states in both hemispheres: where each of several entries may want them. */
-export const withSharedStates = (plan: Plan): Plan => {
-  const shared = new Set(plan.states.flatMap(({ storage, next }) => [storage, next]));
-  const storages = plan.storages.map((storage) =>
-    shared.has(storage.id) ? { ...storage, bothHemispheres: true } : storage,
+/** Plans of entries, whose states lie in both hemispheres where one of them wants that. */
+export const withSharedStates = (plans: readonly Plan[]): readonly Plan[] => {
+  const both = new Set(
+    plans.flatMap(({ states, storages }) =>
+      states.flatMap(({ name, storage }) => (at(storages, storage, "storage").bothHemispheres ? [name] : [])),
+    ),
   );
-  return { ...plan, storages };
+  return plans.map((plan) => inBoth(plan, (name) => both.has(name)));
+};
+
+/** The same plan, with some of its states, and what takes their places, in both hemispheres. */
+export const inBoth = (plan: Plan, isWanted: (state: string) => boolean): Plan => {
+  const wanted = plan.states.filter(({ name }) => isWanted(name)).flatMap(({ storage, next }) => [storage, next]);
+  const shared = new Set(wanted);
+  const lasting = (storage: Storage): Storage => ({ ...storage, bothHemispheres: true });
+  return { ...plan, storages: plan.storages.map((storage) => (shared.has(storage.id) ? lasting(storage) : storage)) };
 };

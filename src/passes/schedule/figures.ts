@@ -17,7 +17,7 @@ import {
   TILE_TYPES,
 } from "../../ir/plan.js";
 import { type Dependencies, dependenciesOf } from "./dependencies.js";
-import { findRepeat, type Repeat } from "./repeat/repeats.js";
+import { findRepeat, type Repeat, storageSlot } from "./repeat/repeats.js";
 
 /** Pairs of slices in which weights lie, and pairs of streams on which they load, where arrays compute for longer than that takes. */
 const FEW_PAIRS = 4;
@@ -47,6 +47,8 @@ export interface PlanFacts extends Dependencies {
   readonly feeders: ReadonlySet<StorageId>;
   /** The state whose rows a storage takes. */
   readonly nexts: ReadonlyMap<StorageId, StorageId>;
+  /** States in their order, by slots of storages: those of instances of a repeat have one number. */
+  readonly stateTurns: ReadonlyMap<StorageId, number>;
   /** Storages whose rows are weights of some pass, and so lie interleaved. */
   readonly interleaved: ReadonlySet<StorageId>;
   /** Tasks that are the same again and again. */
@@ -60,13 +62,16 @@ export interface PlanFacts extends Dependencies {
 export const planFacts = (plan: Plan, target: Target): PlanFacts => {
   const dependencies = dependenciesOf(plan);
   const tilePairs = tilePairsOf(plan, target);
+  const repeat = findRepeat(plan, dependencies);
+  const states = new Set(plan.states.map(({ storage }) => storageSlot(repeat, storage)));
   return {
     ...dependencies,
     rivals: rivalsOf(plan),
     feeders: feedersOf(plan),
     nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
+    stateTurns: new Map([...states].map((slot, turn) => [slot, turn])),
     interleaved: interleavedIn(plan),
-    repeat: findRepeat(plan, dependencies),
+    repeat,
     tilePairs,
     tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0),
   };

@@ -212,11 +212,16 @@ export const isPacked = ({ strategy }: Scheduler): boolean => strategy.constants
 
 /**
  * Hemispheres in which a panel of a storage lies. What only the VXM reads has one, the same for all its rows: a burst may read
- * across blocks; where room is short, panels take turns. What takes the rows of a state lies where that does.
+ * across blocks; where room is short, panels take turns. What takes the rows of a state lies where that does, a state where an entry before
+ * this one has it, and states of a layer take turns.
  */
 export const homesOf = (s: Scheduler, storage: Storage, panel: number): readonly Side[] => {
   const { id, bothHemispheres, kind, output } = storage;
   if (bothHemispheres) return [0, 1];
+  const lasting = storageOf(s, s.nexts.get(id) ?? id);
+  const known = lasting.kind === "state" ? s.earlier?.states.get(lasting.name)?.panels[panel] : undefined;
+  if (known !== undefined) return known.map(({ side }) => side);
+  const slot = storageSlot(s.repeat, lasting.id);
   const turn = isPacked(s) && kind !== "input" && kind !== "state" && !output ? panel : 0;
-  return (storageSlot(s.repeat, s.nexts.get(id) ?? id) + turn) % 2 === 0 ? [0] : [1];
+  return (s.stateTurns.get(slot) ?? slot + turn) % 2 === 0 ? [0] : [1];
 };

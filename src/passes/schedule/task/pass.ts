@@ -6,7 +6,7 @@
  */
 
 import { at, invariant } from "../../../diagnostics.js";
-import { isTile, type Pass, type Task } from "../../../ir/plan.js";
+import { isTile, type Pass, statesOf, type Task } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { positionIn } from "../repeat/repeats.js";
 import { endOf, NEVER } from "../chip/resources.js";
@@ -17,7 +17,7 @@ import { rowsOfTile, taskAt } from "../figures.js";
 import type { Flight, Piece } from "../chip/ports.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
 import { tilesAlike } from "../repeat/instances.js";
-import { lastingRoom, otherHalf, type Scheduler } from "../state.js";
+import { homesOf, lastingRoom, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { emit, pickStreams, slide } from "./trial.js";
 import { placeWire } from "./wire.js";
 import { installLead, tryWeights } from "./weights.js";
@@ -67,9 +67,18 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
   s.placed.sums.push({ half, block: sums.block, blocks: sums.blocks, from: first + timing.mxmMultiply, until });
 };
 
-/** The hemisphere whose array is free first, weighed against loading weights into a second one, for which there must be room. */
+/**
+ * The hemisphere in which a state lies that the task takes; else that whose array is free first, weighed against loading weights
+ * into a second one, for which there must be room.
+ */
 const chooseHalf = (s: Scheduler, task: Task): Half => {
   const [west, east] = s.halves;
+  const [home, ...others] = statesOf(s.plan.storages, task).flatMap((id) => {
+    const homes = homesOf(s, storageOf(s, id), 0);
+    return homes.length === 1 ? homes : [];
+  });
+  invariant(others.length === 0, "states that a task takes together lie in both hemispheres");
+  if (home !== undefined) return s.halves[home];
   const model = s.model?.sums[0]?.half;
   if (model !== undefined) return model;
   const possible = [west, east].filter((half) => costOf(s, task, half) < NEVER);
