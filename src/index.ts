@@ -193,6 +193,25 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
   readonly prompt?: string | readonly Message[] | undefined;
 }
 
+/** What a build is asked for, and an image has behind it. */
+const BUILT = [
+  "context",
+  "prefill",
+  "bind",
+  "fix",
+  "target",
+  "system",
+  "stages",
+  "tensor",
+  "weights",
+  "keep",
+  "rebuild",
+] as const;
+/** Values that ask for nothing. */
+const UNSAID: Readonly<Record<string, unknown>> = { target: "lpu-v1", weights: "fp16", rebuild: false };
+const isSaid = (name: string, value: unknown): boolean =>
+  value !== undefined && value !== UNSAID[name] && (typeof value !== "object" || Object.keys(value ?? {}).length > 0);
+
 /**
  * A decoder with past and present, as a program that takes one token a step and keeps the past on the chip; `path` is a model,
  * a folder as Hugging Face or onnxruntime-genai have them, or an image (.lpu) of such a program, which has its context already.
@@ -203,8 +222,12 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
   const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer, text, prompt, ...rest } = options;
   const isBuilt = path.endsWith(".lpu");
-  if (isBuilt && (options.context !== undefined || options.prefill !== undefined))
-    fail("LPU5104", { message: `image '${path}' has its context and its entries already`, hint: "leave them out" });
+  const late = isBuilt ? BUILT.filter((name) => isSaid(name, options[name])) : [];
+  if (late.length > 0)
+    fail("LPU5104", {
+      message: `image '${path}' is built already, with its own ${late.join(", ")}`,
+      hint: "leave them out, or give the model",
+    });
   const found = await openWords(path, { tokenizer, text, past: true }, (graph) => {
     const { past } = decoderShapes(graph, context, 1);
     return { capacity: capacityOf(past, context), entries: decoderEntries(graph, context, prefill) };

@@ -528,7 +528,7 @@ function encodeExternal(location: string): Uint8Array {
     nodes: [node("Abs", ["w"], ["y"])],
     inputs: [],
     outputs: [floats("y")],
-    initializers: [{ name: "w", type: "float32", dims: [4], chunks: () => [new Uint8Array(16)] }],
+    initializers: [{ name: "w", type: "float32", dims: [4], chunks: () => [new Uint8Array(16)], weight: true }],
   };
   return new Uint8Array(Buffer.concat([...encodeModel(parts, location)]));
 }

@@ -413,8 +413,9 @@ test("an image of a decoder writes what its model writes, with its own context",
   expect(await saidBy(() => built.step([1, 2]))).toEqual([
     "LPU5105: the context holds 6 tokens; 5 are taken, 2 do not fit",
   ]);
-  expect(await saidBy(() => openLanguageModel(image, { context: 9 }))).toEqual([
-    "LPU5104: image 'folder/image/model/gpt2.lpu' has its context and its entries already",
+  const late = { context: 9, weights: "fp8-e4m3", tensor: 2, keep: [], target: "lpu-v1", rebuild: false } as const;
+  expect(await saidBy(() => openLanguageModel(image, late))).toEqual([
+    "LPU5104: image 'folder/image/model/gpt2.lpu' is built already, with its own context, tensor, weights",
   ]);
   writeFileSync(image, (await lpuit(path, { shapes: decoderShapes(graph, 5, 1).shapes, cacheDir })).image);
   expect(await saidBy(() => openLanguageModel(image))).toEqual([
