@@ -1,6 +1,6 @@
 /**
  * Weights that are computed, or come from the host: columns of an array loaded from rows of storages, one burst after
- * another. Rows that lie interleaved load as many columns a cycle as they have ways and weights have streams, others one.
+ * another. Rows that lie interleaved load as many columns a cycle as they have ways, others one.
  */
 
 import { at } from "../../../diagnostics.js";
@@ -9,7 +9,6 @@ import type { WeightLoad } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { NEVER } from "../chip/resources.js";
 import type { Half } from "../chip/machine.js";
-import { LOAD_WAYS } from "../place/rows.js";
 import { bookCopy, type Flight, later, type PairBurst, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { piecesOf, tryPiece } from "./read.js";
 import type { Scheduler } from "../state.js";
@@ -63,7 +62,7 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
   let offset = 0;
   for (const load of loads)
     for (const piece of piecesOf(s, load, [load.run]))
-      for (const { skip, count, ways } of partsOf(s, piece, half)) {
+      for (const { skip, count, ways } of partsOf(piece, half)) {
         const executions = count / ways;
         const part = { ...piece, row: piece.row + skip * piece.step, step: count === 1 ? 0 : piece.step, count };
         const waited = { ...part, step: 0, row: part.row + count - executions };
@@ -73,29 +72,14 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
   return bursts;
 };
 
-interface LoadPart {
-  /** Rows of the piece before it. */
-  readonly skip: number;
-  readonly count: number;
-  readonly ways: number;
-}
-
-/**
- * Interleaved rows load as many at once as they have ways, or as weights may have streams for: what is before the first whole
- * turn, and behind the last, in a cycle of its own. All others load one by one.
- */
-const partsOf = (s: Scheduler, { chunk, row, step, count }: Piece, half: Half): readonly LoadPart[] => {
-  const copy = chunk.copies.find(({ side }) => side === half.side);
-  const width = Math.min(copy?.ways ?? 1, Math.max(LOAD_WAYS, s.tilePairs));
-  if (copy === undefined || step !== 1 || width === 1) return [{ skip: 0, count, ways: 1 }];
-  const into = (copy.before + row - chunk.row) % width;
-  const before = into === 0 ? 0 : Math.min(count, width - into);
-  const turns = Math.floor((count - before) / width);
-  const behind = count - before - turns * width;
+/** Whole turns of the interleaving load together, what is left over, and what more streams would be needed for, one by one. */
+const partsOf = ({ chunk, row, step, count }: Piece, half: Half): { skip: number; count: number; ways: number }[] => {
+  const { ways = 1, before = 0 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
+  const aligned = step === 1 && ways > 1 && ways <= half.outward.length / 2 && (before + row - chunk.row) % ways === 0;
+  const wide = aligned ? count - (count % ways) : 0;
   return [
-    { skip: 0, count: before, ways: before },
-    { skip: before, count: turns * width, ways: width },
-    { skip: count - behind, count: behind, ways: behind },
+    { skip: 0, count: wide, ways },
+    { skip: wide, count: count - wide, ways: 1 },
   ].filter((part) => part.count > 0);
 };
 
@@ -150,7 +134,7 @@ const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadB
   let best = NEVER;
   for (const copy of piece.chunk.copies) {
     if (copy.side !== flight.half.side) continue;
-    const bursts = wideBursts(copy, piece, ways, executions);
+    const bursts = wideBursts(copy, piece, executions);
     const delay = tryPorts(s, bursts, waited, flight);
     if (delay === 0) {
       bookCopy(s, { storage: load.storage, panel: load.panel }, piece, copy, bursts, flight);
@@ -161,23 +145,22 @@ const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadB
   return best;
 };
 
-/** `wide` neighbouring rows of an interleaved copy at once; where it has more ways, its pairs take turns. */
+/** Every pair of an interleaved copy at once. */
 const wideBursts = (
   { pairs, ways, addresses, before }: Copy,
   { chunk, row }: Piece,
-  wide: number,
   executions: number,
 ): PairBurst[] => {
-  const turns = Math.min(executions, ways / wide);
-  return Array.from({ length: Math.min(executions, turns) }, (_, delay) => {
-    const first = before + row - chunk.row + delay * wide;
-    const count = Math.ceil((executions - delay) / turns);
-    const way = first % ways;
-    return Array.from({ length: wide }, (_, stream): PairBurst => {
-      const address = at(addresses, way + stream, "address") + Math.floor(first / ways);
-      return { pair: at(pairs, way + stream, "pair"), address, delay, count, interval: turns, step: 1, stream };
-    });
-  }).flat();
+  const turns = (before + row - chunk.row) / ways;
+  return pairs.map((pair, way) => ({
+    pair,
+    address: at(addresses, way, "address") + turns,
+    delay: 0,
+    count: executions,
+    interval: 1,
+    step: 1,
+    stream: way,
+  }));
 };
 
 const emitLoads = (s: Scheduler, bursts: readonly LoadBurst[], to: Load, start: number, stream: number): void => {
