@@ -129,7 +129,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const context = { target, weights, onKept: (all: readonly Kept[]): void => void kept.push(all) };
   let sharding: Sharding | undefined;
   const onSharded = (facts: Sharding): void => {
-    sharding ??= facts;
+    sharding = facts;
   };
   const narrow = (graph: Graph): Graph => runPasses(graph, NARROW, context, passes);
   const legal = stage("precision", () => primitive.map(narrow));
@@ -139,7 +139,14 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
       runPasses(
         at(legal, index, "entry"),
         PLACE,
-        { target, chips: options.tensor, states: statesOf(index), before, wholeStates, onSharded },
+        {
+          target,
+          chips: options.tensor,
+          states: statesOf(index),
+          before,
+          wholeStates,
+          ...(index === 0 && { onSharded }),
+        },
         passes,
       );
     const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Program => {

@@ -112,7 +112,7 @@ const linksTo = ({ links }: Pick<Pipeline, "links">, from: number, to: number): 
   linksBetween({ links }, from, to).map(({ fromLink }) => fromLink);
 
 /** By how far each chip of a group is behind the first: the links that lead from the first to it. */
-export const peersOf = (pipeline: Pipeline): readonly (readonly number[])[] =>
+export const peersOf = (pipeline: Pick<Pipeline, "members" | "links">): readonly (readonly number[])[] =>
   Array.from({ length: pipeline.members }, (_, by) => linksTo(pipeline, 0, by));
 
 /**

@@ -12,6 +12,7 @@ import { at, CompileError, fail, sure } from "./diagnostics.js";
 import type { EntryOptions } from "./compile.js";
 import { importModel } from "./frontend/import.js";
 import { type ModelSource, readModel } from "./frontend/source.js";
+import { pastsOf } from "./frontend/states.js";
 import { sharedPlan } from "./group.js";
 import { DTYPES } from "./ir/dtype.js";
 import type { Sharding } from "./ir/facts.js";
@@ -20,17 +21,8 @@ import { chipsOf } from "./ir/group.js";
 import { stringAttr } from "./ir/ops/attributes.js";
 import type { Plan } from "./ir/plan.js";
 import { entryNamed, entryProgram, type EntryProgram } from "./ir/program.js";
-import {
-  chipsIn,
-  isJoinable,
-  linksBetween,
-  NODES,
-  type System,
-  type SystemName,
-  systemOf,
-  systemWith,
-} from "./ir/system.js";
-import { sramBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
+import { chipsIn, isJoinable, NODES, type System, type SystemName, systemOf, systemWith } from "./ir/system.js";
+import { sramBytes, streamBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
@@ -40,9 +32,10 @@ import { sramNeed } from "./passes/schedule/place/room.js";
 import { schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { MOST_RESIDENT } from "./passes/stages/balance.js";
+import { peersOf } from "./pipeline.js";
 import { figuresOf, type Kind, type Prices, type Stage, type SystemPlan } from "./planner/figures.js";
 import { COMES, GOES, type Part, partsOf } from "./planner/parts.js";
-import { openShapes, pastsOf } from "./planner/shapes.js";
+import { openShapes } from "./planner/shapes.js";
 import { bytesOf, fewestStages, type PartCost, spanOf, stagesOf } from "./planner/stages.js";
 import { hopsAlong } from "./planner/wires.js";
 import { activityOf } from "./report/activity.js";
@@ -129,9 +122,7 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
   const fewest = fewestStages(least, capacity);
   if (fewest === undefined || fewest > most)
     return refuse({ ...choice, parts, costs: least, most, capacity, holds: smallestFor(model, capacity, options) });
-  const peers = Array.from({ length: tensor }, (_, by) =>
-    linksBetween(choice.system, 0, by).map(({ fromLink }) => fromLink),
-  );
+  const peers = peersOf({ members: tensor, links: choice.system.links });
   const costed = kinds.map((kind, index): Kind => {
     const alike = parts.filter((part) => part.kind === index);
     const { first, last } = at(alike, 0, "part");
@@ -300,7 +291,7 @@ const costOf = (part: Graph, target: Target, peers: readonly (readonly number[])
       chips,
       source: "scheduled",
       cycles: at(entry.entry.cycles, 0, "chip"),
-      floor: constants / bytesACycle(target),
+      floor: constants / streamBytes(target),
       constants,
       ...kept,
       results: peak - constants - read,
@@ -314,7 +305,7 @@ const costOf = (part: Graph, target: Target, peers: readonly (readonly number[])
     const { cycles, constantBytes: constants } = sharding ?? { cycles: whole.cycles, constantBytes: whole.bytes };
     const ofPast = part.nodes.filter((node) => isOneOf(pasts, node));
     const states = ofPast.reduce((sum, { type }) => sum + (2 * elementCount(type.shape)) / chips, 0);
-    const floor = constants / bytesACycle(target);
+    const floor = constants / streamBytes(target);
     const unknown = { results: 0, femtojoules: 0, linkBusy: 0 };
     return { chips, source: "modelled", cycles, floor, constants, states, allLaidOut: states === 0, ...unknown };
   }
@@ -353,9 +344,6 @@ const withWindows = (
   }
   return { graph: { ...graph, nodes, outputs }, states };
 };
-
-/** Bytes of weights that streams can carry to the arrays in a cycle, all of them in both hemispheres. */
-const bytesACycle = ({ streams, lanes }: Target): number => 2 * streams * lanes;
 
 /** The plan, in which what holds a past is a state. */
 const withPasts = (plan: Plan, pasts: Legal["pasts"]): Plan => {

@@ -1,24 +1,17 @@
 /** Opens a decoder for the jobs that write text with it: what they are asked for, and the stages of its build. */
 
 import { type LanguageModel, type Message, openLanguageModel } from "../../src/index.js";
-import type { Stages } from "../../src/pipeline.js";
-import type { TargetName } from "../../src/ir/target.js";
-import type { WeightFormatName } from "../../src/ir/weights.js";
 import { STAGES } from "../../src/stages.js";
 import { clock } from "../show/terminal.js";
 import type { JobContext } from "./job.js";
+import type { ChipRequest } from "./options.js";
 
-export interface DecoderRequest {
+export interface DecoderRequest extends Omit<ChipRequest, "system"> {
   readonly model: string;
   readonly tokenizer: string | undefined;
   readonly context: number | undefined;
   readonly prefill: number | undefined;
-  readonly target: TargetName;
-  readonly stages: Stages | undefined;
-  readonly tensor: number | undefined;
   readonly bind: Readonly<Record<string, number>>;
-  readonly weights: WeightFormatName;
-  readonly keep: readonly string[];
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
 }

@@ -93,11 +93,21 @@ const behindZeros = (nodes: Node[], made: Node, wanted: Shape): NodeId => {
   return add({ op: "concat", inputs: [zeros, made.id], attrs: { axis }, type: { ...type, shape: wanted }, origin });
 };
 
-/** Inputs and the outputs that a convention pairs with them. An input whose output is not there (keys of an encoder) is none. */
-export function pastNames(inputs: readonly string[], outputs: readonly string[]): ReadonlyMap<string, string> {
-  const given = new Set(outputs);
+interface Named {
+  readonly name: string;
+}
+
+/** Names of inputs, and of the outputs that a convention pairs with them. An input whose output is not there (keys of an encoder) is none. */
+export function pastsOf({
+  inputs,
+  outputs,
+}: {
+  readonly inputs: readonly Named[];
+  readonly outputs: readonly Named[];
+}): ReadonlyMap<string, string> {
+  const given = new Set(outputs.map(({ name }) => name));
   return new Map(
-    inputs.flatMap((name) => {
+    inputs.flatMap(({ name }) => {
       const names = CONVENTIONS.filter(({ past }) => name.startsWith(past)).map(
         ({ past, present }) => present + name.slice(past.length),
       );
@@ -122,10 +132,8 @@ export function expectShared(entries: readonly WithStates[]): void {
 }
 
 function pairsByName(graph: Graph): StatePairs {
-  const pairs = pastNames(
-    [...inputsOf(graph).keys()],
-    graph.outputs.map(({ name }) => name),
-  );
+  const inputs = [...inputsOf(graph).keys()].map((name) => ({ name }));
+  const pairs = pastsOf({ inputs, outputs: graph.outputs });
   if (pairs.size === 0)
     fail("LPU1014", {
       message: "expected inputs and outputs that are paired by name, found none",

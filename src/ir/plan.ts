@@ -52,8 +52,8 @@ export interface Storage {
   /** temp: written by tasks. constant, input, state: there before cycle 0. */
   readonly kind: "temp" | "constant" | "input" | "state";
   /**
-   * Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes; of a state only where the passes of one
-   * task take several, or several entries do: others go to the hemisphere in which it lies.
+   * Taken by an MXM or SXM, so that each hemisphere needs its own copy of what it takes; of a state only where there is room, or
+   * where the passes of one task take several: else they go to the hemisphere in which it lies.
    */
   readonly bothHemispheres: boolean;
   /** Constants: what their panels are made of. */

@@ -9,7 +9,7 @@
 
 import { CompileError, fail } from "../diagnostics.js";
 import type { FixedValue } from "../frontend/fix.js";
-import { pastNames } from "../frontend/states.js";
+import { pastsOf } from "../frontend/states.js";
 import { int64ToNumber, type ValueInfoProto } from "../frontend/schema.js";
 import { type GraphRecord, type ModelSource, readModel } from "../frontend/source.js";
 import type { Shape } from "../ir/graph.js";
@@ -90,10 +90,7 @@ export interface DecoderShapes {
 export function decoderShapes(graph: GraphRecord, context: number, tokens: number): DecoderShapes {
   const inputs = inputsOf(graph);
   const names = inputs.map(({ name }) => name);
-  const pasts = pastNames(
-    names,
-    graph.outputs.map(({ name }) => name),
-  );
+  const pasts = pastsOf({ inputs, outputs: graph.outputs });
   const past = graph.nodes.some(({ opType }) => PLACING.includes(opType)) ? "cache" : "window";
   const roles = Object.entries(ROLES);
   const missing = (name: string): string => `there is no input '${name}' (${ROLES[name]?.doc ?? ""})`;
@@ -142,10 +139,7 @@ export function decoderEntries(
 /** Whether the file leaves open how many positions the past has. */
 function hasOpenPast(graph: GraphRecord): boolean {
   const inputs = inputsOf(graph);
-  const pasts = pastNames(
-    inputs.map(({ name }) => name),
-    graph.outputs.map(({ name }) => name),
-  );
+  const pasts = pastsOf({ inputs, outputs: graph.outputs });
   return inputs.every(
     ({ name, type }) => !pasts.has(name) || type?.tensorType?.shape?.dim.at(-2)?.value === "dimParam",
   );
@@ -157,10 +151,12 @@ interface Described {
 }
 
 export interface DecoderEntries<E> {
-  readonly past: PastKind;
+  /** Rows of the past, and how it lies there. */
   readonly context: number;
+  readonly past: PastKind;
   /** Names of the inputs that the host gives. */
   readonly given: readonly string[];
+  /** Takes one token. */
   readonly decode: E;
   /** The entry that takes most at once, if any takes more than one. */
   readonly prefill: { readonly entry: E; readonly tokens: number } | undefined;
@@ -217,10 +213,7 @@ export const blockInputs = (names: readonly string[], block: Block): Readonly<Re
   );
 
 /** Whether inputs and outputs are a past and a present. */
-export function hasPast({ inputs, outputs }: GraphRecord): boolean {
-  const [given, made] = [inputs, outputs].map((list) => list.map(({ name }) => name));
-  return given !== undefined && made !== undefined && pastNames(given, made).size > 0;
-}
+export const hasPast = (graph: GraphRecord): boolean => pastsOf(graph).size > 0;
 
 export const sourceHasPast = (source: ModelSource): boolean => hasPast(readModel(source).graph);
 

@@ -5,7 +5,7 @@
 import { fail } from "../diagnostics.js";
 import type { Tensor } from "../ir/graph.js";
 import { toFloats } from "../ir/tensor.js";
-import { blockInputs, capacityOf, type PastKind } from "./decoder.js";
+import { blockInputs, capacityOf, type DecoderEntries } from "./decoder.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 
 /** What of an entry of a program on the machine is needed. */
@@ -17,19 +17,8 @@ export interface Entry {
 }
 
 /** A program with the shapes of `decoderShapes` and all its past as states. */
-export interface Decoder<State> {
+export interface Decoder<State> extends DecoderEntries<Entry> {
   readonly clockMHz: number;
-  /** Rows of the past, and how it lies there. */
-  readonly context: number;
-  readonly past: PastKind;
-  /** Names of the inputs that the host gives. */
-  readonly given: readonly string[];
-  /** Takes one token. */
-  readonly decode: Entry;
-  /** Takes `tokens` at once. */
-  readonly prefill: { readonly entry: Entry; readonly tokens: number } | undefined;
-  /** Takes as many, where nothing was taken before. */
-  readonly first: Entry | undefined;
   readonly logits: { readonly name: string; readonly vocabulary: number };
   readonly room: Room;
   readonly reset: () => void;

@@ -9,7 +9,7 @@
 import { fail } from "../diagnostics.js";
 import { int64ToNumber, type ValueInfoProto } from "../frontend/schema.js";
 import type { GraphRecord } from "../frontend/source.js";
-import { pastNames } from "../frontend/states.js";
+import { pastsOf } from "../frontend/states.js";
 import type { Shape } from "../ir/graph.js";
 
 /** As far as they are asked for. */
@@ -22,13 +22,6 @@ export interface Sizes {
 
 /** Positions where none are asked for. */
 const CONTEXT = 4096;
-
-/** By the name of the past, the name of the present. */
-export const pastsOf = ({ inputs, outputs }: GraphRecord): ReadonlyMap<string, string> =>
-  pastNames(
-    inputs.map(({ name }) => name),
-    outputs.map(({ name }) => name),
-  );
 
 /** What the user says of sizes: of named dimensions, and of inputs. */
 export interface Given {

@@ -104,7 +104,7 @@ export function reportProgram(
     mxmUtilization: ratio(entry.macs, cycles * peakMacs(target) * program.chips.length),
     mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
     sram,
-    stateRoom: roomOf(program),
+    stateRoom: stateRoom(sram.states, sram.bytes, sram.capacity),
     streams: streamUse(program, cycles),
     instructions: text.instructions,
     textBytes: text.bytes,

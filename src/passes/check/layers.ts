@@ -15,7 +15,7 @@ import type { Queues } from "../../ir/program.js";
 import type { Burst, CheckedChip } from "./burst.js";
 import type { HeldRows, RowsBefore, RowSpan } from "./edges.js";
 import type { Made, PlanValues } from "./plan.js";
-import { firstFrom, KEPT, type Shortened } from "./repeat.js";
+import { firstFrom, isSameRecord, KEPT, type Shortened } from "./repeat.js";
 import { append, PLANES, UNKNOWN } from "./values.js";
 
 /** How far apart what is alike lies in a plan. */
@@ -285,7 +285,7 @@ const haveSameShape = (a: Task, b: Task): boolean =>
     allAlike(
       a.ops,
       b.ops,
-      (x, y) => x.fn === y.fn && allAlike(x.args, y.args, (one, other) => isSameRecord(one, other, [])),
+      (x, y) => x.fn === y.fn && allAlike(x.args, y.args, (one, other) => isSameRecord(one, other)),
     )) &&
   allAlike(a.leaves, b.leaves, (x, y) => x.panel === y.panel && x.map === y.map && areEqual(x.runs, y.runs)) &&
   allAlike(a.outputs, b.outputs, (x, y) => isSameRecord(x, y, ["storage"]));
@@ -302,15 +302,6 @@ const isSamePass = (a: Pass, b: Pass): boolean => {
     one,
     other,
     (x, y) => isSameRecord({ ...x, run: 0 }, { ...y, run: 0 }, ["storage"]) && areEqual([x.run], [y.run]),
-  );
-};
-
-/** Whether all fields but some are the same words and numbers. */
-const isSameRecord = (a: object, b: object, without: readonly string[]): boolean => {
-  const [one, other] = [Object.entries(a), new Map(Object.entries(b))];
-  return (
-    one.length === other.size &&
-    one.every(([name, value]) => other.has(name) && (without.includes(name) || Object.is(value, other.get(name))))
   );
 };
 

@@ -164,11 +164,15 @@ const isSame = (target: Target, constants: Uint8Array, a: TimedInstruction, b: T
   });
 };
 
-const isSameValue = (a: FieldValue | undefined, b: FieldValue | undefined): boolean => {
-  if (typeof a !== "object" || typeof b !== "object") return Object.is(a, b);
+const isSameValue = (a: FieldValue | undefined, b: FieldValue | undefined): boolean =>
+  typeof a === "object" && typeof b === "object" ? isSameRecord(a, b) : Object.is(a, b);
+
+/** Whether all fields but some are the same words and numbers. */
+export const isSameRecord = (a: object, b: object, without: readonly string[] = []): boolean => {
   const [one, other] = [Object.entries(a), new Map(Object.entries(b))];
   return (
-    one.length === other.size && one.every(([name, value]) => other.has(name) && Object.is(value, other.get(name)))
+    one.length === other.size &&
+    one.every(([name, value]) => other.has(name) && (without.includes(name) || Object.is(value, other.get(name))))
   );
 };
 

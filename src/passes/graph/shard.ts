@@ -12,7 +12,7 @@ import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { literalIn, numberAttr, stringAttr } from "../../ir/ops/attributes.js";
 import type { Placement } from "../../ir/ops/placement.js";
 import { sharingChips } from "../../ir/system.js";
-import { sramBytes, type Target } from "../../ir/target.js";
+import { sramBytes, streamBytes, type Target } from "../../ir/target.js";
 import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
 import { constantBytes, costsOf } from "./shard/costs.js";
@@ -133,7 +133,7 @@ const fitting = (problem: Problem, target: Target, taken: number): Placed => {
   const placed = (price: number): Placed =>
     search({ ...problem, price }) ?? elsewhere(inputName(problem.graph, at(problem.stays ?? [], 0, "state").input));
   let best = placed(problem.price);
-  let price = 1 / (2 * target.streams * target.lanes);
+  let price = 1 / streamBytes(target);
   for (let tries = 0; tries < PRICES && isTooMuch(target, best, taken); tries += 1, price *= 1.5) {
     const next = placed(price);
     if (next.bytes < best.bytes) best = next;

@@ -51,7 +51,7 @@ const sparedRows = ({ plan, target }: Scheduler): number => {
 
 /** Rows that are kept, in the order in which they are tried: banks give up as much as the others before one gives up more. */
 const lessAndLess = (spared: number): readonly number[] =>
-  [1, 3 / 4, 1 / 2, 1 / 4, 0].map((share) => Math.floor(share * spared));
+  spared === 0 ? [0] : [1, 3 / 4, 1 / 2, 1 / 4, 0].map((share) => Math.floor(share * spared));
 
 /** Tiles of a task that have no place yet: all in one hemisphere, where others of it are, or where less lies. */
 const placeTiles = (s: Scheduler, { passes, origin }: Task, spared: number): void => {
