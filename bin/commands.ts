@@ -236,14 +236,20 @@ const run = command({
         describe: "tensor for an input, like input_ids=ids.npy (.npy or .pb); may be repeated",
       },
       entry: OPTIONS.entry,
+      stage: {
+        type: "number",
+        describe:
+          "only this stage of chips that work one behind the other, from 0: its wires from other stages are inputs, those to others outputs",
+      },
       "output-dir": { type: "string", default: ".", describe: "folder for the outputs, as .npy files" },
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
     const outputFolder = args["output-dir"];
+    const { "--stage": stage } = parseNumbers({ "--stage": { value: args.stage, least: 0, whole: true } });
     const result = await runJob(
       "run",
-      { image: args.image, entry: args.entry, inputs: parseInputs(args.input), outputFolder },
+      { image: args.image, entry: args.entry, stage, inputs: parseInputs(args.input), outputFolder },
       { tasks: terminal.tasks, writes: [outputFolder] },
     );
     terminal.result(result);

@@ -583,6 +583,11 @@ export const DIAGNOSTICS = {
     doc: "The program has no entry of that name, or has several and none was named.",
     hint: "lpu disasm --no-data lists the entries of an image",
   },
+  LPU4035: {
+    title: "stage not known",
+    doc: "The program has no stage of that number: chips that work one behind the other are stages, numbered from 0.",
+    hint: "lpu disasm --no-data shows the chips of an image and what they send",
+  },
   LPU4033: {
     title: "output not written",
     doc: "A row of an output was never written by the program.",

@@ -170,12 +170,14 @@ export const writeTrace = ({ activity, power }: Analysis): Iterable<Uint8Array> 
 export interface OpenOptions {
   /** The entry to run; needed where there are several. */
   readonly entry?: string | undefined;
+  /** Only this stage of it: what comes over wires from other stages is an input, what goes to them an output, u8[vectors, lanes]. */
+  readonly stage?: number | undefined;
 }
 
-/** An image that was built before: a path or bytes. LPU4034 if the entry is not one of its entries. */
+/** An image that was built before: a path or bytes. LPU4034 if the entry is not one of its entries, LPU4035 for the stage. */
 export async function openImage(image: string | Uint8Array, options: OpenOptions = {}): Promise<RunnableImage> {
   const bytes = typeof image === "string" ? readWhole(image, "image") : image;
-  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes);
+  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes, { stage: options.stage });
   const entries = loaded.map(runnable);
   return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore };
 }

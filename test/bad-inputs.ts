@@ -416,6 +416,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an entry that the image does not have": () => loadImage(copyImage()).entry("decode"),
   "an image of several entries, none of which is named": () =>
     loadImage(copyImage(/$/, '.entry "decode"\n.entry "prefill"\n')).entry(),
+  "a stage that the image does not have": () => loadImage(copyImage(), { stage: 1 }),
   "an image of two entries with one name": () => copyImage(/$/, '.entry "main"\n'),
   "an image that never writes its output": () => run(copyImage(/mem\.e[\s\S]*$/), { x }),
   "an image with one instruction less": () => run(copyImage(/mem\.w0[\s\S]*?x2 \+1.*\n/), { x }),

@@ -8,10 +8,12 @@ import { buildSmallModel, type SMALL_MODELS } from "../models/families.js";
 import { type Compiled, compile } from "../src/compile.js";
 import { CompileError, MachineFault } from "../src/diagnostics.js";
 import { bytesSource, type ModelSource } from "../src/frontend/source.js";
+import { joinChunks } from "../src/host/build.js";
 import type { Kept } from "../src/ir/facts.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import type { Plan } from "../src/ir/plan.js";
 import { chosenEntry, type Program } from "../src/ir/program.js";
+import { stageOf } from "../src/ir/stage.js";
 import type { Target, TargetName } from "../src/ir/target.js";
 import { makeTensor, toNumbers } from "../src/ir/tensor.js";
 import { runPasses } from "../src/passes/graph/pass.js";
@@ -60,16 +62,29 @@ export interface MachineResult {
   readonly cycles: readonly number[];
 }
 
-/** Runs a program's first entry point on the literal machine. */
-export function runOnLiteral(program: Program, inputs: Readonly<Record<string, Tensor>>): MachineResult {
+/** Runs a program's first entry point, or one stage of it with its wires in and out, on the literal machine. */
+export function runOnLiteral(whole: Program, inputs: Readonly<Record<string, Tensor>>, stage?: number): MachineResult {
+  const { program, outer } = stage === undefined ? { program: whole, outer: [] } : stageOf(whole, stage);
   const [entry] = program.entries;
+  const [wires = []] = outer;
+  const { lanes } = program.target;
+  const received = Object.fromEntries(
+    wires.flatMap(({ name, vectors }) => {
+      const data = inputs[name]?.data;
+      return data instanceof Uint8Array
+        ? [[name, vectors.map((_, row) => data.slice(row * lanes, (row + 1) * lanes))]]
+        : [];
+    }),
+  );
   const sram = loadedSram(program);
   for (const binding of entry?.inputs ?? []) {
     const tensor = inputs[binding.name];
     if (tensor !== undefined) placeInput(binding, tensor, sram);
   }
-  const { cycles } = runLiteral(chosenEntry(program), sram);
-  return { cycles, outputs: (entry?.outputs ?? []).map((binding) => fetchOutput(binding, sram)) };
+  const { cycles, sent } = runLiteral({ ...chosenEntry(program), outer: wires }, sram, received);
+  const outputs = (entry?.outputs ?? []).map((binding) => fetchOutput(binding, sram));
+  const wired = Object.values(sent).map((vectors) => makeTensor("u8", [vectors.length, lanes], joinChunks(vectors)));
+  return { cycles, outputs: [...outputs, ...wired] };
 }
 
 export function loadedSram(program: Program): Sram {

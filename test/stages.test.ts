@@ -8,7 +8,9 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { type Compiled, compile } from "../src/compile.js";
-import { CompileError } from "../src/diagnostics.js";
+import { CompileError, sure } from "../src/diagnostics.js";
+import { fileFromTensor, tensorFromFile } from "../src/host/edge.js";
+import { decodeNpy, encodeNpy } from "../src/host/npy.js";
 import { joinChunks } from "../src/host/build.js";
 import type { Tensor } from "../src/ir/graph.js";
 import { GraphBuilder } from "../src/ir/builder.js";
@@ -20,6 +22,7 @@ import { dealingOf, linkOf, planeCycle, rowCycle } from "../src/ir/plan/wires.js
 import type { Plan } from "../src/ir/plan.js";
 import { chipCycles, chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
 import { openLanguageModel } from "../src/index.js";
+import { stagesOf } from "../src/ir/stage.js";
 import { isSystem, systemOf } from "../src/ir/system.js";
 import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
@@ -65,6 +68,49 @@ describe("small models", () => {
     // A small model on fast chips is not worth a wire, and some chips have nothing to do.
     if (target === "tiny") expect(report.linkBytes).toBeGreaterThan(0);
   });
+
+  test.each([["bert", "tiny", { stages: 3 }] as const, ["gpt2", "unit-latency", { stages: 2, tensor: 2 }] as const])(
+    "%s on %s: stages of %j one by one, with their wires in files, give the bits of all at once",
+    (name, target, asked) => {
+      const inputs = smallInputs(name);
+      const made = compile(smallSource(name), { target, ...asked });
+      const image = joinChunks(made.image());
+      const whole = loadImage(image).entry().run(inputs);
+      const cycles: number[] = [];
+      const ready = new Map(Object.entries(inputs));
+      const stages = stagesOf(made.program);
+      expect(stages.map(({ chips }) => chips.length)).toEqual(
+        Array(asked.stages).fill("tensor" in asked ? asked.tensor : 1),
+      );
+      for (const [stage, { chips }] of stages.entries()) {
+        const entry = loadImage(image, { stage }).entry();
+        const given = Object.fromEntries(
+          entry.inputs.map((spec) => [spec.name, sure(ready.get(spec.name), spec.name)]),
+        );
+        const run = entry.run(given);
+        // Again with the same inputs: nothing of a run stays.
+        expect(entry.run(given)).toEqual(run);
+        expect(run.cyclesByChip).toEqual(chips.map((chip) => made.program.entries[0]?.cycles[chip]));
+        cycles.push(...run.cyclesByChip);
+        if (target === "tiny") {
+          const literal = runOnLiteral(made.program, given, stage);
+          expect(literal.cycles).toEqual(run.cyclesByChip);
+          expect(literal.outputs).toEqual(Object.values(run.outputs));
+        }
+        for (const { name: output, dtype, shape } of entry.outputs) {
+          const file = encodeNpy(fileFromTensor(sure(run.outputs[output], output), dtype));
+          const read = tensorFromFile(decodeNpy(file, output), output);
+          expect(read.shape).toEqual(shape);
+          ready.set(output, read);
+        }
+      }
+      expect(Object.fromEntries(Object.keys(whole.outputs).map((output) => [output, ready.get(output)]))).toEqual(
+        whole.outputs,
+      );
+      expect(cycles).toEqual(whole.cyclesByChip);
+      expect(verdict(() => loadImage(image, { stage: stages.length }))).toMatch(/LPU4035/);
+    },
+  );
 
   test("cycles of each chip", () => {
     check("pipelines.txt", () =>

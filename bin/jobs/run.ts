@@ -8,7 +8,7 @@ import { type JobContext, timed } from "./job.js";
 import { join } from "node:path";
 import { at, CompileError, fail } from "../../src/diagnostics.js";
 import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../../src/host/edge.js";
-import { makeFolder, readTensorFile, readWhole, writeTensorFile } from "../../src/host/files.js";
+import { makeFolder, readTensorFile, readWhole, writeTensorFiles } from "../../src/host/files.js";
 import type { EdgeDType } from "../../src/ir/dtype.js";
 import { findNonFinite, type NonFinite } from "../../src/ir/nonfinite.js";
 import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
@@ -17,6 +17,8 @@ export interface RunRequest {
   readonly image: string;
   /** The entry to run; the only one if undefined. */
   readonly entry: string | undefined;
+  /** Only this stage; the whole if undefined. */
+  readonly stage: number | undefined;
   /** Files by input name. */
   readonly inputs: Readonly<Record<string, string>>;
   readonly outputFolder: string;
@@ -40,27 +42,28 @@ export interface RunReport {
 
 export async function runImageJob(request: RunRequest, context: JobContext<never>): Promise<RunReport> {
   const load = await timed(context, "Loading image", () =>
-    loadImage(readWhole(request.image, "image")).entry(request.entry),
+    loadImage(readWhole(request.image, "image"), { stage: request.stage }).entry(request.entry),
   );
   const inputs = bindFiles(load.value.inputs, request.inputs);
   const run = await timed(context, "Running", () => load.value.run(inputs));
   const { outputs, cycles } = run.value;
   makeFolder(request.outputFolder);
   const names = fileNames(load.value.outputs.map((spec) => spec.name));
-  const written = load.value.outputs.map((spec, index) => {
+  const files = load.value.outputs.map((spec, index) => {
     const tensor = outputs[spec.name];
     if (tensor === undefined) return fail("LPU5000", { message: `the machine gave no output '${spec.name}'` });
-    const file = join(request.outputFolder, at(names, index, "name"));
-    writeTensorFile(file, tensor, spec.dtype);
-    const nonFinite = findNonFinite(tensor);
-    return { name: spec.name, dtype: spec.dtype, shape: tensor.shape, file, ...(nonFinite && { nonFinite }) };
+    return { name: spec.name, dtype: spec.dtype, tensor, path: join(request.outputFolder, at(names, index, "name")) };
   });
+  writeTensorFiles(files);
   return {
     cycles,
     predictedCycles: load.value.predictedCycles,
     seconds: run.seconds,
     loadSeconds: load.seconds,
-    outputs: written,
+    outputs: files.map(({ name, dtype, tensor, path }) => {
+      const nonFinite = findNonFinite(tensor);
+      return { name, dtype, shape: tensor.shape, file: path, ...(nonFinite && { nonFinite }) };
+    }),
   };
 }
 

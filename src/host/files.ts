@@ -20,6 +20,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from "node:path";
@@ -226,6 +227,25 @@ function readProto<T>(path: string, decode: (bytes: Uint8Array) => T): T {
   }
 }
 
+/** Tensors in files that appear when all of them are written whole, and not at all if one cannot be. */
+export function writeTensorFiles(
+  files: readonly { readonly path: string; readonly tensor: Tensor; readonly dtype: EdgeDType }[],
+): void {
+  const unfinished = new Set(files.map(({ path }) => temporaryOf(path)));
+  const refused = (path: string, action: () => void): void => attempt("LPU5003", `'${path}' cannot be written`, action);
+  try {
+    for (const { path, tensor, dtype } of files)
+      refused(path, () => writeFileSync(temporaryOf(path), encodeNpy(fileFromTensor(tensor, dtype)), { flag: "wx" }));
+    for (const { path } of files) {
+      refused(path, () => renameSync(temporaryOf(path), path));
+      unfinished.add(path);
+    }
+    unfinished.clear();
+  } finally {
+    for (const path of unfinished) rmSync(path, { force: true });
+  }
+}
+
 export function writeTensorFile(path: string, tensor: Tensor, declared: EdgeDType): void {
   writeAtomically(path, [encodeNpy(fileFromTensor(tensor, declared))]);
 }
@@ -262,8 +282,10 @@ const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
   ELOOP: "too many symbolic links",
 };
 
+const temporaryOf = (path: string): string => join(dirname(path), `.${basename(path)}.${process.pid}-${threadId}.tmp`);
+
 function viaTemporary<Result>(path: string, write: (temporary: string) => Result): Result {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${threadId}.tmp`);
+  const temporary = temporaryOf(path);
   try {
     return attempt("LPU5003", `'${path}' cannot be written`, () => {
       const result = write(temporary);

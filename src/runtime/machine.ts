@@ -7,7 +7,7 @@
  * written was proved by linking, so the rest of SRAM may hold whatever the last run has left there.
  */
 
-import { invariant } from "../diagnostics.js";
+import { at, invariant } from "../diagnostics.js";
 import { halfLanes } from "../ir/target.js";
 import type { Engine } from "./kernels/kernels.js";
 import { bestEngine, bindKernels } from "./kernels/kernels.js";
@@ -15,7 +15,7 @@ import type { FixedBytes } from "./emit/layout.js";
 import { createMemory } from "./kernels/table.js";
 import { type LinkedProgram, link } from "./link/link.js";
 import { placeConstants, Sram, sramSize } from "./sram.js";
-import type { Counters, MachineProgram } from "./state.js";
+import type { Counters, MachineProgram, OuterVectors } from "./state.js";
 
 export interface RunResult {
   /** Of each chip: one past the last cycle in which any instruction has an effect, counted from what is executed. */
@@ -36,6 +36,8 @@ export interface LoadedProgram {
   readonly reset: () => void;
   /** Runs the program on what lies in `sram`. */
   readonly execute: () => RunResult;
+  /** Vectors of outer wires, where they lie: those that come in are put there before `execute`. */
+  readonly outer: OuterVectors;
 }
 
 export interface MachineOptions {
@@ -71,7 +73,7 @@ export function createMachine(
     for (const { address, bytes } of all) memory.u8.set(bytes, address);
   };
 
-  const load = ({ linked, initial }: (typeof prepared)[number]): LoadedProgram => {
+  const load = ({ linked, initial }: (typeof prepared)[number], index: number): LoadedProgram => {
     memory.i32.set(linked.words, linked.wordsAddress / 4);
     put(linked.data);
     const changing = [...linked.data.filter(({ changes }) => changes), ...overwritten];
@@ -92,7 +94,13 @@ export function createMachine(
       sram.written.set(linked.written);
       return { cycles: linked.cycles, counters: linked.counters };
     };
-    return { linked, reset, execute };
+    const outer = Object.fromEntries(
+      (programs[index]?.outer ?? []).map(({ name }, wire) => [
+        name,
+        at(linked.outer, wire, "wire").map((address) => memory.u8.subarray(address, address + target.lanes)),
+      ]),
+    );
+    return { linked, reset, execute, outer };
   };
   return { sram, programs: prepared.map(load) };
 }

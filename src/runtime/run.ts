@@ -8,10 +8,11 @@
  */
 
 import { readImage } from "../codegen/image/image.js";
-import { fail } from "../diagnostics.js";
+import { at, fail, sure } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Shape, Tensor } from "../ir/graph.js";
 import { type EntryPoint, entryNamed, entryPrograms, type Program, type StateBinding } from "../ir/program.js";
+import { type OuterWire, type Stage, stageOf } from "../ir/stage.js";
 import type { Target } from "../ir/target.js";
 import { clearState, fetchOutput, markInput, placeInput, preparedInput } from "./binding.js";
 import { createMachine, type LoadedProgram, type MachineOptions } from "./machine.js";
@@ -61,15 +62,24 @@ export interface LoadedEntry {
   readonly run: (inputs: Readonly<Record<string, Tensor>>) => ModelRun;
 }
 
-export type LoadOptions = Pick<MachineOptions, "engine">;
+export type LoadOptions = Pick<MachineOptions, "engine"> & {
+  /** Only this stage, on its chips: its wires are inputs and outputs, u8[vectors, lanes]. LPU4035 if there is none. */
+  readonly stage?: number | undefined;
+};
 
 /** `bytes` must stay as they are: constants and lookup tables are views of them. */
 export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedModel =>
   loadProgram(readImage(bytes), options);
 
-export function loadProgram(program: Program, options: LoadOptions = {}): LoadedModel {
+export function loadProgram(whole: Program, { stage, ...options }: LoadOptions = {}): LoadedModel {
+  const { program, outer }: Pick<Stage, "program"> & Partial<Stage> =
+    stage === undefined ? { program: whole } : stageOf(whole, stage);
   const { name, target, states } = program;
-  const machine = createMachine(entryPrograms(program), {
+  const parts = entryPrograms(program).map((part, entry) => ({
+    ...part,
+    ...(outer && { outer: at(outer, entry, "entry") }),
+  }));
+  const machine = createMachine(parts, {
     ...options,
     placeInputs: (marks, entry) => {
       for (const binding of program.entries[entry]?.inputs ?? []) markInput(binding, marks);
@@ -78,7 +88,7 @@ export function loadProgram(program: Program, options: LoadOptions = {}): Loaded
   });
   const entries = machine.programs.flatMap((loaded, index) => {
     const entry = program.entries[index];
-    return entry === undefined ? [] : [loadEntry(entry, loaded, machine.sram)];
+    return entry === undefined ? [] : [loadEntry(entry, loaded, machine.sram, outer?.[index])];
   });
   const { sram } = machine;
   const reset = (): void => {
@@ -106,7 +116,11 @@ function loadEntry(
   { name, inputs, outputs, cycles: predicted }: EntryPoint,
   loaded: LoadedProgram,
   sram: Sram,
+  wires: readonly OuterWire[] = [],
 ): LoadedEntry {
+  const wiresThat = (kind: OuterWire["kind"]): readonly Wired[] =>
+    wires.filter((wire) => wire.kind === kind).map(({ name: wire }) => wiredAs(wire, loaded, sram.target));
+  const [received, sent] = [wiresThat("receive"), wiresThat("send")];
   const run: LoadedEntry["run"] = (given) => {
     loaded.reset();
     for (const binding of inputs) {
@@ -114,6 +128,7 @@ function loadEntry(
       if (tensor === undefined) fail("LPU4031", { message: `input '${binding.name}' is missing` });
       placeInput(binding, tensor, sram);
     }
+    for (const { spec, vectors } of received) placeVectors(spec, given[spec.name], vectors);
     const { cycles, counters } = loaded.execute();
     for (const [chip, expected] of predicted.entries())
       if (cycles[chip] !== expected)
@@ -123,7 +138,7 @@ function loadEntry(
         });
     const fetched = outputs.map((binding) => [binding.name, fetchOutput(binding, sram)]);
     return {
-      outputs: Object.fromEntries(fetched),
+      outputs: Object.fromEntries([...fetched, ...sent.map(({ spec, vectors }) => [spec.name, joined(spec, vectors)])]),
       cycles: Math.max(0, ...cycles),
       cyclesByChip: cycles,
       counters,
@@ -131,11 +146,43 @@ function loadEntry(
   };
   return {
     name,
-    inputs: inputs.map(specOf),
-    outputs: outputs.map(specOf),
+    inputs: [...inputs.map(specOf), ...received.map(({ spec }) => spec)],
+    outputs: [...outputs.map(specOf), ...sent.map(({ spec }) => spec)],
     predictedCycles: Math.max(0, ...predicted),
     run,
   };
 }
 
 const specOf = ({ name, declared, shape }: StateBinding): BoundSpec => ({ name, dtype: declared, shape });
+
+/* ---------- wires of a stage ---------- */
+
+/** An outer wire as the user sees it, and where its vectors lie. */
+interface Wired {
+  readonly spec: BoundSpec;
+  readonly vectors: readonly Uint8Array[];
+}
+
+const wiredAs = (name: string, { outer }: LoadedProgram, { lanes }: Target): Wired => {
+  const vectors = sure(outer[name], "wire");
+  return { spec: { name, dtype: "u8", shape: [vectors.length, lanes] }, vectors };
+};
+
+const placeVectors = ({ name, shape }: BoundSpec, tensor: Tensor | undefined, vectors: readonly Uint8Array[]): void => {
+  if (tensor === undefined) fail("LPU4031", { message: `input '${name}' is missing` });
+  const { data, dtype } = tensor;
+  const bytes = shape.reduce((product, extent) => product * extent, 1);
+  if (!(data instanceof Uint8Array) || dtype !== "u8" || data.length !== bytes)
+    fail("LPU4030", { message: `input '${name}': expected ${bytes} elements of u8, got ${data.length} of ${dtype}` });
+  let from = 0;
+  for (const vector of vectors) {
+    vector.set(data.subarray(from, from + vector.length));
+    from += vector.length;
+  }
+};
+
+const joined = ({ shape }: BoundSpec, vectors: readonly Uint8Array[]): Tensor => ({
+  dtype: "u8",
+  shape,
+  data: Uint8Array.from(Buffer.concat(vectors)),
+});

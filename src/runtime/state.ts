@@ -22,18 +22,27 @@ import {
 import {
   type ChipProgram,
   type EntryProgram,
-  type Link,
   type QueuePlace,
   queueCount,
   type TimedInstruction,
 } from "../ir/program.js";
+import type { OuterWire } from "../ir/stage.js";
 import type { Target } from "../ir/target.js";
 import { type FaultPlace, raise } from "./fault.js";
 import type { LaneValues } from "./lanes.js";
 import type { Sram } from "./sram.js";
 
-export type MachineProgram = Pick<EntryProgram, "target" | "chips" | "links" | "origins">;
+export interface MachineProgram extends Pick<EntryProgram, "target" | "chips" | "links" | "origins"> {
+  /** What comes from, and goes to, chips that are not here. */
+  readonly outer?: readonly OuterWire[];
+}
 export type Vector = Uint8Array;
+
+/** Vectors of outer wires, by name. */
+export type OuterVectors = Readonly<Record<string, readonly Vector[]>>;
+
+/** What has been sent on a link and not received yet. */
+export type Inbox = { readonly arrival: number; readonly vector: Vector }[];
 
 /** Weights of a plane (i8: lanes x lanes) or of a pair (f16: lanes x halfLanes), column by column. */
 export interface LoadedWeights {
@@ -84,7 +93,7 @@ export interface ChipState {
   readonly lengths: number[];
   /** By hemisphere (W first) and plane. */
   readonly planes: readonly (readonly Plane[])[];
-  readonly inbox: { readonly arrival: number; readonly vector: Vector }[][];
+  readonly inbox: Inbox[];
   readonly sentAt: number[];
   /** First cycle at which the queue may dispatch again. */
   readonly free: number[];
@@ -129,7 +138,8 @@ export interface Machine {
   readonly chips: readonly ChipState[];
   now: number;
   readonly give: (execution: Execution, field: string, vectors: readonly Vector[]) => void;
-  readonly linkFrom: (chip: number, link: number) => Link | undefined;
+  /** Where a link leads; nowhere if it is not connected. */
+  readonly inboxOf: (chip: number, link: number) => Inbox | undefined;
   /** Adds fetched text to the queue of this execution. */
   readonly fetch: (execution: Execution, text: Uint8Array) => void;
 }

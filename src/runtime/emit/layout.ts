@@ -40,6 +40,7 @@ export interface Links {
 export interface WireSegment {
   readonly first: number;
   readonly count: number;
+  /** The burst; what an outer wire brings has a negative number. */
   readonly send: number;
   readonly vector: number;
 }

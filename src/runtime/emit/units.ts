@@ -237,10 +237,13 @@ function markWritten(layout: BufferLayout, burst: number, to: Place, count: numb
   layout.call("markRows", flagsOf(layout, burst) + row, to.stride / layout.lanes, count);
 }
 
-/** What a Send burst has sent, kept for the Receive. */
-function wirePlace(layout: BufferLayout, send: number, index: number): Place {
+/** What a Send burst has sent, kept for the Receive, or for the host, which gives what has come in on an outer wire. */
+export function wirePlace(layout: BufferLayout, send: number, index: number): Place {
   const stride = layout.lanes;
-  const address = layout.fixed(`wire ${send}`, () => new Uint8Array(layout.links.tables.count.at(send) * stride));
+  const { tables } = layout.links;
+  const vectors = (): number =>
+    send < 0 ? at(tables.program.outer ?? [], -1 - send, "wire").vectors.length : tables.count.at(send);
+  const address = layout.fixed(`wire ${send}`, () => new Uint8Array(vectors() * stride));
   return { address: address + index * stride, stride, laneStride: 1 };
 }
 

@@ -17,7 +17,7 @@ import { createNodes } from "./nodes.js";
 import { addBurstNodes, linkOperands, orderNodes } from "./order.js";
 import { matchStreams } from "./streams.js";
 import { buildTables, raiseAt, type Tables } from "./tables.js";
-import { checkMaps, emitItem } from "../emit/units.js";
+import { checkMaps, emitItem, wirePlace } from "../emit/units.js";
 import { linkWires } from "./wires.js";
 import type { Counters, MachineProgram } from "../state.js";
 
@@ -40,6 +40,8 @@ export interface LinkedProgram {
   /** By row of SRAM: written when the program has ended, and written by the program. */
   readonly written: MemoryLinks["written"];
   readonly changed: MemoryLinks["changed"];
+  /** By outer wire: addresses of its vectors. */
+  readonly outer: readonly (readonly number[])[];
   /** Raises the fault that the fault words describe, if they do. */
   readonly raiseNoted: (memory: MachineMemory) => void;
   /** How many block operations and how many bursts there are. */
@@ -65,8 +67,11 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
   tables.faults.raiseEarliest(tables);
   linkOperands(tables, nodes, matches, mxm);
   const order = orderNodes(tables, nodes);
-  const links: Links = { tables, nodes, matches, memory, mxm, wires, initial };
+  const links: Links = { tables, nodes, matches, memory, mxm, wires: wires.segments, initial };
   const layout = new BufferLayout(links, start);
+  const outer = wires.outer.map((vectors) =>
+    vectors.map(({ burst, index }) => wirePlace(layout, burst, index).address),
+  );
   const emitAll = (): void => {
     for (let item = 0; item < order.node.length; item++) {
       layout.nextItem(item);
@@ -90,6 +95,7 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
     counters: tables.counters,
     written: memory.written,
     changed: memory.changed,
+    outer,
     raiseNoted: (machine) => raiseNoted(tables, machine, layout.dataStart),
     operations: order.node.length,
     bursts: tables.instructions.length,

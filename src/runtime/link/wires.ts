@@ -2,9 +2,11 @@
  * Links between chips: which Send every Receive gets its vector from, and proof that it has arrived.
  *
  * A link is a queue: vectors come out in the order in which they were sent, `linkDelay` cycles after at the earliest. So the
- * n-th execution of Receive on one end belongs to the n-th execution of Send on the other.
+ * n-th execution of Receive on one end belongs to the n-th execution of Send on the other. What an outer wire brings is sent by
+ * no burst here.
  */
 
+import { at, sure } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
 import { linkDelay } from "../../ir/target.js";
 import type { WireSegment } from "../emit/layout.js";
@@ -12,18 +14,42 @@ import { addEdge, type Nodes } from "./nodes.js";
 import type { Tables } from "./tables.js";
 
 interface Passage {
+  /** That sends or receives; `outerSend` where what is sent comes in on an outer wire. */
   readonly burst: number;
   readonly index: number;
   readonly cycle: number;
 }
 
-export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, readonly WireSegment[]> {
+export interface WireLinks {
+  /** By Receive burst. */
+  readonly segments: ReadonlyMap<number, readonly WireSegment[]>;
+  /** By outer wire: for each vector what sends it. */
+  readonly outer: readonly (readonly Pick<Passage, "burst" | "index">[])[];
+}
+
+const passagesOf = (table: Map<string, Passage[]>, name: string): Passage[] => {
+  const list = table.get(name) ?? [];
+  table.set(name, list);
+  return list;
+};
+
+/** Stands for the burst that sends what comes in on an outer wire. */
+const outerSend = (wire: number): number => -1 - wire;
+
+export function linkWires(tables: Tables, nodes: Nodes): WireLinks {
   const { program, target, faults } = tables;
+  const { outer = [] } = program;
   const sends = new Map<string, Passage[]>();
   const receives = new Map<string, Passage[]>();
   const wires = new Map(
     program.links.map(({ fromChip, fromLink, toChip, toLink }) => [`${fromChip}:${fromLink}`, `${toChip}:${toLink}`]),
   );
+  for (const [number, { kind, vectors }] of outer.entries())
+    for (const [index, { chip, link, cycle }] of vectors.entries()) {
+      const name = `${chip}:${link}`;
+      if (kind === "send") wires.set(name, `from ${name}`);
+      else passagesOf(sends, name).push({ burst: outerSend(number), index, cycle });
+    }
   for (let burst = 0; burst < tables.instructions.length; burst++) {
     const op = MNEMONICS[tables.op.at(burst)];
     if (op !== "send" && op !== "receive") continue;
@@ -33,9 +59,7 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
       faults.report("LPU4015", burst, tables.cycle.at(burst), `link ${own.split(":")[1]} is not connected`);
       continue;
     }
-    const table = op === "send" ? sends : receives;
-    const list = table.get(name) ?? [];
-    table.set(name, list);
+    const list = passagesOf(op === "send" ? sends : receives, name);
     for (let index = 0; index < tables.count.at(burst); index++)
       list.push({ burst, index, cycle: tables.cycle.at(burst) + index * tables.interval.at(burst) });
   }
@@ -43,7 +67,8 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
   for (const list of sends.values()) {
     list.forEach(({ burst, cycle }, index) => {
       const free = (list[index - 1]?.cycle ?? Number.NEGATIVE_INFINITY) + target.timing.linkInterval;
-      if (cycle < free) faults.report("LPU4015", burst, cycle, `the link takes the next vector at cycle ${free}`);
+      if (burst >= 0 && cycle < free)
+        faults.report("LPU4015", burst, cycle, `the link takes the next vector at cycle ${free}`);
     });
   }
   const segments = new Map<number, { first: number; count: number; send: number; vector: number }[]>();
@@ -56,7 +81,7 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
         missed++;
         return;
       }
-      addEdge(nodes, nodes.ofBurst[burst] as number, nodes.ofBurst[send.burst] as number);
+      if (send.burst >= 0) addEdge(nodes, nodes.ofBurst[burst] as number, nodes.ofBurst[send.burst] as number);
       const own = segments.get(burst) ?? [];
       segments.set(burst, own);
       const last = own.at(-1);
@@ -70,5 +95,18 @@ export function linkWires(tables: Tables, nodes: Nodes): ReadonlyMap<number, rea
       else own.push({ first: index, count: 1, send: send.burst, vector: send.index });
     });
   }
-  return segments;
+  const taken = new Map<string, number>();
+  const nextOn = (name: string): Passage => {
+    const index = taken.get(name) ?? 0;
+    taken.set(name, index + 1);
+    return at(sure(sends.get(name), "link"), index, "vector");
+  };
+  return {
+    segments,
+    outer: outer.map(({ kind, vectors }, wire) =>
+      vectors.map(({ chip, link }, index) =>
+        kind === "send" ? nextOn(`from ${chip}:${link}`) : { burst: outerSend(wire), index },
+      ),
+    ),
+  };
 }

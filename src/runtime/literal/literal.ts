@@ -11,7 +11,7 @@
 import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
 import { decodeQueue } from "../../codegen/text/decode.js";
 import { OPERAND_CODECS } from "../../codegen/text/operands.js";
-import { at, invariant } from "../../diagnostics.js";
+import { at, invariant, sure } from "../../diagnostics.js";
 import { ISA, type InstructionRow } from "../../ir/isa.js";
 import {
   isWestward,
@@ -21,7 +21,7 @@ import {
   type TimedInstruction,
   positionOf,
 } from "../../ir/program.js";
-import type { Target } from "../../ir/target.js";
+import { linkDelay, type Target } from "../../ir/target.js";
 import { type FaultPlace, raise } from "../fault.js";
 import { semantics } from "./semantics.js";
 import type { Sram } from "../sram.js";
@@ -32,9 +32,11 @@ import {
   type Counters,
   createChip,
   type Execution,
+  type Inbox,
   type Machine,
   type MachineProgram,
   numberField,
+  type OuterVectors,
   streamGroup,
   type Vector,
 } from "../state.js";
@@ -44,6 +46,8 @@ export interface LiteralResult {
   readonly cycles: readonly number[];
   readonly sram: Sram;
   readonly counters: readonly Counters[];
+  /** On outer wires. */
+  readonly sent: OuterVectors;
 }
 
 interface Take {
@@ -69,12 +73,18 @@ interface Due {
   readonly arrivals: (() => void)[];
 }
 
-/** Runs a program to its end. Constants and inputs lie in `sram` already; outputs lie there afterwards. */
-export function runLiteral(program: MachineProgram, sram: Sram): LiteralResult {
+/** Runs a program to its end. Constants and inputs lie in `sram` already; outputs lie there afterwards. `received`: what comes in on outer wires. */
+export function runLiteral(program: MachineProgram, sram: Sram, received: OuterVectors = {}): LiteralResult {
   const { target } = program;
   const agenda = new Map<number, Due>();
   const chips = program.chips.map((_, index) => createChip(program, index));
-  const links = new Map(program.links.map((link) => [`${link.fromChip}:${link.fromLink}`, link]));
+  const inboxes = new Map(
+    program.links.map(({ fromChip, fromLink, toChip, toLink }) => [
+      `${fromChip}:${fromLink}`,
+      chips[toChip]?.inbox[toLink],
+    ]),
+  );
+  const outer = joinOuter(program, chips, inboxes, received);
   const machine: Machine = {
     program,
     target,
@@ -82,7 +92,7 @@ export function runLiteral(program: MachineProgram, sram: Sram): LiteralResult {
     chips,
     now: -target.timing.vxmEntry,
     give: (execution, field, vectors) => scheduleGive(machine, agenda, execution, field, vectors),
-    linkFrom: (chip, link) => links.get(`${chip}:${link}`),
+    inboxOf: (chip, link) => inboxes.get(`${chip}:${link}`),
     fetch: (execution, text) => fetchText(machine, agenda, execution, text),
   };
   for (const chip of chips) {
@@ -95,7 +105,36 @@ export function runLiteral(program: MachineProgram, sram: Sram): LiteralResult {
     stepCycle(machine, agenda);
     machine.now++;
   }
-  return { cycles: chips.map(({ cycles }) => cycles), sram, counters: chips.map(({ counters }) => counters) };
+  return {
+    cycles: chips.map(({ cycles }) => cycles),
+    sram,
+    counters: chips.map(({ counters }) => counters),
+    sent: outer(),
+  };
+}
+
+/** Puts what is received where its chips find it, and joins links that lead out. Returns what takes from these, at the end. */
+function joinOuter(
+  { outer = [], target }: MachineProgram,
+  chips: readonly ChipState[],
+  inboxes: Map<string, Inbox | undefined>,
+  received: OuterVectors,
+): () => OuterVectors {
+  const sending = outer.filter(({ kind }) => kind === "send");
+  for (const { name, vectors } of outer.filter(({ kind }) => kind === "receive"))
+    for (const [index, { chip, link, cycle }] of vectors.entries())
+      chips[chip]?.inbox[link]?.push({
+        arrival: cycle + linkDelay(target),
+        vector: at(sure(received[name], "wire"), index, "vector"),
+      });
+  for (const { chip, link } of sending.flatMap(({ vectors }) => vectors)) inboxes.set(`${chip}:${link}`, []);
+  return () =>
+    Object.fromEntries(
+      sending.map(({ name, vectors }) => [
+        name,
+        vectors.map(({ chip, link }) => sure(inboxes.get(`${chip}:${link}`)?.shift(), "vector").vector),
+      ]),
+    );
 }
 
 function stepCycle(machine: Machine, agenda: Map<number, Due>): void {

@@ -153,14 +153,13 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
   deskew: () => undefined,
   send: (x) => {
     const link = numberField(x, "link");
-    const wire = x.machine.linkFrom(x.chip, link);
-    if (wire === undefined) return broken(x, "LPU4015", `link ${link} is not connected`);
+    const inbox = x.machine.inboxOf(x.chip, link);
+    if (inbox === undefined) return broken(x, "LPU4015", `link ${link} is not connected`);
     const free = (x.state.sentAt[link] ?? Number.NEGATIVE_INFINITY) + x.target.timing.linkInterval;
     if (x.cycle < free) broken(x, "LPU4015", `link ${link} takes the next vector at cycle ${free}`);
     x.state.sentAt[link] = x.cycle;
-    const inbox = x.machine.chips[wire.toChip]?.inbox[wire.toLink];
     changed(x.state, x.cycle + x.target.timing.c2cSend);
-    return () => inbox?.push({ arrival: x.cycle + linkDelay(x.target), vector: single(x, "stream") });
+    return () => inbox.push({ arrival: x.cycle + linkDelay(x.target), vector: single(x, "stream") });
   },
   receive: (x) => {
     const link = numberField(x, "link");
