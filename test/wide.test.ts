@@ -7,6 +7,7 @@ import { expect, test } from "@jest/globals";
 import { writeImage } from "../src/codegen/image/image.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import type { Graph, NodeId, Tensor } from "../src/ir/graph.js";
+import { isTile } from "../src/ir/plan.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { loadImage } from "../src/runtime/run.js";
@@ -84,6 +85,20 @@ test("a transposition of more rows than the accumulators hold is cut", () => {
   );
   expect(most).toBeLessThanOrEqual(target.planes * target.accumulatorRows);
   expectAsEvaluated(graph, negatives(shape), "tiny");
+});
+
+test.each<[TargetName, number, number, number]>([
+  ["lpu-v1", 200, 64, 4],
+  ["lpu-v1", 150, 40, 10],
+  ["tiny", 90, 3, 6],
+])("on %s %i rows of %i become lanes, %i to a row, by a selection for each", (name, rows, lanes, joined) => {
+  const graph = graphOf([rows, lanes], (builder, x) => {
+    const shape = [rows / joined, lanes * joined];
+    return softmax(builder, builder.add("reshape", [computed(builder, x)], { shape }, ["joined"]));
+  });
+  const passes = planOf(graph, TARGETS[name]).tasks.flatMap((task) => task.passes);
+  expect(passes.every(({ weights }) => isTile(weights))).toBe(true);
+  expectAsEvaluated(graph, negatives([rows, lanes]), name);
 });
 
 /** Attention whose heads lie side by side on columns: [length, heads * size] in and out. */

@@ -3,7 +3,8 @@
  *
  * The digits of an index (factorPairs) each lie on rows or on lanes, before and after. Rows that stay rows are only
  * addresses. Lanes that stay lanes, or become rows, move by a matmul with a selection matrix as weights (here); rows that
- * become lanes by a matmul of the identity with the tensor itself as weights (transpose.ts). Lanes over which the
+ * become lanes by one for each of them, if they are few, or by a matmul of the identity with the tensor itself as weights
+ * (transpose.ts). Lanes over which the
  * wanted layout broadcasts are filled with copies, and the result says so (`repeated`). The wanted columns are kept exactly;
  * rows are packed densely, since any row is as good as another.
  */
@@ -106,7 +107,7 @@ const move = (
     rowToLane: kept.filter(([f, g]) => f.column !== 0 && g.row !== 0),
     laneToLane: kept.filter(([f, g]) => f.column !== 0 && g.row === 0),
   };
-  const transposes = digits.rowToLane.length > 0 || isSooner(s.target, digits);
+  const transposes = digits.rowToLane.length > 0 ? !isSelected(digits) : isSooner(s.target, digits);
   // One task writes neighbouring rows: those of the contracted lanes when rows become lanes, else those that were rows.
   const inner = transposes ? digits.laneToRow : digits.rowToRow;
   const outer = transposes ? digits.rowToRow : digits.laneToRow;
@@ -135,6 +136,33 @@ const isSooner = (
 ): boolean => {
   const [kept, rows, lanes] = [rowToRow, laneToRow, laneToLane].map(productOfExtents) as [number, number, number];
   return kept * lanes < rows && kept * Math.ceil((rows * lanes) / halfLanes(target)) < FEW_HALVES;
+};
+
+/** Tiles of selections that one move may take, each as large as any tile of weights. */
+const FEW_SELECTIONS = 32;
+/** Columns of computed weights that load in a cycle, and cycles that constant ones take. */
+const LOADED_TOGETHER = 4;
+const TILE_CYCLES = 40;
+
+/**
+ * Whether rows that become lanes do so sooner by selections, one for each of them, through which all rows that stay rows go: a
+ * product with the identity loads a column for each lane of each row that stays one.
+ */
+const isSelected = ({
+  rowToRow,
+  laneToRow,
+  rowToLane,
+  laneToLane,
+}: Pick<Move, "rowToRow" | "laneToRow" | "rowToLane" | "laneToLane">): boolean => {
+  const [kept, rows, joined, lanes] = [rowToRow, laneToRow, rowToLane, laneToLane].map(productOfExtents) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const selections = rows * joined;
+  const loading = Math.max(TILE_CYCLES, (joined * lanes) / LOADED_TOGETHER);
+  return selections <= FEW_SELECTIONS && selections * (kept + TILE_CYCLES) < kept * (loading + rows);
 };
 
 /** Row strides that pack digits densely, the last one innermost. */
@@ -179,23 +207,29 @@ const ownPart = (full: Layout, shape: Shape, storage: number): Located => {
   return { storage, shape, view: restrictTo(full, shape), ...(repeated.length === 0 ? {} : { repeated }) };
 };
 
-/* ---------- lanes to lanes, lanes to rows ---------- */
+/* ---------- by selection ---------- */
 
-/** Passes of selection matrices: for each place of the lanes that become rows, all rows that were rows. */
+/**
+ * Passes of selection matrices: for each place of the lanes that become rows, all rows that were rows; what further rows bring
+ * to lanes of these is added up.
+ */
 const emitSelection = (s: Selection, task: Move): void => {
-  const { value, storage, rowToRow, laneToRow, strides, origin } = task;
+  const { value, storage, rowToRow, laneToRow, rowToLane, strides, origin } = task;
+  const joined = combinations(rowToLane, "column", "row");
   const count = productOfExtents(rowToRow);
   const digits = rowToRow.map(
     (pair): RowDigit => ({ extent: pair[0].extent, out: strides.get(pair) ?? 1, row: pair[1].row }),
   );
   for (const lane of combinations(laneToRow, "row", "column", strides))
     for (let panel = 0; panel < task.panels; panel++) {
-      const passes = selectedLanes(s.target, task, lane.from, panel);
-      if (passes.size === 0) continue;
+      const selections = joined.flatMap(({ to, from }) =>
+        passesInOrder(selectedLanes(s.target, task, lane.from, panel, to)).map((pass) => ({ ...pass, from })),
+      );
+      if (selections.length === 0) continue;
       for (const { row, rows } of rowBlocks(count, rowBlock(s.target, count))) {
-        const runs = runsOf({ digits, row: value.view.row }, row, rows);
-        const list = passesInOrder(passes).flatMap(({ panel: from, half, parts: ones }) =>
-          task.parts.map(
+        const list = selections.flatMap(({ panel: from, half, parts: ones, from: further }) => {
+          const runs = runsOf({ digits, row: value.view.row + further }, row, rows);
+          return task.parts.map(
             ({ storage: source, scale }): Pass => ({
               storage: source,
               panel: from,
@@ -203,8 +237,8 @@ const emitSelection = (s: Selection, task: Move): void => {
               runs,
               weights: selectionTile(ones, scale),
             }),
-          ),
-        );
+          );
+        });
         const at = lane.to + row;
         pushTask(s, {
           rows,
@@ -220,18 +254,22 @@ const emitSelection = (s: Selection, task: Move): void => {
     }
 };
 
-/** The lanes that columns of a panel come from, by half-vector; `lane`: offset of the lanes that become the row at hand. */
+/**
+ * The lanes that columns of a panel come from, by half-vector; `lane`: offset of the lanes that become the row at hand,
+ * `further`: of the columns to which its row comes.
+ */
 const selectedLanes = (
   target: Target,
   { value, column, laneToLane }: Move,
   lane: number,
   panel: number,
+  further: number,
 ): Passes<Place> => {
   const { lanes } = target;
   const half = halfLanes(target);
   const passes: Passes<Place> = new Map();
   for (const { to, from } of combinations(laneToLane, "column", "column")) {
-    const at = column + to;
+    const at = column + further + to;
     if (Math.floor(at / lanes) !== panel) continue;
     const place = value.view.column + lane + from;
     addToPass(passes, Math.floor(place / half), [at % lanes, place % half]);
