@@ -18,6 +18,7 @@ import {
   textChunks,
   writeAtomically,
 } from "../src/host/files.js";
+import type { JobGraph } from "../src/jobs.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { SYSTEMS } from "../src/ir/system.js";
 import { TARGETS } from "../src/ir/target.js";
@@ -51,6 +52,7 @@ import { printPlan } from "./show/plan.js";
 import { printReport } from "./show/report.js";
 import { scoreRows } from "./show/score.js";
 import { serveLine, serveRows } from "./show/serve.js";
+import type { TaskReporter } from "./show/stages.js";
 import { EXIT, openQuestions, QUESTION, type Terminal } from "./show/terminal.js";
 import { caseLabels, printCase, printTotals } from "./show/verify.js";
 
@@ -563,34 +565,55 @@ const check = command({
 
 const planCommand = command({
   command: "plan <model>",
-  doc: "Says what a model would do on a system of chips, from shapes alone: its weights may be absent.",
+  doc: "Says what a model would do on a system of chips, from shapes alone: its weights may be absent. With --jobs, its stages, or those of an image, as jobs.",
   options: (argv) =>
-    argv.positional("model", model).options({
-      system: {
-        type: "string",
-        describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest that holds the model if not given`,
-      },
-      tensor: { type: "number", describe: "chips that share each product; those of a node if not given" },
-      stages: { type: "number", describe: "groups of such chips, one behind the other; as many as help if not given" },
-      context: {
-        type: "number",
-        describe: "positions that a token looks back upon, where the model leaves that open; 4096 if not given",
-      },
-      batch: { type: "number", describe: "sequences at once, where the model leaves that open; 1 if not given" },
-      bind: OPTIONS.bind,
-      shape: OPTIONS.shape,
-      fix: OPTIONS.fix,
-      target: OPTIONS.target,
-      weights: OPTIONS.weights,
-      keep: OPTIONS.keep,
-      "price-chip": {
-        type: "number",
-        describe: "what a chip is bought for: with --price-kwh, the cost of a million tokens",
-      },
-      "price-kwh": { type: "number", describe: "what a kilowatt-hour costs" },
-      json: OPTIONS.json,
-    }),
+    argv
+      .positional("model", { ...model, describe: "ONNX file; with --jobs also an image, as build writes it" })
+      .options({
+        jobs: {
+          type: "boolean",
+          default: false,
+          describe:
+            "JSON for an engine of workflows: for each stage its command, files in and out, and which others it needs",
+        },
+        entry: {
+          ...OPTIONS.entry,
+          describe: "with --jobs: which entry of the image; may be left out where there is one",
+        },
+        system: {
+          type: "string",
+          describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest that holds the model if not given`,
+        },
+        tensor: { type: "number", describe: "chips that share each product; those of a node if not given" },
+        stages: {
+          type: "number",
+          describe: "groups of such chips, one behind the other; as many as help if not given",
+        },
+        context: {
+          type: "number",
+          describe: "positions that a token looks back upon, where the model leaves that open; 4096 if not given",
+        },
+        batch: { type: "number", describe: "sequences at once, where the model leaves that open; 1 if not given" },
+        bind: OPTIONS.bind,
+        shape: OPTIONS.shape,
+        fix: OPTIONS.fix,
+        target: OPTIONS.target,
+        weights: OPTIONS.weights,
+        keep: OPTIONS.keep,
+        "price-chip": {
+          type: "number",
+          describe: "what a chip is bought for: with --price-kwh, the cost of a million tokens",
+        },
+        "price-kwh": { type: "number", describe: "what a kilowatt-hour costs" },
+        json: OPTIONS.json,
+      }),
   run: async (args, terminal) => {
+    if (args.model.endsWith(".lpu")) {
+      expectOnly(args);
+      const { jobs } = await import("../src/index.js");
+      return printJobs(jobs(args.model, args), terminal);
+    }
+    if (args.entry !== undefined) fail("LPU5008", { message: "--entry: expected an image and --jobs" });
     const numbers = parseNumbers({
       "--tensor": { value: args.tensor, least: 1, whole: true },
       "--stages": { value: args.stages, least: 1, whole: true },
@@ -619,8 +642,12 @@ const planCommand = command({
         keep: args.keep,
         prices: chip === undefined || kwh === undefined ? undefined : { chip, kwh },
       },
-      { tasks: terminal.tasks },
+      { tasks: args.jobs ? NO_TASKS : terminal.tasks },
     );
+    if (args.jobs) {
+      const { plannedJobs } = await import("../src/index.js");
+      return printJobs(plannedJobs(result.plan), terminal);
+    }
     terminal.result(result);
     printPlan(result, terminal);
     return EXIT.ok;
@@ -825,6 +852,30 @@ const systems = tableCommand("systems", "Prints the systems of several chips, an
 
 const nonFiniteText = ({ element, value, count }: NonFinite): string =>
   `  (element ${element} is ${value}${count > 1 ? `, and ${count - 1} more are not finite` : ""}; lpu verify names the node that made it)`;
+
+/** An image is planned already: nothing is asked of it but its jobs. */
+function expectOnly({ model: path, jobs, ...args }: Readonly<Record<string, unknown>>): void {
+  const unsaid: Readonly<Record<string, unknown>> = { target: "lpu-v1", weights: "fp16" };
+  const late = ["system", "tensor", "stages", "context", "batch", "bind", "shape", "fix", "target", "weights", "keep"]
+    .filter((name) => ![undefined, unsaid[name]].includes(args[name]) && String(args[name]) !== "")
+    .map((name) => `--${name}`);
+  if (jobs !== true || late.length > 0)
+    fail("LPU5008", {
+      message: `'${String(path)}' is an image, and planned already: expected --jobs${late.length > 0 ? ` without ${late.join(", ")}` : ""}`,
+      hint: "lpu report says what it does; give the model to plan it anew",
+    });
+}
+
+/** Where stdout is for a program. */
+const NO_TASKS: TaskReporter = { event: () => undefined, close: () => undefined };
+
+/** JSON in any case: it is for a program. */
+function printJobs(graph: JobGraph, terminal: Terminal): number {
+  const data = { ...graph, exitStatus: EXIT };
+  terminal.print(JSON.stringify(data, null, 2));
+  terminal.result(data);
+  return EXIT.ok;
+}
 
 /** The result for the person, and for `--json`. */
 function printBuild(result: BuildResult, page: string | undefined, terminal: Terminal): void {

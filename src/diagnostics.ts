@@ -586,7 +586,7 @@ export const DIAGNOSTICS = {
   LPU4035: {
     title: "stage not known",
     doc: "The program has no stage of that number: chips that work one behind the other are stages, numbered from 0.",
-    hint: "lpu disasm --no-data shows the chips of an image and what they send",
+    hint: "lpu plan IMAGE --jobs lists the stages of an image",
   },
   LPU4033: {
     title: "output not written",

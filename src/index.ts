@@ -38,6 +38,7 @@ import { pageData } from "./report/page/data.js";
 import { htmlLines } from "./report/page/html.js";
 import { traceChunks } from "./report/trace.js";
 import { type BuildReport, estimatePerformance, type Performance, roomOf } from "./report/report.js";
+import { type JobGraph, jobsOf } from "./jobs.js";
 import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js";
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
@@ -66,6 +67,7 @@ export { type Distance, type Reader, type Score, type ScoredText, scoreTexts } f
 export type { Step } from "./language/steps.js";
 export { type Answer, type ServeOptions, type Server, serve } from "./serve/server.js";
 export type { Stages } from "./pipeline.js";
+export { type Job, type JobFile, type JobGraph, plannedJobs } from "./jobs.js";
 export type { PlanOptions, SystemPlan } from "./plan.js";
 export { type BuildReport, type Performance, reportProgram } from "./report/report.js";
 export type { Activity } from "./report/activity.js";
@@ -134,6 +136,10 @@ export function plan(model: string | Uint8Array | ModelSource, options: PlanOpti
     opened.close();
   }
 }
+
+/** The stages of an image at a path as jobs, which an engine of workflows can run. LPU4034 if the entry is not one of its entries. */
+export const jobs = (image: string, { entry }: Pick<OpenOptions, "entry"> = {}): JobGraph =>
+  jobsOf(readImage(readWhole(image, "image")), image, entry);
 
 /** `model` is a path, or the bytes of a model without external data. */
 export async function lpuit(model: string | Uint8Array, options: LpuitOptions = {}): Promise<LpuModel> {

@@ -3,20 +3,30 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { parseBinds, parseInputs, parseShapes } from "../bin/arguments.js";
 import { type Problem, problemsOf, renderProblems } from "../bin/show/problems.js";
-import { fileNames } from "../bin/jobs/run.js";
 import { type TaskEvent, taskReporter } from "../bin/show/stages.js";
 import { distance } from "../bin/jobs/verify.js";
 import { buildSmallModel } from "../models/families.js";
 import { writeModel } from "../models/onnx-writer.js";
-import { CompileError, invariant, MachineFault } from "../src/diagnostics.js";
-import { readTensorFile } from "../src/host/files.js";
+import { at, CompileError, invariant, MachineFault } from "../src/diagnostics.js";
+import { fileNames, readTensorFile, writeTensorFiles } from "../src/host/files.js";
+import { loadImage } from "../src/runtime/run.js";
 import { tensorOf } from "../src/ir/tensor.js";
 import { encodeNpy } from "../src/host/npy.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
@@ -225,6 +235,38 @@ describe("a model all the way", () => {
     for (const { shape, file } of result.outputs) expect(readTensorFile(join(folder, file)).shape).toEqual(shape);
   });
 
+  const hasMake = ["make", "jq"].every((tool) => spawnSync(tool, ["--version"]).status === 0);
+  (hasMake ? test : test.skip)(
+    "stages are jobs, which make runs as docs/CHIPS.md says, or none of a job is left",
+    () => {
+      const jobs = join(folder, "jobs");
+      mkdirSync(join(jobs, "stage-1"), { recursive: true });
+      expect(lpu("build", model, "-o", "jobs/model.lpu", "--stages", "2", "--no-cache").status).toBe(0);
+      const [, makefile = ""] = /```make\n(.*?)```/s.exec(readFileSync(join(ROOT, "docs/CHIPS.md"), "utf8")) ?? [];
+      writeFileSync(join(jobs, "Makefile"), makefile);
+      writeFileSync(join(jobs, "lpu"), `#!/bin/sh\nexec ${process.execPath} ${join(ROOT, "dist/bin/lpu.js")} "$@"\n`, {
+        mode: 0o755,
+      });
+      for (const { name } of loadImage(readFileSync(image)).entry().inputs)
+        copyFileSync(join(folder, `${name}.npy`), join(jobs, `${name}.npy`));
+      const env = { ...process.env, PATH: `${jobs}:${process.env["PATH"]}` };
+      const made = (): number | null => spawnSync("make", { cwd: jobs, env }).status;
+      const outputs = readdirSync(join(folder, "out"));
+      // What cannot be written whole leaves nothing.
+      mkdirSync(join(jobs, "stage-1", at(outputs, 0, "output")));
+      expect(made()).toBe(2);
+      expect(readdirSync(join(jobs, "stage-1"))).toEqual(outputs);
+      rmdirSync(join(jobs, "stage-1", at(outputs, 0, "output")));
+      expect(made()).toBe(0);
+      for (const name of outputs)
+        expect(readFileSync(join(jobs, "stage-1", name)).equals(readFileSync(join(folder, "out", name)))).toBe(true);
+      const [first, second] = JSON.parse(lpu("plan", "jobs/model.lpu", "--jobs").stdout).jobs;
+      expect([first.needs, second.needs]).toEqual([[], ["stage-0"]]);
+      expect(second.cycles).toBeGreaterThan(first.cycles);
+      expect(lpu("plan", "jobs/model.lpu", "--jobs", "--tensor", "2").stderr).toContain("LPU5008");
+    },
+  );
+
   test("report says where all cycles go, and its tables add up to the same", () => {
     const report = JSON.parse(lpu("report", image, "-o", "r.html", "--csv", "csv", "--grid", "50", "--json").stdout);
     const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
@@ -376,6 +418,18 @@ describe("reports", () => {
     ).toEqual({ relL2: 0, maxAbs: 0 });
     expect(distance(values(1, 2), values(1, Number.NaN)).relL2).toBe(Number.POSITIVE_INFINITY);
     expect(distance(values(0.5), values(0))).toEqual({ relL2: 0.5, maxAbs: 0.5 });
+  });
+
+  test("files of tensors are all written, or none is", () => {
+    mkdirSync(join(folder, "whole", "b.npy"), { recursive: true });
+    const tensor = tensorOf("f32", [1], [1]);
+    const files = ["a", "b"].map((name) => ({
+      path: join(folder, "whole", `${name}.npy`),
+      tensor,
+      dtype: "f32" as const,
+    }));
+    expect(() => writeTensorFiles(files)).toThrow(/LPU5003.*b\.npy/);
+    expect(readdirSync(join(folder, "whole"))).toEqual(["b.npy"]);
   });
 
   test("names of outputs become names of files that stay in the folder", () => {

@@ -8,7 +8,7 @@ import { type JobContext, timed } from "./job.js";
 import { join } from "node:path";
 import { at, CompileError, fail } from "../../src/diagnostics.js";
 import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../../src/host/edge.js";
-import { makeFolder, readTensorFile, readWhole, writeTensorFiles } from "../../src/host/files.js";
+import { fileNames, makeFolder, readTensorFile, readWhole, writeTensorFiles } from "../../src/host/files.js";
 import type { EdgeDType } from "../../src/ir/dtype.js";
 import { findNonFinite, type NonFinite } from "../../src/ir/nonfinite.js";
 import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
@@ -97,20 +97,4 @@ function bindFiles(
   );
   throwTogether(problems);
   return bound ?? {};
-}
-
-/** Names of outputs are not names of files: anything unusual becomes `_`, and equal names get a number. */
-export function fileNames(names: readonly string[]): string[] {
-  const taken = new Set<string>();
-  return names.map((name) => {
-    const plain =
-      name
-        .replace(/[^\w.-]+/g, "_")
-        .replace(/^\.+/, "_")
-        .slice(0, 100) || "output";
-    let file = `${plain}.npy`;
-    for (let number = 2; taken.has(file.toLowerCase()); number++) file = `${plain}-${number}.npy`;
-    taken.add(file.toLowerCase());
-    return file;
-  });
 }

@@ -227,6 +227,22 @@ function readProto<T>(path: string, decode: (bytes: Uint8Array) => T): T {
   }
 }
 
+/** Names of tensors are not names of files: anything unusual becomes `_`, and equal names get a number. */
+export function fileNames(names: readonly string[]): string[] {
+  const taken = new Set<string>();
+  return names.map((name) => {
+    const plain =
+      name
+        .replace(/[^\w.-]+/g, "_")
+        .replace(/^\.+/, "_")
+        .slice(0, 100) || "output";
+    let file = `${plain}.npy`;
+    for (let number = 2; taken.has(file.toLowerCase()); number++) file = `${plain}-${number}.npy`;
+    taken.add(file.toLowerCase());
+    return file;
+  });
+}
+
 /** Tensors in files that appear when all of them are written whole, and not at all if one cannot be. */
 export function writeTensorFiles(
   files: readonly { readonly path: string; readonly tensor: Tensor; readonly dtype: EdgeDType }[],
