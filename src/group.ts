@@ -41,7 +41,7 @@ export interface SharedPlan {
 /** The plan of the first of the chips that share a graph. */
 export const sharedPlan = (
   shared: Graph,
-  { lanes }: Target,
+  target: Target,
   states: ReadonlyMap<string, string>,
   layOut: LayOut,
 ): SharedPlan => {
@@ -50,9 +50,9 @@ export const sharedPlan = (
     const plan = layOut(shared, states);
     return { plan, lying: plan.states };
   }
-  const { graph, inputs, outputs }: ChipGraph = chipGraph(shared, states);
+  const { graph, inputs, outputs }: ChipGraph = chipGraph(shared, target, states);
   const plan = layOut(graph, new Map([...states].map(([name, next]) => [ownName(inputs, name), next])));
-  return { plan: withPieces(plan, lanes, chips, inputs, outputs), lying: plan.states };
+  return { plan: withPieces(plan, target.lanes, chips, inputs, outputs), lying: plan.states };
 };
 
 /** What a state is called in the graph of one chip: it is whole, or in pieces, and never both. */

@@ -65,6 +65,8 @@ export interface Storage {
    * another chip writes as many blocks further on as it comes after the first, around the end (plan/group.ts).
    */
   readonly blocks?: number;
+  /** Blocks that all chips write alike, since each holds what one of the chips is to have: here it is reading that goes further on. */
+  readonly dealt?: true;
   readonly lanes?: Lanes;
 }
 

@@ -1,12 +1,12 @@
 /**
  * Plans of a group: chips that run one plan, which is written as that of the first.
  *
- * Chip i has constants of its own under the same keys, writes its own block where the first writes block 0, and its links lead
- * to other chips: to the one i behind that to which the link of the first chip leads. Nothing else is other.
+ * Chip i has constants of its own under the same keys, writes its own block where the first writes block 0, or reads it where
+ * blocks are dealt out, and its links lead to other chips: to the one i behind that to which the link of the first chip leads. Nothing else is other.
  */
 
 import { at } from "../../diagnostics.js";
-import type { Plan, PlanBinding, Task, TaskOutput, Wire } from "../plan.js";
+import type { Plan, PlanBinding, Task, Wire } from "../plan.js";
 
 /** A link of another chip, by that of the first in whose place it is. */
 export type LinksOf = ReadonlyMap<number, number>;
@@ -35,14 +35,17 @@ const wireBy = (wire: Wire, links: LinksOf): Wire => ({
 });
 
 const taskOnChip = ({ storages }: Plan, task: Task, chip: number, links: LinksOf): Task => {
-  const { outputs, wire } = task;
-  const onChip = (output: TaskOutput): TaskOutput => {
-    const { rows, blocks } = at(storages, output.storage, "storage");
-    return blocks === undefined ? output : { ...output, row: turned(output.row, rows, blocks, chip) };
+  const rowOnChip = (storage: number, row: number, isRead: boolean): number => {
+    const { rows, blocks, dealt = false } = at(storages, storage, "storage");
+    return blocks === undefined || dealt !== isRead ? row : turned(row, rows, blocks, chip);
   };
-  const own = outputs.map(onChip);
-  if (wire === undefined) return { ...task, outputs: own };
-  return { ...task, outputs: own, wire: wireBy(wire, links) };
+  const outputs = task.outputs.map((output) => ({ ...output, row: rowOnChip(output.storage, output.row, false) }));
+  const leaves = task.leaves.map((leaf) => ({
+    ...leaf,
+    runs: leaf.runs.map((run) => ({ ...run, row: rowOnChip(leaf.storage, run.row, true) })),
+  }));
+  const { wire } = task;
+  return { ...task, leaves, outputs, ...(wire === undefined ? {} : { wire: wireBy(wire, links) }) };
 };
 
 /** A row of `blocks` blocks, so many blocks further on, around the end. */

@@ -191,6 +191,7 @@ function readStorage({ reader, storages }: Reading): void {
   const name = string(reader, "the name of a storage");
   const bothHemispheres = reader.accept("both");
   const output = reader.accept("output");
+  const dealt = reader.accept("dealt");
   const blocks = reader.accept("blocks") ? reader.integer() : undefined;
   const lanes = reader.accept("values") ? readLanes(reader) : undefined;
   const recipe = reader.accept("=") ? readPanelRecipe(reader) : undefined;
@@ -204,6 +205,7 @@ function readStorage({ reader, storages }: Reading): void {
     bothHemispheres,
     output,
     ...(blocks === undefined ? {} : { blocks }),
+    ...(dealt ? { dealt } : {}),
     ...(lanes === undefined ? {} : { lanes }),
     ...(recipe === undefined ? {} : { recipe }),
   });

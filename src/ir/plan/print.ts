@@ -67,10 +67,11 @@ const printStorage = ({
   output,
   recipe,
   blocks,
+  dealt,
   lanes,
 }: Storage): string => {
   const known = lanes === undefined ? "" : printLanes(lanes);
-  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}${blocks === undefined ? "" : ` blocks ${blocks}`}${known}`;
+  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}${blocks === undefined ? "" : ` ${dealt === true ? "dealt " : ""}blocks ${blocks}`}${known}`;
   const made = recipe === undefined ? "" : ` = ${printRecipe(recipe)}`;
   return `storage ${id}: ${kind} ${dtype} ${rows} x ${panels} ${quoted(name)}${marks}${made}`;
 };

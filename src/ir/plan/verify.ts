@@ -92,12 +92,13 @@ const when = (isWrong: boolean, problem: string): readonly string[] => (isWrong 
 /* ---------- storages ---------- */
 
 const storageProblems = (context: Context, storage: Storage, index: number): readonly string[] => {
-  const { id, kind, recipe, blocks } = storage;
+  const { id, kind, recipe, blocks, dealt } = storage;
   const problems = [
     ...when(
       blocks !== undefined && (kind !== "temp" || !storage.output || storage.rows % blocks !== 0),
       `${storage.rows} rows in ${blocks} blocks, ${kind}, ${storage.output ? "with" : "without"} a place from the start`,
     ),
+    ...when(dealt === true && blocks === undefined, "blocks that are dealt out, and none are there"),
     ...when(id !== index, `storage ${index} has number ${id}`),
     ...when((kind === "constant") !== (recipe !== undefined), "constants have recipes, and nothing else has one"),
     ...(recipe === undefined ? [] : panelRecipeProblems(context, storage, recipe)),

@@ -1,8 +1,8 @@
 /**
  * The program of the first chip becomes that of a group: the same instructions at the same cycles, with rows and links of each chip.
  *
- * What the first chip writes to its block of a storage, another writes to its own, rows further on in the same slices; what it
- * sends and receives by its links goes over those of the other. No timing changes, and passes/check proves each chip anew.
+ * What the first chip writes to its block of a storage, another writes to its own, rows further on in the same slices, and so
+ * with what it reads where blocks are dealt out; what it sends and receives by its links goes over those of the other. No timing changes, and passes/check proves each chip anew.
  */
 
 import { at, sure } from "../../diagnostics.js";
@@ -29,6 +29,8 @@ interface BlockPlace {
   readonly address: number;
   readonly rows: number;
   readonly blocks: number;
+  /** Whether chips write them alike, and read their own. */
+  readonly dealt: boolean;
 }
 
 /** An entry of the first chip, and what others have in its place. */
@@ -123,10 +125,10 @@ const moved = (
   const { op, fields } = instruction;
   if (op === "send" || op === "receive")
     return { ...instruction, fields: { ...fields, link: sure(links.get(Number(fields["link"])), "link") } };
-  if (op !== "write") return instruction;
+  if (op !== "write" && op !== "read") return instruction;
   const address = Number(fields["address"]);
   const place = places.find((one) => address >= one.address && address < one.address + one.rows);
-  if (place === undefined) return instruction;
+  if (place === undefined || place.dealt !== (op === "read")) return instruction;
   const row = turned(address - place.address, place.rows, place.blocks, chip);
   return { ...instruction, fields: { ...fields, address: place.address + row } };
 };

@@ -85,6 +85,8 @@ export interface BlockPlace {
   readonly address: number;
   readonly rows: number;
   readonly blocks: number;
+  /** Whether chips write them alike, and each reads its own. */
+  readonly dealt: boolean;
 }
 
 /** The entry that a plan becomes. */
@@ -303,7 +305,7 @@ const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
 };
 
 const blockPlaces = (s: Scheduler): readonly BlockPlace[] =>
-  s.plan.storages.flatMap(({ id, rows, blocks }) =>
+  s.plan.storages.flatMap(({ id, rows, blocks, dealt = false }) =>
     blocks === undefined
       ? []
       : at(s.chunks, id, "storage").flatMap((chunks) =>
@@ -312,7 +314,7 @@ const blockPlaces = (s: Scheduler): readonly BlockPlace[] =>
               [0, 1].map((byte): BlockPlace => {
                 const { hemisphere } = s.halves[side];
                 const address = at(addresses, index, "address");
-                return { hemisphere, slice: 2 * pair + byte, address, rows: rows / ways, blocks };
+                return { hemisphere, slice: 2 * pair + byte, address, rows: rows / ways, blocks, dealt };
               }),
             ),
           ),

@@ -16,6 +16,7 @@ import { fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
 import { lowerGather } from "./rules/gather.js";
+import { lowerReduce } from "./rules/reduce.js";
 import { allInputs, boundLayout, dropUnread } from "./input.js";
 import { bindOutput } from "./output.js";
 import { isNext, storeStates } from "./state.js";
@@ -119,6 +120,7 @@ const lowerNodes = (s: Selection): Problems => {
       else if (node.op === "matmul" && !mains.has(node.id)) lowerMatmul(s, node);
       else if (node.op === "concat" && !isTakenInParts(s, node) && !isNext(s, node)) lowerConcat(s, node);
       else if (node.op === "all_gather") lowerGather(s, node);
+      else if (node.op === "all_reduce" || node.op === "reduce_scatter") lowerReduce(s, node);
       // Before a chain that reads its operand, too, since the operand may have to be moved.
       else if (node.op === "reduce_max") locate(s, node.id);
     });

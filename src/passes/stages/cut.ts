@@ -150,7 +150,7 @@ const stagePlan = (plan: Plan, { stageOf }: Cuts, stage: number, tasks: readonly
 
 /** What is bound on another chip: an input that is read here has rows here too, and all else is as what tasks write. */
 const elsewhere = (storage: Storage, read: ReadonlySet<StorageId>): Storage => {
-  const { recipe: _, blocks: __, ...rest } = storage;
+  const { recipe: _, blocks: __, dealt: ___, ...rest } = storage;
   return storage.kind === "input" && read.has(storage.id)
     ? { ...storage, output: false }
     : { ...rest, kind: "temp", output: false };

@@ -2,8 +2,9 @@
  * What one chip of a group does, by operations of one chip: the graph that is laid out and scheduled for all of them.
  *
  * Pieces of constants become constants of which each chip has its own, and pieces of inputs become inputs; what is joined at an
- * output stays in pieces. Of exchanges only one is left, all_gather along a first axis: each chip's values follow one another
- * in the order of chips. A sum over chips is the sum of those, one after another in fp32.
+ * output stays in pieces. Of exchanges those are left that selection lays out: all_gather along a first axis, each chip's values
+ * one after another in the order of chips, and sums of which each chip makes a part. Other sums over chips are those of what was
+ * gathered, one after another in fp32.
  */
 
 import { at, fail } from "../../../diagnostics.js";
@@ -12,7 +13,9 @@ import type { Share } from "../../../ir/plan/group.js";
 import { literalIn, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
 import { sharedLiteral } from "../../../ir/literals.js";
 import { isFloat } from "../../../ir/tensor.js";
+import type { Target } from "../../../ir/target.js";
 import { Rewriter } from "../rewriter.js";
+import { sumCycles } from "./costs.js";
 
 export interface ChipGraph {
   readonly graph: Graph;
@@ -22,7 +25,7 @@ export interface ChipGraph {
 }
 
 /** `states`: the output that takes the place of an input, by the names of both; a chip has of it what it has of that. */
-export const chipGraph = (group: Graph, states: ReadonlyMap<string, string> = new Map()): ChipGraph => {
+export const chipGraph = (group: Graph, target: Target, states: ReadonlyMap<string, string> = new Map()): ChipGraph => {
   const g = new Rewriter([], false);
   const inputs = new Map<string, Share>();
   const made: NodeId[] = [];
@@ -33,7 +36,7 @@ export const chipGraph = (group: Graph, states: ReadonlyMap<string, string> = ne
     const lower = LOWERED[node.op];
     if (node.op === "join") made.push(map(at(node.inputs, 0, "operand")));
     else if (node.op === "piece") made.push(g.from(node, () => piece(g, node, source, inputs)));
-    else if (lower === undefined) made.push(g.copy(node, map));
+    else if (lower === undefined || isDealt(target, node)) made.push(g.copy(node, map));
     else made.push(g.from(node, () => lower(g, map(at(node.inputs, 0, "operand")), node)));
   }
   const outputs = new Map(
@@ -84,6 +87,13 @@ const gathered = (g: Rewriter, x: NodeId, chips: number): NodeId => {
   return g.emit("all_gather", [one], { axis: 0, chips });
 };
 
+/** Sums over chips of which each makes a part: selection lays them out (select/rules/reduce.ts). */
+const isDealt = (target: Target, { op, attrs, type }: Node): boolean => {
+  if (op !== "all_reduce" || !isFloat(type.dtype)) return false;
+  const { direct, dealt } = sumCycles(target, numberAttr(attrs, "chips"), type);
+  return dealt < direct;
+};
+
 type Lower = (g: Rewriter, x: NodeId, node: Node) => NodeId;
 
 const gather: Lower = (g, x, { attrs, type }) => {
@@ -113,6 +123,5 @@ const reduce: Lower = (g, x, { attrs, type: { dtype, shape } }) => {
 const LOWERED: Readonly<Record<string, Lower>> = {
   all_gather: gather,
   all_reduce: reduce,
-  reduce_scatter: (_, __, node) => notYet(node),
   all_to_all: (_, __, node) => notYet(node),
 };

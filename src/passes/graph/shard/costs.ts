@@ -7,7 +7,7 @@
 import { at } from "../../../diagnostics.js";
 import { DTYPES } from "../../../ir/dtype.js";
 import { elementCount, type TensorType } from "../../../ir/graph.js";
-import type { Operation, Placement } from "../../../ir/ops/placement.js";
+import { divides, type Operation, type Placement } from "../../../ir/ops/placement.js";
 import { LOCAL_LINKS } from "../../../ir/system.js";
 import { halfLanes, hopCycles, type Target } from "../../../ir/target.js";
 
@@ -17,11 +17,14 @@ export interface Costs {
   readonly compute: (operation: Operation) => number;
   /** A tensor, given whole, that is to lie otherwise; undefined if that is not done. */
   readonly move: (type: TensorType, from: Placement, to: Placement) => number | undefined;
+  /** From SRAM of one chip to that of another. */
+  readonly hop: number;
 }
 
 export const costsOf = (target: Target, chips: number): Costs => ({
   compute: (operation) => computeCycles(target, operation),
   move: (type, from, to) => moveCycles(target, chips, type, from, to),
+  hop: hopCycles(target),
 });
 
 /** Both hemispheres work at once. */
@@ -72,8 +75,8 @@ const wireCycles = (target: Target, chips: number, vectors: number): number => {
 };
 
 /**
- * What is in pieces, or a sum that is to be made, becomes whole: each chip sends what it has to all others. All else is not laid
- * out by selection so far.
+ * What is in pieces becomes whole: each chip sends what it has to all others. A sum that is to be made becomes whole too, or lies in
+ * pieces that are whole vectors. All else is not laid out by selection so far.
  */
 const moveCycles = (
   target: Target,
@@ -82,11 +85,42 @@ const moveCycles = (
   from: Placement,
   to: Placement,
 ): number | undefined => {
+  if (from === "partial") {
+    const { direct, dealt, piece } = sumCycles(target, chips, type);
+    if (to === "whole") return Math.min(direct, dealt);
+    return typeof to === "number" && isInLots(target, chips, type, to) ? piece : undefined;
+  }
   if (from === "whole" || to !== "whole") return undefined;
-  const vectors = byteVectorsOf(target, type);
-  if (from !== "partial")
-    return wireCycles(target, chips, Math.ceil(vectors / chips)) + joinCycles(target, chips, type, from);
-  return wireCycles(target, chips, vectors) + (vectors * chips) / target.alus;
+  const vectors = Math.ceil(byteVectorsOf(target, type) / chips);
+  return wireCycles(target, chips, vectors) + joinCycles(target, chips, type, from);
+};
+
+/** Whether pieces along an axis are whole vectors, those of a chip one after another: rows of all panels, or whole panels. */
+const isInLots = ({ lanes }: Target, chips: number, { shape }: TensorType, axis: number): boolean => {
+  const extent = at(shape, axis, "extent");
+  if (!divides(chips, extent)) return false;
+  return axis === shape.length - 1 ? (extent / chips) % lanes === 0 : elementCount(shape.slice(0, axis)) === 1;
+};
+
+/** What a sum over chips takes. */
+export interface SumCycles {
+  /** Each sends all others what it has. */
+  readonly direct: number;
+  /** Each has a lot of all vectors, adds it up and sends it to the others. */
+  readonly dealt: number;
+  /** As far as that each has its lot. */
+  readonly piece: number;
+}
+
+export const sumCycles = (target: Target, chips: number, type: TensorType): SumCycles => {
+  const vectors = vectorsOf(target, type);
+  const bytes = storedBytes(type);
+  const panels = Math.ceil((type.shape.at(-1) ?? 1) / target.lanes);
+  const rows = vectors / Math.max(1, panels);
+  const lot = rows % chips === 0 ? vectors / chips : rows * Math.ceil(panels / chips);
+  const direct = wireCycles(target, chips, bytes * vectors) + (bytes * vectors * chips) / target.alus;
+  const piece = wireCycles(target, chips, bytes * lot) + vectors + (bytes * lot * chips) / target.alus;
+  return { direct, dealt: piece + wireCycles(target, chips, bytes * lot) + vectors, piece };
 };
 
 /**

@@ -11,7 +11,7 @@ import { at, invariant } from "../../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../../../ir/graph.js";
 import { isLaneMap } from "../../../ir/literals.js";
 import { literalIn, stringAttr } from "../../../ir/ops/attributes.js";
-import { localShape, type Operation, type Placement, type Way, waysOf } from "../../../ir/ops/placement.js";
+import { divides, localShape, type Operation, type Placement, type Way, waysOf } from "../../../ir/ops/placement.js";
 import { constantBytes, type Costs } from "./costs.js";
 
 /** A value that goes over the wires. */
@@ -217,8 +217,8 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
     const own = costOf(problem, node, way);
     // The host puts pieces together, and adds nothing up.
     const isMoved = leaves === true ? way.result !== "whole" : leaves === false && way.result === "partial";
-    const after: readonly Move[] = isMoved ? [{ value: node.id, from: way.result, to: "whole" }] : [];
-    if (after.some((move) => cyclesOf(problem, move) === undefined)) continue;
+    const after = isMoved ? leaving(problem, node, way.result, leaves) : [];
+    if (after === undefined) continue;
     const placements = after.reduce((bits, { to }) => bits | bitOf(to), bitOf(way.result));
     for (const state of states) {
       const moved = movesFor(problem, node, way, state.held);
@@ -227,7 +227,8 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
       const before = moved.moves;
       const behind = [...after, ...taken.moves];
       const found = [...moved.found, ...taken.found];
-      const cycles = [...before, ...behind].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), own.cycles);
+      const moves = [...before, ...taken.moves].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), 0);
+      const cycles = own.cycles + moves + after.reduce((sum, move) => sum + exposedOf(problem, move, own.cycles), 0);
       const bytes = found.reduce((sum, [input, home]) => sum + stateBytes(problem, input, home), own.bytes);
       const cost = state.cost + cycles + bytes * problem.price;
       const kept = taken.held.filter(([value]) => keeps(value));
@@ -241,6 +242,26 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
   }
   return [...best.values()].sort((a, b) => a.cost - b.cost).slice(0, WIDTH);
 };
+
+/** The cheapest move of a result that leaves the graph, whole, or as the host puts it together; undefined if there is none. */
+const leaving = (
+  problem: Problem,
+  { id, type }: Node,
+  from: Placement,
+  isWhole: boolean | undefined,
+): readonly Move[] | undefined => {
+  const axes = [...type.shape.keys()].filter((axis) => divides(problem.chips, type.shape[axis]));
+  const to: readonly Placement[] = isWhole === true ? ["whole"] : ["whole", ...axes];
+  const move = cheapest(
+    problem,
+    to.map((placement) => ({ value: id, from, to: placement })),
+  );
+  return move && [move];
+};
+
+/** What leaves goes over the wires while the rest of it is made. */
+const exposedOf = (problem: Problem, move: Move, made: number): number =>
+  Math.max(problem.costs.hop, (cyclesOf(problem, move) ?? 0) - made);
 
 const cyclesOf = (problem: Problem, { value, from, to }: Move): number | undefined =>
   problem.costs.move(nodeAt(problem, value).type, from, to);
@@ -313,10 +334,16 @@ const lastingIn = ({ type }: Node, placements: number): Placement =>
 const cheapestMove = (problem: Problem, value: NodeId, placements: number, to: Placement): Move | undefined => {
   const { shape } = nodeAt(problem, value).type;
   const from = (["partial", ...shape.keys()] as const).filter((placement) => (placements & bitOf(placement)) !== 0);
-  const moves = from.flatMap((placement) => {
-    const move = { value, from: placement, to };
-    const cycles = cyclesOf(problem, move);
-    return cycles === undefined ? [] : [{ move, cycles }];
-  });
-  return moves.sort((a, b) => a.cycles - b.cycles)[0]?.move;
+  return cheapest(
+    problem,
+    from.map((placement) => ({ value, from: placement, to })),
+  );
 };
+
+const cheapest = (problem: Problem, moves: readonly Move[]): Move | undefined =>
+  moves
+    .flatMap((move) => {
+      const cycles = cyclesOf(problem, move);
+      return cycles === undefined ? [] : [{ move, cycles }];
+    })
+    .sort((a, b) => a.cycles - b.cycles)[0]?.move;

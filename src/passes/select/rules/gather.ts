@@ -1,14 +1,11 @@
 /**
  * The gather rule: what each chip has is sent to all others, and lies on all of them block by block, in the order of chips.
- *
- * All chips run this plan, which is written as that of the first: its own rows are block 0, those of the chip that is so many
- * behind it the block of that number. A chip sends to the one r behind it while it receives from the one r before it. The
- * node is along a first axis of extent 1 (passes/graph/shard/chip.ts), so blocks are runs of rows.
+ * The node is along a first axis of extent 1 (passes/graph/shard/chip.ts), so blocks are runs of rows.
  */
 
-import { at, sure } from "../../../diagnostics.js";
+import { sure } from "../../../diagnostics.js";
 import type { Node } from "../../../ir/graph.js";
-import { type Leaf, RECEIVED } from "../../../ir/plan.js";
+import type { Leaf } from "../../../ir/plan.js";
 import { fitOperand, leafOf } from "../layout/operand.js";
 import { type Operand, chainOperand } from "./chain.js";
 import {
@@ -19,7 +16,6 @@ import {
   operandId,
   originOf,
   pushChain,
-  pushTask,
   rowBlock,
   rowBlocks,
   type Selection,
@@ -28,31 +24,19 @@ import {
   storageAt,
 } from "../selection.js";
 import { naturalLayout } from "../layout/view.js";
+import { addBlocks, exchanges } from "./exchange.js";
 
 export const lowerGather = (s: Selection, node: Node): void => {
   const space = spaceOf(s.target, naturalLayout(operandAt(s, node, 0).type.shape));
   const { value, fit } = sendable(s, node, space);
-  const { dtype } = storageAt(s, value.storage);
-  const layout = naturalLayout(node.type.shape);
-  const all = spaceOf(s.target, layout);
-  const storage = addTemp(s, node, dtype, all);
-  s.storages[storage] = { ...storageAt(s, storage), output: true, blocks: s.peers.length };
-  const origin = originOf(s, node);
+  const storage = addBlocks(s, node, storageAt(s, value.storage).dtype, space);
+  const exchange = exchanges(s, node);
   for (const { row, rows } of rowBlocks(space.rows, rowBlock(s.target, space.rows)))
     for (let panel = 0; panel < space.panels; panel++) {
       const leaf = inOrder(leafOf(value, fit, panel, row, rows));
-      pushTask(s, { rows, ops: [copyOfLeaf(dtype, 0)], leaves: [leaf], storage, panel, row, origin });
-      for (const [peer, links] of s.peers.entries()) {
-        if (peer === 0) continue;
-        const before = at(s.peers, s.peers.length - peer, "peer");
-        const wire = { name: `${storage}/${panel} from ${row} by ${peer}`, first: 0, twin: true } as const;
-        const none = { rows, passes: [], ops: [], origin };
-        s.tasks.push({ ...none, leaves: [leaf], outputs: [], wire: { ...wire, kind: "send", links } });
-        const block = { op: RECEIVED, storage, panel, row: (s.peers.length - peer) * space.rows + row };
-        s.tasks.push({ ...none, leaves: [], outputs: [block], wire: { ...wire, kind: "receive", links: before } });
-      }
+      exchange({ storage, panel, row, rows, leafFor: () => leaf });
     }
-  s.located.set(node.id, { storage, ...layout });
+  s.located.set(node.id, { storage, ...naturalLayout(node.type.shape) });
 };
 
 /** A leaf of one run, rows one after another, be it a single one. */
