@@ -5,7 +5,7 @@
 
 import { describe, expect, test } from "@jest/globals";
 import { buildModel, type FamilyName } from "../models/families.js";
-import { modelBytes } from "../models/onnx-writer.js";
+import { modelBytes, type OnnxModel } from "../models/onnx-writer.js";
 import { writeImage } from "../src/codegen/image/image.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
@@ -13,13 +13,15 @@ import type { Graph, Tensor } from "../src/ir/graph.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Plan } from "../src/ir/plan.js";
 import { chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
+import type { Range } from "../src/ir/ranges.js";
 import { TARGETS } from "../src/ir/target.js";
 import { makeTensor } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { findRepeat, positionIn, type Repeat } from "../src/passes/schedule/repeat/repeats.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { planFacts } from "../src/passes/schedule/figures.js";
-import { select } from "../src/passes/select/select.js";
+import { shortened } from "../src/passes/select/bodies/graph.js";
+import { select, selectWhole } from "../src/passes/select/select.js";
 import { loadImage } from "../src/runtime/run.js";
 import { distance, legalGraph, runOnLiteral } from "./compiled.js";
 import { modelInputs } from "./reference.js";
@@ -39,8 +41,14 @@ interface Deep {
   readonly inputs: Readonly<Record<string, Tensor>>;
 }
 
+const deepBuilt = (family: FamilyName, layers = LAYERS): OnnxModel =>
+  buildModel(family, { ...SIZES_BY_FAMILY[family], layers });
+
+const deepGraph = (family: FamilyName): Graph =>
+  legalGraph(importModel(bytesSource(family, modelBytes(deepBuilt(family))), { bind: {} }), target);
+
 const deepModel = (family: FamilyName, layers = LAYERS): Deep => {
-  const model = buildModel(family, { ...SIZES_BY_FAMILY[family], layers });
+  const model = deepBuilt(family, layers);
   const graph = importModel(bytesSource(family, modelBytes(model)), { bind: {} });
   const inputs: Record<string, Tensor> = {};
   for (const [name, { dims, data }] of modelInputs(model))
@@ -79,6 +87,39 @@ const instancesOf = (program: Program, plan: Plan, repeat: Repeat): Map<number, 
   });
   return texts;
 };
+
+describe("equal stretches of a graph", () => {
+  const options = { target, states: new Map(), lying: [], peers: [], tight: false };
+  const told = ({ tasks, storages, origins, outputs, literals, macs }: Plan): unknown => ({
+    ...{ tasks, outputs, origins, macs, literals: new Set(literals.keys()) },
+    storages: storages.map(({ lanes, ...storage }) => ({ ...storage, columns: lanes?.columns })),
+  });
+
+  test.each(["bert", "gpt2", "llama"] as const)("%s: what is selected for a few layers is so for all", (family) => {
+    const graph = deepGraph(family);
+    expect(shortened(graph)?.omitted.length).toBeGreaterThanOrEqual(LAYERS - 6);
+    const [plan, whole] = [select(graph, target), selectWhole(graph, options)];
+    expect(told(plan)).toEqual(told(whole));
+    const ranges = ({ storages }: Plan): Range[] => storages.flatMap(({ lanes }) => lanes?.values ?? []);
+    for (const [index, { lo, hi }] of ranges(whole).entries()) {
+      expect(ranges(plan)[index]?.lo).toBeLessThanOrEqual(lo);
+      expect(ranges(plan)[index]?.hi).toBeGreaterThanOrEqual(hi);
+    }
+  });
+
+  test("one layer that is other than the rest, or that something else reads, is no part of it", () => {
+    const graph = deepGraph("bert");
+    const functions = graph.nodes.filter(({ op }) => op === "erf");
+    const odd = functions[4];
+    const nodes = graph.nodes.map((node) => (node === odd ? { ...node, op: "tanh" } : node));
+    const changed = { ...graph, nodes };
+    expect(functions.length).toBe(LAYERS);
+    expect(shortened(changed)?.omitted.length ?? 0).toBeLessThan(LAYERS - 8);
+    expect(told(select(changed, target))).toEqual(told(selectWhole(changed, options)));
+    const read = { name: "read", node: odd?.id ?? 0, declared: "f32" } as const;
+    expect(shortened({ ...graph, outputs: [...graph.outputs, read] })).toBeUndefined();
+  });
+});
 
 describe("equal stretches of a plan", () => {
   test("a layer is found whatever comes before and behind the layers", () => {

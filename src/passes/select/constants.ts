@@ -4,6 +4,8 @@
 
 import { at, invariant } from "../../diagnostics.js";
 import type { Literal, Shape } from "../../ir/graph.js";
+import { smallValues } from "../../ir/literals.js";
+import { roundToF16 } from "../../ir/numerics.js";
 import type { SpreadRecipe } from "../../ir/recipe.js";
 import type { Target } from "../../ir/target.js";
 import { toFloats } from "../../ir/tensor.js";
@@ -16,6 +18,12 @@ export const scalarOf = (literal: Literal): number => {
   const [value] = literal.dtype === "i32" ? Int32Array.from(tensor.data) : toFloats(tensor);
   invariant(value !== undefined, "a constant of one element has one");
   return value;
+};
+
+/** Whether fp16 holds every number of a small constant, so that it lies in half the rows and flies on half the streams. */
+export const isOfHalfs = (literal: Literal): boolean => {
+  const values = smallValues(literal);
+  return values !== undefined && toFloats(values).every((value) => Object.is(roundToF16(value), value));
 };
 
 export interface ConstantLayout {

@@ -12,6 +12,8 @@ import { at, CompileError, invariant } from "../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import type { Plan, PlanState } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
+import { type Shortened, shortened } from "./bodies/graph.js";
+import { type Made, planOfAll } from "./bodies/plan.js";
 import { fuse, type Fusion } from "./fuse.js";
 import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
@@ -25,11 +27,11 @@ import { isFolded } from "./rules/fold.js";
 import { lowerMatmul, lowerMatmulChain } from "./rules/matmul.js";
 import { lowerMax } from "./rules/max.js";
 import { lowerSum } from "./rules/sum.js";
-import { rangesOf } from "../../ir/ranges.js";
+import { type Range, rangesOf } from "../../ir/ranges.js";
 import { locate } from "./value.js";
 import { lanesOf } from "./elements.js";
 import { SUMS } from "./padding.js";
-import { nodeAt, operandAt, originText, type LowerReduction, type Selection } from "./selection.js";
+import { nodeAt, operandId, originText, type LowerReduction, type Selection } from "./selection.js";
 
 const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>> = {
   reduce_sum: lowerSum,
@@ -51,11 +53,51 @@ export const select = (
   peers: readonly (readonly number[])[] = [],
   tight = false,
 ): Plan => {
+  // What is packed tightly is made of literals that no node of the graph has.
+  const less = tight ? undefined : shortened(graph);
+  const options = { target, states, lying, peers, tight };
+  return (less && fromFew(graph, less, options)) ?? selectWhole(graph, options);
+};
+
+/** Every body by itself, whatever repeats itself. */
+export const selectWhole = (graph: Graph, options: Options): Plan => selectGraph(graph, rangesOf(graph), options).plan;
+
+interface Options {
+  readonly target: Target;
+  readonly states: ReadonlyMap<string, string>;
+  readonly lying: readonly PlanState[];
+  readonly peers: readonly (readonly number[])[];
+  readonly tight: boolean;
+}
+
+/** By a few of the graph's bodies; undefined if these do not say what all are, or if some node has no layout: all such are to be named then. */
+const fromFew = (graph: Graph, less: Shortened, options: Options): Plan | undefined => {
+  try {
+    const { plan, made } = selectGraph(less.graph, less.ranges, options);
+    const all = planOfAll(
+      plan,
+      less,
+      less.starts.map((id) => at(made, id, "node")),
+    );
+    return all && { ...all, macs: usefulMacs(graph) };
+  } catch (error) {
+    if (error instanceof CompileError) return undefined;
+    throw error;
+  }
+};
+
+/** `made`: how much of the plan there was before each node. */
+const selectGraph = (
+  graph: Graph,
+  ranges: readonly Range[],
+  options: Options,
+): { readonly plan: Plan; readonly made: readonly Made[] } => {
   // A chain whose parts want different layouts is cut, and selection starts anew.
   for (const stored = new Set<NodeId>(); ; ) {
-    const s = newSelection(graph, target, stored, states, lying, peers, tight);
-    const problems = lowerNodes(s);
-    if (s.refused.length === 0) return planOf(s, problems);
+    const s = newSelection(graph, ranges, stored, options);
+    const made: Made[] = [];
+    const problems = lowerNodes(s, made);
+    if (s.refused.length === 0) return { plan: planOf(s, problems), made };
     invariant(
       s.refused.some((id) => !stored.has(id)),
       "a refused chain is cut further each time",
@@ -66,54 +108,49 @@ export const select = (
 
 const newSelection = (
   graph: Graph,
-  target: Target,
+  ranges: readonly Range[],
   stored: ReadonlySet<NodeId>,
-  stateOutputs: ReadonlyMap<string, string>,
-  lying: readonly PlanState[],
-  peers: readonly (readonly number[])[],
-  tight: boolean,
-): Selection => {
-  const ranges = rangesOf(graph);
-  return {
-    graph,
-    target,
-    tight,
-    literals: new Map(),
-    fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
-    consumers: consumersOf(graph),
-    reductions: REDUCTIONS,
-    join: lowerConcat,
-    storages: [],
-    tasks: [],
-    maps: [],
-    mapIds: new Map(),
-    inputs: [],
-    stateOutputs,
-    stateLayouts: new Map(lying.map((state) => [state.name, boundLayout(state)])),
-    states: [],
-    origins: [],
-    originIds: new Map(),
-    located: new Map(),
-    loaded: new Map(),
-    copies: new Map(),
-    arrangements: new Map(),
-    summands: new Map(),
-    facts: [],
-    sumRanges: new Map(),
-    peers,
-    ranges,
-    refused: [],
-  };
-};
+  { target, states, lying, peers, tight }: Options,
+): Selection => ({
+  graph,
+  target,
+  tight,
+  literals: new Map(),
+  fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
+  consumers: consumersOf(graph),
+  reductions: REDUCTIONS,
+  join: lowerConcat,
+  storages: [],
+  tasks: [],
+  maps: [],
+  mapIds: new Map(),
+  inputs: [],
+  stateOutputs: states,
+  stateLayouts: new Map(lying.map((state) => [state.name, boundLayout(state)])),
+  states: [],
+  origins: [],
+  originIds: new Map(),
+  located: new Map(),
+  loaded: new Map(),
+  copies: new Map(),
+  arrangements: new Map(),
+  summands: new Map(),
+  facts: [],
+  sumRanges: new Map(),
+  peers,
+  ranges,
+  refused: [],
+});
 
 /**
  * Lowers what computes something, in topological order, until a chain is refused; the rest follows on demand. What cannot be
  * laid out is noted and what depends on it passed over, so that all causes are found and no consequence.
  */
-const lowerNodes = (s: Selection): Problems => {
+const lowerNodes = (s: Selection, made: Made[]): Problems => {
   const mains = new Set([...s.fusions.values()].flatMap(({ main }) => (main === undefined ? [] : [main])));
   const problems = new Problems();
   for (const node of s.graph.nodes) {
+    made.push({ tasks: s.tasks.length, storages: s.storages.length, origins: s.origins.length });
     problems.guard(node, () => {
       const fusion = s.fusions.get(node.id);
       if (fusion !== undefined) lowerFusion(s, fusion);
@@ -182,14 +219,26 @@ const planOf = (s: Selection, problems: Problems): Plan => {
   const lanes = lanesOf(s);
   const storages = s.storages.map((storage, id) => ({ ...storage, lanes: lanes[id] ?? { values: SUMS.values } }));
   const { name } = s.graph;
-  return { name, storages, tasks, maps, turnedSums, inputs, outputs, states, origins, literals, macs: usefulMacs(s) };
+  return {
+    name,
+    storages,
+    tasks,
+    maps,
+    turnedSums,
+    inputs,
+    outputs,
+    states,
+    origins,
+    literals,
+    macs: usefulMacs(s.graph),
+  };
 };
 
 /** Multiply-accumulates that the model asks for: products of its matmuls, without padding, sums or moves. */
-const usefulMacs = (s: Selection): number => {
+const usefulMacs = (graph: Graph): number => {
   const macs = (node: Node): number => {
-    const { shape } = operandAt(s, node, 0).type;
+    const { shape } = at(graph.nodes, operandId(node, 0), "node").type;
     return elementCount(node.type.shape) * at(shape, shape.length - 1, "extent");
   };
-  return s.graph.nodes.reduce((sum, node) => sum + (node.op === "matmul" ? macs(node) : 0), 0);
+  return graph.nodes.reduce((sum, node) => sum + (node.op === "matmul" ? macs(node) : 0), 0);
 };

@@ -11,11 +11,8 @@ import { VIEWS } from "../../ir/ops.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { at, fail, invariant } from "../../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId } from "../../ir/graph.js";
-import { smallValues } from "../../ir/literals.js";
-import { roundToF16 } from "../../ir/numerics.js";
 import type { Leaf, StorageType } from "../../ir/plan.js";
-import { toFloats } from "../../ir/tensor.js";
-import { constantContent } from "./constants.js";
+import { constantContent, isOfHalfs } from "./constants.js";
 import { fitOperand, leafOf, type Located } from "./layout/operand.js";
 import { isFloatCast, stripCasts } from "./fuse.js";
 import { factsOf, withinType } from "./padding.js";
@@ -74,12 +71,6 @@ const storeConstant = (s: Selection, node: Node, full: Layout): Located => {
   invariant(literal !== undefined, "a constant has a value");
   const type = storedType(node) === "f32" && isOfHalfs(literal) ? "f16" : storedType(node);
   return storeLiteral(s, at(node.origin, 0, "origin"), literal, type, s.ranges[node.id], full);
-};
-
-/** Whether fp16 holds every number of a small constant, so that it lies in half the rows and flies on half the streams. */
-const isOfHalfs = (literal: Literal): boolean => {
-  const values = smallValues(literal);
-  return values !== undefined && toFloats(values).every((value) => Object.is(roundToF16(value), value));
 };
 
 /** Vectors of a constant made by selection, read along with a result laid out as `full`. */

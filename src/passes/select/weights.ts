@@ -143,7 +143,7 @@ const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blo
     kind: "blocks",
     matrix: scaled(weights.matrix, scale),
     width: n,
-    blocks: blocks.map((block): TileBlock => ({ ...block, offset: batchOf(block.batch) * k * n })),
+    blocks: blocks.map(({ batch, ...block }): TileBlock => ({ ...block, offset: batchOf(batch) * k * n })),
   };
   const columns = Math.max(...blocks.map((block) => block.column + block.columns));
   return { key: tileKey(recipe), dtype: weights.dtype, columns, recipe };
