@@ -31,7 +31,7 @@ import { entryPrograms, type Program } from "./ir/program.js";
 import type { SystemName } from "./ir/system.js";
 import { sramBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
 import { checkSchedule } from "./passes/check/check.js";
-import { checkProperties, type PassRecord, runPasses } from "./passes/graph/pass.js";
+import { checkProperties, type PassOptions, type PassRecord, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
@@ -135,45 +135,14 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const legal = stage("precision", () => primitive.map(narrow));
   const statesOf = (index: number) => at(entries, index, "entry").states;
   const program = stage("compile", () => {
-    const place = (index: number, before: readonly Graph[], wholeStates: boolean): Graph =>
-      runPasses(
-        at(legal, index, "entry"),
-        PLACE,
-        {
-          target,
-          chips: options.tensor,
-          states: statesOf(index),
-          before,
-          wholeStates,
-          ...(index === 0 && { onSharded }),
-        },
-        passes,
-      );
     const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Program => {
-      const alone = isAlone(options, tried);
-      const made = new Map<string, readonly Plan[]>();
-      const plansOn = (pipeline: Pipeline): readonly Plan[] => {
-        const peers = peersOf(pipeline);
-        const known = made.get(JSON.stringify(peers));
-        if (known !== undefined) return known;
-        const lying: PlanState[] = [];
-        const plans = graphs.map((graph, index) => {
-          const layOut = (own: Graph, states: ReadonlyMap<string, string>): Plan =>
-            fittingPlan(own, target, states, lying, alone, peers);
-          const shared = sharedPlan(graph, target, statesOf(index), layOut);
-          lying.push(...shared.lying);
-          return shared.plan;
-        });
-        made.set(JSON.stringify(peers), plans);
-        return plans;
-      };
+      const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, tried));
       return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
     };
-    if (options.tensor === undefined) return programOf(legal, pipelines);
-    const graphs = placedGraphs(legal.length, place);
+    const { graphs, tried } = sharedOut(legal, statesOf, pipelines, options, { ...passes, onSharded });
+    if (!isShared(graphs)) return programOf(graphs, tried);
     const single = pipelinesOf({ stages: options.stages }, target);
-    if (graphs.every((graph) => chipsOf(graph) === 1)) return programOf(graphs, single);
-    const chosen = fasterOf(programOf(graphs, pipelines), () => programOf(legal, single), sure(sharding, "sharding"));
+    const chosen = fasterOf(programOf(graphs, tried), () => programOf(legal, single), sure(sharding, "sharding"));
     sharding = chosen.sharding;
     return chosen.program;
   });
@@ -185,6 +154,56 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const made = reportProgram(main, size, kept[0], weightFacts(graph, weights, fewBits), program.entries);
   const report = { ...made, sharding: sharding ?? null };
   return { program, report, image: () => imageChunks(program, texts) };
+};
+
+/** Whether chips share the work of an entry. */
+export const isShared = (graphs: readonly Graph[]): boolean => graphs.some((graph) => chipsOf(graph) > 1);
+
+/** By entry: its states, and the outputs that take their place. */
+type StatesOf = (index: number) => ReadonlyMap<string, string>;
+
+/** Legal graphs of entries as the chips of a node share them, and what they are tried on; as they are, where nothing is to be shared. */
+export const sharedOut = (
+  legal: readonly Graph[],
+  statesOf: StatesOf,
+  pipelines: readonly Pipeline[],
+  options: Pick<CompileOptions, "target" | "stages" | "tensor">,
+  { onSharded, ...passes }: PassOptions & { readonly onSharded?: (facts: Sharding) => void } = {},
+): { readonly graphs: readonly Graph[]; readonly tried: readonly Pipeline[] } => {
+  const { tensor: chips, stages } = options;
+  if (chips === undefined) return { graphs: legal, tried: pipelines };
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
+    const context = { target, chips, states: statesOf(index), before, wholeStates };
+    const told = index === 0 && onSharded !== undefined ? { onSharded } : {};
+    return runPasses(at(legal, index, "entry"), PLACE, { ...context, ...told }, passes);
+  });
+  return { graphs, tried: isShared(graphs) ? pipelines : pipelinesOf({ stages }, target) };
+};
+
+/** What lays out the graphs of entries for the chips of a pipeline, each around the states of those before it. */
+export const layoutsOf = (
+  graphs: readonly Graph[],
+  statesOf: StatesOf,
+  target: Target,
+  alone: boolean,
+): ((pipeline: Pipeline) => readonly Plan[]) => {
+  const made = new Map<string, readonly Plan[]>();
+  return (pipeline) => {
+    const peers = peersOf(pipeline);
+    const known = made.get(JSON.stringify(peers));
+    if (known !== undefined) return known;
+    const lying: PlanState[] = [];
+    const plans = graphs.map((graph, index) => {
+      const layOut = (own: Graph, states: ReadonlyMap<string, string>): Plan =>
+        fittingPlan(own, target, states, lying, alone, peers);
+      const shared = sharedPlan(graph, target, statesOf(index), layOut);
+      lying.push(...shared.lying);
+      return shared.plan;
+    });
+    made.set(JSON.stringify(peers), plans);
+    return plans;
+  };
 };
 
 /** Where more of SRAM is taken from the first cycle on than this, weights take fewer rows, and more cycles. */

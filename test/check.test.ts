@@ -127,6 +127,24 @@ describe("check and build agree", () => {
     expect((report.sram?.constants ?? 0) > (report.sram?.capacity ?? 0)).toBe(true);
   });
 
+  test("on chips that share products, by what each of them holds", () => {
+    const columns = Math.ceil((1.4 * sramBytes(TARGETS.tiny)) / 2 / 64);
+    const bytes = new Uint8Array(new Float32Array(64 * columns).fill(0.5).buffer);
+    const source = sourceOf({
+      nodes: [node("MatMul", ["x", "w"], ["y"])],
+      inputs: [floats("x", 1, 64)],
+      outputs: [floats("y", 1, columns)],
+      initializers: [{ name: "w", type: "float32", dims: [64, columns], chunks: () => [bytes] }],
+    });
+    const alone = agreed(source, { target: "tiny" });
+    expect([alone.chips, alone.problems.map(({ code }) => code)]).toEqual([1, ["LPU2001"]]);
+    const shared = checkModel(source, { target: "tiny", tensor: 2 });
+    expect([shared.chips, shared.problems, shared.open.length]).toEqual([2, [], 2]);
+    expect(shared.sram?.constants).toBeLessThan(0.6 * (alone.sram?.constants ?? 0));
+    for (const report of [checkModel, compile])
+      expect(() => report(source, { target: "tiny", tensor: 4 })).toThrow(/^LPU2007/);
+  });
+
   test("on an input of more rows than slices that are read in turn", () => {
     const rows = 8 * TARGETS["lpu-v1"].rowsPerBank + 1;
     const report = agreed(

@@ -8,7 +8,7 @@ import type { TargetName } from "../../src/ir/target.js";
 import { type Problem, problemsOf } from "../show/problems.js";
 import { openAsked, type OpenRequest } from "./options.js";
 
-export interface CheckRequest extends Omit<OpenRequest, "tensor"> {}
+export interface CheckRequest extends OpenRequest {}
 
 export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "unbound" | "open"> {
   readonly model: string;
@@ -19,13 +19,15 @@ export interface CheckResult extends Pick<CheckReport, "nodes" | "operators" | "
   readonly problems: readonly Problem[];
   /** Bytes; null where the model did not come as far. */
   readonly sram: SramNeed | null;
+  /** For which SRAM was looked at; null where the model did not come as far. */
+  readonly chips: number | null;
   /** Users times context that SRAM would hold; null without states. */
   readonly stateRoom: StateRoom | null;
 }
 
 export function checkJob(request: CheckRequest): CheckResult {
   const { model: path, target } = request;
-  const { model, options } = openAsked({ ...request, tensor: undefined });
+  const { model, options } = openAsked(request);
   try {
     const report = checkModel(model.source, options);
     return {
@@ -38,6 +40,7 @@ export function checkJob(request: CheckRequest): CheckResult {
       problems: report.problems.flatMap(problemsOf),
       unbound: report.unbound,
       sram: report.sram ?? null,
+      chips: report.chips ?? null,
       stateRoom:
         report.sram === undefined ? null : stateRoom(report.sram.states, report.sram.peak, report.sram.capacity),
       open: report.open,

@@ -21,10 +21,15 @@ export function printCheck(result: CheckResult, terminal: Terminal): void {
   const mark = result.supported ? green("✔") : red("✖");
   terminal.print(`${mark} ${printable(result.model)}: ${result.supportedNodes} of ${result.nodes} nodes are supported`);
   if (result.problems.length > 0) terminal.print(renderProblems(result.problems, terminal.colors));
-  if (result.sram !== null) terminal.print(`  SRAM: ${printable(sramText(result.sram, result.target))}`);
+  if (result.sram !== null)
+    terminal.print(`  SRAM: ${printable(sramText(result.sram, result.target, result.chips ?? 1))}`);
   if (result.stateRoom !== null) terminal.print(`  states: ${stateRoomText(result.stateRoom)}`);
   for (const open of result.open) terminal.print(`  open: ${printable(open)}`);
 }
 
-const sramText = ({ constants, states, inputs, outputs, results, peak, capacity }: SramNeed, target: string): string =>
-  `${peak <= capacity ? "suffices" : "does not suffice"} by an estimate, ${formatBytes(peak)} of ${formatBytes(capacity)} of ${target}  (constants ${formatBytes(constants)}, ${states === 0 ? "" : `states ${formatBytes(states)}, `}inputs ${formatBytes(inputs)}, outputs ${formatBytes(outputs)}, results at the fullest moment ${formatBytes(results)})`;
+const sramText = (
+  { constants, states, inputs, outputs, results, peak, capacity }: SramNeed,
+  target: string,
+  chips: number,
+): string =>
+  `${peak <= capacity ? "suffices" : "does not suffice"} by an estimate, ${formatBytes(peak)} of ${formatBytes(capacity)} of ${chips === 1 ? target : `the fullest of ${chips} chips of ${target}`}  (constants ${formatBytes(constants)}, ${states === 0 ? "" : `states ${formatBytes(states)}, `}inputs ${formatBytes(inputs)}, outputs ${formatBytes(outputs)}, results at the fullest moment ${formatBytes(results)})`;

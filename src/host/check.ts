@@ -6,13 +6,12 @@
  * compile.ts, so a model in which nothing stands in the way only fails to build if no schedule is found.
  */
 
-import { CompileError, invariant } from "../diagnostics.js";
-import { type CompileOptions, entriesOf, fittingPlan, isAlone } from "../compile.js";
+import { at, CompileError } from "../diagnostics.js";
+import { type CompileOptions, entriesOf, isAlone, isShared, layoutsOf, sharedOut } from "../compile.js";
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph } from "../ir/graph.js";
-import type { Plan, PlanState } from "../ir/plan.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
@@ -38,6 +37,8 @@ export interface CheckReport {
   readonly unbound: readonly string[];
   /** Of several chips that of the one that needs most; undefined where the model did not come as far. */
   readonly sram: SramNeed | undefined;
+  /** Chips that it was looked at for; undefined where the model did not come as far. */
+  readonly chips: number | undefined;
   /** What was not looked at, and why. */
   readonly open: readonly string[];
 }
@@ -46,92 +47,95 @@ export function checkModel(source: ModelSource, options: CompileOptions = {}): C
   const pipelines = pipelinesOf(options, TARGETS[options.target ?? "lpu-v1"]);
   const entries: CheckedEntry[] = [];
   for (const [, entry] of entriesOf(options)) {
-    const lying = entries.flatMap(({ states }) => states);
-    entries.push(
-      checkEntry(
-        source,
-        { ...options, ...entry },
-        {
-          ...{ lying, pipelines, alone: isAlone(options, pipelines) },
-          before: entries.flatMap(({ resident }) => resident ?? []),
-        },
-      ),
-    );
+    const before = entries.flatMap(({ resident }) => resident ?? []);
+    entries.push(checkEntry(source, { ...options, ...entry }, before));
   }
-  const reports = entries.map(({ report }) => report);
-  const [first, ...others] = reports;
-  invariant(first !== undefined, "a program has an entry");
-  if (others.length === 0) return first;
-  const shared = attempt(() => expectShared(entries.flatMap(({ resident }) => resident ?? [])));
-  const problems = [...reports.flatMap((report) => report.problems), ...("errors" in shared ? shared.errors : [])];
+  const resident = entries.flatMap((entry) => entry.resident ?? []);
+  const shared = entries.length > 1 ? attempt(() => expectShared(resident)) : { value: undefined };
+  const ready = entries.flatMap(({ ready: found }) => found ?? []);
+  const isReady = ready.length === entries.length && !("errors" in shared);
+  const placed: Placed = isReady ? checkPlaced(ready, options, pipelines) : NOT_PLACED;
+  const problems = [
+    ...entries.flatMap((entry) => entry.problems),
+    ...("errors" in shared ? shared.errors : []),
+    ...placed.problems,
+  ];
+  const operators = entries.map((entry) => operatorsOf(entry.nodes, [...entry.problems, ...placed.problems]));
+  const open = entries.flatMap((entry) => entry.open);
+  const { sram, chips } = placed;
   return {
-    ...first,
-    supported: Math.min(...reports.map(({ supported }) => supported)),
-    problems: [
-      ...new Map(problems.map((problem) => [problem.message + (problem.details.node ?? ""), problem])).values(),
+    nodes: at(entries, 0, "entry").nodes.length,
+    supported: Math.min(...operators.map(supportedIn)),
+    operators: at(operators, 0, "entry"),
+    problems: entries.length === 1 ? problems : unlike(problems),
+    unbound: [...new Set(entries.flatMap(({ unbound }) => unbound))],
+    sram,
+    chips,
+    open: [
+      ...new Set([
+        ...open,
+        ...(isReady || open.length > 0 ? placed.open : [STOPPED]),
+        ...(entries.length > 1 ? [SHARED] : []),
+      ]),
     ],
-    unbound: [...new Set(reports.flatMap(({ unbound }) => unbound))],
-    sram: reports.map(({ sram }) => sram).reduce(sharedNeed),
-    open: [...new Set([...reports.flatMap(({ open }) => open), SHARED])],
   };
 }
 
+/** Problems of entries are often the same. */
+const unlike = (problems: readonly CompileError[]): readonly CompileError[] => [
+  ...new Map(problems.map((problem) => [problem.message + (problem.details.node ?? ""), problem])).values(),
+];
+
 /** What entries need together: each its own edges, all the same weights and states, and results one after the other. */
-const sharedNeed = (a: SramNeed | undefined, b: SramNeed | undefined): SramNeed | undefined => {
-  if (a === undefined || b === undefined) return undefined;
+const sharedNeed = (a: SramNeed, b: SramNeed): SramNeed => {
   const most = (part: "constants" | "states" | "results"): number => Math.max(a[part], b[part]);
   const [constants, states, results] = [most("constants"), most("states"), most("results")];
   const [inputs, outputs] = [a.inputs + b.inputs, a.outputs + b.outputs];
   return { ...a, constants, states, inputs, outputs, results, peak: constants + states + inputs + outputs + results };
 };
 
-interface CheckedEntry extends Pick<Found, "resident" | "states"> {
-  readonly report: CheckReport;
+interface CheckedEntry extends Pick<CheckReport, "problems" | "unbound" | "open"> {
+  /** Nodes of the main graph. */
+  readonly nodes: ReturnType<typeof checkSupport>["nodes"];
+  /** The graph with its states, as far as these fit. */
+  readonly resident?: WithStates | undefined;
+  /** The graph of legal operations, if nothing stands in its way. */
+  readonly ready?: Ready | undefined;
 }
 
-/** What an entry finds. */
-interface Surroundings {
-  /** States of entries before it. */
-  readonly lying: readonly PlanState[];
-  /** Those entries with their states. */
-  readonly before: readonly WithStates[];
-  /** Chips for which it is looked at, until there is room. */
-  readonly pipelines: readonly Pipeline[];
-  /** Whether it may be all of a program, on one chip. */
-  readonly alone: boolean;
+interface Ready {
+  readonly graph: Graph;
+  readonly states: WithStates["states"];
 }
 
-function checkEntry(source: ModelSource, options: CompileOptions, found: Surroundings): CheckedEntry {
+/** `before`: entries before this one, with their states. */
+function checkEntry(source: ModelSource, options: CompileOptions, before: readonly WithStates[]): CheckedEntry {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const { bind = {}, shapes, fix, state = {} } = options;
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
-  const { problems, sram, open, resident, states }: Found =
+  const found: Found =
     graph === undefined
-      ? { problems: [], sram: undefined, states: [], open: [unboundText(unbound)] }
-      : checkGraph(
-          graph,
-          { target, weights: weightOptions(options) },
-          { partial: refused.length > 0, state, ...found },
-        );
-  const all: readonly CompileError[] = [...refused.flatMap(apart), ...problems];
-  const named = new Set(all.flatMap(namesOf));
+      ? { problems: [], open: [unboundText(unbound)] }
+      : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state, before });
+  const problems: readonly CompileError[] = [...refused.flatMap(apart), ...found.problems];
+  return { ...found, nodes, problems, unbound };
+}
+
+/** How often each operator occurs among nodes, and in how many of them no problem is. */
+const operatorsOf = (nodes: CheckedEntry["nodes"], problems: readonly CompileError[]): CheckReport["operators"] => {
+  const named = new Set(problems.flatMap(namesOf));
   const counts = new Map<string, { count: number; supported: number }>();
   for (const { name, op } of nodes) {
     const { count, supported } = counts.get(op) ?? { count: 0, supported: 0 };
     counts.set(op, { count: count + 1, supported: supported + (named.has(name) ? 0 : 1) });
   }
-  const operators = [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
-  const supported = operators.reduce((sum, row) => sum + row.supported, 0);
-  const report = { nodes: nodes.length, supported, operators, problems: all, unbound, sram, open };
-  return { report, resident, states };
-}
+  return [...counts].map(([op, row]) => ({ op, ...row })).sort((a, b) => (a.op < b.op ? -1 : 1));
+};
 
-interface Found extends Pick<CheckReport, "problems" | "sram" | "open"> {
-  /** The graph with its states, as far as these fit. */
-  readonly resident?: WithStates | undefined;
-  /** Where states lie, as far as there is a plan. */
-  readonly states: readonly PlanState[];
-}
+const supportedIn = (operators: CheckReport["operators"]): number =>
+  operators.reduce((sum, { supported }) => sum + supported, 0);
+
+type Found = Pick<CheckedEntry, "problems" | "open" | "resident" | "ready">;
 
 /** `partial`: some nodes could not be imported, and are missing. */
 function checkGraph(
@@ -140,19 +144,10 @@ function checkGraph(
   {
     partial,
     state,
-    lying,
     before,
-    pipelines,
-    alone,
-  }: Surroundings & { readonly partial: boolean; readonly state: StateOption },
+  }: { readonly partial: boolean; readonly state: StateOption; readonly before: readonly WithStates[] },
 ): Found {
-  const { target } = context;
-  const stopped = (problems: readonly CompileError[]): Found => ({
-    problems,
-    sram: undefined,
-    states: [],
-    open: [STOPPED],
-  });
+  const stopped = (problems: readonly CompileError[]): Found => ({ problems, open: [STOPPED] });
   // Outputs may be among the nodes that are missing.
   const paired = attempt(() => withStates(graph, partial ? {} : state, before));
   const optimized = attempt(() => runPasses("errors" in paired ? graph : paired.value.graph, OPTIMIZE, context));
@@ -160,30 +155,50 @@ function checkGraph(
   if ("errors" in optimized) return stopped([...wrong, ...optimized.errors]);
   const illegal = [...wrong, ...legalErrors(optimized.value, false)];
   if (partial || illegal.length > 0 || "errors" in paired) return stopped(illegal);
-  const planned = attempt(
-    (): Plan => fittingPlan(runPasses(optimized.value, NARROW, context), target, paired.value.states, lying, alone),
+  const legal = attempt(() => runPasses(optimized.value, NARROW, context));
+  if ("errors" in legal) return stopped(legal.errors);
+  const resident = paired.value;
+  return { problems: [], open: [], resident, ready: { graph: legal.value, states: resident.states } };
+}
+
+type Placed = Pick<CheckReport, "problems" | "sram" | "chips" | "open">;
+
+const NOT_PLACED: Placed = { problems: [], sram: undefined, chips: undefined, open: [] };
+
+/** Whether the plans of all entries find room, on the chips that a build would try. */
+function checkPlaced(entries: readonly Ready[], options: CompileOptions, pipelines: readonly Pipeline[]): Placed {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const statesOf = (index: number) => at(entries, index, "entry").states;
+  const shared = attempt(() =>
+    sharedOut(
+      entries.map(({ graph }) => graph),
+      statesOf,
+      pipelines,
+      options,
+    ),
   );
-  if ("errors" in planned) return stopped(planned.errors);
-  let stages: readonly Plan[] = [planned.value];
+  if ("errors" in shared) return { ...NOT_PLACED, problems: shared.errors, open: [STOPPED] };
+  const { graphs, tried } = shared.value;
+  const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, tried));
+  let looked: { readonly sram: SramNeed; readonly chips: number } | undefined;
   const placed = attempt(() =>
-    firstWithRoom(pipelines, ({ hops }) => {
-      stages = cutPlan(planned.value, target, hops);
-      for (const stage of stages) checkPlaces(stage, target);
+    firstWithRoom(tried, (pipeline) => {
+      const stages = plansOn(pipeline).map((plan) => cutPlan(plan, target, pipeline.hops));
+      // By entry the chip that holds most.
+      const needs = stages.map((own) => own.map((stage) => sramNeed(stage, target)).reduce(fullerOf));
+      looked = { sram: needs.reduce(sharedNeed), chips: pipeline.members * (pipeline.hops.length + 1) };
+      for (const stage of stages.flat()) checkPlaces(stage, target);
     }),
   );
-  // The chip that holds most.
-  const sram = stages.map((stage) => sramNeed(stage, target)).reduce((a, b) => (a.peak >= b.peak ? a : b));
-  const resident = paired.value;
-  const { states } = planned.value;
-  if ("errors" in placed) return { problems: placed.errors, sram, open: [], resident, states };
-  return {
-    problems: [],
-    sram,
-    resident,
-    states,
-    open: sram.peak > ALMOST * sram.capacity ? [FULL, SCHEDULE] : [SCHEDULE],
-  };
+  const problems = "errors" in placed ? placed.errors : [];
+  if (looked === undefined) return { ...NOT_PLACED, problems, open: [STOPPED] };
+  const { sram, chips } = looked;
+  if (problems.length > 0) return { problems, sram, chips, open: [] };
+  const full = sram.peak > ALMOST * sram.capacity ? [FULL] : [];
+  return { problems, sram, chips, open: [...full, SCHEDULE, ...(isShared(graphs) ? [FASTER] : [])] };
 }
+
+const fullerOf = (a: SramNeed, b: SramNeed): SramNeed => (a.peak >= b.peak ? a : b);
 
 /** What a build may lose at the ends of banks and by keeping results longer than the plan needs them. */
 const ALMOST = 0.9;
@@ -193,6 +208,9 @@ const FULL =
   "SRAM is almost full at the fullest moment by this estimate: whether there is room then, only a build can tell";
 const SCHEDULE =
   "the schedule was not made: that every operation finds ports, streams and rows in time, only a build can tell";
+
+const FASTER =
+  "whether chips that share products are faster than one, which does their work if they are not, was not looked at: only a build can tell";
 
 const SHARED = "whether all entries find room beside one another was not looked at: only a build can tell";
 
