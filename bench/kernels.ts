@@ -14,6 +14,7 @@ import { createMemory } from "../src/runtime/kernels/table.js";
 import {
   bestEngine,
   bindKernels,
+  compileKernels,
   type Engine,
   ENGINES,
   KERNEL_NAMES,
@@ -42,7 +43,7 @@ function best(work: () => void, budget = 400): number {
 
 function kernelTimes(engine: Engine): void {
   const memory = createMemory(16 << 20);
-  const bound = bindKernels(memory, engine, HALF);
+  const bound = bindKernels(memory, compileKernels(engine, HALF));
   memory.f64.fill(0.5, 0, (8 << 20) / 8);
   const [A, W, OUT] = [1 << 20, 2 << 20, 8 << 20];
   const call = (name: string, values: Readonly<Record<string, number>>, work: number, unit: string): void => {

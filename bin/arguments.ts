@@ -2,6 +2,7 @@
  * The values of options that have a form of their own: `name=value` lists. All that is wrong in a list is one error.
  */
 
+import { availableParallelism } from "node:os";
 import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import type { StateOption } from "../src/frontend/states.js";
@@ -137,6 +138,10 @@ export function parseStages(text: string | undefined): Stages | undefined {
 /** `--tensor 4`; undefined if it is not given. */
 export const parseTensor = (chips: number | undefined): number | undefined =>
   chips === undefined ? undefined : parseNumbers({ "--tensor": { value: chips, least: 1, whole: true } })["--tensor"];
+
+/** `--threads 4`; as many as this computer has cores, if it is not given. */
+export const parseThreads = (threads: number | undefined): number =>
+  parseNumbers({ "--threads": { value: threads, least: 1, whole: true } })["--threads"] ?? availableParallelism();
 
 export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
 

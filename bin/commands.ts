@@ -34,6 +34,7 @@ import {
   parseShapes,
   parseStages,
   parseTensor,
+  parseThreads,
   parseStates,
   parseSystem,
   parseTarget,
@@ -141,6 +142,10 @@ const OPTIONS = {
   },
 } as const;
 
+const threads = {
+  type: "number",
+  describe: "threads that chips run on, at most one for each; as many as this computer has cores if not given",
+} as const;
 const model = { type: "string", demandOption: true, describe: "ONNX file" } as const;
 const image = { type: "string", demandOption: true, describe: "image, as build writes it" } as const;
 
@@ -243,6 +248,7 @@ const run = command({
         describe:
           "only this stage of chips that work one behind the other, from 0: its wires from other stages are inputs, those to others outputs",
       },
+      threads,
       "output-dir": { type: "string", default: ".", describe: "folder for the outputs, as .npy files" },
       json: OPTIONS.json,
     }),
@@ -251,7 +257,10 @@ const run = command({
     const { "--stage": stage } = parseNumbers({ "--stage": { value: args.stage, least: 0, whole: true } });
     const result = await runJob(
       "run",
-      { image: args.image, entry: args.entry, stage, inputs: parseInputs(args.input), outputFolder },
+      {
+        ...{ image: args.image, entry: args.entry, stage, inputs: parseInputs(args.input), outputFolder },
+        threads: parseThreads(args.threads),
+      },
       { tasks: terminal.tasks, writes: [outputFolder] },
     );
     terminal.result(result);
@@ -282,6 +291,7 @@ const decoderOptions = {
   rebuild: OPTIONS.rebuild,
   cache: OPTIONS.cache,
   "cache-dir": OPTIONS["cache-dir"],
+  threads,
 } as const;
 
 const decoderFolder = {
@@ -316,6 +326,7 @@ const decoderRequest = (args: DecoderArguments): DecoderRequest => {
     keep: args.keep,
     cacheFolder: args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined,
     rebuild: args.rebuild,
+    threads: parseThreads(args.threads),
   };
 };
 

@@ -593,6 +593,11 @@ export const DIAGNOSTICS = {
     doc: "A row of an output was never written by the program.",
     hint: PROGRAM,
   },
+  LPU4036: {
+    title: "thread of the machine ended",
+    doc: "A thread that runs chips of a machine has ended, or could not do its part of a run.",
+    hint: "load the image again, with more free memory or fewer threads",
+  },
   LPU4032: {
     title: "prediction not met",
     doc: "The program took another number of cycles than the image predicts; the image is damaged or its maker is wrong.",

@@ -86,6 +86,8 @@ export interface LpuitOptions extends CompileOptions {
   readonly cacheDir?: string | false;
   /** Builds even if the same build is in the cache. */
   readonly rebuild?: boolean;
+  /** Threads that chips run on, at most one for each, until `close`; 1 if not given. How many there are changes no bit. */
+  readonly threads?: number | undefined;
 }
 
 export interface RunResult {
@@ -107,7 +109,7 @@ export interface RunnableEntry {
 }
 
 /** A program on the machine, as the entry that was opened. */
-export interface RunnableImage extends RunnableEntry, Pick<LoadedModel, "reset" | "snapshot" | "restore"> {
+export interface RunnableImage extends RunnableEntry, Pick<LoadedModel, "reset" | "snapshot" | "restore" | "close"> {
   readonly image: Uint8Array;
   /** All entries, this one too: they share the machine. */
   readonly entries: readonly RunnableEntry[];
@@ -143,12 +145,22 @@ export const jobs = (image: string, { entry }: Pick<OpenOptions, "entry"> = {}):
 
 /** `model` is a path, or the bytes of a model without external data. */
 export async function lpuit(model: string | Uint8Array, options: LpuitOptions = {}): Promise<LpuModel> {
-  const { cacheDir = defaultCacheFolder(), rebuild, ...compileOptions } = options;
+  const { bytes, report } = builtImage(model, options);
+  const entry = report.entries[0]?.name;
+  const opened = await openImage(bytes, { entry, threads: options.threads });
+  return { ...opened, report, estimatePerformance: () => estimatePerformance(report) };
+}
+
+function builtImage(
+  model: string | Uint8Array,
+  options: LpuitOptions,
+): { readonly bytes: Uint8Array; readonly report: BuildReport } {
+  const { cacheDir = defaultCacheFolder(), rebuild, threads: _, ...compileOptions } = options;
   const opened = typeof model === "string" ? openModel(model) : memoryModel(options.name ?? "model", model);
   try {
     const context = { cacheFolder: cacheDir === false ? undefined : cacheDir, rebuild, now: () => performance.now() };
     const build = buildModel(opened, compileOptions, context);
-    return withReport(joinChunks(build.image()), build.report);
+    return { bytes: joinChunks(build.image()), report: build.report };
   } finally {
     opened.close();
   }
@@ -173,7 +185,7 @@ export const renderHtml = (analysis: Analysis, other?: Analysis): Iterable<strin
 export const writeTrace = ({ activity, power }: Analysis): Iterable<Uint8Array> =>
   traceChunks(activity, power, printInstruction.bind(undefined, activity.program.target));
 
-export interface OpenOptions {
+export interface OpenOptions extends Pick<LpuitOptions, "threads"> {
   /** The entry to run; needed where there are several. */
   readonly entry?: string | undefined;
   /** Only this stage of it: what comes over wires from other stages is an input, what goes to them an output, u8[vectors, lanes]. */
@@ -183,9 +195,10 @@ export interface OpenOptions {
 /** An image that was built before: a path or bytes. LPU4034 if the entry is not one of its entries, LPU4035 for the stage. */
 export async function openImage(image: string | Uint8Array, options: OpenOptions = {}): Promise<RunnableImage> {
   const bytes = typeof image === "string" ? readWhole(image, "image") : image;
-  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes, { stage: options.stage });
+  const { entries: loaded, states, ...machine } = loadImage(bytes, { stage: options.stage, threads: options.threads });
+  const { reset, snapshot, restore, close } = machine;
   const entries = loaded.map(runnable);
-  return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore };
+  return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore, close };
 }
 
 export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes" | "entries"> {
@@ -240,14 +253,14 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
     const { past } = decoderShapes(graph, context, 1);
     return { capacity: capacityOf(past, context), entries: decoderEntries(graph, context, prefill) };
   });
-  const build = async (): Promise<Uint8Array> => {
+  const build = (): Uint8Array => {
     const { capacity, entries } = sure(found.asked, "graph");
     if (prompt !== undefined) expectRoom(capacity, 0, encoded(found, prompt).length);
-    return (await lpuit(found.model, { ...rest, entries, state: "auto" })).image;
+    return builtImage(found.model, { ...rest, entries, state: "auto" }).bytes;
   };
-  const bytes = isBuilt ? readWhole(path, "image") : await build();
+  const bytes = isBuilt ? readWhole(path, "image") : build();
   const program = readImage(bytes);
-  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes);
+  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes, { threads: options.threads });
   const decoder = decoderIn(loaded.map(runnable), states);
   const logits = logitsOf(decoder.decode.outputs);
   found.expectFits(logits.vocabulary);
@@ -337,8 +350,3 @@ const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run 
     return { outputs, cycles, predictedCycles };
   },
 });
-
-async function withReport(bytes: Uint8Array, report: BuildReport): Promise<LpuModel> {
-  const entry = report.entries[0]?.name;
-  return { ...(await openImage(bytes, { entry })), report, estimatePerformance: () => estimatePerformance(report) };
-}

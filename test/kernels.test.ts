@@ -3,7 +3,14 @@ import fc from "fast-check";
 import { ALU_FUNCTIONS } from "../src/ir/isa.js";
 import { f16ToF32 } from "../src/ir/numerics.js";
 import { createMemory, type MachineMemory } from "../src/runtime/kernels/table.js";
-import { bestEngine, bindKernels, ENGINES, KERNEL_NAMES, KERNELS } from "../src/runtime/kernels/kernels.js";
+import {
+  bestEngine,
+  bindKernels,
+  compileKernels,
+  ENGINES,
+  KERNEL_NAMES,
+  KERNELS,
+} from "../src/runtime/kernels/kernels.js";
 
 /**
  * Every emitted kernel gives the bits of its reference, over boundary values and random bits; only payloads of NaNs that are
@@ -219,10 +226,10 @@ function result(memory: MachineMemory, type: Case["result"]): Uint8Array {
 
 describe("kernels", () => {
   const plain = createMemory(SIZE);
-  const reference = bindKernels(plain, "plain", HALF);
+  const reference = bindKernels(plain, compileKernels("plain", HALF));
   for (const engine of engines) {
     const memory = createMemory(SIZE);
-    const emitted = bindKernels(memory, engine, HALF);
+    const emitted = bindKernels(memory, compileKernels(engine, HALF));
     KERNEL_NAMES.forEach((name, index) => {
       const row = KERNELS[name];
       if (row?.emit === undefined) return;

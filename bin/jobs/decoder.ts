@@ -14,6 +14,8 @@ export interface DecoderRequest extends Omit<ChipRequest, "system"> {
   readonly bind: Readonly<Record<string, number>>;
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
+  /** Of this computer, that chips run on. */
+  readonly threads: number;
 }
 
 /** `prompt`: what is written on from, or answered, first, as far as that is known. */
@@ -25,6 +27,7 @@ export const openDecoder = (
   const { tokenizer, context: positions, prefill, target, stages, tensor, bind, weights, keep, rebuild } = request;
   return openLanguageModel(request.model, {
     ...{ tokenizer, context: positions, prefill, target, stages, tensor, bind, weights, keep, rebuild, prompt },
+    threads: request.threads,
     text: true,
     cacheDir: request.cacheFolder ?? false,
     onStage: ({ stage, ...event }) => context.task({ ...event, title: STAGES[stage].title, at: clock() }),

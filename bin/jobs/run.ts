@@ -22,6 +22,8 @@ export interface RunRequest {
   /** Files by input name. */
   readonly inputs: Readonly<Record<string, string>>;
   readonly outputFolder: string;
+  /** Of this computer, that chips run on. */
+  readonly threads: number;
 }
 
 export interface RunReport {
@@ -42,7 +44,9 @@ export interface RunReport {
 
 export async function runImageJob(request: RunRequest, context: JobContext<never>): Promise<RunReport> {
   const load = await timed(context, "Loading image", () =>
-    loadImage(readWhole(request.image, "image"), { stage: request.stage }).entry(request.entry),
+    loadImage(readWhole(request.image, "image"), { stage: request.stage, threads: request.threads }).entry(
+      request.entry,
+    ),
   );
   const inputs = bindFiles(load.value.inputs, request.inputs);
   const run = await timed(context, "Running", () => load.value.run(inputs));

@@ -1,5 +1,5 @@
 /**
- * The machine: executes linked programs on one WebAssembly memory that holds their SRAM and everything else.
+ * The machine: executes linked programs on one WebAssembly memory that holds their SRAM and everything else, on one thread or more.
  *
  * All decisions were made by `link`; a run is a loop over kernel calls and allocates nothing. The programs share constants and
  * SRAM, and each has data and call arguments of its own. Constants are placed once; before each run the rows and flags that
@@ -9,8 +9,10 @@
 
 import { at, invariant } from "../diagnostics.js";
 import { halfLanes } from "../ir/target.js";
+import { startCrew } from "./crew/crew.js";
+import { functionsOf, runShare, sharesOf } from "./crew/share.js";
 import type { Engine } from "./kernels/kernels.js";
-import { bestEngine, bindKernels } from "./kernels/kernels.js";
+import { bestEngine, bindKernels, compileKernels } from "./kernels/kernels.js";
 import type { FixedBytes } from "./emit/layout.js";
 import { createMemory } from "./kernels/table.js";
 import { type LinkedProgram, link } from "./link/link.js";
@@ -27,6 +29,8 @@ export interface Machine {
   readonly sram: Sram;
   /** In the order in which they were given. */
   readonly programs: readonly LoadedProgram[];
+  /** Ends the threads that it has beside this one; it cannot run any more. */
+  readonly close: () => void;
 }
 
 /** A program that the machine can run. */
@@ -42,6 +46,8 @@ export interface LoadedProgram {
 
 export interface MachineOptions {
   readonly engine?: Engine;
+  /** Threads that chips are run on, at most one for each; 1 if not given. How many there are changes no bit. */
+  readonly threads?: number | undefined;
   /** Marks rows that will hold inputs when a run of a program starts, beside the constants. */
   readonly placeInputs?: (sram: Sram, program: number) => void;
 }
@@ -49,7 +55,7 @@ export interface MachineOptions {
 /** `programs` run on the same chips: their constants are those of the first. */
 export function createMachine(
   programs: readonly MachineProgram[],
-  { engine = bestEngine(), placeInputs = () => undefined }: MachineOptions = {},
+  { engine = bestEngine(), threads: most = 1, placeInputs = () => undefined }: MachineOptions = {},
 ): Machine {
   const [first] = programs;
   invariant(first !== undefined, "a machine has at least one program");
@@ -61,8 +67,12 @@ export function createMachine(
     end = linked.end;
     return { initial, linked };
   });
-  const memory = createMemory(end);
-  const kernels = bindKernels(memory, engine, halfLanes(target));
+  const threads = Math.min(most, chips.length);
+  const memory = createMemory(end, threads > 1);
+  const code = compileKernels(engine, halfLanes(target), threads > 1);
+  const kernels = bindKernels(memory, code);
+  const shares = prepared.map(({ linked }) => sharesOf(linked, threads));
+  const crew = threads > 1 ? startCrew({ memory: memory.wasm, code, shares }, threads) : undefined;
   const sram = new Sram(target, chips.length, memory.wasm.buffer);
   placeConstants(sram, chips);
   const overwritten = overwrittenConstants(
@@ -81,16 +91,13 @@ export function createMachine(
       put(changing);
       sram.written.set(initial);
     };
-    const { kernels: numbers, pointers, checks } = linked;
-    const functions = Array.from(numbers, (kernel) => kernels[kernel] ?? (() => undefined));
+    const share = at(at(shares, index, "program"), 0, "share");
+    const functions = functionsOf(share, kernels);
     const execute = (): RunResult => {
-      memory.i32.fill(0, linked.faultAddress / 4, linked.faultAddress / 4 + 4);
-      let call = 0;
-      for (const check of checks) {
-        for (; call < check; call++) (functions[call] as (pointer: number) => void)(pointers[call] as number);
-        linked.raiseNoted(memory);
-      }
-      for (; call < functions.length; call++) (functions[call] as (pointer: number) => void)(pointers[call] as number);
+      linked.clearNoted(memory);
+      if (crew === undefined) runShare(share, functions, NO_PROGRESS);
+      else crew.run(index, (progress) => runShare(share, functions, progress));
+      linked.raiseNoted(memory);
       sram.written.set(linked.written);
       return { cycles: linked.cycles, counters: linked.counters };
     };
@@ -102,8 +109,11 @@ export function createMachine(
     );
     return { linked, reset, execute, outer };
   };
-  return { sram, programs: prepared.map(load) };
+  return { sram, programs: prepared.map(load), close: () => crew?.dismiss() };
 }
+
+/** A single thread has none to tell. */
+const NO_PROGRESS = new Int32Array(0);
 
 /** Rows that hold constants or inputs when a run starts. */
 function initialRows({ target, chips }: MachineProgram, placeInputs: (marks: Sram) => void): Uint8Array {

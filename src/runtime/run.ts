@@ -45,6 +45,8 @@ export interface LoadedModel {
   readonly snapshot: () => Snapshot;
   /** Puts states back; those that are not named stay. LPU4030 for one that does not fit, LPU4031 for one that is not there. */
   readonly restore: (snapshot: Snapshot) => void;
+  /** Ends the threads that the machine has beside this one, where it was given any; it cannot run any more. */
+  readonly close: () => void;
   readonly entries: readonly LoadedEntry[];
   /** The entry of that name, or the only one; else LPU4034. */
   readonly entry: (name?: string) => LoadedEntry;
@@ -62,7 +64,7 @@ export interface LoadedEntry {
   readonly run: (inputs: Readonly<Record<string, Tensor>>) => ModelRun;
 }
 
-export type LoadOptions = Pick<MachineOptions, "engine"> & {
+export type LoadOptions = Pick<MachineOptions, "engine" | "threads"> & {
   /** Only this stage, on its chips: its wires are inputs and outputs, u8[vectors, lanes]. LPU4035 if there is none. */
   readonly stage?: number | undefined;
 };
@@ -99,6 +101,7 @@ export function loadProgram(whole: Program, { stage, ...options }: LoadOptions =
     ...{ name, target, states: states.map(specOf), entries },
     entry: (wanted) => entryNamed(entries, wanted),
     reset,
+    close: machine.close,
     snapshot: () => Object.fromEntries(states.map((state) => [state.name, fetchOutput(state, sram)])),
     restore: (snapshot) => {
       const given = Object.entries(snapshot).map(([wanted, tensor]) => {

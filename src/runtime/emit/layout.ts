@@ -1,10 +1,11 @@
 /**
  * Where everything lies in machine memory, and the calls that work on it: what the unit emitters write into.
  *
- * Order of memory: SRAM, then for each program that runs on it: data (fault words, accumulators, constant rows, maps, flags), arena of buffers, scratch, call
- * arguments. The operations are emitted twice, by the same code: first to plan, which finds out when each buffer is first and last used
- * and how much scratch a call needs, then for good. Buffers share the arena by lifetime. A read is not run at all but used where
- * it lies in SRAM, unless one of its rows is overwritten before its last consumer has run.
+ * Order of memory: SRAM, then for each program that runs on it: data (fault words, accumulators, constant rows, maps, flags, wires),
+ * an arena of buffers and scratch for each chip, call arguments. Chips share nothing that a call writes but wires, so that each can run
+ * on a thread of its own. The operations are emitted twice, by the same code: first to plan, which finds out when each buffer is first
+ * and last used and how much scratch a call needs, then for good. Buffers share their arena by lifetime. A read is not run at all but
+ * used where it lies in SRAM, unless one of its rows is overwritten before its last consumer has run.
  */
 
 import { invariant } from "../../diagnostics.js";
@@ -56,9 +57,17 @@ interface Buffer {
   readonly bytes: number;
   /** Bytes from one vector to the next. */
   readonly stride: number;
+  /** The chip that uses it. */
+  chip: number;
   first: number;
   last: number;
   address: number;
+}
+
+/** Vectors of a Send burst up to `until`, and how many calls there are once they are on the wire. */
+interface Sent {
+  readonly until: number;
+  readonly calls: number;
 }
 
 const KERNEL_NUMBERS = new Map(KERNEL_NAMES.map((name, index) => [name, index]));
@@ -69,24 +78,29 @@ export class BufferLayout {
   readonly links: Links;
   readonly lanes: number;
   readonly rows: number;
-  /** Calls: kernel, and where its arguments start in `words`. */
+  /** Calls: kernel, chip, and where its arguments start in `words`. */
   readonly kernels = new IntList();
+  readonly chips = new IntList();
   readonly starts = new IntList();
   readonly words = new IntList();
-  /** Calls after which the fault words are to be looked at. */
-  readonly checks = new IntList();
+  /** Pairs: a call that takes vectors from a wire, and how many calls there are once they are on it. */
+  readonly crossings = new IntList();
   readonly data: FixedBytes[] = [];
   readonly dataStart: number;
-  /** Place of the item that is being emitted, in the order. */
+  /** Place of the item that is being emitted, in the order, and its chip. */
   position = 0;
+  private chip = 0;
   planning = true;
   private dataEnd: number;
-  private arenaBytes = 0;
-  private scratchStart = 0;
+  /** By chip. */
+  private readonly scratchStarts: number[];
+  private scratchEnd = 0;
   private scratchUsed = 0;
   private scratchBytes = 0;
   private readonly known = new Map<string, number>();
   private readonly buffers: Buffer[] = [];
+  /** By Send burst, in order. */
+  private readonly sent = new Map<number, Sent[]>();
   /** Buffers by GIVE entry (-1: none), and those of operands that are put together, by TAKE entry. */
   private readonly ofGive: Int32Array;
   private readonly ofTake = new Map<number, number>();
@@ -105,7 +119,9 @@ export class BufferLayout {
     this.lanes = target.lanes;
     this.rows = 2 * target.rowsPerBank;
     this.dataStart = align(start);
-    this.dataEnd = this.dataStart + FAULT_BYTES;
+    const chips = tables.program.chips.length;
+    this.dataEnd = this.dataStart + chips * FAULT_BYTES;
+    this.scratchStarts = new Array<number>(chips).fill(0);
     const bursts = tables.instructions.length;
     this.copied = new Uint8Array(bursts);
     this.lastUse = new Int32Array(bursts).fill(-1);
@@ -146,7 +162,10 @@ export class BufferLayout {
 
   private addBuffer(count: number, stride: number): number {
     return (
-      this.buffers.push({ bytes: count * stride, stride, first: Number.POSITIVE_INFINITY, last: -1, address: 0 }) - 1
+      this.buffers.push({
+        ...{ bytes: count * stride, stride, chip: 0 },
+        ...{ first: Number.POSITIVE_INFINITY, last: -1, address: 0 },
+      }) - 1
     );
   }
 
@@ -159,6 +178,7 @@ export class BufferLayout {
     const buffer = this.buffers[index];
     invariant(buffer !== undefined, "a buffer for every value");
     if (this.planning) {
+      buffer.chip = this.chip;
       buffer.first = Math.min(buffer.first, this.position);
       buffer.last = Math.max(buffer.last, this.position);
     }
@@ -275,9 +295,14 @@ export class BufferLayout {
     return this.use(known).address;
   }
 
+  /** Fault words of the chip whose item this is. */
+  faultAddress(): number {
+    return this.dataStart + this.chip * FAULT_BYTES;
+  }
+
   /** Bytes for this item alone. */
   scratch(bytes: number): number {
-    const address = this.scratchStart + this.scratchUsed;
+    const address = (this.scratchStarts[this.chip] as number) + this.scratchUsed;
     this.scratchUsed += align(bytes);
     this.scratchBytes = Math.max(this.scratchBytes, this.scratchUsed);
     return address;
@@ -303,8 +328,9 @@ export class BufferLayout {
     });
   }
 
-  nextItem(position: number): void {
+  nextItem(position: number, burst: number): void {
     this.position = position;
+    this.chip = this.links.tables.chip.at(burst);
     this.scratchUsed = 0;
   }
 
@@ -313,12 +339,26 @@ export class BufferLayout {
     const kernel = KERNEL_NUMBERS.get(name);
     invariant(kernel !== undefined && KERNELS[name]?.arguments.length === values.length, `arguments of kernel ${name}`);
     this.kernels.push(kernel);
+    this.chips.push(this.chip);
     this.starts.push(this.words.length);
     for (const value of values) this.words.push(value);
   }
 
-  checkFaults(): void {
-    if (!this.planning) this.checks.push(this.kernels.length);
+  /** Vectors of a Send burst before `until` are on the wire. */
+  noteSent(send: number, until: number): void {
+    if (this.planning) return;
+    const known = this.sent.get(send);
+    const sent: Sent = { until, calls: this.kernels.length };
+    if (known === undefined) this.sent.set(send, [sent]);
+    else known.push(sent);
+  }
+
+  /** The next call takes vectors of a Send burst before `until`. */
+  noteCrossing(send: number, until: number): void {
+    if (this.planning) return;
+    const sent = this.sent.get(send)?.find((one) => one.until >= until);
+    invariant(sent !== undefined, "what is received was sent");
+    this.crossings.pushAll(this.kernels.length, sent.calls);
   }
 
   /** Ends planning: decides which reads are copied, and where buffers lie. */
@@ -334,23 +374,24 @@ export class BufferLayout {
     for (let item = 0; item < order.node.length; item++) {
       const burst = nodes.burst.at(order.node.at(item));
       if (!this.isRead(burst) || nodes.ofBurst[burst] !== order.node.at(item)) continue;
-      this.position = item;
+      this.nextItem(item, burst);
       if (this.isCopied(burst)) this.givePlace(burst, 0);
       else this.forget(burst);
     }
-    const arena = this.dataEnd;
-    this.arenaBytes = placeBuffers(
-      this.buffers.filter((buffer) => buffer.last >= 0),
-      arena,
-      order.node.length,
-    );
-    this.scratchStart = arena + this.arenaBytes;
+    const used = this.buffers.filter((buffer) => buffer.last >= 0);
+    let end = this.dataEnd;
+    this.scratchStarts.forEach((_, chip) => {
+      const own = used.filter((buffer) => buffer.chip === chip);
+      this.scratchStarts[chip] = end + placeBuffers(own, end, order.node.length);
+      end = align((this.scratchStarts[chip] as number) + this.scratchBytes + 64);
+    });
+    this.scratchEnd = end;
     this.planning = false;
   }
 
   /** Where the call arguments start. */
   wordsAddress(): number {
-    return align(this.scratchStart + this.scratchBytes + 64);
+    return this.scratchEnd;
   }
 }
 

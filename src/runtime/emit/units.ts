@@ -67,11 +67,10 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       tables.target.superlane,
       layout.rows,
       flagsOf(layout, burst),
-      layout.dataStart,
+      layout.faultAddress(),
       burst,
       first,
     );
-    layout.checkFaults();
     mask(layout, burst, to, count);
   },
   scatter: (layout, burst, first, count) => {
@@ -90,11 +89,10 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       layout.lanes,
       layout.links.tables.target.superlane,
       layout.rows,
-      layout.dataStart,
+      layout.faultAddress(),
       burst,
       first,
     );
-    layout.checkFaults();
   },
   unary: (layout, burst, first, count) => compute(layout, burst, first, count, ["type"]),
   binary: (layout, burst, first, count) => compute(layout, burst, first, count, ["typeA", "typeB"]),
@@ -168,6 +166,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   deskew: nothing,
   send: (layout, burst, first, count) => {
     copyPlane(layout, wirePlace(layout, burst, first), layout.takePlace(takes(layout, burst, 0), first), count);
+    layout.noteSent(burst, first + count);
   },
   receive: (layout, burst, first, count) => {
     const to = layout.givePlace(burst, first);
@@ -175,12 +174,9 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       const from = Math.max(first, segment.first);
       const until = Math.min(first + count, segment.first + segment.count);
       if (from >= until) continue;
-      copyPlane(
-        layout,
-        layout.givePlace(burst, from),
-        wirePlace(layout, segment.send, segment.vector + from - segment.first),
-        until - from,
-      );
+      const vector = segment.vector + from - segment.first;
+      if (segment.send >= 0) layout.noteCrossing(segment.send, vector + until - from);
+      copyPlane(layout, layout.givePlace(burst, from), wirePlace(layout, segment.send, vector), until - from);
     }
     mask(layout, burst, to, count);
   },

@@ -1,8 +1,8 @@
 /**
  * All kernels, and how they become functions of one pointer over a machine memory.
  *
- * `bindKernels` compiles the emitted module once for a memory and takes the reference for every kernel that has no emitter, or
- * for all where SIMD is missing or unwanted. Fused multiply-add (relaxed SIMD) is used where a probe validates, after asking
+ * `compileKernels` makes the emitted module, which all threads of a machine share; `bindKernels` binds it to a memory and takes the
+ * reference for every kernel that has no emitter, or for all where SIMD is missing or unwanted. Fused multiply-add (relaxed SIMD) is used where a probe validates, after asking
  * the engine for it; it changes no bits, because products of fp16 values are exact in float64.
  */
 
@@ -11,7 +11,7 @@ import type { EmitOptions, KernelRow, MachineMemory } from "./table.js";
 import { ALU_KERNELS } from "./alu.js";
 import { MATRIX_KERNELS } from "./matrix.js";
 import { STREAM_KERNELS } from "./stream.js";
-import { wasm } from "./wasm-api.js";
+import { wasm, type WasmModule } from "./wasm-api.js";
 import { assembleModule, FunctionBody } from "./wasm-emitter.js";
 
 export const KERNELS: Readonly<Record<string, KernelRow>> = { ...MATRIX_KERNELS, ...STREAM_KERNELS, ...ALU_KERNELS };
@@ -43,17 +43,23 @@ function probe(fma: boolean): Uint8Array<ArrayBuffer> {
   return assembleModule([{ name: "probe", body }]);
 }
 
-/** Functions in the order of KERNEL_NAMES. */
-export function bindKernels(memory: MachineMemory, engine: Engine, halfLanes: number): readonly BoundKernel[] {
-  const options: EmitOptions = { fma: engine === "fma", halfLanes };
-  const emitted =
-    engine === "plain" || halfLanes % 8 !== 0 ? new Map<string, BoundKernel>() : instantiate(memory, options);
-  return KERNEL_NAMES.map((name) => emitted.get(name) ?? bindReference(KERNELS[name] as KernelRow, memory, options));
+/** All kernels, before they have a memory. */
+export interface KernelCode {
+  readonly options: EmitOptions;
+  /** Of those that have an emitter; undefined where none is wanted. */
+  readonly module: WasmModule | undefined;
 }
 
-function instantiate(memory: MachineMemory, options: EmitOptions): Map<string, BoundKernel> {
-  const functions = Object.entries(KERNELS).flatMap(([name, row]) => {
-    if (row.emit === undefined) return [];
+const EMITTED = Object.entries(KERNELS).filter(([, { emit }]) => emit !== undefined);
+
+/** `shared`: of memories that threads share. */
+export function compileKernels(engine: Engine, halfLanes: number, shared = false): KernelCode {
+  const options: EmitOptions = { fma: engine === "fma", halfLanes };
+  return { options, module: engine === "plain" || halfLanes % 8 !== 0 ? undefined : compileModule(options, shared) };
+}
+
+function compileModule(options: EmitOptions, shared: boolean): WasmModule {
+  const functions = EMITTED.map(([name, row]) => {
     const body = new FunctionBody();
     const locals: Record<string, number> = {};
     row.arguments.forEach((argument, index) => {
@@ -64,13 +70,18 @@ function instantiate(memory: MachineMemory, options: EmitOptions): Map<string, B
         .memory("i32.load", index * 4)
         .set(local);
     });
-    row.emit(body, locals, options);
-    return [{ name, body }];
+    row.emit?.(body, locals, options);
+    return { name, body };
   });
-  const module = new wasm.Module(assembleModule(functions));
-  const { exports } = new wasm.Instance(module, { env: { memory: memory.wasm } });
+  return new wasm.Module(assembleModule(functions, shared));
+}
+
+/** Functions in the order of KERNEL_NAMES. */
+export function bindKernels(memory: MachineMemory, { options, module }: KernelCode): readonly BoundKernel[] {
+  const exports = module === undefined ? {} : new wasm.Instance(module, { env: { memory: memory.wasm } }).exports;
   // Boundary: what the module exports is what was just emitted, functions (i32) -> ().
-  return new Map(functions.map(({ name }) => [name, exports[name] as BoundKernel]));
+  const emitted = new Map(Object.entries(exports) as [string, BoundKernel][]);
+  return KERNEL_NAMES.map((name) => emitted.get(name) ?? bindReference(KERNELS[name] as KernelRow, memory, options));
 }
 
 /** The reference as a function of a pointer; the record of arguments is made once. */

@@ -50,9 +50,13 @@ export function kernel<const Name extends string>(names: readonly Name[], row: T
   return { arguments: names, reference: row.reference, emit: row.emit, doc: row.doc };
 }
 
-export function createMemory(bytes: number): MachineMemory {
+/** `shared`: other threads may have views of it too. */
+export function createMemory(bytes: number, shared = false): MachineMemory {
   const pages = Math.ceil(bytes / 65536);
-  const memory = new wasm.Memory({ initial: pages, maximum: pages });
+  return memoryOf(new wasm.Memory({ initial: pages, maximum: pages, shared }));
+}
+
+export function memoryOf(memory: WasmMemory): MachineMemory {
   const { buffer } = memory;
   return {
     wasm: memory,

@@ -257,11 +257,15 @@ export interface NamedFunction {
   readonly body: FunctionBody;
 }
 
+/** Limits of the imported memory, in pages: at least one; of a shared one, which must be bounded, at most all that there are. */
+const LEAST_LIMITS = [0, 1];
+const SHARED_LIMITS = [3, 1, ...unsigned(65536)];
+
 /** A module that exports the functions and imports its memory as `env.memory`. */
-export function assembleModule(functions: readonly NamedFunction[]): Uint8Array<ArrayBuffer> {
+export function assembleModule(functions: readonly NamedFunction[], shared = false): Uint8Array<ArrayBuffer> {
   const out = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
   section(out, 1, [1, 0x60, 1, VALUE_TYPES.i32, 0]);
-  section(out, 2, [1, ...text("env"), ...text("memory"), 2, 0, 1]);
+  section(out, 2, [1, ...text("env"), ...text("memory"), 2, ...(shared ? SHARED_LIMITS : LEAST_LIMITS)]);
   section(out, 3, [...unsigned(functions.length), ...functions.map(() => 0)]);
   section(out, 7, [
     ...unsigned(functions.length),

@@ -10,7 +10,7 @@
 
 import type { MachineMemory } from "../kernels/table.js";
 import { expandFetches } from "./fetch.js";
-import { type FixedBytes, BufferLayout, type Links } from "../emit/layout.js";
+import { type FixedBytes, BufferLayout, FAULT_BYTES, type Links } from "../emit/layout.js";
 import { linkMemory, type MemoryLinks } from "./memory.js";
 import { linkMxm } from "./mxm.js";
 import { createNodes } from "./nodes.js";
@@ -22,16 +22,16 @@ import { linkWires } from "./wires.js";
 import type { Counters, MachineProgram } from "../state.js";
 
 export interface LinkedProgram {
-  /** Kernel of each call, by number in KERNEL_NAMES, and the address of its arguments. */
+  /** Kernel of each call, by number in KERNEL_NAMES, the address of its arguments, and its chip. */
   readonly kernels: Int32Array;
   readonly pointers: Int32Array;
+  readonly chips: Int32Array;
+  /** Pairs: a call that takes what came from another chip, and how many calls there are once it is there. */
+  readonly crossings: Int32Array;
   /** All arguments, to be put at `wordsAddress`. */
   readonly words: Int32Array;
   readonly wordsAddress: number;
-  /** Numbers of calls before which a Gather or Scatter may have noted a fault. */
-  readonly checks: Int32Array;
   readonly data: readonly FixedBytes[];
-  readonly faultAddress: number;
   /** One past the last byte of memory that a run needs. */
   readonly end: number;
   /** Of each chip: one past the last cycle in which any instruction has an effect. */
@@ -42,7 +42,9 @@ export interface LinkedProgram {
   readonly changed: MemoryLinks["changed"];
   /** By outer wire: addresses of its vectors. */
   readonly outer: readonly (readonly number[])[];
-  /** Raises the fault that the fault words describe, if they do. */
+  /** Empties the fault words. */
+  readonly clearNoted: (memory: MachineMemory) => void;
+  /** Raises the earliest fault that the fault words describe, if they describe one. */
   readonly raiseNoted: (memory: MachineMemory) => void;
   /** How many block operations and how many bursts there are. */
   readonly operations: number;
@@ -74,8 +76,9 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
   );
   const emitAll = (): void => {
     for (let item = 0; item < order.node.length; item++) {
-      layout.nextItem(item);
-      emitItem(layout, order.node.at(item), order.first.at(item), order.count.at(item));
+      const node = order.node.at(item);
+      layout.nextItem(item, nodes.burst.at(node));
+      emitItem(layout, node, order.first.at(item), order.count.at(item));
     }
   };
   emitAll();
@@ -87,25 +90,32 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
     pointers: layout.starts.view().map((start) => wordsAddress + start * 4),
     words: layout.words.view(),
     wordsAddress,
-    checks: layout.checks.view(),
+    chips: layout.chips.view(),
+    crossings: layout.crossings.view(),
     data: layout.data,
-    faultAddress: layout.dataStart,
     end: wordsAddress + layout.words.length * 4 + 64,
     cycles: tables.cycles,
     counters: tables.counters,
     written: memory.written,
     changed: memory.changed,
     outer,
+    clearNoted: ({ u8 }) => void u8.fill(0, layout.dataStart, layout.dataStart + program.chips.length * FAULT_BYTES),
     raiseNoted: (machine) => raiseNoted(tables, machine, layout.dataStart),
     operations: order.node.length,
     bursts: tables.instructions.length,
   };
 }
 
-function raiseNoted(tables: Tables, { i32 }: MachineMemory, at: number): void {
-  const [kind = 0, burst = 0, execution = 0, address = 0] = i32.subarray(at / 4, at / 4 + 4);
-  if (kind === 0) return;
-  const cycle = tables.cycle.at(burst) + execution * tables.interval.at(burst);
+function raiseNoted(tables: Tables, { i32 }: MachineMemory, start: number): void {
+  const noted = tables.program.chips.flatMap((_, chip) => {
+    const words = (start + chip * FAULT_BYTES) / 4;
+    const [kind = 0, burst = 0, execution = 0, address = 0] = i32.subarray(words, words + 4);
+    const cycle = tables.cycle.at(burst) + execution * tables.interval.at(burst);
+    return kind === 0 ? [] : [{ kind, burst, cycle, address }];
+  });
+  const [first] = noted.sort((a, b) => a.cycle - b.cycle);
+  if (first === undefined) return;
+  const { kind, burst, cycle, address } = first;
   const limit = 2 * tables.target.rowsPerBank;
   if (kind === 1) raiseAt(tables, "LPU4014", burst, cycle, `expected a row below ${limit}, got ${address}`);
   raiseAt(tables, "LPU4005", burst, cycle, `row ${address} was never written`);
