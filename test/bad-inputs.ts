@@ -417,6 +417,9 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "an image of several entries, none of which is named": () =>
     loadImage(copyImage(/$/, '.entry "decode"\n.entry "prefill"\n')).entry(),
   "a stage that the image does not have": () => loadImage(copyImage(), { stage: 1 }),
+  "a wire that is used twice": listingOf(".link 0.0 1.0", ".link 0.0 1.1", ".chip 0", ".chip 1"),
+  "stages whose edges do not meet": () =>
+    run(copyImage(/$/, 'sxm.e0:\n  50 receive link=0 stream=w0 from "copy (Identity)"\n'), { x }),
   "an image of two entries with one name": () => copyImage(/$/, '.entry "main"\n'),
   "an image that never writes its output": () => run(copyImage(/mem\.e[\s\S]*$/), { x }),
   "an image with one instruction less": () => run(copyImage(/mem\.w0[\s\S]*?x2 \+1.*\n/), { x }),

@@ -28,6 +28,13 @@ export function checkRecord({ chips, links, states, entries }: ProgramRecord, ta
       refuse(`expected links 0 to ${target.links - 1} of ${chips} chips`, `links[${index}]`);
     }
   });
+  for (const [what, ends] of [
+    ["leads to one", links.map(({ fromChip, fromLink }) => `${fromChip}.${fromLink}`)],
+    ["comes from one", links.map(({ toChip, toLink }) => `${toChip}.${toLink}`)],
+  ] as const) {
+    const twice = ends.findIndex((end, index) => ends.indexOf(end) < index);
+    if (twice >= 0) refuse(`expected that link ${ends[twice]} ${what} other, found a second one`, `links[${twice}]`);
+  }
   if (entries.length === 0) refuse("expected at least one entry", "entries");
   for (const [what, named] of Object.entries({ entries, states })) {
     const twice = named.find(({ name }, index) => named.findIndex((other) => other.name === name) !== index);
