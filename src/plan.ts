@@ -9,7 +9,7 @@
  */
 
 import { at, CompileError, fail, sure } from "./diagnostics.js";
-import type { EntryOptions } from "./compile.js";
+import type { EntryOptions } from "./options.js";
 import { importModel } from "./frontend/import.js";
 import { type ModelSource, readModel } from "./frontend/source.js";
 import { pastsOf } from "./frontend/states.js";

@@ -5,6 +5,8 @@
  * time between `start` and `done`. Every stage that starts ends, with `done` or with `failed`.
  */
 
+import { CompileError, isUnsupported } from "./diagnostics.js";
+
 export const STAGES = {
   receive: {
     title: "Receiving ONNX model",
@@ -38,3 +40,35 @@ export interface StageEvent {
 }
 
 export type OnStage = (event: StageEvent) => void;
+
+type Details = Readonly<Partial<Record<StageName, (problems: number) => string>>>;
+
+/** Runs a step between `start` and `done`, or `failed`. `details`: words behind a stage's title, by how many problems it found. */
+export const announcer =
+  (onStage: OnStage | undefined, details: Details) =>
+  <T>(stage: StageName, run: () => T): T => {
+    const announce = (of: StageName, status: StageEvent["status"], problems?: number): void => {
+      const detail = problems === undefined ? undefined : details[of]?.(problems);
+      onStage?.({ stage: of, status, ...(detail === undefined ? {} : { detail }) });
+    };
+    announce(stage, "start");
+    try {
+      const result = run();
+      announce(stage, "done", 0);
+      return result;
+    } catch (error) {
+      const failed = stageOf(error, stage);
+      if (failed !== stage) {
+        announce(stage, "done", 0);
+        announce(failed, "start");
+      }
+      announce(failed, "failed", error instanceof CompileError ? 1 + error.others.length : 1);
+      throw error;
+    }
+  };
+
+/** The stage that an error belongs to: nodes that cannot be imported are a matter of checking them, not of receiving the file. */
+const stageOf = (error: unknown, stage: StageName): StageName =>
+  stage === "receive" && error instanceof CompileError && (isUnsupported(error.code) || error.code === "LPU1012")
+    ? "check"
+    : stage;

@@ -27,6 +27,9 @@ const COMPILER: readonly string[] = [
   "src/pipeline.ts",
   "src/passes/group",
   "src/group.ts",
+  "src/options.ts",
+  "src/layouts.ts",
+  "src/programs.ts",
 ];
 
 const ALL: readonly string[] = [
@@ -58,7 +61,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/codegen": ["src/diagnostics.ts", "src/ir"],
   "src/report": ["src/diagnostics.ts", "src/ir"],
   "src/runtime": ["src/diagnostics.ts", "src/ir", "src/codegen"],
-  "src/stages.ts": [],
+  "src/stages.ts": ["src/diagnostics.ts"],
   "src/system": ["src/diagnostics.ts", "src/ir"],
   "src/pipeline.ts": [
     "src/diagnostics.ts",
@@ -69,6 +72,26 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "src/passes/group",
   ],
   "src/group.ts": ["src/diagnostics.ts", "src/ir", "src/passes/graph"],
+  "src/options.ts": ["src/ir", "src/frontend", "src/passes/graph", "src/pipeline.ts", "src/stages.ts"],
+  "src/layouts.ts": [
+    "src/diagnostics.ts",
+    "src/ir",
+    "src/passes/graph",
+    "src/passes/select",
+    "src/passes/schedule",
+    "src/pipeline.ts",
+    "src/group.ts",
+    "src/options.ts",
+  ],
+  "src/programs.ts": [
+    "src/diagnostics.ts",
+    "src/ir",
+    "src/passes/graph",
+    "src/passes/check",
+    "src/pipeline.ts",
+    "src/options.ts",
+    "src/layouts.ts",
+  ],
   "src/compile.ts": COMPILER,
   "src/planner": ["src/diagnostics.ts", "src/ir", "src/frontend", "src/system", "src/report"],
   "src/plan.ts": [...COMPILER, "src/compile.ts", "src/planner"],
@@ -95,7 +118,6 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/codegen/text/bits.ts": 2,
   "src/codegen/text/decode.ts": 1,
   "src/codegen/text/operands.ts": 2,
-  "src/compile.ts": 2,
   "src/diagnostics.ts": 4,
   "src/frontend/bind.ts": 3,
   "src/frontend/import.ts": 1,

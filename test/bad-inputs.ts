@@ -14,7 +14,8 @@ import { type Initializer, modelBytes, type OnnxModel, type OnnxNode, writeModel
 import { floatTensor, int64Tensor } from "../models/weights.js";
 import { joinChunks } from "../src/host/build.js";
 import { assemble } from "../src/codegen/listing/assemble.js";
-import { type CompileOptions, compile } from "../src/compile.js";
+import { compile } from "../src/compile.js";
+import type { CompileOptions } from "../src/options.js";
 import { bindInputs, type InputValue } from "../src/host/edge.js";
 import { apartFrom, openModel, readTensorFile, readWhole } from "../src/host/files.js";
 import { openFolder } from "../src/host/folder.js";

@@ -3,7 +3,8 @@
 import { readFileSync } from "node:fs";
 import { SMALL_MODELS } from "../models/families.js";
 import { seededIntegers } from "../models/weights.js";
-import { type CompileOptions, type Compiled, compile } from "../src/compile.js";
+import { type Compiled, compile } from "../src/compile.js";
+import type { CompileOptions } from "../src/options.js";
 import { bytesSource, type ModelSource } from "../src/frontend/source.js";
 import type { Tensor } from "../src/ir/graph.js";
 import type { TargetName } from "../src/ir/target.js";

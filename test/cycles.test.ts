@@ -6,7 +6,7 @@
 import { readdirSync } from "node:fs";
 import { expect, test } from "@jest/globals";
 import { joinChunks } from "../src/host/build.js";
-import type { CompileOptions } from "../src/compile.js";
+import type { CompileOptions } from "../src/options.js";
 import { SMALL_MODELS } from "../models/families.js";
 import { CompileError } from "../src/diagnostics.js";
 import { hashOf } from "../src/host/files.js";

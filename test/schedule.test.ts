@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { joinChunks } from "../src/host/build.js";
 import { encodeProgram } from "../src/codegen/text/encode.js";
 import { imageChunks, readImage } from "../src/codegen/image/image.js";
-import { fittingPlan } from "../src/compile.js";
+import { fittingPlan } from "../src/layouts.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { GraphBuilder } from "../src/ir/builder.js";

@@ -5,7 +5,7 @@
 import type { JobContext } from "./job.js";
 import { join } from "node:path";
 import { buildModel } from "../../src/host/build.js";
-import type { CompileOptions } from "../../src/compile.js";
+import type { CompileOptions } from "../../src/options.js";
 import { makeFolder, writeAtomically } from "../../src/host/files.js";
 import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";

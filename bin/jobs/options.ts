@@ -1,6 +1,6 @@
 /** What jobs that compile are asked for alike, and what the compiler takes of it. */
 
-import type { CompileOptions } from "../../src/compile.js";
+import type { CompileOptions } from "../../src/options.js";
 import { fail } from "../../src/diagnostics.js";
 import { readModel } from "../../src/frontend/source.js";
 import { type OpenModel, openModel } from "../../src/host/files.js";

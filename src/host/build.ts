@@ -6,7 +6,8 @@
  */
 
 import { type CacheOptions, cacheKey, findBuild, storeBuild } from "./cache.js";
-import { type CompileOptions, compile } from "../compile.js";
+import { compile } from "../compile.js";
+import type { CompileOptions } from "../options.js";
 import { chunksOf, copyAtomically, type OpenModel, openFile, type Written, writeAtomically } from "./files.js";
 import type { BuildReport } from "../report/report.js";
 import type { OnStage } from "../stages.js";

@@ -13,7 +13,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CompileError } from "../diagnostics.js";
 import { chunksOf, hashOf, isSystemError, makeFolder, type OpenModel, openFile, writeAtomically } from "./files.js";
-import type { EntryOptions } from "../compile.js";
+import type { EntryOptions } from "../options.js";
 import type { FixedValue } from "../frontend/fix.js";
 import type { StateOption } from "../frontend/states.js";
 import { contentKey, isWideTensor } from "../ir/tensor.js";

@@ -7,11 +7,13 @@
  */
 
 import { at, CompileError } from "../diagnostics.js";
-import { type CompileOptions, entriesOf, isAlone, isShared, layoutsOf, sharedOut } from "../compile.js";
+
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph } from "../ir/graph.js";
+import { isAlone, isShared, layoutsOf, sharedOut } from "../layouts.js";
+import { type CompileOptions, entriesOf } from "../options.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";

@@ -16,7 +16,7 @@ import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
 import { CONSTANT_ROWS, type PanelRef, type PlanFacts } from "./figures.js";
-import { residentBytes } from "./place/resident.js";
+import { residentIn } from "./place/resident.js";
 import { holdEarlier, type Earlier } from "./place/earlier.js";
 
 /**
@@ -164,7 +164,7 @@ export const spareRowsOf = (
 const ceilingOf = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): number => {
   if (strategy.constants !== "apart") return target.rowsPerBank;
   const copies = Math.max(0, Math.min(facts.tileRows, spareRowsOf(target, facts, strategy)));
-  const resident = [...residentBytes(plan, target).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const resident = residentIn(plan, target);
   const reserved = resident / (2 * target.lanes) + copies;
   const banks = 4 * Math.floor(target.slices / 2);
   return Math.max(0, target.rowsPerBank - Math.ceil(reserved / banks));

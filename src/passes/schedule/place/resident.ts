@@ -11,6 +11,13 @@ import { CONSTANT_ROWS, distinctTiles, rowsOfTile, sliceRowsOf, tilePairsOf } fr
 /** Rows of all panels, in every hemisphere that needs them. */
 export const rowsOf = ({ rows, panels, bothHemispheres }: Storage): number => rows * panels * (bothHemispheres ? 2 : 1);
 
+/** Bytes of SRAM that are taken from the first cycle on. */
+export const residentIn = (plan: Plan, target: Target): number => {
+  let sum = 0;
+  for (const bytes of residentBytes(plan, target).values()) sum += bytes;
+  return sum;
+};
+
 /** Bytes of SRAM that are taken from the first cycle on, by the ONNX node or tensor for which they are. */
 export const residentBytes = (plan: Plan, target: Target): Map<string, number> => {
   const parts = new Map<string, number>();

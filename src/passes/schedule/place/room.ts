@@ -12,7 +12,7 @@ import { sramBytes, type Target } from "../../../ir/target.js";
 import { sliceRowsOf } from "../figures.js";
 import { chunksOf, type Scheduler } from "../state.js";
 import { rowsOfCopy } from "./chunk.js";
-import { residentBytes, rowsOf } from "./resident.js";
+import { residentBytes, residentIn, rowsOf } from "./resident.js";
 
 const LARGEST = 3;
 /** Share of SRAM that constants and edges can fill when results are to find room too. */
@@ -54,7 +54,7 @@ export const sramNeed = (plan: Plan, target: Target): SramNeed => {
   const bytesOf = (storage: Storage, rows: number): number => sliceRowsOf(storage, rows) * target.lanes;
   const wholes = (storages: readonly Storage[]): number =>
     storages.reduce((sum, storage) => sum + bytesOf(storage, rowsOf(storage)), 0);
-  const resident = sumOf(residentBytes(plan, target).values());
+  const resident = residentIn(plan, target);
   const inputs = wholes(plan.storages.filter(({ kind }) => kind === "input"));
   const states = wholes(plan.storages.filter(({ kind }) => kind === "state"));
   const isNext = new Set(plan.states.map(({ next }) => next));
@@ -96,7 +96,7 @@ export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => 
   const { plan, target } = s;
   const vector = 2 * target.lanes;
   const lasting = vector * (s.lasting[0] + s.lasting[1]);
-  const resident = sumOf(residentBytes(plan, target).values());
+  const resident = residentIn(plan, target);
   const results = [...resultRows(s)].map(([id, rows]) => ({
     name: at(plan.storages, id, "storage").name,
     bytes: rows * vector,

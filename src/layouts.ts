@@ -1,0 +1,97 @@
+/**
+ * From the legal graphs of entries to their plans: shared out to chips, and laid out so that they fit, states in both hemispheres
+ * where there is room, weights in fewer rows where there is little.
+ */
+
+import { at } from "./diagnostics.js";
+import { placedGraphs, sharedPlan } from "./group.js";
+import type { Sharding } from "./ir/facts.js";
+import type { Graph } from "./ir/graph.js";
+import { chipsOf } from "./ir/group.js";
+import { inBoth } from "./ir/plan/behind.js";
+import type { Plan, PlanState } from "./ir/plan.js";
+import { sramBytes, type Target, TARGETS } from "./ir/target.js";
+import { type CompileOptions, entriesOf } from "./options.js";
+import { type PassOptions, runPasses } from "./passes/graph/pass.js";
+import { PLACE } from "./passes/graph/pipeline.js";
+import { residentIn } from "./passes/schedule/place/resident.js";
+import { select } from "./passes/select/select.js";
+import { peersOf, type Pipeline, pipelinesOf } from "./pipeline.js";
+
+/** Whether chips share the work of an entry. */
+export const isShared = (graphs: readonly Graph[]): boolean => graphs.some((graph) => chipsOf(graph) > 1);
+
+/** By entry: its states, and the outputs that take their place. */
+export type StatesOf = (index: number) => ReadonlyMap<string, string>;
+
+/** Legal graphs of entries as the chips of a node share them, and what they are tried on; as they are, where nothing is to be shared. */
+export const sharedOut = (
+  legal: readonly Graph[],
+  statesOf: StatesOf,
+  pipelines: readonly Pipeline[],
+  options: Pick<CompileOptions, "target" | "stages" | "tensor">,
+  { onSharded, ...passes }: PassOptions & { readonly onSharded?: (facts: Sharding) => void } = {},
+): { readonly graphs: readonly Graph[]; readonly tried: readonly Pipeline[] } => {
+  const { tensor: chips, stages } = options;
+  if (chips === undefined) return { graphs: legal, tried: pipelines };
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
+    const context = { target, chips, states: statesOf(index), before, wholeStates };
+    const told = index === 0 && onSharded !== undefined ? { onSharded } : {};
+    return runPasses(at(legal, index, "entry"), PLACE, { ...context, ...told }, passes);
+  });
+  return { graphs, tried: isShared(graphs) ? pipelines : pipelinesOf({ stages }, target) };
+};
+
+/** What lays out the graphs of entries for the chips of a pipeline, each around the states of those before it. */
+export const layoutsOf = (
+  graphs: readonly Graph[],
+  statesOf: StatesOf,
+  target: Target,
+  alone: boolean,
+): ((pipeline: Pipeline) => readonly Plan[]) => {
+  const made = new Map<string, readonly Plan[]>();
+  return (pipeline) => {
+    const peers = peersOf(pipeline);
+    const known = made.get(JSON.stringify(peers));
+    if (known !== undefined) return known;
+    const lying: PlanState[] = [];
+    const plans = graphs.map((graph, index) => {
+      const layOut = (own: Graph, states: ReadonlyMap<string, string>): Plan =>
+        fittingPlan(own, target, states, lying, alone, peers);
+      const shared = sharedPlan(graph, target, statesOf(index), layOut);
+      lying.push(...shared.lying);
+      return shared.plan;
+    });
+    made.set(JSON.stringify(peers), plans);
+    return plans;
+  };
+};
+
+/** Where more of SRAM is taken from the first cycle on than this, weights take fewer rows, and more cycles. */
+const FULL = 0.9;
+
+/** Where less of it is taken, states lie in both hemispheres, so that either array takes them: faster, and twice as many bytes. */
+const ROOMY = 0.75;
+
+/** Whether a program may be one entry on one chip: entries share weights, and so lay them alike, and chips have room for all. */
+export const isAlone = (options: CompileOptions, pipelines: readonly Pipeline[]): boolean =>
+  entriesOf(options).length === 1 && pipelines.some(({ hops }) => hops.length === 0);
+
+/** What `select` gives, its states where there is room for them; of a program that may be `alone`, so that it fits on one chip, if it can. */
+export const fittingPlan = (
+  graph: Graph,
+  target: Target,
+  states: ReadonlyMap<string, string> | undefined,
+  lying: readonly PlanState[],
+  alone: boolean,
+  peers?: readonly (readonly number[])[],
+): Plan => {
+  const residentOf = (plan: Plan): number => residentIn(plan, target);
+  const plan = select(graph, target, states, lying, peers);
+  const spread = inBoth(plan, () => true);
+  if (residentOf(spread) <= ROOMY * sramBytes(target)) return spread;
+  if (!alone || residentOf(plan) <= FULL * sramBytes(target)) return plan;
+  const tight = select(graph, target, states, lying, peers, true);
+  return residentOf(tight) < Math.min(residentOf(plan), sramBytes(target)) ? tight : plan;
+};

@@ -1,0 +1,105 @@
+/**
+ * From the legal graphs of entries to one Program, proved: on the first pipeline that has room for it, by chips that share products
+ * or by one, whichever is faster.
+ */
+
+import { at, CompileError, sure } from "./diagnostics.js";
+import type { Sharding } from "./ir/facts.js";
+import type { Graph } from "./ir/graph.js";
+import { behind, withSharedStates } from "./ir/plan/behind.js";
+import { verifyPlan } from "./ir/plan/verify.js";
+import type { Plan } from "./ir/plan.js";
+import { entryPrograms, type Program } from "./ir/program.js";
+import { TARGETS } from "./ir/target.js";
+import { isAlone, isShared, layoutsOf, sharedOut, type StatesOf } from "./layouts.js";
+import { type CompileOptions, entriesOf } from "./options.js";
+import { checkSchedule } from "./passes/check/check.js";
+import type { PassOptions } from "./passes/graph/pass.js";
+import { firstWithRoom, type NamedPlan, type Pipeline, pipelineProgram, pipelinesOf } from "./pipeline.js";
+
+export interface Built {
+  readonly program: Program;
+  /** How chips share products, if they were asked to. */
+  readonly sharding?: Sharding | undefined;
+}
+
+/** `pipelines` are tried one after the other. */
+export const buildProgram = (
+  legal: readonly Graph[],
+  statesOf: StatesOf,
+  pipelines: readonly Pipeline[],
+  options: CompileOptions,
+  passes: PassOptions,
+): Built => {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Program => {
+    const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, tried));
+    return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
+  };
+  let sharding: Sharding | undefined;
+  const onSharded = (facts: Sharding): void => {
+    sharding = facts;
+  };
+  const { graphs, tried } = sharedOut(legal, statesOf, pipelines, options, { ...passes, onSharded });
+  const program = programOf(graphs, tried);
+  if (!isShared(graphs)) return { program, sharding };
+  const single = pipelinesOf({ stages: options.stages }, target);
+  return fasterOf(program, () => programOf(legal, single), sure(sharding, "sharding"));
+};
+
+/**
+ * Entries, each around what those before it have placed, over chips that work one behind the other, or on one; each chip is
+ * proved to be its part of each, against the memory of all.
+ */
+const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
+  const wholes: NamedPlan[] = [];
+  const sharing = withSharedStates(plans);
+  for (const [index, [name]] of entriesOf(options).entries()) {
+    const shared = at(sharing, index, "entry");
+    const before = wholes.at(-1)?.plan;
+    wholes.push({ name, plan: before === undefined ? shared : behind(shared, before) });
+  }
+  const made = pipelineProgram(wholes, pipeline, (stage, chip) => {
+    if (options.verify === true) verifyPlan(stage, pipeline.target);
+    options.onPlan?.(stage, pipeline.hops.length === 0 ? undefined : chip);
+  });
+  for (const [index, entry] of entryPrograms(made.program).entries())
+    checkSchedule(entry, ...at(made.plans, index, "entry"));
+  return named(made.program, options);
+};
+
+/** What chips share is compared by schedules, not by estimates, with what one chip does in each stage, where that has room. */
+const fasterOf = (
+  program: Program,
+  makeOne: () => Program,
+  sharding: Sharding,
+): { readonly program: Program; readonly sharding: Sharding } => {
+  const one = ifRoom(makeOne);
+  if (one === undefined) return { program, sharding };
+  const shared = { chips: sharding.chips, cycles: cyclesOf(program) };
+  const by = { ...sharding, by: "schedule" } as const;
+  const bytes = { shared: sharding.constantBytes, one: sharding.runnerUp.constantBytes };
+  const alone = { chips: 1, cycles: cyclesOf(one) };
+  if (shared.cycles < alone.cycles)
+    return { program, sharding: { ...by, ...shared, runnerUp: { ...alone, constantBytes: bytes.one } } };
+  const runnerUp = { ...shared, constantBytes: bytes.shared };
+  return { program: one, sharding: { ...by, ...alone, constantBytes: bytes.one, exchanges: [], runnerUp } };
+};
+
+/** Cycles of all entries, each to the end of its last chip. */
+const cyclesOf = (program: Program): number =>
+  entryPrograms(program).reduce((sum, { entry }) => sum + Math.max(...entry.cycles), 0);
+
+/** What fits; undefined if a schedule finds no room for it. */
+const ifRoom = <T>(make: () => T): T | undefined => {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof CompileError && NO_ROOM.includes(error.code)) return undefined;
+    throw error;
+  }
+};
+const NO_ROOM: readonly string[] = ["LPU2001", "LPU2002", "LPU2006"];
+
+const named = (program: Program, { name }: CompileOptions): Program =>
+  name === undefined ? program : { ...program, name };
