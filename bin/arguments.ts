@@ -5,6 +5,7 @@
 import { availableParallelism } from "node:os";
 import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
+import type { WireFlip } from "../src/runtime/disturb.js";
 import type { StateOption } from "../src/frontend/states.js";
 import { isSystem, type SystemName, SYSTEMS } from "../src/ir/system.js";
 import type { Stages } from "../src/pipeline.js";
@@ -142,6 +143,15 @@ export const parseTensor = (chips: number | undefined): number | undefined =>
 /** `--threads 4`; as many as this computer has cores, if it is not given. */
 export const parseThreads = (threads: number | undefined): number =>
   parseNumbers({ "--threads": { value: threads, least: 1, whole: true } })["--threads"] ?? availableParallelism();
+
+/** `--fault wire:1200`, or `wire:1200:7` for another bit than the first of the vector. */
+export function parseFault(text: string | undefined): WireFlip | undefined {
+  if (text === undefined) return undefined;
+  const [, cycle, bit = "0"] = /^wire:(\d{1,9})(?::(\d{1,4}))?$/.exec(text) ?? [];
+  if (cycle === undefined)
+    return fail("LPU5008", { message: `--fault: expected wire:CYCLE or wire:CYCLE:BIT, got '${text}'` });
+  return { cycle: Number(cycle), bit: Number(bit) };
+}
 
 export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
 

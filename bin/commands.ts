@@ -33,6 +33,7 @@ import {
   parseNumbers,
   parseShapes,
   parseStages,
+  parseFault,
   parseTensor,
   parseThreads,
   parseStates,
@@ -249,17 +250,30 @@ const run = command({
           "only this stage of chips that work one behind the other, from 0: its wires from other stages are inputs, those to others outputs",
       },
       threads,
+      jitter: {
+        type: "number",
+        describe:
+          "seed: vectors on wires come up to 19 cycles before the schedule counts on them, which changes nothing",
+      },
+      fault: {
+        type: "string",
+        describe:
+          "wire:CYCLE flips a bit, once, of the first vector that is sent over a wire in that cycle or later: it is found, and the run done again",
+      },
       "output-dir": { type: "string", default: ".", describe: "folder for the outputs, as .npy files" },
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
     const outputFolder = args["output-dir"];
-    const { "--stage": stage } = parseNumbers({ "--stage": { value: args.stage, least: 0, whole: true } });
+    const { "--stage": stage, "--jitter": jitter } = parseNumbers({
+      "--stage": { value: args.stage, least: 0, whole: true },
+      "--jitter": { value: args.jitter, least: 0, most: 2 ** 31 - 1, whole: true },
+    });
     const result = await runJob(
       "run",
       {
         ...{ image: args.image, entry: args.entry, stage, inputs: parseInputs(args.input), outputFolder },
-        threads: parseThreads(args.threads),
+        ...{ threads: parseThreads(args.threads), jitter, flip: parseFault(args.fault) },
       },
       { tasks: terminal.tasks, writes: [outputFolder] },
     );
@@ -272,7 +286,8 @@ const run = command({
         ] as const,
     );
     const cycles = `${formatCount(result.cycles)}  (predicted ${formatCount(result.predictedCycles)}; ${formatSeconds(result.seconds)} on this computer)`;
-    for (const line of alignRows([["cycles", cycles], ...rows])) terminal.print(printable(line));
+    const replays = result.replays.map((reason) => ["done again", reason] as const);
+    for (const line of alignRows([["cycles", cycles], ...replays, ...rows])) terminal.print(printable(line));
     return EXIT.ok;
   },
 });

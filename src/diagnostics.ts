@@ -568,6 +568,11 @@ export const DIAGNOSTICS = {
     doc: "Fetched text holds an instruction that should have been dispatched already, or cannot be read.",
     hint: PROGRAM,
   },
+  LPU4018: {
+    title: "vector fails its check",
+    doc: "A vector that came over a wire is not what was sent. What was computed is void; the run is done again.",
+    hint: "run again: an error of a link passes",
+  },
   LPU4030: {
     title: "value does not fit the program",
     doc: "An input has another dtype or size than its place in SRAM, or a value that the element type there cannot hold.",
@@ -592,6 +597,11 @@ export const DIAGNOSTICS = {
     title: "output not written",
     doc: "A row of an output was never written by the program.",
     hint: PROGRAM,
+  },
+  LPU4037: {
+    title: "nothing to disturb",
+    doc: "A bit is to flip on a wire, and nothing is sent over one so late in the program.",
+    hint: "give an earlier cycle, and a program of several chips that send each other something",
   },
   LPU4036: {
     title: "thread of the machine ended",

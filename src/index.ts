@@ -44,6 +44,7 @@ import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
 import { chosenEntry, entryNamed } from "./ir/program.js";
+import type { Disturbance } from "./runtime/disturb.js";
 import { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
@@ -80,6 +81,7 @@ export type { PathStep } from "./report/critical.js";
 export type { Overview } from "./report/overview.js";
 export type { Power } from "./report/power.js";
 export { summaryLines } from "./report/summary.js";
+export type { Disturbance, WireFlip } from "./runtime/disturb.js";
 export { type LoadedEntry, type LoadedModel, loadImage, type Snapshot } from "./runtime/run.js";
 export { type OnStage, STAGES, type StageEvent, type StageName } from "./stages.js";
 
@@ -98,6 +100,8 @@ export interface RunResult {
   /** What the machine counted. `predictedCycles` is the compiler's figure from the image; every compiled program has both equal. */
   readonly cycles: number;
   readonly predictedCycles: number;
+  /** Why the run was done again, where that was needed: once for each time. */
+  readonly replays: readonly string[];
 }
 
 /** What a program can be asked to run. */
@@ -187,7 +191,8 @@ export const renderHtml = (analysis: Analysis, other?: Analysis): Iterable<strin
 export const writeTrace = ({ activity, power }: Analysis): Iterable<Uint8Array> =>
   traceChunks(activity, power, printInstruction.bind(undefined, activity.program.target));
 
-export interface OpenOptions extends Pick<LpuitOptions, "threads"> {
+/** `jitter` and `flip` disturb wires, which changes no output: see docs/CHIPS.md. */
+export interface OpenOptions extends Pick<LpuitOptions, "threads">, Disturbance {
   /** The entry to run; needed where there are several. */
   readonly entry?: string | undefined;
   /** Only this stage of it: what comes over wires from other stages is an input, what goes to them an output, u8[vectors, lanes]. */
@@ -197,7 +202,7 @@ export interface OpenOptions extends Pick<LpuitOptions, "threads"> {
 /** An image that was built before: a path or bytes. LPU4034 if the entry is not one of its entries, LPU4035 for the stage. */
 export async function openImage(image: string | Uint8Array, options: OpenOptions = {}): Promise<RunnableImage> {
   const bytes = typeof image === "string" ? readWhole(image, "image") : image;
-  const { entries: loaded, states, ...machine } = loadImage(bytes, { stage: options.stage, threads: options.threads });
+  const { entries: loaded, states, ...machine } = loadImage(bytes, options);
   const { reset, snapshot, restore, close } = machine;
   const entries = loaded.map(runnable);
   return { ...entryNamed(entries, options.entry), image: bytes, entries, states, reset, snapshot, restore, close };
@@ -348,7 +353,7 @@ const runnable = ({ name, inputs: specs, outputs: results, predictedCycles, run 
   outputs: results,
   cycles: predictedCycles,
   run: async (inputs) => {
-    const { outputs, cycles } = run(bindInputs(specs, inputs));
-    return { outputs, cycles, predictedCycles };
+    const { outputs, cycles, replays } = run(bindInputs(specs, inputs));
+    return { outputs, cycles, predictedCycles, replays };
   },
 });

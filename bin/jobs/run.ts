@@ -11,6 +11,7 @@ import { bindInputs, type InputValue, type TensorSpec, throwTogether } from "../
 import { fileNames, makeFolder, readTensorFile, readWhole, writeTensorFiles } from "../../src/host/files.js";
 import type { EdgeDType } from "../../src/ir/dtype.js";
 import { findNonFinite, type NonFinite } from "../../src/ir/nonfinite.js";
+import type { WireFlip } from "../../src/runtime/disturb.js";
 import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
 
 export interface RunRequest {
@@ -24,11 +25,15 @@ export interface RunRequest {
   readonly outputFolder: string;
   /** Of this computer, that chips run on. */
   readonly threads: number;
+  readonly jitter: number | undefined;
+  readonly flip: WireFlip | undefined;
 }
 
 export interface RunReport {
   readonly cycles: number;
   readonly predictedCycles: number;
+  /** Why the run was done again: once for each time. */
+  readonly replays: readonly string[];
   /** Wall time of the run on the reference machine, after loading. */
   readonly seconds: number;
   readonly loadSeconds: number;
@@ -43,14 +48,13 @@ export interface RunReport {
 }
 
 export async function runImageJob(request: RunRequest, context: JobContext<never>): Promise<RunReport> {
+  const { stage, threads, jitter, flip } = request;
   const load = await timed(context, "Loading image", () =>
-    loadImage(readWhole(request.image, "image"), { stage: request.stage, threads: request.threads }).entry(
-      request.entry,
-    ),
+    loadImage(readWhole(request.image, "image"), { stage, threads, jitter, flip }).entry(request.entry),
   );
   const inputs = bindFiles(load.value.inputs, request.inputs);
   const run = await timed(context, "Running", () => load.value.run(inputs));
-  const { outputs, cycles } = run.value;
+  const { outputs, cycles, replays } = run.value;
   makeFolder(request.outputFolder);
   const names = fileNames(load.value.outputs.map((spec) => spec.name));
   const files = load.value.outputs.map((spec, index) => {
@@ -61,6 +65,7 @@ export async function runImageJob(request: RunRequest, context: JobContext<never
   writeTensorFiles(files);
   return {
     cycles,
+    replays,
     predictedCycles: load.value.predictedCycles,
     seconds: run.seconds,
     loadSeconds: load.seconds,

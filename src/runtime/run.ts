@@ -8,16 +8,17 @@
  */
 
 import { readImage } from "../codegen/image/image.js";
-import { at, fail, sure } from "../diagnostics.js";
+import { at, fail, MachineFault, sure } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Shape, Tensor } from "../ir/graph.js";
 import { type EntryPoint, entryNamed, entryPrograms, type Program, type StateBinding } from "../ir/program.js";
 import { type OuterWire, type Stage, stageOf } from "../ir/stage.js";
 import type { Target } from "../ir/target.js";
 import { clearState, fetchOutput, markInput, placeInput, preparedInput } from "./binding.js";
+import { type Disturbance, flippedSend, type WireFlip } from "./disturb.js";
 import { createMachine, type LoadedProgram, type MachineOptions } from "./machine.js";
 import type { Sram } from "./sram.js";
-import type { Counters } from "./state.js";
+import type { Counters, MachineProgram } from "./state.js";
 
 /** An input or output as the user sees it. */
 export interface BoundSpec {
@@ -32,6 +33,8 @@ export interface ModelRun {
   readonly cycles: number;
   readonly cyclesByChip: readonly number[];
   readonly counters: readonly Counters[];
+  /** Why the run was done again, where that was needed: once for each time. */
+  readonly replays: readonly string[];
 }
 
 /** A program on the machine. */
@@ -64,22 +67,24 @@ export interface LoadedEntry {
   readonly run: (inputs: Readonly<Record<string, Tensor>>) => ModelRun;
 }
 
-export type LoadOptions = Pick<MachineOptions, "engine" | "threads"> & {
-  /** Only this stage, on its chips: its wires are inputs and outputs, u8[vectors, lanes]. LPU4035 if there is none. */
-  readonly stage?: number | undefined;
-};
+export type LoadOptions = Pick<MachineOptions, "engine" | "threads"> &
+  Disturbance & {
+    /** Only this stage, on its chips: its wires are inputs and outputs, u8[vectors, lanes]. LPU4035 if there is none. */
+    readonly stage?: number | undefined;
+  };
 
 /** `bytes` must stay as they are: constants and lookup tables are views of them. */
 export const loadImage = (bytes: Uint8Array, options: LoadOptions = {}): LoadedModel =>
   loadProgram(readImage(bytes), options);
 
-export function loadProgram(whole: Program, { stage, ...options }: LoadOptions = {}): LoadedModel {
+export function loadProgram(whole: Program, { stage, jitter, flip, ...options }: LoadOptions = {}): LoadedModel {
   const { program, outer }: Pick<Stage, "program"> & Partial<Stage> =
     stage === undefined ? { program: whole } : stageOf(whole, stage);
   const { name, target, states } = program;
   const parts = entryPrograms(program).map((part, entry) => ({
     ...part,
     ...(outer && { outer: at(outer, entry, "entry") }),
+    disturbed: { jitter, flip },
   }));
   const machine = createMachine(parts, {
     ...options,
@@ -88,11 +93,26 @@ export function loadProgram(whole: Program, { stage, ...options }: LoadOptions =
       for (const state of states) markInput(state, marks);
     },
   });
+  const { sram } = machine;
+  const snapshot = (): Snapshot => Object.fromEntries(states.map((state) => [state.name, fetchOutput(state, sram)]));
+  const restore = (kept: Snapshot): void => {
+    const given = Object.entries(kept).map(([wanted, tensor]) => {
+      const state = states.find((one) => one.name === wanted);
+      if (state === undefined) return fail("LPU4031", { message: `expected a state of the program, got '${wanted}'` });
+      return { state, tensor, place: preparedInput(state, tensor) };
+    });
+    for (const { place } of given) place(sram);
+  };
   const entries = machine.programs.flatMap((loaded, index) => {
     const entry = program.entries[index];
-    return entry === undefined ? [] : [loadEntry(entry, loaded, machine.sram, outer?.[index])];
+    if (entry === undefined) return [];
+    const own = loadEntry(entry, loaded, sram, outer?.[index]);
+    return [
+      flip === undefined
+        ? own
+        : { ...own, run: replayed(own.run, at(parts, index, "entry"), flip, { snapshot, restore }) },
+    ];
   });
-  const { sram } = machine;
   const reset = (): void => {
     for (const state of states) clearState(state, sram);
   };
@@ -100,18 +120,28 @@ export function loadProgram(whole: Program, { stage, ...options }: LoadOptions =
   return {
     ...{ name, target, states: states.map(specOf), entries },
     entry: (wanted) => entryNamed(entries, wanted),
-    reset,
-    close: machine.close,
-    snapshot: () => Object.fromEntries(states.map((state) => [state.name, fetchOutput(state, sram)])),
-    restore: (snapshot) => {
-      const given = Object.entries(snapshot).map(([wanted, tensor]) => {
-        const state = states.find((one) => one.name === wanted);
-        if (state === undefined)
-          return fail("LPU4031", { message: `expected a state of the program, got '${wanted}'` });
-        return { state, tensor, place: preparedInput(state, tensor) };
-      });
-      for (const { place } of given) place(sram);
-    },
+    ...{ reset, snapshot, restore, close: machine.close },
+  };
+}
+
+/** Runs that are done again, on the states that they found, where a vector fails its check. */
+function replayed(
+  run: LoadedEntry["run"],
+  program: MachineProgram,
+  flip: WireFlip,
+  { snapshot, restore }: Pick<LoadedModel, "snapshot" | "restore">,
+): LoadedEntry["run"] {
+  return (given) => {
+    if (flippedSend(program, flip) === undefined)
+      fail("LPU4037", { message: `expected a vector on a wire in cycle ${flip.cycle} or later, there is none` });
+    const before = snapshot();
+    try {
+      return run(given);
+    } catch (error) {
+      if (!(error instanceof MachineFault) || error.code !== "LPU4018") throw error;
+      restore(before);
+      return { ...run(given), replays: [error.message] };
+    }
   };
 }
 
@@ -145,6 +175,7 @@ function loadEntry(
       cycles: Math.max(0, ...cycles),
       cyclesByChip: cycles,
       counters,
+      replays: [],
     };
   };
   return {

@@ -28,6 +28,7 @@ import {
 } from "../ir/program.js";
 import type { OuterWire } from "../ir/stage.js";
 import type { Target } from "../ir/target.js";
+import type { Disturbance, SendPlace } from "./disturb.js";
 import { type FaultPlace, raise } from "./fault.js";
 import type { LaneValues } from "./lanes.js";
 import type { Sram } from "./sram.js";
@@ -35,6 +36,8 @@ import type { Sram } from "./sram.js";
 export interface MachineProgram extends Pick<EntryProgram, "target" | "chips" | "links" | "origins"> {
   /** What comes from, and goes to, chips that are not here. */
   readonly outer?: readonly OuterWire[];
+  /** What goes other than planned on wires. */
+  readonly disturbed?: Disturbance;
 }
 export type Vector = Uint8Array;
 
@@ -42,7 +45,7 @@ export type Vector = Uint8Array;
 export type OuterVectors = Readonly<Record<string, readonly Vector[]>>;
 
 /** What has been sent on a link and not received yet. */
-export type Inbox = { readonly arrival: number; readonly vector: Vector }[];
+export type Inbox = { readonly arrival: number; readonly vector: Vector; readonly check: number }[];
 
 /** Weights of a plane (i8: lanes x lanes) or of a pair (f16: lanes x halfLanes), column by column. */
 export interface LoadedWeights {
@@ -137,6 +140,8 @@ export interface Machine {
   readonly sram: Sram;
   readonly chips: readonly ChipState[];
   now: number;
+  /** What sends the vector of which a bit flips. */
+  readonly flipped: SendPlace | undefined;
   readonly give: (execution: Execution, field: string, vectors: readonly Vector[]) => void;
   /** Where a link leads; nowhere if it is not connected. */
   readonly inboxOf: (chip: number, link: number) => Inbox | undefined;

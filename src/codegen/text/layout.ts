@@ -82,7 +82,7 @@ function instructionLayout(target: Target, op: Mnemonic): InstructionLayout {
 export const issues = (row: InstructionRow, unit: UnitKind): boolean => row.units === "all" || row.units.includes(unit);
 
 /** Cycles of the chip's aligned counter: what `deskew` waits for. */
-const EPOCH = 256;
+export const EPOCH = 256;
 
 /** The first cycle at which the queue may dispatch again, after `count` executions from `cycle` on. */
 export function nextDispatch(

@@ -15,6 +15,7 @@ import { SEGMENT, SEGMENT_SIZE, type Matches } from "../link/streams.js";
 import type { MemoryLinks } from "../link/memory.js";
 import type { MxmLinks } from "../link/mxm.js";
 import type { Nodes } from "../link/nodes.js";
+import type { SendPlace } from "../disturb.js";
 import { isWhole, type Order } from "../link/order.js";
 import { elementType, ENTRY, ENTRY_SIZE, IntList, NO_STREAM, RAW_SLOT, type Tables } from "../link/tables.js";
 
@@ -35,6 +36,8 @@ export interface Links {
   readonly wires: ReadonlyMap<number, readonly WireSegment[]>;
   /** Rows that hold constants or inputs when the program starts. */
   readonly initial: Uint8Array;
+  /** What sends the vector of which a bit flips. */
+  readonly flipped: SendPlace | undefined;
 }
 
 /** Executions of a Receive burst and the Send executions whose vectors they get. */

@@ -165,7 +165,9 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   },
   deskew: nothing,
   send: (layout, burst, first, count) => {
-    copyPlane(layout, wirePlace(layout, burst, first), layout.takePlace(takes(layout, burst, 0), first), count);
+    const wire = wirePlace(layout, burst, first);
+    copyPlane(layout, wire, layout.takePlace(takes(layout, burst, 0), first), count);
+    disturb(layout, burst, first, count, wire);
     layout.noteSent(burst, first + count);
   },
   receive: (layout, burst, first, count) => {
@@ -176,7 +178,11 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       if (from >= until) continue;
       const vector = segment.vector + from - segment.first;
       if (segment.send >= 0) layout.noteCrossing(segment.send, vector + until - from);
-      copyPlane(layout, layout.givePlace(burst, from), wirePlace(layout, segment.send, vector), until - from);
+      const wire = wirePlace(layout, segment.send, vector);
+      copyPlane(layout, layout.givePlace(burst, from), wire, until - from);
+      if (segment.send < 0 || layout.links.tables.program.disturbed?.flip === undefined) continue;
+      const checks = checksAddress(layout, segment.send) + vector * 4;
+      layout.call("checkRows", wire.address, until - from, layout.lanes, checks, layout.faultAddress(), burst, from);
     }
     mask(layout, burst, to, count);
   },
@@ -241,6 +247,23 @@ export function wirePlace(layout: BufferLayout, send: number, index: number): Pl
     send < 0 ? at(tables.program.outer ?? [], -1 - send, "wire").vectors.length : tables.count.at(send);
   const address = layout.fixed(`wire ${send}`, () => new Uint8Array(vectors() * stride));
   return { address: address + index * stride, stride, laneStride: 1 };
+}
+
+/** Checks of what a Send burst has sent, a word each. */
+const checksAddress = (layout: BufferLayout, send: number): number =>
+  layout.fixed(`checks ${send}`, () => new Uint8Array(layout.links.tables.count.at(send) * 4));
+
+/** Where a bit is to flip on some wire: checks of what is sent, and the flip if it is here. */
+function disturb(layout: BufferLayout, send: number, first: number, count: number, wire: Place): void {
+  const { tables, flipped } = layout.links;
+  const { flip } = tables.program.disturbed ?? {};
+  if (flip === undefined) return;
+  layout.call("sealRows", wire.address, count, layout.lanes, checksAddress(layout, send) + first * 4);
+  if (flipped?.chip !== tables.chip.at(send) || flipped.queue !== tables.queue.at(send)) return;
+  const index = (flipped.cycle - tables.cycle.at(send)) / tables.interval.at(send) - first;
+  if (!Number.isInteger(index) || index < 0 || index >= count) return;
+  const armed = layout.fixedWords("flip", () => Int32Array.of(1));
+  layout.call("flipBit", wire.address + index * wire.stride, layout.lanes, flip.bit, armed);
 }
 
 interface LaneRun {

@@ -10,6 +10,7 @@
 import { roundEven } from "../../ir/functions.js";
 import type { StreamType } from "../../ir/isa.js";
 import { F32_NAN_BITS, f16ToF32, f32ToF16 } from "../../ir/numerics.js";
+import { flipBit, wireCheck } from "../disturb.js";
 import { kernel, type MachineMemory } from "./table.js";
 import { emitHalfToFloat, INTERLEAVE_HIGH, INTERLEAVE_LOW } from "./matrix.js";
 import type { FunctionBody, Local } from "./wasm-emitter.js";
@@ -487,6 +488,30 @@ export const STREAM_KERNELS = {
     },
   ),
 
+  sealRows: kernel(["src", "rows", "lanes", "checks"], {
+    doc: "Wire: the check of each vector that is sent.",
+    reference: (m, a) => {
+      for (let row = 0; row < a.rows; row++) m.i32[a.checks / 4 + row] = checkAt(m, a, row);
+    },
+  }),
+
+  checkRows: kernel(["src", "rows", "lanes", "checks", "fault", "burst", "first"], {
+    doc: "Wire: a vector whose check is not that with which it was sent goes to `fault`.",
+    reference: (m, a) => {
+      for (let row = 0; row < a.rows; row++)
+        if (m.i32[a.checks / 4 + row] !== checkAt(m, a, row)) reportAddress(m, a.fault, 3, a.burst, a.first + row, 0);
+    },
+  }),
+
+  flipBit: kernel(["vector", "lanes", "bit", "armed"], {
+    doc: "Wire: flips a bit of a vector while the word `armed` is not 0, and makes it 0.",
+    reference: (m, a) => {
+      if (m.i32[a.armed / 4] === 0) return;
+      m.i32[a.armed / 4] = 0;
+      flipBit(m.u8.subarray(a.vector, a.vector + a.lanes), a.bit);
+    },
+  }),
+
   transpose: kernel(["dst", "src", "rows", "lanes", "superlane"], {
     doc: "SXM: in each superlane stream j, lane i becomes stream i, lane j; a row is `superlane` byte vectors one after another.",
     reference: (m, a) => {
@@ -516,7 +541,10 @@ const addressAt = (
   lane: number,
 ): number => (u8[lo + row * loStride + lane] as number) | ((u8[hi + row * hiStride + lane] as number) << 8);
 
-/** Words of a fault: 1 for an address out of range or 2 for an unwritten row, burst, execution, address. */
+const checkAt = ({ u8 }: MachineMemory, { src, lanes }: Readonly<Record<"src" | "lanes", number>>, row: number) =>
+  wireCheck(u8.subarray(src + row * lanes, src + (row + 1) * lanes));
+
+/** Words of a fault: 1 for an address out of range, 2 for an unwritten row or 3 for a vector that fails its check; burst, execution, address. */
 function reportAddress(
   m: MachineMemory,
   fault: number,

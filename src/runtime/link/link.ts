@@ -8,6 +8,8 @@
  * program alone.
  */
 
+import { DIAGNOSTICS } from "../../diagnostics.js";
+import { flippedSend } from "../disturb.js";
 import type { MachineMemory } from "../kernels/table.js";
 import { expandFetches } from "./fetch.js";
 import { type FixedBytes, BufferLayout, FAULT_BYTES, type Links } from "../emit/layout.js";
@@ -69,7 +71,9 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
   tables.faults.raiseEarliest(tables);
   linkOperands(tables, nodes, matches, mxm);
   const order = orderNodes(tables, nodes);
-  const links: Links = { tables, nodes, matches, memory, mxm, wires: wires.segments, initial };
+  const { flip } = program.disturbed ?? {};
+  const flipped = flip && flippedSend(program, flip);
+  const links: Links = { tables, nodes, matches, memory, mxm, wires: wires.segments, initial, flipped };
   const layout = new BufferLayout(links, start);
   const outer = wires.outer.map((vectors) =>
     vectors.map(({ burst, index }) => wirePlace(layout, burst, index).address),
@@ -117,6 +121,7 @@ function raiseNoted(tables: Tables, { i32 }: MachineMemory, start: number): void
   if (first === undefined) return;
   const { kind, burst, cycle, address } = first;
   const limit = 2 * tables.target.rowsPerBank;
+  if (kind === 3) raiseAt(tables, "LPU4018", burst, cycle, DIAGNOSTICS.LPU4018.title);
   if (kind === 1) raiseAt(tables, "LPU4014", burst, cycle, `expected a row below ${limit}, got ${address}`);
   raiseAt(tables, "LPU4005", burst, cycle, `row ${address} was never written`);
 }

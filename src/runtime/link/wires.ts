@@ -1,14 +1,14 @@
 /**
  * Links between chips: which Send every Receive gets its vector from, and proof that it has arrived.
  *
- * A link is a queue: vectors come out in the order in which they were sent, `linkDelay` cycles after at the earliest. So the
+ * A link is a queue: vectors come out in the order in which they were sent, `linkDelay` cycles after at the latest. So the
  * n-th execution of Receive on one end belongs to the n-th execution of Send on the other. What an outer wire brings is sent by
  * no burst here.
  */
 
 import { at, sure } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
-import { linkDelay } from "../../ir/target.js";
+import { arrivalOf } from "../disturb.js";
 import type { WireSegment } from "../emit/layout.js";
 import { addEdge, type Nodes } from "./nodes.js";
 import type { Tables } from "./tables.js";
@@ -18,6 +18,8 @@ interface Passage {
   readonly burst: number;
   readonly index: number;
   readonly cycle: number;
+  /** From which cycle on what is sent can be received. */
+  readonly arrival: number;
 }
 
 export interface WireLinks {
@@ -38,7 +40,9 @@ const outerSend = (wire: number): number => -1 - wire;
 
 export function linkWires(tables: Tables, nodes: Nodes): WireLinks {
   const { program, target, faults } = tables;
-  const { outer = [] } = program;
+  const { outer = [], disturbed = {} } = program;
+  const arrives = (chip: number, link: number, cycle: number): number =>
+    arrivalOf(target, disturbed.jitter, chip, link, cycle);
   const sends = new Map<string, Passage[]>();
   const receives = new Map<string, Passage[]>();
   const wires = new Map(
@@ -48,20 +52,24 @@ export function linkWires(tables: Tables, nodes: Nodes): WireLinks {
     for (const [index, { chip, link, cycle }] of vectors.entries()) {
       const name = `${chip}:${link}`;
       if (kind === "send") wires.set(name, `from ${name}`);
-      else passagesOf(sends, name).push({ burst: outerSend(number), index, cycle });
+      else
+        passagesOf(sends, name).push({ burst: outerSend(number), index, cycle, arrival: arrives(chip, link, cycle) });
     }
   for (let burst = 0; burst < tables.instructions.length; burst++) {
     const op = MNEMONICS[tables.op.at(burst)];
     if (op !== "send" && op !== "receive") continue;
-    const own = `${tables.chip.at(burst)}:${Number(tables.instructions[burst]?.fields["link"])}`;
+    const [chip, link] = [tables.chip.at(burst), Number(tables.instructions[burst]?.fields["link"])];
+    const own = `${chip}:${link}`;
     const name = op === "receive" ? own : wires.get(own);
     if (name === undefined) {
-      faults.report("LPU4015", burst, tables.cycle.at(burst), `link ${own.split(":")[1]} is not connected`);
+      faults.report("LPU4015", burst, tables.cycle.at(burst), `link ${link} is not connected`);
       continue;
     }
     const list = passagesOf(op === "send" ? sends : receives, name);
-    for (let index = 0; index < tables.count.at(burst); index++)
-      list.push({ burst, index, cycle: tables.cycle.at(burst) + index * tables.interval.at(burst) });
+    for (let index = 0; index < tables.count.at(burst); index++) {
+      const cycle = tables.cycle.at(burst) + index * tables.interval.at(burst);
+      list.push({ burst, index, cycle, arrival: arrives(chip, link, cycle) });
+    }
   }
   for (const list of [...sends.values(), ...receives.values()]) list.sort((a, b) => a.cycle - b.cycle);
   for (const list of sends.values()) {
@@ -76,7 +84,7 @@ export function linkWires(tables: Tables, nodes: Nodes): WireLinks {
     let missed = 0;
     list.forEach(({ burst, index, cycle }, order) => {
       const send = sends.get(name)?.[order - missed];
-      if (send === undefined || send.cycle + linkDelay(target) > cycle) {
+      if (send === undefined || send.arrival > cycle) {
         faults.report("LPU4015", burst, cycle, "nothing has arrived on the link");
         missed++;
         return;

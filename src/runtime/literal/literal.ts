@@ -21,7 +21,8 @@ import {
   type TimedInstruction,
   positionOf,
 } from "../../ir/program.js";
-import { linkDelay, type Target } from "../../ir/target.js";
+import type { Target } from "../../ir/target.js";
+import { arrivalOf, flippedSend, wireCheck } from "../disturb.js";
 import { type FaultPlace, raise } from "../fault.js";
 import { semantics } from "./semantics.js";
 import type { Sram } from "../sram.js";
@@ -75,7 +76,7 @@ interface Due {
 
 /** Runs a program to its end. Constants and inputs lie in `sram` already; outputs lie there afterwards. `received`: what comes in on outer wires. */
 export function runLiteral(program: MachineProgram, sram: Sram, received: OuterVectors = {}): LiteralResult {
-  const { target } = program;
+  const { target, disturbed: { flip } = {} } = program;
   const agenda = new Map<number, Due>();
   const chips = program.chips.map((_, index) => createChip(program, index));
   const inboxes = new Map(
@@ -91,6 +92,7 @@ export function runLiteral(program: MachineProgram, sram: Sram, received: OuterV
     sram,
     chips,
     now: -target.timing.vxmEntry,
+    flipped: flip && flippedSend(program, flip),
     give: (execution, field, vectors) => scheduleGive(machine, agenda, execution, field, vectors),
     inboxOf: (chip, link) => inboxes.get(`${chip}:${link}`),
     fetch: (execution, text) => fetchText(machine, agenda, execution, text),
@@ -115,18 +117,18 @@ export function runLiteral(program: MachineProgram, sram: Sram, received: OuterV
 
 /** Puts what is received where its chips find it, and joins links that lead out. Returns what takes from these, at the end. */
 function joinOuter(
-  { outer = [], target }: MachineProgram,
+  { outer = [], target, disturbed = {} }: MachineProgram,
   chips: readonly ChipState[],
   inboxes: Map<string, Inbox | undefined>,
   received: OuterVectors,
 ): () => OuterVectors {
   const sending = outer.filter(({ kind }) => kind === "send");
   for (const { name, vectors } of outer.filter(({ kind }) => kind === "receive"))
-    for (const [index, { chip, link, cycle }] of vectors.entries())
-      chips[chip]?.inbox[link]?.push({
-        arrival: cycle + linkDelay(target),
-        vector: at(sure(received[name], "wire"), index, "vector"),
-      });
+    for (const [index, { chip, link, cycle }] of vectors.entries()) {
+      const vector = at(sure(received[name], "wire"), index, "vector");
+      const arrival = arrivalOf(target, disturbed.jitter, chip, link, cycle);
+      chips[chip]?.inbox[link]?.push({ arrival, vector, check: wireCheck(vector) });
+    }
   for (const { chip, link } of sending.flatMap(({ vectors }) => vectors)) inboxes.set(`${chip}:${link}`, []);
   return () =>
     Object.fromEntries(

@@ -10,7 +10,7 @@
 import { at, sure } from "../../diagnostics.js";
 import { aluBinary, aluTernary, aluUnary } from "../../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction, isAluFunction, type Mnemonic } from "../../ir/isa.js";
-import { linkDelay } from "../../ir/target.js";
+import { arrivalOf, flipBit, wireCheck } from "../disturb.js";
 import { convertLanes, floatToInt, type LaneValues, readLanes, writeLanes } from "../lanes.js";
 import { mxmSemantics } from "./semantics-mxm.js";
 import {
@@ -159,13 +159,23 @@ export const semantics: { readonly [M in Mnemonic]: Handler } = {
     if (x.cycle < free) broken(x, "LPU4015", `link ${link} takes the next vector at cycle ${free}`);
     x.state.sentAt[link] = x.cycle;
     changed(x.state, x.cycle + x.target.timing.c2cSend);
-    return () => inbox.push({ arrival: x.cycle + linkDelay(x.target), vector: single(x, "stream") });
+    const { program, flipped } = x.machine;
+    const { jitter, flip } = program.disturbed ?? {};
+    const arrival = arrivalOf(x.target, jitter, x.chip, link, x.cycle);
+    const isFlipped = flipped?.chip === x.chip && flipped.queue === x.queue && flipped.cycle === x.cycle;
+    return () => {
+      const vector = single(x, "stream").slice();
+      const check = wireCheck(vector);
+      if (flip !== undefined && isFlipped) flipBit(vector, flip.bit);
+      inbox.push({ arrival, vector, check });
+    };
   },
   receive: (x) => {
     const link = numberField(x, "link");
     const first = x.state.inbox[link]?.[0];
     if (first === undefined || first.arrival > x.cycle)
       return broken(x, "LPU4015", `nothing has arrived on link ${link}`);
+    if (wireCheck(first.vector) !== first.check) broken(x, "LPU4018");
     x.state.inbox[link]?.shift();
     return () => give(x, "stream", [first.vector]);
   },
