@@ -425,6 +425,27 @@ describe("several entries of one model", () => {
     },
   );
 
+  test("lay their edges in the same rows, where both have no room beside each other", async () => {
+    const named = (name: string) => ({ name, type: "float32" as const, dims: [1, 16], open: { 0: "n" } });
+    const given = ["a", "b", "c", "d"];
+    const sum = modelBytes({
+      ...{ name: "sum", opset: 18, initializers: [] },
+      nodes: [{ op: "Sum", name: "/sum", inputs: given, outputs: ["y"], attributes: {} }],
+      inputs: given.map(named),
+      outputs: [named("y")],
+    });
+    const rows = { one: 4000, other: 3990 };
+    const entries = { one: { bind: { n: rows.one } }, other: { bind: { n: rows.other } } };
+    const built = await lpuit(sum, { target: "tiny", entries, cacheDir: false });
+    const { inputs, scratch, capacity } = built.report.sram;
+    expect(2 * (inputs + scratch)).toBeGreaterThan(capacity);
+    for (const [step, entry] of [...built.entries, ...built.entries].entries()) {
+      const x = Float32Array.from({ length: 16 * (step % 2 === 0 ? rows.one : rows.other) }, (_, i) => (i % 97) + step);
+      const { outputs } = await entry.run(Object.fromEntries(given.map((name) => [name, x])));
+      expect(outputs["y"]?.data).toEqual(x.map((value) => 4 * value));
+    }
+  });
+
   test("no constant of one lies where another writes", () => {
     const { program } = compile(source, { target: "tiny", state, entries });
     const constants = new Set(

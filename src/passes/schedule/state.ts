@@ -15,8 +15,9 @@ import { Figure, NEVER, type Timeline, timelines } from "./chip/resources.js";
 import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
-import { CONSTANT_ROWS, type PanelRef, type PlanFacts } from "./figures.js";
-import { residentIn } from "./place/resident.js";
+import { heldIn } from "./chip/memory.js";
+import { CONSTANT_ROWS, distinctTiles, type PanelRef, type PlanFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
+import { residentIn, rowsOf } from "./place/resident.js";
 import { holdEarlier, type Earlier } from "./place/earlier.js";
 
 /**
@@ -119,9 +120,10 @@ export const newScheduler = (
 ): Scheduler => {
   const halves = [newHalf(target, 0), newHalf(target, 1)] as const;
   if (earlier !== undefined) holdEarlier(target, halves, earlier);
+  const resident = residentRows(plan, target, facts, earlier) + heldRows(halves);
   return {
     ...facts,
-    ceiling: ceilingOf(plan, target, facts, strategy),
+    ceiling: ceilingOf(target, facts, strategy, resident),
     wanted: [0, 0],
     lasting: [0, 0],
     readersLeft: Int32Array.from(facts.consumers, (readers) => readers.length),
@@ -147,27 +149,40 @@ export const newScheduler = (
     turn: 0,
     patient: true,
     cornered: false,
-    spareRows: spareRowsOf(target, facts, strategy),
+    spareRows: spareRowsOf(target, strategy, resident),
     searched: 0,
     starved: undefined,
   };
 };
 
+/** Rows of slice pairs that constants, states and edges take at least, but those that entries before this one have placed. */
+const residentRows = (plan: Plan, target: Target, { tilePairs }: PlanFacts, earlier: Earlier | undefined): number => {
+  const all = residentIn(plan, target) / (2 * target.lanes);
+  if (earlier === undefined) return all;
+  const tiles = [...distinctTiles(plan).values()].filter(({ tile: { key } }) =>
+    earlier.tiles.some((own) => own.has(key)),
+  );
+  const states = plan.storages.filter(({ kind, name }) => kind === "state" && earlier.states.has(name));
+  return (
+    all -
+    tiles.reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0) -
+    states.reduce((sum, storage) => sum + sliceRowsOf(storage, rowsOf(storage)) / 2, 0)
+  );
+};
+
+const heldRows = (halves: readonly [Half, Half]): number =>
+  halves.flatMap(({ pairs }) => pairs).reduce((sum, { memory }) => sum + heldIn(memory), 0);
+
 /** Rows of slice pairs that second copies of weight tiles may take. */
-export const spareRowsOf = (
-  { slices, rowsPerBank }: Target,
-  { tileRows }: PlanFacts,
-  { duplicates }: Strategy,
-): number => duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - tileRows;
+export const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, resident: number): number =>
+  duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - resident;
 
 /** Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may. */
-const ceilingOf = (plan: Plan, target: Target, facts: PlanFacts, strategy: Strategy): number => {
+const ceilingOf = (target: Target, { tileRows }: PlanFacts, strategy: Strategy, resident: number): number => {
   if (strategy.constants !== "apart") return target.rowsPerBank;
-  const copies = Math.max(0, Math.min(facts.tileRows, spareRowsOf(target, facts, strategy)));
-  const resident = residentIn(plan, target);
-  const reserved = resident / (2 * target.lanes) + copies;
+  const copies = Math.max(0, Math.min(tileRows, spareRowsOf(target, strategy, resident)));
   const banks = 4 * Math.floor(target.slices / 2);
-  return Math.max(0, target.rowsPerBank - Math.ceil(reserved / banks));
+  return Math.max(0, target.rowsPerBank - Math.ceil((resident + copies) / banks));
 };
 
 /** Rows of slice pairs of a hemisphere that constants and edges may still take, so that both have room for as many. */

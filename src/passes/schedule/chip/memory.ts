@@ -65,20 +65,22 @@ export const findRows = (
 
 /**
  * For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of
- * each, or none. The first `spared` rows of each bank are not asked.
+ * each, or none. The first `spared` rows of each bank are not asked. What is no longer there when another entry has run may
+ * take rows that those before use: `mayBeTouched`.
  */
 export const findUnused = (
   target: Target,
   pairs: readonly PairMemory[],
   rows: number,
   blocks: number,
-  spared = 0,
+  { spared = 0, mayBeTouched = false } = {},
 ): number[] => {
+  const by = mayBeTouched ? TOUCHED : 0;
   for (let bank = 1; bank >= 0; bank--) {
     const start = bank * target.rowsPerBank;
     const found: number[] = [];
     for (let row = start + target.rowsPerBank - rows; row >= start + spared; ) {
-      const blocker = lastBlocker(pairs, row, rows, 0, true);
+      const blocker = lastBlocker(pairs, row, rows, by, true);
       if (blocker < 0) found.push(row);
       if (found.length === blocks) return found;
       row = (blocker < 0 ? row : blocker) - rows;
@@ -108,6 +110,10 @@ export const holdRows = (pairs: readonly PairMemory[], row: number, rows: number
     pair.freeAt.fill(HELD, row, row + rows);
   }
 };
+
+/** Rows in which something lies. */
+export const heldIn = ({ freeAt }: PairMemory): number =>
+  freeAt.reduce((count, free) => count + Number(free === HELD), 0);
 
 /** Whether something lies in the row at an address of each of some pairs. */
 export const isHeld = (pairs: readonly PairMemory[], addresses: readonly number[]): boolean =>

@@ -72,7 +72,7 @@ const placeTile = (s: Scheduler, tile: PackedTile, half: Half, origin: number, s
     const addresses: number[] = [];
     for (let i = 0; i < half.pairs.length && pairs.length < s.tilePairs; i++) {
       const pair = kept === 0 ? i : (s.cursor + i) % half.pairs.length;
-      const [address] = findUnused(s.target, [pairAt(half, pair).memory], executions, 1, kept);
+      const [address] = findUnused(s.target, [pairAt(half, pair).memory], executions, 1, { spared: kept });
       if (address === undefined) continue;
       pairs.push(pair);
       addresses.push(address);
@@ -94,7 +94,7 @@ const placePiece = (s: Scheduler, storage: Storage, panel: number, piece: number
   const choices = pairChoices(s, half, storage, rivalPairs(s, { storage: storage.id, panel }, half));
   for (const kept of lessAndLess(spared))
     for (const pairs of choices) {
-      const [address] = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, 1, kept);
+      const [address] = findUnused(s.target, memoriesOf(half, pairs), chunk.rows, 1, { spared: kept });
       if (address === undefined) continue;
       holdRows(memoriesOf(half, pairs), address, chunk.rows);
       s.lasting[half.side] += chunk.rows * pairs.length;

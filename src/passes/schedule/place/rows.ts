@@ -91,14 +91,17 @@ const lastingWays = ({ target, interleaved }: Scheduler, { id, rows }: Storage):
   return interleaved.has(id) && rows >= LOAD_WAYS ? Math.max(needed, LOAD_WAYS) : needed;
 };
 
-/** A place for all rows of a panel, that nothing else ever takes; all panels of a storage lie in as many ways. */
+/**
+ * A place for all rows of a panel, that nothing else of the entry ever takes, and of a state nothing of any; all panels of a
+ * storage lie in as many ways.
+ */
 export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half: Half): Copy => {
   const ways = lastingWays(s, storage);
   const rows = Math.ceil(storage.rows / ways);
   const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
   for (const pairs of waysOf(pairChoices(s, half, storage, rivals), ways)) {
     const memories = memoriesOf(half, pairs);
-    const [address] = findUnused(s.target, memories, rows, 1);
+    const [address] = findUnused(s.target, memories, rows, 1, { mayBeTouched: storage.kind !== "state" });
     if (address === undefined) continue;
     holdRows(memories, address, rows);
     s.lasting[half.side] += rows * pairs.length;
