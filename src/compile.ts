@@ -63,7 +63,7 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   });
   const weights = weightOptions(options);
   const kept: (readonly Kept[])[] = [];
-  const context = { target, weights, onKept: (all: readonly Kept[]): void => void kept.push(all) };
+  const context = { target, weights, narrowed: new Map(), onKept: (all: readonly Kept[]): void => void kept.push(all) };
   const legal = stage("precision", () => primitive.map((graph) => runPasses(graph, NARROW, context, passes)));
   const statesOf = (index: number): ReadonlyMap<string, string> => at(entries, index, "entry").states;
   const { program, sharding } = stage("compile", () => buildProgram(legal, statesOf, pipelines, options, passes));

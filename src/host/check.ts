@@ -48,9 +48,10 @@ export interface CheckReport {
 export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
   const pipelines = pipelinesOf(options, TARGETS[options.target ?? "lpu-v1"]);
   const entries: CheckedEntry[] = [];
+  const narrowed: PassContext["narrowed"] = new Map();
   for (const [, entry] of entriesOf(options)) {
     const before = entries.flatMap(({ resident }) => resident ?? []);
-    entries.push(checkEntry(source, { ...options, ...entry }, before));
+    entries.push(checkEntry(source, { ...options, ...entry }, before, narrowed));
   }
   const resident = entries.flatMap((entry) => entry.resident ?? []);
   const shared = entries.length > 1 ? attempt(() => expectShared(resident)) : { value: undefined };
@@ -111,14 +112,23 @@ interface Ready {
 }
 
 /** `before`: entries before this one, with their states. */
-function checkEntry(source: ModelSource, options: CompileOptions, before: readonly WithStates[]): CheckedEntry {
+function checkEntry(
+  source: ModelSource,
+  options: CompileOptions,
+  before: readonly WithStates[],
+  narrowed: PassContext["narrowed"],
+): CheckedEntry {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const { bind = {}, shapes, fix, state = {} } = options;
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
   const found: Found =
     graph === undefined
       ? { problems: [], open: [unboundText(unbound)] }
-      : checkGraph(graph, { target, weights: weightOptions(options) }, { partial: refused.length > 0, state, before });
+      : checkGraph(
+          graph,
+          { target, weights: weightOptions(options), narrowed },
+          { partial: refused.length > 0, state, before },
+        );
   const problems: readonly CompileError[] = [...refused.flatMap(apart), ...found.problems];
   return { ...found, nodes, problems, unbound };
 }

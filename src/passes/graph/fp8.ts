@@ -8,10 +8,23 @@
  */
 
 import { at } from "../../diagnostics.js";
-import { elementCount, type Shape } from "../../ir/graph.js";
+import { elementCount, type Literal, type Shape } from "../../ir/graph.js";
 import type { NarrowingError } from "../../ir/facts.js";
 import { f32ToBits, NARROW_FORMATS, narrowFloats, widenFloat, widenFloats } from "../../ir/numerics.js";
 import type { Fp8, Sharing } from "../../ir/weights.js";
+
+/** A constant that was narrowed, with what was lost. */
+export interface NarrowedLiteral extends Literal {
+  readonly error: NarrowingError;
+}
+
+/** A weight in FP8 and the scales that make it what it was. */
+export interface ScaledWeight {
+  readonly values: NarrowedLiteral;
+  readonly scales: Float32Array;
+  /** Of the scales, so that they broadcast to the product. */
+  readonly shape: Shape;
+}
 
 /** Steps of scales in an octave. */
 const STEPS = 16;

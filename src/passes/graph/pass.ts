@@ -15,11 +15,14 @@ import type { Target } from "../../ir/target.js";
 import { PROPERTIES, type Property, verifyGraph } from "../../ir/verify.js";
 import { requireLegal } from "./legal.js";
 import type { WeightOptions } from "../../ir/weights.js";
+import type { ScaledWeight } from "./fp8.js";
 
 export interface PassContext {
   readonly target: Target;
   /** What constant weights are to be; fp16 if not said. */
   readonly weights?: WeightOptions | undefined;
+  /** Weights in FP8 that entries before this one have, by the keys of what they were; this one's are added, so that each is made once. */
+  readonly narrowed?: Map<string, ScaledWeight> | undefined;
   /** Told what is kept in four bytes, by the pass that decides it. */
   readonly onKept?: ((kept: readonly Kept[]) => void) | undefined;
   /** Chips that share the graph; one if not said. */

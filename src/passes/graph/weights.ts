@@ -15,15 +15,11 @@ import { deriveLiteral, isLaneMap } from "../../ir/literals.js";
 import { literalIn } from "../../ir/ops/attributes.js";
 import { type ScaledFormat, WEIGHT_FORMATS, type WeightFormat, type WeightOptions } from "../../ir/weights.js";
 import { isFloat, literalOf, makeTensor, newData, tensorOf, toFloats } from "../../ir/tensor.js";
-import { narrowed, narrowingError, scalesOf } from "./fp8.js";
+import { narrowed, type NarrowedLiteral, narrowingError, type ScaledWeight, scalesOf } from "./fp8.js";
 import type { GraphPass } from "./pass.js";
 import { isSumOfWhole } from "./precision.js";
 import { Rewriter } from "./rewriter.js";
 
-/** A constant that was narrowed, with what was lost. */
-interface NarrowedLiteral extends Literal {
-  readonly error: NarrowingError;
-}
 const isNarrowed = (literal: Literal): literal is NarrowedLiteral => "error" in literal;
 
 /**
@@ -53,12 +49,12 @@ const narrowedGraph = (
   fp8: ScaledFormat,
   keep: readonly string[],
   narrow: (literal: Literal, fp8: ScaledFormat) => ScaledWeight,
+  known: Map<string, ScaledWeight>,
 ): Graph => {
   const unknown = new Set(keep);
   const g = new Rewriter([]);
   const made: NodeId[] = [];
   const map = (id: NodeId): NodeId => at(made, id, "node");
-  const known = new Map<string, ScaledWeight>();
   const ruined: CompileError[] = [];
   for (const node of graph.nodes) {
     const literal = weightOf(graph, node);
@@ -86,13 +82,6 @@ const narrowedGraph = (
   if (first !== undefined) throw new CompileError(first.code, first.details, others);
   return g.finish(graph, map);
 };
-
-interface ScaledWeight {
-  readonly values: NarrowedLiteral;
-  readonly scales: Float32Array;
-  /** Of the scales, so that they broadcast to the product. */
-  readonly shape: readonly number[];
-}
 
 const scaledWeight = (literal: Literal, { format, sharing }: ScaledFormat): ScaledWeight => {
   const { shape } = literal;
@@ -166,10 +155,11 @@ export const weightFacts = (
 export const weights: GraphPass = {
   name: "weights",
   doc: "Narrows constant weights of products to FP8, with scales that their sums meet, where that is asked for.",
-  run: (graph, { weights: options, shapesOnly = false }) => {
+  run: (graph, { weights: options, shapesOnly = false, narrowed: known = new Map() }) => {
     if (options === undefined) return graph;
     const { fp8 }: WeightFormat = WEIGHT_FORMATS[options.format];
-    return fp8 === undefined ? graph : narrowedGraph(graph, fp8, options.keep, shapesOnly ? scaledShape : scaledWeight);
+    const narrow = shapesOnly ? scaledShape : scaledWeight;
+    return fp8 === undefined ? graph : narrowedGraph(graph, fp8, options.keep, narrow, known);
   },
   requires: ["legal-ops"],
 };

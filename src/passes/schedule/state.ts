@@ -174,7 +174,7 @@ const heldRows = (halves: readonly [Half, Half]): number =>
   halves.flatMap(({ pairs }) => pairs).reduce((sum, { memory }) => sum + heldIn(memory), 0);
 
 /** Rows of slice pairs that second copies of weight tiles may take. */
-export const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, resident: number): number =>
+const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, resident: number): number =>
   duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - resident;
 
 /** Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may. */
