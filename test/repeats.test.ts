@@ -173,6 +173,15 @@ describe("programs of many equal layers", () => {
     expect(instances.get(LAYERS - 6)).toEqual(late);
   });
 
+  test("layers whose constants do not fit one behind the other repeat in stretches", () => {
+    const { plan } = deepModel("bert");
+    const small = { ...target, rowsPerBank: 128 };
+    expect(planFacts(plan, small).together).toBe(2);
+    const { program } = schedule(plan, small);
+    checkSchedule(chosenEntry(program));
+    expect(program.entries[0]?.cycles).toEqual(schedule(plan, target).program.entries[0]?.cycles);
+  });
+
   test("the literal machine gives the same bits", () => {
     const { plan, inputs } = deepModel("bert", 8);
     const { program } = schedule(plan, target);

@@ -3,7 +3,7 @@
  * one burst, which rows become weights. No time and no addresses: the same for every strategy.
  */
 
-import { invariant } from "../../diagnostics.js";
+import { at, invariant } from "../../diagnostics.js";
 import { STREAM_TYPES } from "../../ir/isa.js";
 import type { Target } from "../../ir/target.js";
 import {
@@ -53,6 +53,8 @@ export interface PlanFacts extends Dependencies {
   readonly interleaved: ReadonlySet<StorageId>;
   /** Tasks that are the same again and again. */
   readonly repeat: Repeat | undefined;
+  /** Instances of these whose constants are placed together. */
+  readonly together: number;
   /** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
   readonly tilePairs: number;
   /** Rows of slice pairs that one copy of each weight tile takes. */
@@ -63,6 +65,7 @@ export const planFacts = (plan: Plan, target: Target): PlanFacts => {
   const dependencies = dependenciesOf(plan);
   const tilePairs = tilePairsOf(plan, target);
   const repeat = findRepeat(plan, dependencies);
+  const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
   const states = new Set(plan.states.map(({ storage }) => storageSlot(repeat, storage)));
   return {
     ...dependencies,
@@ -72,9 +75,34 @@ export const planFacts = (plan: Plan, target: Target): PlanFacts => {
     stateTurns: new Map([...states].map((slot, turn) => [slot, turn])),
     interleaved: interleavedIn(plan),
     repeat,
+    together: repeat === undefined ? 1 : togetherIn(plan, target, repeat, { tilePairs, tileRows }),
     tilePairs,
-    tileRows: [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0),
+    tileRows,
   };
+};
+
+/**
+ * Of how many instances, all as many, constants can be placed together: the longest one's rows take no more of a bank than tiles leave
+ * of all banks, since what such a stretch does not fill at a bank's end is lost to the next.
+ */
+const togetherIn = (
+  plan: Plan,
+  target: Target,
+  { first, tasks, count, shared }: Repeat,
+  tiles: Pick<PlanFacts, "tilePairs" | "tileRows">,
+): number => {
+  let rows = 1;
+  for (const { passes, leaves } of plan.tasks.slice(first, first + tasks)) {
+    for (const { weights } of passes)
+      if (isTile(weights)) rows = Math.max(rows, executionsOf(weights, tiles.tilePairs));
+    for (const { storage: id } of [...leaves, ...passes]) {
+      const { kind, rows: own } = at(plan.storages, id, "storage");
+      if (kind === "constant" && !shared.has(id)) rows = Math.max(rows, Math.min(own, CONSTANT_ROWS));
+    }
+  }
+  const left = target.rowsPerBank - tiles.tileRows / (4 * Math.floor(target.slices / 2));
+  const most = Math.max(1, Math.floor(left / rows));
+  return Math.ceil(count / Math.ceil(count / most));
 };
 
 export const panelKey = ({ storage, panel }: PanelRef): string => `${storage}/${panel}`;

@@ -36,7 +36,7 @@ import type { Repeat } from "./repeat/repeats.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
 import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figures.js";
-import { distanceOf, instanceOf, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
+import { distanceOf, instanceOf, instancesBeside, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
 import type { Earlier, EarlierState } from "./place/earlier.js";
 import { checkRoom } from "./place/room.js";
 import {
@@ -198,7 +198,7 @@ const begin = (s: Scheduler, order: Order): Begun => {
     const task = place(s, agenda, next);
     if (instanceOf(s, next) < strategy.model) continue;
     placed.push(task);
-    const instance = isModelDone(s, placed) ? repeatModel(s, agenda, placed) : undefined;
+    const instance = isModelDone(s, placed) ? repeatModel(s, agenda, ...modelOf(s, placed)) : undefined;
     if (repeat === undefined || instance === undefined) continue;
     const left = instancesLeft(s, repeat, at(instance.placed, 0, "task").task);
     return { s, agenda, instance, cycles: chipCycles(s.target, s.queues) + left * instance.cycles };
@@ -213,7 +213,12 @@ const instancesLeft = ({ plan }: Scheduler, { first, tasks }: Repeat, task: numb
 };
 
 const complete = ({ s, agenda, instance }: Begun): Scheduler => {
-  if (instance !== undefined) placeCopies(s, agenda, instance);
+  for (let last = instance; last !== undefined; ) {
+    const copies = placeCopies(s, agenda, last);
+    // Those whose constants lie elsewhere repeat what one of them is that makes the same choices again.
+    const next = copies === undefined ? undefined : placeAlike(s, agenda, last.placed, copies + 1);
+    last = next && repeatModel(s, agenda, next);
+  }
   for (let next = nextTask(s, agenda); next !== undefined; next = nextTask(s, agenda)) place(s, agenda, next);
   invariant(
     agenda.waiting.every((left) => left < 0),
@@ -234,34 +239,61 @@ const settle = (s: Scheduler, agenda: Agenda, index: number): void => {
   markPlaced(s, agenda, index);
 };
 
+/** Of tasks of some instances those of the model; and by task those of later ones, which had their place before its last one. */
+const modelOf = (s: Scheduler, placed: readonly Placed[]): [readonly Placed[], ReadonlyMap<number, Placed>] => {
+  const isOfModel = ({ task }: Placed): boolean => instanceOf(s, task) === s.strategy.model;
+  return [placed.filter(isOfModel), new Map(placed.map((one) => [one.task, one]))];
+};
+
 /** Places instances behind the model by its choices, until they do not differ in anything but time; undefined if they always do. */
-const repeatModel = (s: Scheduler, agenda: Agenda, earlier: readonly Placed[]): Instance | undefined => {
-  // Some tasks of later instances had their place before the last one of the model.
-  const early = new Map(earlier.map((placed) => [placed.task, placed]));
-  let models = earlier.filter(({ task }) => instanceOf(s, task) === s.strategy.model);
-  for (;;) {
-    const placed: Placed[] = [];
-    for (const model of models) {
-      const index = laterTask(s, model.task, 1);
-      if (index === undefined) return undefined;
-      const known = early.get(index);
-      if (known === undefined && !isNext(agenda, index)) return undefined;
-      placed.push(known ?? place(s, agenda, index, model));
-    }
+const repeatModel = (
+  s: Scheduler,
+  agenda: Agenda,
+  model: readonly Placed[],
+  early: ReadonlyMap<number, Placed> = new Map(),
+): Instance | undefined => {
+  for (let models = model; ; ) {
+    const placed = placeAlike(s, agenda, models, 1, early);
+    if (placed === undefined) return undefined;
     const cycles = distanceOf(models, placed);
     if (cycles !== undefined) return { placed, cycles };
     models = placed;
   }
 };
 
-/** Places one instance after another as the one before, as long as it fits. */
-const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance): void => {
-  for (let later = 1; ; later++)
+/** Places the instance so many behind a model by its choices; undefined if there is none, or the order of its tasks is another. */
+const placeAlike = (
+  s: Scheduler,
+  agenda: Agenda,
+  models: readonly Placed[],
+  later: number,
+  early: ReadonlyMap<number, Placed> = new Map(),
+): readonly Placed[] | undefined => {
+  const placed: Placed[] = [];
+  for (const model of models) {
+    const index = laterTask(s, model.task, later);
+    if (index === undefined) return undefined;
+    const known = early.get(index);
+    if (known === undefined && !isNext(agenda, index)) return undefined;
+    placed.push(known ?? place(s, agenda, index, model));
+  }
+  return placed;
+};
+
+/**
+ * Places one instance after another as the one before: how many, up to the last whose constants lie beside its own; undefined if
+ * not all of these fit.
+ */
+const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance): number | undefined => {
+  const copies = instancesBeside(s, at(placed, 0, "task").task) - 1;
+  for (let later = 1; later <= copies; later++)
     for (const model of placed) {
       const index = laterTask(s, model.task, later);
-      if (index === undefined || !isNext(agenda, index) || !placeAgain(s, model, index, later * cycles)) return;
+      if (index === undefined || !isNext(agenda, index) || !placeAgain(s, model, index, later * cycles))
+        return undefined;
       settle(s, agenda, index);
     }
+  return copies;
 };
 
 /** Rows that no later task reads are free after their last read. */

@@ -20,12 +20,18 @@ import { chunksOf, type Scheduler, storageOf } from "../state.js";
 
 /* ---------- counterparts ---------- */
 
-/** Instances, from that of the present task on, for which constants are placed together, so that all can do the same. */
-const instancesAhead = ({ repeat, strategy, placed }: Scheduler): number => {
-  const position = positionIn(repeat, placed.task);
+/**
+ * Instances, from that of a task on, whose constants are placed together, so that all can do the same: of a long repeat as many
+ * as fill a part of a bank, since more of them would leave most of it empty.
+ */
+export const instancesBeside = ({ repeat, strategy, together }: Scheduler, task: number): number => {
+  const position = positionIn(repeat, task);
   if (repeat === undefined || position === undefined || position.instance < strategy.model) return 1;
-  return repeat.count - position.instance;
+  const behind = position.instance - strategy.model;
+  return Math.min(repeat.count - position.instance, together - (behind % together));
 };
+
+const instancesAhead = (s: Scheduler): number => instancesBeside(s, s.placed.task);
 
 /** A constant and those which stand for it in the instances ahead. */
 export const storagesAlike = (s: Scheduler, id: StorageId): readonly StorageId[] => {
@@ -34,10 +40,20 @@ export const storagesAlike = (s: Scheduler, id: StorageId): readonly StorageId[]
   return Array.from({ length: instancesAhead(s) }, (_, later) => id + later * repeat.storages);
 };
 
-/** A tile and those which stand for it in the instances ahead; `pass` is its number in the present task. */
-export const tilesAlike = (s: Scheduler, tile: PackedTile, pass: number): readonly PackedTile[] => {
+/** A tile and those which stand for it in the instances that are placed with it; `pass` is its number in the present task. */
+export const tilesAlike = (s: Scheduler, tile: PackedTile, pass: number): readonly PackedTile[] =>
+  tilesIn(s, tile, pass, instancesAhead(s));
+
+/** The same for all instances that are still to come. */
+export const tilesAhead = (s: Scheduler, tile: PackedTile, pass: number): readonly PackedTile[] => {
+  const { repeat, strategy, placed } = s;
+  const { instance } = positionIn(repeat, placed.task) ?? { instance: -1 };
+  return tilesIn(s, tile, pass, repeat === undefined || instance < strategy.model ? 1 : repeat.count - instance);
+};
+
+const tilesIn = (s: Scheduler, tile: PackedTile, pass: number, instances: number): readonly PackedTile[] => {
   const tiles = [tile];
-  for (let later = 1; later < instancesAhead(s); later++) {
+  for (let later = 1; later < instances; later++) {
     const counterpart = tileOf(s, s.placed.task + later * (s.repeat?.tasks ?? 0), pass);
     // All instances share it.
     if (counterpart.key === tile.key) return tiles;

@@ -16,7 +16,7 @@ import { newPlaced, type Placed } from "../repeat/placed.js";
 import { rowsOfTile, taskAt } from "../figures.js";
 import type { Flight, Piece } from "../chip/ports.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
-import { tilesAlike } from "../repeat/instances.js";
+import { tilesAhead } from "../repeat/instances.js";
 import { homesOf, lastingRoom, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { emit, pickStreams, slide } from "./trial.js";
 import { placeWire } from "./wire.js";
@@ -80,7 +80,7 @@ const chooseHalf = (s: Scheduler, task: Task): Half => {
   invariant(others.length === 0, "states that a task takes together lie in both hemispheres");
   if (home !== undefined) return s.halves[home];
   const model = s.model?.sums[0]?.half;
-  if (model !== undefined) return model;
+  if (model !== undefined && costOf(s, task, model) < NEVER) return model;
   const possible = [west, east].filter((half) => costOf(s, task, half) < NEVER);
   const drawn = possible.length > 0 ? s.strategy.draw?.(possible.length) : undefined;
   if (drawn !== undefined) return at(possible, drawn, "slot");
@@ -98,7 +98,7 @@ const costOf = (s: Scheduler, task: Task, half: Half): number => {
   let missing = 0;
   for (const [pass, { weights }] of task.passes.entries()) {
     if (!isTile(weights) || s.tiles[half.side].has(weights.key)) continue;
-    const needed = rowsOfTile(weights, s.tilePairs) * tilesAlike(s, weights, pass).length;
+    const needed = rowsOfTile(weights, s.tilePairs) * tilesAhead(s, weights, pass).length;
     rows += needed;
     if (!other.has(weights.key)) continue;
     copied += needed;
