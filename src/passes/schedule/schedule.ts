@@ -65,8 +65,17 @@ const FRUGAL: readonly Strategy[] = (["anywhere", "first"] as const).map((consta
   ...{ stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER, thrift: "all" },
   constants,
 }));
-/** Strategies are tried until about so many tasks were placed: long programs are scheduled fewer times. */
-const TASKS_IN_ALL = 3_500;
+/**
+ * Strategies are tried until about so many tasks were placed, or so many places of one tried, also for schedules that came to no end:
+ * long programs are scheduled fewer times. One is always brought to its end.
+ */
+const ENOUGH: Search = { tasks: 3_500, trials: 64_000 };
+
+/** What schedules have cost so far. */
+interface Search {
+  readonly tasks: number;
+  readonly trials: number;
+}
 
 /** A program, and the plan that its last entry is: the given one, or one with tasks divided that fitted in no cycle. */
 export interface Scheduled extends Earlier {
@@ -104,22 +113,27 @@ export const schedule = (plan: Plan, target: Target, entry = MAIN): Scheduled =>
 };
 
 /** By the best of some strategies, or by FRUGAL where none fits; what fits in no cycle is divided, and goes on from there. */
-const scheduleBest = (plan: Plan, target: Target, entry: EntryOptions, strategies: readonly Strategy[]): Scheduled => {
+const scheduleBest = (
+  plan: Plan,
+  target: Target,
+  entry: EntryOptions,
+  strategies: readonly Strategy[],
+  before: Search = { tasks: 0, trials: 0 },
+): Scheduled => {
   const facts = planFacts(plan, target);
   const order = orderOf(plan, target, facts);
   const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry);
   const begun: Begun[] = [];
-  let tasks = 0;
+  let search = before;
   for (const [index, strategy] of strategies.entries()) {
     const s = started(strategy);
     const next = attempt(() => begin(s, order));
+    search = { tasks: search.tasks + s.searched, trials: search.trials + s.tried };
     // What another strategy has a cycle for is not divided.
     const divided = next instanceof CompileError && begun.length === 0 ? dividedFor(s, next) : undefined;
-    if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index));
-    if (next instanceof CompileError) continue;
-    begun.push(next);
-    tasks += s.searched;
-    if (tasks >= TASKS_IN_ALL) break;
+    if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index), search);
+    if (!(next instanceof CompileError)) begun.push(next);
+    if (begun.length > 0 && (search.tasks >= ENOUGH.tasks || search.trials >= ENOUGH.trials)) break;
   }
   for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
     const done = attempt(() => complete(one));

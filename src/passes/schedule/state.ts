@@ -107,6 +107,8 @@ export interface Scheduler extends PlanFacts {
   spareRows: number;
   /** Tasks for which a place was searched, and not taken from another instance. */
   searched: number;
+  /** Trials of places for them. */
+  tried: number;
   /** The storage for whose rows the present trial found no room, if it did not. */
   starved: Storage | undefined;
 }
@@ -151,6 +153,7 @@ export const newScheduler = (
     cornered: false,
     spareRows: spareRowsOf(target, strategy, resident),
     searched: 0,
+    tried: 0,
     starved: undefined,
   };
 };

@@ -41,6 +41,7 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
     s.patient = tries < PATIENCE;
     s.cursor = s.turn + Math.floor(tries / PATIENCE);
     if (!s.patient) s.model = undefined;
+    s.tried++;
     const delay = trial(at);
     if (delay === 0) {
       commit(s);
