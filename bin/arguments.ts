@@ -195,3 +195,7 @@ function parsePairs<Value>(
   throwTogether(problems);
   return Object.fromEntries(pairs);
 }
+
+/** The configuration of devices of a model; none at all if it is called so. */
+export const parseConfiguration = (text: string | undefined): string | false | undefined =>
+  text === "none" ? false : text;

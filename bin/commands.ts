@@ -34,6 +34,7 @@ import {
   parseShapes,
   parseStages,
   parseFault,
+  parseConfiguration,
   parseTensor,
   parseThreads,
   parseStates,
@@ -136,6 +137,11 @@ const OPTIONS = {
     describe:
       "chips that work one behind the other, or auto: as few as hold the model; as many as the system has if not given",
   },
+  configuration: {
+    type: "string",
+    describe:
+      "which of the model's configurations of devices, whose annotations place its nodes; none for none; the only one if not given",
+  },
   tensor: {
     type: "number",
     describe:
@@ -163,6 +169,7 @@ const buildOptions = (argv: Argv) =>
     target: OPTIONS.target,
     system: OPTIONS.system,
     stages: OPTIONS.stages,
+    configuration: OPTIONS.configuration,
     tensor: OPTIONS.tensor,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
@@ -201,6 +208,7 @@ const buildCommand = row({
       keep: args.keep,
       system: parseSystem(args.system),
       stages: parseStages(args.stages),
+      configuration: parseConfiguration(args.configuration),
       tensor: parseTensor(args.tensor),
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
@@ -563,6 +571,7 @@ const check = command({
       target: OPTIONS.target,
       system: OPTIONS.system,
       stages: OPTIONS.stages,
+      configuration: OPTIONS.configuration,
       tensor: OPTIONS.tensor,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
@@ -574,6 +583,7 @@ const check = command({
       target: parseTarget(args.target),
       system: parseSystem(args.system),
       stages: parseStages(args.stages),
+      configuration: parseConfiguration(args.configuration),
       tensor: parseTensor(args.tensor),
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),

@@ -3,7 +3,7 @@
  *
  * Weights are never held: an initializer says how long it is and yields its bytes when its turn comes, so a model of
  * 500 MB is written with a few MB of memory. The length prefixes that protobuf wants in front are computed first, from
- * the headers alone. Field numbers are those of the ONNX schema (IR version 8); this file shares no code with the
+ * the headers alone. Field numbers are those of the ONNX schema (IR version 8, and 11 with configurations of devices); this file shares no code with the
  * frontend, so that reading back what it wrote tests both. A file over 2 GiB is no legal protobuf: such a model's weights
  * go to `<file>.data` as external data. The same model gives the same bytes.
  */
@@ -61,6 +61,21 @@ export interface OnnxNode {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeValue>>;
+  readonly devices?: readonly NodeDevices[];
+}
+
+/** How a node takes part in a configuration of devices: its stage, and how tensors of it lie. */
+export interface NodeDevices {
+  readonly configuration: string;
+  readonly stage?: number;
+  readonly specs?: readonly {
+    readonly tensor: string;
+    readonly devices?: readonly number[];
+    /** Pieces along axes, each a list of how many pieces there are of each part of the axis. */
+    readonly cuts?: readonly { readonly axis: number; readonly shards: readonly number[] }[];
+    /** Devices by key, which stands for all of them. */
+    readonly groups?: Readonly<Record<number, readonly number[]>>;
+  }[];
 }
 
 export interface ValueInfo {
@@ -78,6 +93,8 @@ export interface OnnxModel {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
   readonly initializers: readonly Initializer[];
+  /** Configurations of devices: how many each has. */
+  readonly configurations?: Readonly<Record<string, number>>;
 }
 
 export interface WrittenModel {
@@ -149,7 +166,7 @@ export function* encodeModel(model: OnnxModel, externalFile?: string): Generator
   );
 
   const head = new protobuf.Writer();
-  head.uint32(tag(1, 0)).int64(8);
+  head.uint32(tag(1, 0)).int64(model.configurations === undefined ? 8 : 11);
   head.uint32(tag(2, 2)).string("metronome");
   head.uint32(tag(7, 2)).uint32(graphLength);
   yield head.finish();
@@ -165,6 +182,8 @@ export function* encodeModel(model: OnnxModel, externalFile?: string): Generator
   tail.uint32(tag(1, 2)).string("").uint32(tag(2, 0)).int64(model.opset).ldelim();
   for (const domain of new Set(model.nodes.flatMap((node) => node.domain ?? [])))
     tail.uint32(tag(8, 2)).fork().uint32(tag(1, 2)).string(domain).uint32(tag(2, 0)).int64(1).ldelim();
+  for (const [name, devices] of Object.entries(model.configurations ?? {}))
+    tail.uint32(tag(26, 2)).fork().uint32(tag(1, 2)).string(name).uint32(tag(2, 0)).int32(devices).ldelim();
   yield tail.finish();
 }
 
@@ -225,6 +244,31 @@ function writeNode(writer: protobuf.Writer, node: OnnxNode): void {
     writer.ldelim();
   }
   if (node.domain !== undefined) writer.uint32(tag(7, 2)).string(node.domain);
+  for (const devices of node.devices ?? []) {
+    writer.uint32(tag(10, 2)).fork();
+    writeDevices(writer, devices);
+    writer.ldelim();
+  }
+}
+
+function writeDevices(writer: protobuf.Writer, { configuration, stage, specs = [] }: NodeDevices): void {
+  writer.uint32(tag(1, 2)).string(configuration);
+  for (const { tensor, devices = [], cuts = [], groups = {} } of specs) {
+    writer.uint32(tag(2, 2)).fork().uint32(tag(1, 2)).string(tensor);
+    for (const device of devices) writer.uint32(tag(2, 0)).int64(device);
+    for (const [key, members] of Object.entries(groups)) {
+      writer.uint32(tag(3, 2)).fork().uint32(tag(1, 0)).int64(Number(key));
+      for (const device of members) writer.uint32(tag(2, 0)).int64(device);
+      writer.ldelim();
+    }
+    for (const { axis, shards } of cuts) {
+      writer.uint32(tag(4, 2)).fork().uint32(tag(1, 0)).int64(axis);
+      for (const count of shards) writer.uint32(tag(2, 2)).fork().uint32(tag(3, 0)).int64(count).ldelim();
+      writer.ldelim();
+    }
+    writer.ldelim();
+  }
+  if (stage !== undefined) writer.uint32(tag(3, 0)).int32(stage);
 }
 
 function writeAttribute(writer: protobuf.Writer, name: string, value: AttributeValue): void {

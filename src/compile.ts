@@ -17,15 +17,18 @@ import { imageChunks } from "./codegen/image/image.js";
 import { encodeProgram } from "./codegen/text/encode.js";
 import { measureText } from "./codegen/text/measure.js";
 import { at } from "./diagnostics.js";
+import { placedResults } from "./frontend/devices.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
 import type { GraphRecord, ModelSource } from "./frontend/source.js";
 import { expectShared, type WithStates, withStates } from "./frontend/states.js";
 import type { Kept } from "./ir/facts.js";
+import type { Shape } from "./ir/graph.js";
 import { entryPrograms, type Program } from "./ir/program.js";
 import { TARGETS } from "./ir/target.js";
 import { weightOptions } from "./ir/weights.js";
-import { type CompileOptions, entriesOf } from "./options.js";
+import type { Around } from "./layouts.js";
+import { type CompileOptions, entriesOf, withDevices } from "./options.js";
 import { checkProperties, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
@@ -40,7 +43,8 @@ export interface Compiled {
   readonly image: () => Iterable<Uint8Array>;
 }
 
-export const compile = (source: ModelSource, options: CompileOptions = {}): Compiled => {
+export const compile = (source: ModelSource, asked: CompileOptions = {}): Compiled => {
+  const options = withDevices(source, asked);
   const { target: targetName = "lpu-v1", verify = false, clock, onPass, state = {} } = options;
   const target = TARGETS[targetName];
   const pipelines = pipelinesOf(options, target);
@@ -49,10 +53,14 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const supported = (problems: number): string => supportedText(models, problems);
   const stage = announcer(options.onStage, { check: supported });
 
+  const onModel = (model: GraphRecord): void => void models.push(model);
+  const named = entriesOf(options);
+  const shapesOf = named.map(() => new Map<string, Shape>());
   const imported = stage("receive", () =>
-    entriesOf(options).map(([, { bind = {}, shapes, fix }]) =>
-      importModel(source, { bind, shapes, fix, onModel: (model) => models.push(model) }),
-    ),
+    named.map(([, { bind = {}, shapes, fix }], index) => {
+      const own = at(shapesOf, index, "entry");
+      return importModel(source, { bind, shapes, fix, onModel, onValue: (name, shape) => own.set(name, shape) });
+    }),
   );
   const entries: WithStates[] = [];
   for (const graph of imported) entries.push(withStates(graph, state, entries));
@@ -65,8 +73,11 @@ export const compile = (source: ModelSource, options: CompileOptions = {}): Comp
   const kept: (readonly Kept[])[] = [];
   const context = { target, weights, narrowed: new Map(), onKept: (all: readonly Kept[]): void => void kept.push(all) };
   const legal = stage("precision", () => primitive.map((graph) => runPasses(graph, NARROW, context, passes)));
-  const statesOf = (index: number): ReadonlyMap<string, string> => at(entries, index, "entry").states;
-  const { program, sharding } = stage("compile", () => buildProgram(legal, statesOf, pipelines, options, passes));
+  const around: Around = {
+    statesOf: (index) => at(entries, index, "entry").states,
+    placedOf: (index) => placedResults(options.devices, at(shapesOf, index, "entry")),
+  };
+  const { program, sharding } = stage("compile", () => buildProgram(legal, around, pipelines, options, passes));
   const texts = stage("assemble", () => encodeProgram(program));
 
   const main = at(entryPrograms(program), 0, "entry");

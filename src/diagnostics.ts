@@ -99,6 +99,16 @@ export const DIAGNOSTICS = {
     doc: "An input that is to stay on the chip, or the output that takes its place, is not in the model, or the two differ in type.",
     hint: "write it like --state past.0.key=present.0.key, an input and the output that takes its place",
   },
+  LPU1015: {
+    title: "annotations contradict",
+    doc: "What a model says of the devices that it is for contradicts itself, the model, or what is asked for.",
+    hint: "correct the annotation, or build without (--configuration none)",
+  },
+  LPU1016: {
+    title: "annotation is not supported",
+    doc: "A model asks for a way to lie on devices that chips of a group have not: each has one of equal pieces along one axis, in their order, or the whole.",
+    hint: "leave it to the search (without this annotation), or build without (--configuration none)",
+  },
   LPU2201: {
     title: "layout cannot be expressed",
     isUnsupported: true,

@@ -231,6 +231,7 @@ const BUILT = [
   "system",
   "stages",
   "tensor",
+  "configuration",
   "weights",
   "keep",
   "rebuild",

@@ -5,7 +5,7 @@
 
 import { at } from "./diagnostics.js";
 import { placedGraphs, sharedPlan } from "./group.js";
-import type { Sharding } from "./ir/facts.js";
+import type { PlacedResult, Sharding } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
 import { inBoth } from "./ir/plan/behind.js";
@@ -24,10 +24,17 @@ export const isShared = (graphs: readonly Graph[]): boolean => graphs.some((grap
 /** By entry: its states, and the outputs that take their place. */
 export type StatesOf = (index: number) => ReadonlyMap<string, string>;
 
+/** What is known of entries beside their graphs. */
+export interface Around {
+  readonly statesOf: StatesOf;
+  /** Where the model says that results of its nodes lie. */
+  readonly placedOf: (index: number) => readonly PlacedResult[];
+}
+
 /** Legal graphs of entries as the chips of a node share them, and what they are tried on; as they are, where nothing is to be shared. */
 export const sharedOut = (
   legal: readonly Graph[],
-  statesOf: StatesOf,
+  { statesOf, placedOf }: Around,
   pipelines: readonly Pipeline[],
   options: Pick<CompileOptions, "target" | "stages" | "tensor">,
   { onSharded, ...passes }: PassOptions & { readonly onSharded?: (facts: Sharding) => void } = {},
@@ -36,7 +43,7 @@ export const sharedOut = (
   if (chips === undefined) return { graphs: legal, tried: pipelines };
   const target = TARGETS[options.target ?? "lpu-v1"];
   const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
-    const context = { target, chips, states: statesOf(index), before, wholeStates };
+    const context = { target, chips, states: statesOf(index), placed: placedOf(index), before, wholeStates };
     const told = index === 0 && onSharded !== undefined ? { onSharded } : {};
     return runPasses(at(legal, index, "entry"), PLACE, { ...context, ...told }, passes);
   });

@@ -2,7 +2,10 @@
  * What a build is asked for: of a model, of each of its entries, and of the chips.
  */
 
+import { fail } from "./diagnostics.js";
+import { type Devices, devicesOf } from "./frontend/devices.js";
 import type { FixedValue } from "./frontend/fix.js";
+import { type ModelSource, readModel } from "./frontend/source.js";
 import type { StateOption } from "./frontend/states.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
@@ -41,6 +44,11 @@ export interface CompileOptions extends EntryOptions {
   readonly stages?: Stages | undefined;
   /** Chips of a node that share each product, with pieces of its weights, in each stage. One does the work where more would not be faster. */
   readonly tensor?: number | undefined;
+  /**
+   * Which of the model's configurations of devices, whose annotations say the stages of nodes and where results lie; the only one if not
+   * given, false for none.
+   */
+  readonly configuration?: string | false | undefined;
   /** What constant weights of products lie as; fp16 if not given. */
   readonly weights?: WeightFormatName | undefined;
   /** Names of ONNX nodes, or of their weights, that stay fp16. */
@@ -56,6 +64,27 @@ export interface CompileOptions extends EntryOptions {
   /** Verify the graph after every pass, and the plan. */
   readonly verify?: boolean | undefined;
 }
+
+/** Options, and what the model says of the devices that it is for. */
+export interface OptionsWithDevices extends CompileOptions {
+  readonly devices?: Devices | undefined;
+  readonly stageOf?: Devices["stageOf"] | undefined;
+}
+
+/** What a model says of its devices takes the place of numbers of chips that are not given. LPU1015 if the two differ. */
+export const withDevices = (source: ModelSource, options: CompileOptions): OptionsWithDevices => {
+  const { configuration, tensor, stages } = options;
+  if (configuration === false) return options;
+  const devices = devicesOf(readModel(source), configuration);
+  if (devices === undefined || devices.stages * devices.members === 1) return options;
+  const { members, stageOf } = devices;
+  if ((tensor ?? members) !== members || (stages ?? devices.stages) !== devices.stages)
+    fail("LPU1015", {
+      message: `configuration '${devices.configuration}' of the model has ${devices.stages} stages of ${members} chips, expected ${stages ?? devices.stages} of ${tensor ?? members}`,
+      hint: "leave out --stages and --tensor, or build without the configuration (--configuration none)",
+    });
+  return { ...options, stages: devices.stages, stageOf, devices, ...(members > 1 && { tensor: members }) };
+};
 
 /** Entries by name, each with what is said for all and for it alone. */
 export const entriesOf = ({

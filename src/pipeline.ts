@@ -27,6 +27,8 @@ export interface Pipeline {
   readonly hops: readonly Hop[];
   /** All links between the chips. */
   readonly links: readonly Link[];
+  /** Stages of ONNX nodes that have one, by name. */
+  readonly stageOf?: ReadonlyMap<string, number> | undefined;
 }
 
 /** How many chips work one behind the other; "auto": as few as hold the model. */
@@ -39,6 +41,7 @@ interface PipelineOptions {
   readonly stages?: Stages | undefined;
   /** Chips that share the work of each stage; one if not given. */
   readonly tensor?: number | undefined;
+  readonly stageOf?: ReadonlyMap<string, number> | undefined;
 }
 
 /** What a build tries, one after the other, until there is room: one pipeline, or with "auto" longer and longer ones. */
@@ -67,7 +70,7 @@ export const firstWithRoom = <T>(pipelines: readonly Pipeline[], step: (pipeline
 
 /** LPU2007 if the system has fewer chips than there are stages, or its chips too few links, or chips of no node share work. */
 export const pipelineOf = (
-  { system, stages, tensor: members = 1 }: PipelineOptions & { readonly stages?: number | undefined },
+  { system, stages, tensor: members = 1, stageOf }: PipelineOptions & { readonly stages?: number | undefined },
   target: Target,
 ): Pipeline => {
   const name = system ?? systemWith((stages ?? 1) * members);
@@ -84,7 +87,7 @@ export const pipelineOf = (
     const joined = linksBetween({ links }, stage * members, (stage + 1) * members);
     return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
   });
-  const made = { target, members, hops, links };
+  const made = { target, members, hops, links, stageOf };
   if (peersOf(made).some((joined, by) => by > 0 && joined.length === 0))
     fail("LPU2007", {
       message: `chips of target '${target.name}' have ${target.links} links, too few to join each of ${members} to each`,
@@ -154,13 +157,13 @@ export const pipelineProgram = (
   pipeline: Pipeline,
   onPlan: (plan: Plan, stage: number) => void = () => undefined,
 ): PipelineProgram => {
-  const { target, members, hops } = pipeline;
+  const { target, members, hops, stageOf } = pipeline;
   const homes = new Map<string, number>();
   const made: MadeEntry[] = [];
   for (const { name, plan: whole } of entries) {
     const before = made.at(-1);
     const stages: MadeStage[] = [];
-    for (const [stage, cut] of cutPlan(whole, target, hops, homes).entries()) {
+    for (const [stage, cut] of cutPlan(whole, target, hops, { homes, stageOf }).entries()) {
       for (const state of cut.states) homes.set(state.name, stage);
       const plan = stage === 0 ? cut : planInGroup(cut, linksInPlaceOf(pipeline, 0, stage * members));
       onPlan(plan, stage);

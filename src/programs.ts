@@ -11,7 +11,7 @@ import { verifyPlan } from "./ir/plan/verify.js";
 import type { Plan } from "./ir/plan.js";
 import { entryPrograms, type Program } from "./ir/program.js";
 import { TARGETS } from "./ir/target.js";
-import { isAlone, isShared, layoutsOf, sharedOut, type StatesOf } from "./layouts.js";
+import { type Around, isAlone, isShared, layoutsOf, sharedOut } from "./layouts.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { checkSchedule } from "./passes/check/check.js";
 import type { PassOptions } from "./passes/graph/pass.js";
@@ -26,23 +26,24 @@ export interface Built {
 /** `pipelines` are tried one after the other. */
 export const buildProgram = (
   legal: readonly Graph[],
-  statesOf: StatesOf,
+  around: Around,
   pipelines: readonly Pipeline[],
   options: CompileOptions,
   passes: PassOptions,
 ): Built => {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Program => {
-    const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, tried));
+    const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, tried));
     return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
   };
   let sharding: Sharding | undefined;
   const onSharded = (facts: Sharding): void => {
     sharding = facts;
   };
-  const { graphs, tried } = sharedOut(legal, statesOf, pipelines, options, { ...passes, onSharded });
+  const { graphs, tried } = sharedOut(legal, around, pipelines, options, { ...passes, onSharded });
   const program = programOf(graphs, tried);
-  if (!isShared(graphs)) return { program, sharding };
+  // Where the model says how results lie, nothing else is asked for.
+  if (!isShared(graphs) || (sharding?.annotated.held ?? 0) > 0) return { program, sharding };
   const single = pipelinesOf({ stages: options.stages }, target);
   return fasterOf(program, () => programOf(legal, single), sure(sharding, "sharding"));
 };

@@ -72,7 +72,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "src/passes/group",
   ],
   "src/group.ts": ["src/diagnostics.ts", "src/ir", "src/passes/graph"],
-  "src/options.ts": ["src/ir", "src/frontend", "src/passes/graph", "src/pipeline.ts", "src/stages.ts"],
+  "src/options.ts": [
+    "src/diagnostics.ts",
+    "src/ir",
+    "src/frontend",
+    "src/passes/graph",
+    "src/pipeline.ts",
+    "src/stages.ts",
+  ],
   "src/layouts.ts": [
     "src/diagnostics.ts",
     "src/ir",

@@ -253,6 +253,21 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
     buildModel(model({ nodes: [node("MatMul", ["x", "w"], ["y"])], initializers: [weights("w", 4, 8)] })),
   // Chips
   "a system that does not exist": () => parseSystem("node3"),
+  "a configuration of devices that the model does not have": () => buildModel(layer, { configuration: "pair" }),
+  "devices in an order that no group has": () =>
+    buildModel({
+      ...layer,
+      configurations: { pair: 2 },
+      nodes: layer.nodes.map((node) => ({
+        ...node,
+        devices: [
+          {
+            configuration: "pair",
+            specs: [{ tensor: node.outputs[0] ?? "", devices: [1, 0], cuts: [{ axis: 1, shards: [2] }] }],
+          },
+        ],
+      })),
+    }),
   "a system for which a chip has too few links": () => buildModel(layer, { system: "rack" }),
   "products shared among chips that are not joined each to each": () => buildModel(layer, { tensor: 8 }),
   "more stages than a system has chips": () => buildModel(layer, { system: "node2", stages: 3 }),

@@ -31,6 +31,7 @@ export interface ModelRequest extends ChipRequest {
   readonly fix: Readonly<Record<string, FixText>>;
   readonly state: StateOption;
   readonly entries: NonNullable<CompileOptions["entries"]>;
+  readonly configuration: CompileOptions["configuration"];
 }
 
 /** Also which model; of a decoder, whose entries and states follow from it, what `context` a token looks back upon. */
@@ -74,6 +75,6 @@ export const chipOptions = ({ target, system, stages, tensor, weights, keep }: C
 
 /** Reads the files of fixed inputs. */
 export const modelOptions = (request: ModelRequest) => {
-  const { bind, shapes, fix, state, entries } = request;
-  return { ...chipOptions(request), bind, shapes, fix: readFixes(fix), state, entries };
+  const { bind, shapes, fix, state, entries, configuration } = request;
+  return { ...chipOptions(request), bind, shapes, fix: readFixes(fix), state, entries, configuration };
 };

@@ -16,6 +16,8 @@ import type { GraphRecord } from "./source.js";
 export interface ImportOptions {
   /** Told what the file has, before any node is imported. */
   readonly onModel?: ((graph: GraphRecord) => void) | undefined;
+  /** Told of each tensor that a node makes, and its shape. */
+  readonly onValue?: ((tensor: string, shape: Shape) => unknown) | undefined;
   /** Sizes of named dimensions. */
   readonly bind: Readonly<Record<string, number>>;
   /** Shapes of inputs, by name; their named dimensions are bound by them. */

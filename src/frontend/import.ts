@@ -14,7 +14,7 @@ import { isWideTensor, type WideTensor } from "../ir/tensor.js";
 import { type BoundShapes, type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
-import { inOrder } from "./order.js";
+import { inOrder, nameOfNode } from "./order.js";
 import { refusedFor } from "./refused.js";
 import { type Made, type Rule, type RuleContext, type Sequence, unsupported, type Wide } from "./rule.js";
 import { wideOf } from "./wide.js";
@@ -71,6 +71,7 @@ interface Importer {
   readonly graph: Appender;
   readonly declared: BoundShapes["declared"];
   readonly problems: Set<CompileError>;
+  readonly onValue: ImportOptions["onValue"];
   /** Values that nodes which could not be made would read. */
   readonly cut: Set<NodeId>;
 }
@@ -109,7 +110,10 @@ export function importModel(source: ModelSource, options: ImportOptions): Graph 
 /** What of a model can be imported. Throws only where the file itself, or a binding, is wrong. */
 export function checkSupport(source: ModelSource, options: ImportOptions): SupportReport {
   const model = readModel(source);
-  const nodes = model.graph.nodes.map((node) => ({ name: nameOf(node), op: operatorKey(node.domain, node.opType) }));
+  const nodes = model.graph.nodes.map((node) => ({
+    name: nameOfNode(node),
+    op: operatorKey(node.domain, node.opType),
+  }));
   const { unbound, run } = prepare(source, model, options);
   if (unbound.length > 0) return { nodes, problems: unknownOperators(model), unbound, graph: undefined };
   const { importer, finish } = run();
@@ -124,7 +128,7 @@ function prepare(source: ModelSource, model: ModelRecord, options: ImportOptions
   const inputs = trueInputs(model.graph);
   const { shapes, unbound, declared } = bindInputs(inputs, model.graph.outputs, options);
   const fixed = unbound.length > 0 ? new Map() : fixedTensors(inputs, shapes, options.fix ?? {});
-  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed, declared) };
+  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed, declared, options.onValue) };
 }
 
 const countsByOperator = (problems: readonly CompileError[]): string[] => {
@@ -169,10 +173,11 @@ function importGraph(
   shapes: ReadonlyMap<string, Shape>,
   fixed: ReadonlyMap<string, Tensor | WideTensor>,
   declared: BoundShapes["declared"],
+  onValue: ImportOptions["onValue"],
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
-  const importer: Importer = { source, functions, graph, declared, problems: new Set(), cut: new Set() };
+  const importer: Importer = { source, functions, graph, declared, onValue, problems: new Set(), cut: new Set() };
   const scope: Scope = { values: new Map() };
   for (const input of inputs) {
     const type = inputType(input, shapes);
@@ -307,11 +312,10 @@ function importConstant({ graph, source }: Importer, record: TensorRecord): Node
 }
 
 const labelOf = (node: NodeProto, prefix = ""): string =>
-  `${prefix}${nameOf(node)} (${operatorKey(node.domain, node.opType)})`;
-const nameOf = (node: NodeProto): string => node.name || node.output.find((name) => name !== "") || node.opType;
+  `${prefix}${nameOfNode(node)} (${operatorKey(node.domain, node.opType)})`;
 
 function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
-  const origin = `${frame.prefix}${nameOf(node)}`;
+  const origin = `${frame.prefix}${nameOfNode(node)}`;
   const label = labelOf(node, frame.prefix);
   let made: readonly (Made | undefined)[] | undefined;
   try {
@@ -322,7 +326,9 @@ function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Fr
   }
   if (made === undefined) for (const id of readBy(importer, scope, node)) importer.cut.add(id);
   node.output.forEach((name, i) => {
-    if (name !== "") define(scope, name, made === undefined ? "failed" : (made[i] ?? missingResult(i, name, label)));
+    const value = made === undefined ? "failed" : (made[i] ?? missingResult(i, name, label));
+    if (name !== "") define(scope, name, value);
+    if (typeof value === "number") importer.onValue?.(name, importer.graph.type(value).shape);
   });
 }
 

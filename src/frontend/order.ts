@@ -7,6 +7,10 @@
 import { at } from "../diagnostics.js";
 import type { GraphProto, NodeProto } from "./schema.js";
 
+/** What a node is called: by its name, or by its first result if it has none. */
+export const nameOfNode = ({ name, output, opType }: NodeProto): string =>
+  name || output.find((result) => result !== "") || opType;
+
 export function inOrder(nodes: readonly NodeProto[]): readonly NodeProto[] {
   const makers = new Map<string, number>();
   nodes.forEach((node, i) => {

@@ -1,8 +1,7 @@
 /**
  * The ONNX messages that are read, as a protobuf schema of our own and as types, and the one place that decodes them.
  *
- * The schema covers IR versions up to 13; what the compiler has no use for (documentation, training, quantization notes,
- * device placement) is left out and skipped by the decoder. `bytes` fields are views of the input, never copies. Whatever
+ * The schema covers IR versions up to 13; what the compiler has no use for (documentation, training, quantization notes) is left out and skipped by the decoder. `bytes` fields are views of the input, never copies. Whatever
  * the decoder says about bytes that are no such message becomes LPU1001; nothing else leaves this file.
  */
 
@@ -22,10 +21,23 @@ message ValueInfoProto { string name = 1; TypeProto type = 2; }
 message NodeProto {
   repeated string input = 1; repeated string output = 2; string name = 3; string op_type = 4;
   repeated AttributeProto attribute = 5; string domain = 7; string overload = 8;
+  repeated NodeDeviceConfigurationProto device_configurations = 10;
 }
+message NodeDeviceConfigurationProto {
+  string configuration_id = 1; repeated ShardingSpecProto sharding_spec = 2; optional int32 pipeline_stage = 3;
+}
+message ShardingSpecProto {
+  string tensor_name = 1; repeated int64 device = 2; repeated IntIntListEntryProto index_to_device_group_map = 3;
+  repeated ShardedDimProto sharded_dim = 4;
+}
+message IntIntListEntryProto { int64 key = 1; repeated int64 value = 2; }
+message ShardedDimProto { int64 axis = 1; repeated SimpleShardedDimProto simple_sharding = 2; }
+message SimpleShardedDimProto { oneof dim { int64 dim_value = 1; string dim_param = 2; } int64 num_shards = 3; }
+message DeviceConfigurationProto { string name = 1; int32 num_devices = 2; }
 message ModelProto {
   int64 ir_version = 1; string producer_name = 2; GraphProto graph = 7;
   repeated OperatorSetIdProto opset_import = 8; repeated FunctionProto functions = 25;
+  repeated DeviceConfigurationProto configuration = 26;
 }
 message StringStringEntryProto { string key = 1; string value = 2; }
 message GraphProto {
@@ -103,6 +115,30 @@ export interface NodeProto {
   readonly attribute: readonly AttributeProto[];
   readonly domain: string;
   readonly overload: string;
+  readonly deviceConfigurations: readonly NodeDeviceConfigurationProto[];
+}
+/** How a node takes part in a configuration of devices. */
+export interface NodeDeviceConfigurationProto {
+  readonly configurationId: string;
+  readonly shardingSpec: readonly ShardingSpecProto[];
+  /** An own property if it is given. */
+  readonly pipelineStage: number;
+}
+/** Devices of each piece in turn: numbers of devices, or keys of groups of them. */
+export interface ShardingSpecProto {
+  readonly tensorName: string;
+  readonly device: readonly Int64[];
+  readonly indexToDeviceGroupMap: readonly { readonly key: Int64; readonly value: readonly Int64[] }[];
+  readonly shardedDim: readonly { readonly axis: Int64; readonly simpleSharding: readonly SimpleShardedDimProto[] }[];
+}
+export interface SimpleShardedDimProto {
+  readonly dim?: "dimValue" | "dimParam";
+  readonly dimValue: Int64;
+  readonly numShards: Int64;
+}
+export interface DeviceConfigurationProto {
+  readonly name: string;
+  readonly numDevices: number;
 }
 export interface OperatorSetIdProto {
   readonly domain: string;
@@ -151,6 +187,7 @@ export interface ModelProto {
   readonly graph: GraphProto | null;
   readonly opsetImport: readonly OperatorSetIdProto[];
   readonly functions: readonly FunctionProto[];
+  readonly configuration: readonly DeviceConfigurationProto[];
 }
 
 interface Messages {

@@ -8,6 +8,7 @@
 
 import { fail } from "../diagnostics.js";
 import {
+  type DeviceConfigurationProto,
   decodeMessage,
   type FunctionProto,
   type GraphProto,
@@ -83,6 +84,7 @@ export interface ModelRecord {
   readonly irVersion: ModelProto["irVersion"];
   readonly opsets: readonly OperatorSetIdProto[];
   readonly functions: readonly FunctionProto[];
+  readonly configurations: readonly DeviceConfigurationProto[];
   readonly graph: GraphRecord;
 }
 
@@ -248,6 +250,7 @@ export function readModel(source: ModelSource): ModelRecord {
     irVersion: model.irVersion,
     opsets: model.opsetImport,
     functions: model.functions,
+    configurations: model.configuration,
     graph: walkGraph(cursor, graphs),
   };
 }

@@ -61,6 +61,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   system: options.system ?? "",
   stages: String(options.stages ?? ""),
   tensor: options.tensor ?? 1,
+  configuration: options.configuration ?? "",
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},

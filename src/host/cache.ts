@@ -27,6 +27,7 @@ export interface CacheOptions {
   readonly system: string;
   readonly stages: string;
   readonly tensor: number;
+  readonly configuration: string | false;
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
@@ -77,6 +78,7 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     options.system,
     options.stages,
     options.tensor,
+    options.configuration,
     sorted(options.bind),
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),

@@ -8,12 +8,13 @@
 
 import { at, CompileError } from "../diagnostics.js";
 
+import { placedResults } from "../frontend/devices.js";
 import { checkSupport } from "../frontend/import.js";
 import type { ModelSource } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
-import type { Graph } from "../ir/graph.js";
-import { isAlone, isShared, layoutsOf, sharedOut } from "../layouts.js";
-import { type CompileOptions, entriesOf } from "../options.js";
+import type { Graph, Shape } from "../ir/graph.js";
+import { type Around, isAlone, isShared, layoutsOf, sharedOut } from "../layouts.js";
+import { type CompileOptions, entriesOf, type OptionsWithDevices, withDevices } from "../options.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
@@ -45,7 +46,8 @@ export interface CheckReport {
   readonly open: readonly string[];
 }
 
-export function checkModel(source: ModelSource, options: CompileOptions = {}): CheckReport {
+export function checkModel(source: ModelSource, asked: CompileOptions = {}): CheckReport {
+  const options = withDevices(source, asked);
   const pipelines = pipelinesOf(options, TARGETS[options.target ?? "lpu-v1"]);
   const entries: CheckedEntry[] = [];
   const narrowed: PassContext["narrowed"] = new Map();
@@ -109,6 +111,8 @@ interface CheckedEntry extends Pick<CheckReport, "problems" | "unbound" | "open"
 interface Ready {
   readonly graph: Graph;
   readonly states: WithStates["states"];
+  /** Of results of nodes. */
+  readonly shapes: ReadonlyMap<string, Shape>;
 }
 
 /** `before`: entries before this one, with their states. */
@@ -120,14 +124,16 @@ function checkEntry(
 ): CheckedEntry {
   const target = TARGETS[options.target ?? "lpu-v1"];
   const { bind = {}, shapes, fix, state = {} } = options;
-  const { nodes, unbound, graph, problems: refused } = checkSupport(source, { bind, shapes, fix });
+  const made = new Map<string, Shape>();
+  const binding = { bind, shapes, fix, onValue: (name: string, shape: Shape) => made.set(name, shape) };
+  const { nodes, unbound, graph, problems: refused } = checkSupport(source, binding);
   const found: Found =
     graph === undefined
       ? { problems: [], open: [unboundText(unbound)] }
       : checkGraph(
           graph,
           { target, weights: weightOptions(options), narrowed },
-          { partial: refused.length > 0, state, before },
+          { partial: refused.length > 0, state, before, shapes: made },
         );
   const problems: readonly CompileError[] = [...refused.flatMap(apart), ...found.problems];
   return { ...found, nodes, problems, unbound };
@@ -157,7 +163,13 @@ function checkGraph(
     partial,
     state,
     before,
-  }: { readonly partial: boolean; readonly state: StateOption; readonly before: readonly WithStates[] },
+    shapes,
+  }: {
+    readonly partial: boolean;
+    readonly state: StateOption;
+    readonly before: readonly WithStates[];
+    readonly shapes: Ready["shapes"];
+  },
 ): Found {
   const stopped = (problems: readonly CompileError[]): Found => ({ problems, open: [STOPPED] });
   // Outputs may be among the nodes that are missing.
@@ -170,7 +182,7 @@ function checkGraph(
   const legal = attempt(() => runPasses(optimized.value, NARROW, context));
   if ("errors" in legal) return stopped(legal.errors);
   const resident = paired.value;
-  return { problems: [], open: [], resident, ready: { graph: legal.value, states: resident.states } };
+  return { problems: [], open: [], resident, ready: { graph: legal.value, states: resident.states, shapes } };
 }
 
 type Placed = Pick<CheckReport, "problems" | "sram" | "chips" | "open">;
@@ -178,24 +190,27 @@ type Placed = Pick<CheckReport, "problems" | "sram" | "chips" | "open">;
 const NOT_PLACED: Placed = { problems: [], sram: undefined, chips: undefined, open: [] };
 
 /** Whether the plans of all entries find room, on the chips that a build would try. */
-function checkPlaced(entries: readonly Ready[], options: CompileOptions, pipelines: readonly Pipeline[]): Placed {
+function checkPlaced(entries: readonly Ready[], options: OptionsWithDevices, pipelines: readonly Pipeline[]): Placed {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const statesOf = (index: number) => at(entries, index, "entry").states;
+  const around: Around = {
+    statesOf: (index) => at(entries, index, "entry").states,
+    placedOf: (index) => placedResults(options.devices, at(entries, index, "entry").shapes),
+  };
   const shared = attempt(() =>
     sharedOut(
       entries.map(({ graph }) => graph),
-      statesOf,
+      around,
       pipelines,
       options,
     ),
   );
   if ("errors" in shared) return { ...NOT_PLACED, problems: shared.errors, open: [STOPPED] };
   const { graphs, tried } = shared.value;
-  const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, tried));
+  const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, tried));
   let looked: { readonly sram: SramNeed; readonly chips: number } | undefined;
   const placed = attempt(() =>
     firstWithRoom(tried, (pipeline) => {
-      const stages = plansOn(pipeline).map((plan) => cutPlan(plan, target, pipeline.hops));
+      const stages = plansOn(pipeline).map((plan) => cutPlan(plan, target, pipeline.hops, pipeline));
       // By entry the chip that holds most.
       const needs = stages.map((own) => own.map((stage) => sramNeed(stage, target)).reduce(fullerOf));
       looked = { sram: needs.reduce(sharedNeed), chips: pipeline.members * (pipeline.hops.length + 1) };

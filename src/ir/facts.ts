@@ -7,6 +7,7 @@
  * whose pass ends it.
  */
 
+import type { Shape } from "./graph.js";
 import type { Hemisphere } from "./target.js";
 
 export interface Gap {
@@ -95,6 +96,14 @@ export interface WeightFacts {
   readonly widened: readonly FewBits[];
 }
 
+/** Where the result of an ONNX node is to lie: whole on each chip of a group, or in pieces along an axis. */
+export interface PlacedResult {
+  readonly node: string;
+  readonly tensor: string;
+  readonly shape: Shape;
+  readonly placement: "whole" | number;
+}
+
 /** How a graph is shared out among chips, by the estimates with which ways are compared. */
 export interface Sharding {
   /** Chips that share the work; one where more would not be faster. */
@@ -107,6 +116,8 @@ export interface Sharding {
   readonly constantBytes: number;
   /** Operations at which chips exchange, and how many. */
   readonly exchanges: readonly { readonly op: string; readonly count: number }[];
+  /** Of the model's annotations for devices: results that lie as it says, and those that the graph does not have as values of their own. */
+  readonly annotated: { readonly held: number; readonly open: readonly string[] };
   /** The best of the other kind. */
   readonly runnerUp: { readonly chips: number; readonly cycles: number; readonly constantBytes: number };
 }

@@ -64,7 +64,7 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
 const chipRows = ({ chips, busy, linkBytes, sharding }: BuildReport): readonly (readonly [string, string])[] => {
   if (sharding !== null) {
     const each = chips === 1 ? "" : `, alike, ${formatBytes(linkBytes)} over links`;
-    return [["chips", `${chips}${each}  (${shardingText(sharding)})`]];
+    return [["chips", `${chips}${each}  (${shardingText(sharding)})`], ...annotatedRows(sharding)];
   }
   if (chips === 1) return [];
   const spans = busy.map(({ start, end }) => `${formatCount(start)} to ${formatCount(end)}`);
@@ -73,6 +73,13 @@ const chipRows = ({ chips, busy, linkBytes, sharding }: BuildReport): readonly (
     ["chips", `${chips}  (at work in cycles ${spans.join(", ")})`],
     ["pipeline", `an inference every ${formatCount(longest)} cycles, ${formatBytes(linkBytes)} of each over links`],
   ];
+};
+
+/** What the model says of where results lie, as far as they are values of the graph. */
+const annotatedRows = ({ annotated: { held, open } }: Sharding): readonly (readonly [string, string])[] => {
+  if (held + open.length === 0) return [];
+  const missing = open.length === 0 ? "" : `; no values of their own, so left to the search: ${open.join(", ")}`;
+  return [["annotations", `${formatCount(held)} results lie as the model says${missing}`]];
 };
 
 /** Weights of which the loss is listed. */

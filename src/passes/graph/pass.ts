@@ -7,7 +7,7 @@
  */
 
 import { CompileError, type Details, type DiagnosticCode } from "../../diagnostics.js";
-import type { Kept, Sharding } from "../../ir/facts.js";
+import type { Kept, PlacedResult, Sharding } from "../../ir/facts.js";
 import type { Graph } from "../../ir/graph.js";
 import { printGraph } from "../../ir/print.js";
 import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
@@ -35,6 +35,8 @@ export interface PassContext {
   readonly wholeStates?: boolean | undefined;
   /** Names of inputs and outputs that every chip is to have whole. */
   readonly whole?: ReadonlySet<string> | undefined;
+  /** Where the model says that results of its nodes lie. */
+  readonly placed?: readonly PlacedResult[] | undefined;
   /** Constants are known by their shapes alone: nothing reads those of any size. */
   readonly shapesOnly?: boolean | undefined;
   /** Told how the graph is shared out. */

@@ -7,7 +7,7 @@
  */
 
 import { at, fail, invariant } from "../../diagnostics.js";
-import type { Sharding } from "../../ir/facts.js";
+import type { PlacedResult, Sharding } from "../../ir/facts.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { literalIn, numberAttr, stringAttr } from "../../ir/ops/attributes.js";
 import type { Placement } from "../../ir/ops/placement.js";
@@ -20,6 +20,7 @@ import {
   type Cost,
   isGiven,
   isShareable,
+  leavesAs,
   type Move,
   pieceKey,
   type Placed,
@@ -35,19 +36,42 @@ export const shard: GraphPass = {
   doc: "Shares a graph out among the chips of a group, where that is asked for: pieces of weights, and exchanges where values meet.",
   run: (
     graph,
-    { target, chips = 1, states = new Map(), before = [], wholeStates = false, whole: everywhere, onSharded },
+    {
+      target,
+      chips = 1,
+      states = new Map(),
+      before = [],
+      wholeStates = false,
+      whole: everywhere,
+      placed: said = [],
+      onSharded,
+    },
   ) => {
     if (chips === 1) return graph;
     if (!isShareable({ graph, chips, everywhere })) return refuse(graph, chips, target);
     const stays = staysOf(graph, states, before, wholeStates);
     const { lying, bytes: taken } = lyingIn(before);
-    const problem: Problem = { graph, chips, costs: costsOf(target, chips), price: 0, everywhere, stays, lying };
+    const { wanted, open } = wantedIn(graph, said);
+    const problem: Problem = {
+      graph,
+      chips,
+      costs: costsOf(target, chips),
+      price: 0,
+      everywhere,
+      stays,
+      lying,
+      wanted,
+    };
+    expectWays(problem, said);
     const [whole, placed] = [wholeCost(problem), fitting(problem, target, taken)];
     const isBound = stays.some(({ home = "whole" }) => home !== "whole");
     const pays =
-      isBound || placed.cycles < whole.cycles || (isTooMuch(target, whole, taken) && placed.bytes < whole.bytes);
+      isBound ||
+      wanted.size > 0 ||
+      placed.cycles < whole.cycles ||
+      (isTooMuch(target, whole, taken) && placed.bytes < whole.bytes);
     const result = pays ? shared(problem, placed) : graph;
-    onSharded?.(factsOf({ result, chips, placed, whole, pays }));
+    onSharded?.({ ...factsOf({ result, chips, placed, whole, pays }), annotated: { held: wanted.size, open } });
     return result;
   },
 };
@@ -58,6 +82,45 @@ const refuse = (graph: Graph, chips: number, target: Target): never => {
     message: `no product of the model has an axis that ${chips} chips divide`,
     hint: fits.length === 0 ? "build it for one chip" : `degrees that divide one: ${fits.join(", ")}`,
   });
+};
+
+/* ---------- what the model says ---------- */
+
+interface Wanted {
+  readonly wanted: ReadonlyMap<NodeId, Placement>;
+  /** Tensors that are no value of the graph. */
+  readonly open: readonly string[];
+}
+
+/** The values that are results of ONNX nodes: what was made last from a node, in the shape of its result. */
+const wantedIn = (graph: Graph, said: readonly PlacedResult[]): Wanted => {
+  const wanted = new Map<NodeId, Placement>();
+  const open: string[] = [];
+  for (const { node, tensor, shape, placement } of said) {
+    const made = graph.nodes.filter(
+      ({ op, origin, type }) => op !== "constant" && origin.includes(node) && type.shape.join() === shape.join(),
+    );
+    const value = made.filter(({ origin }) => origin.length === 1).at(-1) ?? made.at(-1);
+    if (value === undefined) open.push(tensor);
+    else wanted.set(value.id, typeof placement === "number" && placement < 0 ? placement + shape.length : placement);
+  }
+  return { wanted, open };
+};
+
+/** LPU1015 where no way to do a node, alone or with the others, leaves its result as the model says. */
+const expectWays = (problem: Problem, said: readonly PlacedResult[]): void => {
+  for (const [value, placement] of problem.wanted ?? []) {
+    if (leavesAs(problem, value, placement)) continue;
+    const { origin, type } = at(problem.graph.nodes, value, "node");
+    fail("LPU1015", {
+      message: `a result of shape [${type.shape.join(", ")}] cannot be ${placement === "whole" ? "whole" : `in pieces along axis ${placement}`} on ${problem.chips} chips`,
+      node: origin.join(" + "),
+    });
+  }
+  if (said.length > 0 && search(problem) === undefined)
+    fail("LPU1015", {
+      message: `${said.length} results cannot all lie on ${problem.chips} chips as the model says: what is whole is not put in pieces again`,
+    });
 };
 
 /* ---------- what entries share ---------- */
@@ -260,7 +323,7 @@ interface Choice {
   readonly pays: boolean;
 }
 
-const factsOf = ({ result, chips, placed, whole, pays }: Choice): Sharding => {
+const factsOf = ({ result, chips, placed, whole, pays }: Choice): Omit<Sharding, "annotated"> => {
   const exchanges = result.nodes.flatMap(({ op }) => (EXCHANGES.includes(op) ? [op] : []));
   const [chosen, other] = pays ? [placed, whole] : [whole, placed];
   return {

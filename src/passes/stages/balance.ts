@@ -25,6 +25,8 @@ export interface Division {
   readonly links: number;
   /** Stages of states, by name, as far as an earlier entry of the program has them somewhere. */
   readonly homes: ReadonlyMap<string, number>;
+  /** Stages of ONNX nodes, by name, as far as the model says them. */
+  readonly stageOf: ReadonlyMap<string, number>;
 }
 
 /** Shares of equal work for each stage, in each of which one place to cut is looked at. */
@@ -71,9 +73,9 @@ interface Place {
   readonly most: number;
 }
 
-const placesOf = (plan: Plan, target: Target, { stages, links, again, homes }: Division): Place[] => {
+const placesOf = (plan: Plan, target: Target, { stages, links, again, homes, stageOf }: Division): Place[] => {
   const { tasks } = plan;
-  const { least, most } = cutsAround(plan, homes, stages);
+  const { least, most } = cutsAround(plan, { homes, stageOf, stages });
   const crossing = crossingVectors(plan, again);
   const held = heldAcross(plan);
   const bytes = residentAt(plan, target);
@@ -95,8 +97,8 @@ const placesOf = (plan: Plan, target: Target, { stages, links, again, homes }: D
   return [...best.values(), { task: tasks.length, work, wire: 0, resident, least: 0, most: stages }];
 };
 
-/** By task: which cuts may be before it, so that tasks that read states are in the stages where these are. */
-const cutsAround = (plan: Plan, homes: Division["homes"], stages: number) => {
+/** By task: which cuts may be before it, so that tasks that read states are in the stages where these are, and others where they must be. */
+const cutsAround = (plan: Plan, { homes, stageOf, stages }: Pick<Division, "homes" | "stageOf" | "stages">) => {
   const readers = stateReaders(plan);
   const last = lastTasks(plan);
   const least = new Int32Array(plan.tasks.length).fill(1);
@@ -109,7 +111,27 @@ const cutsAround = (plan: Plan, homes: Division["homes"], stages: number) => {
       if (index > first) least[index] = Math.max(at(least, index, "task"), home + 1);
       else most[index] = Math.min(at(most, index, "task"), home);
   }
+  const fixed = plan.tasks.map((task, index) => (last.has(index) ? undefined : fixedStage(plan, task, stageOf)));
+  for (let index = 1, stage = 0; index < fixed.length; index++) {
+    const before = fixed[index - 1];
+    if (before !== undefined) stage = Math.max(stage, before + 1);
+    least[index] = Math.max(at(least, index, "task"), stage);
+  }
+  for (let index = fixed.length - 1, stage = stages; index >= 0; index--) {
+    stage = Math.min(stage, fixed[index] ?? stages);
+    most[index] = Math.min(at(most, index, "task"), stage);
+  }
   return { least, most };
+};
+
+/** The last of the stages that ONNX nodes have that a task was made from. */
+const fixedStage = ({ origins }: Plan, task: Task, stageOf: Division["stageOf"]): number | undefined => {
+  if (stageOf.size === 0) return undefined;
+  const { origin, passOrigin = origin, ops } = task;
+  const made = [...new Set([origin, passOrigin, ...ops.map((op) => op.origin ?? origin)])];
+  const names = made.flatMap((index) => at(origins, index, "origin").split(" + "));
+  const said = names.flatMap((name) => stageOf.get(name) ?? []);
+  return said.length === 0 ? undefined : Math.max(...said);
 };
 
 /** The tasks before which the plan is cut into so many stages, none with more than `capacity` bytes; undefined if that cannot be. */

@@ -22,26 +22,32 @@ export interface Hop {
   readonly to: readonly number[];
 }
 
+/** Stages that are known, by name. */
+interface Fixed {
+  readonly homes?: ReadonlyMap<string, number> | undefined;
+  readonly stageOf?: ReadonlyMap<string, number> | undefined;
+}
+
 /** Rows that go over a wire together. */
 const BLOCK = 64;
 
 /**
  * One plan for each stage; there is a hop between each and the next. `homes`: stages of states that an earlier entry of the program
- * has placed. LPU2006 if there are fewer places to cut than hops.
+ * has placed; `stageOf`: those of ONNX nodes that have one. LPU2006 if there are fewer places to cut than hops.
  */
 export const cutPlan = (
   plan: Plan,
   target: Target,
   hops: readonly Hop[],
-  homes: ReadonlyMap<string, number> = new Map(),
+  { homes = new Map(), stageOf = new Map() }: Fixed = {},
 ): readonly Plan[] => {
   if (hops.length === 0) return [plan];
   const links = Math.min(...hops.map(({ from }) => from.length));
   const again = madeAgain(plan, target, links);
-  const cuts = cutsOf(plan, target, { again, homes, stages: hops.length + 1, links });
+  const cuts = cutsOf(plan, target, { again, homes, stageOf, stages: hops.length + 1, links });
   if (cuts === undefined)
     fail("LPU2006", {
-      message: `expected places to cut ${plan.tasks.length} tasks into ${hops.length + 1} stages, with each output and each state in one, found fewer`,
+      message: `expected places to cut ${plan.tasks.length} tasks into ${hops.length + 1} stages, with each output and each state in one${stageOf.size > 0 ? ", and nodes where the model has them" : ""}, found fewer`,
     });
   const transfers = hops.map((_, hop) => transfersAt(plan, cuts, again, hop + 1));
   return Array.from({ length: hops.length + 1 }, (_, stage) => {

@@ -65,6 +65,8 @@ export interface Problem {
   readonly stays?: readonly Stay[] | undefined;
   /** Constants that lie on the chips already, by `pieceKey`. */
   readonly lying?: ReadonlySet<string> | undefined;
+  /** Where results must lie, if that is said. */
+  readonly wanted?: ReadonlyMap<NodeId, Placement> | undefined;
 }
 
 /** What the ways of a node depend on. */
@@ -119,6 +121,13 @@ export const wholeCost = (problem: Problem): Cost => {
       .map((way) => costOf(problem, node, way));
   const kept = (problem.stays ?? []).map(({ input }) => ({ cycles: 0, bytes: stateBytes(problem, input, "whole") }));
   return [...problem.graph.nodes.flatMap(costOfWhole), ...kept].reduce(sumOf, { cycles: 0, bytes: 0 });
+};
+
+/** Whether a node can be done so that its result lies so, or is a sum that is then made. */
+export const leavesAs = (problem: Problem, value: NodeId, placement: Placement): boolean => {
+  const node = nodeAt(problem, value);
+  const isAxis = typeof placement !== "number" || divides(problem.chips, node.type.shape[placement]);
+  return isAxis && waysAsWanted(problem, node, placement).length > 0;
 };
 
 /** Whether some product of a graph may be shared out among so many chips. */
@@ -181,6 +190,15 @@ const mayLie = (
   return source.op === "input" ? everywhere?.has(stringAttr(source.attrs, "name")) !== true : isOwn;
 };
 
+/** The ways that leave a result where it is to lie, some after a sum is made. */
+const waysAsWanted = (problem: Problem, node: Node, wanted: Placement | undefined): readonly Way[] =>
+  waysOfNode(problem, node).filter(
+    ({ result }) =>
+      wanted === undefined ||
+      result === wanted ||
+      (result === "partial" && cyclesOf(problem, { value: node.id, from: result, to: wanted }) !== undefined),
+  );
+
 /** What one chip does for a node that is done in a way, and the constants that it keeps for it. */
 const costOf = (problem: Problem, node: Node, way: Way): Cost => {
   const { chips, costs } = problem;
@@ -213,13 +231,17 @@ interface Moment {
 /** The states after a node, the cheapest first. */
 const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Moment): readonly State[] => {
   const best = new Map<string, State>();
-  for (const way of waysOfNode(problem, node)) {
+  const wanted = problem.wanted?.get(node.id);
+  for (const way of waysAsWanted(problem, node, wanted)) {
     const own = costOf(problem, node, way);
     // The host puts pieces together, and adds nothing up.
     const isMoved = leaves === true ? way.result !== "whole" : leaves === false && way.result === "partial";
-    const after = isMoved ? leaving(problem, node, way.result, leaves) : [];
-    if (after === undefined) continue;
-    const placements = after.reduce((bits, { to }) => bits | bitOf(to), bitOf(way.result));
+    const isMade = wanted !== undefined && way.result !== wanted;
+    const made: readonly Move[] = isMade ? [{ value: node.id, from: way.result, to: wanted }] : [];
+    const left = isMoved ? leaving(problem, node, isMade ? wanted : way.result, leaves) : [];
+    if (left === undefined) continue;
+    const after = [...made, ...left.filter(({ from, to }) => from !== to)];
+    const placements = left.reduce((bits, { to }) => bits | bitOf(to), bitOf(isMade ? wanted : way.result));
     for (const state of states) {
       const moved = movesFor(problem, node, way, state.held);
       const taken = moved === undefined ? undefined : takenBy(problem, node, placements, moved.held);
