@@ -10,7 +10,7 @@
  *   figures                facts of the plan alone      task/pass     a task's place: its passes,
  *   chip/                  what can be busy             task/weights    (loads) their weights,
  *   state                  what lies and goes where     task/chain      its chain (chain-timing), or task/wire
- *   task/trial             sliding, streams, dispatch   task/write      and what it writes
+ *   task/trial, task/want  sliding; what a trial wants  task/write      and what it writes
  *   place/rows             rows for a panel             task/read     rows onto streams, by
  *   place/edge             inputs, outputs, states      chip/ports      bursts of slice pairs
  *   place/constants        constants, packed

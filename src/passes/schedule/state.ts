@@ -1,8 +1,8 @@
 /**
  * The state of one scheduling: what lies where, what is booked, and what was dispatched so far.
  *
- * A Scheduler is the one mutable value of this pass. Trials change it through the figure, `onCommit` and `onAbort` alone
- * (task/trial.ts), so that a trial that does not fit leaves nothing behind.
+ * A Scheduler is the one mutable value of this pass. What a task wants is gathered in a trial (task/want.ts), which is booked as
+ * a whole or dropped, so that a trial that does not fit leaves nothing behind.
  */
 
 import type { Chunk, TilePlace } from "./place/chunk.js";
@@ -11,9 +11,10 @@ import type { AluOp, Plan, Storage, StorageId } from "../../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { storageSlot } from "./repeat/repeats.js";
-import { Figure, NEVER, type Timeline, timelines } from "./chip/resources.js";
+import { NEVER, type Timeline, timelines } from "./chip/resources.js";
 import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
+import { newTrial, type Trial } from "./task/want.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
 import { heldIn } from "./chip/memory.js";
 import { CONSTANT_ROWS, distinctTiles, type PanelRef, type PlanFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
@@ -92,25 +93,16 @@ export interface Scheduler extends PlanFacts {
   /** Placed of the same task in an earlier instance, whose choices are made again. */
   model: Placed | undefined;
   readonly queues: TimedInstruction[][];
-  readonly figure: Figure;
-  /** What to do if the figure is booked, and what to undo if it is not. */
-  readonly onCommit: (() => void)[];
-  readonly onAbort: (() => void)[];
-  /** Where choices begin, so that work spreads over slices and hemispheres: it turns with every choice of a trial, from `turn` on. */
-  cursor: number;
+  /** What is wanted and not booked yet. */
+  trial: Trial;
+  /** Where the choices of the present task's first trials begin. */
   turn: number;
-  /** Whether the present task has not been tried often yet. */
-  patient: boolean;
-  /** Whether it is tried when nothing that was booked before is at work any more: what it waits for does not change. */
-  cornered: boolean;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
   /** Tasks for which a place was searched, and not taken from another instance. */
   searched: number;
   /** Trials of places for them. */
   tried: number;
-  /** The storage for whose rows the present trial found no room, if it did not. */
-  starved: Storage | undefined;
 }
 
 export const newScheduler = (
@@ -144,17 +136,11 @@ export const newScheduler = (
     placed: newPlaced(-1),
     model: undefined,
     queues: Array.from({ length: queueCount(target) }, () => []),
-    figure: new Figure(),
-    onCommit: [],
-    onAbort: [],
-    cursor: 0,
+    trial: newTrial(0),
     turn: 0,
-    patient: true,
-    cornered: false,
     spareRows: spareRowsOf(target, strategy, resident),
     searched: 0,
     tried: 0,
-    starved: undefined,
   };
 };
 

@@ -127,11 +127,11 @@ export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: Piec
     const early = readyOf(piece) - dispatch;
     if (early > 0) return early;
     const span = spanOf(burst);
-    const port = s.figure.fit(pair.read, cycle, span) - cycle;
+    const port = s.trial.figure.fit(pair.read, cycle, span) - cycle;
     if (port > 0) return port;
-    const conflict = s.figure.fit(pair.writeBank[bankOf(s.target, burst.address)], cycle, span) - cycle;
+    const conflict = s.trial.figure.fit(pair.writeBank[bankOf(s.target, burst.address)], cycle, span) - cycle;
     if (conflict > 0) return conflict;
-    if (!s.figure.free(pair.issue, cycle, 1)) return 1;
+    if (!s.trial.figure.free(pair.issue, cycle, 1)) return 1;
   }
   return 0;
 };
@@ -140,23 +140,29 @@ export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: Piec
 export const bookRead = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, source: ReadSource): void => {
   const pair = pairAt(flight.half, burst.pair);
   const span = spanOf(burst);
-  s.figure.add(pair.read, cycle, span);
-  s.figure.add(pair.readBank[bankOf(s.target, burst.address)], cycle, span);
-  s.figure.add(pair.issue, cycle, 1);
-  s.onCommit.push(() => emitMemory(s, "read", burst, cycle, flight, 0, source));
+  s.trial.figure.add(pair.read, cycle, span);
+  s.trial.figure.add(pair.readBank[bankOf(s.target, burst.address)], cycle, span);
+  s.trial.figure.add(pair.issue, cycle, 1);
+  emitMemory(s, "read", burst, cycle, flight, 0, source);
 };
 
-export const bookWrite = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, tap: () => number): void => {
+/** The same of a burst that writes. */
+export const bookWrite = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight, tap: 0 | 1): void => {
+  reserveWrite(s, burst, cycle, flight);
+  emitMemory(s, "write", burst, cycle, flight, tap);
+};
+
+/** Books the ports of a pair for a burst that writes, of which it is not known yet whether vectors fly on behind it. */
+export const reserveWrite = (s: Scheduler, burst: PairBurst, cycle: number, flight: Flight): void => {
   const pair = pairAt(flight.half, burst.pair);
   const span = spanOf(burst);
-  s.figure.add(pair.write, cycle, span);
-  s.figure.add(pair.writeBank[bankOf(s.target, burst.address)], cycle, span);
-  s.figure.add(pair.issue, cycle, 1);
-  s.onCommit.push(() => emitMemory(s, "write", burst, cycle, flight, tap()));
+  s.trial.figure.add(pair.write, cycle, span);
+  s.trial.figure.add(pair.writeBank[bankOf(s.target, burst.address)], cycle, span);
+  s.trial.figure.add(pair.issue, cycle, 1);
 };
 
 /** Both slices of a pair do the same, each with one byte of the elements and one stream of the pair of streams. */
-const emitMemory = (
+export const emitMemory = (
   s: Scheduler,
   op: "read" | "write",
   burst: PairBurst,
@@ -190,10 +196,6 @@ export const bookCopy = (
   for (const burst of bursts) {
     const cycle = dispatchOf(s, pairAt(flight.half, burst.pair), flight) + burst.delay;
     bookRead(s, burst, cycle, flight, source);
-    s.onCommit.push(() => {
-      const until = cycle + spanOf(burst);
-      copy.lastRead = Math.max(copy.lastRead, until);
-      s.placed.reads.push({ source, until });
-    });
+    s.trial.wants.push({ kind: "read", source, copy, until: cycle + spanOf(burst) });
   }
 };

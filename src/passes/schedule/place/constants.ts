@@ -71,14 +71,14 @@ const placeTile = (s: Scheduler, tile: PackedTile, half: Half, origin: number, s
     const pairs: number[] = [];
     const addresses: number[] = [];
     for (let i = 0; i < half.pairs.length && pairs.length < s.tilePairs; i++) {
-      const pair = kept === 0 ? i : (s.cursor + i) % half.pairs.length;
+      const pair = kept === 0 ? i : (s.trial.cursor + i) % half.pairs.length;
       const [address] = findUnused(s.target, [pairAt(half, pair).memory], executions, 1, { spared: kept });
       if (address === undefined) continue;
       pairs.push(pair);
       addresses.push(address);
     }
     if (pairs.length < s.tilePairs) continue;
-    s.cursor += s.tilePairs;
+    s.trial.cursor += s.tilePairs;
     for (const [way, pair] of pairs.entries())
       holdRows(memoriesOf(half, [pair]), at(addresses, way, "address"), executions);
     s.tiles[half.side].set(tile.key, { pairs, addresses });

@@ -16,7 +16,7 @@ import { chunksOf, homesOf, type Scheduler, storageOf } from "../state.js";
 
 export const placeEdge = (s: Scheduler, storage: Storage): void => {
   for (const [panel, chunks] of at(s.chunks, storage.id, "storage").entries()) {
-    s.cursor = storage.id + panel;
+    s.trial.cursor = storage.id + panel;
     const state = s.nexts.get(storage.id);
     const copies =
       state === undefined

@@ -42,11 +42,11 @@ export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
 export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): PairGroup[] => {
   const places = widthOf(storage) === 1 ? half.singles : half.couples;
   const stride = places.length % STRIDE === 0 ? 1 : STRIDE;
-  s.cursor = (s.cursor + 1) % half.pairs.length;
+  s.trial.cursor = (s.trial.cursor + 1) % half.pairs.length;
   const choices: PairGroup[] = [];
   const last: PairGroup[] = [];
   for (let i = 0; i < places.length; i++) {
-    const place = at(places, (s.cursor + i * stride) % places.length, "place");
+    const place = at(places, (s.trial.cursor + i * stride) % places.length, "place");
     // With many constants in one burst there may be no others left.
     if (rivals.size > 0 && place.some((pair) => rivals.has(pair))) last.push(place);
     else choices.push(place);
@@ -56,18 +56,11 @@ export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: 
 
 /** Holds rows for as long as the trial lasts, and from then on if it is booked. */
 export const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, rows: number): void => {
-  const before = memories.map((memory) => ({
-    memory,
-    freeAt: memory.freeAt.slice(address, address + rows),
-    touched: memory.touched,
-  }));
+  for (const memory of memories) {
+    const freeAt = memory.freeAt.slice(address, address + rows);
+    s.trial.wants.push({ kind: "rows", memory, address, freeAt, touched: memory.touched });
+  }
   holdRows(memories, address, rows);
-  s.onAbort.push(() => {
-    for (const { memory, freeAt, touched } of before) {
-      memory.freeAt.set(freeAt, address);
-      memory.touched = touched;
-    }
-  });
 };
 
 /** Groups of so many of the choices, all different, one behind the other: where rows lie interleaved. */

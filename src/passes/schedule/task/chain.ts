@@ -55,7 +55,7 @@ export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSu
     invariant(!given.has(op), "one operation feeds one output");
     given.set(op, { streams, type: output.as ?? storageOf(s, output.storage).dtype });
   }
-  s.onCommit.push(() => emitChain(s, task, { chain, at: start, mxm: sums?.stream ?? -1, turned, alus, taken, given }));
+  emitChain(s, task, { chain, at: start, mxm: sums?.stream ?? -1, turned, alus, taken, given });
   return 0;
 };
 
@@ -97,9 +97,9 @@ export const pickLine = (
   let best = NEVER;
   for (const [index, line] of lines.entries()) {
     if (except.includes(index)) continue;
-    const start = s.figure.fit(line, cycle, length);
+    const start = s.trial.figure.fit(line, cycle, length);
     if (start === cycle) {
-      s.figure.add(line, cycle, length);
+      s.trial.figure.add(line, cycle, length);
       return index;
     }
     best = Math.min(best, start - cycle);
@@ -157,7 +157,7 @@ export const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece
     pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)),
   );
   if (has.length > 0 || storage.kind === "temp") return has;
-  return s.cursor % 2 === 0 ? [0, 1] : [1, 0];
+  return s.trial.cursor % 2 === 0 ? [0, 1] : [1, 0];
 };
 
 interface TurnedLeaf {
@@ -189,9 +189,7 @@ const tryTurn = (s: Scheduler, reader: Reader, turn: TurnedLeaf, back: Flight, o
     if (delay !== 0) return delay;
     outbound.push({ side: half.side, diagonal, stream: source, leaf });
   }
-  s.onCommit.push(() =>
-    emitPermute(s, reader, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream }),
-  );
+  emitPermute(s, reader, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream });
   return 0;
 };
 
@@ -226,7 +224,7 @@ const trySumsTurn = (
   const diagonal = at + target.timing.sxmPermute;
   const give = pickStreams(s, { half, use: "inward", width: 2, diagonal, length: task.rows });
   if (give < 0) return give;
-  s.onCommit.push(() => emitPermute(s, task, { half, unit, dispatch, tap: 1 }, { source, map, type: "f32", give }));
+  emitPermute(s, task, { half, unit, dispatch, tap: 1 }, { source, map, type: "f32", give });
   return give;
 };
 

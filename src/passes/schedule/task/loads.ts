@@ -165,20 +165,18 @@ const wideBursts = (
 
 const emitLoads = (s: Scheduler, bursts: readonly LoadBurst[], to: Load, start: number, stream: number): void => {
   const { half, install, origin } = to;
-  s.figure.add(half.buffer, start, install + 1 - start);
+  s.trial.figure.add(half.buffer, start, install + 1 - start);
   const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
-  s.onCommit.push(() => {
-    for (const [index, { load, offset, ways, executions, column }] of bursts.entries()) {
-      const shape = {
-        mode: 1 + load.half,
-        ways,
-        column,
-        first: load.first,
-        lanes: load.lanes,
-        clear: index === 0 ? 1 : 0,
-      };
-      emit(s, queue, start + offset, { op: "lw", fields: { stream, ...shape }, origin, count: executions });
-    }
-    emit(s, queue, install, { op: "iw", fields: {}, origin });
-  });
+  for (const [index, { load, offset, ways, executions, column }] of bursts.entries()) {
+    const shape = {
+      mode: 1 + load.half,
+      ways,
+      column,
+      first: load.first,
+      lanes: load.lanes,
+      clear: index === 0 ? 1 : 0,
+    };
+    emit(s, queue, start + offset, { op: "lw", fields: { stream, ...shape }, origin, count: executions });
+  }
+  emit(s, queue, install, { op: "iw", fields: {}, origin });
 };

@@ -151,12 +151,12 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): nu
   const origin = originOfPasses(task);
   const install = at - installLead(s, task, pass, half);
   const from = install + timing.mxmInstall;
-  const busy = s.figure.fit(half.array, from, at + rows - from) - from;
+  const busy = s.trial.figure.fit(half.array, from, at + rows - from) - from;
   if (busy > 0) return busy;
   const diagonal = at + timing.mxmActivationSkew - mxm;
   const late = waitFor(s, pieces, diagonal);
   if (late > 0) return late;
-  s.figure.add(half.array, from, at + rows - from);
+  s.trial.figure.add(half.array, from, at + rows - from);
   const stream = pickStreams(s, { half, use: "outward", width: 1, diagonal, length: rows });
   if (stream < 0) return -stream;
   const flight: Flight = { half, inward: false, diagonal, stream, origin };
@@ -164,7 +164,7 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): nu
   if (read !== 0) return read;
   const weights = tryWeights(s, task, pass, { half, install, origin });
   if (weights !== 0) return weights;
-  s.onCommit.push(() => emitPass(s, placed, at, stream, give));
+  emitPass(s, placed, at, stream, give);
   return 0;
 };
 

@@ -94,7 +94,7 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Fl
  */
 const mayHaveCopies = (s: Scheduler, { kind, rows }: Storage, copies: number): boolean => {
   if (kind === "temp" || kind === "state") return false;
-  const inNeed = isPacked(s) ? s.cornered : !s.patient;
+  const inNeed = isPacked(s) ? s.trial.cornered : !s.trial.patient;
   return copies === 0 || (kind === "constant" && (rows <= SPARE_COPY_ROWS || inNeed) && copies < SPARE_COPIES);
 };
 
@@ -147,9 +147,6 @@ const addCopies = (
     invariant(id === own || storage.rows >= row + rows, "counterparts have as many rows");
     hold(s, memoriesOf(s.halves[place.side], place.pairs), at(place.addresses, 0, "address"), rows);
     copies.push(place);
-    s.onCommit.push(() => {
-      s.lasting[place.side] += rows * place.pairs.length;
-    });
-    s.onAbort.push(() => copies.splice(copies.indexOf(place), 1));
+    s.trial.wants.push({ kind: "copy", copies, copy: place, rows });
   }
 };

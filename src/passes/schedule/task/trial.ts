@@ -1,9 +1,9 @@
 /**
  * Trials: a task is tried at a cycle, then later and later, until all that it needs is free at once.
  *
- * A trial books into the figure and leaves what it would do in `onCommit`, what it must undo in `onAbort`. It answers 0, or
- * by how many cycles to move at least; functions that choose a stream answer its number, or minus that delay. Nothing that
- * a failed trial did may be left: `rollback` takes it back to a mark, all of it or a part.
+ * A trial gathers what it wants (want.ts). It answers 0, or by how many cycles to move at least; functions that choose a stream
+ * answer its number, or minus that delay. Nothing that a failed trial did may be left: `rollback` takes it back to a mark, all
+ * of it or a part.
  */
 
 import { at, fail } from "../../../diagnostics.js";
@@ -13,8 +13,10 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
 import type { ReadSource } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
-import { sliceRowsOf } from "../figures.js";
-import { otherHalf, type Scheduler } from "../state.js";
+import { rowsOfCopy } from "../place/chunk.js";
+import { rowsOfTile, sliceRowsOf } from "../figures.js";
+import { addChunk, otherHalf, type Scheduler, storageOf } from "../state.js";
+import { newTrial, type Want } from "./want.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;
@@ -35,12 +37,12 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
   let left = TRIES_WHEN_IDLE;
   for (let tries = 0; tries < TRIES && left > 0 && at < NEVER; tries++) {
     if (tries === TRIES_WHEN_BUSY) idle = idleFrom(s);
-    s.cornered = at >= idle;
-    if (s.cornered) left--;
-    s.starved = undefined;
-    s.patient = tries < PATIENCE;
-    s.cursor = s.turn + Math.floor(tries / PATIENCE);
-    if (!s.patient) s.model = undefined;
+    const cornered = at >= idle;
+    if (cornered) left--;
+    // Once patience has ended, the later passes of the task do without its model, too.
+    const patient = tries < PATIENCE;
+    if (!patient) s.model = undefined;
+    s.trial = newTrial(s.turn + Math.floor(tries / PATIENCE), { patient, cornered, model: s.model });
     s.tried++;
     const delay = trial(at);
     if (delay === 0) {
@@ -50,7 +52,8 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
     rollback(s, START);
     at += delay;
   }
-  if (s.starved !== undefined) return noRoom(s, s.starved.name, sliceRowsOf(s.starved, task.rows));
+  const { starved } = s.trial;
+  if (starved !== undefined) return noRoom(s, starved.name, sliceRowsOf(starved, task.rows));
   return noPlaceInTime(s, task);
 };
 
@@ -75,30 +78,68 @@ const noPlaceInTime = (s: Scheduler, task: Task): never =>
 
 export interface Mark {
   readonly figure: number;
-  readonly commits: number;
-  readonly aborts: number;
+  readonly wants: number;
 }
-const START: Mark = { figure: 0, commits: 0, aborts: 0 };
+const START: Mark = { figure: 0, wants: 0 };
 
-export const markOf = ({ figure, onCommit, onAbort }: Scheduler): Mark => ({
+export const markOf = ({ trial: { figure, wants } }: Scheduler): Mark => ({
   figure: figure.size,
-  commits: onCommit.length,
-  aborts: onAbort.length,
+  wants: wants.length,
 });
 
 /** Takes back what was tried since the mark, the last first. */
-export const rollback = ({ figure, onCommit, onAbort }: Scheduler, mark: Mark): void => {
-  for (let i = onAbort.length - 1; i >= mark.aborts; i--) onAbort[i]?.();
-  onAbort.length = mark.aborts;
-  onCommit.length = mark.commits;
+export const rollback = ({ trial: { figure, wants } }: Scheduler, mark: Mark): void => {
+  for (let i = wants.length - 1; i >= mark.wants; i--) giveBack(at(wants, i, "want"));
+  wants.length = mark.wants;
   figure.truncate(mark.figure);
 };
 
-const commit = ({ figure, onCommit, onAbort, placed }: Scheduler): void => {
-  figure.commit(placed);
-  for (const action of onCommit) action();
-  onCommit.length = 0;
-  onAbort.length = 0;
+/** What a trial has while it lasts is as it was before. */
+const giveBack = (want: Want): void => {
+  if (want.kind === "rows") {
+    want.memory.freeAt.set(want.freeAt, want.address);
+    want.memory.touched = want.touched;
+  } else if (want.kind === "copy") want.copies.splice(want.copies.indexOf(want.copy), 1);
+};
+
+const commit = (s: Scheduler): void => {
+  s.trial.figure.commit(s.placed);
+  for (const want of s.trial.wants) take(s, want);
+};
+
+/** What is wanted is so from now on. */
+const take = (s: Scheduler, want: Want): void => {
+  switch (want.kind) {
+    case "rows":
+      break;
+    case "dispatch":
+      s.queues[want.queue]?.push(want.instruction);
+      s.placed.dispatched.push(want);
+      break;
+    case "copy":
+      s.lasting[want.copy.side] += want.rows * want.copy.pairs.length;
+      break;
+    case "tile": {
+      const { tile, side, place } = want;
+      const rows = rowsOfTile(tile, s.tilePairs);
+      if (s.tiles[side === 0 ? 1 : 0].has(tile.key)) s.spareRows -= rows;
+      s.tiles[side].set(tile.key, place);
+      s.lasting[side] += rows;
+      break;
+    }
+    case "read":
+      want.copy.lastRead = Math.max(want.copy.lastRead, want.until);
+      s.placed.reads.push(want);
+      break;
+    case "chunk": {
+      const { panel, chunk } = want;
+      if (!storageOf(s, panel.storage).output)
+        for (const copy of chunk.copies) s.wanted[copy.side] += rowsOfCopy(copy, chunk.rows);
+      addChunk(s, panel, chunk);
+      s.placed.chunks.push(want);
+      break;
+    }
+  }
 };
 
 /** What a queue dispatches: once, or `count` times every `interval` cycles. */
@@ -115,12 +156,12 @@ export interface Dispatch {
   readonly tap?: number;
 }
 
+/** Wants that a queue dispatches an instruction at a cycle. */
 export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispatch, source?: ReadSource): void => {
   const { op, fields, origin, count = 1, step = 0, interval = 1, tap = 0 } = dispatch;
   const burst = count === 1 ? { interval: 1, step: 0 } : { interval, step };
   const instruction = { cycle, op, fields, count, ...burst, tap, origin };
-  s.queues[queue]?.push(instruction);
-  s.placed.dispatched.push({ queue, instruction, source });
+  s.trial.wants.push({ kind: "dispatch", queue, instruction, source });
 };
 
 /**
@@ -157,7 +198,8 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
     const base = group * width;
     const at = streamsFit(s, ways, base, width, diagonal, length);
     if (at === diagonal) {
-      for (let i = base; i < base + width; i++) for (const way of ways) s.figure.add(lineAt(way, i), diagonal, length);
+      for (let i = base; i < base + width; i++)
+        for (const way of ways) s.trial.figure.add(lineAt(way, i), diagonal, length);
       return streamNumber(s.target, half, inward, base);
     }
     best = Math.min(best, at - diagonal);
@@ -176,7 +218,7 @@ const streamsFit = (
 ): number => {
   for (let i = base; i < base + width; i++)
     for (const way of ways) {
-      const at = s.figure.fit(lineAt(way, i), diagonal, length);
+      const at = s.trial.figure.fit(lineAt(way, i), diagonal, length);
       if (at !== diagonal) return at;
     }
   return diagonal;

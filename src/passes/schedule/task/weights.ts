@@ -21,7 +21,7 @@ import { bookRead, dispatchOf, type Flight, type PairBurst, spanOf } from "../ch
 import { tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
 import type { TilePlace } from "../place/chunk.js";
-import { otherHalf, type Scheduler } from "../state.js";
+import type { Scheduler } from "../state.js";
 import { emit, markOf, pickStreams, rollback } from "./trial.js";
 
 /** Start cycles that are tried for a tile. */
@@ -30,7 +30,7 @@ const TILE_TRIES = 40;
 /** Loads the weights of a pass for the IW at `load.install`. Returns 0 or a delay. */
 export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): number => {
   const { buffer } = load.half;
-  const covered = s.figure.fit(buffer, load.install, 1) - load.install;
+  const covered = s.trial.figure.fit(buffer, load.install, 1) - load.install;
   if (covered > 0) return covered;
   const earliest = Math.max(lastEndBefore(buffer, load.install), s.target.timing.barrier);
   const { weights } = pass;
@@ -136,7 +136,7 @@ const leadOf = (s: Scheduler, bursts: readonly PairBurst[], flight: Flight): num
       cycle - fitBefore(pair.read, cycle, span),
       cycle - fitBefore(pair.writeBank[bankOf(s.target, burst.address)], cycle, span),
       cycle - fitBefore(pair.issue, cycle, 1),
-      s.figure.free(pair.read, cycle, span) && s.figure.free(pair.issue, cycle, 1) ? 0 : 1,
+      s.trial.figure.free(pair.read, cycle, span) && s.trial.figure.free(pair.issue, cycle, 1) ? 0 : 1,
     );
   }
   return worst;
@@ -182,11 +182,11 @@ const newTilePlace = (
   for (const index of emptiestFirst(s, load)) {
     const pair = pairAt(half, index);
     const cycle = dispatchOf(s, pair, flight);
-    if (!s.figure.free(pair.read, cycle, executions) || !s.figure.free(pair.issue, cycle, 1)) continue;
+    if (!s.trial.figure.free(pair.read, cycle, executions) || !s.trial.figure.free(pair.issue, cycle, 1)) continue;
     const rows = rowsIn(index);
     const [address] = rows;
     if (address === undefined) continue;
-    if (!s.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
+    if (!s.trial.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
     pairs.push(index);
     addresses.push(rows);
     if (pairs.length === s.tilePairs)
@@ -215,16 +215,11 @@ const emptiestFirst = (s: Scheduler, { half, neighbours }: TileLoad): number[] =
 };
 
 const holdTile = (s: Scheduler, executions: number, placed: readonly PlacedTile[], half: Half): void => {
-  for (const { place } of placed)
+  for (const { tile, place } of placed) {
     for (const [way, pair] of place.pairs.entries())
       hold(s, memoriesOf(half, [pair]), at(place.addresses, way, "address"), executions);
-  s.onCommit.push(() => {
-    for (const { tile, place } of placed) {
-      if (s.tiles[otherHalf(s, half).side].has(tile.key)) s.spareRows -= rowsOfTile(tile, s.tilePairs);
-      s.tiles[half.side].set(tile.key, place);
-      s.lasting[half.side] += rowsOfTile(tile, s.tilePairs);
-    }
-  });
+    s.trial.wants.push({ kind: "tile", tile, side: half.side, place });
+  }
 };
 
 const emitTile = (
@@ -237,11 +232,9 @@ const emitTile = (
 ): void => {
   const { half, install, origin } = load;
   const { mode } = TILE_TYPES[tile.dtype];
-  s.figure.add(half.buffer, start, install + 1 - start);
+  s.trial.figure.add(half.buffer, start, install + 1 - start);
   const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
   const shape = { mode, ways: tileWays(tile, width), column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
-  s.onCommit.push(() => {
-    emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executionsOf(tile, width) });
-    emit(s, queue, install, { op: "iw", fields: {}, origin });
-  });
+  emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executionsOf(tile, width) });
+  emit(s, queue, install, { op: "iw", fields: {}, origin });
 };

@@ -13,7 +13,7 @@ import type { Leaf, Run, Storage, Task, TaskOutput, Wire } from "../../../ir/pla
 import { type Dealing, dealingOf, linkOf, planeCycle, rowCycle, wireKey, wireSpan } from "../../../ir/plan/wires.js";
 import { sxmQueue } from "../../../ir/program.js";
 import { linkDelay } from "../../../ir/target.js";
-import { type Copy, rowsOfCopy } from "../place/chunk.js";
+import type { Copy } from "../place/chunk.js";
 import { findRows } from "../chip/memory.js";
 import { type Half, lineAt, memoriesOf, type PairGroup, positionsOf } from "../chip/machine.js";
 import { apart, bookWrite, burstsOf, type Flight, type PairBurst, type Piece } from "../chip/ports.js";
@@ -21,7 +21,7 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { sliceRowsOf, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
 import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
-import { addChunk, chunksOf, homesOf, otherHalf, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, homesOf, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { pickLine, sidesWith } from "./chain.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
 import { emit, markOf, pickStreams, rollback, slide } from "./trial.js";
@@ -93,7 +93,8 @@ const tryLinks = (
   let delay = 0;
   for (const [index, { start }] of uses) delay = Math.max(delay, endOf(linkLine(wire, lines, index)) - start);
   if (delay > 0) return delay;
-  for (const [index, { start, end }] of uses) s.figure.add(linkLine(wire, lines, index), start, end - start + interval);
+  for (const [index, { start, end }] of uses)
+    s.trial.figure.add(linkLine(wire, lines, index), start, end - start + interval);
   return 0;
 };
 
@@ -159,7 +160,7 @@ const trySend = (s: Scheduler, transfer: Transfer, leaf: Leaf, at: number): numb
     const flight: Flight = { half, inward: false, diagonal, stream, origin: task.origin, behind: behindOf(transfer) };
     const delay = stream < 0 ? -stream : tryQueues(s, transfer, half, at, units) || tryRead(s, leaf, pieces, flight);
     if (delay === 0) {
-      s.onCommit.push(() => emitVectors(s, transfer, half, units, at, stream));
+      emitVectors(s, transfer, half, units, at, stream);
       return 0;
     }
     best = Math.min(best, delay);
@@ -189,7 +190,7 @@ const tryReceive = (s: Scheduler, transfer: Transfer, output: TaskOutput, at: nu
   const busy = tryLinks(s, transfer, s.links.receive, at, 1);
   if (busy > 0) return busy;
   const homes = homesOf(s, storage, output.panel);
-  const half = s.halves[homes.length === 1 ? entryAt(homes, 0, "hemisphere") : s.cursor % 2 === 0 ? 0 : 1];
+  const half = s.halves[homes.length === 1 ? entryAt(homes, 0, "hemisphere") : s.trial.cursor % 2 === 0 ? 0 : 1];
   const diagonal = at + timing.c2cReceive + sxm;
   const units: number[] = [];
   const queues = tryQueues(s, transfer, half, at, units);
@@ -208,13 +209,9 @@ const tryReceive = (s: Scheduler, transfer: Transfer, output: TaskOutput, at: nu
   const outermost = Math.max(...copies.map((copy) => copy.lastRead));
   // A row is ready when its last plane is; the rows of later trains are further behind.
   const ready = outermost - task.rows + timing.memWrite;
-  s.onCommit.push(() => {
-    if (!storage.output) for (const copy of copies) s.wanted[copy.side] += rowsOfCopy(copy, task.rows);
-    const chunk = { row: output.row, rows: task.rows, ready, copies };
-    addChunk(s, output, chunk);
-    s.placed.chunks.push({ panel: output, chunk, given: diagonal });
-    emitVectors(s, transfer, half, units, at, stream);
-  });
+  const chunk = { row: output.row, rows: task.rows, ready, copies };
+  s.trial.wants.push({ kind: "chunk", panel: output, chunk, given: diagonal });
+  emitVectors(s, transfer, half, units, at, stream);
   return 0;
 };
 
@@ -242,14 +239,14 @@ const tryKeep = (s: Scheduler, transfer: Transfer, output: TaskOutput, flight: F
         continue;
       }
       hold(s, memoriesOf(half, pairs), address, rows);
-      for (const burst of bursts) bookWrite(s, burst, writeCycle(burst, flight), flight, () => tap);
+      for (const burst of bursts) bookWrite(s, burst, writeCycle(burst, flight), flight, tap);
       const lastRead = diagonal + Math.max(...positions) + span;
       return { side: half.side, pairs, ways, addresses, before: 0, lastRead };
     }
   }
   if (best < NEVER) return best;
   if (!isRoomAhead(s, half, choices, rows)) noRoom(s, storage.name, sliceRowsOf(storage, task.rows));
-  s.starved = storage;
+  s.trial.starved = storage;
   return WAIT_FOR_ROOM;
 };
 
@@ -259,7 +256,7 @@ const tryOwn = (s: Scheduler, transfer: Transfer, place: Copy, flight: Flight, t
   const bursts = arriving(transfer, place, flight);
   const delay = writeDelay(s, bursts, flight);
   if (delay > 0) return delay;
-  for (const burst of bursts) bookWrite(s, burst, writeCycle(burst, flight), flight, () => tap);
+  for (const burst of bursts) bookWrite(s, burst, writeCycle(burst, flight), flight, tap);
   const positions = positionsOf(half, place.pairs).map((position) => (inward ? -position : position));
   return { ...place, lastRead: diagonal + Math.max(...positions) + transfer.span };
 };

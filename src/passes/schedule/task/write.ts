@@ -13,10 +13,10 @@ import { findRows, type PairMemory } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
 import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
-import { bookWrite, burstsOf, type Flight, later, type PairBurst, spanOf } from "../chip/ports.js";
+import { burstsOf, emitMemory, type Flight, later, type PairBurst, reserveWrite, spanOf } from "../chip/ports.js";
 import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
-import { addChunk, chunksOf, homesOf, isPacked, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, homesOf, isPacked, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Second copies are made as long as results take no more than this share of what they may. */
@@ -65,11 +65,11 @@ interface Result extends Block {
   readonly half: Half;
 }
 
-/** A copy that is being written: for each of its slice pairs the position, and whether vectors fly on behind it. */
+/** A copy that is being written: by which bursts, and for each of its slice pairs the position. */
 interface Written {
   readonly copy: Copy;
   readonly positions: readonly number[];
-  taps: readonly (0 | 1)[];
+  readonly bursts: readonly PairBurst[];
 }
 
 /** What is written of a block in one hemisphere. */
@@ -117,16 +117,12 @@ const tryParts = (s: Scheduler, block: Block, flights: readonly Flight[]): numbe
 };
 
 /** Makes a block known, if the trial is booked. */
-const keep = (s: Scheduler, { output, storage, row, rows, given }: Block, halves: readonly WrittenHalf[]): void => {
+const keep = (s: Scheduler, { output, row, rows, given }: Block, halves: readonly WrittenHalf[]): void => {
   const copies = halves.flatMap((half) => half.copies);
   const outermost = Math.max(...copies.flatMap(({ positions }) => positions));
   const ready = given + outermost + s.target.timing.memWrite;
-  s.onCommit.push(() => {
-    for (const { copy } of copies) if (!storage.output) s.wanted[copy.side] += rowsOfCopy(copy, rows);
-    const chunk = { row, rows, ready, copies: copies.map(({ copy }) => copy) };
-    addChunk(s, output, chunk);
-    s.placed.chunks.push({ panel: output, chunk, given });
-  });
+  const chunk = { row, rows, ready, copies: copies.map(({ copy }) => copy) };
+  s.trial.wants.push({ kind: "chunk", panel: output, chunk, given });
 };
 
 const pickFlight = (s: Scheduler, { task, storage, rows, given }: Block, half: Half): Flight | number => {
@@ -149,10 +145,12 @@ const tryHalf = (s: Scheduler, result: Result, known: Flight | undefined): Writt
   const second = s.feeders.has(storage.id) && hasPlenty(s, half, first, rows) ? tryCopy(s, result, flight, first) : 0;
   const copies = typeof second === "number" ? [first] : [first, second];
   // Each vector flies on behind a slice if the other copy's slice for it lies further out.
-  for (const written of copies)
-    written.taps = written.positions.map((position, way) =>
-      copies.some(({ positions }) => at(positions, way, "position") > position) ? 1 : 0,
-    );
+  for (const { positions, copy, bursts } of copies)
+    for (const burst of bursts) {
+      const way = copy.pairs.indexOf(burst.pair);
+      const isPassed = copies.some((other) => at(other.positions, way, "position") > at(positions, way, "position"));
+      emitMemory(s, "write", burst, writeCycle(burst, flight), flight, isPassed ? 1 : 0);
+    }
   return { flight, copies };
 };
 
@@ -178,12 +176,12 @@ const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | 
   }
   const places = placesFor(s, result, other);
   const written = tryPlaces(s, result, flight, places);
-  const cornered = s.cornered && isPacked(s);
+  const cornered = s.trial.cornered && isPacked(s);
   if (typeof written !== "number" || (written !== NEVER && !cornered)) return written;
   if (other !== undefined) return WAIT_FOR_ROOM;
   // Rows may become free, but not those of what has readers without a place.
   if (!cornered && isRoomBy(s, result, places, NEVER)) {
-    s.starved = result.storage;
+    s.trial.starved = result.storage;
     return waitForRoom(s, result, places);
   }
   if (s.strategy.thrift !== "all") return noRoom(s, result.storage.name, sliceRowsOf(result.storage, result.rows));
@@ -197,9 +195,10 @@ const modelCopy = (
   { task, output, half, storage, row }: Result,
   other: Written | undefined,
 ): Copy | undefined => {
-  if (storage.output || s.model === undefined) return undefined;
-  const alike = taskAt(s.plan, s.model.task).outputs[task.outputs.indexOf(output)];
-  const written = s.model.chunks.find(({ panel, chunk }) => panel === alike && chunk.row === row)?.chunk.copies ?? [];
+  const { model } = s.trial;
+  if (storage.output || model === undefined) return undefined;
+  const alike = taskAt(s.plan, model.task).outputs[task.outputs.indexOf(output)];
+  const written = model.chunks.find(({ panel, chunk }) => panel === alike && chunk.row === row)?.chunk.copies ?? [];
   const copy = written.filter(({ side }) => side === half.side)[other === undefined ? 0 : 1];
   if (copy === undefined) return undefined;
   const rivals = rivalPairs(s, output, half);
@@ -232,16 +231,8 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
         for (const [i, memory] of memoriesOf(half, pairs).entries())
           hold(s, [memory], at(addresses, i, "address"), rows);
       const lastRead = given + Math.max(...positions) + result.rows;
-      const written: Written = {
-        copy: { side: half.side, pairs, ways, addresses, before, lastRead },
-        positions,
-        taps: [],
-      };
-      for (const burst of bursts)
-        bookWrite(s, burst, writeCycle(burst, flight), flight, () =>
-          at(written.taps, pairs.indexOf(burst.pair), "tap"),
-        );
-      return written;
+      for (const burst of bursts) reserveWrite(s, burst, writeCycle(burst, flight), flight);
+      return { copy: { side: half.side, pairs, ways, addresses, before, lastRead }, positions, bursts };
     }
   }
   return best;
@@ -351,9 +342,9 @@ export const writeDelay = (s: Scheduler, bursts: readonly PairBurst[], flight: F
     const pair = pairAt(flight.half, burst.pair);
     const cycle = writeCycle(burst, flight);
     const span = spanOf(burst);
-    const conflict = s.figure.fit(pair.readBank[bankOf(s.target, burst.address)], cycle, span) - cycle;
-    const issue = s.figure.free(pair.issue, cycle, 1) ? 0 : 1;
-    delay = Math.max(delay, s.figure.fit(pair.write, cycle, span) - cycle, conflict, issue);
+    const conflict = s.trial.figure.fit(pair.readBank[bankOf(s.target, burst.address)], cycle, span) - cycle;
+    const issue = s.trial.figure.free(pair.issue, cycle, 1) ? 0 : 1;
+    delay = Math.max(delay, s.trial.figure.fit(pair.write, cycle, span) - cycle, conflict, issue);
   }
   return delay;
 };
