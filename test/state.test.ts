@@ -81,6 +81,30 @@ function groupedHeads(past: number): { readonly graph: string; readonly states: 
   return { graph, states: { keys: "next keys", values: "next values" } };
 }
 
+/** As above, with one head, queries from weights, and a projection so wide that little is done but load its weights. */
+function longPast(past: number): { readonly graph: string; readonly states: States } {
+  const weights = (count: number): string =>
+    Array.from({ length: count }, (_, i) => ((i * 7) % 11) / 8 - 0.5).join(", ");
+  const graph = `graph @main(%0 "x": f32[1,5], %1 "k": f32[1,5], %2 "v": f32[1,5], %3 "keys": f32[${past},5], %4 "values": f32[${past},5]) {
+  %5 = constant() {value=dense<[${weights(25)}]>} : f32[5,5]
+  %6 = matmul(%0, %5) : f32[1,5] from "queries (MatMul)"
+  %7 = concat(%3, %1) {axis=0} : f32[${past + 1},5]
+  %8 = concat(%4, %2) {axis=0} : f32[${past + 1},5]
+  %9 = transpose(%7) {perm=[1,0]} : f32[5,${past + 1}]
+  %10 = matmul(%6, %9) : f32[1,${past + 1}] from "scores (MatMul)"
+  %11 = softmax(%10) {axis=1} : f32[1,${past + 1}]
+  %12 = matmul(%11, %8) : f32[1,5] from "sums (MatMul)"
+  %13 = constant() {value=dense<[${weights(5 * 1600)}]>} : f32[5,1600]
+  %14 = matmul(%12, %13) : f32[1,1600] from "out (MatMul)"
+  %15 = slice(%3) {sizes=[${past - 1},5], starts=[1,0], strides=[1,1]} : f32[${past - 1},5]
+  %16 = concat(%15, %1) {axis=0} : f32[${past},5]
+  %17 = slice(%4) {sizes=[${past - 1},5], starts=[1,0], strides=[1,1]} : f32[${past - 1},5]
+  %18 = concat(%17, %2) {axis=0} : f32[${past},5]
+  return %14 "y", %16 "next keys", %18 "next values"
+}`;
+  return { graph, states: { keys: "next keys", values: "next values" } };
+}
+
 /** A cell whose state enters the array; a window of rows that moves on, read as weights; two states that change places; and sums. */
 const MODELS: Readonly<Record<string, { readonly graph: string; readonly states: States }>> = {
   "a recurrent cell": {
@@ -189,6 +213,31 @@ describe.each(["tiny", "lpu-v1"] as const)("on %s", (name) => {
       for (const output of entry?.outputs ?? []) expect(fetchOutput(output, literal)).toEqual(outputs[output.name]);
     }
   });
+});
+
+test("a long past lies in as many ways as load on all streams, and moves on in turns of rows", () => {
+  const target = TARGETS["lpu-v1"];
+  const { graph: text, states } = longPast(777);
+  const graph = parseGraph(text);
+  const plan = select(legalGraph(graph, target), target, new Map(Object.entries(states)));
+  const turns = plan.tasks.flatMap(({ outputs }) => outputs.filter(({ step }) => step === 16));
+  expect(turns.map(({ row }) => row).slice(0, 16)).toEqual(Array.from({ length: 16 }, (_, row) => row));
+  const { program } = compiled(graph, target, states);
+  expect(program.states[0]?.placements[0]?.ways).toBe(16);
+  const resident = loadProgram(readImage(writeImage(program)));
+  const byHand = loadProgram(compiled(graph, target, {}).program).entry();
+  let left = resident.snapshot();
+  for (let step = 0; step < STEPS; step++) {
+    const given = Object.fromEntries(
+      resident.entry().inputs.map(({ name, shape }) => [name, drawn(name, shape, step)]),
+    );
+    const { outputs, cycles } = resident.entry().run(given);
+    expect(cycles).toBe(resident.entry().predictedCycles);
+    const wanted = byHand.run({ ...given, ...left }).outputs;
+    expect(outputs["y"]).toEqual(wanted["y"]);
+    left = resident.snapshot();
+    for (const [name, output] of Object.entries(states)) expect(left[name]).toEqual(wanted[output]);
+  }
 });
 
 /** On two chips that share the graph in a way that is drawn. */

@@ -199,8 +199,10 @@ export interface TaskOutput {
   readonly op: number;
   readonly storage: StorageId;
   readonly panel: number;
-  /** Rows [row, row + task.rows) are written in order. */
+  /** As many rows as the task has are written in order, from `row` on. */
   readonly row: number;
+  /** How far rows are apart, if not neighbours: of what takes the rows of a state, which may lie interleaved. */
+  readonly step?: number;
   /** Integer results of this type are written as bits. */
   readonly as?: BitsType;
 }
@@ -218,6 +220,13 @@ export interface Task {
   /** Of the passes, where it is not that of the task: the product whose sums flow through the chain. */
   readonly passOrigin?: number;
 }
+
+/** Rows of a panel that a task writes. */
+export const writtenBy = ({ rows }: Pick<Task, "rows">, { row, step = 1 }: Pick<TaskOutput, "row" | "step">): Run => ({
+  row,
+  step,
+  count: rows,
+});
 
 /** Storages that a task reads. */
 export const readsOf = ({ leaves, passes }: Task): Set<StorageId> => {

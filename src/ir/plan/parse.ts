@@ -445,6 +445,7 @@ const readOutput = (reader: TokenReader): TaskOutput => {
   reader.expect("->");
   const { storage, panel } = readPanel(reader);
   const row = after(reader, "from");
+  const step = reader.accept("by") ? { step: reader.integer("a step") } : {};
   const as = reader.accept("as") ? oneOf(reader, "i16 or i32", BITS) : undefined;
-  return { op, storage, panel, row, ...(as === undefined ? {} : { as }) };
+  return { op, storage, panel, row, ...step, ...(as === undefined ? {} : { as }) };
 };

@@ -130,8 +130,8 @@ const printTask = (plan: Plan, { rows, passes, leaves, ops, outputs, wire, origi
       ({ fn, args, origin: own }, index) => `a${index} = ${fn}(${args.map(printArgument).join(", ")})${of(own)}`,
     ),
     ...outputs.map(
-      ({ op, storage, panel, row, as }) =>
-        `${op === RECEIVED ? "received" : `a${op}`} -> ${storage}/${panel} from ${row}${as === undefined ? "" : ` as ${as}`}`,
+      ({ op, storage, panel, row, step, as }) =>
+        `${op === RECEIVED ? "received" : `a${op}`} -> ${storage}/${panel} from ${row}${step === undefined ? "" : ` by ${step}`}${as === undefined ? "" : ` as ${as}`}`,
     ),
   ];
   const body = lines.map((line) => `    ${line}\n`).join("");

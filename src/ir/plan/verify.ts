@@ -22,6 +22,7 @@ import {
   type TileDType,
   type WeightLoad,
   type Wire,
+  writtenBy,
 } from "../plan.js";
 import { type Matrix, type PanelRecipe, productOf } from "../recipe.js";
 import { halfLanes, type Target } from "../target.js";
@@ -278,15 +279,23 @@ const wireProblems = (target: Target, task: Task, { kind, links, first }: Wire):
 
 const hasMap = ({ maps }: Plan, map: number | undefined): boolean => map === undefined || maps[map] !== undefined;
 
-const writeProblems = (
-  { plan, written }: Context,
-  { rows: count }: Task,
-  { storage, panel, row }: Task["outputs"][number],
-): readonly string[] => {
+const writeProblems = ({ plan, written }: Context, task: Task, output: Task["outputs"][number]): readonly string[] => {
+  const { storage, panel } = output;
+  const { row, step, count } = writtenBy(task, output);
   const rows = written[storage]?.[panel];
-  if (rows === undefined || plan.storages[storage]?.kind !== "temp" || row + count > rows.length)
-    return [`writes rows ${row} to ${row + count - 1} of storage ${storage}, which has ${rows?.length ?? 0}`];
-  const again = rows.subarray(row, row + count).includes(1);
-  rows.fill(1, row, row + count);
-  return when(again, `writes rows of storage ${storage} again`);
+  const last = row + (count - 1) * step;
+  if (rows === undefined || plan.storages[storage]?.kind !== "temp" || step < 1 || last >= rows.length)
+    return [`writes rows ${row} to ${last} of storage ${storage}, which has ${rows?.length ?? 0}`];
+  let again = false;
+  for (let at = row; at <= last; at += step) {
+    again ||= rows[at] === 1;
+    rows[at] = 1;
+  }
+  return [
+    ...when(again, `writes rows of storage ${storage} again`),
+    ...when(
+      step !== 1 && plan.states.every(({ next }) => next !== storage),
+      `writes rows of storage ${storage} that are no neighbours, which takes no state's place`,
+    ),
+  ];
 };

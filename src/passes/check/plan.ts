@@ -12,6 +12,7 @@ import {
   type Run,
   type Storage,
   type Task,
+  writtenBy,
 } from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import { append, type Columns, consecutive, PLANES, UNKNOWN, Values } from "./values.js";
@@ -68,7 +69,8 @@ export const planValues = (
 
 /** What comes over links, or is not followed, has numbers as what the host writes has: one for each row of its panel. */
 const learnGiven = ({ values, rows }: PlanValues, plan: Plan, task: Task): void => {
-  for (const { storage: id, panel, row } of task.outputs) {
+  for (const output of task.outputs) {
+    const { storage: id, panel } = output;
     const storage = plan.storages[id];
     const numbers = rows[id]?.[panel];
     invariant(storage !== undefined && numbers !== undefined, "a panel of a storage exists");
@@ -77,7 +79,8 @@ const learnGiven = ({ values, rows }: PlanValues, plan: Plan, task: Task): void 
       first,
       () => `panel ${panel} of what is ${task.wire === undefined ? "made" : "received"} as '${storage.name}'`,
     );
-    for (let i = row; i < row + task.rows; i++) numbers[i] = first + PLANES * i;
+    const { row, step, count } = writtenBy(task, output);
+    for (let i = 0; i < count; i++) numbers[row + i * step] = first + PLANES * (row + i * step);
   }
 };
 
@@ -106,13 +109,14 @@ const learnTask = (learned: Learned, plan: Plan, target: Target, index: number):
         args.map((arg) => argument(arg, ops)),
       ),
     );
-  for (const { op, storage, panel, row, as } of task.outputs) {
+  for (const { op, storage, panel, row, step = 1, as } of task.outputs) {
     const first = values.results(at(ops, op, "operation"), as ?? typeOf(storage), task.rows);
     const name = plan.storages[storage]?.name;
-    values.label(first, () => `rows ${row} to ${row + task.rows - 1} of panel ${panel} of '${name}'`);
+    const last = row + (task.rows - 1) * step;
+    values.label(first, () => `rows ${row} to ${last} of panel ${panel} of '${name}'`);
     const numbers = rows[storage]?.[panel];
     invariant(numbers !== undefined, "a panel of a storage exists");
-    for (let i = 0; i < task.rows; i++) numbers[row + i] = first + PLANES * i;
+    for (let i = 0; i < task.rows; i++) numbers[row + i * step] = first + PLANES * i;
     if (first > (made.at(-1)?.first ?? UNKNOWN))
       made.push({ first, count: task.rows, task: index, storage, panel, row });
   }

@@ -3,7 +3,7 @@
  * its way while others of the same storage wait, and is free again when its own readers are done.
  */
 
-import { isTile, type Leaf, type Plan, readsOf, type Run, type Task } from "../../ir/plan.js";
+import { isTile, type Leaf, type Plan, readsOf, type Run, type Task, writtenBy } from "../../ir/plan.js";
 
 export interface Dependencies {
   /** By task: those that write what it reads. */
@@ -36,7 +36,10 @@ const producersOf = (plan: Plan): number[][] => {
   const twins = new Map<string, number>();
   const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
   for (const [task, { outputs, rows }] of plan.tasks.entries())
-    for (const { storage, panel, row } of outputs) produced[storage]?.[panel]?.push({ row, end: row + rows, task });
+    for (const output of outputs) {
+      const { row, step, count } = writtenBy({ rows }, output);
+      produced[output.storage]?.[output.panel]?.push({ row, end: row + (count - 1) * step + 1, task });
+    }
   return plan.tasks.map((task, index) => {
     const found = new Set<number>(task.outputs.flatMap(({ storage }) => before.get(storage) ?? []));
     for (const link of task.wire?.links ?? []) {

@@ -229,7 +229,7 @@ const halvesOf = (task: Task): Task[] => {
       rows,
       passes: task.passes.map(cut),
       leaves: task.leaves.map(cut),
-      outputs: task.outputs.map((output) => ({ ...output, row: output.row + from })),
+      outputs: task.outputs.map((output) => ({ ...output, row: output.row + from * (output.step ?? 1) })),
     };
   });
 };

@@ -224,6 +224,8 @@ interface NewTask {
   readonly storage: StorageId;
   readonly panel: number;
   readonly row: number;
+  /** How far rows are apart, if not neighbours. */
+  readonly step?: number;
   readonly origin: number;
   readonly passOrigin?: number | undefined;
   readonly as?: TaskOutput["as"] | undefined;
@@ -233,7 +235,7 @@ interface NewTask {
 
 /** Adds a task whose last operation writes `rows` rows of a panel, from `row` on. */
 export const pushTask = (s: Selection, task: NewTask): void => {
-  const { rows, passes = [], ops, leaves, storage, panel, row, origin, passOrigin } = task;
+  const { rows, passes = [], ops, leaves, storage, panel, row, step = 1, origin, passOrigin } = task;
   for (const pass of passes) {
     markFactor(s, pass.storage);
     if (!isTile(pass.weights)) for (const { storage } of pass.weights) markFactor(s, storage);
@@ -244,6 +246,7 @@ export const pushTask = (s: Selection, task: NewTask): void => {
     storage,
     panel,
     row,
+    ...(step === 1 || rows === 1 ? {} : { step }),
     ...(task.as === undefined ? {} : { as: task.as }),
   };
   const product = passOrigin === undefined || passOrigin === origin ? {} : { passOrigin };

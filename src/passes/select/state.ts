@@ -7,22 +7,24 @@
  * would have placed, had it fetched the output and given it as the input again.
  */
 
-import { at, invariant } from "../../diagnostics.js";
+import { at, invariant, sure } from "../../diagnostics.js";
 import type { Node } from "../../ir/graph.js";
 import { stringAttr } from "../../ir/ops/attributes.js";
 import { type PlanState, statesOf, type Storage, type StorageId } from "../../ir/plan.js";
-import { fitOperand, leafOf, type Located } from "./layout/operand.js";
+import { fitOperand, leafOf } from "./layout/operand.js";
 import { moved } from "./layout/move.js";
 import { type Layout, naturalLayout } from "./layout/view.js";
-import { withoutPadding } from "./rules/chain.js";
+import { columnsOf, withoutPadding } from "./rules/chain.js";
 import { joinInto } from "./rules/concat.js";
+import { rearrange, type Turn, turnsOf } from "./turns.js";
 import {
   addTemp,
   type Chain,
   copyOfLeaf,
   nodeAt,
   originOf,
-  pushChain,
+  pushTask,
+  rowRun,
   type Selection,
   spaceOf,
   storageAt,
@@ -83,24 +85,65 @@ const storeNext = (
   const layout = { view, shape };
   const { dtype } = storageAt(s, storage);
   const space = spaceOf(s.target, layout);
-  const value = nextValue(s, node, layout, dtype);
-  const fit = fitOperand(s.target, view, shape, value);
-  invariant(fit !== undefined, "a value that was moved lies as it was wanted");
-  const ops = [copyOfLeaf(dtype, 0)];
-  const copy: Chain = (panel, row, rows) => ({ ops, leaves: [leafOf(value, fit, panel, row, rows)] });
+  const turns = turnsOf(s.target, space.rows);
+  const { copy, isClean } =
+    node.op === "concat" && isNext(s, node)
+      ? joinedNext(s, node, layout, dtype, turns)
+      : movedNext(s, node, layout, dtype);
+  const turnAt = new Map(turns.map((turn) => [turn.before, turn]));
+  const copied: Chain = (panel, before) => copy(panel, sure(turnAt.get(before), "turn"));
+  const masked = isClean ? copied : withoutPadding(s, copied, layout, dtype);
+  const used = columnsOf(view);
+  const isFull = (panel: number): boolean =>
+    used.filter((column) => Math.floor(column / s.target.lanes) === panel).length === s.target.lanes;
   const next = addTemp(s, node, dtype, space);
-  pushChain(s, space, withoutPadding(s, copy, layout, dtype), next, originOf(s, node));
+  for (const { before, rows } of turns)
+    for (let panel = 0; panel < space.panels; panel++)
+      pushTask(s, {
+        ...(isFull(panel) ? copied : masked)(panel, before, rows.count),
+        rows: rows.count,
+        storage: next,
+        panel,
+        row: rows.row,
+        step: rows.step,
+        origin: originOf(s, node),
+      });
   s.copies.set(`next ${name}`, { storage: next, ...layout });
   return next;
 };
 
-/** What takes a state's place, in the state's layout. Rows of a state are taken as soon as they have been read, so it lies in none. */
-const nextValue = (s: Selection, node: Node, layout: Layout, dtype: Storage["dtype"]): Located => {
-  if (node.op === "concat" && isNext(s, node)) {
-    const joined = addTemp(s, node, dtype, spaceOf(s.target, layout));
-    joinInto(s, node, layout, joined);
-    return { storage: joined, ...layout };
-  }
-  const value = fitted(s, node.id, layout, "alone");
-  return storageAt(s, value.storage).kind === "state" ? moved(s, node.id, value, naturalLayout(value.shape)) : value;
+/** How rows of what takes a state's place are copied. */
+interface Next {
+  readonly copy: (panel: number, turn: Turn) => ReturnType<Chain>;
+  /** Whether there are zeros on unused lanes. */
+  readonly isClean: boolean;
+}
+
+/** What is joined is stored in the order in which the state's rows are copied. */
+const joinedNext = (
+  s: Selection,
+  node: Node,
+  layout: Layout,
+  dtype: Storage["dtype"],
+  turns: readonly Turn[],
+): Next => {
+  const storage = addTemp(s, node, dtype, spaceOf(s.target, layout));
+  const before = s.tasks.length;
+  const { copy, isClean } = joinInto(s, node, layout, storage);
+  rearrange(s.tasks, before, storage, turns);
+  return { copy: (panel, turn) => copy(panel, rowRun(turn.before, turn.rows.count), turn.rows), isClean };
+};
+
+/** A value that lies on the state's lanes. Rows of a state are taken as soon as they have been read, so it lies in none. */
+const movedNext = (s: Selection, node: Node, { view, shape }: Layout, dtype: Storage["dtype"]): Next => {
+  const fitting = fitted(s, node.id, { view, shape }, "alone");
+  const isState = storageAt(s, fitting.storage).kind === "state";
+  const value = isState ? moved(s, node.id, fitting, naturalLayout(fitting.shape)) : fitting;
+  const fit = fitOperand(s.target, view, shape, value);
+  invariant(fit !== undefined, "a value that was moved lies as it was wanted");
+  const ops = [copyOfLeaf(dtype, 0)];
+  return {
+    copy: (panel, { rows: { row, step, count } }) => ({ ops, leaves: [leafOf(value, fit, panel, row, count, step)] }),
+    isClean: false,
+  };
 };

@@ -72,16 +72,22 @@ export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[]
   return groups;
 };
 
-/** Columns of weights that load in one cycle, of rows that are not tiles. */
+/** Rows of a way from which on more ways are worth their pairs. */
+const LONG = 48;
+
+/** Columns of weights that load in one cycle, of rows that are computed. */
 export const LOAD_WAYS = 4;
 
 /**
  * In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two; and
  * as many as load at once, if they are weights.
  */
-const lastingWays = ({ target, interleaved }: Scheduler, { id, rows }: Storage): number => {
+const lastingWays = ({ target, interleaved, tilePairs }: Scheduler, { id, rows }: Storage): number => {
   const needed = 2 ** Math.ceil(Math.log2(Math.max(1, rows / target.rowsPerBank)));
-  return interleaved.has(id) && rows >= LOAD_WAYS ? Math.max(needed, LOAD_WAYS) : needed;
+  if (!interleaved.has(id) || rows < LOAD_WAYS) return needed;
+  let ways = tilePairs;
+  while (ways > LOAD_WAYS && rows < LONG * ways) ways /= 2;
+  return Math.max(needed, ways);
 };
 
 /**

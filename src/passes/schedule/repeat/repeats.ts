@@ -128,7 +128,7 @@ const shapeOf = ({ rows, passes, ops, leaves, outputs }: Task, opsText: (ops: Ta
     ...passes.map(({ panel, half, runs, weights }) => `${panel} ${half} ${runsText(runs)} ${weightsText(weights)}`),
     opsText(ops),
     ...leaves.map(({ panel, runs, map }) => `${panel} ${runsText(runs)} ${map}`),
-    ...outputs.map(({ op, panel, row, as }) => `${op} ${panel} ${row} ${as}`),
+    ...outputs.map(({ op, panel, row, step, as }) => `${op} ${panel} ${row} ${step} ${as}`),
   ].join(";");
 
 const runsText = (runs: readonly Run[]): string => runs.map(({ row, step, count }) => `${row}+${step}*${count}`).join();

@@ -12,6 +12,7 @@ import type { Half } from "../chip/machine.js";
 import { bookCopy, type Flight, later, type PairBurst, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { piecesOf, tryPiece } from "./read.js";
 import type { Scheduler } from "../state.js";
+import { LOAD_WAYS } from "../place/rows.js";
 import { emit, markOf, pickStreams, rollback } from "./trial.js";
 
 /** Start cycles that are tried, and how far they are apart. */
@@ -30,13 +31,15 @@ export interface Load {
 /** Loads weights between `earliest` and the IW. Returns 0 or a delay. */
 export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load, earliest: number): number => {
   const bursts = loadBursts(s, loads, load.half);
-  const total = bursts.reduce((sum, burst) => sum + burst.executions, 0);
+  const total = totalOf(bursts);
   const first = firstStart(s, bursts, earliest);
   const latest = load.install - s.target.timing.mxmLoad - total + 1;
   if (latest < first) return first - latest;
   // What failed last most likely fails again: it is asked first, before all the others are booked in vain.
   let last: LoadBurst | undefined;
-  for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= LOAD_STRIDE, tries++) {
+  // Where loads take all streams, activations fly between two of them, and every cycle counts.
+  const stride = s.tilePairs < load.half.outward.length ? LOAD_STRIDE : 1;
+  for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= stride, tries++) {
     const failed = tryLoadsAt(s, bursts, load, { start, total, last });
     if (failed === undefined) return 0;
     if (failed !== "stream") last = failed;
@@ -44,7 +47,19 @@ export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load,
   return LOAD_STRIDE;
 };
 
-/** A burst that loads columns, `ways` at a time. */
+/** Pairs of streams on which weights load, and in how many cycles. */
+export const loadsOf = (
+  s: Scheduler,
+  loads: readonly WeightLoad[],
+  half: Half,
+): { readonly width: number; readonly executions: number } => {
+  const bursts = loadBursts(s, loads, half);
+  return { width: Math.max(...bursts.map(({ ways }) => ways)), executions: totalOf(bursts) };
+};
+
+const totalOf = (bursts: readonly LoadBurst[]): number => bursts.reduce((sum, { executions }) => sum + executions, 0);
+
+/** A burst that loads columns, `ways` at a time, of rows that lie in `turns` times as many. */
 interface LoadBurst {
   readonly load: WeightLoad;
   readonly piece: Piece;
@@ -52,6 +67,7 @@ interface LoadBurst {
   readonly waited: Piece;
   readonly column: number;
   readonly ways: number;
+  readonly turns: number;
   readonly executions: number;
   /** Cycles after the first load. */
   readonly offset: number;
@@ -62,25 +78,48 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
   let offset = 0;
   for (const load of loads)
     for (const piece of piecesOf(s, load, [load.run]))
-      for (const { skip, count, ways } of partsOf(piece, half)) {
+      for (const { skip, count, ways, turns } of partsOf(s, piece, half)) {
         const executions = count / ways;
         const part = { ...piece, row: piece.row + skip * piece.step, step: count === 1 ? 0 : piece.step, count };
         const waited = { ...part, step: 0, row: part.row + count - executions };
-        bursts.push({ load, piece: part, waited, column: load.column + piece.offset + skip, ways, executions, offset });
+        bursts.push({
+          load,
+          piece: part,
+          waited,
+          column: load.column + piece.offset + skip,
+          ways,
+          turns,
+          executions,
+          offset,
+        });
         offset += executions;
       }
   return bursts;
 };
 
-/** Whole turns of the interleaving load together, what is left over, and what more streams would be needed for, one by one. */
-const partsOf = ({ chunk, row, step, count }: Piece, half: Half): { skip: number; count: number; ways: number }[] => {
+/** Rows of a piece that load together. */
+interface LoadPart {
+  readonly skip: number;
+  readonly count: number;
+  readonly ways: number;
+  readonly turns: number;
+}
+
+/** Whole turns of the interleaving load together, of what is left over as many as few ways divide, and the last ones one by one. */
+const partsOf = (s: Scheduler, { chunk, row, step, count }: Piece, half: Half): LoadPart[] => {
   const { ways = 1, before = 0 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
-  const aligned = step === 1 && ways > 1 && ways <= half.outward.length / 2 && (before + row - chunk.row) % ways === 0;
-  const wide = aligned ? count - (count % ways) : 0;
-  return [
-    { skip: 0, count: wide, ways },
-    { skip: wide, count: count - wide, ways: 1 },
-  ].filter((part) => part.count > 0);
+  const width = Math.min(ways, s.tilePairs);
+  const aligned = step === 1 && width > 1 && (before + row - chunk.row) % ways === 0;
+  const whole = aligned ? count - (count % ways) : 0;
+  const parts: LoadPart[] = [{ skip: 0, count: whole, ways: width, turns: ways / width }];
+  let skip = whole;
+  while (aligned && count - skip >= LOAD_WAYS) {
+    const few = Math.min(width, count - skip - ((count - skip) % LOAD_WAYS));
+    parts.push({ skip, count: few, ways: few, turns: 1 });
+    skip += few;
+  }
+  parts.push({ skip, count: count - skip, ways: 1, turns: 1 });
+  return parts.filter((part) => part.count > 0);
 };
 
 /** First cycle from `earliest` on in which loading may start, so that the rows of every burst are ready. */
@@ -129,12 +168,13 @@ const failsAgain = (
   return taken ? last : undefined;
 };
 
-const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadBurst, flight: Flight): number => {
+const tryBurst = (s: Scheduler, burst: LoadBurst, flight: Flight): number => {
+  const { load, piece, waited, ways } = burst;
   if (ways === 1) return tryPiece(s, load, piece, flight);
   let best = NEVER;
   for (const copy of piece.chunk.copies) {
     if (copy.side !== flight.half.side) continue;
-    const bursts = wideBursts(copy, piece, executions);
+    const bursts = wideBursts(copy, burst);
     const delay = tryPorts(s, bursts, waited, flight);
     if (delay === 0) {
       bookCopy(s, { storage: load.storage, panel: load.panel }, piece, copy, bursts, flight);
@@ -145,22 +185,24 @@ const tryBurst = (s: Scheduler, { load, piece, waited, ways, executions }: LoadB
   return best;
 };
 
-/** Every pair of an interleaved copy at once. */
+/** Pairs of an interleaved copy, as many at once as there are ways to load, in turns where it lies in more. */
 const wideBursts = (
-  { pairs, ways, addresses, before }: Copy,
-  { chunk, row }: Piece,
-  executions: number,
+  { pairs, ways: all, addresses, before }: Copy,
+  { piece: { chunk, row }, ways, turns, executions }: LoadBurst,
 ): PairBurst[] => {
-  const turns = (before + row - chunk.row) / ways;
-  return pairs.map((pair, way) => ({
-    pair,
-    address: at(addresses, way, "address") + turns,
-    delay: 0,
-    count: executions,
-    interval: 1,
-    step: 1,
-    stream: way,
-  }));
+  const first = before + row - chunk.row;
+  return Array.from({ length: ways * turns }, (_, i) => {
+    const way = (first + i) % all;
+    return {
+      pair: at(pairs, way, "pair"),
+      address: at(addresses, way, "address") + Math.floor((first + i) / all),
+      delay: Math.floor(i / ways),
+      count: executions / turns,
+      interval: turns,
+      step: 1,
+      stream: i % ways,
+    };
+  });
 };
 
 const emitLoads = (s: Scheduler, bursts: readonly LoadBurst[], to: Load, start: number, stream: number): void => {

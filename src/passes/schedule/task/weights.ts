@@ -13,7 +13,7 @@ import { isTile, type PackedTile, type Pass, type Task, TILE_TYPES } from "../..
 import { mxmQueue } from "../../../ir/program.js";
 import { findUnused } from "../chip/memory.js";
 import { fitBefore, lastEndBefore, NEVER } from "../chip/resources.js";
-import { type Load, tryLoads } from "./loads.js";
+import { type Load, loadsOf, tryLoads } from "./loads.js";
 import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
 import { hold, pairsOf } from "../place/rows.js";
 import { executionsOf, rowsOfTile, tileWays } from "../figures.js";
@@ -46,9 +46,13 @@ export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): nu
 export const installLead = (s: Scheduler, task: Task, pass: Pass, half: Half): number => {
   const { mxmInstall, mxmActivationSkew, mxmWeightSkew } = s.target.timing;
   const { weights } = task.passes.at(task.passes.indexOf(pass) + 1) ?? pass;
-  if (!isTile(weights) || widthOfTile(s, weights, half) < half.outward.length) return mxmInstall;
-  const next = executionsOf(weights, half.outward.length);
-  return Math.max(mxmInstall, next + 1 + mxmWeightSkew - mxmActivationSkew);
+  const all = half.outward.length;
+  if (s.tilePairs < all) return mxmInstall;
+  const next = isTile(weights)
+    ? { width: widthOfTile(s, weights, half), executions: executionsOf(weights, all) }
+    : loadsOf(s, weights, half);
+  if (next.width < all) return mxmInstall;
+  return Math.max(mxmInstall, next.executions + 1 + mxmWeightSkew - mxmActivationSkew);
 };
 
 /** A pass and the one that, most likely, computes while its weights load: neither's activations should lie with the weights. */

@@ -219,7 +219,10 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
       const addresses = own?.addresses ?? addressesFor(s, memoriesOf(half, pairs), rows, cycle, bank, places.apart);
       if (addresses === undefined) continue;
       const before = own === undefined ? 0 : output.row;
-      const bursts = burstsOf({ pairs, ways, addresses, before }, { row: 0, step: 1, count: result.rows });
+      const bursts = burstsOf(
+        { pairs, ways, addresses, before },
+        { row: 0, step: output.step ?? 1, count: result.rows },
+      );
       // Rows of a state are taken once nothing reads them any more.
       const taken = own !== undefined && s.nexts.has(output.storage) ? own.lastRead - cycle : 0;
       const delay = Math.max(taken, writeDelay(s, bursts, flight));

@@ -88,29 +88,38 @@ export const fitOperand = (target: Target, full: View, fullShape: Shape, operand
   };
 };
 
-/** Vectors of an operand for rows `row` .. `row + rows - 1` of one panel of the result. */
-export const leafOf = (value: Located, fit: Fit, panel: number, row: number, rows: number): Leaf => ({
+/** Vectors of an operand for `rows` rows of one panel of the result, from `row` on. */
+export const leafOf = (value: Located, fit: Fit, panel: number, row: number, rows: number, step = 1): Leaf => ({
   storage: value.storage,
   panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
-  runs: runsOf(fit, row, rows),
+  runs: runsOf(fit, row, rows, step),
 });
 
-/** Rows of the operand for result rows first .. first + count - 1, as runs. */
+/** Rows of the operand for `count` rows of the result, from `first` on, as runs. */
 export const runsOf = (
   fit: { readonly digits: readonly RowDigit[]; readonly row: number },
   first: number,
   count: number,
+  step = 1,
 ): Run[] => {
-  const runs: { row: number; step: number; count: number }[] = [];
   const digits = [...fit.digits].sort((a, b) => b.out - a.out);
-  for (let r = first; r < first + count; r++) {
+  const rows = Array.from({ length: count }, (_, i) => {
     let row = fit.row;
-    let rest = r;
+    let rest = first + i * step;
     for (const digit of digits) {
       const index = Math.floor(rest / digit.out);
       rest -= index * digit.out;
       row += index * digit.row;
     }
+    return row;
+  });
+  return runsThrough(rows);
+};
+
+/** Rows, in this order, as runs. */
+export const runsThrough = (rows: readonly number[]): Run[] => {
+  const runs: { row: number; step: number; count: number }[] = [];
+  for (const row of rows) {
     const last = runs[runs.length - 1];
     if (last === undefined) runs.push({ row, step: 0, count: 1 });
     else if (last.count === 1) {

@@ -10,11 +10,11 @@ import type { Place } from "../../../ir/recipe.js";
 import { at, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
 import { numberAttr } from "../../../ir/ops/attributes.js";
-import type { AluOp, Leaf, StorageId, StorageType } from "../../../ir/plan.js";
+import type { AluOp, Leaf, Run, StorageId, StorageType } from "../../../ir/plan.js";
 import { combinations } from "../layout/digits.js";
 import { type FactorPair, factorPairs, leafOf, type Located, runsOf } from "../layout/operand.js";
 import { stripCasts } from "../fuse.js";
-import { columnsOf, chainOperand, withoutPadding } from "./chain.js";
+import { columnsOf, chainOperand } from "./chain.js";
 import {
   addTemp,
   constantOnce,
@@ -22,10 +22,10 @@ import {
   mapId,
   nodeAt,
   originOf,
-  pushChain,
   pushTask,
   rowBlock,
   rowBlocks,
+  rowRun,
   type Selection,
   spaceOf,
   storageAt,
@@ -46,12 +46,28 @@ export const lowerConcat = (s: Selection, node: Node): Located => {
   return value;
 };
 
-/** Writes what a concat joins to a storage that lies as told. */
-export const joinInto = (s: Selection, node: Node, layout: Layout, storage: StorageId): void => {
+/** Copies rows of a panel of what is joined, once more: `made` are those that were stored, all others are read where they lie. */
+export interface Joined {
+  readonly copy: (
+    panel: number,
+    made: Run,
+    rows: Run,
+  ) => { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] };
+  /** Whether there are zeros on lanes that no element uses. */
+  readonly isClean: boolean;
+}
+
+/** Stores what a concat joins, that it may be copied to where it lies as told. */
+export const joinInto = (s: Selection, node: Node, layout: Layout, storage: StorageId): Joined => {
   const parts = partsOf(s, node, layout);
   const along = at(layout.view.dims, numberAttr(node.attrs, "axis"), "dim");
-  if (along.every(({ column }) => column === 0)) joinRows(s, node, parts, storage);
-  else joinLanes(s, node, parts, layout, storage);
+  if (along.some(({ column }) => column !== 0)) return joinLanes(s, node, parts, storage);
+  joinRows(s, node, parts, storage);
+  const ops = [copyOfLeaf(storageAt(s, storage).dtype, 0)];
+  return {
+    copy: (panel, made) => ({ ops, leaves: [{ storage, panel, runs: [made] }] }),
+    isClean: false,
+  };
 };
 
 /** A part, and the places of the result that are its own. */
@@ -106,25 +122,61 @@ interface Turned {
   readonly lanes: ReadonlyMap<number, number>;
 }
 
-/** Lanes that a value brings to a panel, through the SXM where they turn. */
+/** Lanes that a value brings to a panel of the result; `lanes` are those of the value, by lane of the result. */
 interface Brought {
   readonly panel: number;
-  readonly leaf: (row: number, rows: number) => Leaf;
-  readonly dtype: StorageType;
-  readonly lanes: readonly number[];
+  readonly leaf: (rows: Run) => Leaf;
+  readonly lanes: ReadonlyMap<number, number>;
 }
 
-const joinLanes = (
-  s: Selection,
-  node: Node,
-  parts: readonly JoinedPart[],
-  layout: Layout,
-  storage: StorageId,
-): void => {
+/**
+ * Lanes that turn are stored together where they come from, a vector for each of the result, and turn at the SXM when they are
+ * copied; what lies on its lanes already is laid over them then.
+ */
+const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], storage: StorageId): Joined => {
   const { dtype, rows, panels } = storageAt(s, storage);
   const brought = parts.flatMap((part) => turnedLeaves(s, part) ?? leavesInPlace(s, part));
-  const masks = brought.map((one) => {
-    const places = one.lanes.map((lane): Place => [0, lane]);
+  const byPanel = Array.from({ length: panels }, (_, panel) => {
+    const own = brought.filter((one) => one.panel === panel);
+    const turning = own.filter(turns);
+    const lanes = new Map(turning.flatMap((one) => [...one.lanes]));
+    const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? -1);
+    return {
+      gathered: overlaid(
+        s,
+        dtype,
+        turning.map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.values()] })),
+      ),
+      map: lanes.size > 0 ? mapId(s, map) : undefined,
+      staying: own.filter((one) => !turns(one)).map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.keys()] })),
+    };
+  });
+  for (const { row, rows: count } of rowBlocks(rows, rowBlock(s.target, rows)))
+    for (const [panel, { gathered, map }] of byPanel.entries())
+      if (map !== undefined)
+        pushTask(s, { rows: count, ...gathered(rowRun(row, count)), storage, panel, row, origin: originOf(s, node) });
+  const copies = byPanel.map(({ map, staying }, panel) => {
+    const turned = (made: Run): Leaf => ({ storage, panel, runs: [made], ...(map === undefined ? {} : { map }) });
+    return (made: Run) =>
+      overlaid(s, dtype, [...(map === undefined ? [] : [{ leaf: () => turned(made), lanes: [] }]), ...staying]);
+  });
+  return {
+    copy: (panel, made, own) => at(copies, panel, "panel")(made)(own),
+    // What turns brings zeros to all lanes but its own.
+    isClean: byPanel.every(({ map }) => map !== undefined),
+  };
+};
+
+const turns = ({ lanes }: Brought): boolean => [...lanes].some(([to, from]) => to !== from);
+
+/** Vectors laid over one another: of each but the first, these lanes. */
+const overlaid = (
+  s: Selection,
+  dtype: StorageType,
+  layers: readonly { readonly leaf: (rows: Run) => Leaf; readonly lanes: readonly number[] }[],
+): ((rows: Run) => { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] }) => {
+  const masks = layers.slice(1).map(({ lanes }) => {
+    const places = lanes.map((lane): Place => [0, lane]);
     return constantOnce(s, {
       name: "mask",
       rows: 1,
@@ -132,26 +184,23 @@ const joinLanes = (
       recipe: { kind: "points", vectors: 1, value: 1, places },
     });
   });
-  const chain = (panel: number, row: number, count: number): { ops: readonly AluOp[]; leaves: readonly Leaf[] } => {
-    const ops: AluOp[] = [];
-    const leaves: Leaf[] = [];
-    for (const [index, one] of brought.entries()) {
-      if (one.panel !== panel) continue;
-      const before = ops.length - 1;
-      const leaf = leaves.push(one.leaf(row, count)) - 1;
-      if (before < 0) ops.push(copyOfLeaf(one.dtype, leaf));
-      else {
-        const mask =
-          leaves.push({ storage: at(masks, index, "mask"), panel: 0, runs: [{ row: 0, step: 0, count }] }) - 1;
-        ops.push({ fn: "select", args: [{ leaf: mask }, { leaf }, { op: before }] });
-      }
-    }
-    return { ops, leaves };
-  };
-  pushChain(s, { rows, panels }, withoutPadding(s, chain, layout, dtype), storage, originOf(s, node));
+  const select = masks.map(
+    (_, index): AluOp => ({
+      fn: "select",
+      args: [{ leaf: layers.length + index }, { leaf: index + 1 }, index === 0 ? { leaf: 0 } : { op: index - 1 }],
+    }),
+  );
+  const ops = select.length > 0 ? select : [copyOfLeaf(dtype, 0)];
+  return (rows) => ({
+    ops,
+    leaves: [
+      ...layers.map(({ leaf }) => leaf(rows)),
+      ...masks.map((storage) => ({ storage, panel: 0, runs: [{ row: 0, step: 0, count: rows.count }] })),
+    ],
+  });
 };
 
-/** A part that lies on other lanes of the same rows, turned on its way. */
+/** A part that lies on other lanes of the same rows; undefined where two lanes of a panel would come from one lane. */
 const turnedLeaves = (s: Selection, { id, own }: JoinedPart): readonly Brought[] | undefined => {
   const value = s.loaded.get(stripCasts(s.graph, id).id) ?? locate(s, id);
   const pairs = factorPairs(own.view, own.shape, value.view);
@@ -163,27 +212,25 @@ const turnedLeaves = (s: Selection, { id, own }: JoinedPart): readonly Brought[]
   const digits = pairs
     .filter(([to]) => to.row !== 0)
     .map(([to, from]) => ({ extent: to.extent, out: to.row, row: from.row }));
-  return turnsOf(
+  const found = turnsOf(
     s.target,
     own.view.column,
     value.view.column,
     pairs.filter(([to]) => to.column !== 0),
-  ).map(({ panel, from, lanes }): Brought => {
-    const turns = [...lanes].some(([to, source]) => to !== source);
-    const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? lane);
-    const turned = turns ? { map: mapId(s, map) } : {};
-    return {
+  );
+  const sources = found.flatMap(({ panel, lanes }) => [...lanes.values()].map((lane) => `${panel} ${lane}`));
+  if (new Set(sources).size < sources.length) return undefined;
+  return found.map(
+    ({ panel, from, lanes }): Brought => ({
       panel,
-      dtype: storageAt(s, value.storage).dtype,
-      lanes: [...lanes.keys()],
-      leaf: (row, rows) => ({
+      lanes,
+      leaf: ({ row, step, count }) => ({
         storage: value.storage,
         panel: from,
-        runs: runsOf({ digits, row: value.view.row }, row, rows),
-        ...turned,
+        runs: runsOf({ digits, row: value.view.row }, row, count, step),
       }),
-    };
-  });
+    }),
+  );
 };
 
 const turnsOf = (
@@ -211,11 +258,12 @@ const leavesInPlace = (s: Selection, { id, own }: JoinedPart): readonly Brought[
   return [...panels].map(
     (panel): Brought => ({
       panel,
-      dtype: storageAt(s, value.storage).dtype,
-      lanes: columns
-        .filter((column) => Math.floor(column / s.target.lanes) === panel)
-        .map((column) => column % s.target.lanes),
-      leaf: (row, rows) => leafOf(value, fit, panel, row, rows),
+      lanes: new Map(
+        columns
+          .filter((column) => Math.floor(column / s.target.lanes) === panel)
+          .map((column) => [column % s.target.lanes, column % s.target.lanes]),
+      ),
+      leaf: ({ row, step, count }) => leafOf(value, fit, panel, row, count, step),
     }),
   );
 };
