@@ -188,9 +188,9 @@ export const systemOf = (name: SystemName, target: Target): System => {
   for (let first = 0; first < nodes * size; first += size)
     for (const { from, to, wires } of local > 0 ? eachToEach(size, local) : inRing(size, ring))
       for (let wire = 0; wire < wires; wire++) join(first + from, first + to);
-  // The ports of a node are the outer links of its first chip, then of its second, and so on.
+  // The ports of a node are an outer link of each of its chips, then a second of each, and so on: wires to a node end at several chips.
   const ports = new Map<number, number>();
-  const chipOf = (index: number): number => index * size + Math.floor(next(ports, index) / OUTER_LINKS);
+  const chipOf = (index: number): number => index * size + (next(ports, index) % size);
   for (const { from, to, wires } of joints) for (let wire = 0; wire < wires; wire++) join(chipOf(from), chipOf(to));
   return { name, chips: nodes * size, nodeChips: size, links };
 };

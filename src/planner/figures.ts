@@ -217,7 +217,7 @@ const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned
     : []),
   ...(stages.length > 1
     ? [
-        `between stages a vector takes a wire for 27 cycles and is in SRAM of the next chip after that and a hop; ${tensor > 1 ? "it lies there before it goes on to the others of the group" : "wires of the shortest way are all taken"}: modelled`,
+        `between stages a vector takes a wire for 27 cycles and is in SRAM of the next chip after that and a hop; ${tensor > 1 ? "it goes on to the others of the group as soon as it is there, while the next ones come" : "wires of the shortest way are all taken"}: modelled`,
       ]
     : []),
   ...(unit === "token"

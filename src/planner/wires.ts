@@ -1,8 +1,8 @@
 /**
  * What goes from a group of chips to the next in a system, in cycles: a model from the table of systems, and no schedule.
  *
- * Rows leave over all wires between the two groups at once, and are in SRAM of the chips at their ends before these send them on
- * to the others of their group. Where no wire joins two groups, rows go over the chips between, one after the other.
+ * Rows leave over all wires between the two groups at once, and each goes on to the others of the group as soon as it is in SRAM of
+ * the chip at the end of its wire, while the next ones come. Where no wire joins two groups, rows go over the chips between, one after the other.
  */
 
 import { at } from "../diagnostics.js";
@@ -50,9 +50,10 @@ export const hopsAlong = (
     const arrived = Math.max(1, into.size);
     // Each two chips of a group are joined by as many wires.
     const joints = Math.max(1, at(inside, index + 1, "group") / Math.max(1, next.length * (next.length - 1)));
-    const share = Math.ceil(count / arrived);
-    const spread = next.length === 1 || share === 0 ? 0 : linkInterval * Math.ceil(share / joints) + hopCycles(target);
-    return { wires, cycles: across + far * hopCycles(target) + spread, busy: across };
+    const isSpread = next.length > 1 && count > 0;
+    const spread = isSpread ? linkInterval * Math.ceil(Math.ceil(count / arrived) / joints) : 0;
+    const hops = far + (isSpread ? 1 : 0);
+    return { wires, cycles: Math.max(across, spread) + hops * hopCycles(target), busy: across };
   });
 };
 
