@@ -27,6 +27,7 @@ import {
   formatShare,
 } from "../src/report/units.js";
 import { streamBytes, TARGETS } from "../src/ir/target.js";
+import { measurePlan, measureSums, PLANS } from "./chips.js";
 import { HEADS, sweepLengths } from "./lengths.js";
 import { buildImage, type Built, CACHE, materialize, measure, type Timed, verifyCase } from "./processes.js";
 
@@ -62,6 +63,11 @@ const PARTS = {
   "real-size": {
     doc: "exporters' graphs at full size, from the fixtures: whether each passes, cycles, wall and peak memory",
     run: realSize,
+  },
+  sums: { doc: "sums over chips as programs that are proved and run, and their share of what links carry", run: sums },
+  plans: {
+    doc: "models on systems of chips, from shapes alone: figures, wall and peak memory of planning",
+    run: plans,
   },
 } as const satisfies Record<string, Part>;
 type PartName = keyof typeof PARTS;
@@ -164,6 +170,41 @@ function realSize(): Row[] {
       ? { reach: "120 s / 3 GB", aim: "40 s / 1 GB" }
       : { reach: "60 s / 1.5 GB", aim: "20 s / 1 GB" };
     return { what: `${name}: \`lpu verify\` wall / peak memory`, ...bar, measured };
+  });
+}
+
+function sums(): Row[] {
+  const { sums, vectorNanoseconds } = measureSums();
+  const bars = [
+    { reach: "1,100 cycles", aim: "950 cycles" },
+    { reach: "70 % of link peak", aim: "90 %" },
+  ];
+  return [
+    ...sums.map(({ columns, cycles, share }, index) => ({
+      what: `sum of [1, ${columns}] in fp16 over 8 chips: cycles, share of link peak`,
+      reach: bars[index]?.reach ?? "",
+      aim: bars[index]?.aim ?? "",
+      measured: `${formatCount(cycles)}, ${formatShare(share)}`,
+    })),
+    {
+      what: "one vector over dragonfly-264: sums in nodes, between them and in nodes again",
+      reach: "2,166 ns",
+      aim: "1,900 ns",
+      measured: `${formatCount(Math.round(vectorNanoseconds))} ns`,
+    },
+  ];
+}
+
+function plans(): Row[] {
+  return PLANS.map((planned): Row => {
+    const made = measurePlan(planned);
+    const { what, reach, aim } = planned;
+    if (made === undefined) return { what, reach, aim, measured: "skipped: fixtures not present" };
+    const { chips, unit, microseconds, rate, wallSeconds, peakBytes } = made;
+    const figure = unit === "token" ? `${formatCount(Math.round(rate))} tokens/s` : formatSeconds(microseconds / 1e6);
+    const measured = `${figure} on ${chips} chips, planned in ${formatSeconds(wallSeconds)} / ${formatBytes(peakBytes)}`;
+    say(`  ${what}: ${measured}`);
+    return { what: `plan: ${what} (${planned.system.join(" ")})`, reach, aim, measured };
   });
 }
 

@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import { fail } from "../src/diagnostics.js";
+import type { SystemPlan } from "../src/index.js";
 import type { EngineName } from "./engines.js";
 import type { Measurement } from "./measure.js";
 
@@ -81,6 +82,32 @@ export function verifyCase(folder: string): Verified {
   const { cases } = JSON.parse(stdout) as { cases: readonly Omit<Verified, "wallSeconds" | "peakBytes">[] };
   const [found] = cases;
   return { ...(found ?? { status: "none", reason: "" }), wallSeconds, peakBytes };
+}
+
+/** A model whose weights are not written. */
+export function makeShapes(words: readonly string[], file: string): void {
+  runNode([join(DIST, "models", "build.js"), ...words, "--no-weights", "-o", file], {});
+}
+
+export interface PlannedSystem {
+  readonly chips: number;
+  readonly unit: "token" | "run";
+  readonly microseconds: number;
+  /** Units a second, of one user. */
+  readonly rate: number;
+  readonly wallSeconds: number;
+  readonly peakBytes: number;
+}
+
+/** `lpu plan` in a fresh process. */
+export function planModel(model: string, options: readonly string[]): PlannedSystem {
+  const words = ["plan", model, ...options];
+  const { status, stdout, wallSeconds, peakBytes } = runLpu(words);
+  if (status !== 0) failed(["lpu", ...words], status);
+  // boundary: the command line's documented JSON
+  const { plan } = JSON.parse(stdout) as { readonly plan: SystemPlan };
+  const { chips, unit, microseconds, rate } = plan;
+  return { chips, unit, microseconds: microseconds.chips, rate: rate.user, wallSeconds, peakBytes };
 }
 
 export interface Timed extends Measurement {

@@ -4,6 +4,7 @@
  */
 
 import { describe, expect, test } from "@jest/globals";
+import { sumOverChips } from "../bench/sums.js";
 import { writeImage } from "../src/codegen/image/image.js";
 import { compile } from "../src/compile.js";
 import { sharedPlan } from "../src/group.js";
@@ -177,32 +178,12 @@ describe("a chip is proved to do its own part", () => {
 /* ---------- sums over chips ---------- */
 
 describe("a sum over chips", () => {
-  const summed = (chips: number, target: TargetName, rows: number, columns: number, axis?: number) => {
-    const whole = `f16[${rows},${columns}]`;
-    const [op, attrs] = axis === undefined ? ["all_reduce", ""] : ["reduce_scatter", `axis=${axis}, `];
-    const shape = [rows, columns].map((extent, index) => (index === axis ? extent / chips : extent));
-    const left = axis === undefined ? "" : `  %3 = join(%2) {axis=${axis}, chips=${chips}} : ${whole}\n`;
-    const graph = parseGraph(`graph @main(%0 "x": f16[${chips * rows},${columns}]) {
-  %1 = piece(%0) {axis=0, chips=${chips}} : ${whole}
-  %2 = ${op}(%1) {${attrs}chips=${chips}} : f16[${shape.join()}] from "sum (Sum)"
-${left}  return %${axis === undefined ? 2 : 3} "y"
-}`);
-    const pipeline = pipelineOf({ tensor: chips }, TARGETS[target]);
-    const layOut = (own: Graph): Plan => select(own, TARGETS[target], new Map(), [], peersOf(pipeline));
-    const { plan } = sharedPlan(graph, TARGETS[target], new Map(), layOut);
-    const { program, plans } = pipelineProgram([{ name: "main", plan }], pipeline);
-    const values = Array.from({ length: chips * rows * columns }, (_, i) => Math.sin(i));
-    const inputs = { x: tensorOf("f16", [chips * rows, columns], values) };
-    const wanted = evaluateGroup(graph, inputs).map((all) => sure(all[0], "value"));
-    return { made: { program, plans: plans.flat() }, inputs, wanted, cycles: program.entries[0]?.cycles[0] ?? 0 };
-  };
-
   test.each([
     ["tiny", 2, 4, 48, 0],
     ["tiny", 2, 3, 64, 1],
     ["lpu-v1", 4, 32, 400, undefined],
   ] as const)("on %s, %i chips, [%i, %i], along %s", (target, chips, rows, columns, axis) => {
-    const { made, inputs, wanted } = summed(chips, target, rows, columns, axis);
+    const { inputs, wanted, ...made } = sumOverChips(chips, rows, columns, { target, axis });
     expect(made.plans[0]?.storages.some(({ dealt }) => dealt === true)).toBe(true);
     expect(errorOf(made, inputs, wanted, target === "tiny")).toBe(0);
     const text = printPlan(made.plans[1] as Plan);
@@ -214,14 +195,15 @@ ${left}  return %${axis === undefined ? 2 : 3} "y"
     [8192, 2 * 8 * 27, 1100],
     [40960, 2 * 32 * 27, 2469],
   ])("of %i numbers on eight chips takes few cycles more than its wires", (columns, wires, most) => {
-    const { made, inputs, wanted, cycles } = summed(8, "lpu-v1", 1, columns);
+    const { inputs, wanted, ...made } = sumOverChips(8, 1, columns);
+    const cycles = made.program.entries[0]?.cycles[0] ?? 0;
     expect(cycles).toBeGreaterThan(wires + 270);
     expect(cycles).toBeLessThanOrEqual(most);
     expect(errorOf(made, inputs, wanted, columns === 8192)).toBe(0);
   });
 
   test("of blocks that are dealt out each chip is proved to send those of others", () => {
-    const { made } = summed(2, "tiny", 4, 48, 0);
+    const made = sumOverChips(2, 4, 48, { target: "tiny", axis: 0 });
     const [first, second] = made.plans as [Plan, Plan];
     const leaves = second.tasks.map(({ leaves }, index) => first.tasks[index]?.leaves ?? leaves);
     const wrong = { ...second, tasks: second.tasks.map((task, index) => ({ ...task, leaves: leaves[index] ?? [] })) };
