@@ -15,7 +15,6 @@ export const drawnCosts = (seed: number, to?: readonly Placement[]): Costs => {
     from !== "whole" && wanted !== "partial" && (to === undefined || to.includes(wanted));
   return {
     compute: ({ type }) => next(100) * elementCount(type.shape),
-    hop: 0,
     move: (_, from, wanted) => (moves(from, wanted) ? next(200) : undefined),
   };
 };

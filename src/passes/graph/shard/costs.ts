@@ -17,14 +17,11 @@ export interface Costs {
   readonly compute: (operation: Operation) => number;
   /** A tensor, given whole, that is to lie otherwise; undefined if that is not done. */
   readonly move: (type: TensorType, from: Placement, to: Placement) => number | undefined;
-  /** From SRAM of one chip to that of another. */
-  readonly hop: number;
 }
 
 export const costsOf = (target: Target, chips: number): Costs => ({
   compute: (operation) => computeCycles(target, operation),
   move: (type, from, to) => moveCycles(target, chips, type, from, to),
-  hop: hopCycles(target),
 });
 
 /** Both hemispheres work at once. */

@@ -249,8 +249,7 @@ const statesAfter = (problem: Problem, node: Node, { states, keeps, leaves }: Mo
       const before = moved.moves;
       const behind = [...after, ...taken.moves];
       const found = [...moved.found, ...taken.found];
-      const moves = [...before, ...taken.moves].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), 0);
-      const cycles = own.cycles + moves + after.reduce((sum, move) => sum + exposedOf(problem, move, own.cycles), 0);
+      const cycles = [...before, ...behind].reduce((sum, move) => sum + (cyclesOf(problem, move) ?? 0), own.cycles);
       const bytes = found.reduce((sum, [input, home]) => sum + stateBytes(problem, input, home), own.bytes);
       const cost = state.cost + cycles + bytes * problem.price;
       const kept = taken.held.filter(([value]) => keeps(value));
@@ -280,10 +279,6 @@ const leaving = (
   );
   return move && [move];
 };
-
-/** What leaves goes over the wires while the rest of it is made. */
-const exposedOf = (problem: Problem, move: Move, made: number): number =>
-  Math.max(problem.costs.hop, (cyclesOf(problem, move) ?? 0) - made);
 
 const cyclesOf = (problem: Problem, { value, from, to }: Move): number | undefined =>
   problem.costs.move(nodeAt(problem, value).type, from, to);
