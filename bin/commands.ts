@@ -173,6 +173,10 @@ const buildOptions = (argv: Argv) =>
     tensor: OPTIONS.tensor,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
+    annotate: {
+      type: "string",
+      describe: "where the model goes with what was chosen, as annotations for devices (ONNX, IR 11)",
+    },
     report: { type: "string", describe: "where a page goes that shows the schedule, as lpu report writes it" },
     rebuild: OPTIONS.rebuild,
     cache: OPTIONS.cache,
@@ -212,10 +216,13 @@ const buildCommand = row({
       tensor: parseTensor(args.tensor),
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
-    const request = { model, image, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
+    const annotated = args.annotate === undefined ? undefined : apartFrom(args.annotate, [model, image]);
+    const request = { model, image, annotated, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
     const result = await runJob("build", request, {
       tasks: terminal.tasks,
-      writes: [dirname(resolve(image)), ...(cacheFolder === undefined ? [] : [cacheFolder])],
+      writes: [image, ...(annotated === undefined ? [] : [annotated])]
+        .map((path) => dirname(resolve(path)))
+        .concat(cacheFolder ?? []),
     });
     if (result.cached) terminal.note("- found in the cache (--rebuild builds again)");
     const page = args.report;
@@ -917,8 +924,8 @@ function printJobs(graph: JobGraph, terminal: Terminal): number {
 
 /** The result for the person, and for `--json`. */
 function printBuild(result: BuildResult, page: string | undefined, terminal: Terminal): void {
-  const { report, seconds, image, sha256, imageBytes, cached, fixed } = result;
-  const written = page === undefined ? {} : { page };
+  const { report, seconds, image, annotated, sha256, imageBytes, cached, fixed } = result;
+  const written = { ...(page !== undefined && { page }), ...(annotated !== undefined && { annotated }) };
   terminal.result({
     image,
     ...written,
@@ -934,6 +941,7 @@ function printBuild(result: BuildResult, page: string | undefined, terminal: Ter
     ...summaryRows(report),
     ...(fixed.length === 0 ? [] : [["fixed inputs", fixed.join(", ")] as const]),
     ["image", `${image}  (${formatBytes(imageBytes)}, sha256 ${sha256.slice(0, 12)})`] as const,
+    ...(annotated === undefined ? [] : [["annotated", annotated] as const]),
     ...(page === undefined ? [] : [["report", page] as const]),
   ];
   terminal.print("");

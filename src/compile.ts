@@ -17,7 +17,7 @@ import { imageChunks } from "./codegen/image/image.js";
 import { encodeProgram } from "./codegen/text/encode.js";
 import { measureText } from "./codegen/text/measure.js";
 import { at } from "./diagnostics.js";
-import { placedResults } from "./frontend/devices.js";
+import { type Chosen, type Devices, devicesChosen, placedResults } from "./frontend/devices.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
 import type { GraphRecord, ModelSource } from "./frontend/source.js";
@@ -33,7 +33,7 @@ import { checkProperties, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
 import { pipelinesOf } from "./pipeline.js";
-import { buildProgram } from "./programs.js";
+import { type Built, buildProgram } from "./programs.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import { announcer } from "./stages.js";
 
@@ -41,6 +41,8 @@ export interface Compiled {
   readonly program: Program;
   readonly report: BuildReport;
   readonly image: () => Iterable<Uint8Array>;
+  /** Where nodes and results are, in the terms of the model, as `annotatedModel` writes it. */
+  readonly devices: () => Devices;
 }
 
 export const compile = (source: ModelSource, asked: CompileOptions = {}): Compiled => {
@@ -77,14 +79,34 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
     statesOf: (index) => at(entries, index, "entry").states,
     placedOf: (index) => placedResults(options.devices, at(shapesOf, index, "entry")),
   };
-  const { program, sharding } = stage("compile", () => buildProgram(legal, around, pipelines, options, passes));
+  const built = stage("compile", () => buildProgram(legal, around, pipelines, options, passes));
+  const { program, sharding } = built;
   const texts = stage("assemble", () => encodeProgram(program));
 
   const main = at(entryPrograms(program), 0, "entry");
   const size = measureText(main.entry, at(texts, 0, "text"));
   const facts = weightFacts(at(legal, 0, "entry"), weights, fewBitWeights(at(models, 0, "model")));
   const report = reportProgram(main, size, kept[0], facts, program.entries);
-  return { program, report: { ...report, sharding: sharding ?? null }, image: () => imageChunks(program, texts) };
+  return {
+    program,
+    report: { ...report, sharding: sharding ?? null },
+    image: () => imageChunks(program, texts),
+    devices: () =>
+      devicesChosen(
+        options.devices?.configuration ?? (options.configuration || OWN),
+        at(models, 0, "model"),
+        at(shapesOf, 0, "entry"),
+        chosenBy(built),
+      ),
+  };
+};
+
+/** The configuration of a model that has none. */
+const OWN = "lpu";
+
+const chosenBy = ({ plans, sharding, placementOf }: Built): Chosen => {
+  const members = sharding?.chips ?? 1;
+  return { plans: at(plans, 0, "entry").filter((_, chip) => chip % members === 0), members, placementOf };
 };
 
 /** How many nodes of the model read last can be imported. */

@@ -54,6 +54,8 @@ export { CompileError, DIAGNOSTICS, type DiagnosticCode, MachineFault } from "./
 export type { InputValue, TensorSpec } from "./host/edge.js";
 export { openModel, readTensorFile, writeTensorFile } from "./host/files.js";
 export type { FixedValue } from "./frontend/fix.js";
+export { annotatedModel } from "./frontend/annotate.js";
+export type { Devices } from "./frontend/devices.js";
 export { type ImportOptions, importModel } from "./frontend/import.js";
 export { bytesSource, type ModelSource } from "./frontend/source.js";
 export type { DType, EdgeDType, TensorData } from "./ir/dtype.js";

@@ -5,14 +5,14 @@
 
 import { at } from "./diagnostics.js";
 import { placedGraphs, sharedPlan } from "./group.js";
-import type { PlacedResult, Sharding } from "./ir/facts.js";
+import type { PlacedResult } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
 import { inBoth } from "./ir/plan/behind.js";
 import type { Plan, PlanState } from "./ir/plan.js";
 import { sramBytes, type Target, TARGETS } from "./ir/target.js";
 import { type CompileOptions, entriesOf } from "./options.js";
-import { type PassOptions, runPasses } from "./passes/graph/pass.js";
+import { type PassContext, type PassOptions, runPasses } from "./passes/graph/pass.js";
 import { PLACE } from "./passes/graph/pipeline.js";
 import { residentIn } from "./passes/schedule/place/resident.js";
 import { select } from "./passes/select/select.js";
@@ -37,14 +37,14 @@ export const sharedOut = (
   { statesOf, placedOf }: Around,
   pipelines: readonly Pipeline[],
   options: Pick<CompileOptions, "target" | "stages" | "tensor">,
-  { onSharded, ...passes }: PassOptions & { readonly onSharded?: (facts: Sharding) => void } = {},
+  { onSharded, onPlaced, ...passes }: PassOptions & Pick<PassContext, "onSharded" | "onPlaced"> = {},
 ): { readonly graphs: readonly Graph[]; readonly tried: readonly Pipeline[] } => {
   const { tensor: chips, stages } = options;
   if (chips === undefined) return { graphs: legal, tried: pipelines };
   const target = TARGETS[options.target ?? "lpu-v1"];
   const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
     const context = { target, chips, states: statesOf(index), placed: placedOf(index), before, wholeStates };
-    const told = index === 0 && onSharded !== undefined ? { onSharded } : {};
+    const told = index === 0 ? { onSharded, onPlaced } : {};
     return runPasses(at(legal, index, "entry"), PLACE, { ...context, ...told }, passes);
   });
   return { graphs, tried: isShared(graphs) ? pipelines : pipelinesOf({ stages }, target) };

@@ -4,7 +4,7 @@
  */
 
 import { at, CompileError, sure } from "./diagnostics.js";
-import type { Sharding } from "./ir/facts.js";
+import type { PlacementOf, Sharding } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
@@ -19,9 +19,15 @@ import { firstWithRoom, type NamedPlan, type Pipeline, pipelineProgram, pipeline
 
 export interface Built {
   readonly program: Program;
+  /** By entry: the plan of each chip. */
+  readonly plans: readonly (readonly Plan[])[];
   /** How chips share products, if they were asked to. */
   readonly sharding?: Sharding | undefined;
+  /** Where results of ONNX nodes lie, if they do. */
+  readonly placementOf?: PlacementOf | undefined;
 }
+
+type Made = Pick<Built, "program" | "plans">;
 
 /** `pipelines` are tried one after the other. */
 export const buildProgram = (
@@ -32,27 +38,33 @@ export const buildProgram = (
   passes: PassOptions,
 ): Built => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Program => {
+  const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Made => {
     const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, tried));
     return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
   };
   let sharding: Sharding | undefined;
-  const onSharded = (facts: Sharding): void => {
-    sharding = facts;
-  };
-  const { graphs, tried } = sharedOut(legal, around, pipelines, options, { ...passes, onSharded });
-  const program = programOf(graphs, tried);
+  let placementOf: PlacementOf | undefined;
+  const { graphs, tried } = sharedOut(legal, around, pipelines, options, {
+    ...passes,
+    onSharded: (facts) => {
+      sharding = facts;
+    },
+    onPlaced: (found) => {
+      placementOf = found;
+    },
+  });
+  const made = { ...programOf(graphs, tried), placementOf };
   // Where the model says how results lie, nothing else is asked for.
-  if (!isShared(graphs) || (sharding?.annotated.held ?? 0) > 0) return { program, sharding };
+  if (!isShared(graphs) || (sharding?.annotated.held ?? 0) > 0) return { ...made, sharding };
   const single = pipelinesOf({ stages: options.stages }, target);
-  return fasterOf(program, () => programOf(legal, single), sure(sharding, "sharding"));
+  return fasterOf(made, () => programOf(legal, single), sure(sharding, "sharding"));
 };
 
 /**
  * Entries, each around what those before it have placed, over chips that work one behind the other, or on one; each chip is
  * proved to be its part of each, against the memory of all.
  */
-const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Program => {
+const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: CompileOptions): Made => {
   const wholes: NamedPlan[] = [];
   const sharing = withSharedStates(plans);
   for (const [index, [name]] of entriesOf(options).entries()) {
@@ -66,25 +78,21 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   });
   for (const [index, entry] of entryPrograms(made.program).entries())
     checkSchedule(entry, ...at(made.plans, index, "entry"));
-  return named(made.program, options);
+  return { program: named(made.program, options), plans: made.plans };
 };
 
 /** What chips share is compared by schedules, not by estimates, with what one chip does in each stage, where that has room. */
-const fasterOf = (
-  program: Program,
-  makeOne: () => Program,
-  sharding: Sharding,
-): { readonly program: Program; readonly sharding: Sharding } => {
+const fasterOf = (made: Built, makeOne: () => Made, sharding: Sharding): Built => {
   const one = ifRoom(makeOne);
-  if (one === undefined) return { program, sharding };
-  const shared = { chips: sharding.chips, cycles: cyclesOf(program) };
+  if (one === undefined) return { ...made, sharding };
+  const shared = { chips: sharding.chips, cycles: cyclesOf(made.program) };
   const by = { ...sharding, by: "schedule" } as const;
   const bytes = { shared: sharding.constantBytes, one: sharding.runnerUp.constantBytes };
-  const alone = { chips: 1, cycles: cyclesOf(one) };
+  const alone = { chips: 1, cycles: cyclesOf(one.program) };
   if (shared.cycles < alone.cycles)
-    return { program, sharding: { ...by, ...shared, runnerUp: { ...alone, constantBytes: bytes.one } } };
+    return { ...made, sharding: { ...by, ...shared, runnerUp: { ...alone, constantBytes: bytes.one } } };
   const runnerUp = { ...shared, constantBytes: bytes.shared };
-  return { program: one, sharding: { ...by, ...alone, constantBytes: bytes.one, exchanges: [], runnerUp } };
+  return { ...one, sharding: { ...by, ...alone, constantBytes: bytes.one, exchanges: [], runnerUp } };
 };
 
 /** Cycles of all entries, each to the end of its last chip. */

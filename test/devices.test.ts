@@ -3,11 +3,13 @@
  * search, and what contradicts itself or the model is refused.
  */
 
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
 import { modelBytes, type NodeDevices, type OnnxNode } from "../models/onnx-writer.js";
 import { compile } from "../src/compile.js";
 import type { CompileOptions } from "../src/options.js";
 import { sure } from "../src/diagnostics.js";
+import { annotatedModel } from "../src/frontend/annotate.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { checkModel } from "../src/host/check.js";
 import { joinChunks } from "../src/host/build.js";
@@ -99,6 +101,23 @@ describe("annotations for devices", () => {
         [0, 1].map((stage) => new Set(["up", "down", "last"].filter((node) => stageOf(node) === stage))),
       );
     }
+  });
+
+  test("what was chosen is written into the model, which is built from it again", () => {
+    const model = bytesSource("gpt2", readFileSync(new URL("../../models/small/gpt2.onnx", import.meta.url)));
+    const options: CompileOptions = { target: "unit-latency", tensor: 2, stages: 2 };
+    const made = compile(model, options);
+    const devices = made.devices();
+    expect([devices.stages, devices.members, new Set(devices.stageOf.values()).size]).toEqual([2, 2, 2]);
+    const written = bytesSource("gpt2", joinChunks(annotatedModel(model, devices)));
+    const { sharding, cycles, chips } = made.report;
+    const again = compile(written, { target: "unit-latency" });
+    expect(again.report).toMatchObject({ cycles, chips });
+    expect(again.report.sharding).toMatchObject({
+      exchanges: sharding?.exchanges,
+      annotated: { held: devices.results.length, open: [] },
+    });
+    expect(joinChunks(annotatedModel(written, again.devices()))).toEqual(joinChunks(annotatedModel(model, devices)));
   });
 
   test.each<[string, RegExp, Notes, CompileOptions?, Record<string, number>?]>([

@@ -6,7 +6,9 @@ import type { JobContext } from "./job.js";
 import { join } from "node:path";
 import { buildModel } from "../../src/host/build.js";
 import type { CompileOptions } from "../../src/options.js";
-import { makeFolder, writeAtomically } from "../../src/host/files.js";
+import { sure } from "../../src/diagnostics.js";
+import { annotatedModel } from "../../src/frontend/annotate.js";
+import { expectBeside, makeFolder, writeAtomically } from "../../src/host/files.js";
 import { printPlan } from "../../src/ir/plan/print.js";
 import { printGraph } from "../../src/ir/print.js";
 import { PassError, passBanner } from "../../src/passes/graph/pass.js";
@@ -22,6 +24,8 @@ export interface BuildRequest extends OpenRequest {
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
   readonly shown: ShownPasses;
+  /** Where the model goes with annotations for devices, if it is asked for. */
+  readonly annotated: string | undefined;
 }
 
 /** What the pass runner is asked to show of its work. */
@@ -34,6 +38,8 @@ export interface ShownPasses {
 
 export interface BuildResult {
   readonly image: string;
+  /** The model with annotations for devices, if it was asked for. */
+  readonly annotated?: string;
   readonly sha256: string;
   readonly imageBytes: number;
   readonly cached: boolean;
@@ -54,11 +60,16 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
       onStage: stageTasks(context),
       ...(isShown(shown) ? passListener(shown, context) : {}),
     };
-    const rebuild = request.rebuild || isShown(shown);
+    const { annotated } = request;
+    if (annotated !== undefined) expectBeside(model, annotated);
+    const rebuild = request.rebuild || isShown(shown) || annotated !== undefined;
     const build = buildModel(model, options, { cacheFolder: request.cacheFolder, rebuild, now: clock });
     const { bytes, sha256 } = build.writeImage(request.image);
+    if (annotated !== undefined)
+      writeAtomically(annotated, annotatedModel(model.source, sure(build.devices, "devices")()));
     return {
       image: request.image,
+      ...(annotated !== undefined && { annotated }),
       sha256,
       imageBytes: bytes,
       cached: build.cached,

@@ -7,11 +7,12 @@
  */
 
 import { at, CompileError, didYouMean, fail } from "../diagnostics.js";
-import type { PlacedResult } from "../ir/facts.js";
+import type { PlacedResult, PlacementOf } from "../ir/facts.js";
 import type { Shape } from "../ir/graph.js";
+import { nodesOf, type Plan } from "../ir/plan.js";
 import { int64ToNumber, type NodeDeviceConfigurationProto, type NodeProto, type ShardingSpecProto } from "./schema.js";
 import { nameOfNode } from "./order.js";
-import type { ModelRecord } from "./source.js";
+import type { GraphRecord, ModelRecord } from "./source.js";
 
 export interface Devices {
   readonly configuration: string;
@@ -75,6 +76,45 @@ export const devicesOf = ({ graph, configurations }: ModelRecord, wanted?: strin
         .map(({ tensor, axis, shards }) => ({ node: node.name, tensor, placement: shards === 1 ? "whole" : axis })),
     ),
   };
+};
+
+/** A program, as far as it says where nodes are. */
+export interface Chosen {
+  /** By stage: the plan of its first chip. */
+  readonly plans: readonly Plan[];
+  readonly members: number;
+  readonly placementOf?: PlacementOf | undefined;
+}
+
+/**
+ * What a program has chosen for a model, in the model's own terms: what it would be built by again. A node that is in several stages has
+ * none, and a result that became one value with others no place. LPU1016 if a stage has no node of its own.
+ */
+export const devicesChosen = (
+  configuration: string,
+  { nodes }: GraphRecord,
+  shapes: ReadonlyMap<string, Shape>,
+  { plans, members, placementOf }: Chosen,
+): Devices => {
+  const stagesOf = new Map<string, Set<number>>();
+  for (const [stage, plan] of plans.entries())
+    for (const task of plan.tasks.filter(({ wire }) => wire === undefined || wire.twin === true))
+      for (const name of nodesOf(plan, task)) stagesOf.set(name, (stagesOf.get(name) ?? new Set()).add(stage));
+  const stageOf = new Map<string, number>();
+  for (const node of plans.length > 1 ? nodes : []) {
+    const [stage, ...others] = stagesOf.get(nameOfNode(node)) ?? [];
+    if (stage !== undefined && others.length === 0) stageOf.set(nameOfNode(node), stage);
+  }
+  for (const stage of plans.length > 1 ? plans.keys() : [])
+    if (![...stageOf.values()].includes(stage)) refuses(`stage ${stage} has no node that is in it alone`, undefined);
+  const results = nodes.flatMap((node) =>
+    node.output.flatMap((tensor) => {
+      const shape = shapes.get(tensor);
+      const placement = shape && placementOf?.(nameOfNode(node), shape);
+      return placement === undefined ? [] : [{ node: nameOfNode(node), tensor, placement }];
+    }),
+  );
+  return { configuration, stages: plans.length, members, stageOf, results };
 };
 
 interface Spec {

@@ -209,6 +209,12 @@ export function decodeMessage<M extends keyof Messages>(message: M, bytes: Uint8
   }
 }
 
+/** Encodes the fields of a message that are given. */
+export const encodeMessage = (message: "ModelProto" | "NodeProto", fields: object): Uint8Array => {
+  const type = root.lookupType(`onnx.${message}`);
+  return type.encode(type.fromObject(fields)).finish();
+};
+
 function reasonOf(error: unknown, message: string): string {
   const text = error instanceof Error ? error.message : String(error);
   if (/depth|recursion|call stack/i.test(text))

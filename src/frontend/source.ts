@@ -91,13 +91,15 @@ export interface ModelRecord {
 /** Bytes read at once: enough for many small fields, and little to waste before the weights that are skipped. */
 const WINDOW = 1 << 15;
 const LENGTH_DELIMITED = 2;
-const FIELD = {
-  model: { graph: 7 },
+export const FIELD = {
+  model: { irVersion: 1, graph: 7, configuration: 26 },
+  node: { devices: 10 },
   graph: { node: 1, initializer: 5, valueInfo: 13 },
   tensor: { data: new Set([4, 5, 6, 7, 10, 11]), raw: 9 },
 } as const;
 
-interface Field {
+/** A field of a message, and where it lies. */
+export interface Field {
   readonly number: number;
   readonly wire: number;
   /** The field with its tag. */
@@ -106,12 +108,12 @@ interface Field {
   readonly body: Range;
 }
 
-interface Cursor {
+export interface Cursor {
   readonly byte: (position: number) => number;
   readonly bytes: (range: Range) => Uint8Array;
 }
 
-function cursorOver(source: ModelSource): Cursor {
+export function cursorOver(source: ModelSource): Cursor {
   let base = 0;
   let window: Uint8Array = new Uint8Array(0);
   const load = (position: number): void => {
@@ -147,7 +149,7 @@ function varint(cursor: Cursor, start: number, end: number): { readonly value: n
 }
 
 /** The fields of the message in `range`, in order. */
-function* fieldsOf(cursor: Cursor, range: Range, what: string): Generator<Field> {
+export function* fieldsOf(cursor: Cursor, range: Range, what: string): Generator<Field> {
   const end = range.offset + range.length;
   for (let at = range.offset; at < end; ) {
     const tag = varint(cursor, at, end);

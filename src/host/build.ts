@@ -7,6 +7,7 @@
 
 import { type CacheOptions, cacheKey, findBuild, storeBuild } from "./cache.js";
 import { compile } from "../compile.js";
+import type { Devices } from "../frontend/devices.js";
 import type { CompileOptions } from "../options.js";
 import { chunksOf, copyAtomically, type OpenModel, openFile, type Written, writeAtomically } from "./files.js";
 import type { BuildReport } from "../report/report.js";
@@ -28,6 +29,8 @@ export interface Build {
   readonly seconds: Readonly<Record<string, number>>;
   readonly image: () => Iterable<Uint8Array>;
   readonly writeImage: (path: string) => Written;
+  /** Where nodes and results are; undefined for a build that was found. */
+  readonly devices?: (() => Devices) | undefined;
 }
 
 export function buildModel(model: OpenModel, options: CompileOptions, context: BuildContext): Build {
@@ -40,7 +43,8 @@ export function buildModel(model: OpenModel, options: CompileOptions, context: B
   }
   const times = stageTimes(context.now, options.onStage);
   const compiled = compile(model.source, { ...options, onStage: times.onStage });
-  const made = { report: compiled.report, cached: false, seconds: times.seconds };
+  const { report, devices } = compiled;
+  const made = { report, devices, cached: false, seconds: times.seconds };
   if (cacheFolder !== undefined) {
     const stored = storeBuild(
       cacheFolder,

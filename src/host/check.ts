@@ -222,7 +222,12 @@ function checkPlaced(entries: readonly Ready[], options: OptionsWithDevices, pip
   const { sram, chips } = looked;
   if (problems.length > 0) return { problems, sram, chips, open: [] };
   const full = sram.peak > ALMOST * sram.capacity ? [FULL] : [];
-  return { problems, sram, chips, open: [...full, SCHEDULE, ...(isShared(graphs) ? [FASTER] : [])] };
+  return {
+    problems,
+    sram,
+    chips,
+    open: [...full, SCHEDULE, ...(isShared(graphs) && options.devices === undefined ? [FASTER] : [])],
+  };
 }
 
 const fullerOf = (a: SramNeed, b: SramNeed): SramNeed => (a.peak >= b.peak ? a : b);

@@ -27,7 +27,7 @@ import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } 
 import { threadId } from "node:worker_threads";
 import { CompileError, fail } from "../diagnostics.js";
 import { fileFromTensor, wideFromFile } from "./edge.js";
-import { bytesSource, type ExternalFiles, type ModelSource } from "../frontend/source.js";
+import { bytesSource, type ExternalFiles, type ModelSource, readModel } from "../frontend/source.js";
 import { decodeTensorProto, decodeWide, type NamedTensor } from "../frontend/tensors.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Tensor } from "../ir/graph.js";
@@ -185,6 +185,18 @@ export function* textChunks(lines: Iterable<string>): Generator<Uint8Array> {
     text = "";
   }
   yield encoder.encode(text);
+}
+
+/** LPU5008 where the files that a model has weights in would not lie beside a copy of it. */
+export function expectBeside({ source, used }: OpenModel, file: string): void {
+  for (const { proto } of readModel(source).graph.initializers)
+    for (const { key, value } of proto.externalData) if (key === "location") source.external?.size(value);
+  for (const [location, { path }] of used)
+    if (realPath(resolve(dirname(file), location)) !== path)
+      fail("LPU5008", {
+        message: `'${file}': expected '${location}' beside it, in which the model has weights`,
+        hint: "write it into the model's folder",
+      });
 }
 
 /** Where an image goes when nobody says where: beside the model. */

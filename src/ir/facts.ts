@@ -104,6 +104,9 @@ export interface PlacedResult {
   readonly placement: "whole" | number;
 }
 
+/** Where the result of an ONNX node lies, by the node's name and its shape; undefined if it is no value of the graph. */
+export type PlacementOf = (node: string, shape: Shape) => PlacedResult["placement"] | undefined;
+
 /** How a graph is shared out among chips, by the estimates with which ways are compared. */
 export interface Sharding {
   /** Chips that share the work; one where more would not be faster. */

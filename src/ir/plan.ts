@@ -6,7 +6,7 @@
  * storages, flow through, ending in writes. Tasks are in topological order; data dependencies follow from storage rows.
  */
 
-import { sure } from "../diagnostics.js";
+import { at, sure } from "../diagnostics.js";
 import { type DType, DTYPES } from "./dtype.js";
 import {
   ARRAYS,
@@ -130,6 +130,12 @@ export interface Pass {
 }
 
 export const isTile = (weights: Pass["weights"]): weights is PackedTile => "key" in weights;
+
+/** Names of the ONNX nodes that a task was made from. */
+export const nodesOf = ({ origins }: Plan, { origin, passOrigin = origin, ops }: Task): readonly string[] =>
+  [...new Set([origin, passOrigin, ...ops.map((op) => op.origin ?? origin)])].flatMap((index) =>
+    at(origins, index, "origin").split(" + "),
+  );
 
 /** Storages whose rows a pass loads as weights. */
 export const loadedBy = ({ weights }: Pass): StorageId[] =>

@@ -7,7 +7,7 @@
  */
 
 import { CompileError, type Details, type DiagnosticCode } from "../../diagnostics.js";
-import type { Kept, PlacedResult, Sharding } from "../../ir/facts.js";
+import type { Kept, PlacedResult, PlacementOf, Sharding } from "../../ir/facts.js";
 import type { Graph } from "../../ir/graph.js";
 import { printGraph } from "../../ir/print.js";
 import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
@@ -39,6 +39,8 @@ export interface PassContext {
   readonly placed?: readonly PlacedResult[] | undefined;
   /** Constants are known by their shapes alone: nothing reads those of any size. */
   readonly shapesOnly?: boolean | undefined;
+  /** Told where results of ONNX nodes lie in it, if it is shared out. */
+  readonly onPlaced?: ((placementOf: PlacementOf) => void) | undefined;
   /** Told how the graph is shared out. */
   readonly onSharded?: ((sharding: Sharding) => void) | undefined;
 }

@@ -7,8 +7,8 @@
  */
 
 import { at, fail, invariant } from "../../diagnostics.js";
-import type { PlacedResult, Sharding } from "../../ir/facts.js";
-import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import type { PlacedResult, PlacementOf, Sharding } from "../../ir/facts.js";
+import type { Graph, Node, NodeId, Shape } from "../../ir/graph.js";
 import { literalIn, numberAttr, stringAttr } from "../../ir/ops/attributes.js";
 import type { Placement } from "../../ir/ops/placement.js";
 import { sharingChips } from "../../ir/system.js";
@@ -44,6 +44,7 @@ export const shard: GraphPass = {
       wholeStates = false,
       whole: everywhere,
       placed: said = [],
+      onPlaced,
       onSharded,
     },
   ) => {
@@ -71,7 +72,11 @@ export const shard: GraphPass = {
       placed.cycles < whole.cycles ||
       (isTooMuch(target, whole, taken) && placed.bytes < whole.bytes);
     const result = pays ? shared(problem, placed) : graph;
-    onSharded?.({ ...factsOf({ result, chips, placed, whole, pays }), annotated: { held: wanted.size, open } });
+    if (pays) onPlaced?.(placementsIn(graph, placed));
+    onSharded?.({
+      ...factsOf({ result, chips, placed, whole, pays }),
+      annotated: { held: said.length - open.length, open },
+    });
     return result;
   },
 };
@@ -92,19 +97,47 @@ interface Wanted {
   readonly open: readonly string[];
 }
 
-/** The values that are results of ONNX nodes: what was made last from a node, in the shape of its result. */
+/** The value that is the result of an ONNX node of a shape: what was made last from it alone, or from it and others. */
+const valuesIn = ({ nodes }: Graph): ((name: string, shape: Shape) => Node | undefined) => {
+  const made = new Map<string, Node[]>();
+  for (const node of nodes.filter(({ op }) => op !== "constant"))
+    for (const name of node.origin) made.set(name, [...(made.get(name) ?? []), node]);
+  return (name, shape) => {
+    const alike = (made.get(name) ?? []).filter(({ type }) => type.shape.join() === shape.join());
+    return alike.filter(({ origin }) => origin.length === 1).at(-1) ?? alike.at(-1);
+  };
+};
+
 const wantedIn = (graph: Graph, said: readonly PlacedResult[]): Wanted => {
   const wanted = new Map<NodeId, Placement>();
   const open: string[] = [];
+  const resultOf = valuesIn(graph);
   for (const { node, tensor, shape, placement } of said) {
-    const made = graph.nodes.filter(
-      ({ op, origin, type }) => op !== "constant" && origin.includes(node) && type.shape.join() === shape.join(),
-    );
-    const value = made.filter(({ origin }) => origin.length === 1).at(-1) ?? made.at(-1);
+    const value = resultOf(node, shape);
     if (value === undefined) open.push(tensor);
-    else wanted.set(value.id, typeof placement === "number" && placement < 0 ? placement + shape.length : placement);
+    else {
+      const place = typeof placement === "number" && placement < 0 ? placement + shape.length : placement;
+      if ((wanted.get(value.id) ?? place) !== place)
+        fail("LPU1015", {
+          message: `tensor '${tensor}' and another that is the same value are to lie otherwise`,
+          node,
+        });
+      wanted.set(value.id, place);
+    }
   }
   return { wanted, open };
+};
+
+/** Where values lie when they are made, and sums when they are. */
+const placementsIn = (graph: Graph, { steps }: Placed): PlacementOf => {
+  const made = new Map(steps.map(({ node, way }) => [node, way.result]));
+  for (const { value, from, to } of steps.flatMap(({ before, after }) => [...before, ...after]))
+    if (from === "partial" && made.get(value) === "partial") made.set(value, to);
+  const resultOf = valuesIn(graph);
+  return (name, shape) => {
+    const placement = made.get(resultOf(name, shape)?.id ?? -1);
+    return placement === "partial" ? undefined : placement;
+  };
 };
 
 /** LPU1015 where no way to do a node, alone or with the others, leaves its result as the model says. */

@@ -9,7 +9,16 @@
 import { at, sure } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isWeightless, workOf } from "./again.js";
-import { isTile, type Plan, readsOf, type Storage, type StorageId, type Task, TILE_TYPES } from "../../ir/plan.js";
+import {
+  isTile,
+  nodesOf,
+  type Plan,
+  readsOf,
+  type Storage,
+  type StorageId,
+  type Task,
+  TILE_TYPES,
+} from "../../ir/plan.js";
 import { sramBytes, type Target } from "../../ir/target.js";
 
 export interface Cuts {
@@ -125,12 +134,9 @@ const cutsAround = (plan: Plan, { homes, stageOf, stages }: Pick<Division, "home
 };
 
 /** The last of the stages that ONNX nodes have that a task was made from. */
-const fixedStage = ({ origins }: Plan, task: Task, stageOf: Division["stageOf"]): number | undefined => {
+const fixedStage = (plan: Plan, task: Task, stageOf: Division["stageOf"]): number | undefined => {
   if (stageOf.size === 0) return undefined;
-  const { origin, passOrigin = origin, ops } = task;
-  const made = [...new Set([origin, passOrigin, ...ops.map((op) => op.origin ?? origin)])];
-  const names = made.flatMap((index) => at(origins, index, "origin").split(" + "));
-  const said = names.flatMap((name) => stageOf.get(name) ?? []);
+  const said = nodesOf(plan, task).flatMap((name) => stageOf.get(name) ?? []);
   return said.length === 0 ? undefined : Math.max(...said);
 };
 
