@@ -11,6 +11,7 @@ import {
   loadedBy,
   type PackedTile,
   type Plan,
+  readsOf,
   type Storage,
   type StorageId,
   type Task,
@@ -47,6 +48,8 @@ export interface PlanFacts extends Dependencies {
   readonly feeders: ReadonlySet<StorageId>;
   /** The state whose rows a storage takes. */
   readonly nexts: ReadonlyMap<StorageId, StorageId>;
+  /** Temporaries that are read by nothing but what leaves a state to the next run: no burst reads across their blocks of rows. */
+  readonly passing: ReadonlySet<StorageId>;
   /** States in their order, by slots of storages: those of instances of a repeat have one number. */
   readonly stateTurns: ReadonlyMap<StorageId, number>;
   /** Storages whose rows are weights of some pass, and so lie interleaved. */
@@ -71,6 +74,7 @@ export const planFacts = (plan: Plan, target: Target): PlanFacts => {
     ...dependencies,
     rivals: rivalsOf(plan),
     feeders: feedersOf(plan),
+    passing: passingIn(plan),
     nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
     stateTurns: new Map([...states].map((slot, turn) => [slot, turn])),
     interleaved: interleavedIn(plan),
@@ -183,6 +187,15 @@ const feedersOf = (plan: Plan): Set<StorageId> => {
   const feeders = new Set(passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]));
   for (const storage of plan.storages) if (storage.kind !== "temp" || storage.output) feeders.delete(storage.id);
   return feeders;
+};
+
+const passingIn = (plan: Plan): Set<StorageId> => {
+  const nexts = new Set(plan.states.map(({ next }) => next));
+  const leavesState = ({ passes, outputs }: Task): boolean =>
+    passes.length === 0 && outputs.every(({ storage }) => nexts.has(storage));
+  const [left, kept] = [new Set<StorageId>(), new Set<StorageId>()];
+  for (const task of plan.tasks) for (const id of readsOf(task)) (leavesState(task) ? left : kept).add(id);
+  return new Set([...left].filter((id) => plan.storages[id]?.kind === "temp" && !kept.has(id)));
 };
 
 const interleavedIn = (plan: Plan): Set<StorageId> => {

@@ -329,7 +329,7 @@ const newPlaces = (
   if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways, apart: false };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
-  const last = copies[other === undefined ? 0 : 1]?.pairs;
+  const last = s.passing.has(storage.id) ? undefined : copies[other === undefined ? 0 : 1]?.pairs;
   const banks = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = last === undefined || last.some((pair) => rivals.has(pair)) ? choices : [last, ...choices];
   return { groups, banks, ways, apart: false };
