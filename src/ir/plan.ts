@@ -246,7 +246,7 @@ export const readsOf = ({ leaves, passes }: Task): Set<StorageId> => {
 };
 
 /** States that the passes of a task take. */
-export const statesOf = (storages: readonly Storage[], { passes }: Task): StorageId[] => {
+export const statesOf = (storages: readonly Pick<Storage, "kind">[], { passes }: Task): StorageId[] => {
   const taken = passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]);
   return [...new Set(taken)].filter((id) => storages[id]?.kind === "state");
 };

@@ -6,13 +6,13 @@ import { at } from "../../diagnostics.js";
 import type { Lanes, Run } from "../../ir/plan.js";
 import type { Located } from "./layout/operand.js";
 import { factsOf } from "./padding.js";
-import type { Selection } from "./selection.js";
+import type { DraftStorage, Selection } from "./selection.js";
 
 /** Lanes of every storage, by number. */
-export const lanesOf = (s: Selection): Lanes[] => {
+export const lanesOf = (s: Selection, storages: readonly DraftStorage[]): Lanes[] => {
   const columns: (Uint8Array | undefined)[] = [];
   const use = (storage: number, { view, repeated = [] }: Located): void => {
-    const used = columns[storage] ?? new Uint8Array(at(s.storages, storage, "storage").panels * s.target.lanes);
+    const used = columns[storage] ?? new Uint8Array(at(storages, storage, "storage").panels * s.target.lanes);
     columns[storage] = used;
     if (repeated === "all") used.fill(1);
     else mark(used, [...view.dims.flat(), ...repeated].filter(isMoving), view.column);
@@ -25,7 +25,7 @@ export const lanesOf = (s: Selection): Lanes[] => {
     if (located.plus !== undefined) use(located.plus, located);
   }
   for (const { a, parts } of summands) for (const { storage } of parts) use(storage, a);
-  return s.storages.map(({ id }) => {
+  return storages.map(({ id }) => {
     const used = columns[id];
     const { values } = factsOf(s, id);
     return used === undefined ? { values } : { values, columns: runsOf(used) };

@@ -10,22 +10,13 @@
 import { at, invariant } from "../../diagnostics.js";
 import type { Literal, Node, Shape } from "../../ir/graph.js";
 import { edgeDtypeAttr, intsAttr, stringAttr, literalIn } from "../../ir/ops/attributes.js";
-import { type PlanBinding, readsOf, type StorageType } from "../../ir/plan.js";
+import type { PlanBinding, Storage, StorageType } from "../../ir/plan.js";
 import { equalShapes } from "../../ir/tensor.js";
 import { isFloatCast, isTransparent } from "./fuse.js";
 import { factorPairs, type Located } from "./layout/operand.js";
 import { ZERO } from "../../ir/ranges.js";
 import { withinType } from "./padding.js";
-import {
-  addStorage,
-  nodeAt,
-  operandAt,
-  originText,
-  type Selection,
-  spaceOf,
-  storageAt,
-  storedType,
-} from "./selection.js";
+import { addStorage, nodeAt, operandAt, originText, type Selection, spaceOf, storedType } from "./selection.js";
 import {
   elementView,
   expandView,
@@ -135,7 +126,7 @@ const bindState = (s: Selection, node: Node, layout: Layout): Located => {
   const name = stringAttr(node.attrs, "name");
   const dtype = storedType(node);
   const { rows, panels } = spaceOf(s.target, layout);
-  const storage = addStorage(s, { name, dtype, rows, panels, kind: "state", bothHemispheres: false, output: false });
+  const storage = addStorage(s, { name, dtype, rows, panels, kind: "state" });
   const declared = edgeDtypeAttr(node.attrs, "declared");
   s.states.push({ name, declared, shape, storage, firstRow: 0, factors });
   const range = s.ranges[node.id];
@@ -161,8 +152,6 @@ const bindPath = (
     rows,
     panels,
     kind: "input",
-    bothHemispheres: false,
-    output: false,
   });
   s.inputs.push({
     name,
@@ -267,18 +256,11 @@ export const boundLayout = ({ shape, factors }: Pick<PlanBinding, "shape" | "fac
   return { view: { dims, row: 0, column: 0 }, shape };
 };
 
-/** Takes the panels from inputs that nothing reads as they lie there, since all their readers wanted them otherwise. */
-export const dropUnread = (s: Selection): void => {
-  const read = new Set(s.tasks.flatMap((task) => [...readsOf(task)]));
-  for (const { storage } of s.inputs)
-    if (!read.has(storage)) s.storages[storage] = { ...storageAt(s, storage), panels: 0 };
-};
-
 /** Inputs in the graph's order; those that nothing on the chip reads are still accepted, and bound to nothing. */
-export const allInputs = (s: Selection): readonly PlanBinding[] => {
+export const allInputs = (s: Selection, storages: readonly Storage[]): readonly PlanBinding[] => {
   const given = s.graph.inputs.filter((id) => !isState(s, nodeAt(s, id)));
   const names = given.map((id) => stringAttr(nodeAt(s, id).attrs, "name"));
-  const bound = s.inputs.filter(({ storage }) => storageAt(s, storage).panels > 0);
+  const bound = s.inputs.filter(({ storage }) => at(storages, storage, "storage").panels > 0);
   const unused = given.flatMap((id, index): PlanBinding[] => {
     const { attrs, type } = nodeAt(s, id);
     const name = at(names, index, "name");

@@ -23,7 +23,6 @@ export const bindOutput = (
   const value = asItLies ? stored : moved(s, output.node, stored, naturalLayout(shape));
   const factors = bindingFactors(shape, elementView(shape), shape, value.view);
   invariant(factors !== undefined, "element strides and storage strides of one shape meet");
-  s.storages[value.storage] = { ...storageAt(s, value.storage), output: true };
   return {
     name: output.name,
     declared: output.declared,

@@ -19,7 +19,7 @@ import { storeChain } from "./rules/chain.js";
 import { lowerConcat } from "./rules/concat.js";
 import { lowerGather } from "./rules/gather.js";
 import { lowerReduce } from "./rules/reduce.js";
-import { allInputs, boundLayout, dropUnread } from "./input.js";
+import { allInputs, boundLayout } from "./input.js";
 import { bindOutput } from "./output.js";
 import { isNext, storeStates } from "./state.js";
 import { isTakenInParts } from "./rules/join.js";
@@ -28,9 +28,8 @@ import { lowerMatmul, lowerMatmulChain } from "./rules/matmul.js";
 import { lowerMax } from "./rules/max.js";
 import { lowerSum } from "./rules/sum.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
+import { usedStorages } from "./uses.js";
 import { locate } from "./value.js";
-import { lanesOf } from "./elements.js";
-import { SUMS } from "./padding.js";
 import { nodeAt, operandId, originText, type LowerReduction, type Selection } from "./selection.js";
 
 const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>> = {
@@ -213,11 +212,9 @@ const planOf = (s: Selection, problems: Problems): Plan => {
   const states = storeStates(s, (node, step) => problems.attempt(node, step)?.value);
   problems.raise();
   const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
-  dropUnread(s);
-  const inputs = allInputs(s);
+  const storages = usedStorages(s, outputs, states);
+  const inputs = allInputs(s, storages);
   const { tasks, maps, sumRanges: turnedSums, origins, literals } = s;
-  const lanes = lanesOf(s);
-  const storages = s.storages.map((storage, id) => ({ ...storage, lanes: lanes[id] ?? { values: SUMS.values } }));
   const { name } = s.graph;
   return {
     name,

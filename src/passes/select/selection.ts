@@ -3,8 +3,8 @@
  *
  * Every rule (select-*.ts) takes the Selection and appends storages, tasks and maps to it in an order that follows from the
  * graph alone, so that the same graph gives the same plan to the byte. Nothing is ever taken back: a chain that has no
- * layout is put on `refused`, and the driver (select.ts) starts anew. A storage marked `bothHemispheres` is one that some
- * pass, weight load or permutation takes; pushTask sees to it.
+ * layout is put on `refused`, and the driver (select.ts) starts anew. What uses ask of storages is told
+ * once all tasks are known (uses.ts).
  */
 
 import type { Literal } from "../../ir/graph.js";
@@ -14,8 +14,8 @@ import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import {
   type AluOp,
   isMultiplied,
-  isTile,
   type Leaf,
+  loadedBy,
   type Pass,
   type PlanBinding,
   type PlanState,
@@ -63,6 +63,9 @@ export interface Summands {
 /** Lowers a reduction over the last axis, for a reader that wants the result to lie as told; a chain also takes it in two storages. */
 export type LowerReduction = (s: Selection, node: Node, wanted: Layout, use: "inChain" | "alone") => Located;
 
+/** A storage, without what follows from its uses. */
+export type DraftStorage = Omit<Storage, "bothHemispheres" | "output" | "lanes">;
+
 export interface Selection {
   readonly graph: Graph;
   readonly target: Target;
@@ -77,7 +80,7 @@ export interface Selection {
   readonly reductions: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>>;
   /** Stores what a concat joins, for the same reason. */
   readonly join: (s: Selection, node: Node) => Located;
-  readonly storages: Storage[];
+  readonly storages: DraftStorage[];
   readonly tasks: Task[];
   /** SXM permutations, each with its number by content. */
   readonly maps: Int16Array[];
@@ -159,12 +162,12 @@ export const originOf = (s: Selection, node: Node): number => {
 
 /* ---------- storages ---------- */
 
-export const addStorage = (s: Selection, storage: Omit<Storage, "id">): StorageId => {
+export const addStorage = (s: Selection, storage: Omit<DraftStorage, "id">): StorageId => {
   s.storages.push({ ...storage, id: s.storages.length });
   return s.storages.length - 1;
 };
 
-export const storageAt = (s: Selection, id: StorageId): Storage => {
+export const storageAt = (s: Selection, id: StorageId): DraftStorage => {
   const storage = s.storages[id];
   invariant(storage !== undefined, `storage ${id} is in the plan`);
   return storage;
@@ -178,7 +181,7 @@ export const constantOnce = (
   const key = `${constant.panels} panels ${JSON.stringify(constant.recipe)}`;
   const known = s.copies.get(key);
   if (known !== undefined) return known.storage;
-  const storage = addStorage(s, { ...constant, dtype: "f16", kind: "constant", bothHemispheres: false, output: false });
+  const storage = addStorage(s, { ...constant, dtype: "f16", kind: "constant" });
   s.copies.set(key, { storage, ...naturalLayout([constant.rows, s.target.lanes]) });
   return storage;
 };
@@ -198,6 +201,7 @@ export const addTemp = (
   node: Node,
   dtype: StorageType,
   { rows, panels }: Pick<Space, "rows" | "panels">,
+  blocks: Pick<DraftStorage, "blocks" | "dealt"> = {},
 ): StorageId =>
   addStorage(s, {
     name: at(node.origin, node.origin.length - 1, "origin"),
@@ -205,8 +209,7 @@ export const addTemp = (
     rows,
     panels,
     kind: "temp",
-    bothHemispheres: false,
-    output: false,
+    ...blocks,
   });
 
 export const spaceOf = (target: Target, { view, shape }: Layout): Space => {
@@ -237,10 +240,9 @@ interface NewTask {
 export const pushTask = (s: Selection, task: NewTask): void => {
   const { rows, passes = [], ops, leaves, storage, panel, row, step = 1, origin, passOrigin } = task;
   for (const pass of passes) {
-    markFactor(s, pass.storage);
-    if (!isTile(pass.weights)) for (const { storage } of pass.weights) markFactor(s, storage);
+    for (const id of [pass.storage, ...loadedBy(pass)])
+      invariant(isMultiplied(storageAt(s, id).dtype), `the MXM takes storage ${id} as numbers of fp16`);
   }
-  for (const leaf of leaves) if (leaf.map !== undefined) markBoth(s, leaf.storage);
   const output: TaskOutput = {
     op: ops.length - 1,
     storage,
@@ -257,16 +259,6 @@ export const pushTask = (s: Selection, task: NewTask): void => {
     known === undefined
       ? made
       : { values: union(known.values, made.values), padding: union(known.padding, made.padding) };
-};
-
-const markFactor = (s: Selection, id: StorageId): void => {
-  invariant(isMultiplied(storageAt(s, id).dtype), `the MXM takes storage ${id} as numbers of fp16`);
-  markBoth(s, id);
-};
-
-const markBoth = (s: Selection, id: StorageId): void => {
-  const storage = storageAt(s, id);
-  if (!storage.bothHemispheres) s.storages[id] = { ...storage, bothHemispheres: true };
 };
 
 /** Stores what a chain computes without the MXM: every panel of every block of rows. */

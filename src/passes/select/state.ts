@@ -10,7 +10,7 @@
 import { at, invariant, sure } from "../../diagnostics.js";
 import type { Node } from "../../ir/graph.js";
 import { stringAttr } from "../../ir/ops/attributes.js";
-import { type PlanState, statesOf, type Storage, type StorageId } from "../../ir/plan.js";
+import type { PlanState, Storage } from "../../ir/plan.js";
 import { fitOperand, leafOf } from "./layout/operand.js";
 import { moved } from "./layout/move.js";
 import { type Layout, naturalLayout } from "./layout/view.js";
@@ -50,7 +50,7 @@ export const storeStates = (s: Selection, attempt: Attempt): readonly PlanState[
     const name = stringAttr(nodeAt(s, id).attrs, "name");
     if (s.stateOutputs.has(name)) layouts.set(name, locate(s, id));
   }
-  const stored = s.states.flatMap((state) => {
+  return s.states.flatMap((state) => {
     const output = s.graph.outputs.find(({ name }) => name === s.stateOutputs.get(state.name));
     const layout = layouts.get(state.name);
     invariant(output !== undefined && layout !== undefined, `state '${state.name}' has an output that takes its place`);
@@ -58,23 +58,7 @@ export const storeStates = (s: Selection, attempt: Attempt): readonly PlanState[
     const next = attempt(node, () => storeNext(s, state, layout, node));
     return next === undefined ? [] : [{ ...state, next }];
   });
-  const joined = statesTogether(s);
-  for (const { storage, next } of stored) {
-    const bothHemispheres = joined.has(storage);
-    s.storages[storage] = { ...storageAt(s, storage), bothHemispheres };
-    s.storages[next] = { ...storageAt(s, next), output: true, bothHemispheres };
-  }
-  return stored;
 };
-
-/** States of which the passes of one task take several: only those lie in both hemispheres, the others where their passes go. */
-const statesTogether = (s: Selection): ReadonlySet<StorageId> =>
-  new Set(
-    s.tasks.flatMap((task) => {
-      const states = statesOf(s.storages, task);
-      return states.length > 1 ? states : [];
-    }),
-  );
 
 const storeNext = (
   s: Selection,

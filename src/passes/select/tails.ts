@@ -98,7 +98,7 @@ const unpacked = (s: Selection, { name, origin }: Product, tail: Tail): StorageI
   const packed = constantOnce(s, { name, rows: tail.rows, panels: tail.panels, recipe: recipeOf(s, tail) });
   const parts = Math.ceil(tail.slots / TILE_COLUMNS);
   const rows = parts * tail.rows;
-  const temp = { name, dtype: "f16", rows, panels: 1, kind: "temp", bothHemispheres: false, output: false } as const;
+  const temp = { name, dtype: "f16", rows, panels: 1, kind: "temp" } as const;
   const storage = addStorage(s, temp);
   s.copies.set(key, { storage, ...naturalLayout([rows, s.target.lanes]) });
   for (let part = 0; part < parts; part++) {

@@ -105,9 +105,7 @@ const storeLiteral = (
     rows,
     panels,
     kind: "constant",
-    bothHemispheres: false,
     recipe,
-    output: false,
   });
   const { values } = range === undefined ? factsOf(s, storage) : { values: withinType(range, dtype) };
   s.facts[storage] = { values, padding: repeated === undefined ? ZERO : union(values, ZERO) };

@@ -21,9 +21,7 @@ export const addBlocks = (
   use: { readonly dealt?: true } = {},
 ): StorageId => {
   const blocks = s.peers.length;
-  const storage = addTemp(s, node, dtype, { rows: rows * blocks, panels });
-  s.storages[storage] = { ...storageAt(s, storage), output: true, blocks, ...use };
-  return storage;
+  return addTemp(s, node, dtype, { rows: rows * blocks, panels }, { blocks, ...use });
 };
 
 /** Rows of a panel that go over the wires: within each block from `row` on. */

@@ -1,0 +1,61 @@
+/**
+ * What the uses of storages ask of them, once all tasks are known: where they lie, what is read of them, and by whom.
+ */
+
+import { at } from "../../diagnostics.js";
+import {
+  loadedBy,
+  type PlanBinding,
+  type PlanState,
+  readsOf,
+  type Storage,
+  type StorageId,
+  statesOf,
+} from "../../ir/plan.js";
+import { lanesOf } from "./elements.js";
+import type { DraftStorage, Selection } from "./selection.js";
+
+/** All storages, with their uses. */
+export const usedStorages = (
+  s: Selection,
+  outputs: readonly PlanBinding[],
+  states: readonly PlanState[],
+): readonly Storage[] => {
+  const read = new Set(s.tasks.flatMap((task) => [...readsOf(task)]));
+  const taken = takenByUnits(s);
+  const lasting = new Set([...outputs.map(({ storage }) => storage), ...states.map(({ next }) => next)]);
+  const together = statesTogether(s);
+  for (const { storage, next } of states)
+    for (const id of [storage, next])
+      if (together.has(storage)) taken.add(id);
+      else taken.delete(id);
+  // What no reader of an input wants as it lies there has no panels.
+  const isUnread = ({ id, kind }: DraftStorage): boolean => kind === "input" && !read.has(id);
+  const storages = s.storages.map((storage) => (isUnread(storage) ? { ...storage, panels: 0 } : storage));
+  const lanes = lanesOf(s, storages);
+  return storages.map((storage): Storage => {
+    const { id, blocks } = storage;
+    const output = lasting.has(id) || blocks !== undefined;
+    return { ...storage, bothHemispheres: taken.has(id), output, lanes: at(lanes, id, "storage") };
+  });
+};
+
+/** Storages of which an MXM or an SXM takes rows. */
+const takenByUnits = ({ tasks }: Selection): Set<StorageId> => {
+  const taken = new Set<StorageId>();
+  for (const { passes, leaves, wire } of tasks) {
+    if (wire !== undefined) continue;
+    for (const pass of passes) for (const id of [pass.storage, ...loadedBy(pass)]) taken.add(id);
+    for (const { map, storage } of leaves) if (map !== undefined) taken.add(storage);
+  }
+  return taken;
+};
+
+/** States of which the passes of one task take several: only those lie in both hemispheres, the others where their passes go. */
+const statesTogether = (s: Selection): ReadonlySet<StorageId> =>
+  new Set(
+    s.tasks.flatMap((task) => {
+      const states = statesOf(s.storages, task);
+      return states.length > 1 ? states : [];
+    }),
+  );
