@@ -367,4 +367,26 @@ describe("what is chosen", () => {
     const inputs = seeded(graph);
     expect(errorOf(result, inputs, evaluate(graph, inputs))).toBeLessThan(1e-5);
   });
+
+  test("for what fits beside its weights is fast, and for what the host gives and gets too, has room", () => {
+    const bytesOf = (edge: string, sum: string, left: string): number => {
+      const graph = parseGraph(`graph @main(%0 "x": f16[16,656]${edge}) {
+  %2 = constant() {value=dense<splat(0.5)>} : f16[656,656] from "w"
+  %3 = matmul(%0, %2) : f16[16,656] from "wide (MatMul)"
+  %4 = constant() {value=dense<splat(0.25)>} : f16[656,656] from "v"
+  %5 = matmul(%3, %4) : f16[16,656] from "next (MatMul)"
+${sum}  return %5 "y"${left}
+}`);
+      let bytes = 0;
+      const onSharded = ({ constantBytes }: Sharding): void => {
+        bytes = constantBytes;
+      };
+      runPasses(graph, PLACE, { target: TARGETS.tiny, chips: 2, onSharded });
+      return bytes;
+    };
+    const weights = 2 * 2 * 656 * 656;
+    expect(bytesOf("", "", "")).toBe(weights);
+    const sum = '  %6 = add(%1, %1) : f16[2400,16] from "sum (Add)"\n';
+    expect(bytesOf(', %1 "past": f16[2400,16]', sum, ', %6 "sum"')).toBeLessThan(0.6 * weights);
+  });
 });

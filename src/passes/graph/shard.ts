@@ -15,7 +15,7 @@ import { sharingChips } from "../../ir/system.js";
 import { sramBytes, streamBytes, type Target } from "../../ir/target.js";
 import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
-import { constantBytes, costsOf } from "./shard/costs.js";
+import { constantBytes, costsOf, rowBytes } from "./shard/costs.js";
 import {
   type Cost,
   isGiven,
@@ -51,7 +51,8 @@ export const shard: GraphPass = {
     if (chips === 1) return graph;
     if (!isShareable({ graph, chips, everywhere })) return refuse(graph, chips, target);
     const stays = staysOf(graph, states, before, wholeStates);
-    const { lying, bytes: taken } = lyingIn(before);
+    const { lying, bytes } = lyingIn(before);
+    const taken = bytes + EDGE_COPIES * edgeBytes(graph, target, stays);
     const { wanted, open } = wantedIn(graph, said);
     const problem: Problem = {
       graph,
@@ -216,8 +217,19 @@ const lyingIn = (graphs: readonly Graph[]): { readonly lying: ReadonlySet<string
 
 /* ---------- what SRAM holds ---------- */
 
-/** The part of SRAM that constants may fill; results need the rest. */
+/** The part of SRAM that constants and edges may fill; results need the rest. */
 const SHARE = 0.9;
+/** Inputs lie once for each layout in which they are read, and outputs beside what they are made of: each about twice. */
+const EDGE_COPIES = 2;
+
+/** What the host gives and gets, but for what stays. */
+const edgeBytes = ({ nodes, inputs, outputs }: Graph, target: Target, stays: readonly Stay[]): number => {
+  const staying = new Set(stays.flatMap(({ input, next }) => [input, next]));
+  return [...inputs, ...outputs.map(({ node }) => node)]
+    .filter((id) => !staying.has(id))
+    .reduce((sum, id) => sum + rowBytes(target, at(nodes, id, "node").type), 0);
+};
+
 const isTooMuch = (target: Target, { bytes }: Cost, taken: number): boolean =>
   taken + bytes > SHARE * sramBytes(target);
 

@@ -129,6 +129,9 @@ const joinCycles = ({ lanes }: Target, chips: number, { shape }: TensorType, axi
   return axis < shape.length - 1 || (last / chips) % lanes === 0 ? 0 : last / HEMISPHERES;
 };
 
+/** Bytes of the rows in which a tensor lies, features on lanes. */
+export const rowBytes = (target: Target, type: TensorType): number => byteVectorsOf(target, type) * target.lanes;
+
 /** Bytes of SRAM that a constant takes on a chip. */
 export const constantBytes = (type: TensorType): number =>
   elementCount(type.shape) * Math.min(2, DTYPES[type.dtype].bytes);
