@@ -14,7 +14,7 @@ import colors from "picocolors";
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { problemsOf, renderProblems } from "../bin/show/problems.js";
-import { buildModel, type FamilyName } from "../models/families.js";
+import { type BuildOptions, buildModel, type FamilyName } from "../models/families.js";
 import { writeModel } from "../models/onnx-writer.js";
 import type { SizeName } from "../models/sizes.js";
 import { fail } from "../src/diagnostics.js";
@@ -54,6 +54,10 @@ const PARTS = {
     run: matmul,
   },
   gemv: { doc: "[1x4096]x[4096x11008]: share of what the streams carry, weights in FP16 and in FP8", run: gemv },
+  decode: {
+    doc: "steps of gpt2 124M and SmolLM2-135M in FP8 behind a past: cycles, tokens/s beside ONNX Runtime, and a build with prefill",
+    run: decode,
+  },
   scaling: { doc: "compile time of 12 and of 48 identical layers", run: scaling },
   storyteller: { doc: "the storyteller at length 128: cycles, run, and ONNX Runtime", run: storyteller },
   lengths: {
@@ -248,6 +252,45 @@ function gemv(): Row[] {
   });
 }
 
+function decode(): Row[] {
+  const past = { past: true } as const;
+  const fp8 = ["--weights", "fp8-e4m3"];
+  const gpt2 = makeModel("gpt2", {}, "gpt2-past", past);
+  const smollm2 = makeModel("llama", {}, "smollm2-past", past);
+  const image = join(CACHE, "decode.lpu");
+  const prefilled = build(gpt2, image, [...fp8, "--context", "256", "--prefill", "16"]);
+  const longer = build(gpt2, image, [...fp8, "--context", "1024"]);
+  const other = build(smollm2, image, [...fp8, "--context", "256"]);
+  const binds = ["sequence_length=1", "past_sequence_length=255", "total_sequence_length=256"];
+  const step = build(gpt2, image, [...fp8, "--state", "auto", ...binds.flatMap((bind) => ["--bind", bind])]);
+  const ours = 1 / median(measure("lpu", image, 5).runSeconds);
+  const theirs = 1 / median(measure("ort-node", gpt2, 2, binds).runSeconds);
+  const what = "gpt2 124M with its LM head, one decode step on one chip, FP8 weights";
+  const bars = { reach: "60,000", aim: "37,000" };
+  return [
+    { what: `${what}, context 256 in states: cycles`, ...bars, measured: formatCount(step.cycles) },
+    { what: `${what}, context 1,024: cycles`, reach: "", aim: "", measured: formatCount(longer.cycles) },
+    {
+      what: "the first: decoded tokens/s here / onnxruntime-node (fp32, one thread, past as inputs)",
+      reach: "0.5x",
+      aim: "1x",
+      measured: `${ours.toFixed(1)} / ${theirs.toFixed(1)} = ${(ours / theirs).toFixed(2)}x`,
+    },
+    {
+      what: "gpt2 124M, `--context 256 --prefill 16`, three entries: `lpu build` wall / peak memory",
+      reach: "40 s",
+      aim: "15 s",
+      measured: `${formatSeconds(prefilled.wallSeconds)} / ${formatBytes(prefilled.peakBytes)}`,
+    },
+    {
+      what: "SmolLM2-135M, one decode step on one chip, FP8 weights, context 256: cycles",
+      reach: "110,000",
+      aim: "66,000",
+      measured: formatCount(other.cycles),
+    },
+  ];
+}
+
 function scaling(): Row[] {
   const sizes = { hidden: 256, heads: 4, intermediate: 1024, vocab: 1000, seq: 64 };
   const builds = [12, 48].map((layers) => {
@@ -288,8 +331,13 @@ function storyteller(): Row[] {
   ];
 }
 
-function makeModel(family: FamilyName, sizes: Partial<Record<SizeName, number>>, name: string): string {
-  const { file, bytes } = writeModel(buildModel(family, sizes), join(CACHE, `${name}.onnx`));
+function makeModel(
+  family: FamilyName,
+  sizes: Partial<Record<SizeName, number>>,
+  name: string,
+  options: BuildOptions = {},
+): string {
+  const { file, bytes } = writeModel(buildModel(family, sizes, options), join(CACHE, `${name}.onnx`));
   say(`  model: ${name}.onnx, ${formatBytes(bytes)}`);
   return file;
 }

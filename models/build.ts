@@ -124,12 +124,18 @@ function main(words: readonly string[]): void {
         const sizes = Object.entries(args).filter(
           (entry): entry is [SizeName, number] => isSizeName(entry[0]) && typeof entry[1] === "number",
         );
+        const past = "past" in args && args["past"] === true;
+        if (past && sizes.some(([size]) => size === "seq"))
+          fail("LPU5101", {
+            message: "seq: a decoder with a past leaves open how many tokens it takes",
+            hint: "leave --seq out, and bind sequence_length when it is built, or give lpu build --context",
+          });
         const preset: SizeTable = name in PRESETS ? presetSizes(name) : {};
         write(
           buildModel(
             choice.family,
             { ...preset, ...Object.fromEntries(sizes) },
-            { opset: args.opset, seed: args.seed, past: "past" in args && args["past"] === true },
+            { opset: args.opset, seed: args.seed, past },
           ),
           args.output,
           args.weights,

@@ -2,6 +2,7 @@
  * The model builders: same bytes every time, accepted by ONNX Runtime, of sane magnitude, with attention that attends.
  */
 
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -119,6 +120,15 @@ describe("families", () => {
 
 test("with a past lengths are open, and seq does not count", () => {
   expect(() => buildModel("gpt2", { ...TINY_SIZES.gpt2, positions: 4, seq: 128 }, { past: true })).not.toThrow();
+});
+
+test("with a past the command line refuses a length", () => {
+  const builder = fileURLToPath(new URL("../models/build.js", import.meta.url));
+  const { status, stderr } = spawnSync(process.execPath, [builder, "gpt2", "--past", "--seq", "4"], {
+    encoding: "utf8",
+  });
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/LPU5101: seq: a decoder with a past leaves open how many tokens it takes/);
 });
 
 describe("decoders with a past", () => {
