@@ -127,6 +127,14 @@ export function parseSystem(name: string | undefined): SystemName | undefined {
   });
 }
 
+/** `--dead 3,9`. */
+export function parseDead(text: string | undefined): readonly number[] {
+  if (text === undefined) return [];
+  if (!/^\d{1,6}(,\d{1,6})*$/.test(text))
+    fail("LPU5008", { message: `--dead: expected numbers of chips like 3,9, got '${text}'` });
+  return [...new Set(text.split(",").map(Number))].sort((a, b) => a - b);
+}
+
 /** `--stages 2`, or `--stages auto`; undefined if it is not given. */
 export function parseStages(text: string | undefined): Stages | undefined {
   if (text === undefined || text === "auto") return text;

@@ -33,6 +33,7 @@ import {
   parseNumbers,
   parseShapes,
   parseStages,
+  parseDead,
   parseFault,
   parseConfiguration,
   parseTensor,
@@ -132,6 +133,10 @@ const OPTIONS = {
     type: "string",
     describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest with as many chips as there are stages if not given`,
   },
+  dead: {
+    type: "string",
+    describe: "chips of the system that do not work, like 3,9: others are taken, and no way goes through them",
+  },
   stages: {
     type: "string",
     describe:
@@ -168,6 +173,7 @@ const buildOptions = (argv: Argv) =>
     prefill: OPTIONS.prefill,
     target: OPTIONS.target,
     system: OPTIONS.system,
+    dead: OPTIONS.dead,
     stages: OPTIONS.stages,
     configuration: OPTIONS.configuration,
     tensor: OPTIONS.tensor,
@@ -211,6 +217,7 @@ const buildCommand = row({
       weights: parseWeights(args.weights),
       keep: args.keep,
       system: parseSystem(args.system),
+      dead: parseDead(args.dead),
       stages: parseStages(args.stages),
       configuration: parseConfiguration(args.configuration),
       tensor: parseTensor(args.tensor),
@@ -533,6 +540,7 @@ const verify = command({
       .options({
         target: OPTIONS.target,
         system: OPTIONS.system,
+        dead: OPTIONS.dead,
         stages: OPTIONS.stages,
         tensor: OPTIONS.tensor,
         weights: OPTIONS.weights,
@@ -549,6 +557,7 @@ const verify = command({
     const weights = { weights: parseWeights(args.weights), keep: args.keep };
     const chips = {
       system: parseSystem(args.system),
+      dead: parseDead(args.dead),
       stages: parseStages(args.stages),
       tensor: parseTensor(args.tensor),
     };
@@ -577,6 +586,7 @@ const check = command({
       prefill: OPTIONS.prefill,
       target: OPTIONS.target,
       system: OPTIONS.system,
+      dead: OPTIONS.dead,
       stages: OPTIONS.stages,
       configuration: OPTIONS.configuration,
       tensor: OPTIONS.tensor,
@@ -589,6 +599,7 @@ const check = command({
       model: args.model,
       target: parseTarget(args.target),
       system: parseSystem(args.system),
+      dead: parseDead(args.dead),
       stages: parseStages(args.stages),
       configuration: parseConfiguration(args.configuration),
       tensor: parseTensor(args.tensor),
@@ -629,6 +640,7 @@ const planCommand = command({
           type: "string",
           describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest that holds the model if not given`,
         },
+        dead: OPTIONS.dead,
         tensor: { type: "number", describe: "chips that share each product; those of a node if not given" },
         stages: {
           type: "number",
@@ -675,6 +687,7 @@ const planCommand = command({
       {
         model: args.model,
         system: parseSystem(args.system),
+        dead: parseDead(args.dead),
         target: parseTarget(args.target),
         tensor: numbers["--tensor"],
         stages: numbers["--stages"],

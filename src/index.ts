@@ -231,6 +231,7 @@ const BUILT = [
   "fix",
   "target",
   "system",
+  "dead",
   "stages",
   "tensor",
   "configuration",

@@ -40,6 +40,8 @@ export interface CompileOptions extends EntryOptions {
   readonly target?: TargetName | undefined;
   /** Chips, and what joins them; the smallest with as many chips as there are stages if not given. */
   readonly system?: SystemName | undefined;
+  /** Chips of the system that do not work: others are taken, and no way goes through them. */
+  readonly dead?: readonly number[] | undefined;
   /** Chips that work one behind the other, or "auto": as few as hold the model; as many as the system has if not given. */
   readonly stages?: Stages | undefined;
   /** Chips of a node that share each product, with pieces of its weights, in each stage. One does the work where more would not be faster. */

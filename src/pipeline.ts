@@ -11,7 +11,17 @@ import { type LinksOf, planInGroup, planOnChip } from "./ir/plan/group.js";
 import type { Plan } from "./ir/plan.js";
 import { wireKey } from "./ir/plan/wires.js";
 import type { Link, Program } from "./ir/program.js";
-import { chipsIn, isJoinable, linksBetween, type SystemName, systemOf, systemWith } from "./ir/system.js";
+import {
+  chipsIn,
+  deadOf,
+  isJoinable,
+  linksAmong,
+  linksBetween,
+  livingChips,
+  type SystemName,
+  systemOf,
+  systemWith,
+} from "./ir/system.js";
 import { linkDelay, type Target } from "./ir/target.js";
 import { joinGroup } from "./passes/group/join.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
@@ -38,6 +48,8 @@ const LARGEST: SystemName = "node8";
 
 interface PipelineOptions {
   readonly system?: SystemName | undefined;
+  /** Chips of the system that do not work. */
+  readonly dead?: readonly number[] | undefined;
   readonly stages?: Stages | undefined;
   /** Chips that share the work of each stage; one if not given. */
   readonly tensor?: number | undefined;
@@ -48,7 +60,7 @@ interface PipelineOptions {
 export const pipelinesOf = (options: PipelineOptions, target: Target): readonly Pipeline[] => {
   const { system, stages, tensor = 1 } = options;
   if (stages !== "auto") return [pipelineOf({ ...options, stages }, target)];
-  const most = Math.floor(chipsIn(system ?? LARGEST) / tensor);
+  const most = Math.floor(livingChips(system ?? LARGEST, deadOf(options)).length / tensor);
   const isJoined = (count: number): boolean => count === 1 || isJoinable(system ?? systemWith(count * tensor), target);
   const counts = Array.from({ length: Math.max(1, most) }, (_, index) => index + 1).filter(isJoined);
   return counts.map((count) => pipelineOf({ ...options, stages: count }, target));
@@ -70,19 +82,17 @@ export const firstWithRoom = <T>(pipelines: readonly Pipeline[], step: (pipeline
 
 /** LPU2007 if the system has fewer chips than there are stages, or its chips too few links, or chips of no node share work. */
 export const pipelineOf = (
-  { system, stages, tensor: members = 1, stageOf }: PipelineOptions & { readonly stages?: number | undefined },
+  options: PipelineOptions & { readonly stages?: number | undefined },
   target: Target,
 ): Pipeline => {
+  const { system, stages, tensor: members = 1, stageOf } = options;
   const name = system ?? systemWith((stages ?? 1) * members);
-  const count = stages ?? Math.max(1, Math.floor(chipsIn(name) / members));
-  if (members > 1) expectNode(system, members, count);
-  const whole = systemOf(name, target);
-  const line = members === 1 ? chipsInLine(whole, count) : Array.from({ length: members * count }, (_, chip) => chip);
-  const numbers = new Map(line.map((chip, place) => [chip, place]));
-  const links = whole.links.flatMap((link): Link[] => {
-    const [fromChip, toChip] = [numbers.get(link.fromChip), numbers.get(link.toChip)];
-    return fromChip === undefined || toChip === undefined ? [] : [{ ...link, fromChip, toChip }];
-  });
+  const living = livingChips(name, deadOf(options));
+  const count = stages ?? Math.max(1, Math.floor(living.length / members));
+  if (members > 1) expectNode(system, living.length, members, count);
+  const whole = systemOf(name, target, options.dead);
+  const line = members === 1 ? chipsInLine(whole, count) : living.slice(0, members * count);
+  const links = linksAmong(whole, line);
   const hops = Array.from({ length: count - 1 }, (_, stage): Hop => {
     const joined = linksBetween({ links }, stage * members, (stage + 1) * members);
     return { from: joined.map(({ fromLink }) => fromLink), to: joined.map(({ toLink }) => toLink) };
@@ -97,10 +107,11 @@ export const pipelineOf = (
 };
 
 /** Chips share work where each is joined to each by as many wires; of a build, all stages are in one node. */
-const expectNode = (system: SystemName | undefined, members: number, stages: number): void => {
+const expectNode = (system: SystemName | undefined, living: number, members: number, stages: number): void => {
   const most = chipsIn(LARGEST);
-  const chips = system === undefined ? most : chipsIn(system);
-  if (chips <= most && members * stages <= chips) return;
+  const isNode = system === undefined || chipsIn(system) <= most;
+  const chips = system === undefined ? most : living;
+  if (isNode && members * stages <= chips) return;
   const room = Math.min(chips, most);
   fail("LPU2007", {
     message: `expected chips of one node to share products, got ${stages === 1 ? "" : `${stages} times `}${members}${system === undefined ? "" : ` on system '${system}'`}`,

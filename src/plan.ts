@@ -21,7 +21,18 @@ import { chipsOf } from "./ir/group.js";
 import { stringAttr } from "./ir/ops/attributes.js";
 import type { Plan } from "./ir/plan.js";
 import { entryNamed, entryProgram, type EntryProgram } from "./ir/program.js";
-import { chipsIn, isJoinable, NODES, type System, type SystemName, systemOf, systemWith } from "./ir/system.js";
+import {
+  chipsIn,
+  deadOf,
+  groupsIn,
+  isJoinable,
+  linksAmong,
+  NODES,
+  type System,
+  type SystemName,
+  systemOf,
+  systemWith,
+} from "./ir/system.js";
 import { sramBytes, streamBytes, type Target, TARGETS, type TargetName } from "./ir/target.js";
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { runPasses } from "./passes/graph/pass.js";
@@ -48,6 +59,8 @@ export type { SystemPlan } from "./planner/figures.js";
 export interface PlanOptions extends EntryOptions {
   /** The smallest that holds the model, if not given. */
   readonly system?: SystemName | undefined;
+  /** Chips of the system that do not work: no group has them, and no way goes through them. */
+  readonly dead?: readonly number[] | undefined;
   readonly target?: TargetName | undefined;
   /** Chips of a group, which share each product; those of a node if not given. */
   readonly tensor?: number | undefined;
@@ -90,9 +103,11 @@ interface Choice {
 }
 
 /** The system that is asked for, or all of one node that could be, the smallest first; the last of these grows to a line. */
-const choicesOf = (target: Target, { system, tensor, stages = 1 }: PlanOptions): readonly Choice[] => {
+const choicesOf = (target: Target, options: PlanOptions): readonly Choice[] => {
+  const { system, tensor, stages = 1 } = options;
+  const dead = deadOf(options);
   if (system !== undefined) {
-    const given = systemOf(system, target);
+    const given = systemOf(system, target, dead);
     return [{ system: given, tensor: tensorOf(given, tensor), grows: false }];
   }
   const largest = systemOf("node8", target);
@@ -115,14 +130,15 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
   const { tensor, grows } = choice;
   const capacity = capacityOf(target);
   const most = Math.min(
-    grows ? Number.POSITIVE_INFINITY : Math.floor(choice.system.chips / tensor),
+    grows ? Number.POSITIVE_INFINITY : groupsIn(choice.system, tensor).length,
     options.stages ?? Number.POSITIVE_INFINITY,
   );
   const least = leastCosts(model, tensor);
   const fewest = fewestStages(least, capacity);
   if (fewest === undefined || fewest > most)
     return refuse({ ...choice, parts, costs: least, most, capacity, holds: smallestFor(model, capacity, options) });
-  const peers = peersOf({ members: tensor, links: choice.system.links });
+  const members = at(groupsIn(choice.system, tensor), 0, "group");
+  const peers = peersOf({ members: tensor, links: linksAmong(choice.system, members) });
   const costed = kinds.map((kind, index): Kind => {
     const alike = parts.filter((part) => part.kind === index);
     const { first, last } = at(alike, 0, "part");
@@ -146,6 +162,7 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
     target,
     system: system.name,
     systemChips: system.chips,
+    dead: deadOf(options),
     tensor,
     weights: options.weights ?? "fp16",
     unit: past === undefined ? "run" : "token",
@@ -186,13 +203,21 @@ const smallestFor = (model: Model, capacity: number, { tensor }: PlanOptions): S
   return undefined;
 };
 
-/** Chips of a group; groups do not reach beyond a node. */
-const tensorOf = ({ name, nodeChips }: System, asked: number | undefined): number => {
-  const tensor = asked ?? nodeChips;
-  if (nodeChips % tensor === 0) return tensor;
+/** Chips of a group; groups do not reach beyond a node, and are of chips that work. */
+const tensorOf = (system: System, asked: number | undefined): number => {
+  const { name, nodeChips } = system;
+  const possible = [1, 2, 4, 8].filter((chips) => nodeChips % chips === 0 && groupsIn(system, chips).length > 0);
+  const tensor = asked ?? Math.max(...possible);
+  const hint = `--tensor may be ${possible.join(", ")}`;
+  if (nodeChips % tensor !== 0)
+    return fail("LPU2007", {
+      message: `expected a number of chips that divides the ${nodeChips} of a node of system '${name}' to share products, got ${tensor}`,
+      hint,
+    });
+  if (groupsIn(system, tensor).length > 0) return tensor;
   return fail("LPU2007", {
-    message: `expected a number of chips that divides the ${nodeChips} of a node of system '${name}' to share products, got ${tensor}`,
-    hint: `--tensor may be ${[1, 2, 4, 8].filter((chips) => nodeChips % chips === 0).join(", ")}`,
+    message: `expected a node of system '${name}' with ${tensor} chips that work, found none`,
+    hint,
   });
 };
 
@@ -379,7 +404,8 @@ const capacityOf = (target: Target): number => MOST_RESIDENT * sramBytes(target)
 
 const stagesFor = (system: System, target: Target, made: Made): readonly Stage[] => {
   const { parts, costs, tensor, most, capacity } = made;
-  const spans = stagesOf(costs, Math.min(most, Math.floor(system.chips / tensor)), capacity);
+  const all = groupsIn(system, tensor);
+  const spans = stagesOf(costs, Math.min(most, all.length), capacity);
   if (spans === undefined) {
     const groups = fewestStages(costs, capacity);
     return refuse({ ...made, system, holds: groups === undefined ? undefined : systemWith(groups * tensor) });
@@ -388,9 +414,7 @@ const stagesFor = (system: System, target: Target, made: Made): readonly Stage[]
   const groups = spans.map(({ first, end }, stage) => {
     // Where no part is shared, the others of the group have nothing to do.
     const working = Math.max(...costs.slice(first, end).map(({ chips }) => chips));
-    return line === undefined
-      ? Array.from({ length: working }, (_, chip) => stage * tensor + chip)
-      : [at(line, stage, "chip")];
+    return line === undefined ? at(all, stage, "group").slice(0, working) : [at(line, stage, "chip")];
   });
   const vectors = spans.slice(1).map(({ first }) => comingVectors(target, at(parts, first, "part").graph));
   const hops = hopsAlong(system, target, groups, vectors);
@@ -432,11 +456,12 @@ const refuse = ({ system, parts, costs, tensor, most, capacity, holds }: TooMuch
   const needed = tensor * bytesOf(spanOf(costs, 0, costs.length));
   const room = tensor * most * capacity;
   const of = tensor === 1 ? "a chip" : `each of ${tensor} chips that share it`;
-  const hint = holds === undefined ? {} : { hint: `the smallest system that may hold it: --system ${holds}` };
+  const whole = system.nodes.flat().length === system.chips ? "" : ", if all its chips work";
+  const hint = holds === undefined ? {} : { hint: `the smallest system that may hold it: --system ${holds}${whole}` };
   const chips = most * tensor;
   if (needed > room)
     return fail("LPU2008", {
-      message: `the model needs ${formatBytes(needed)} of SRAM, ${chips < system.chips ? `${chips} chips of ` : ""}system '${system.name}' ${chips < system.chips ? "have" : "has"} room for ${formatBytes(room)}: ${formatBytes(needed - room)} too much`,
+      message: `the model needs ${formatBytes(needed)} of SRAM, ${chips < system.chips ? `${chips} ${chips === 1 ? "chip" : "chips"} of ` : ""}system '${system.name}' ${1 < chips && chips < system.chips ? "have" : "has"} room for ${formatBytes(room)}: ${formatBytes(needed - room)} too much`,
       ...hint,
     });
   if (groups !== undefined)

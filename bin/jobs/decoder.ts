@@ -6,7 +6,7 @@ import { clock } from "../show/terminal.js";
 import type { JobContext } from "./job.js";
 import type { ChipRequest } from "./options.js";
 
-export interface DecoderRequest extends Omit<ChipRequest, "system"> {
+export interface DecoderRequest extends Omit<ChipRequest, "system" | "dead"> {
   readonly model: string;
   readonly tokenizer: string | undefined;
   readonly context: number | undefined;

@@ -26,7 +26,7 @@ const planRows = (plan: SystemPlan): readonly (readonly [string, string])[] => {
   return [
     [
       "chips",
-      `${formatCount(plan.chips)} of ${formatCount(plan.systemChips)} of ${plan.system}  (${stagesText(plan)})`,
+      `${formatCount(plan.chips)} of ${formatCount(plan.systemChips)} of ${plan.system}${plan.dead.length === 0 ? "" : ` without ${plan.dead.join(", ")}`}  (${stagesText(plan)})`,
     ],
     [
       unit,

@@ -63,6 +63,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   name: options.name ?? model.source.name,
   target: options.target ?? "lpu-v1",
   system: options.system ?? "",
+  dead: options.dead ?? [],
   stages: String(options.stages ?? ""),
   tensor: options.tensor ?? 1,
   configuration: options.configuration ?? "",

@@ -25,6 +25,7 @@ export interface CacheOptions {
   readonly target: string;
   /** Empty where they are not given. */
   readonly system: string;
+  readonly dead: readonly number[];
   readonly stages: string;
   readonly tensor: number;
   readonly configuration: string | false;
@@ -76,6 +77,7 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     options.name,
     options.target,
     options.system,
+    options.dead,
     options.stages,
     options.tensor,
     options.configuration,

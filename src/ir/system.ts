@@ -146,7 +146,9 @@ export interface System {
   readonly chips: number;
   /** Chips of a node: the first so many are one, the next so many another. */
   readonly nodeChips: number;
-  /** One for each direction of each wire. */
+  /** By node: its chips that work. Dead ones keep their numbers. */
+  readonly nodes: readonly (readonly number[])[];
+  /** One for each direction of each wire between chips that work. */
   readonly links: readonly Link[];
 }
 
@@ -170,8 +172,44 @@ export const isJoinable = (name: SystemName, { links }: Target): boolean => {
   return links >= needed && (size === 1 || local + ring > 0);
 };
 
-/** A system of chips of a target. LPU2007 if they have too few links, or there is no system of this name. */
-export const systemOf = (name: SystemName, target: Target): System => {
+/** Chips of the system that is named which do not work. LPU2007 if none is named. */
+export const deadOf = ({
+  system,
+  dead = [],
+}: {
+  readonly system?: SystemName | undefined;
+  readonly dead?: readonly number[] | undefined;
+}): readonly number[] => {
+  if (dead.length > 0 && system === undefined)
+    fail("LPU2007", {
+      message: `expected a system whose chips ${dead.join(", ")} are dead, none is named`,
+      hint: "give the system that they are of (--system)",
+    });
+  return dead;
+};
+
+/** Chips of a system that work. LPU2007 if it has no chip of a number that is dead, or none that works. */
+export const livingChips = (name: SystemName, dead: readonly number[] = []): readonly number[] => {
+  const all = Array.from({ length: chipsIn(name) }, (_, chip) => chip);
+  const unknown = dead.find((chip) => !all.includes(chip));
+  if (unknown !== undefined)
+    fail("LPU2007", {
+      message: `expected dead chips from 0 to ${all.length - 1} of system '${name}', got ${unknown}`,
+      hint: "chips have numbers from 0, those of a node one after another",
+    });
+  const living = all.filter((chip) => !dead.includes(chip));
+  if (living.length > 0) return living;
+  return fail("LPU2007", {
+    message: `expected a chip of system '${name}' that works, all ${all.length} are dead`,
+    hint: "choose another system",
+  });
+};
+
+/**
+ * A system of chips of a target, `dead` ones left out with all their wires. LPU2007 if they have too few links, or there is no system
+ * of this name, or `dead` is not of it.
+ */
+export const systemOf = (name: SystemName, target: Target, dead: readonly number[] = []): System => {
   const { nodes, size, local, ring, joints } = knownLayout(name, target.links);
   if (!isJoinable(name, target))
     fail("LPU2007", {
@@ -192,7 +230,14 @@ export const systemOf = (name: SystemName, target: Target): System => {
   const ports = new Map<number, number>();
   const chipOf = (index: number): number => index * size + (next(ports, index) % size);
   for (const { from, to, wires } of joints) for (let wire = 0; wire < wires; wire++) join(chipOf(from), chipOf(to));
-  return { name, chips: nodes * size, nodeChips: size, links };
+  const living = new Set(livingChips(name, dead));
+  return {
+    ...{ name, chips: nodes * size, nodeChips: size },
+    nodes: Array.from({ length: nodes }, (_, index) =>
+      Array.from({ length: size }, (_, chip) => index * size + chip).filter((chip) => living.has(chip)),
+    ),
+    links: links.filter(({ fromChip, toChip }) => living.has(fromChip) && living.has(toChip)),
+  };
 };
 
 /** Counts on: the lowest number that something has not had yet. */
@@ -214,6 +259,23 @@ export const sharingChips = ({ links }: Target): readonly number[] =>
   Array.from({ length: NODE_CHIPS - 1 }, (_, index) => index + 2).filter(
     (chips) => chipsIn(systemWith(chips)) - 1 <= links,
   );
+
+/** Groups of so many chips that work, each within a node. */
+export const groupsIn = ({ nodes }: System, size: number): readonly (readonly number[])[] =>
+  nodes.flatMap((chips) =>
+    Array.from({ length: Math.floor(chips.length / size) }, (_, group) =>
+      chips.slice(group * size, (group + 1) * size),
+    ),
+  );
+
+/** Links among some chips, which get the numbers of their places. */
+export const linksAmong = ({ links }: System, chips: readonly number[]): readonly Link[] => {
+  const numbers = new Map(chips.map((chip, place) => [chip, place]));
+  return links.flatMap((link): Link[] => {
+    const [fromChip, toChip] = [numbers.get(link.fromChip), numbers.get(link.toChip)];
+    return fromChip === undefined || toChip === undefined ? [] : [{ ...link, fromChip, toChip }];
+  });
+};
 
 /** Links from a chip to another. */
 export const linksBetween = ({ links }: Pick<System, "links">, from: number, to: number): readonly Link[] =>

@@ -56,6 +56,8 @@ export interface SystemPlan {
   /** Chips that work, of groups whose parts are shared all of them and of others one, and all that the system has. */
   readonly chips: number;
   readonly systemChips: number;
+  /** Those of the system that do not work. */
+  readonly dead: readonly number[];
   /** Chips of a group. */
   readonly tensor: number;
   readonly weights: WeightFormatName;
@@ -102,7 +104,17 @@ export interface SystemPlan {
 export interface Planned
   extends Pick<
     SystemPlan,
-    "name" | "system" | "systemChips" | "tensor" | "weights" | "unit" | "batch" | "context" | "kinds" | "stages"
+    | "name"
+    | "system"
+    | "systemChips"
+    | "dead"
+    | "tensor"
+    | "weights"
+    | "unit"
+    | "batch"
+    | "context"
+    | "kinds"
+    | "stages"
   > {
   readonly target: Target;
   /** By part, its kind. */

@@ -5,7 +5,7 @@
  * the chip at the end of its wire, while the next ones come. Where no wire joins two groups, rows go over the chips between, one after the other.
  */
 
-import { at } from "../diagnostics.js";
+import { at, fail } from "../diagnostics.js";
 import type { System } from "../ir/system.js";
 import { hopCycles, type Target } from "../ir/target.js";
 import { hopsFrom } from "../system/routes.js";
@@ -57,10 +57,16 @@ export const hopsAlong = (
   });
 };
 
-const distance = (system: System, from: readonly number[], to: readonly number[]): number =>
-  Math.min(
-    ...from.map((chip) => {
-      const hops = hopsFrom(system, chip);
-      return Math.min(...to.map((other) => at(hops, other, "chip")));
-    }),
-  );
+/** LPU2007 if no wires lead from one to the other. */
+const distance = (system: System, from: readonly number[], to: readonly number[]): number => {
+  const hops = from.map((chip) => {
+    const all = hopsFrom(system, chip);
+    return Math.min(...to.map((other) => at(all, other, "chip")));
+  });
+  const least = Math.min(...hops);
+  if (least < Number.POSITIVE_INFINITY) return least;
+  return fail("LPU2007", {
+    message: `expected a way from chips ${from.join(", ")} of system '${system.name}' to chips ${to.join(", ")}, found none`,
+    hint: "plan for a system in which fewer chips between them are dead",
+  });
+};

@@ -336,6 +336,10 @@ export function systemsText(farthest: (system: System) => number): string {
     "",
     table(["system", "chips", "wires", "hops"], rows),
     "",
+    "## Dead chips",
+    "",
+    "`--dead 3,9` (`dead` in code, always with a system) says which chips of a system do not work; the others keep their numbers. No wire of a dead chip is used. `--stages` take the chips that work in their order, each joined to the next: a node is left by another chip, or for another node, where the usual one is dead, so a whole node may be missing. `--tensor` takes groups of chips that work, each within a node, in their order; of a plan, nodes with too few for a group are skipped. Chip k of the program is the k-th of these. What is left and does not hold the model is refused as a smaller system would be (LPU2007, LPU2008).",
+    "",
     "A node of the makers has eight chips and 28 cables, and four further links of each chip leave it (C); that two or four chips share the links that a chip has for its node is our own (A), and so is which port of a node leads where.",
     "",
   ].join("\n");

@@ -20,9 +20,13 @@ export const hopsFrom = (system: System, chip: number): readonly number[] => {
   return Array.from({ length: system.chips }, (_, other) => sure(found[String(other)], "chip").distance);
 };
 
-/** The chips of a shortest way from one to another, both among them. */
+/** The chips of a shortest way from one to another, both among them. LPU2007 if no wires lead there. */
 export const routeOf = (system: System, from: number, to: number): readonly number[] => {
   const found = waysFrom(system, from);
+  if (sure(found[String(to)], "chip").distance === Number.POSITIVE_INFINITY)
+    fail("LPU2007", {
+      message: `expected a way from chip ${from} to chip ${to} of system '${system.name}', found none`,
+    });
   const route = [to];
   while (at(route, 0, "chip") !== from)
     route.unshift(Number(sure(found[String(at(route, 0, "chip"))]?.predecessor, "way")));
@@ -35,35 +39,85 @@ const waysFrom = (system: System, chip: number) => {
   return alg.dijkstra(graph, String(chip), undefined, (node) => graph.nodeEdges(node) ?? []);
 };
 
+/** Nodes that a search for a line goes into at most, so that it ends where there is none. */
+const MOST_TRIED = 1000;
+
 /**
  * So many chips, each joined to the next, each once: for a pipeline. A node is gone through from the chip where the one before
- * leads to that from which a wire leads to the next node. LPU2007 if the system has fewer.
+ * leads to that from which a wire leads to the next, the first that has not been gone through and from which a line as long goes on.
+ * LPU2007 if the system has fewer, or no such line is found.
  */
 export const chipsInLine = (system: System, count: number): readonly number[] => {
-  const { chips, nodeChips, links } = system;
-  if (count > chips)
+  const { links, nodes } = system;
+  const living = nodes.flat().length;
+  if (count > living)
     fail("LPU2007", {
-      message: `expected at most ${chips} stages on system '${system.name}', got ${count}`,
+      message: `expected at most ${living} stages on system '${system.name}', got ${count}`,
       hint: "give a larger system, or none: then it is the smallest that has as many chips (lpu systems)",
     });
-  const line: number[] = [];
-  let entry: number | undefined;
-  for (let first = 0; line.length < count; first += nodeChips) {
-    const own = Array.from({ length: nodeChips }, (_, chip) => first + chip);
-    const isIn = (chip: number, node: number): boolean => chip >= node && chip < node + nodeChips;
-    const ahead = links.find(
-      ({ fromChip, toChip }) => isIn(fromChip, first) && isIn(toChip, first + nodeChips) && fromChip !== entry,
-    );
-    const ends = [entry, ahead?.fromChip];
-    const between = own.filter((chip) => !ends.includes(chip));
-    line.push(...(entry === undefined ? [] : [entry]), ...between, ...(ahead === undefined ? [] : [ahead.fromChip]));
-    if (ahead === undefined) break;
-    entry = ahead.toChip;
+  const joined = new Map(nodes.flat().map((chip) => [chip, new Set<number>()]));
+  for (const { fromChip, toChip } of links) joined.get(fromChip)?.add(toChip);
+  const nodeOf = new Map(nodes.flatMap((chips, node) => chips.map((chip) => [chip, node] as const)));
+  let longest: readonly number[] = [];
+  let tried = 0;
+  /** A line that goes on at a chip, or anywhere in a node. */
+  const goOn = (line: readonly number[], node: number, entry: number | undefined): readonly number[] | undefined => {
+    tried++;
+    const own = at(nodes, node, "node");
+    const wanted = Math.min(count - line.length, own.length);
+    const end = [...line, ...pathThrough(own, joined, wanted, entry, undefined)];
+    if (end.length > longest.length) longest = end;
+    if (end.length === count) return end;
+    const gone = new Set([...line.map((chip) => nodeOf.get(chip)), node]);
+    const ways = own
+      .filter((chip) => chip !== entry || own.length === 1)
+      .flatMap((from) =>
+        [...sure(joined.get(from), "chip")].map((to) => ({ from, to, next: sure(nodeOf.get(to), "node") })),
+      )
+      .filter(({ next }) => !gone.has(next))
+      .sort((a, b) => a.next - b.next);
+    for (const { from, to, next } of ways) {
+      if (tried >= MOST_TRIED) break;
+      const through = pathThrough(own, joined, own.length, entry, from);
+      const found = goOn([...line, ...through], next, to);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  };
+  const found = goOn(
+    [],
+    nodes.findIndex((chips) => chips.length > 0),
+    undefined,
+  );
+  if (found !== undefined) return found;
+  return fail("LPU2007", {
+    message: `expected a wire from each node of system '${system.name}' to the next for ${count} stages, found that they end after ${longest.length}`,
+    hint: "choose a system whose nodes are joined in their order, like a rack or a line",
+  });
+};
+
+/** A way of so many chips of a node, or as many as there are on one, each joined to the next, from one and to one if these are given. */
+const pathThrough = (
+  chips: readonly number[],
+  joined: ReadonlyMap<number, ReadonlySet<number>>,
+  length: number,
+  from: number | undefined,
+  to: number | undefined,
+): readonly number[] => {
+  const goOn = (path: readonly number[], rest: number): readonly number[] | undefined => {
+    if (rest === 0) return to === undefined || path.at(-1) === to ? path : undefined;
+    for (const chip of chips) {
+      const last = path.at(-1);
+      const isNext = last === undefined ? from === undefined || chip === from : joined.get(last)?.has(chip) === true;
+      if (!isNext || path.includes(chip) || (chip === to && rest > 1)) continue;
+      const found = goOn([...path, chip], rest - 1);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  };
+  for (let most = length; most > 0; most--) {
+    const path = goOn([], most);
+    if (path !== undefined) return path;
   }
-  if (line.length < count)
-    fail("LPU2007", {
-      message: `expected a wire from each node of system '${system.name}' to the next for ${count} stages, found that they end after ${line.length}`,
-      hint: "choose a system whose nodes are joined in their order, like a rack or a line",
-    });
-  return line.slice(0, count);
+  return [];
 };
