@@ -82,7 +82,7 @@ describe("small models", () => {
       expect(stages.map(({ chips }) => chips.length)).toEqual(
         Array(asked.stages).fill("tensor" in asked ? asked.tensor : 1),
       );
-      for (const [stage, { chips }] of stages.entries()) {
+      for (const [stage, { chips, outer }] of stages.entries()) {
         const entry = loadImage(image, { stage }).entry();
         const given = Object.fromEntries(
           entry.inputs.map((spec) => [spec.name, sure(ready.get(spec.name), spec.name)]),
@@ -91,6 +91,13 @@ describe("small models", () => {
         // Again with the same inputs: nothing of a run stays.
         expect(entry.run(given)).toEqual(run);
         expect(run.cyclesByChip).toEqual(chips.map((chip) => made.program.entries[0]?.cycles[chip]));
+        // A bit flips only where it is found: on a wire that ends here.
+        const [leaves] = (outer[0] ?? []).filter(({ kind }) => kind === "send");
+        const flip = { cycle: leaves?.vectors[0]?.cycle ?? 0, bit: 5 };
+        const flipped = verdict(() =>
+          expect(loadImage(image, { stage, flip }).entry().run(given).outputs).toEqual(run.outputs),
+        );
+        expect(flipped).toMatch(/^(ok|LPU4037.*)$/);
         cycles.push(...run.cyclesByChip);
         if (target === "tiny") {
           const literal = runOnLiteral(made.program, given, stage);

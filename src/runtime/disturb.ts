@@ -12,6 +12,7 @@
 import { crc32 } from "node:zlib";
 import { EPOCH } from "../codegen/text/layout.js";
 import type { Queues } from "../ir/program.js";
+import type { OuterWire } from "../ir/stage.js";
 import { linkDelay, type Target } from "../ir/target.js";
 
 export interface Disturbance {
@@ -61,16 +62,22 @@ export interface SendPlace {
   readonly cycle: number;
 }
 
+/** Wires whose vectors are checked here, where they are received: what goes out on an outer one is checked by who takes it. */
+interface Wired {
+  readonly chips: readonly { readonly queues: Queues }[];
+  readonly outer?: readonly OuterWire[];
+}
+
 /** What sends the vector of which a bit flips; undefined where none is sent so late. */
-export function flippedSend(
-  { chips }: { readonly chips: readonly { readonly queues: Queues }[] },
-  { cycle: from }: WireFlip,
-): SendPlace | undefined {
+export function flippedSend({ chips, outer = [] }: Wired, { cycle: from }: WireFlip): SendPlace | undefined {
+  const leaving = new Set(
+    outer.flatMap(({ kind, vectors }) => vectors.map(({ chip, link }) => `${kind} ${chip}:${link}`)),
+  );
   let found: SendPlace | undefined;
   for (const [chip, { queues }] of chips.entries())
     for (const [queue, instructions] of queues.entries())
-      for (const { op, cycle, count, interval } of instructions) {
-        if (op !== "send") continue;
+      for (const { op, cycle, count, interval, fields } of instructions) {
+        if (op !== "send" || leaving.has(`send ${chip}:${String(fields["link"])}`)) continue;
         const index = Math.max(0, Math.ceil((from - cycle) / interval));
         const own = cycle + index * interval;
         if (index < count && (found === undefined || own < found.cycle)) found = { chip, queue, cycle: own };
