@@ -125,14 +125,17 @@ const scheduleBest = (
   const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry);
   const begun: Begun[] = [];
   let search = before;
+  let isShort = false;
   for (const [index, strategy] of strategies.entries()) {
     const s = started(strategy);
     const next = attempt(() => begin(s, order));
     search = { tasks: search.tasks + s.searched, trials: search.trials + s.tried };
-    // What another strategy has a cycle for is not divided.
-    const divided = next instanceof CompileError && begun.length === 0 ? dividedFor(s, next) : undefined;
-    if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index), search);
-    if (!(next instanceof CompileError)) begun.push(next);
+    if (next instanceof CompileError) {
+      isShort ||= next.code === "LPU2001";
+      // What another strategy has a cycle for is not divided; where room is short, that may be one of the frugal.
+      const divided = begun.length === 0 && !isShort ? dividedFor(s, next) : undefined;
+      if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index), search);
+    } else begun.push(next);
     if (begun.length > 0 && (search.tasks >= ENOUGH.tasks || search.trials >= ENOUGH.trials)) break;
   }
   for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
