@@ -136,11 +136,13 @@ const scheduleBest = (
       const divided = begun.length === 0 && !isShort ? dividedFor(s, next) : undefined;
       if (divided !== undefined) return scheduleBest(divided, target, entry, strategies.slice(index), search);
     } else begun.push(next);
-    if (begun.length > 0 && (search.tasks >= ENOUGH.tasks || search.trials >= ENOUGH.trials)) break;
-  }
-  for (const one of begun.sort((a, b) => a.cycles - b.cycles)) {
-    const done = attempt(() => complete(one));
-    if (!(done instanceof CompileError)) return scheduled(done, entry);
+    const isLast = index === strategies.length - 1;
+    if (!isLast && search.tasks < ENOUGH.tasks && search.trials < ENOUGH.trials) continue;
+    for (const one of begun.splice(0).sort((a, b) => a.cycles - b.cycles)) {
+      const done = attempt(() => complete(one));
+      if (!(done instanceof CompileError)) return scheduled(done, entry);
+      isShort ||= done.code === "LPU2001";
+    }
   }
   let refusal: CompileError | undefined;
   for (const strategy of FRUGAL) {
