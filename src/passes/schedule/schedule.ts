@@ -69,7 +69,7 @@ const FRUGAL: readonly Strategy[] = (["anywhere", "first"] as const).map((consta
  * Strategies are tried until about so many tasks were placed, or so many places of one tried, also for schedules that came to no end:
  * long programs are scheduled fewer times. One is always brought to its end.
  */
-const ENOUGH: Search = { tasks: 3_500, trials: 64_000 };
+const ENOUGH: Search = { tasks: 3_500, trials: 80_000 };
 
 /** What schedules have cost so far. */
 interface Search {
