@@ -14,7 +14,7 @@ import colors from "picocolors";
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { problemsOf, renderProblems } from "../bin/show/problems.js";
-import { type BuildOptions, buildModel, type FamilyName } from "../models/families.js";
+import { type BuildOptions, buildModel, type FamilyName, PRESETS } from "../models/families.js";
 import { writeModel } from "../models/onnx-writer.js";
 import type { SizeName } from "../models/sizes.js";
 import { fail } from "../src/diagnostics.js";
@@ -69,6 +69,7 @@ const PARTS = {
     run: realSize,
   },
   sums: { doc: "sums over chips as programs that are proved and run, and their share of what links carry", run: sums },
+  threads: { doc: "a decode step of a model like tinyllama on 8 chips, on one thread and on all cores", run: threads },
   plans: {
     doc: "models on systems of chips, from shapes alone: figures, wall and peak memory of planning",
     run: plans,
@@ -210,6 +211,26 @@ function plans(): Row[] {
     say(`  ${what}: ${measured}`);
     return { what: `plan: ${what} (${planned.system.join(" ")})`, reach, aim, measured };
   });
+}
+
+/** Layers of the model: each step is as many times longer, and one is enough to share. */
+const LAYERS = 4;
+
+function threads(): Row[] {
+  const sizes = { ...PRESETS["tinyllama-1.1b"].sizes, layers: LAYERS };
+  const { file } = writeModel(buildModel("llama", sizes, { past: true }), join(CACHE, "tinyllama.onnx"));
+  const image = join(CACHE, "tinyllama.lpu");
+  build(file, image, ["--tensor", "8", "--weights", "fp8-e4m3", "--context", "128"]);
+  const [one, all] = (["lpu", "lpu-threads"] as const).map((engine) => median(measure(engine, image, 20).runSeconds));
+  const [alone = 0, shared = 0] = [one, all];
+  return [
+    {
+      what: `8-chip decode step of ${LAYERS} layers like tinyllama's: seconds on one thread / on ${availableParallelism()}`,
+      reach: "1.6x",
+      aim: "1.9x",
+      measured: `${(alone / shared).toFixed(2)}x (${formatSeconds(alone)} -> ${formatSeconds(shared)})`,
+    },
+  ];
 }
 
 function matmul(): Row[] {

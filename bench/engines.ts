@@ -1,11 +1,12 @@
 /**
  * The engines that are timed side by side, one row each: open a file, run the same feeds, give fp32 outputs.
  *
- * All of them use one thread. Ours opens an image and runs the program value- and cycle-exact; the two others open the ONNX
+ * All of them use one thread, but for the one that says so. Ours opens an image and runs the program value- and cycle-exact; the two others open the ONNX
  * model itself. Feeds depend only on names, types and shapes, so that every engine computes the same thing.
  */
 
 import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import * as ortNode from "onnxruntime-node";
 import { seededIntegers, seededNormals } from "../models/weights.js";
 import { fail } from "../src/diagnostics.js";
@@ -28,7 +29,11 @@ export interface Opened {
 export type Binds = Readonly<Record<string, number>>;
 
 export const ENGINES = {
-  lpu: { doc: "the linked machine of this project", open: openLpu },
+  lpu: { doc: "the linked machine of this project", open: (file: string) => openLpu(file, 1) },
+  "lpu-threads": {
+    doc: "the same, its chips on as many threads as there are cores",
+    open: (file: string) => openLpu(file, availableParallelism()),
+  },
   "ort-node": { doc: "onnxruntime-node, one thread", open: openOrtNode },
   "ort-web": { doc: "onnxruntime-web (WebAssembly), one thread", open: openOrtWeb },
 } as const satisfies Record<
@@ -50,8 +55,8 @@ export function feedsFor(inputs: readonly Spec[]): Feeds {
   );
 }
 
-async function openLpu(file: string): Promise<Opened> {
-  const image = await openImage(file);
+async function openLpu(file: string, threads: number): Promise<Opened> {
+  const image = await openImage(file, { threads });
   const inputs = image.inputs.map(({ name, dtype, shape }) => ({
     name,
     integer: dtype === "i64" || dtype === "i32",
