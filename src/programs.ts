@@ -4,7 +4,7 @@
  */
 
 import { at, CompileError, sure } from "./diagnostics.js";
-import type { PlacementOf, Sharding } from "./ir/facts.js";
+import { LEAST_GAIN, type PlacementOf, type Sharding } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
@@ -81,7 +81,10 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   return { program: named(made.program, options), plans: made.plans };
 };
 
-/** What chips share is compared by schedules, not by estimates, with what one chip does in each stage, where that has room. */
+/**
+ * What chips share is compared by schedules, not by estimates, with what one chip does in each stage, where that has room. More
+ * chips have to be faster by `LEAST_GAIN`.
+ */
 const fasterOf = (made: Built, makeOne: () => Made, sharding: Sharding): Built => {
   const one = ifRoom(makeOne);
   if (one === undefined) return { ...made, sharding };
@@ -89,7 +92,7 @@ const fasterOf = (made: Built, makeOne: () => Made, sharding: Sharding): Built =
   const by = { ...sharding, by: "schedule" } as const;
   const bytes = { shared: sharding.constantBytes, one: sharding.runnerUp.constantBytes };
   const alone = { chips: 1, cycles: cyclesOf(one.program) };
-  if (shared.cycles < alone.cycles)
+  if (shared.cycles <= (1 - LEAST_GAIN) * alone.cycles)
     return { ...made, sharding: { ...by, ...shared, runnerUp: { ...alone, constantBytes: bytes.one } } };
   const runnerUp = { ...shared, constantBytes: bytes.shared };
   return { ...one, sharding: { ...by, ...alone, constantBytes: bytes.one, exchanges: [], runnerUp } };

@@ -14,6 +14,7 @@ import { joinChunks } from "../src/host/build.js";
 import { importModel } from "../src/frontend/import.js";
 import { evaluate, evaluateGroup } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
+import { LEAST_GAIN, type Sharding } from "../src/ir/facts.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { planOnChip } from "../src/ir/plan/group.js";
 import type { Plan } from "../src/ir/plan.js";
@@ -29,6 +30,7 @@ import { runPasses } from "../src/passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "../src/passes/graph/pipeline.js";
 import { shared } from "../src/passes/graph/shard.js";
 import { search } from "../src/passes/graph/shard/search.js";
+import { shardingText } from "../src/report/summary.js";
 import { loadImage } from "../src/runtime/run.js";
 import { runOnLiteral, type SmallName, smallInputs, smallSource, verdict } from "./compiled.js";
 import { drawnCosts, relativeError } from "./drawn.js";
@@ -244,7 +246,14 @@ describe("compile", () => {
   test("leaves to one chip what several do no faster, and says so", () => {
     const { program, report } = compile(smallSource("bert"), { tensor: 2 });
     expect(program.chips.length).toBe(1);
-    expect(report.sharding).toMatchObject({ chips: 1, asked: 2, exchanges: [] });
+    const facts = sure(report.sharding ?? undefined, "sharding");
+    expect(facts).toMatchObject({ chips: 1, asked: 2, exchanges: [] });
+    expect(facts.runnerUp.cycles).toBeGreaterThan((1 - LEAST_GAIN) * facts.cycles);
+    const close: Sharding = { ...facts, cycles: 1000, runnerUp: { ...facts.runnerUp, chips: 2, cycles: 999 } };
+    expect(shardingText({ ...close, by: "schedule" })).toMatch(
+      /less than 1.0 % faster; cycles: 1,000 on one, 999 on 2$/,
+    );
+    expect(shardingText(facts)).not.toMatch(/less than/);
   });
 
   test("shares what is worth it", () => {
@@ -260,7 +269,9 @@ describe("compile", () => {
     expect(chips).toBe(2);
     const made = compile(source, { tensor: 2, target: "unit-latency", verify: true });
     expect(made.program.chips.length).toBe(2);
-    expect(made.report.sharding?.cycles).toBeLessThan(made.report.sharding?.runnerUp.cycles ?? 0);
+    const facts = sure(made.report.sharding ?? undefined, "sharding");
+    expect(facts.cycles).toBeLessThanOrEqual((1 - LEAST_GAIN) * facts.runnerUp.cycles);
+    expect(shardingText(facts)).toMatch(/^shared among 2 chips/);
     const alone = compile(source, { target: "unit-latency" });
     expect(made.report.cycles).toBeLessThan(alone.report.cycles);
     const inputs = smallInputs("gpt2");

@@ -107,9 +107,12 @@ export interface PlacedResult {
 /** Where the result of an ONNX node lies, by the node's name and its shape; undefined if it is no value of the graph. */
 export type PlacementOf = (node: string, shape: Shape) => PlacedResult["placement"] | undefined;
 
+/** Part of one chip's cycles that several have to save by a schedule, or the work stays on the one: a hundredth. */
+export const LEAST_GAIN = 0.01;
+
 /** How a graph is shared out among chips, by the estimates with which ways are compared. */
 export interface Sharding {
-  /** Chips that share the work; one where more would not be faster. */
+  /** Chips that share the work; one where more would not be faster, or by less than `LEAST_GAIN`. */
   readonly chips: number;
   readonly asked: number;
   /** What both figures of cycles are: an estimate, in which nothing overlaps, or the sum over entries by a schedule of each way. */

@@ -3,7 +3,7 @@
  * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
  */
 
-import type { Kept, Sharding, Weight } from "../ir/facts.js";
+import { type Kept, LEAST_GAIN, type Sharding, type Weight } from "../ir/facts.js";
 import { stateRoomText } from "./capacity.js";
 import type { BuildReport } from "./report.js";
 import { estimatePerformance } from "./report.js";
@@ -135,5 +135,7 @@ export const shardingText = ({ chips, asked, by, cycles, exchanges, runnerUp }: 
   const over = exchanges.map(({ op, count }) => `${formatCount(count)} ${op}`).join(", ");
   const shared =
     chips === 1 ? `not shared among ${asked} chips` : `shared among ${chips} chips, ${over || "no exchange"}`;
-  return `${shared}; ${title}: ${figure(chips, cycles)}, ${figure(runnerUp.chips, runnerUp.cycles)}`;
+  const isClose = by === "schedule" && chips === 1 && runnerUp.cycles < cycles;
+  const gain = isClose ? `, which would be less than ${formatShare(LEAST_GAIN)} faster` : "";
+  return `${shared}${gain}; ${title}: ${figure(chips, cycles)}, ${figure(runnerUp.chips, runnerUp.cycles)}`;
 };
