@@ -21,6 +21,8 @@ const HALF = 16;
 const LANES = 2 * HALF;
 const SIZE = 1 << 18;
 const DATA = 0x8000;
+/** Beyond the numbers of half64. */
+const BITS = 0x18000;
 const OUT = 0x20000;
 const engines = ENGINES.slice(ENGINES.indexOf(bestEngine())).filter((engine) => engine !== "plain");
 
@@ -97,6 +99,17 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
         panelStep: HALF * 32,
         cStride: LANES * 4,
         add,
+      },
+    })),
+  ),
+  multiplyE4m3: [0, 1].flatMap((add) =>
+    [8, HALF].map((count) => ({
+      content: "half64",
+      result: "f32",
+      values: {
+        ...{ a: DATA + 8 * HALF, scaled: DATA, c: OUT, cStep: 64, count, executions: 3, add },
+        ...{ src0: BITS, src1: BITS + 0x1003, src2: BITS + 0x2000, src3: BITS + 0x3008 },
+        ...{ stride0: LANES, stride1: 3 * LANES, stride2: -LANES, stride3: 0 },
       },
     })),
   ),
@@ -209,7 +222,7 @@ function fill(memory: MachineMemory, content: Content, bits: readonly number[]):
   }
   if (content === "half64") {
     // Mostly finite, so that the order of the sum shows.
-    for (let i = 0; i < (OUT - DATA) / 8; i++)
+    for (let i = 0; i < (BITS - DATA) / 8; i++)
       memory.f64[DATA / 8 + i] = f16ToF32(next(i) % (i % 61 === 0 ? 0x10000 : 0x7c00));
     for (let i = 0; i < 1024; i++) memory.f32[OUT / 4 + i] = ((next(i) >>> 8) / 2 ** 24) * 100;
   }

@@ -381,7 +381,7 @@ export class BufferLayout {
       if (this.isCopied(burst)) this.givePlace(burst, 0);
       else this.forget(burst);
     }
-    const used = this.buffers.filter((buffer) => buffer.last >= 0);
+    const used = this.buffers.filter(({ last, bytes }) => last >= 0 && bytes > 0);
     let end = this.dataEnd;
     this.scratchStarts.forEach((_, chip) => {
       const own = used.filter((buffer) => buffer.chip === chip);

@@ -3,14 +3,14 @@
  *
  * Only the part of a version that is loaded is stored, cleared and multiplied; where that leaves zero weights out, a last
  * call mends the rows whose activations are not finite. Loads of whole panels with one window of lanes take the fast kernel,
- * all others go column by column.
+ * all others go column by column. FP8 weights that few rows meet are multiplied as they lie: no panels are made of them.
  */
 
 import { at } from "../../diagnostics.js";
 import { ARRAYS, type ArrayKind, MXM_MODES, type MxmMode, mxmModeOf, type WeightType } from "../../ir/isa.js";
 import { halfLanes } from "../../ir/target.js";
 import type { Tables } from "../link/tables.js";
-import { PANEL } from "../kernels/matrix.js";
+import { DIRECT_VECTORS, PANEL } from "../kernels/matrix.js";
 import type { BufferLayout, Place } from "./layout.js";
 import type { ProductPiece } from "../link/mxm.js";
 import { mask, number, plane, takes, wordOf } from "./operands.js";
@@ -69,6 +69,49 @@ const ARRAY_CALLS: Readonly<Record<ArrayKind, ArrayCalls>> = {
   },
 };
 
+/** Weights that are multiplied as they lie. */
+const DIRECT_CALLS: ArrayCalls = { ...ARRAY_CALLS.f16, bytes: () => 0, prepare: () => {}, load: () => {} };
+/** Rows up to which that takes less time than to make panels. */
+const DIRECT_ROWS = 2;
+
+const callsOf = (layout: BufferLayout, version: Version): ArrayCalls =>
+  isDirect(layout, version) ? DIRECT_CALLS : ARRAY_CALLS[version.kind];
+
+const direct = new WeakMap<Version, boolean>();
+
+function isDirect(layout: BufferLayout, version: Version): boolean {
+  const known = direct.get(version);
+  if (known !== undefined) return known;
+  const found = version.kind === "f16" && version.rows <= DIRECT_ROWS && !version.copied && fitsDirect(layout, version);
+  direct.set(version, found);
+  return found;
+}
+
+/** Whether loads fill one rectangle, each column once, in steps of the kernel. */
+function fitsDirect(layout: BufferLayout, version: Version): boolean {
+  const { tables } = layout.links;
+  const half = halfLanes(tables.target);
+  const { fromK, toK, fromPanel, toPanel, complete } = extentOf(layout, version);
+  let columns = 0;
+  for (const burst of version.loads) {
+    const { first, lanes } = windowOf(layout, burst, half);
+    const { together } = directSteps(layout, burst);
+    const steps = tables.count.at(burst) / together;
+    if (modeAt(tables, burst) !== MXM_MODES.packedE4M3 || first !== fromK || first + lanes !== toK) return false;
+    if (!Number.isInteger(together) || !Number.isInteger(steps)) return false;
+    columns += tables.count.at(burst) * loadedColumns(tables, burst);
+  }
+  return complete && (toK - fromK) % 8 === 0 && columns === (toPanel - fromPanel) * PANEL;
+}
+
+/** Executions that the kernel takes together, and how often it is called for them. */
+function directSteps(layout: BufferLayout, burst: number): { readonly together: number; readonly calls: number } {
+  const ways = number(layout, burst, "ways");
+  return ways % DIRECT_VECTORS === 0
+    ? { together: 1, calls: ways / DIRECT_VECTORS }
+    : { together: DIRECT_VECTORS / ways, calls: 1 };
+}
+
 /** The part of a version's array that holds weights: k and panels, and whether loads fill all of it. */
 interface Extent {
   readonly fromK: number;
@@ -118,13 +161,13 @@ const panelBytes = (layout: BufferLayout): number => halfLanes(layout.links.tabl
 
 function versionAddress(layout: BufferLayout, index: number): number {
   const version = at(layout.links.mxm.versions, index, "version");
-  return layout.versionAddress(index, ARRAY_CALLS[version.kind].bytes(layout));
+  return layout.versionAddress(index, callsOf(layout, version).bytes(layout));
 }
 
 /** Weights of a version before its loads. */
 export function prepare(layout: BufferLayout, index: number): void {
   const version = at(layout.links.mxm.versions, index, "version");
-  ARRAY_CALLS[version.kind].prepare(layout, version, versionAddress(layout, index));
+  callsOf(layout, version).prepare(layout, version, versionAddress(layout, index));
 }
 
 function prepareBytes(layout: BufferLayout, { base }: Version, address: number): void {
@@ -166,7 +209,7 @@ export function load(layout: BufferLayout, burst: number, first: number, count: 
   const version = mxm.versions[index];
   // What a later load has cleared is in no array.
   if (version === undefined) return;
-  ARRAY_CALLS[version.kind].load(layout, version, versionAddress(layout, index), { burst, first, count });
+  callsOf(layout, version).load(layout, version, versionAddress(layout, index), { burst, first, count });
 }
 
 /** Column into which the first execution loads. */
@@ -339,7 +382,7 @@ export function multiply(layout: BufferLayout, piece: ProductPiece, first: numbe
   const to = sums + (ownRows + number(layout, acc, "row") + index) * lanes * 4;
   const add = wordOf(tables, acc) === "add" ? 1 : 0;
   const from = piece.abcFirst + first * step;
-  const calls = ARRAY_CALLS[version.kind];
+  const calls = callsOf(layout, version);
   const address = versionAddress(layout, piece.version);
   calls.multiply(layout, { version, address, abc, from, step, to, count, add });
   if (!layout.givesStreams(acc)) return;
@@ -374,7 +417,8 @@ function multiplyHalves(layout: BufferLayout, products: Products): void {
   const panel = panelBytes(layout);
   const [fromColumn, toColumn] = [fromPanel * PANEL, toPanel * PANEL];
   const whole = fromK === 0 && toK === half && fromColumn === 0 && toColumn === lanes;
-  if (toK > fromK) {
+  if (isDirect(layout, version)) multiplyDirect(layout, products, rows);
+  else if (toK > fromK) {
     layout.call(
       "multiply",
       rows + fromK * 8,
@@ -393,4 +437,39 @@ function multiplyHalves(layout: BufferLayout, products: Products): void {
   if (add === 0 && toColumn < lanes)
     layout.call("fillRows", to + toColumn * 4, lanes * 4, count, (lanes - toColumn) * 4);
   layout.call("spreadNonFinite", flags, rows, count, to, lanes * 4, lanes, fromK, toK, fromColumn, toColumn);
+}
+
+/** Rows of activations, widened, times FP8 weights as they lie. */
+function multiplyDirect(layout: BufferLayout, { version, to, count, add }: Products, rows: number): void {
+  const { tables } = layout.links;
+  const half = halfLanes(tables.target);
+  const { fromK, toK } = extentOf(layout, version);
+  const scaled = layout.scratch(half * 8);
+  for (const burst of version.loads) {
+    const [entry, ways, executions] = [takes(layout, burst, 0), number(layout, burst, "ways"), tables.count.at(burst)];
+    const column = number(layout, burst, "column");
+    const { together, calls } = directSteps(layout, burst);
+    const planes = Array.from({ length: ways }, (_, way) => plane(layout, entry + way, 0, executions));
+    for (let call = 0; call < calls; call++) {
+      const vectors = Array.from({ length: DIRECT_VECTORS }, (_, index) => {
+        const vector = call * DIRECT_VECTORS + index;
+        const { address, stride } = at(planes, vector % ways, "way");
+        return { src: address + Math.floor(vector / ways) * stride + fromK, stride: stride * together };
+      });
+      for (let row = 0; row < count; row++) {
+        layout.call(
+          "multiplyE4m3",
+          rows + (row * half + fromK) * 8,
+          scaled,
+          to + (row * layout.lanes + column + call * 2 * DIRECT_VECTORS) * 4,
+          ways * together * 2 * 4,
+          toK - fromK,
+          executions / together,
+          add,
+          ...vectors.map(({ src }) => src),
+          ...vectors.map(({ stride }) => stride),
+        );
+      }
+    }
+  }
 }

@@ -35,6 +35,7 @@ export const OPCODES = {
   "v128.bitselect": SIMD + 82,
   "v128.any_true": SIMD + 83,
   "i8x16.swizzle": SIMD + 14,
+  "i8x16.eq": SIMD + 35,
   "i8x16.ne": SIMD + 36,
   "i8x16.gt_s": SIMD + 39,
   "i8x16.shl": SIMD + 107,

@@ -74,13 +74,20 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
       index,
     );
     const base = links.versions[version.base];
-    if (base !== undefined) addVersionEdges(nodes, version.prepare, base);
+    if (base !== undefined) {
+      base.copied = true;
+      addVersionEdges(nodes, version.prepare, base);
+    }
     version.loads.forEach((burst, order) => {
       const node = nodes.ofBurst[burst] as number;
       addEdge(nodes, node, version.prepare);
       const before = version.loads[order - 1];
       if (before !== undefined) addEdge(nodes, node, nodes.ofBurst[before] as number);
     });
+  }
+  for (const { version, count } of links.pieces) {
+    const met = links.versions[version];
+    if (met !== undefined) met.rows += count;
   }
   for (let node = 0; node < nodes.kind.length; node++) {
     if (nodes.kind.at(node) !== NODE_KINDS.product) continue;

@@ -25,6 +25,10 @@ export interface Version {
   loads: number[];
   /** Node that zeroes or copies before the loads. */
   prepare: number;
+  /** Activation rows that it multiplies. */
+  rows: number;
+  /** Another version starts as a copy of it. */
+  copied: boolean;
 }
 
 interface Install {
@@ -96,7 +100,7 @@ export function planesFor(
 }
 
 function newVersion(versions: Version[], kind: ArrayKind, base: number): number {
-  return versions.push({ kind, base, loads: [], prepare: -1 }) - 1;
+  return versions.push({ kind, base, loads: [], prepare: -1, rows: 0, copied: false }) - 1;
 }
 
 function addLoad(tables: Tables, links: WeightLinks, version: number, burst: number): void {
