@@ -136,9 +136,8 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
   const least = leastCosts(model, tensor);
   const fewest = fewestStages(least, capacity);
   if (fewest === undefined || fewest > most)
-    return refuse({ ...choice, parts, costs: least, most, capacity, holds: smallestFor(model, capacity, options) });
-  const members = at(groupsIn(choice.system, tensor), 0, "group");
-  const peers = peersOf({ members: tensor, links: linksAmong(choice.system, members) });
+    return refuse({ ...choice, parts, costs: least, most, capacity, holds: smallestFor(model, target, options) });
+  const peers = peersIn(choice.system, tensor);
   const costed = kinds.map((kind, index): Kind => {
     const alike = parts.filter((part) => part.kind === index);
     const { first, last } = at(alike, 0, "part");
@@ -192,15 +191,40 @@ const leastCosts = ({ parts, kinds, pasts }: Model, tensor: number): readonly Pa
   return parts.map(({ kind }) => at(least, kind, "kind"));
 };
 
-/** The smallest system that has room for the least that parts need; undefined where no node has for one of them. */
-const smallestFor = (model: Model, capacity: number, { tensor }: PlanOptions): SystemName | undefined => {
+/**
+ * The smallest system that has room for what parts need as they are laid out, which is more than the least, since rows are filled
+ * up; undefined where no node has for one of them, or one cannot be laid out.
+ */
+const smallestFor = (model: Model, target: Target, { tensor }: PlanOptions): SystemName | undefined => {
+  const capacity = capacityOf(target);
+  const isRoom = (name: SystemName, own: number, groups: number | undefined): groups is number =>
+    groups !== undefined && (groups * own <= chipsIn(name) || name === NODES.at(-1));
   for (const name of NODES) {
-    const chips = chipsIn(name);
-    const own = tensor ?? chips;
-    const groups = fewestStages(leastCosts(model, own), capacity);
-    if (groups !== undefined && (groups * own <= chips || name === NODES.at(-1))) return systemWith(groups * own);
+    const own = tensor ?? chipsIn(name);
+    if (!isRoom(name, own, fewestStages(leastCosts(model, own), capacity))) continue;
+    const costs = laidOutCosts(model, target, peersIn(systemOf(name, target), own));
+    const groups = costs === undefined ? undefined : fewestStages(costs, capacity);
+    if (isRoom(name, own, groups)) return systemWith(groups * own);
   }
   return undefined;
+};
+
+/** What parts need of each chip by the plans that would be scheduled. */
+const laidOutCosts = (
+  { parts, kinds, pasts }: Model,
+  target: Target,
+  peers: Peers,
+): readonly PartCost[] | undefined => {
+  try {
+    const costs = kinds.map((kind): PartCost => {
+      const { plan, kept } = laidOut(placedOn(kind, target, peers.length), target, peers, pasts);
+      return { cycles: 0, ...roomOf(plan, target, pasts), states: kept.states };
+    });
+    return parts.map(({ kind }) => at(costs, kind, "kind"));
+  } catch (error) {
+    if (!(error instanceof CompileError) || error.code === "LPU5000") throw error;
+    return undefined;
+  }
 };
 
 /** Chips of a group; groups do not reach beyond a node, and are of chips that work. */
@@ -283,43 +307,69 @@ type Cost = Omit<Kind, "first" | "last" | "count">;
 
 const EVERYWHERE: ReadonlySet<string> = new Set([COMES, GOES]);
 
+/** The links of the first chip of a group to each, by how far on that is. */
+type Peers = readonly (readonly number[])[];
+
+const peersIn = (system: System, tensor: number): Peers =>
+  peersOf({ members: tensor, links: linksAmong(system, at(groupsIn(system, tensor), 0, "group")) });
+
+/** A part as chips share it, where they can. */
+const placedOn = (part: Graph, target: Target, chips: number, onSharded?: (facts: Sharding) => void): Graph =>
+  chips > 1 && isShareable({ graph: part, chips, everywhere: EVERYWHERE })
+    ? runPasses(part, PLACE, { target, chips, whole: EVERYWHERE, onSharded })
+    : part;
+
+/** Its plan, and what is kept from run to run. */
+const laidOut = (
+  placed: Graph,
+  target: Target,
+  peers: Peers,
+  pasts: Legal["pasts"],
+): { readonly plan: Plan; readonly kept: Kept } => {
+  let kept: Kept = { states: 0, allLaidOut: true };
+  const layOut = (graph: Graph, own: ReadonlyMap<string, string>): Plan => {
+    const plan = select(graph, target, new Map(), [], peers);
+    const windows = withWindows(graph, own);
+    const states = sramNeed(select(windows.graph, target, windows.states, [], peers), target).states;
+    const others = new Map([...own].filter(([name]) => !windows.states.has(name)));
+    const read = sramNeed(withPasts(plan, others), target).states;
+    kept = { states: states + read, allLaidOut: read === 0 };
+    return plan;
+  };
+  const { plan } = sharedPlan(placed, target, pasts, layOut);
+  return { plan, kept };
+};
+
+/** Bytes of constants, and of all else but states. */
+const roomOf = (plan: Plan, target: Target, pasts: Legal["pasts"]): Pick<PartCost, "constants" | "results"> => {
+  const { constants, states, peak } = sramNeed(withPasts(plan, pasts), target);
+  return { constants, results: peak - constants - states };
+};
+
 /**
  * What a part costs one of the chips that share it: by a schedule, or where none is found by the estimates with which ways to
- * share are compared. `peers`: the links of the first chip of a group to each, by how far on that is.
+ * share are compared.
  */
-const costOf = (part: Graph, target: Target, peers: readonly (readonly number[])[], pasts: Legal["pasts"]): Cost => {
+const costOf = (part: Graph, target: Target, peers: Peers, pasts: Legal["pasts"]): Cost => {
   const group = peers.length;
   let sharding: Sharding | undefined;
-  const isShared = group > 1 && isShareable({ graph: part, chips: group, everywhere: EVERYWHERE });
-  const onSharded = (facts: Sharding): void => {
+  const placed = placedOn(part, target, group, (facts) => {
     sharding = facts;
-  };
-  const sharing = { target, chips: group, whole: EVERYWHERE, onSharded };
-  const placed = isShared ? runPasses(part, PLACE, sharing) : part;
+  });
   const chips = chipsOf(placed);
   try {
-    let kept: Kept = { states: 0, allLaidOut: true };
-    const layOut = (graph: Graph, own: ReadonlyMap<string, string>): Plan => {
-      const plan = select(graph, target, new Map(), [], peers);
-      const windows = withWindows(graph, own);
-      const states = sramNeed(select(windows.graph, target, windows.states, [], peers), target).states;
-      const others = new Map([...own].filter(([name]) => !windows.states.has(name)));
-      const read = sramNeed(withPasts(plan, others), target).states;
-      kept = { states: states + read, allLaidOut: read === 0 };
-      return plan;
-    };
-    const { plan, program } = schedule(sharedPlan(placed, target, pasts, layOut).plan, target);
+    const laid = laidOut(placed, target, peers, pasts);
+    const { plan, program } = schedule(laid.plan, target);
     const entry = entryProgram(program, entryNamed(program.entries, undefined));
-    const { constants, states: read, peak } = sramNeed(withPasts(plan, pasts), target);
+    const room = roomOf(plan, target, pasts);
     const { energy } = activityOf(entry);
     return {
       chips,
       source: "scheduled",
       cycles: at(entry.entry.cycles, 0, "chip"),
-      floor: constants / streamBytes(target),
-      constants,
-      ...kept,
-      results: peak - constants - read,
+      floor: room.constants / streamBytes(target),
+      ...room,
+      ...laid.kept,
       femtojoules: Object.values(energy).reduce((sum, value) => sum + value, 0) - energy.static,
       linkBusy: linkBusy(entry),
     };

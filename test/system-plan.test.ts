@@ -159,6 +159,22 @@ describe("refused", () => {
     expect(scheduled).toEqual([]);
   });
 
+  test("the system that is named holds weights with the rows that they fill up, before anything is scheduled", () => {
+    const scheduled: string[] = [];
+    const hintOn = (system: "card" | "node2", onPart?: PlanOptions["onPart"]): string | undefined => {
+      try {
+        planned({ system, tensor: 1, target: "tiny", onPart }, { layers: 14 });
+      } catch (error) {
+        if (error instanceof CompileError) return error.details.hint;
+        throw error;
+      }
+      return undefined;
+    };
+    expect(hintOn("card", (part) => void scheduled.push(part))).toMatch(/--system node4$/);
+    expect(scheduled).toEqual([]);
+    expect(hintOn("node2")).toMatch(/--system node4$/);
+  });
+
   test("degrees that divide no node, sizes that the file has otherwise", () => {
     expect(codeOf(() => planned({ system: "line-2", tensor: 3 }))).toBe("LPU2007");
     expect(codeOf(() => planned({ system: "card", batch: 2 }))).toBe("LPU1005");
