@@ -1,44 +1,55 @@
 /**
  * Layers that are proved once: a program of many equal layers is proved by fewer of its periods, and a change in what is left
- * out is found as the proof of every burst finds it. What no rule of the machine forbids: weights of another layer, in the program,
+ * out, or between two stretches of such layers, is found as the proof of every burst finds it. What no rule of the machine forbids: weights of another layer, in the program,
  * in the plan, or in what a block of constants is said to hold.
  */
 
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { buildModel, type FamilyName } from "../models/families.js";
 import { modelBytes } from "../models/onnx-writer.js";
+import { at, sure } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
-import { isTile, type Plan, type Storage, type Task } from "../src/ir/plan.js";
+import { isTile, type Plan, type Task } from "../src/ir/plan.js";
 import { chosenEntry, type EntryProgram, type Program, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { checkedChip } from "../src/passes/check/burst.js";
 import { checkSchedule, proveWhole } from "../src/passes/check/check.js";
 import { meansRepeatedly } from "../src/passes/check/meaning.js";
-import { type Shortened, shortened } from "../src/passes/check/repeat.js";
+import { type Cut, type Shortened, shortened } from "../src/passes/check/repeat.js";
 import { checkStreams } from "../src/passes/check/streams.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { instructionsOf, type Victim, withQueues } from "./changed.js";
 import { planOf, verdict } from "./compiled.js";
 import { seeded } from "./random-program.js";
 
-const target = TARGETS["lpu-v1"];
-const LAYERS = 30;
-const SIZES = { layers: LAYERS, hidden: 64, heads: 2, seq: 16, vocab: 50, intermediate: 128 };
+const SIZES = { hidden: 64, heads: 2, seq: 16, vocab: 50, intermediate: 128 };
+
+/** Layers of each model; and rows of a bank, so that constants of 40 layers lie in two stretches. */
+const DEPTHS: Partial<
+  Record<FamilyName, { readonly layers: number; readonly rowsPerBank: number; readonly cuts: number }>
+> = {
+  bert: { layers: 40, rowsPerBank: 1024, cuts: 2 },
+  gpt2: { layers: 30, rowsPerBank: 4096, cuts: 1 },
+  llama: { layers: 30, rowsPerBank: 4096, cuts: 1 },
+};
 
 interface Deep {
   readonly plan: Plan;
   readonly program: Program;
   readonly short: Shortened;
+  readonly layers: number;
 }
 
 const deepModel = (family: FamilyName): Deep => {
-  const model = buildModel(family, { ...SIZES, ...(family === "llama" && { "kv-heads": 1 }) });
+  const { layers, rowsPerBank, cuts } = sure(DEPTHS[family], "depth");
+  const target = { ...TARGETS["lpu-v1"], rowsPerBank };
+  const model = buildModel(family, { ...SIZES, layers, ...(family === "llama" && { "kv-heads": 1 }) });
   const graph = importModel(bytesSource(family, modelBytes(model)), { bind: {} });
   const { plan, program } = schedule(planOf(graph, target), target);
-  const short = shortened(chosenEntry(program));
-  if (short === undefined) throw new Error("a deep model repeats itself");
-  return { plan, program, short };
+  const short = sure(shortened(chosenEntry(program)), "stretch");
+  expect(short.cuts.length).toBe(cuts);
+  return { plan, program, short, layers };
 };
 
 /** Whether a program that is left is proved to mean the plan. */
@@ -58,9 +69,9 @@ const deep = (family: FamilyName): Deep => {
 
 describe("what repeats itself is proved once", () => {
   test.each<FamilyName>(["bert", "gpt2", "llama"])("%s", (family) => {
-    const { plan, program, short } = deep(family);
+    const { plan, program, short, layers } = deep(family);
     const entry = chosenEntry(program);
-    expect(short.periods).toBeGreaterThan(LAYERS / 3);
+    expect(short.cuts.reduce((sum, { periods }) => sum + periods, 0)).toBeGreaterThan(layers / 3);
     expect(isMeant(plan, entry)).toBe(true);
     expect(verdict(() => checkSchedule(entry, plan))).toBe("ok");
     expect(verdict(() => proveWhole(entry, [plan]))).toBe("ok");
@@ -73,12 +84,18 @@ describe("changes in what is left out", () => {
     model = deep("bert");
   });
 
+  const endOf = ({ cycle, periods, stretch }: Cut): number => cycle + periods * stretch.period;
+
+  const between = (from: number, to: number): Victim[] =>
+    instructionsOf(model.program).filter(({ instruction: { cycle } }) => cycle >= from && cycle < to);
+
   /** Instructions of periods that are left out. */
-  const leftOut = (): Victim[] => {
-    const { cut, periods, stretch } = model.short;
-    return instructionsOf(model.program).filter(
-      ({ instruction: { cycle } }) => cycle >= cut && cycle < cut + periods * stretch.period,
-    );
+  const leftOut = (): Victim[] => model.short.cuts.flatMap((cut) => between(cut.cycle, endOf(cut)));
+
+  /** Instructions where one stretch ends and the next begins. */
+  const atBorder = (): Victim[] => {
+    const [one, next] = model.short.cuts;
+    return between(sure(one, "cut").stretch.to, sure(next, "cut").stretch.from);
   };
 
   const edited = (edits: ReadonlyMap<TimedInstruction, TimedInstruction | undefined>): Program =>
@@ -97,9 +114,10 @@ describe("changes in what is left out", () => {
 
   test("one instruction is missing, or another", () => {
     const random = seeded(11);
-    const all = leftOut();
+    const victims = [leftOut(), leftOut(), atBorder()];
     const found = new Set<string>();
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < 9; i++) {
+      const all = at(victims, i % victims.length, "victims");
       const { instruction } = all[random(all.length)] as Victim;
       const [name, value] = Object.entries(instruction.fields).find(([, field]) => typeof field === "number") ?? [];
       const changes: readonly (TimedInstruction | undefined)[] = [
@@ -116,18 +134,21 @@ describe("changes in what is left out", () => {
 
   /** Reads of a queue that differ in nothing but time and the row of a constant: of one tile in two layers. */
   const counterparts = (): (readonly [TimedInstruction, TimedInstruction])[] => {
-    const { period } = model.short.stretch;
     const byPlace = new Map(leftOut().map((victim) => [`${victim.queue} ${victim.instruction.cycle}`, victim]));
     return leftOut().flatMap(({ queue, instruction }) => {
+      const { period } = sure(
+        model.short.cuts.find((cut) => instruction.cycle < endOf(cut)),
+        "cut",
+      ).stretch;
       const later = byPlace.get(`${queue} ${instruction.cycle + period}`)?.instruction;
       if (instruction.op !== "read" || later?.op !== "read") return [];
       return later.fields["address"] === instruction.fields["address"] ? [] : [[instruction, later] as const];
     });
   };
 
-  test("weights of two layers are exchanged", () => {
-    const { cut, stretch } = model.short;
-    const all = counterparts().filter(([{ cycle }]) => cycle < cut + 2 * stretch.period);
+  test.each([0, 1])("weights of two layers are exchanged, in stretch %d", (number) => {
+    const { cycle: first, stretch } = at(model.short.cuts, number, "cut");
+    const all = counterparts().filter(([{ cycle }]) => cycle >= first && cycle < first + 2 * stretch.period);
     expect(all.length).toBeGreaterThan(20);
     const swapped = edited(
       new Map(
@@ -140,14 +161,16 @@ describe("changes in what is left out", () => {
         ),
       ),
     );
-    expect(shortened(chosenEntry(swapped))).toEqual(expect.objectContaining({ stretch }));
+    expect(shortened(chosenEntry(swapped))?.cuts[number]?.stretch).toEqual(stretch);
     expect(expectSame(swapped, model.plan, "weights")).toMatch(/^LPU2224/);
   });
 
-  /** The plan with a task of a layer that is left out changed. */
-  const planWith = (change: (task: Task, index: number) => Task | undefined): Plan => {
-    const middle = Math.floor(model.plan.tasks.length / 2);
-    const index = model.plan.tasks.findIndex((task, at) => at >= middle && change(task, at) !== undefined);
+  const layerLength = (): number => Math.floor(model.plan.tasks.length / model.layers);
+
+  /** The plan with a task changed, of a layer that is left out if no other part of the way is told. */
+  const planWith = (change: (task: Task, index: number) => Task | undefined, part = 0.75): Plan => {
+    const first = Math.floor(model.plan.tasks.length * part);
+    const index = model.plan.tasks.findIndex((task, at) => at >= first && change(task, at) !== undefined);
     expect(index).toBeGreaterThan(0);
     return {
       ...model.plan,
@@ -163,29 +186,30 @@ describe("changes in what is left out", () => {
     expect(expectSame(model.program, plan, "function")).toMatch(/^LPU2224/);
   });
 
-  test("the plan has weights of another layer", () => {
-    const layer = Math.floor(model.plan.tasks.length / LAYERS);
+  test.each([0.5, 0.75])("the plan has weights of another layer, at %d of the way", (part) => {
     const plan = planWith((task, index) => {
-      const other = model.plan.tasks[index - 2 * layer]?.passes;
+      const other = model.plan.tasks[index - 2 * layerLength()]?.passes;
       const [pass, ...rest] = task.passes;
       const weights = other?.[0]?.weights;
-      return pass !== undefined && weights !== undefined && isTile(weights) && isTile(pass.weights)
+      return pass !== undefined &&
+        weights !== undefined &&
+        isTile(weights) &&
+        isTile(pass.weights) &&
+        weights.key !== pass.weights.key
         ? { ...task, passes: [{ ...pass, weights }, ...rest] }
         : undefined;
-    });
+    }, part);
     expect(expectSame(model.program, plan, "tiles")).toMatch(/^LPU2224/);
   });
 
   test("the plan reads what another layer gave", () => {
-    const plan = planWith((task) => {
+    const plan = planWith((task, index) => {
       const [leaf, ...rest] = task.leaves;
-      const own = model.plan.storages[leaf?.storage ?? -1];
-      if (leaf === undefined || own?.kind !== "temp") return undefined;
-      const shapeOf = ({ kind, rows, panels, dtype }: Storage): string => [kind, rows, panels, dtype].join();
-      const [like] = model.plan.storages.filter((one) => one.id > own.id / 2 && shapeOf(one) === shapeOf(own));
-      return like === undefined || like.id >= own.id
+      const other = model.plan.tasks[index - 2 * layerLength()]?.leaves[0];
+      const kind = model.plan.storages[leaf?.storage ?? -1]?.kind;
+      return leaf === undefined || other === undefined || kind !== "temp" || other.storage === leaf.storage
         ? undefined
-        : { ...task, leaves: [{ ...leaf, storage: like.id }, ...rest] };
+        : { ...task, leaves: [{ ...leaf, storage: other.storage }, ...rest] };
     });
     expect(expectSame(model.program, plan, "leaves")).toMatch(/^LPU2224/);
   });

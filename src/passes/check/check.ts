@@ -21,7 +21,7 @@ import { checkMemory } from "./memory.js";
 import { checkMxm } from "./mxm.js";
 import { checkOperands } from "./operands.js";
 import { checkPadding } from "./padding.js";
-import { shortened } from "./repeat.js";
+import { cyclesLeftOut, shortened } from "./repeat.js";
 import { checkChains, checkStreams, type Taken } from "./streams.js";
 
 const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
@@ -54,10 +54,10 @@ export const proveWhole = (program: EntryProgram, plans: readonly Plan[]): void 
 const isProvedOnce = (program: EntryProgram, [plan, ...others]: readonly Plan[]): boolean => {
   const short = shortened(program);
   if (short === undefined || others.length > 0) return false;
-  const { program: less, periods, stretch } = short;
+  const less = short.program;
   try {
     const chip = checkedChip(less, 0);
-    const taken = proveLegal(less, [chip], periods * stretch.period);
+    const taken = proveLegal(less, [chip], cyclesLeftOut(short));
     if (plan === undefined) return true;
     checkPadding([plan], program.target);
     checkWires([plan], program);

@@ -15,7 +15,7 @@ import type { Queues } from "../../ir/program.js";
 import type { Burst, CheckedChip } from "./burst.js";
 import type { HeldRows, RowsBefore, RowSpan } from "./edges.js";
 import type { Made, PlanValues } from "./plan.js";
-import { firstFrom, isSameRecord, KEPT, type Shortened } from "./repeat.js";
+import { type Cut, firstFrom, isSameRecord, KEPT } from "./repeat.js";
 import { append, PLANES, UNKNOWN } from "./values.js";
 
 /** How far apart what is alike lies in a plan. */
@@ -24,9 +24,6 @@ interface Step {
   readonly storages: number;
 }
 
-/** Layers at both ends of those that are alike whose values may be asked for: what is kept of the program, and some more. */
-const MARGIN = KEPT + 8;
-
 /** What is known of a program that was shortened, and of its plan. */
 export interface Followed {
   readonly layers: Layers;
@@ -34,14 +31,16 @@ export interface Followed {
   readonly before: RowsBefore;
   /** The program that was shortened. */
   readonly chip: CheckedChip;
-  readonly short: Shortened;
+  readonly cut: Cut;
   /** Queues of the program itself. */
   readonly whole: Queues;
+  /** Of the program that was shortened. */
+  readonly writes: readonly Burst[];
   /** Planes of a write before the cut. */
   readonly written: (write: Burst) => readonly Run[];
 }
 
-/** By write of the stretch behind the cut: the planes that it writes. */
+/** By write of a stretch behind a cut: the planes that it writes. */
 export interface Repeated {
   /** From this cycle on, writes must be followed again. */
   readonly end: number;
@@ -50,11 +49,12 @@ export interface Repeated {
 
 /** Undefined if it cannot be proved like this. */
 export const repeatedWrites = (f: Followed): Repeated | undefined => {
-  const { cut, periods, stretch } = f.short;
-  const { period, to } = stretch;
+  const { periods, stretch, earlier } = f.cut;
+  const { period } = stretch;
+  const cut = placeOf(f.cut);
   const pairs = writePairs(f);
   const { layers, learned } = f;
-  const last = to - period;
+  const last = stretch.to - earlier - period;
   for (const [write, later] of pairs) {
     const expected = layers.later(learned, f.written(write), 1);
     if (expected === undefined || !areEqual(expected, f.written(later))) return undefined;
@@ -74,32 +74,34 @@ export const repeatedWrites = (f: Followed): Repeated | undefined => {
       const { cycle } = write.instruction;
       if (cycle < cut || cycle >= end) return undefined;
       const back = Math.floor((cycle - cut) / period) + 1;
-      return layers.later(learned, f.written(earlier(f, write, back)), periods + back);
+      return layers.later(learned, f.written(before(f, write, back)), periods + back);
     },
   };
 };
 
-/** First cycle of the periods in which what is written is compared. */
-const firstCompared = ({ cut, stretch }: Shortened): number => cut - (KEPT - 2) * stretch.period;
+/** The cycle of a cut in the program that was shortened. */
+const placeOf = ({ cycle, earlier }: Cut): number => cycle - earlier;
+
+/** Cycles before a cut in which what is written is compared. */
+const compared = ({ stretch }: Cut): number => (KEPT - 2) * stretch.period;
 
 /** How many bursts of a queue are in each period. */
-const burstsEach = ({ short: { cut, stretch } }: Followed, queue: Queues[number]): number =>
-  firstFrom(queue, cut) - firstFrom(queue, cut - stretch.period);
-
-const writesOf = ({ chip }: Followed): Burst[] =>
-  chip.queues.flat().filter(({ instruction }) => instruction.op === "write");
+const burstsEach = ({ cut, whole }: Followed, queue: number): number => {
+  const bursts = at(whole, queue, "queue");
+  return firstFrom(bursts, cut.cycle) - firstFrom(bursts, cut.cycle - cut.stretch.period);
+};
 
 /** Writes before the cut, each with that of the next period. */
 const writePairs = (f: Followed): (readonly [Burst, Burst])[] => {
-  const { short, chip } = f;
-  const end = short.cut - short.stretch.period;
-  return writesOf(f)
-    .filter(({ instruction: { cycle } }) => cycle >= firstCompared(short) && cycle < end)
-    .map((write) => [write, besides(f, write, burstsEach(f, at(chip.chip.queues, write.queue, "queue")))]);
+  const cut = placeOf(f.cut);
+  const [start, end] = [cut - compared(f.cut), cut - f.cut.stretch.period];
+  return f.writes
+    .filter(({ instruction: { cycle } }) => cycle >= start && cycle < end)
+    .map((write) => [write, besides(f, write, burstsEach(f, write.queue))]);
 };
 
-const earlier = (f: Followed, write: Burst, back: number): Burst =>
-  besides(f, write, -back * burstsEach(f, at(f.chip.chip.queues, write.queue, "queue")));
+const before = (f: Followed, write: Burst, back: number): Burst =>
+  besides(f, write, -back * burstsEach(f, write.queue));
 
 /** So many bursts further on in its queue. */
 const besides = ({ chip }: Followed, { queue, number }: Burst, bursts: number): Burst => {
@@ -129,7 +131,7 @@ export const layersOf = (plan: Plan): Layers | undefined => {
   const length = lengthOf(plan.tasks, middle);
   const [from, to] = [plan.tasks[middle], plan.tasks[middle + length]].map((task) => task?.outputs[0]?.storage);
   if (length === 0 || from === undefined || to === undefined || from === to) return undefined;
-  return new Layers(plan, { tasks: length, storages: to - from }, middle);
+  return new Layers(plan, { tasks: length, storages: to - from });
 };
 
 /** How many tasks a layer most likely has: so many are, each, like the one behind as many. */
@@ -149,27 +151,15 @@ const lengthOf = (tasks: readonly Task[], middle: number): number => {
 export class Layers {
   private readonly plan: Plan;
   private readonly step: Step;
-  /** A task of a layer that is like those around it. */
-  private readonly middle: number;
   /** By task: whether it is like the one of the next layer. */
   private readonly like: (boolean | undefined)[] = [];
   /** By storage, and by key of a tile: what stands for it in the next layer; itself if it is shared. */
   private readonly storages = new Map<StorageId, StorageId>();
   private readonly tiles = new Map<string, string>();
 
-  constructor(plan: Plan, step: Step, middle: number) {
+  constructor(plan: Plan, step: Step) {
     this.plan = plan;
     this.step = step;
-    this.middle = middle;
-  }
-
-  /** Whether a task is so far within layers that are alike that what it makes is not asked for. */
-  inside(): (task: number) => boolean {
-    let [first, last] = [this.middle, this.middle];
-    while (this.isLike(first - 1)) first--;
-    while (this.isLike(last)) last++;
-    const margin = MARGIN * this.step.tasks;
-    return (task) => task >= first + margin && task < last - margin;
   }
 
   /** What stands for planes some layers further on; undefined if some layer between them is not alike. */
@@ -309,11 +299,11 @@ const isSamePass = (a: Pass, b: Pass): boolean => {
 
 /** Whether each read of the stretch that finds rows of constants finds those of the next layer a period later. */
 const areConstantsLater = (f: Followed, layers: Layers): boolean => {
-  const { short, whole, chip } = f;
+  const { cut, whole, chip } = f;
   const depth = 2 * chip.target.rowsPerBank;
-  const [start, end] = [firstCompared(short), short.stretch.to - 2 * short.stretch.period];
+  const [start, end] = [cut.cycle - compared(cut), cut.stretch.to - 2 * cut.stretch.period];
   return whole.slice(0, 2 * chip.target.slices).every((queue, number) => {
-    const each = burstsEach(f, queue);
+    const each = burstsEach(f, number);
     const rowOf = (burst: number): number => number * depth + Number(at(queue, burst, "burst").fields["address"]);
     const [first, last] = [firstFrom(queue, start), firstFrom(queue, end)];
     for (let i = first; i < last; i++) {

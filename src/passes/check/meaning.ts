@@ -25,7 +25,7 @@ import { append, type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, typ
 
 interface Followed {
   /** Planes of writes that are not followed, since the program repeats itself. */
-  readonly repeated: Repeated | undefined;
+  readonly repeated: Repeated[];
   readonly chip: CheckedChip;
   readonly values: Values;
   readonly taken: Taken;
@@ -66,16 +66,24 @@ export const meansRepeatedly = (
 ): boolean => {
   const layers = layersOf(plan);
   if (layers === undefined) return false;
-  const learned = planValues(plan, chip.target, layers.inside());
+  const learned = planValues(plan, chip.target);
   const f = followedFrom(plan, learned, chip, taken);
   const writes = writesOf(chip);
-  for (const write of writes) if (write.instruction.cycle < short.cut) writtenBy(f, write);
+  let next = 0;
+  const followTo = (end: number): void => {
+    for (; next < writes.length && at(writes, next, "write").instruction.cycle < end; next++)
+      writtenBy(f, at(writes, next, "write"));
+  };
   const written = (write: Burst): readonly Run[] => writtenBy(f, write);
-  const repeated = repeatedWrites({ layers, learned, before: f.before, chip, short, whole, written });
-  if (repeated === undefined) return false;
-  const rest = { ...f, repeated };
-  for (const write of writes) if (write.instruction.cycle >= repeated.end) writtenBy(rest, write);
-  checkOutputs(plan, learned, rest);
+  for (const cut of short.cuts) {
+    followTo(cut.cycle - cut.earlier);
+    const repeated = repeatedWrites({ layers, learned, before: f.before, chip, cut, whole, writes, written });
+    if (repeated === undefined) return false;
+    f.repeated.push(repeated);
+    while (next < writes.length && at(writes, next, "write").instruction.cycle < repeated.end) next++;
+  }
+  followTo(Number.POSITIVE_INFINITY);
+  checkOutputs(plan, learned, f);
   return true;
 };
 
@@ -89,7 +97,7 @@ const writesOf = ({ queues }: CheckedChip): Burst[] =>
 const followedFrom = (plan: Plan, learned: PlanValues, chip: CheckedChip, taken: Taken): Followed => {
   const { target, queues } = chip;
   const followed: Followed = {
-    repeated: undefined,
+    repeated: [],
     chip,
     values: learned.values,
     taken,
@@ -118,10 +126,17 @@ const checkMaps = ({ maps }: Plan, { chip }: CheckedChip): void => {
 
 /** Planes that a burst writes. */
 const writtenBy = (f: Followed, burst: Burst): readonly Run[] => {
-  const planes =
-    f.planes[burst.number] ?? f.repeated?.written(burst) ?? planesTaken(f, operandFlow(f, burst, "stream"), 0);
+  const planes = f.planes[burst.number] ?? repeatedBy(f, burst) ?? planesTaken(f, operandFlow(f, burst, "stream"), 0);
   f.planes[burst.number] = planes;
   return planes;
+};
+
+const repeatedBy = ({ repeated }: Followed, burst: Burst): readonly Run[] | undefined => {
+  for (const { written } of repeated) {
+    const planes = written(burst);
+    if (planes !== undefined) return planes;
+  }
+  return undefined;
 };
 
 /** Planes that a burst reads. */

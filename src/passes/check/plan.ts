@@ -42,12 +42,7 @@ interface Learned extends PlanValues {
 /** Vectors of a tile: two columns are one. */
 export const vectorsOf = (tile: PackedTile | undefined): number => Math.ceil((tile?.columns ?? 0) / 2);
 
-/** `isOpaque`: tasks of which is not asked what they make, by number: it has numbers as what comes over links. */
-export const planValues = (
-  plan: Plan,
-  target: Target,
-  isOpaque: (task: number) => boolean = () => false,
-): PlanValues => {
+export const planValues = (plan: Plan, target: Target): PlanValues => {
   const values = new Values();
   const rows = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, (_, panel) => {
@@ -61,13 +56,13 @@ export const planValues = (
   );
   const learned = { values, rows, made: [] };
   for (const [index, task] of plan.tasks.entries())
-    if (task.wire !== undefined || isOpaque(index)) learnGiven(learned, plan, task);
+    if (task.wire !== undefined) learnGiven(learned, plan, task);
     else learnTask(learned, plan, target, index);
   values.seal();
   return learned;
 };
 
-/** What comes over links, or is not followed, has numbers as what the host writes has: one for each row of its panel. */
+/** What comes over links has numbers as what the host writes has: one for each row of its panel. */
 const learnGiven = ({ values, rows }: PlanValues, plan: Plan, task: Task): void => {
   for (const output of task.outputs) {
     const { storage: id, panel } = output;
@@ -75,10 +70,7 @@ const learnGiven = ({ values, rows }: PlanValues, plan: Plan, task: Task): void 
     const numbers = rows[id]?.[panel];
     invariant(storage !== undefined && numbers !== undefined, "a panel of a storage exists");
     const first = values.panel(storage, panel);
-    values.label(
-      first,
-      () => `panel ${panel} of what is ${task.wire === undefined ? "made" : "received"} as '${storage.name}'`,
-    );
+    values.label(first, () => `panel ${panel} of what is received as '${storage.name}'`);
     const { row, step, count } = writtenBy(task, output);
     for (let i = 0; i < count; i++) numbers[row + i * step] = first + PLANES * (row + i * step);
   }

@@ -1,13 +1,15 @@
 /**
  * What repeats itself in a program, so that it need not be proved more than once: layers that are alike are scheduled alike.
  *
- * In the stretch, every burst is the one a period before it, some cycles later: all its operands are the same but the row at
+ * In a stretch, every burst is the one a period before it, some cycles later: all its operands are the same but the row at
  * which a read starts, and then both read nothing but rows of constants, in the same bank. This is compared here, burst by
  * burst; nobody is believed. A program from whose stretch whole periods are left out is legal if and only if the program is:
  * what a rule asks of an execution are the last events on a unit, register, row or array before it. In the stretch these are
  * at most two periods back, or before it and then the same for all periods; and what is kept at both ends of what is left
  * out is longer than that. Rows that were written stay so. So every execution that was left out finds what the one some periods
- * before it finds. layers.ts says what else must hold for the values to be those of the plan.
+ * before it finds. Where constants lie in several places one after the other, a program has several stretches. They do not
+ * overlap, so what is said of one holds of a program from which periods of another were left out. layers.ts says what else
+ * must hold for the values to be those of the plan.
  */
 
 import { at } from "../../diagnostics.js";
@@ -29,45 +31,68 @@ export interface Stretch {
   readonly to: number;
 }
 
-/** A program without some periods of its stretch: what came after them comes so much earlier. */
-export interface Shortened {
-  readonly program: EntryProgram;
+/** Periods of a stretch that are left out. */
+export interface Cut {
   readonly stretch: Stretch;
   /** The first cycle that is left out; the first one after that takes its place. */
-  readonly cut: number;
+  readonly cycle: number;
   /** How many periods are left out. */
   readonly periods: number;
+  /** Cycles that are left out before it: by so many its place in the shortened program is earlier. */
+  readonly earlier: number;
 }
 
-/** Periods of the stretch that are kept before and after those that are left out. */
+/** A program without some periods of its stretches: what came after them comes so much earlier. */
+export interface Shortened {
+  readonly program: EntryProgram;
+  /** In order of cycles; at least one. */
+  readonly cuts: readonly Cut[];
+}
+
+/** Periods of a stretch that are kept before those that are left out, of some of which values are compared; and after them. */
 export const KEPT = 6;
+const KEPT_AFTER = 3;
 /** Fewer are not worth it. */
 const FEWEST_PERIODS = 6;
-/** Part of a queue's bursts before the one around which the stretch is sought: the first layers are scheduled one by one. */
-const ANCHOR = 0.6;
+/** Places, evenly over a queue's bursts, around which a stretch is sought. */
+const ANCHORS = 12;
 
 /** Undefined if a program does not repeat itself often enough. Of one chip alone: what goes over links has times of its own. */
 export const shortened = (program: EntryProgram): Shortened | undefined => {
   const { target, chips, links } = program;
   const [chip] = chips;
   if (chip === undefined || chips.length > 1 || links.length > 0) return undefined;
-  const found = anchorOf(target, chip.queues);
-  if (found === undefined) return undefined;
-  const stretch = stretchAround(target, chip, found);
-  const { from, to, period } = stretch;
-  const cut = from + KEPT * period;
-  const periods = Math.floor((to - cut) / period) - KEPT;
-  if (periods < FEWEST_PERIODS || reachOf(target, chip.queues) > period) return undefined;
-  const queues = chip.queues.map((queue) => leftOf(queue, cut, periods * period));
-  return { program: { ...program, chips: [{ ...chip, queues }] }, stretch, cut, periods };
+  const cuts: Cut[] = [];
+  let earlier = 0;
+  for (const stretch of stretchesOf(target, chip)) {
+    const periods = periodsOf(stretch);
+    cuts.push({ stretch, cycle: stretch.from + KEPT * stretch.period, periods, earlier });
+    earlier += periods * stretch.period;
+  }
+  if (cuts.length === 0) return undefined;
+  const queues = chip.queues.map((queue) => leftOf(queue, cuts));
+  return { program: { ...program, chips: [{ ...chip, queues }] }, cuts };
 };
 
-const leftOf = (queue: readonly TimedInstruction[], cut: number, cycles: number): readonly TimedInstruction[] => [
-  ...queue.slice(0, firstFrom(queue, cut)),
-  ...queue
-    .slice(firstFrom(queue, cut + cycles))
-    .map((instruction) => ({ ...instruction, cycle: instruction.cycle - cycles })),
-];
+/** Cycles that are left out. */
+export const cyclesLeftOut = ({ cuts }: Shortened): number =>
+  cuts.reduce((sum, { periods, stretch }) => sum + periods * stretch.period, 0);
+
+const leftOf = (queue: readonly TimedInstruction[], cuts: readonly Cut[]): readonly TimedInstruction[] => {
+  const left: TimedInstruction[] = [];
+  let [first, by] = [0, 0];
+  const keepTo = (end: number): void => {
+    for (const instruction of queue.slice(first, end))
+      left.push(by === 0 ? instruction : { ...instruction, cycle: instruction.cycle - by });
+  };
+  for (const { cycle, periods, stretch, earlier } of cuts) {
+    keepTo(firstFrom(queue, cycle));
+    const cycles = periods * stretch.period;
+    [first, by] = [firstFrom(queue, cycle + cycles), earlier + cycles];
+  }
+  keepTo(queue.length);
+  return left;
+};
 
 /** By so many cycles at most two executions are apart of which one finds what the other leaves on a unit or a stream. */
 const reachOf = ({ mxm, timing, chainDepth }: Target, queues: Queues): number => {
@@ -95,14 +120,18 @@ interface Anchor {
   readonly period: number;
 }
 
-/** What most likely is the period: the distance at which the products of an array repeat themselves for longest. */
-const anchorOf = (target: Target, queues: Queues): Anchor | undefined => {
-  const [west, east] = (["W", "E"] as const).map((side) => at(queues, mxmQueue(target, side, 0, 1), "queue"));
-  const queue = (west?.length ?? 0) > (east?.length ?? 0) ? west : east;
-  if (queue === undefined) return undefined;
-  const gaps = queue.map(({ cycle }, i) => cycle - (queue[i - 1]?.cycle ?? 0));
+/** Products of the array that multiplies most often. */
+const productsIn = (target: Target, queues: Queues): readonly TimedInstruction[] => {
+  const [west, east] = (["W", "E"] as const).map((side) => at(queues, mxmQueue(target, side, 0, 1), "queue")) as [
+    Queues[number],
+    Queues[number],
+  ];
+  return west.length > east.length ? west : east;
+};
+
+/** What most likely is the period: the distance at which products around one of them repeat themselves for longest. */
+const anchorAt = (queue: readonly TimedInstruction[], gaps: readonly number[], anchor: number): Anchor | undefined => {
   const isLike = (i: number, j: number): boolean => gaps[i] === gaps[j] && queue[i]?.count === queue[j]?.count;
-  const anchor = Math.floor(queue.length * ANCHOR);
   let best = { lag: 0, length: 0 };
   for (let lag = 1; lag <= anchor / KEPT; lag++) {
     let [from, to] = [anchor, anchor];
@@ -117,9 +146,38 @@ const anchorOf = (target: Target, queues: Queues): Anchor | undefined => {
 
 /* ---------- the stretch ---------- */
 
-/** As far as all queues repeat themselves, before a cycle and after it. */
-const stretchAround = (target: Target, chip: ChipProgram, { cycle, period }: Anchor): Stretch => {
+/** Those of which periods can be left out, in order of cycles; none overlaps another. */
+const stretchesOf = (target: Target, chip: ChipProgram): Stretch[] => {
   const constants = constantRows(target, chip);
+  const products = productsIn(target, chip.queues);
+  const gaps = products.map(({ cycle }, i) => cycle - (products[i - 1]?.cycle ?? 0));
+  const reach = reachOf(target, chip.queues);
+  const stretches: Stretch[] = [];
+  let end = 0;
+  for (let place = 1; place < ANCHORS; place++) {
+    const index = Math.floor((products.length * place) / ANCHORS);
+    if (index >= products.length || at(products, index, "burst").cycle < end) continue;
+    const anchor = anchorAt(products, gaps, index);
+    if (anchor === undefined || reach > anchor.period) continue;
+    const around = stretchAround(target, chip, constants, anchor);
+    const stretch = { ...around, from: Math.max(around.from, end) };
+    if (periodsOf(stretch) < FEWEST_PERIODS) continue;
+    stretches.push(stretch);
+    end = stretch.to;
+  }
+  return stretches;
+};
+
+/** How many periods can be left out. */
+const periodsOf = ({ from, to, period }: Stretch): number => Math.floor((to - from) / period) - KEPT - KEPT_AFTER;
+
+/** As far as all queues repeat themselves, before a cycle and after it. */
+const stretchAround = (
+  target: Target,
+  chip: ChipProgram,
+  constants: Uint8Array,
+  { cycle, period }: Anchor,
+): Stretch => {
   let [from, to] = [0, Number.POSITIVE_INFINITY];
   for (const [number, queue] of chip.queues.entries()) {
     const rows = constants.subarray(number * 2 * target.rowsPerBank, (number + 1) * 2 * target.rowsPerBank);
