@@ -152,6 +152,13 @@ export const parseTensor = (chips: number | undefined): number | undefined =>
 export const parseThreads = (threads: number | undefined): number =>
   parseNumbers({ "--threads": { value: threads, least: 1, whole: true } })["--threads"] ?? availableParallelism();
 
+/** `--stage 0`: a number of which 0 is one, so that an empty word must not be taken for it; undefined if it is not given. */
+export function parseWhole(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  return fail("LPU5008", { message: `${name}: expected a whole number of at least 0, once, got '${text}'` });
+}
+
 /** `--fault wire:1200`, or `wire:1200:7` for another bit than the first of the vector. */
 export function parseFault(text: string | undefined): WireFlip | undefined {
   if (text === undefined) return undefined;

@@ -38,6 +38,7 @@ import {
   parseConfiguration,
   parseTensor,
   parseThreads,
+  parseWhole,
   parseStates,
   parseSystem,
   parseTarget,
@@ -267,13 +268,13 @@ const run = command({
       },
       entry: OPTIONS.entry,
       stage: {
-        type: "number",
+        type: "string",
         describe:
           "only this stage of chips that work one behind the other, from 0: its wires from other stages are inputs, those to others outputs",
       },
       threads,
       jitter: {
-        type: "number",
+        type: "string",
         describe:
           "seed: vectors on wires come up to 19 cycles before the schedule counts on them, which changes nothing",
       },
@@ -287,15 +288,12 @@ const run = command({
     }),
   run: async (args, terminal) => {
     const outputFolder = args["output-dir"];
-    const { "--stage": stage, "--jitter": jitter } = parseNumbers({
-      "--stage": { value: args.stage, least: 0, whole: true },
-      "--jitter": { value: args.jitter, least: 0, most: 2 ** 31 - 1, whole: true },
-    });
     const result = await runJob(
       "run",
       {
-        ...{ image: args.image, entry: args.entry, stage, inputs: parseInputs(args.input), outputFolder },
-        ...{ threads: parseThreads(args.threads), jitter, flip: parseFault(args.fault) },
+        ...{ image: args.image, entry: args.entry, inputs: parseInputs(args.input), outputFolder },
+        ...{ stage: parseWhole("--stage", args.stage), threads: parseThreads(args.threads) },
+        ...{ jitter: parseWhole("--jitter", args.jitter), flip: parseFault(args.fault) },
       },
       { tasks: terminal.tasks, writes: [outputFolder] },
     );

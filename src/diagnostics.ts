@@ -611,7 +611,7 @@ export const DIAGNOSTICS = {
   LPU4037: {
     title: "nothing to disturb",
     doc: "A bit is to flip on a wire, and nothing is sent over one so late in the program.",
-    hint: "give an earlier cycle, and a program of several chips that send each other something",
+    hint: "give an earlier cycle, and chips that send each other something in the same run: a stage by itself may have none",
   },
   LPU4036: {
     title: "thread of the machine ended",

@@ -64,9 +64,10 @@ export function buildJob(request: BuildRequest, context: JobContext<never>): Bui
     if (annotated !== undefined) expectBeside(model, annotated);
     const rebuild = request.rebuild || isShown(shown) || annotated !== undefined;
     const build = buildModel(model, options, { cacheFolder: request.cacheFolder, rebuild, now: clock });
-    const { bytes, sha256 } = build.writeImage(request.image);
+    // The image last: where it lies, the build has succeeded.
     if (annotated !== undefined)
       writeAtomically(annotated, annotatedModel(model.source, sure(build.devices, "devices")()));
+    const { bytes, sha256 } = build.writeImage(request.image);
     return {
       image: request.image,
       ...(annotated !== undefined && { annotated }),

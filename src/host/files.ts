@@ -133,7 +133,7 @@ export function apartFrom(output: string, inputs: readonly (string | undefined)[
   const read = inputs.find((input) => input !== undefined && sameFile(input, output));
   if (read === undefined) return output;
   return fail("LPU5003", {
-    message: `'${output}' is what is read for it`,
+    message: `'${output}' is another file of the same command`,
     hint: "choose another name for the result",
   });
 }

@@ -25,7 +25,7 @@ export interface Disturbance {
 export interface WireFlip {
   /** The first vector that is sent in this cycle of a run or later: of several the one of the lowest chip and queue. */
   readonly cycle: number;
-  /** Which of its bits, in the order of its bytes, counted on around the vector. */
+  /** Which of its bits, in the order of its bytes; LPU4037 if a vector has none such. */
   readonly bit: number;
 }
 
@@ -87,7 +87,7 @@ export function flippedSend({ chips, outer = [] }: Wired, { cycle: from }: WireF
 
 /** Flips a bit of a vector in its place. */
 export function flipBit(vector: Uint8Array, bit: number): void {
-  const place = (bit >> 3) % vector.length;
+  const place = bit >> 3;
   vector[place] = (vector[place] as number) ^ (1 << (bit & 7));
 }
 

@@ -131,7 +131,9 @@ function replayed(
   flip: WireFlip,
   { snapshot, restore }: Pick<LoadedModel, "snapshot" | "restore">,
 ): LoadedEntry["run"] {
+  const bits = program.target.lanes * 8;
   return (given) => {
+    if (flip.bit >= bits) fail("LPU4037", { message: `expected a bit of a vector, 0 to ${bits - 1}, got ${flip.bit}` });
     if (flippedSend(program, flip) === undefined)
       fail("LPU4037", { message: `expected a vector on a wire in cycle ${flip.cycle} or later, there is none` });
     const before = snapshot();
