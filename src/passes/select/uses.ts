@@ -22,7 +22,7 @@ export const usedStorages = (
   states: readonly PlanState[],
 ): readonly Storage[] => {
   const read = new Set(s.tasks.flatMap((task) => [...readsOf(task)]));
-  const taken = takenByUnits(s);
+  const taken = takenByUnits(s, new Set(states.map(({ next }) => next)));
   const lasting = new Set([...outputs.map(({ storage }) => storage), ...states.map(({ next }) => next)]);
   const together = statesTogether(s);
   for (const { storage, next } of states)
@@ -40,12 +40,16 @@ export const usedStorages = (
   });
 };
 
-/** Storages of which an MXM or an SXM takes rows. */
-const takenByUnits = ({ tasks }: Selection): Set<StorageId> => {
+/**
+ * Storages of which an MXM or an SXM takes rows. What turns on its way into a state waits for all that reads the state, in every
+ * layer, and nothing waits for it: it turns in the hemisphere in which it lies.
+ */
+const takenByUnits = ({ tasks }: Selection, nexts: ReadonlySet<StorageId>): Set<StorageId> => {
   const taken = new Set<StorageId>();
-  for (const { passes, leaves, wire } of tasks) {
+  for (const { passes, leaves, outputs, wire } of tasks) {
     if (wire !== undefined) continue;
     for (const pass of passes) for (const id of [pass.storage, ...loadedBy(pass)]) taken.add(id);
+    if (outputs.every(({ storage }) => nexts.has(storage))) continue;
     for (const { map, storage } of leaves) if (map !== undefined) taken.add(storage);
   }
   return taken;
