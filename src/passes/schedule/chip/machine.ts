@@ -51,8 +51,8 @@ export interface Half {
   readonly array: Timeline;
   /** Cycles in which the weight buffer is being filled, until it is installed. */
   readonly buffer: Timeline;
-  /** First cycle in which each block of accumulator rows may be written again. */
-  readonly accumulators: number[];
+  /** Cycles in which each block of accumulator rows holds sums. */
+  readonly accumulators: readonly Timeline[];
   readonly sxm: readonly Timeline[];
 }
 
@@ -81,7 +81,7 @@ export const newHalf = (target: Target, side: Side): Half => {
     crossing: timelines(target.streams / 2),
     array: timeline(),
     buffer: timeline(),
-    accumulators: Array.from({ length: blocks }, () => 0),
+    accumulators: timelines(blocks),
     sxm: timelines(target.sxmQueues),
   };
 };

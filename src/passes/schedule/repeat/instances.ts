@@ -97,10 +97,13 @@ const isLater = (before: Placed, after: Placed | undefined, cycles: number): boo
   after?.lines.length === before.lines.length &&
   before.lines.every(
     (line, i) =>
-      line === after.lines[i] &&
+      (line === after.lines[i] || (isSums(before, line) && isSums(after, at(after.lines, i, "line")))) &&
       before.starts[i] === at(after.starts, i, "start") - cycles &&
       before.ends[i] === at(after.ends, i, "end") - cycles,
   );
+
+/** Which accumulators a task takes goes round: it makes no difference. */
+const isSums = ({ half }: Placed, line: Timeline): boolean => half?.accumulators.includes(line) ?? false;
 
 /* ---------- booking a placement again ---------- */
 
@@ -130,8 +133,6 @@ export const placeAgain = (s: Scheduler, model: Placed, task: number, cycles: nu
     const copy = copyOf(again, source);
     if (copy !== undefined) copy.lastRead = Math.max(copy.lastRead, until + cycles);
   }
-  for (const { half, block, blocks, until } of model.sums)
-    half.accumulators.fill(until + cycles, block, block + blocks);
   for (const dispatched of model.dispatched) dispatch(again, dispatched, moves);
   return true;
 };
@@ -193,9 +194,6 @@ const isFree = (again: Again): boolean => {
       const [start, end] = [model.starts[i] as number, model.ends[i] as number];
       return fitFrom(line, start + cycles, end - start) === start + cycles;
     }) &&
-    model.sums.every(({ half, block, blocks, from }) =>
-      half.accumulators.slice(block, block + blocks).every((free) => free <= from + cycles),
-    ) &&
     model.chunks.every(({ chunk, given }) =>
       chunk.copies.every((copy) => areRowsFree(again, copy, chunk.rows, given + cycles)),
     )

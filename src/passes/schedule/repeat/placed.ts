@@ -34,15 +34,6 @@ export interface Dispatched {
   readonly source: ReadSource | undefined;
 }
 
-/** Blocks of accumulator rows, and the cycles in which they were taken. */
-export interface TakenBlocks {
-  readonly half: Half;
-  readonly block: number;
-  readonly blocks: number;
-  readonly from: number;
-  readonly until: number;
-}
-
 export interface Placed {
   readonly task: number;
   /** Intervals that were booked. */
@@ -54,7 +45,8 @@ export interface Placed {
   readonly chunks: { readonly panel: PanelRef; readonly chunk: Chunk; readonly given: number }[];
   /** Copies that were read before cycle `until`. */
   readonly reads: { readonly source: RowsSource; readonly until: number }[];
-  readonly sums: TakenBlocks[];
+  /** Whose array its passes took. */
+  half: Half | undefined;
 }
 
 export const newPlaced = (task: number): Placed => ({
@@ -65,5 +57,5 @@ export const newPlaced = (task: number): Placed => ({
   dispatched: [],
   chunks: [],
   reads: [],
-  sums: [],
+  half: undefined,
 });

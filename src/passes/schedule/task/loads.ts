@@ -37,14 +37,17 @@ export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load,
   if (latest < first) return first - latest;
   // What failed last most likely fails again: it is asked first, before all the others are booked in vain.
   let last: LoadBurst | undefined;
+  // Where the ports of a burst are taken for longer than starts are tried, none before that is worth a trial.
+  let delay = LOAD_STRIDE;
   // Where loads take all streams, activations fly between two of them, and every cycle counts.
   const stride = s.tilePairs < load.half.outward.length ? LOAD_STRIDE : 1;
   for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= stride, tries++) {
-    const failed = tryLoadsAt(s, bursts, load, { start, total, last });
-    if (failed === undefined) return 0;
-    if (failed !== "stream") last = failed;
+    const failure = tryLoadsAt(s, bursts, load, { start, total, last });
+    if (failure === undefined) return 0;
+    if (start === latest && failure.delay > LOAD_TRIES * LOAD_STRIDE) delay = failure.delay;
+    last = failure.burst ?? last;
   }
-  return LOAD_STRIDE;
+  return delay;
 };
 
 /** Pairs of streams on which weights load, and in how many cycles. */
@@ -135,37 +138,47 @@ interface Start {
   readonly last: LoadBurst | undefined;
 }
 
-/** Loads from a cycle on. Returns the burst whose ports are taken, or that no stream is free; undefined if all is booked. */
+/** The burst whose ports are taken, or none where no stream is free, and by how many cycles to start later at least. */
+interface Failure {
+  readonly burst: LoadBurst | undefined;
+  readonly delay: number;
+}
+
+/** Loads from a cycle on. Undefined if all is booked. */
 const tryLoadsAt = (
   s: Scheduler,
   bursts: readonly LoadBurst[],
   load: Load,
   { start, total, last }: Start,
-): LoadBurst | "stream" | undefined => {
+): Failure | undefined => {
   const { half, origin } = load;
   const mark = markOf(s);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const width = Math.max(...bursts.map(({ ways }) => ways));
   const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: total });
   const flight: Flight = { half, inward: false, diagonal, stream, origin };
-  const isTaken = (burst: LoadBurst): boolean => tryBurst(s, burst, later(flight, burst.offset)) !== 0;
-  const failed = stream < 0 ? "stream" : (failsAgain(s, last, isTaken) ?? bursts.find(isTaken));
-  if (failed === undefined) emitLoads(s, bursts, load, start, stream);
+  const failure = stream < 0 ? { burst: undefined, delay: -stream } : tryBursts(s, bursts, flight, last);
+  if (failure === undefined) emitLoads(s, bursts, load, start, stream);
   else rollback(s, mark);
-  return failed;
+  return failure;
 };
 
-/** The burst that failed last, if it also does alone. */
-const failsAgain = (
+/** `last`: the burst that is asked first, alone. */
+const tryBursts = (
   s: Scheduler,
+  bursts: readonly LoadBurst[],
+  flight: Flight,
   last: LoadBurst | undefined,
-  isTaken: (burst: LoadBurst) => boolean,
-): LoadBurst | undefined => {
-  if (last === undefined) return undefined;
+): Failure | undefined => {
   const mark = markOf(s);
-  const taken = isTaken(last);
+  const alone = last === undefined ? 0 : tryBurst(s, last, later(flight, last.offset));
   rollback(s, mark);
-  return taken ? last : undefined;
+  if (alone !== 0) return { burst: last, delay: alone };
+  for (const burst of bursts) {
+    const delay = tryBurst(s, burst, later(flight, burst.offset));
+    if (delay !== 0) return { burst, delay };
+  }
+  return undefined;
 };
 
 const tryBurst = (s: Scheduler, burst: LoadBurst, flight: Flight): number => {

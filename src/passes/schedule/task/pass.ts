@@ -5,11 +5,11 @@
  * on its own. The last one and the chain are one rigid figure, because the sums leave the accumulator as they are made.
  */
 
-import { at, invariant } from "../../../diagnostics.js";
+import { at, invariant, sure } from "../../../diagnostics.js";
 import { isTile, type Pass, statesOf, type Task } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { positionIn } from "../repeat/repeats.js";
-import { endOf, NEVER } from "../chip/resources.js";
+import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { tryChain } from "./chain.js";
 import { ACCUMULATOR_BLOCK, type Half } from "../chip/machine.js";
 import { newPlaced, type Placed } from "../repeat/placed.js";
@@ -44,9 +44,10 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
     return;
   }
   const half = chooseHalf(s, task);
-  const sums = chooseAccumulators(half, task);
-  let first = Number.POSITIVE_INFINITY;
-  let at = Math.max(timing.barrier + timing.mxmInstall, sums.free - timing.mxmMultiply) + late;
+  s.placed.half = half;
+  const chosen = isBrief(task) ? undefined : chooseAccumulators(half, task);
+  let first: number | undefined;
+  let at = Math.max(timing.barrier + timing.mxmInstall, (chosen?.free ?? 0) - timing.mxmMultiply) + late;
   for (const [index, pass] of task.passes.entries()) {
     const pieces = piecesOf(s, pass, pass.runs);
     const placed: PlacedPass = {
@@ -54,17 +55,16 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
       pass,
       pieces,
       half,
-      row: sums.block * ACCUMULATOR_BLOCK,
+      block: chosen?.block,
       mode: index === 0 ? 0 : 1,
     };
     const last = index === task.passes.length - 1;
-    at = slide(s, task, at, (start) => (last ? tryLastPass(s, placed, start) : tryPass(s, placed, start, -1)));
-    first = Math.min(first, at);
+    at = slide(s, task, at, (start) =>
+      last ? tryLastPass(s, placed, start, first ?? start) : tryPass(s, placed, start, chosen?.block ?? 0, -1),
+    );
+    first ??= at;
     at += task.rows;
   }
-  const until = at + timing.mxmMultiply;
-  for (let i = 0; i < sums.blocks; i++) half.accumulators[sums.block + i] = until;
-  s.placed.sums.push({ half, block: sums.block, blocks: sums.blocks, from: first + timing.mxmMultiply, until });
 };
 
 /**
@@ -79,7 +79,7 @@ const chooseHalf = (s: Scheduler, task: Task): Half => {
   });
   invariant(others.length === 0, "states that a task takes together lie in both hemispheres");
   if (home !== undefined) return s.halves[home];
-  const model = s.model?.sums[0]?.half;
+  const model = s.model?.half;
   if (model !== undefined && costOf(s, task, model) < NEVER) return model;
   const possible = [west, east].filter((half) => costOf(s, task, half) < NEVER);
   const drawn = possible.length > 0 ? s.strategy.draw?.(possible.length) : undefined;
@@ -109,16 +109,43 @@ const costOf = (s: Scheduler, task: Task, half: Half): number => {
   return endOf(half.array) + (missing * task.rows) / 2;
 };
 
-/** The blocks of accumulator rows, enough for a task, that are free first, and the cycle from which on they are. */
-const chooseAccumulators = ({ accumulators }: Half, task: Task): { block: number; blocks: number; free: number } => {
-  const blocks = Math.ceil(task.rows / ACCUMULATOR_BLOCK);
+/**
+ * Whether a task takes accumulators only while one pass gives its sums, and so any that are free just then: one pass by weights
+ * that are computed, as scores of attention are made. There are many of them, which their chains hold back; others find what lies between.
+ */
+const isBrief = ({ passes }: Task): boolean => passes.length === 1 && passes.every(({ weights }) => !isTile(weights));
+
+/** Runs of neighbouring accumulator blocks, each enough for the rows of a task. */
+const accumulatorRuns = ({ accumulators }: Half, { rows }: Task): readonly (readonly Timeline[])[] => {
+  const blocks = Math.ceil(rows / ACCUMULATOR_BLOCK);
   invariant(blocks <= accumulators.length, "a task's rows fit in the accumulator");
-  let best = { block: 0, blocks, free: Number.POSITIVE_INFINITY };
-  for (let block = 0; block + blocks <= accumulators.length; block++) {
-    const free = Math.max(...accumulators.slice(block, block + blocks));
-    if (free < best.free) best = { block, blocks, free };
+  return Array.from({ length: accumulators.length - blocks + 1 }, (_, block) =>
+    accumulators.slice(block, block + blocks),
+  );
+};
+
+/**
+ * Where the sums of a task add up, whose passes may lie far apart: the run that is free for good first, the last of these, since
+ * brief tasks take the first.
+ */
+const chooseAccumulators = (half: Half, task: Task): { readonly block: number; readonly free: number } => {
+  let best = { block: 0, free: NEVER };
+  for (const [block, run] of accumulatorRuns(half, task).entries()) {
+    const free = Math.max(...run.map(endOf));
+    if (free <= best.free) best = { block, free };
   }
   return best;
+};
+
+/** The first run that is free while a brief task gives its sums, or minus a delay. */
+const pickAccumulators = (s: Scheduler, half: Half, task: Task, cycle: number): number => {
+  let best = NEVER;
+  for (const [block, run] of accumulatorRuns(half, task).entries()) {
+    const free = Math.max(...run.map((line) => s.trial.figure.fit(line, cycle, task.rows)));
+    if (free === cycle) return block;
+    best = Math.min(best, free - cycle);
+  }
+  return -best;
 };
 
 interface PlacedPass {
@@ -126,25 +153,30 @@ interface PlacedPass {
   readonly pass: Pass;
   readonly pieces: readonly Piece[];
   readonly half: Half;
-  /** First accumulator row. */
-  readonly row: number;
+  /** First block of accumulator rows; undefined of a brief task, which takes what is free. */
+  readonly block: number | undefined;
   /** 0 sets partial sums, 1 adds to them. */
   readonly mode: 0 | 1;
 }
 
-/** A pass whose sums flow into the task's chain. */
-const tryLastPass = (s: Scheduler, placed: PlacedPass, at: number): number => {
+/** A pass whose sums flow into the task's chain. `first`: the cycle of the first ABC of the task. */
+const tryLastPass = (s: Scheduler, placed: PlacedPass, at: number, first: number): number => {
   const { timing, mxm } = s.target;
   const { task, half } = placed;
+  const from = first + timing.mxmMultiply;
+  const block = placed.block ?? pickAccumulators(s, half, task, from);
+  if (block < 0) return -block;
+  for (const line of sure(accumulatorRuns(half, task)[block], "blocks of accumulators"))
+    s.trial.figure.add(line, from, at + task.rows - first);
   const arrival = at + timing.mxmMultiply + timing.mxmAccumulate + mxm;
   const stream = pickStreams(s, { half, use: "inward", width: 2, diagonal: arrival, length: task.rows });
   if (stream < 0) return -stream;
-  const delay = tryPass(s, placed, at, stream);
+  const delay = tryPass(s, placed, at, block, stream);
   return delay !== 0 ? delay : tryChain(s, task, arrival, { half, stream });
 };
 
 /** A pass whose first ABC is dispatched at `at`. `give`: stream on which the sums leave, or -1. Returns 0 or a delay. */
-const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): number => {
+const tryPass = (s: Scheduler, placed: PlacedPass, at: number, block: number, give: number): number => {
   const { timing, mxm } = s.target;
   const { task, pass, pieces, half } = placed;
   const { rows } = task;
@@ -164,7 +196,7 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, give: number): nu
   if (read !== 0) return read;
   const weights = tryWeights(s, task, pass, { half, install, origin });
   if (weights !== 0) return weights;
-  emitPass(s, placed, at, stream, give);
+  emitPass(s, placed, at, block, stream, give);
   return 0;
 };
 
@@ -172,8 +204,9 @@ const originOfPasses = ({ origin, passOrigin = origin }: Task): number => passOr
 
 const emitPass = (
   s: Scheduler,
-  { task, pass, half, row, mode }: PlacedPass,
+  { task, pass, half, mode }: PlacedPass,
   at: number,
+  block: number,
   stream: number,
   give: number,
 ): void => {
@@ -181,5 +214,10 @@ const emitPass = (
   const origin = originOfPasses(task);
   const queue = (part: 1 | 2): number => mxmQueue(s.target, half.hemisphere, 0, part);
   emit(s, queue(1), at, { op: "abc", fields: { stream, mode: pass.half }, origin, count });
-  emit(s, queue(2), at + s.target.timing.mxmMultiply, { op: "acc", fields: { row, mode, give }, origin, count });
+  emit(s, queue(2), at + s.target.timing.mxmMultiply, {
+    op: "acc",
+    fields: { row: block * ACCUMULATOR_BLOCK, mode, give },
+    origin,
+    count,
+  });
 };
