@@ -215,6 +215,61 @@ describe.each(["tiny", "lpu-v1"] as const)("on %s", (name) => {
   });
 });
 
+/** Layers one behind the other, each of which looks back upon a past of its own that moves on by a row. */
+function layersWithPasts(layers: number, past: number): { readonly graph: string; readonly states: States } {
+  const weights = Array.from({ length: 25 }, (_, i) => ((i * 7) % 11) / 8 - 0.5).join(", ");
+  const states = Array.from({ length: layers }, (_, layer) => [`keys ${layer}`, `values ${layer}`]).flat();
+  const inputs = states.map((name, index) => `, %${index + 1} "${name}": f32[${past},5]`).join("");
+  const window = `{sizes=[${past - 1},5], starts=[1,0], strides=[1,1]} : f32[${past - 1},5]`;
+  const first = (layer: number): number => 1 + 2 * layers + 11 * layer;
+  const end = (layer: number): string => (layer < 0 ? "%0" : `%${first(layer) + 10}`);
+  const body = Array.from({ length: layers }, (_, layer) => {
+    const [a, keys, x] = [first(layer), 1 + 2 * layer, end(layer - 1)];
+    return `  %${a} = constant() {value=dense<[${weights}]>} : f32[5,5]
+  %${a + 1} = matmul(${x}, %${a}) : f32[1,5]
+  %${a + 2} = slice(%${keys}) ${window}
+  %${a + 3} = concat(%${a + 2}, %${a + 1}) {axis=0} : f32[${past},5]
+  %${a + 4} = slice(%${keys + 1}) ${window}
+  %${a + 5} = concat(%${a + 4}, %${a + 1}) {axis=0} : f32[${past},5]
+  %${a + 6} = transpose(%${keys}) {perm=[1,0]} : f32[5,${past}]
+  %${a + 7} = matmul(${x}, %${a + 6}) : f32[1,${past}]
+  %${a + 8} = softmax(%${a + 7}) {axis=1} : f32[1,${past}]
+  %${a + 9} = matmul(%${a + 8}, %${keys + 1}) : f32[1,5]
+  %${a + 10} = add(%${a + 9}, ${x}) : f32[1,5]`;
+  });
+  const nexts = states.map((name, i) => `%${first(Math.floor(i / 2)) + (i % 2 === 0 ? 3 : 5)} "next ${name}"`);
+  const graph = `graph @main(%0 "x": f32[1,5]${inputs}) {
+${body.join("\n")}
+  return ${[`${end(layers - 1)} "y"`, ...nexts].join(", ")}
+}`;
+  return { graph, states: Object.fromEntries(states.map((name) => [name, `next ${name}`])) };
+}
+
+test("states that move on over rows of their own do not keep layers on one chip", () => {
+  const target = TARGETS["unit-latency"];
+  const { graph, states } = layersWithPasts(2, 40);
+  const plan = select(legalGraph(parseGraph(graph), target), target, new Map(Object.entries(states)));
+  const nexts = new Set(plan.states.map(({ next }) => next));
+  const between = plan.tasks.filter(({ outputs }) => outputs.some(({ storage }) => nexts.has(storage)));
+  const readers = between.flatMap(({ leaves }) => leaves.map(({ storage }) => plan.storages[storage]?.kind));
+  expect(readers).toContain("temp");
+  expect(readers).not.toContain("state");
+  const { program, plans } = pipelineProgram([{ name: "main", plan }], pipelineOf({ stages: 2 }, target));
+  expect(plans.map((stages) => stages.map((stage) => stage.states.map(({ name }) => name)))).toEqual([
+    [
+      ["keys 0", "values 0"],
+      ["keys 1", "values 1"],
+    ],
+  ]);
+  const apart = loadProgram(readImage(writeImage(program)));
+  const alone = loadProgram(compiled(parseGraph(graph), target, states).program);
+  for (let step = 0; step < STEPS; step++) {
+    const given = { x: drawn("x", [1, 5], step) };
+    expect(apart.entry().run(given).outputs).toEqual(alone.entry().run(given).outputs);
+    expect(apart.snapshot()).toEqual(alone.snapshot());
+  }
+});
+
 test("a long past lies in as many ways as load on all streams, and moves on in turns of rows", () => {
   const target = TARGETS["lpu-v1"];
   const { graph: text, states } = longPast(777);

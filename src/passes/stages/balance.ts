@@ -53,7 +53,7 @@ export const cutsOf = (plan: Plan, target: Target, division: Division): Cuts | u
   if (chosen === undefined) return undefined;
   const stageOf = new Int32Array(plan.tasks.length);
   for (const index of stageOf.keys()) stageOf[index] = chosen.filter((cut) => cut <= index).length;
-  settle(plan, stageOf);
+  settle(plan, stageOf, division.homes);
   return isWhole(plan, stageOf) ? { stageOf } : undefined;
 };
 
@@ -112,13 +112,15 @@ const cutsAround = (plan: Plan, { homes, stageOf, stages }: Pick<Division, "home
   const last = lastTasks(plan);
   const least = new Int32Array(plan.tasks.length).fill(1);
   const most = new Int32Array(plan.tasks.length).fill(stages - 1);
-  for (const { name, storage } of plan.states) {
+  for (const { name, storage, next } of plan.states) {
     const home = homes.get(name);
     const [first] = sure(readers.get(storage), "state").filter((index) => !last.has(index));
-    if (home === undefined || first === undefined) continue;
+    if (home === undefined) continue;
+    // What nothing reads is only moved on: what makes its next value is in no later stage.
+    const until = first ?? lastMaker(plan, last, next);
     for (const index of least.keys())
-      if (index > first) least[index] = Math.max(at(least, index, "task"), home + 1);
-      else most[index] = Math.min(at(most, index, "task"), home);
+      if (index <= until) most[index] = Math.min(at(most, index, "task"), home);
+      else if (first !== undefined) least[index] = Math.max(at(least, index, "task"), home + 1);
   }
   const fixed = plan.tasks.map((task, index) => (last.has(index) ? undefined : fixedStage(plan, task, stageOf)));
   for (let index = 1, stage = 0; index < fixed.length; index++) {
@@ -233,8 +235,9 @@ const summedUp = (changes: Float64Array): Float64Array => {
 };
 
 /** By task: bytes of SRAM that it is the first to need: weights, and rows of constants and of what the host reads or writes. */
-const residentAt = ({ storages, tasks }: Plan, { lanes }: Target): number[] => {
-  const known = new Set<StorageId | string>();
+const residentAt = ({ storages, tasks, states }: Plan, { lanes }: Target): number[] => {
+  // What takes the place of a state lies in its rows.
+  const known = new Set<StorageId | string>(states.map(({ next }) => next));
   const sizeOf = ({ dtype, rows, panels, bothHemispheres }: Storage): number =>
     rows * panels * DTYPES[dtype].bytes * lanes * (bothHemispheres ? 2 : 1);
   return tasks.map((task) => {
@@ -254,41 +257,73 @@ const residentAt = ({ storages, tasks }: Plan, { lanes }: Target): number[] => {
   });
 };
 
-/** Tasks that only move rows to where the host or the next run reads them, and no other task does. */
-const lastTasks = ({ storages, tasks }: Plan): Set<number> => {
-  const read = new Set(tasks.flatMap((task) => [...readsOf(task)]));
-  const isLast = (task: Task): boolean =>
-    task.outputs.length > 0 &&
-    isWeightless(task) &&
-    task.outputs.every(({ storage }) => storages[storage]?.output === true && !read.has(storage));
-  return new Set([...tasks.keys()].filter((index) => isLast(tasks[index] as Task)));
+/** By task that only moves rows on: the outputs that it is for. */
+type Movers = ReadonlyMap<number, ReadonlySet<StorageId>>;
+
+const moversOf = (last: Movers, output: StorageId): number[] =>
+  [...last].filter(([, goals]) => goals.has(output)).map(([index]) => index);
+
+/** The last task that makes what is moved on to an output; -1 if none does. */
+const lastMaker = ({ tasks }: Plan, last: Movers, output: StorageId): number => {
+  const moved = new Set(moversOf(last, output).flatMap((index) => [...readsOf(at(tasks, index, "task"))]));
+  const makes = ({ outputs }: Task, index: number): boolean =>
+    !last.has(index) && outputs.some(({ storage }) => moved.has(storage));
+  return Math.max(-1, ...tasks.flatMap((task, index) => (makes(task, index) ? [index] : [])));
+};
+
+/**
+ * Tasks that only move rows to where the host or the next run reads them, and no other task does: by task, the outputs that
+ * they are for. What takes the place of a state may go there over rows that nothing else reads.
+ */
+const lastTasks = ({ storages, tasks, states }: Plan): Movers => {
+  const nexts = new Set(states.map(({ next }) => next));
+  const found = new Map<number, ReadonlySet<StorageId>>();
+  /** By storage: the one state's output that all of its readers are for, or what else says that there is none. */
+  const goals = new Map<StorageId, StorageId | "several">();
+  const goalsOf = ({ id, kind, output }: Storage): StorageId[] => {
+    const goal = goals.get(id);
+    if (output) return goal === undefined ? [id] : [];
+    return kind === "temp" && goal !== undefined && goal !== "several" ? [goal] : [];
+  };
+  // What reads a storage stands behind what writes it.
+  for (const [index, task] of [...tasks.entries()].reverse()) {
+    const outputs = task.outputs.map(({ storage }) => goalsOf(at(storages, storage, "storage")));
+    const isLast = outputs.length > 0 && isWeightless(task) && outputs.every(({ length }) => length > 0);
+    if (isLast) found.set(index, new Set(outputs.flat()));
+    const [goal, ...others] = isLast ? new Set(outputs.flat()) : [];
+    const only = goal !== undefined && others.length === 0 && nexts.has(goal) ? goal : "several";
+    for (const id of readsOf(task)) goals.set(id, (goals.get(id) ?? only) === only ? only : "several");
+  }
+  return found;
 };
 
 /**
  * Results that nothing reads any more go to the first stage that has what they are made of: copies to outputs and states
  * stand at the end of a plan, and would bring along what they copy. All that is written to one output is written on one chip.
  */
-const settle = (plan: Plan, stageOf: Int32Array): void => {
+const settle = (plan: Plan, stageOf: Int32Array, homes: Division["homes"]): void => {
   const { tasks, states } = plan;
+  const last = lastTasks(plan);
+  const readers = stateReaders(plan);
   const written = new Map<StorageId, number>();
   for (const [index, { outputs }] of tasks.entries())
     for (const { storage } of outputs)
-      written.set(storage, Math.max(written.get(storage) ?? 0, at(stageOf, index, "task")));
-  const last = lastTasks(plan);
-  const readers = stateReaders(plan);
+      if (!last.has(index)) written.set(storage, Math.max(written.get(storage) ?? 0, at(stageOf, index, "task")));
+  const nameOf = new Map(states.map(({ storage, name }) => [storage, name]));
   const homeOfState = (id: StorageId): number =>
+    homes.get(nameOf.get(id) ?? "") ??
     Math.max(
       0,
       ...(readers.get(id) ?? []).filter((index) => !last.has(index)).map((index) => at(stageOf, index, "task")),
     );
   const stateOf = new Map(states.map(({ storage, next }) => [next, storage]));
   for (const [storage, writers] of outputWriters(plan)) {
-    const free = writers.filter((index) => last.has(index));
-    if (free.length < writers.length || free.length === 0) continue;
-    const needed = free.flatMap((index) =>
-      [...readsOf(tasks[index] as Task)].map((id) => written.get(id) ?? homeOfState(id)),
+    if (writers.length === 0 || !writers.every((index) => last.has(index))) continue;
+    const movers = moversOf(last, storage);
+    const needed = movers.flatMap((index) =>
+      [...readsOf(at(tasks, index, "task"))].map((id) => written.get(id) ?? homeOfState(id)),
     );
     const home = Math.max(0, ...needed, homeOfState(stateOf.get(storage) ?? -1));
-    for (const index of free) stageOf[index] = home;
+    for (const index of movers) stageOf[index] = home;
   }
 };
