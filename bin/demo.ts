@@ -11,7 +11,6 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
-import colors from "picocolors";
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { fail } from "../src/diagnostics.js";
@@ -24,6 +23,7 @@ import { stateRoomText } from "../src/report/capacity.js";
 import { formatCount, formatError, formatSeconds } from "../src/report/units.js";
 import { problemsOf, renderProblems } from "./show/problems.js";
 import { taskReporter } from "./show/stages.js";
+import { colorsOf } from "./show/terminal.js";
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "models", "storyteller");
 /** The name of the one open dimension of the model without a past. */
@@ -95,7 +95,7 @@ function readArguments(): Arguments {
 }
 
 async function build(context: number): Promise<LanguageModel> {
-  const reporter = taskReporter(process.stderr, colors, () => performance.now());
+  const reporter = taskReporter(process.stderr, colorsOf(process.stderr), () => performance.now());
   try {
     return await openLanguageModel(join(FOLDER, "model-past.onnx"), {
       name: "storyteller",
@@ -212,6 +212,6 @@ function compareWithFp32({ tokens, logits }: Story, first: number): { error: num
 try {
   await main();
 } catch (error) {
-  console.error(renderProblems(problemsOf(error), colors));
+  console.error(renderProblems(problemsOf(error), colorsOf(process.stderr)));
   process.exitCode = 1;
 }

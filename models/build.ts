@@ -8,10 +8,10 @@
 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import colors from "picocolors";
 import yargs from "yargs";
 import { hideBin } from "yargs/helpers";
 import { problemsOf, renderProblems } from "../bin/show/problems.js";
+import { colorsOf } from "../bin/show/terminal.js";
 import { fail } from "../src/diagnostics.js";
 import { makeFolder } from "../src/host/files.js";
 import { buildModel, buildSmallModel, FAMILIES, type FamilyName, OPSETS, PRESETS, SMALL_MODELS } from "./families.js";
@@ -171,6 +171,6 @@ const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text
 try {
   main(hideBin(process.argv));
 } catch (error) {
-  console.error(renderProblems(problemsOf(error), colors));
+  console.error(renderProblems(problemsOf(error), colorsOf(process.stderr)));
   process.exitCode = 1;
 }

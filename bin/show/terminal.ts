@@ -30,10 +30,14 @@ export interface Terminal {
 
 export const EXIT = { ok: 0, problem: 1, usage: 2, internal: 3 } as const;
 
+/** Colours for what is written to `output`: none where no person reads it, though `CI` or `FORCE_COLOR` is set. */
+export const colorsOf = (output: { readonly isTTY?: boolean }): Colors =>
+  picocolors.createColors(output.isTTY === true && picocolors.isColorSupported);
+
 export function openTerminal(json: boolean): Terminal {
   const shown = json ? process.stderr : process.stdout;
-  const colors = picocolors.createColors(shown.isTTY === true && picocolors.isColorSupported);
-  const errorColors = picocolors.createColors(process.stderr.isTTY === true && picocolors.isColorSupported);
+  const colors = colorsOf(shown);
+  const errorColors = colorsOf(process.stderr);
   return {
     json,
     colors,
