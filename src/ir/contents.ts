@@ -73,7 +73,7 @@ const ONE_F16 = f32ToF16(1);
 
 /** Scales fp16 bits where they are: those of a tile, since a matrix may have many. */
 const scaleBy = (scale: number, bits: Uint16Array): Uint16Array => {
-  if (scale !== 1) for (const [i, half] of bits.entries()) bits[i] = f32ToF16(f16ToF32(half) * scale);
+  if (scale !== 1) for (let i = 0; i < bits.length; i++) bits[i] = f32ToF16(f16ToF32(bits[i] as number) * scale);
   return bits;
 };
 

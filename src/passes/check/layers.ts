@@ -7,6 +7,8 @@
  * one layer further on a period later. Then it is so for all later periods, write by write: a write takes what bursts a period
  * before took for the write a period before, one layer further on, and if that is rows of constants, they are those of
  * the next layer; this is compared for every read. The task of the next layer makes of it what the write is said to write.
+ * Other rows that it takes were written in a period that was compared: in the stretch a row that is written is written in every
+ * period, so at most one period before it is read, and how long before the write it is read is asked of each (since.ts).
  */
 
 import { at, sure } from "../../diagnostics.js";
@@ -38,6 +40,8 @@ export interface Followed {
   readonly writes: readonly Burst[];
   /** Planes of a write before the cut. */
   readonly written: (write: Burst) => readonly Run[];
+  /** Since when what is written is in the making. */
+  readonly since: (write: Burst) => number;
 }
 
 /** By write of a stretch behind a cut: the planes that it writes. */
@@ -59,11 +63,9 @@ export const repeatedWrites = (f: Followed): Repeated | undefined => {
     const expected = layers.later(learned, f.written(write), 1);
     if (expected === undefined || !areEqual(expected, f.written(later))) return undefined;
     const { cycle } = later.instruction;
-    if (
-      cycle >= cut - period &&
-      layers.later(learned, f.written(later), Math.floor((last - cycle) / period)) === undefined
-    )
-      return undefined;
+    if (cycle < cut - period) continue;
+    if (f.since(later) - period - stretch.reach < cut - compared(f.cut)) return undefined;
+    if (layers.later(learned, f.written(later), Math.floor((last - cycle) / period)) === undefined) return undefined;
   }
   layers.lookAhead();
   if (!areConstantsLater(f, layers)) return undefined;
@@ -83,7 +85,7 @@ export const repeatedWrites = (f: Followed): Repeated | undefined => {
 const placeOf = ({ cycle, earlier }: Cut): number => cycle - earlier;
 
 /** Cycles before a cut in which what is written is compared. */
-const compared = ({ stretch }: Cut): number => (KEPT - 2) * stretch.period;
+const compared = ({ stretch }: Cut): number => (KEPT - 1) * stretch.period;
 
 /** How many bursts of a queue are in each period. */
 const burstsEach = ({ cut, whole }: Followed, queue: number): number => {
@@ -288,11 +290,7 @@ const isSamePass = (a: Pass, b: Pass): boolean => {
   const [one, other] = [a.weights, b.weights];
   if (isTile(one) || isTile(other))
     return isTile(one) && isTile(other) && one.dtype === other.dtype && one.columns === other.columns;
-  return allAlike(
-    one,
-    other,
-    (x, y) => isSameRecord({ ...x, run: 0 }, { ...y, run: 0 }, ["storage"]) && areEqual([x.run], [y.run]),
-  );
+  return allAlike(one, other, (x, y) => isSameRecord(x, y, ["storage", "run"]) && isSameRecord(x.run, y.run));
 };
 
 /* ---------- rows that lie there before cycle 0 ---------- */

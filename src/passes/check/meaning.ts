@@ -20,6 +20,7 @@ import { linkUses, type PlannedVector, plannedVectors } from "./links.js";
 import { appendColumns, type PlanValues, planValues } from "./plan.js";
 import type { Shortened } from "./repeat.js";
 import { type Found, findRows, type RowsFound } from "./rows.js";
+import { beginnings } from "./since.js";
 import { type Flow, flowOf, type TakenPiece, piecesOf, type Taken } from "./streams.js";
 import { append, type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
 
@@ -75,9 +76,10 @@ export const meansRepeatedly = (
       writtenBy(f, at(writes, next, "write"));
   };
   const written = (write: Burst): readonly Run[] => writtenBy(f, write);
+  const since = beginnings(f);
   for (const cut of short.cuts) {
     followTo(cut.cycle - cut.earlier);
-    const repeated = repeatedWrites({ layers, learned, before: f.before, chip, cut, whole, writes, written });
+    const repeated = repeatedWrites({ layers, learned, before: f.before, chip, cut, whole, writes, written, since });
     if (repeated === undefined) return false;
     f.repeated.push(repeated);
     while (next < writes.length && at(writes, next, "write").instruction.cycle < repeated.end) next++;

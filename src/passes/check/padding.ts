@@ -219,15 +219,14 @@ const sourceOf = ({ plan }: Checked, map: number | undefined, lane: number): num
 const rangeOn = (checked: Checked, task: Task, covered: Uint8Array, lanes: readonly number[], last: number): Range => {
   // Sums that a permutation brings to where they are already are one operand with themselves.
   const maps = task.ops.flatMap(({ args }) => args.flatMap((arg) => ("mxm" in arg ? (arg.map ?? []) : [])));
-  const stays = (lane: number): boolean =>
-    maps.length > 0 && maps.every((map) => sourceOf(checked, map, lane) === lane);
-  const groups = [lanes.filter(stays), lanes.filter((lane) => !stays(lane))].filter((group) => group.length > 0);
-  return groups
-    .map((group, index) => {
-      const [map] = index === 0 && stays(at(group, 0, "lane")) ? maps : [];
-      return rangeOnGroup(checked, task, covered, group, last, map);
-    })
-    .reduce(union);
+  const [map] = maps;
+  if (map === undefined) return rangeOnGroup(checked, task, covered, lanes, last, undefined);
+  const stays = (lane: number): boolean => maps.every((each) => sourceOf(checked, each, lane) === lane);
+  const [still, moved] = [lanes.filter(stays), lanes.filter((lane) => !stays(lane))];
+  return [
+    ...(still.length === 0 ? [] : [rangeOnGroup(checked, task, covered, still, last, map)]),
+    ...(moved.length === 0 ? [] : [rangeOnGroup(checked, task, covered, moved, last, undefined)]),
+  ].reduce(union);
 };
 
 /** `stays`: a permutation that leaves the sums of these lanes where they are. */

@@ -6,7 +6,7 @@
  * burst; nobody is believed. A program from whose stretch whole periods are left out is legal if and only if the program is:
  * what a rule asks of an execution are the last events on a unit, register, row or array before it. In the stretch these are
  * at most two periods back, or before it and then the same for all periods; and what is kept at both ends of what is left
- * out is longer than that. Rows that were written stay so. So every execution that was left out finds what the one some periods
+ * out is no shorter than that. Rows that were written stay so. So every execution that was left out finds what the one some periods
  * before it finds. Where constants lie in several places one after the other, a program has several stretches. They do not
  * overlap, so what is said of one holds of a program from which periods of another were left out. layers.ts says what else
  * must hold for the values to be those of the plan.
@@ -27,6 +27,8 @@ import type { Target } from "../../ir/target.js";
 /** In [from + period, to) every burst has its like a period before it, and in [from, to - period) one a period after it. */
 export interface Stretch {
   readonly period: number;
+  /** By so many cycles at most two executions are apart of which one finds what the other leaves on a unit or a stream. */
+  readonly reach: number;
   readonly from: number;
   readonly to: number;
 }
@@ -50,10 +52,10 @@ export interface Shortened {
 }
 
 /** Periods of a stretch that are kept before those that are left out, of some of which values are compared; and after them. */
-export const KEPT = 6;
-const KEPT_AFTER = 3;
+export const KEPT = 4;
+const KEPT_AFTER = 2;
 /** Fewer are not worth it. */
-const FEWEST_PERIODS = 6;
+const FEWEST_PERIODS = 4;
 /** Places, evenly over a queue's bursts, around which a stretch is sought. */
 const ANCHORS = 12;
 
@@ -94,7 +96,7 @@ const leftOf = (queue: readonly TimedInstruction[], cuts: readonly Cut[]): reado
   return left;
 };
 
-/** By so many cycles at most two executions are apart of which one finds what the other leaves on a unit or a stream. */
+/** That of a stretch, for all of some queues. */
 const reachOf = ({ mxm, timing, chainDepth }: Target, queues: Queues): number => {
   let longest = 0;
   for (const queue of queues)
@@ -154,16 +156,21 @@ const stretchesOf = (target: Target, chip: ChipProgram): Stretch[] => {
   const reach = reachOf(target, chip.queues);
   const stretches: Stretch[] = [];
   let end = 0;
+  /** The last that was too short, which need not be sought again from another of its places. */
+  let short: Stretch | undefined;
   for (let place = 1; place < ANCHORS; place++) {
     const index = Math.floor((products.length * place) / ANCHORS);
     if (index >= products.length || at(products, index, "burst").cycle < end) continue;
     const anchor = anchorAt(products, gaps, index);
     if (anchor === undefined || reach > anchor.period) continue;
+    if (anchor.period === short?.period && anchor.cycle < short.to) continue;
     const around = stretchAround(target, chip, constants, anchor);
-    const stretch = { ...around, from: Math.max(around.from, end) };
-    if (periodsOf(stretch) < FEWEST_PERIODS) continue;
-    stretches.push(stretch);
-    end = stretch.to;
+    const stretch = { ...around, reach, from: Math.max(around.from, end) };
+    if (periodsOf(stretch) < FEWEST_PERIODS) short = stretch;
+    else {
+      stretches.push(stretch);
+      end = stretch.to;
+    }
   }
   return stretches;
 };
@@ -177,7 +184,7 @@ const stretchAround = (
   chip: ChipProgram,
   constants: Uint8Array,
   { cycle, period }: Anchor,
-): Stretch => {
+): Omit<Stretch, "reach"> => {
   let [from, to] = [0, Number.POSITIVE_INFINITY];
   for (const [number, queue] of chip.queues.entries()) {
     const rows = constants.subarray(number * 2 * target.rowsPerBank, (number + 1) * 2 * target.rowsPerBank);
@@ -226,11 +233,11 @@ const isSameValue = (a: FieldValue | undefined, b: FieldValue | undefined): bool
   typeof a === "object" && typeof b === "object" ? isSameRecord(a, b) : Object.is(a, b);
 
 /** Whether all fields but some are the same words and numbers. */
-export const isSameRecord = (a: object, b: object, without: readonly string[] = []): boolean => {
-  const [one, other] = [Object.entries(a), new Map(Object.entries(b))];
+export const isSameRecord = <T extends object>(a: T, b: T, without: readonly (keyof T)[] = []): boolean => {
+  const names = Object.keys(a) as (keyof T)[];
   return (
-    one.length === other.size &&
-    one.every(([name, value]) => other.has(name) && (without.includes(name) || Object.is(value, other.get(name))))
+    names.length === Object.keys(b).length &&
+    names.every((name) => name in b && (without.includes(name) || Object.is(a[name], b[name])))
   );
 };
 
