@@ -144,6 +144,16 @@ export function parseStages(text: string | undefined): Stages | undefined {
   });
 }
 
+/** `--prefill 16,128`, each no longer than the context; undefined if it is not given. */
+export function parsePrefill(text: string | undefined, context: number | undefined): readonly number[] | undefined {
+  if (text === undefined) return undefined;
+  const blocks = /^\d{1,9}(,\d{1,9})*$/.test(text) ? text.split(",").map(Number) : [];
+  if (blocks.length > 0 && blocks.every((tokens) => tokens >= 1 && tokens <= (context ?? tokens))) return blocks;
+  return fail("LPU5008", {
+    message: `--prefill: expected whole numbers ${context === undefined ? "of at least 1" : `from 1 to ${context}`} like 16 or 16,128, got '${text}'`,
+  });
+}
+
 /** `--tensor 4`; undefined if it is not given. */
 export const parseTensor = (chips: number | undefined): number | undefined =>
   chips === undefined ? undefined : parseNumbers({ "--tensor": { value: chips, least: 1, whole: true } })["--tensor"];

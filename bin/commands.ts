@@ -36,6 +36,7 @@ import {
   parseDead,
   parseFault,
   parseConfiguration,
+  parsePrefill,
   parseTensor,
   parseThreads,
   parseWhole,
@@ -112,8 +113,9 @@ const OPTIONS = {
     describe: "of a decoder: past positions that a token can look back upon; where text is written, 256 if not given",
   },
   prefill: {
-    type: "number",
-    describe: "of a decoder: tokens of the prompt that are taken at once, by an entry of its own",
+    type: "string",
+    describe:
+      "of a decoder: tokens of the prompt that are taken at once, by an entry of its own; several, like 16,128, are an entry each",
   },
   weights: {
     type: "string",
@@ -337,13 +339,10 @@ const decoderFolder = {
 
 const parseContext = (args: {
   readonly context: number | undefined;
-  readonly prefill: number | undefined;
-}): { readonly context: number | undefined; readonly prefill: number | undefined } => {
-  const { "--context": context, "--prefill": prefill } = parseNumbers({
-    "--context": { value: args.context, least: 1, whole: true },
-    "--prefill": { value: args.prefill, least: 1, ...(args.context && { most: args.context }), whole: true },
-  });
-  return { context, prefill };
+  readonly prefill: string | undefined;
+}): { readonly context: number | undefined; readonly prefill: readonly number[] | undefined } => {
+  const { "--context": context } = parseNumbers({ "--context": { value: args.context, least: 1, whole: true } });
+  return { context, prefill: parsePrefill(args.prefill, context) };
 };
 
 type DecoderArguments = InferredOptionTypes<typeof decoderOptions> & { readonly model: string };
@@ -486,7 +485,7 @@ const score = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const { prefill: _, ...decoder } = decoderRequest({ ...args, prefill: 1 });
+    const { prefill: _, ...decoder } = decoderRequest({ ...args, prefill: undefined });
     const result = await runJob("score", { ...decoder, text: args.text, lines: args.lines }, { tasks: terminal.tasks });
     terminal.result(result);
     terminal.print("");

@@ -213,8 +213,11 @@ export async function openImage(image: string | Uint8Array, options: OpenOptions
 export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes" | "entries"> {
   /** Past positions that a token can look back upon; 256 if not given. */
   readonly context?: number | undefined;
-  /** Tokens of a prompt that an entry of its own takes at once, as long as there are so many; 1, without such an entry, if not given. */
-  readonly prefill?: number | undefined;
+  /**
+   * Tokens of a prompt that an entry of its own takes at once, as long as there are so many; of several the longest first. Without
+   * such an entry if not given.
+   */
+  readonly prefill?: number | readonly number[] | undefined;
   /** A tokenizer.json that does not lie beside the model. */
   readonly tokenizer?: string | undefined;
   /** That text is wanted, so that LPU5106 says before the build that there is no tokenizer. */
@@ -252,7 +255,7 @@ const isSaid = (name: string, value: unknown): boolean =>
  * be, all before the build, and all that `lpuit` throws.
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
-  const { context = DEFAULT_CONTEXT, prefill = 1, tokenizer, text, prompt, ...rest } = options;
+  const { context = DEFAULT_CONTEXT, prefill = [], tokenizer, text, prompt, ...rest } = options;
   const isBuilt = path.endsWith(".lpu");
   const late = isBuilt ? BUILT.filter((name) => isSaid(name, options[name])) : [];
   if (late.length > 0)
@@ -262,7 +265,7 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
     });
   const found = await openWords(path, { tokenizer, text, past: true }, (graph) => {
     const { past } = decoderShapes(graph, context, 1);
-    return { capacity: capacityOf(past, context), entries: decoderEntries(graph, context, prefill) };
+    return { capacity: capacityOf(past, context), entries: decoderEntries(graph, context, [prefill].flat()) };
   });
   const build = (): Uint8Array => {
     const { capacity, entries } = sure(found.asked, "graph");
@@ -294,7 +297,7 @@ export async function openReader(
 ): Promise<Reader> {
   const { context: tokens = DEFAULT_CONTEXT, tokenizer, text, ...rest } = options;
   const found = await openWords(path, { tokenizer, text, past: false }, (graph) =>
-    hasPast(graph) ? void decoderEntries(graph, tokens, 1) : plainShapes(graph, tokens),
+    hasPast(graph) ? void decoderEntries(graph, tokens, []) : plainShapes(graph, tokens),
   );
   if (found.asked === undefined) return stepReader(await openLanguageModel(path, options));
   const entry = await lpuit(found.model, { ...rest, shapes: found.asked });

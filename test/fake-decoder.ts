@@ -20,14 +20,14 @@ const template: ChatTemplate = (messages) => messages.map(({ role, content }) =>
 
 interface Options {
   readonly context?: number;
-  /** Tokens of a block of the prompt; none if not given. */
-  readonly prefill?: number;
+  /** Tokens of blocks of the prompt, the longest first; none if not given. */
+  readonly prefill?: readonly number[];
   /** Called at every run, with how many tokens it takes. */
   readonly onRun?: (tokens: number) => void;
 }
 
 /** `start` with 900 MHz: 9,000 cycles are 10 us. */
-export function fakeModel({ context = 60, prefill, onRun = () => undefined }: Options = {}): LanguageModel {
+export function fakeModel({ context = 60, prefill = [], onRun = () => undefined }: Options = {}): LanguageModel {
   let past: readonly number[] = [];
   const entry = (cycles: number): Decoder<readonly number[]>["decode"] => ({
     cycles,
@@ -46,8 +46,7 @@ export function fakeModel({ context = 60, prefill, onRun = () => undefined }: Op
       ...{ context, past: "window", given: ["input_ids"] },
       clockMHz: 900,
       decode: entry(CYCLES.decode),
-      prefill: prefill === undefined ? undefined : { entry: entry(CYCLES.prefill), tokens: prefill },
-      first: undefined,
+      blocks: prefill.map((tokens) => ({ tokens, entry: entry(CYCLES.prefill), first: undefined })),
       logits: { name: "logits", vocabulary: VOCABULARY },
       room: { bytes: 1, free: 0, sequences: 1 },
       reset: () => {

@@ -18,6 +18,7 @@ import { keptPasts, type Saved } from "../src/language/pasts.js";
 import { chooseToken, GREEDY, penalised } from "../src/language/sample.js";
 import { type Settings, settingsOf } from "../src/language/settings.js";
 import { expectFits, textStream } from "../src/language/text.js";
+import { relativeError } from "./drawn.js";
 import { fakeModel } from "./fake-decoder.js";
 
 const folder = mkdtempSync(join(tmpdir(), "metronome-language-"));
@@ -350,7 +351,7 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   );
   const model = await openLanguageModel(decoder, {
     context: 12,
-    prefill: 4,
+    prefill: [2, 4],
     tokenizer,
     cacheDir: false,
   });
@@ -364,8 +365,10 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   expect(pieces.map(({ text }) => text).join("")).toBe(", there was a little girl named");
   expect(pieces.at(-1)?.finish).toBe("length");
   // Four tokens of the prompt at once, which look back upon nothing, and one by itself, and then one a piece.
-  const { decode, prefill = 0, first: begin = 0 } = model.cycles;
-  expect(begin).toBeLessThan(prefill);
+  const { decode, blocks } = model.cycles;
+  expect(blocks.map(({ tokens }) => tokens)).toEqual([4, 2]);
+  const [{ cycles: four = 0, first: begin = 0 } = {}, { cycles: two = 0 } = {}] = blocks;
+  expect(begin).toBeLessThan(four);
   expect(pieces.map(({ cycles }) => cycles)).toEqual([begin + decode, ...pieces.slice(1).map(() => decode)]);
   expect(pieces.map(({ predictedCycles }) => predictedCycles)).toEqual(pieces.map(({ cycles }) => cycles));
   expect(pieces.map(({ runs }) => runs)).toEqual([2, ...pieces.slice(1).map(() => 1)]);
@@ -378,6 +381,17 @@ test("a trained model writes on from a prompt with its past on the chip", async 
   model.reset();
   expect(await saidBy(() => model.step([1, 512]))).toEqual(["LPU5106: expected tokens from 0 to 511, got 512"]);
   expect(model.position()).toBe(0);
+  await model.step(given.slice(0, 3));
+  // Blocks behind others, the longest first: four, two, and one.
+  const many = golden.tokens.slice(3, 10);
+  expect(await model.step(many)).toMatchObject({ cycles: four + two + decode, runs: 3 });
+  model.reset();
+  for (const token of golden.tokens.slice(0, 10)) await model.step(token);
+  const next = (await model.step(golden.tokens[10] ?? 0)).logits;
+  model.reset();
+  const { logits } = await model.step(golden.tokens.slice(0, 11));
+  expect(relativeError(logits, next)).toBeLessThan(5e-3);
+  model.reset();
   await model.step(given.slice(0, 3));
   const saved = model.snapshot();
   const first = await model.step(given.slice(3));
@@ -402,7 +416,7 @@ test("an image of a decoder writes what its model writes, with its own context",
   const model = await openLanguageModel(path, { context: 5, prefill: 2, cacheDir });
   const { source, close } = openModel(path);
   const { graph } = readModel(source);
-  const entries = decoderEntries(graph, 5, 2);
+  const entries = decoderEntries(graph, 5, [2]);
   const image = join(own, "gpt2.lpu");
   writeFileSync(image, (await lpuit(path, { entries, state: "auto", cacheDir })).image);
   close();
@@ -441,11 +455,18 @@ describe("pasts that are kept", () => {
   });
 
   test("change nothing of the text, and spare runs", async () => {
-    for (const prefill of [undefined, 4]) {
+    for (const [prefill, expected] of [
+      [[], [0, 15, 0, 12, 0]],
+      [[4], [0, 12, 12, 12, 0]],
+      [
+        [8, 3],
+        [0, 8, 8, 8, 0],
+      ],
+    ] as const) {
       const prompts = ["Once upon a time", "Once upon a time there", "Once upon a hill", "Once upon a hall", "Twice"];
       const pasts = keptPasts(4);
       const taken: number[][] = [];
-      const model = fakeModel({ ...(prefill && { prefill }), onRun: (tokens) => void taken.at(-1)?.push(tokens) });
+      const model = fakeModel({ prefill, onRun: (tokens) => void taken.at(-1)?.push(tokens) });
       const kept = [];
       for (const prompt of prompts) {
         const written = async (options: object): Promise<readonly Piece[]> => {
@@ -461,9 +482,9 @@ describe("pasts that are kept", () => {
         kept.push(spared);
         // The runs that were spared are the first of those that the whole prompt has.
         const [all = [], own = []] = taken.slice(-2);
-        expect(own).toEqual(all.slice(prefill === undefined ? spared : spared / prefill));
+        expect(own).toEqual(all.slice(spared / (prefill[0] ?? 1)));
       }
-      expect(kept).toEqual(prefill === undefined ? [0, 15, 0, 12, 0] : [0, 12, 12, 12, 0]);
+      expect(kept).toEqual(expected);
     }
   });
 

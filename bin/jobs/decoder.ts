@@ -10,7 +10,7 @@ export interface DecoderRequest extends Omit<ChipRequest, "system" | "dead"> {
   readonly model: string;
   readonly tokenizer: string | undefined;
   readonly context: number | undefined;
-  readonly prefill: number | undefined;
+  readonly prefill: readonly number[] | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;

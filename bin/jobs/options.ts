@@ -39,7 +39,7 @@ export interface ModelRequest extends ChipRequest {
 export interface OpenRequest extends ModelRequest {
   readonly model: string;
   readonly context: number | undefined;
-  readonly prefill: number | undefined;
+  readonly prefill: readonly number[] | undefined;
 }
 
 /** Opens the model that is asked for, and reads all that follows from it. */
@@ -60,7 +60,7 @@ export function openAsked(request: OpenRequest) {
 /** A decoder that takes one token a step, and blocks of a prompt, with its past as states. */
 function decoderBuild(
   { source }: OpenModel,
-  { prefill = 1, state, entries, shapes }: OpenRequest,
+  { prefill = [], state, entries, shapes }: OpenRequest,
   context: number,
 ): Pick<ModelRequest, "state" | "entries"> {
   const said = { "--entry": entries, "--shape": shapes, "--state": state === "auto" ? {} : state };

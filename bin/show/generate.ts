@@ -29,8 +29,10 @@ function writtenRows(
       `${given} given${kept === 0 ? "" : ` (${kept} of them on the chip before)`}, ${written} written${turns.length === 1 ? ` (${turns[0]?.finish})` : ""}, ${runs} runs`,
     ],
     ["cycles a token", timed(cyclesOf.decode)],
-    ...(cyclesOf.prefill === undefined ? [] : [["cycles a block", timed(cyclesOf.prefill)] as [string, string]]),
-    ...(cyclesOf.first === undefined ? [] : [["cycles of the first", timed(cyclesOf.first)] as [string, string]]),
+    ...cyclesOf.blocks.flatMap(({ tokens, cycles, first }): [string, string][] => [
+      [`cycles of ${tokens} tokens`, timed(cycles)],
+      ...(first === undefined ? [] : [[`  as the first`, timed(first)] as [string, string]]),
+    ]),
     ["states", stateRoomText(room)],
     ["predicted == executed", exact ? `yes, in ${runs} runs` : "NO"],
     [

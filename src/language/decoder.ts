@@ -116,24 +116,31 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
 }
 
 /**
- * How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once: behind others, and
- * where the past is a window whose length the file leaves open, also as the first, which has no past to look back upon.
+ * How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once (`prefill`, each an
+ * entry of its own): behind others, and where the past is a window whose length the file leaves open, also as the first, which has
+ * no past to look back upon.
  */
 export function decoderEntries(
   graph: GraphRecord,
   context: number,
-  prefill: number,
+  prefill: readonly number[],
 ): Readonly<Record<string, Omit<DecoderShapes, "past">>> {
   const entry = (behind: number, tokens: number): Omit<DecoderShapes, "past"> => {
     const { shapes, fix } = decoderShapes(graph, behind, tokens);
     return { shapes, fix };
   };
-  const decode = entry(context, 1);
-  if (prefill === 1) return { decode };
-  const blocks = { decode, prefill: entry(context, prefill) };
-  return decoderShapes(graph, context, 1).past === "window" && hasOpenPast(graph)
-    ? { ...blocks, first: entry(0, prefill) }
-    : blocks;
+  const blocks = [...new Set(prefill)].filter((tokens) => tokens > 1).sort((a, b) => a - b);
+  const hasFirst = decoderShapes(graph, context, 1).past === "window" && hasOpenPast(graph);
+  const named = (name: string, tokens: number): string => (blocks.length === 1 ? name : `${name}-${tokens}`);
+  return {
+    decode: entry(context, 1),
+    ...Object.fromEntries(
+      blocks.flatMap((tokens) => [
+        [named("prefill", tokens), entry(context, tokens)],
+        ...(hasFirst ? [[named("first", tokens), entry(0, tokens)] as const] : []),
+      ]),
+    ),
+  };
 }
 
 /** Whether the file leaves open how many positions the past has. */
@@ -150,6 +157,13 @@ interface Described {
   readonly inputs: readonly { readonly name: string; readonly shape: Shape }[];
 }
 
+/** An entry that takes `tokens` at once behind others, and one that does where nothing was taken before. */
+export interface BlockEntry<E> {
+  readonly tokens: number;
+  readonly entry: E;
+  readonly first: E | undefined;
+}
+
 export interface DecoderEntries<E> {
   /** Rows of the past, and how it lies there. */
   readonly context: number;
@@ -158,10 +172,8 @@ export interface DecoderEntries<E> {
   readonly given: readonly string[];
   /** Takes one token. */
   readonly decode: E;
-  /** The entry that takes most at once, if any takes more than one. */
-  readonly prefill: { readonly entry: E; readonly tokens: number } | undefined;
-  /** One that takes as many where nothing was taken before. */
-  readonly first: E | undefined;
+  /** Those that take more than one token, from the one that takes most. */
+  readonly blocks: readonly BlockEntry<E>[];
 }
 
 /**
@@ -192,12 +204,13 @@ export function decoderIn<E extends Described>(
   const past = (masked(decode) ?? context) === context ? "cache" : "window";
   const isFirst = (entry: E): boolean => past === "window" && masked(entry) === tokensOf(entry);
   const blocks = entries
-    .map((entry) => ({ entry, tokens: tokensOf(entry) }))
-    .filter(({ entry, tokens }) => tokens > 1 && !isFirst(entry))
+    .filter((entry) => tokensOf(entry) > 1 && !isFirst(entry))
+    .map((entry) => {
+      const tokens = tokensOf(entry);
+      return { tokens, entry, first: entries.find((other) => isFirst(other) && tokensOf(other) === tokens) };
+    })
     .sort((a, b) => b.tokens - a.tokens);
-  const [prefill] = blocks;
-  const first = entries.find((entry) => isFirst(entry) && tokensOf(entry) === prefill?.tokens);
-  return { past, context, given, decode, prefill, first };
+  return { past, context, given, decode, blocks };
 }
 
 const noRole = (name: string): string =>

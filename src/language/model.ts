@@ -32,6 +32,13 @@ export interface Piece extends Cost {
   readonly finish?: "stop" | "length";
 }
 
+/** Cycles of a run that takes so many tokens behind others, and of one that has no past to look back upon. */
+export interface BlockCycles {
+  readonly tokens: number;
+  readonly cycles: number;
+  readonly first?: number;
+}
+
 export interface LanguageModel {
   /** What its folder, or its file, is called. */
   readonly name: string;
@@ -43,8 +50,8 @@ export interface LanguageModel {
   readonly clockMHz: number;
   /** What the files beside the model say of the choice of tokens. */
   readonly sampling: Partial<Sampling>;
-  /** Of a run that takes one token, at any position, of one that takes a block of a prompt, and of the first such. */
-  readonly cycles: { readonly decode: number; readonly prefill?: number; readonly first?: number };
+  /** Of a run that takes one token, at any position, and of those that take blocks of a prompt, the longest first. */
+  readonly cycles: { readonly decode: number; readonly blocks: readonly BlockCycles[] };
   /** Users times context that SRAM would hold. */
   readonly room: Room;
   /** Tokens taken since the last reset. */
@@ -79,7 +86,7 @@ export function languageModel<State>(
   decoder: Decoder<State>,
   { name, tokenizer, template, ends, sampling: usual }: Text,
 ): LanguageModel {
-  const { context, clockMHz, decode, prefill, first } = decoder;
+  const { context, clockMHz, decode, blocks } = decoder;
   const { vocabulary } = decoder.logits;
   const { capacity, position, step, take, reset, snapshot, restore } = stepsOf(decoder);
 
@@ -120,7 +127,7 @@ export function languageModel<State>(
       if (finish !== undefined) break;
       last = await step(token, options.signal);
     }
-    if (prefill === undefined) options.pasts?.keep(snapshot());
+    if (blocks.length === 0) options.pasts?.keep(snapshot());
   }
 
   return {
@@ -132,8 +139,10 @@ export function languageModel<State>(
     sampling: usual,
     cycles: {
       decode: decode.cycles,
-      ...(prefill && { prefill: prefill.entry.cycles }),
-      ...(first && { first: first.cycles }),
+      blocks: blocks.map(({ tokens, entry, first }) => ({
+        ...{ tokens, cycles: entry.cycles },
+        ...(first && { first: first.cycles }),
+      })),
     },
     room: decoder.room,
     position,

@@ -74,14 +74,18 @@ export function expectRoom(capacity: number, taken: number, count: number): void
 }
 
 export function stepsOf<State>(of: Decoder<State>): Steps {
-  const { context, past, given: names, decode, prefill, first, logits: output, ...decoder } = of;
+  const { context, past, given: names, decode, blocks, logits: output, ...decoder } = of;
   const { vocabulary } = output;
   const capacity = capacityOf(past, context);
   let taken: readonly number[] = [];
 
-  const runBlock = async ({ run, cycles: predictedCycles }: Entry, tokens: readonly number[]): Promise<Step> => {
+  /** Behind `rows` of the past. */
+  const runBlock = async (
+    { run, cycles: predictedCycles }: Entry,
+    rows: number,
+    tokens: readonly number[],
+  ): Promise<Step> => {
     const position = taken.length;
-    const rows = run === first?.run ? 0 : context;
     const { outputs, cycles } = await run(blockInputs(names, { past, context: rows, tokens, position }));
     taken = [...taken, ...tokens];
     const logits = outputs[output.name];
@@ -104,12 +108,14 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
     for (let at = 0; at < tokens.length; ) {
       await turn();
       signal?.throwIfAborted();
-      const isBlock = prefill !== undefined && tokens.length - at >= prefill.tokens;
-      const block = tokens.slice(at, at + (isBlock ? prefill.tokens : 1));
-      const whole = taken.length === 0 && first !== undefined ? first : prefill?.entry;
-      const own = await runBlock(isBlock && whole !== undefined ? whole : decode, block);
+      const block = blocks.find(({ tokens: size }) => tokens.length - at >= size);
+      const first = taken.length === 0 ? block?.first : undefined;
+      const next = tokens.slice(at, at + (block?.tokens ?? 1));
+      const own = await (first === undefined
+        ? runBlock(block?.entry ?? decode, context, next)
+        : runBlock(first, 0, next));
       sum = { logits: own.logits, ...added(sum, own) };
-      at += block.length;
+      at += next.length;
     }
     return sum;
   };
@@ -126,11 +132,12 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
     taken = saved.tokens;
   };
 
-  const wholeBlocks = (count: number): number => (prefill === undefined ? count : count - (count % prefill.tokens));
+  const [{ tokens: longest } = { tokens: 1 }] = blocks;
+  const wholeBlocks = (count: number): number => count - (count % longest);
 
   /**
-   * Takes a prompt, from the past that is kept of it. Only ends of whole blocks are kept, since these are the runs that the
-   * whole prompt has too: what is kept changes nothing of what is written.
+   * Takes a prompt, from the past that is kept of it. Only ends of whole blocks of the longest kind are kept, since these are the
+   * runs that the whole prompt has too: what is kept changes nothing of what is written.
    */
   const take: Steps["take"] = async (prompt, pasts, signal) => {
     // Before the state changes.
