@@ -13,6 +13,7 @@ import {
   narrowFloat,
   narrowFloats,
   narrowInt64,
+  roundFloats,
   roundToF16,
   widenFloat,
   widenFloats,
@@ -65,6 +66,10 @@ describe.each(FORMATS)("%s", (format) => {
       ).length;
       expect(beyond).toBe(overflows);
     }
+    const rounded = values.slice();
+    const { data, beyond } = narrowFloats(format, values);
+    expect(roundFloats(format, rounded)).toBe(beyond);
+    expect(rounded).toEqual(widenFloats(format, data));
     const bits = row.sign === 0x80 ? Uint8Array.from(patterns(format)) : Uint16Array.from(patterns(format));
     expect(Array.from(widenFloats(format, bits))).toEqual(
       patterns(format).map((pattern) => widenFloat(format, pattern)),

@@ -257,6 +257,30 @@ export function widenFloats(
   return out;
 }
 
+/**
+ * Rounds fp32 values, in place, to those that a format holds: `widenFloats` of `narrowFloats`, without the bits between. Returns how
+ * many finite ones were beyond it.
+ */
+export function roundFloats(format: NarrowFloat, values: Float32Array): number {
+  const row: NarrowFormat = NARROW_FORMATS[format];
+  const { drop, leastNormal, saturates } = row;
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const table = WIDE[format];
+  const [half, kept] = [(1 << (drop - 1)) - 1, -(1 << drop)];
+  const last = f32ToBits(table[row.largest] as number);
+  let beyond = 0;
+  for (let i = 0; i < words.length; i += 1) {
+    const word = words[i] as number;
+    const magnitude = word & 0x7fffffff;
+    if (magnitude >= leastNormal && magnitude <= last) words[i] = (word + half + ((word >>> drop) & 1)) & kept;
+    else {
+      if (magnitude < 0x7f800000 && narrowBits(row, magnitude, false) > row.largest) beyond += 1;
+      values[i] = table[narrowBits(row, word, saturates)] as number;
+    }
+  }
+  return beyond;
+}
+
 export function encodeF16(values: Float32Array, out: Uint16Array = new Uint16Array(values.length)): Uint16Array {
   narrowFloats("f16", values, out);
   return out;

@@ -10,7 +10,7 @@
 import { at } from "../../diagnostics.js";
 import { elementCount, type Literal, type Shape } from "../../ir/graph.js";
 import type { NarrowingError } from "../../ir/facts.js";
-import { f32ToBits, NARROW_FORMATS, narrowFloats, widenFloat, widenFloats } from "../../ir/numerics.js";
+import { f32ToBits, NARROW_FORMATS, narrowFloats, roundFloats, widenFloat } from "../../ir/numerics.js";
 import type { Fp8, Sharing } from "../../ir/weights.js";
 
 /** A constant that was narrowed, with what was lost. */
@@ -118,9 +118,9 @@ const bestScales = (matrix: Matrix, format: Fp8, together: readonly Matrix[] | u
 /** Adds those of one number for each column: the greatest may not be in the sample, and is the one that saturates. */
 const addErrors = (errors: Float64Array, row: Float32Array, format: Fp8, scales: Float32Array): void => {
   const scaled = row.map((value, n) => value / (scales[n] as number));
-  const wide = widenFloats(format, narrowFloats(format, scaled).data);
+  roundFloats(format, scaled);
   for (let n = 0; n < errors.length; n++) {
-    const difference = (row[n] as number) - (wide[n] as number) * (scales[n] as number);
+    const difference = (row[n] as number) - (scaled[n] as number) * (scales[n] as number);
     errors[n] = (errors[n] as number) + difference * difference;
   }
 };
@@ -130,18 +130,15 @@ const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32
   const columns = scales.length;
   const errors = new Float64Array(columns);
   const scaled = new Float32Array(columns);
-  const bits = new Uint8Array(columns);
-  const wide = new Float32Array(columns);
   for (const { values, rows } of matrices) {
     const count = Math.min(rows, SAMPLE);
     const weight = rows / count;
     for (let i = 0; i < count; i++) {
       const from = Math.floor((i * rows) / count) * columns;
       for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (scales[n] as number);
-      narrowFloats(format, scaled, bits);
-      widenFloats(format, bits, wide);
+      roundFloats(format, scaled);
       for (let n = 0; n < columns; n++) {
-        const difference = (values[from + n] as number) - (wide[n] as number) * (scales[n] as number);
+        const difference = (values[from + n] as number) - (scaled[n] as number) * (scales[n] as number);
         errors[n] = (errors[n] as number) + weight * difference * difference;
       }
     }
@@ -149,32 +146,31 @@ const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32
   return errors;
 };
 
-/** The numbers over their scales, as FP8. `visit` is told of every row what it was and what it is now. */
-export const narrowed = (
+/** The numbers over their scales, as FP8. */
+export const narrowed = (values: Float32Array, shape: Shape, format: Fp8, scales: Float32Array): Uint8Array => {
+  const data = new Uint8Array(values.length);
+  eachScaledRow(values, shape, scales, (from, scaled) => {
+    narrowFloats(format, scaled, data.subarray(from, from + scaled.length));
+  });
+  return data;
+};
+
+/** Calls with each row over its scales: where it begins, and what `visit` may change. */
+const eachScaledRow = (
   values: Float32Array,
   shape: Shape,
-  format: Fp8,
   scales: Float32Array,
-  visit?: (row: Float32Array, bits: Uint8Array, scales: Float32Array, saturated: number) => void,
-): Uint8Array => {
-  const data = new Uint8Array(values.length);
-  const [, columns = 1] = shape.slice(-2);
+  visit: (from: number, scaled: Float32Array, scales: Float32Array) => void,
+): void => {
+  const [rows = 1, columns = 1] = shape.slice(-2);
   const scaled = new Float32Array(columns);
-  for (const [index, { values: own, rows }] of matricesOf(values, shape).entries()) {
-    const ofRow =
-      scales.length === 1
-        ? new Float32Array(columns).fill(at(scales, 0, "scale"))
-        : scales.subarray(index * columns, (index + 1) * columns);
-    for (let row = 0; row < rows; row++) {
-      const from = row * columns;
-      const at = index * rows * columns + from;
-      for (let n = 0; n < columns; n++) scaled[n] = (own[from + n] as number) / (ofRow[n] as number);
-      const bits = data.subarray(at, at + columns);
-      const { beyond } = narrowFloats(format, scaled, bits);
-      visit?.(own.subarray(from, from + columns), bits, ofRow, beyond);
-    }
+  const one = scales.length === 1 ? new Float32Array(columns).fill(at(scales, 0, "scale")) : undefined;
+  for (let row = 0, from = 0; from < values.length; row++, from += columns) {
+    const matrix = Math.floor(row / rows);
+    const own = one ?? scales.subarray(matrix * columns, (matrix + 1) * columns);
+    for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (own[n] as number);
+    visit(from, scaled, own);
   }
-  return data;
 };
 
 /** What is lost when numbers become FP8 times scales. */
@@ -185,15 +181,13 @@ export const narrowingError = (
   scales: Float32Array,
 ): NarrowingError => {
   const columns = shape.at(-1) ?? 1;
-  const wide = new Float32Array(columns);
   const [signals, noises] = [new Float64Array(columns), new Float64Array(columns)];
   let [kept, both, greatest, saturated] = [0, 0, 0, 0];
-  narrowed(values, shape, format, scales, (row, bits, ofRow, beyond) => {
-    widenFloats(format, bits, wide);
-    saturated += beyond;
-    for (let n = 0; n < row.length; n++) {
-      const value = row[n] as number;
-      const near = (wide[n] as number) * (ofRow[n] as number);
+  eachScaledRow(values, shape, scales, (from, scaled, ofRow) => {
+    saturated += roundFloats(format, scaled);
+    for (let n = 0; n < columns; n++) {
+      const value = values[from + n] as number;
+      const near = (scaled[n] as number) * (ofRow[n] as number);
       const difference = value - near;
       signals[n] = (signals[n] as number) + value * value;
       noises[n] = (noises[n] as number) + difference * difference;
