@@ -20,7 +20,7 @@ import { at } from "./diagnostics.js";
 import { type Chosen, type Devices, devicesChosen, placedResults } from "./frontend/devices.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
-import type { GraphRecord, ModelSource } from "./frontend/source.js";
+import { type ModelSource, readModel } from "./frontend/source.js";
 import { expectShared, type WithStates, withStates } from "./frontend/states.js";
 import type { Kept } from "./ir/facts.js";
 import type { Shape } from "./ir/graph.js";
@@ -46,22 +46,20 @@ export interface Compiled {
 }
 
 export const compile = (source: ModelSource, asked: CompileOptions = {}): Compiled => {
-  const options = withDevices(source, asked);
+  const model = readModel(source);
+  const options = withDevices(model, asked);
   const { target: targetName = "lpu-v1", verify = false, clock, onPass, state = {} } = options;
   const target = TARGETS[targetName];
   const pipelines = pipelinesOf(options, target);
   const passes = { verify, ...(clock && { clock }), ...(onPass && { onPass }) };
-  const models: GraphRecord[] = [];
-  const supported = (problems: number): string => supportedText(models, problems);
-  const stage = announcer(options.onStage, { check: supported });
+  const stage = announcer(options.onStage, { check: (problems) => supportedText(model.graph.nodes.length, problems) });
 
-  const onModel = (model: GraphRecord): void => void models.push(model);
   const named = entriesOf(options);
   const shapesOf = named.map(() => new Map<string, Shape>());
   const imported = stage("receive", () =>
     named.map(([, { bind = {}, shapes, fix }], index) => {
       const own = at(shapesOf, index, "entry");
-      return importModel(source, { bind, shapes, fix, onModel, onValue: (name, shape) => own.set(name, shape) });
+      return importModel(source, { bind, shapes, fix, onValue: (name, shape) => own.set(name, shape) }, model);
     }),
   );
   const entries: WithStates[] = [];
@@ -85,7 +83,7 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
 
   const main = at(entryPrograms(program), 0, "entry");
   const size = measureText(main.entry, at(texts, 0, "text"));
-  const facts = weightFacts(at(legal, 0, "entry"), weights, fewBitWeights(at(models, 0, "model")));
+  const facts = weightFacts(at(legal, 0, "entry"), weights, fewBitWeights(model.graph));
   const report = reportProgram(main, size, kept[0], facts, program.entries);
   return {
     program,
@@ -94,7 +92,7 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
     devices: () =>
       devicesChosen(
         options.devices?.configuration ?? (options.configuration || OWN),
-        at(models, 0, "model"),
+        model.graph,
         at(shapesOf, 0, "entry"),
         chosenBy(built),
       ),
@@ -109,8 +107,5 @@ const chosenBy = ({ plans, sharding, placementOf }: Built): Chosen => {
   return { plans: at(plans, 0, "entry").filter((_, chip) => chip % members === 0), members, placementOf };
 };
 
-/** How many nodes of the model read last can be imported. */
-const supportedText = (models: readonly GraphRecord[], problems: number): string => {
-  const nodes = models.at(-1)?.nodes.length ?? 0;
-  return `${Math.max(0, nodes - problems)} of ${nodes} nodes`;
-};
+/** How many nodes of a model can be imported. */
+const supportedText = (nodes: number, problems: number): string => `${Math.max(0, nodes - problems)} of ${nodes} nodes`;

@@ -5,7 +5,7 @@
 import { fail } from "./diagnostics.js";
 import { type Devices, devicesOf } from "./frontend/devices.js";
 import type { FixedValue } from "./frontend/fix.js";
-import { type ModelSource, readModel } from "./frontend/source.js";
+import type { ModelRecord } from "./frontend/source.js";
 import type { StateOption } from "./frontend/states.js";
 import type { Graph, Shape } from "./ir/graph.js";
 import type { Plan } from "./ir/plan.js";
@@ -74,10 +74,10 @@ export interface OptionsWithDevices extends CompileOptions {
 }
 
 /** What a model says of its devices takes the place of numbers of chips that are not given. LPU1015 if the two differ. */
-export const withDevices = (source: ModelSource, options: CompileOptions): OptionsWithDevices => {
+export const withDevices = (model: ModelRecord, options: CompileOptions): OptionsWithDevices => {
   const { configuration, tensor, stages } = options;
   if (configuration === false) return options;
-  const devices = devicesOf(readModel(source), configuration);
+  const devices = devicesOf(model, configuration);
   if (devices === undefined || devices.stages * devices.members === 1) return options;
   const { members, stageOf } = devices;
   if ((tensor ?? members) !== members || (stages ?? devices.stages) !== devices.stages)

@@ -11,11 +11,8 @@ import type { Shape } from "../ir/graph.js";
 import { formatShape } from "../ir/tensor.js";
 import { type FixedValue, shapeOfFixed } from "./fix.js";
 import { type Dimension, int64ToNumber, type ValueInfoProto } from "./schema.js";
-import type { GraphRecord } from "./source.js";
 
 export interface ImportOptions {
-  /** Told what the file has, before any node is imported. */
-  readonly onModel?: ((graph: GraphRecord) => void) | undefined;
   /** Told of each tensor that a node makes, and its shape. */
   readonly onValue?: ((tensor: string, shape: Shape) => unknown) | undefined;
   /** Sizes of named dimensions. */

@@ -86,9 +86,8 @@ export interface SupportReport {
   readonly graph: Graph | undefined;
 }
 
-export function importModel(source: ModelSource, options: ImportOptions): Graph {
-  const model = readModel(source);
-  options.onModel?.(model.graph);
+/** `model`: what the file has, where it was read before. */
+export function importModel(source: ModelSource, options: ImportOptions, model = readModel(source)): Graph {
   const { unbound, run } = prepare(source, model, options);
   if (unbound.length > 0) failUnbound(unbound);
   const { importer, finish } = run();
@@ -108,8 +107,7 @@ export function importModel(source: ModelSource, options: ImportOptions): Graph 
 }
 
 /** What of a model can be imported. Throws only where the file itself, or a binding, is wrong. */
-export function checkSupport(source: ModelSource, options: ImportOptions): SupportReport {
-  const model = readModel(source);
+export function checkSupport(source: ModelSource, options: ImportOptions, model = readModel(source)): SupportReport {
   const nodes = model.graph.nodes.map((node) => ({
     name: nameOfNode(node),
     op: operatorKey(node.domain, node.opType),

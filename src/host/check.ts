@@ -10,7 +10,7 @@ import { at, CompileError } from "../diagnostics.js";
 
 import { placedResults } from "../frontend/devices.js";
 import { checkSupport } from "../frontend/import.js";
-import type { ModelSource } from "../frontend/source.js";
+import { type ModelRecord, type ModelSource, readModel } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph, Shape } from "../ir/graph.js";
 import { type Around, isAlone, isShared, layoutsOf, sharedOut } from "../layouts.js";
@@ -47,13 +47,14 @@ export interface CheckReport {
 }
 
 export function checkModel(source: ModelSource, asked: CompileOptions = {}): CheckReport {
-  const options = withDevices(source, asked);
+  const model = readModel(source);
+  const options = withDevices(model, asked);
   const pipelines = pipelinesOf(options, TARGETS[options.target ?? "lpu-v1"]);
   const entries: CheckedEntry[] = [];
   const narrowed: PassContext["narrowed"] = new Map();
   for (const [, entry] of entriesOf(options)) {
     const before = entries.flatMap(({ resident }) => resident ?? []);
-    entries.push(checkEntry(source, { ...options, ...entry }, before, narrowed));
+    entries.push(checkEntry(source, model, { ...options, ...entry }, before, narrowed));
   }
   const resident = entries.flatMap((entry) => entry.resident ?? []);
   const shared = entries.length > 1 ? attempt(() => expectShared(resident)) : { value: undefined };
@@ -118,6 +119,7 @@ interface Ready {
 /** `before`: entries before this one, with their states. */
 function checkEntry(
   source: ModelSource,
+  model: ModelRecord,
   options: CompileOptions,
   before: readonly WithStates[],
   narrowed: PassContext["narrowed"],
@@ -126,7 +128,7 @@ function checkEntry(
   const { bind = {}, shapes, fix, state = {} } = options;
   const made = new Map<string, Shape>();
   const binding = { bind, shapes, fix, onValue: (name: string, shape: Shape) => made.set(name, shape) };
-  const { nodes, unbound, graph, problems: refused } = checkSupport(source, binding);
+  const { nodes, unbound, graph, problems: refused } = checkSupport(source, binding, model);
   const found: Found =
     graph === undefined
       ? { problems: [], open: [unboundText(unbound)] }
