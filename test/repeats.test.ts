@@ -7,11 +7,12 @@ import { describe, expect, test } from "@jest/globals";
 import { buildModel, type FamilyName } from "../models/families.js";
 import { modelBytes, type OnnxModel } from "../models/onnx-writer.js";
 import { writeImage } from "../src/codegen/image/image.js";
+import { sure } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { evaluate } from "../src/ir/evaluate.js";
-import type { Plan } from "../src/ir/plan.js";
+import type { Argument, Plan } from "../src/ir/plan.js";
 import { chosenEntry, type Program, type TimedInstruction } from "../src/ir/program.js";
 import type { Range } from "../src/ir/ranges.js";
 import { TARGETS } from "../src/ir/target.js";
@@ -146,6 +147,36 @@ describe("equal stretches of a plan", () => {
     const shorter = repeatOf({ ...plan, tasks });
     expect(shorter?.count).toBe(6);
     expect(shorter?.tasks).toBe(repeat?.tasks);
+  });
+
+  test("a stretch ends where a number differs, also one that is not finite, or the sign of a zero", () => {
+    const { plan } = deepModel("bert");
+    const repeat = repeatOf(plan);
+    const isNumber = (arg: Argument): boolean => "constant" in arg;
+    const placeOf = (index: number) => positionIn(repeat, index);
+    const { slot } = sure(
+      plan.tasks.flatMap(({ ops }, index) =>
+        ops.some(({ args }) => args.some(isNumber)) ? (placeOf(index) ?? []) : [],
+      )[0],
+      "task with a number",
+    );
+    const withNumbers = (numberOf: (instance: number) => number): Plan => ({
+      ...plan,
+      tasks: plan.tasks.map((task, index) => {
+        const place = placeOf(index);
+        if (place?.slot !== slot) return task;
+        const changed = (arg: Argument): Argument => (isNumber(arg) ? { constant: numberOf(place.instance) } : arg);
+        return { ...task, ops: task.ops.map((op) => ({ ...op, args: op.args.map(changed) })) };
+      }),
+    });
+    for (const [number, other] of [
+      [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+      [Number.NaN, Number.POSITIVE_INFINITY],
+      [0, -0],
+    ] as const) {
+      expect(repeatOf(withNumbers(() => number))?.count).toBe(LAYERS - 1);
+      expect(repeatOf(withNumbers((instance) => (instance === 6 ? other : number)))?.count).toBe(6);
+    }
   });
 });
 

@@ -8,6 +8,7 @@
 
 import { at } from "../../../diagnostics.js";
 import {
+  type Argument,
   isTile,
   type PackedTile,
   type Pass,
@@ -15,6 +16,7 @@ import {
   type Run,
   type StorageId,
   type Task,
+  type WeightLoad,
 } from "../../../ir/plan.js";
 import type { Dependencies } from "../dependencies.js";
 
@@ -79,7 +81,7 @@ interface Identified {
 }
 
 const identify = (plan: Plan, consumers: Dependencies["consumers"]): Identified[] => {
-  const opsText = operationTexts();
+  const shapeOf = shapes();
   const kinds = numbering<string>();
   const tiles = numbering<string>();
   const storages = plan.storages.map(({ dtype, rows, panels, kind, bothHemispheres, output }, id) =>
@@ -89,7 +91,7 @@ const identify = (plan: Plan, consumers: Dependencies["consumers"]): Identified[
   return plan.tasks.map((task, index) => {
     const ids = storagesOf(task);
     // What goes over links keeps its order, and is placed one by one.
-    const shape = task.wire === undefined ? shapeOf(task, opsText) : `wire ${index}`;
+    const shape = task.wire === undefined ? shapeOf(task) : `wire ${index}`;
     return {
       kind: kinds(`${consumers[index]?.length} ${shape} ${ids.map((id) => storages[id]).join(" ")}`),
       storages: ids,
@@ -121,33 +123,39 @@ const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
   ...outputs.map(({ storage }) => storage),
 ];
 
-/** A task without the names of what it refers to, as text. */
-const shapeOf = ({ rows, passes, ops, leaves, outputs }: Task, opsText: (ops: Task["ops"]) => string): string =>
-  [
-    rows,
-    ...passes.map(({ panel, half, runs, weights }) => `${panel} ${half} ${runsText(runs)} ${weightsText(weights)}`),
-    opsText(ops),
-    ...leaves.map(({ panel, runs, map }) => `${panel} ${runsText(runs)} ${map}`),
-    ...outputs.map(({ op, panel, row, step, as }) => `${op} ${panel} ${row} ${step} ${as}`),
-  ].join(";");
+/** A task without the names of what it refers to, as text. Instances share runs and operands, which are not written out more than once. */
+const shapes = (): ((task: Task) => string) => {
+  const runsText = writtenOnce((runs: readonly Run[]) => runs.map(runText).join());
+  const argsText = writtenOnce((args: readonly Argument[]) => args.map(argumentText).join(" "));
+  const loadText = ({ panel, run, half, first, lanes, column }: WeightLoad): string =>
+    `${panel},${runText(run)},${half},${first},${lanes},${column}`;
+  const weightsText = (weights: Pass["weights"]): string =>
+    isTile(weights) ? `${weights.columns}` : weights.map(loadText).join(" ");
+  return ({ rows, passes, ops, leaves, outputs }) =>
+    [
+      rows,
+      ...passes.map(({ panel, half, runs, weights }) => `${panel} ${half} ${runsText(runs)} ${weightsText(weights)}`),
+      ops.map(({ fn, args }) => `${fn} ${argsText(args)}`).join(),
+      ...leaves.map(({ panel, runs, map }) => `${panel} ${runsText(runs)} ${map}`),
+      ...outputs.map(({ op, panel, row, step, as }) => `${op} ${panel} ${row} ${step} ${as}`),
+    ].join(";");
+};
 
-const runsText = (runs: readonly Run[]): string => runs.map(({ row, step, count }) => `${row}+${step}*${count}`).join();
+const runText = ({ row, step, count }: Run): string => `${row}+${step}*${count}`;
 
-const weightsText = (weights: Pass["weights"]): string =>
-  isTile(weights)
-    ? `${weights.columns}`
-    : weights
-        .map(({ panel, run, half, first, lanes, column }) =>
-          [panel, runsText([run]), half, first, lanes, column].join(),
-        )
-        .join(" ");
+/** Not as JSON has it, where numbers that are not finite are all the same, and zeros too. */
+const argumentText = (argument: Argument): string =>
+  "constant" in argument && Object.is(argument.constant, -0)
+    ? "constant -0"
+    : Object.entries(argument)
+        .map(([name, value]) => `${name} ${value}`)
+        .join();
 
-/** Many tasks share their operations, and are not written out more than once. */
-const operationTexts = (): ((ops: Task["ops"]) => string) => {
-  const known = new Map<Task["ops"], string>();
-  return (ops) => {
-    const text = known.get(ops) ?? JSON.stringify(ops.map(({ fn, args }) => [fn, args]));
-    known.set(ops, text);
+const writtenOnce = <T extends object>(textOf: (one: T) => string): ((one: T) => string) => {
+  const known = new Map<T, string>();
+  return (one) => {
+    const text = known.get(one) ?? textOf(one);
+    known.set(one, text);
     return text;
   };
 };
