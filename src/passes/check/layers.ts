@@ -124,8 +124,9 @@ const makerOf = ({ made }: PlanValues, number: number): Made | undefined => {
 };
 
 const areEqual = (a: readonly Run[], b: readonly Run[]): boolean =>
-  a.length === b.length &&
-  a.every(({ row, step, count }, i) => b[i]?.row === row && b[i]?.step === step && b[i]?.count === count);
+  a === b ||
+  (a.length === b.length &&
+    a.every(({ row, step, count }, i) => b[i]?.row === row && b[i]?.step === step && b[i]?.count === count));
 
 /** Undefined if no tasks of a plan are like those behind them, over and over. */
 export const layersOf = (plan: Plan): Layers | undefined => {
@@ -273,17 +274,16 @@ const haveSameShape = (a: Task, b: Task): boolean =>
   b.wire === undefined &&
   a.rows === b.rows &&
   allAlike(a.passes, b.passes, isSamePass) &&
-  (a.ops === b.ops ||
-    allAlike(
-      a.ops,
-      b.ops,
-      (x, y) => x.fn === y.fn && allAlike(x.args, y.args, (one, other) => isSameRecord(one, other)),
-    )) &&
+  allAlike(
+    a.ops,
+    b.ops,
+    (x, y) => x.fn === y.fn && allAlike(x.args, y.args, (one, other) => isSameRecord(one, other)),
+  ) &&
   allAlike(a.leaves, b.leaves, (x, y) => x.panel === y.panel && x.map === y.map && areEqual(x.runs, y.runs)) &&
   allAlike(a.outputs, b.outputs, (x, y) => isSameRecord(x, y, ["storage"]));
 
 const allAlike = <T>(a: readonly T[], b: readonly T[], isLike: (x: T, y: T) => boolean): boolean =>
-  a.length === b.length && a.every((x, i) => isLike(x, at(b, i, "counterpart")));
+  a === b || (a.length === b.length && a.every((x, i) => isLike(x, at(b, i, "counterpart"))));
 
 const isSamePass = (a: Pass, b: Pass): boolean => {
   if (a.panel !== b.panel || a.half !== b.half || !areEqual(a.runs, b.runs)) return false;

@@ -61,7 +61,8 @@ export const constantPieces = (plan: Plan): Map<StorageId, Set<number>> => {
     pieces.set(id, found);
   };
   for (const { leaves, passes } of plan.tasks) {
-    for (const { storage, panel, runs } of [...leaves, ...passes]) read(storage, panel, runs);
+    for (const { storage, panel, runs } of leaves) read(storage, panel, runs);
+    for (const { storage, panel, runs } of passes) read(storage, panel, runs);
     for (const { weights } of passes)
       if (!isTile(weights)) for (const { storage, panel, run } of weights) read(storage, panel, [run]);
   }

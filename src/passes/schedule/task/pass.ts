@@ -45,7 +45,8 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
   }
   const half = chooseHalf(s, task);
   s.placed.half = half;
-  const chosen = isBrief(task) ? undefined : chooseAccumulators(half, task);
+  const runs = accumulatorRuns(half, task);
+  const chosen = isBrief(task) ? undefined : chooseAccumulators(runs);
   let first: number | undefined;
   let at = Math.max(timing.barrier + timing.mxmInstall, (chosen?.free ?? 0) - timing.mxmMultiply) + late;
   for (const [index, pass] of task.passes.entries()) {
@@ -55,6 +56,7 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
       pass,
       pieces,
       half,
+      runs,
       block: chosen?.block,
       mode: index === 0 ? 0 : 1,
     };
@@ -115,8 +117,10 @@ const costOf = (s: Scheduler, task: Task, half: Half): number => {
  */
 const isBrief = ({ passes }: Task): boolean => passes.length === 1 && passes.every(({ weights }) => !isTile(weights));
 
-/** Runs of neighbouring accumulator blocks, each enough for the rows of a task. */
-const accumulatorRuns = ({ accumulators }: Half, { rows }: Task): readonly (readonly Timeline[])[] => {
+/** Runs of neighbouring accumulator blocks, each enough for the rows of a task: by the first block. */
+type AccumulatorRuns = readonly (readonly Timeline[])[];
+
+const accumulatorRuns = ({ accumulators }: Half, { rows }: Task): AccumulatorRuns => {
   const blocks = Math.ceil(rows / ACCUMULATOR_BLOCK);
   invariant(blocks <= accumulators.length, "a task's rows fit in the accumulator");
   return Array.from({ length: accumulators.length - blocks + 1 }, (_, block) =>
@@ -128,9 +132,9 @@ const accumulatorRuns = ({ accumulators }: Half, { rows }: Task): readonly (read
  * Where the sums of a task add up, whose passes may lie far apart: the run that is free for good first, the last of these, since
  * brief tasks take the first.
  */
-const chooseAccumulators = (half: Half, task: Task): { readonly block: number; readonly free: number } => {
+const chooseAccumulators = (runs: AccumulatorRuns): { readonly block: number; readonly free: number } => {
   let best = { block: 0, free: NEVER };
-  for (const [block, run] of accumulatorRuns(half, task).entries()) {
+  for (const [block, run] of runs.entries()) {
     const free = Math.max(...run.map(endOf));
     if (free <= best.free) best = { block, free };
   }
@@ -138,10 +142,10 @@ const chooseAccumulators = (half: Half, task: Task): { readonly block: number; r
 };
 
 /** The first run that is free while a brief task gives its sums, or minus a delay. */
-const pickAccumulators = (s: Scheduler, half: Half, task: Task, cycle: number): number => {
+const pickAccumulators = (s: Scheduler, { runs, task: { rows } }: PlacedPass, cycle: number): number => {
   let best = NEVER;
-  for (const [block, run] of accumulatorRuns(half, task).entries()) {
-    const free = Math.max(...run.map((line) => s.trial.figure.fit(line, cycle, task.rows)));
+  for (const [block, run] of runs.entries()) {
+    const free = Math.max(...run.map((line) => s.trial.figure.fit(line, cycle, rows)));
     if (free === cycle) return block;
     best = Math.min(best, free - cycle);
   }
@@ -153,6 +157,7 @@ interface PlacedPass {
   readonly pass: Pass;
   readonly pieces: readonly Piece[];
   readonly half: Half;
+  readonly runs: AccumulatorRuns;
   /** First block of accumulator rows; undefined of a brief task, which takes what is free. */
   readonly block: number | undefined;
   /** 0 sets partial sums, 1 adds to them. */
@@ -162,12 +167,11 @@ interface PlacedPass {
 /** A pass whose sums flow into the task's chain. `first`: the cycle of the first ABC of the task. */
 const tryLastPass = (s: Scheduler, placed: PlacedPass, at: number, first: number): number => {
   const { timing, mxm } = s.target;
-  const { task, half } = placed;
+  const { task, half, runs } = placed;
   const from = first + timing.mxmMultiply;
-  const block = placed.block ?? pickAccumulators(s, half, task, from);
+  const block = placed.block ?? pickAccumulators(s, placed, from);
   if (block < 0) return -block;
-  for (const line of sure(accumulatorRuns(half, task)[block], "blocks of accumulators"))
-    s.trial.figure.add(line, from, at + task.rows - first);
+  for (const line of sure(runs[block], "run of accumulators")) s.trial.figure.add(line, from, at + task.rows - first);
   const arrival = at + timing.mxmMultiply + timing.mxmAccumulate + mxm;
   const stream = pickStreams(s, { half, use: "inward", width: 2, diagonal: arrival, length: task.rows });
   if (stream < 0) return -stream;
