@@ -535,6 +535,7 @@ const verify = command({
         describe: "folders that are cases or hold them",
       })
       .options({
+        state: OPTIONS.state,
         target: OPTIONS.target,
         system: OPTIONS.system,
         dead: OPTIONS.dead,
@@ -558,7 +559,8 @@ const verify = command({
       stages: parseStages(args.stages),
       tensor: parseTensor(args.tensor),
     };
-    const request = { cases, target: parseTarget(args.target), ...chips, ...weights, tolerance };
+    const state = parseStates(args.state);
+    const request = { cases, state, target: parseTarget(args.target), ...chips, ...weights, tolerance };
     const result = await runJob("verify", request, {
       tasks: terminal.tasks,
       part: (part) => printCase(part, label(part.folder), terminal),

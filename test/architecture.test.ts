@@ -118,7 +118,6 @@ const DEFAULT = /\]\s*\?\?\s*(?:-?\d|\[\]|""|false|-?Number\.|Infinity)/g;
 /** In how many places a file says what an entry of a list means that is not there: these may only become fewer. */
 const DEFAULTS: Readonly<Record<string, number>> = {
   "bin/demo.ts": 1,
-  "bin/jobs/verify.ts": 1,
   "bin/show/problems.ts": 1,
   "src/codegen/image/image.ts": 1,
   "src/codegen/listing/disassemble.ts": 1,

@@ -2,28 +2,29 @@
  * The work of `lpu verify`: folders in the layout of the ONNX backend tests, built, run on the machine and compared.
  *
  * A case takes its shapes from the inputs that are given; data sets of other shapes are built again. Where the model needs the
- * values of inputs to be built (axes, shapes, branches), they are fixed to those of the data set, and the result says so. It
- * passes when the machine takes exactly the predicted cycles and every output is right: integers and truth values exactly,
- * floats within the tolerance as relative L2 error, the norm of the difference over the norm of what is expected, with
- * infinities and NaNs where they are expected and nowhere else. A case that fails, is unsupported or breaks never stops the
- * others.
+ * values of inputs to be built (axes, shapes, branches), they are fixed to those of the data set, and the result says so. With
+ * states, all data sets are entries of one program: a run finds in its states what the data set gives for them, and what it
+ * leaves there is compared with the outputs that take their places. A case passes when the machine takes exactly the predicted
+ * cycles and every output is right: integers and truth values exactly, floats within the tolerance as relative L2 error, the
+ * norm of the difference over the norm of what is expected, with infinities and NaNs where they are expected and nowhere else.
+ * A case that fails, is unsupported or breaks never stops the others.
  */
 
 import type { JobContext } from "./job.js";
-import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { joinChunks } from "../../src/host/build.js";
 import { compile } from "../../src/compile.js";
-import { at, fail, isUnsupported } from "../../src/diagnostics.js";
+import { at, isUnsupported, sure } from "../../src/diagnostics.js";
 import { bindInputs } from "../../src/host/edge.js";
 import { type OpenModel, openModel, readTensorProto, readWideProto } from "../../src/host/files.js";
 import { readModel } from "../../src/frontend/source.js";
-import type { NamedTensor } from "../../src/frontend/tensors.js";
-import type { Graph, Shape, Tensor } from "../../src/ir/graph.js";
+import { pastsOf, type StateOption, type StatePairs } from "../../src/frontend/states.js";
+import { elementCount, type Graph, type Tensor } from "../../src/ir/graph.js";
 import { culpritOf, type NonFinite, type NonFiniteName, nonFiniteName } from "../../src/ir/nonfinite.js";
+import { slice } from "../../src/ir/ops/movement.js";
 import { equalShapes, formatShape, isFloat, isWideTensor, toNumbers, type WideTensor } from "../../src/ir/tensor.js";
 import { formatError } from "../../src/report/units.js";
-import { type LoadedEntry, loadImage } from "../../src/runtime/run.js";
+import { type LoadedEntry, type LoadedModel, loadImage, type ModelRun } from "../../src/runtime/run.js";
 import { STAGES } from "../../src/stages.js";
 import {
   type CaseResult,
@@ -33,11 +34,23 @@ import {
   type VerifyResult,
   type WrongSpecial,
 } from "./cases.js";
+import {
+  type DataSet,
+  dataSetsOf,
+  givenTo,
+  hasEmpty,
+  inputsOf,
+  optionsOf,
+  readNumbered,
+  signatureOf,
+} from "./data-sets.js";
 import { type ChipRequest, chipOptions } from "./options.js";
 import { type Problem, problemsOf } from "../show/problems.js";
 import { clock } from "../show/terminal.js";
 
 export interface VerifyRequest extends ChipRequest {
+  /** Inputs that stay on the chip, of every case. */
+  readonly state: StateOption;
   /** Folders that hold a model.onnx. */
   readonly cases: readonly string[];
   readonly tolerance: number;
@@ -60,6 +73,8 @@ export async function verifyJob(request: VerifyRequest, context: JobContext<Case
   );
   return { cases, totals: { passed: 0, failed: 0, unsupported: 0, error: 0, ...totals } };
 }
+
+const nameOf = ({ name }: { readonly name: string }): string => name;
 
 /** Says what is being done for the case that is at work. */
 type Announce = (step: string) => void;
@@ -128,45 +143,86 @@ async function runDataSets(
   announce: Announce,
   facts: CaseFacts,
 ): Promise<string[]> {
-  const inputNames = inputsOf(model);
+  const { graph } = readModel(model.source);
+  const inputNames = inputsOf(graph);
+  const pairs = request.state === "auto" ? Object.fromEntries(pastsOf(graph)) : request.state;
+  const hasStates = request.state === "auto" || Object.keys(pairs).length > 0;
+  const names = dataSetsOf(folder);
   const failures: string[] = [];
-  let built: (Built & { readonly shapes: string }) | undefined;
-  for (const dataSet of dataSetsOf(folder)) {
-    const inputs = readNumbered(folder, dataSet, "input", inputNames, readWideProto);
+  let built: Built | undefined;
+  // Without states, one program is in memory at a time.
+  for (const together of hasStates ? [names] : names.map((name) => [name])) {
+    const sets = together.map((name): DataSet => {
+      return { name, inputs: readNumbered(folder, name, "input", inputNames, readWideProto) };
+    });
     // Integers beyond 32 bits are none of a program's, but a model may do with their limits what is exact.
-    const wide = Object.keys(inputs).filter((input) => isWideTensor(inputs[input] ?? {}));
+    const wide = sets.flatMap(({ inputs }) => Object.keys(inputs).filter((name) => isWideTensor(inputs[name] ?? {})));
     facts.fixed = [...new Set([...facts.fixed, ...wide])];
-    const shapes = Object.fromEntries(Object.entries(inputs).map(([input, tensor]) => [input, tensor.shape]));
-    const signature = JSON.stringify([shapes, facts.fixed.map((input) => valuesOf(inputs[input]))]);
-    if (built?.shapes !== signature)
-      built = { shapes: signature, ...buildFixing(model, inputs, shapes, request, announce, facts) };
-    const current = built;
-    const { loaded } = current;
-    announce("Running");
-    const given: Readonly<Record<string, Tensor>> = Object.fromEntries(
-      Object.entries(inputs).flatMap(([input, tensor]): [string, Tensor][] =>
-        facts.fixed.includes(input) || isWideTensor(tensor) ? [] : [[input, tensor]],
-      ),
-    );
-    const { outputs, cycles } = loaded.run(bindInputs(loaded.inputs, given));
-    facts.cycles = cycles;
-    facts.predictedCycles = loaded.predictedCycles;
-    if (cycles !== loaded.predictedCycles)
-      failures.push(`expected ${loaded.predictedCycles} cycles, the machine took ${cycles}`);
-    const outputNames = loaded.outputs.map((spec) => spec.name);
-    for (const [output, expected] of Object.entries(
-      readNumbered(folder, dataSet, "output", outputNames, readTensorProto),
-    )) {
-      const blame = (value: NonFiniteName): string | undefined => blamed(current, given, output, value, announce);
-      const failure = compareOutput(output, outputs[output], expected, request.tolerance, facts, blame);
-      if (failure !== undefined) failures.push(`${dataSet}: ${failure}`);
+    const isBuilt = sets.every((set) => built?.entries.has(signatureOf(set, facts.fixed)));
+    const current = isBuilt && built !== undefined ? built : buildFixing(model, sets, request, announce, facts);
+    built = current;
+    for (const set of sets) {
+      announce("Running");
+      const entry = sure(current.entries.get(signatureOf(set, facts.fixed)), "entry");
+      const given = givenTo(set, facts.fixed);
+      const { outputs, cycles } = runSet(current.loaded, entry, given, pairs);
+      facts.cycles = cycles;
+      facts.predictedCycles = entry.predictedCycles;
+      if (cycles !== entry.predictedCycles)
+        failures.push(`expected ${entry.predictedCycles} cycles, the machine took ${cycles}`);
+      for (const [output, expected] of Object.entries(
+        readNumbered(folder, set.name, "output", graph.outputs.map(nameOf), readTensorProto),
+      )) {
+        const blame = (value: NonFiniteName): string | undefined => blamed(current, given, output, value, announce);
+        const found = outputs[output];
+        const isState = Object.values(pairs).includes(output);
+        const [a, b] = isState && found !== undefined ? commonEnd(found, expected) : [found, expected];
+        const failure = compareOutput(output, a, b, request.tolerance, facts, blame);
+        if (failure !== undefined) failures.push(`${set.name}: ${failure}`);
+      }
     }
   }
   return failures;
 }
 
-const valuesOf = (value: Tensor | WideTensor | undefined): readonly number[] =>
-  value === undefined ? [] : Array.from(isWideTensor(value) ? value.words : value.data);
+/** Runs an entry on states as the data set gives them, zeros where it gives no rows; what stays in them counts as outputs. */
+function runSet(
+  { states, reset, restore, snapshot }: LoadedModel,
+  entry: LoadedEntry,
+  given: Readonly<Record<string, Tensor>>,
+  pairs: StatePairs,
+): Pick<ModelRun, "outputs" | "cycles"> {
+  const stays = new Set(states.map(nameOf));
+  const isEmpty = (name: string): boolean => stays.has(name) && given[name]?.data.length === 0;
+  const thatAre = (wanted: boolean): Readonly<Record<string, Tensor>> =>
+    Object.fromEntries(Object.entries(given).filter(([name]) => stays.has(name) === wanted && !isEmpty(name)));
+  reset();
+  restore(
+    bindInputs(
+      states.filter(({ name }) => !isEmpty(name)),
+      thatAre(true),
+    ),
+  );
+  const { outputs, cycles } = entry.run(bindInputs(entry.inputs, thatAre(false)));
+  const left = Object.entries(snapshot()).map(([name, tensor]) => [sure(pairs[name], "output"), tensor]);
+  return { outputs: { ...outputs, ...Object.fromEntries(left) }, cycles };
+}
+
+/**
+ * The last rows that a state and what takes its place both have: it is a window on the end of that, or has zeros before it.
+ * Both whole where they differ in more than one dimension, or have nothing in common.
+ */
+function commonEnd(state: Tensor, present: Tensor): readonly [Tensor, Tensor] {
+  const differ = state.shape.filter((extent, axis) => extent !== present.shape[axis]).length;
+  if (state.shape.length !== present.shape.length || differ > 1) return [state, present];
+  const sizes = state.shape.map((extent, axis) => Math.min(extent, at(present.shape, axis, "extent")));
+  if (elementCount(sizes) === 0) return [state, present];
+  const end = ({ dtype, data, shape }: Tensor): Tensor => {
+    const starts = shape.map((extent, axis) => extent - at(sizes, axis, "extent"));
+    return slice({ dtype, data, shape }, { starts, sizes, strides: sizes.map(() => 1) }, { dtype, shape: sizes });
+  };
+  return [end(state), end(present)];
+}
 
 /** Refusals that the values of integer inputs may answer. */
 const NEEDS_VALUES: ReadonlySet<string> = new Set(["LPU1011", "LPU1003", "LPU1012", "LPU2101"]);
@@ -176,19 +232,16 @@ const MOST_FIXED = 64;
 /** Builds; and again with the inputs fixed whose values are asked for, or else with all small integer inputs. */
 function buildFixing(
   model: OpenModel,
-  inputs: Readonly<Record<string, Tensor | WideTensor>>,
-  shapes: Readonly<Record<string, Shape>>,
+  sets: readonly DataSet[],
   request: VerifyRequest,
   announce: Announce,
   facts: CaseFacts,
 ): Built {
-  const values = (): Readonly<Record<string, Tensor | WideTensor>> =>
-    Object.fromEntries(facts.fixed.flatMap((input) => (inputs[input] ? [[input, inputs[input]]] : [])));
   for (;;)
     try {
-      return build(model, values(), shapes, request, announce, facts);
+      return build(model, sets, request, announce, facts);
     } catch (error) {
-      const wanted = wantedInputs(problemsOf(error), inputs, facts.fixed);
+      const wanted = wantedInputs(problemsOf(error), at(sets, 0, "data set").inputs, facts.fixed);
       if (wanted.length === 0) throw error;
       facts.fixed = [...facts.fixed, ...wanted];
     }
@@ -210,26 +263,31 @@ function wantedInputs(
   return chosen.map(([name]) => name);
 }
 
-/** A program, and the graph that it computes. */
+/** A program, and of one with a single entry the graph that it computes. */
 interface Built {
-  readonly loaded: LoadedEntry;
-  readonly graph: Graph;
+  readonly loaded: LoadedModel;
+  /** By the signature of their data sets. */
+  readonly entries: ReadonlyMap<string, LoadedEntry>;
+  readonly graph: Graph | undefined;
   readonly macs: number;
 }
 
 function build(
   model: OpenModel,
-  fix: Readonly<Record<string, Tensor | WideTensor>>,
-  shapes: Readonly<Record<string, Shape>>,
+  sets: readonly DataSet[],
   request: VerifyRequest,
   announce: Announce,
   facts: CaseFacts,
 ): Built {
-  let graph: Graph = { name: "", nodes: [], inputs: [], outputs: [] };
+  let graph: Graph | undefined;
+  const kinds = new Map(sets.map((set) => [signatureOf(set, facts.fixed), set]));
+  // A past may be empty in an entry behind one in which it has rows.
+  const ordered = [...kinds.values()].sort((a, b) => Number(hasEmpty(a)) - Number(hasEmpty(b)));
+  const entries = ordered.map((set) => [set.name, optionsOf(set, facts.fixed)] as const);
   const compiled = compile(model.source, {
     ...chipOptions(request),
-    fix,
-    shapes: Object.fromEntries(Object.entries(shapes).filter(([input]) => !Object.hasOwn(fix, input))),
+    state: request.state,
+    entries: Object.fromEntries(entries),
     onStage: ({ stage }) => announce(STAGES[stage].title),
     onPass: (_, made) => {
       graph = made;
@@ -238,7 +296,13 @@ function build(
   facts.mxmUtilization = compiled.report.mxmUtilization;
   facts.hostWork = compiled.report.hostWork.map(({ input, origin }) => `${origin} (rows chosen by ${input})`);
   announce("Loading image");
-  return { loaded: loadImage(joinChunks(compiled.image())).entry(), graph, macs: compiled.report.macs };
+  const loaded = loadImage(joinChunks(compiled.image()));
+  return {
+    loaded,
+    entries: new Map([...kinds].map(([signature, { name }]) => [signature, loaded.entry(name)])),
+    graph: kinds.size === 1 ? graph : undefined,
+    macs: compiled.report.macs,
+  };
 }
 
 /** What the oracle computes in about half a minute. */
@@ -252,49 +316,12 @@ function blamed(
   value: NonFiniteName,
   announce: Announce,
 ): string | undefined {
-  if (macs > MOST_MACS) return undefined;
+  if (graph === undefined || macs > MOST_MACS) return undefined;
   announce("Looking for the node that made it");
   const culprit = culpritOf(graph, inputs, output, value);
   if (culprit?.infinityBy === undefined) return culprit?.node;
   return `${culprit.node}, of an infinity that was first made by ${culprit.infinityBy}`;
 }
-
-/** What the model takes: its graph's inputs that have no initializer, in order. */
-function inputsOf(model: OpenModel): string[] {
-  const { graph } = readModel(model.source);
-  const initialized = new Set(graph.initializers.map(({ proto }) => proto.name));
-  return graph.inputs.map((input) => input.name).filter((input) => !initialized.has(input));
-}
-
-function dataSetsOf(folder: string): string[] {
-  const sets = readdirSync(folder).filter((name) => /^test_data_set_\d+$/.test(name));
-  return sets.sort((a, b) => numberOf(a) - numberOf(b));
-}
-
-/** `input_K.pb` is the K-th input, unless the tensor itself carries the name of one. */
-function readNumbered<T>(
-  folder: string,
-  dataSet: string,
-  kind: "input" | "output",
-  names: readonly string[],
-  read: (path: string) => NamedTensor<T>,
-): Record<string, T> {
-  const place = join(folder, dataSet);
-  const files = readdirSync(place).filter((name) => new RegExp(`^${kind}_\\d+\\.pb$`).test(name));
-  const tensors = files
-    .sort((a, b) => numberOf(a) - numberOf(b))
-    .map((file): [string | undefined, T] => {
-      const { name, tensor } = read(join(place, file));
-      return [names.includes(name) ? name : names[numberOf(file)], tensor];
-    });
-  const known = tensors.flatMap(([name, tensor]): [string, T][] => (name === undefined ? [] : [[name, tensor]]));
-  if (known.length < tensors.length || (kind === "output" && files.length === 0)) {
-    fail("LPU5009", { message: `'${place}': expected ${names.length} ${kind} files, found ${files.length}` });
-  }
-  return Object.fromEntries(known);
-}
-
-const numberOf = (name: string): number => Number(/\d+/.exec(name.replace("test_data_set_", ""))?.[0] ?? 0);
 
 /** What is wrong with an output, or undefined. */
 function compareOutput(
