@@ -3,11 +3,16 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildModel } from "../models/families.js";
+import { encodeModel } from "../models/onnx-writer.js";
 import { writeImage } from "../src/codegen/image/image.js";
+import { compile } from "../src/compile.js";
 import { invariant } from "../src/diagnostics.js";
+import { bytesSource } from "../src/frontend/source.js";
 import { TARGETS } from "../src/ir/target.js";
 import { chosenEntry } from "../src/ir/program.js";
 import { checkSchedule } from "../src/passes/check/check.js";
+import type { BuildReport } from "../src/report/report.js";
 import { loadImage } from "../src/runtime/run.js";
 import { CACHE, makeShapes, type PlannedSystem, planModel } from "./processes.js";
 import { sumOverChips } from "./sums.js";
@@ -30,7 +35,7 @@ const { clock, lanes, timing } = TARGETS["lpu-v1"];
 export interface Sums {
   /** Numbers of fp16 on each of eight chips, cycles, and the share of them in which a link is taken at least. */
   readonly sums: readonly { readonly columns: number; readonly cycles: number; readonly share: number }[];
-  /** A vector over all nodes of dragonfly-264: in each, between them and in each again, in nanoseconds. */
+  /** A vector over all nodes of dragonfly-264, or 32 of them: in each, between them and in each again, in nanoseconds. */
   readonly vectorNanoseconds: number;
 }
 
@@ -44,6 +49,33 @@ export const measureSums = (): Sums => {
   // Each chip of a node is joined to one of four other nodes: a sum over five.
   const [inNode, between] = [sumCycles(chips, lanes / bytes), sumCycles(5, lanes / bytes)];
   return { sums, vectorNanoseconds: ((2 * inNode + between) * 1000) / clock };
+};
+
+export interface Pipelined {
+  readonly cycles: number;
+  readonly microseconds: { readonly chips: number; readonly withHost: number };
+  /** Cycles from an inference to the next, of all stages and of one chip with as many layers as each has. */
+  readonly interval: number;
+  readonly alone: number;
+}
+
+/** BERT-Large on four chips, one behind the other: scheduled and proved as a build is, with numbers in place of weights. */
+export const measurePipeline = (): Pipelined => {
+  const [layers, stages] = [24, 4];
+  const made = (count: number, chips: number): BuildReport => {
+    const model = buildModel("bert", { layers: count, hidden: 1024, heads: 16, intermediate: 4096 });
+    const bytes = new Uint8Array(Buffer.concat([...encodeModel(model, "nowhere.data")]));
+    return compile({ ...bytesSource("bert-large", bytes), standIns: true }, { stages: chips }).report;
+  };
+  const intervalOf = ({ busy }: BuildReport): number => Math.max(...busy.map(({ start, end }) => end - start));
+  const report = made(layers, stages);
+  const { cycles, microseconds, pcie } = report;
+  return {
+    cycles,
+    microseconds: { chips: microseconds, withHost: microseconds + pcie.microseconds },
+    interval: intervalOf(report),
+    alone: intervalOf(made(layers / stages, 1)),
+  };
 };
 
 export interface PlannedModel {

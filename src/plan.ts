@@ -37,6 +37,7 @@ import { sramBytes, streamBytes, type Target, TARGETS, type TargetName } from ".
 import { type WeightFormatName, weightOptions } from "./ir/weights.js";
 import { runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE, PLACE } from "./passes/graph/pipeline.js";
+import { chipGraph } from "./passes/graph/shard/chip.js";
 import { constantBytes, costsOf } from "./passes/graph/shard/costs.js";
 import { isShareable, wholeCost } from "./passes/graph/shard/search.js";
 import { sramNeed } from "./passes/schedule/place/room.js";
@@ -135,9 +136,12 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
   );
   const least = leastCosts(model, tensor);
   const fewest = fewestStages(least, capacity);
-  if (fewest === undefined || fewest > most)
-    return refuse({ ...choice, parts, costs: least, most, capacity, holds: smallestFor(model, target, options) });
   const peers = peersIn(choice.system, tensor);
+  if (fewest === undefined || fewest > most) {
+    // Where the system is named, the user sees by how much it is too small: with the rows that are filled up.
+    const costs = (options.system === undefined ? undefined : laidOutCosts(model, target, peers)) ?? least;
+    return refuse({ ...choice, parts, costs, most, capacity, holds: smallestFor(model, target, options) });
+  }
   const costed = kinds.map((kind, index): Kind => {
     const alike = parts.filter((part) => part.kind === index);
     const { first, last } = at(alike, 0, "part");
@@ -313,19 +317,49 @@ type Peers = readonly (readonly number[])[];
 const peersIn = (system: System, tensor: number): Peers =>
   peersOf({ members: tensor, links: linksAmong(system, at(groupsIn(system, tensor), 0, "group")) });
 
-/** A part as chips share it, where they can. */
-const placedOn = (part: Graph, target: Target, chips: number, onSharded?: (facts: Sharding) => void): Graph =>
-  chips > 1 && isShareable({ graph: part, chips, everywhere: EVERYWHERE })
-    ? runPasses(part, PLACE, { target, chips, whole: EVERYWHERE, onSharded })
-    : part;
+/** A part as the chips of a group do it. */
+interface SharedPart {
+  /** Of chips that share it, or of one. */
+  readonly graph: Graph;
+  /** How many such chips, or sets of chips, do a piece of the part each, side by side, and exchange nothing. */
+  readonly beside: number;
+  readonly sharding: Sharding | undefined;
+}
+
+/** As chips share it, where they can: in one set, or in several side by side where that takes fewer cycles by the estimates. */
+const placedOn = (part: Graph, target: Target, chips: number): SharedPart => {
+  const one: SharedPart = { ...sharedAmong(part, target, chips), beside: 1 };
+  // What goes on is whole on all chips.
+  const sides = part.outputs.some(({ name }) => name === GOES) ? [] : [2, 4].filter((count) => count < chips);
+  const several = sides.flatMap((beside): readonly SharedPart[] => {
+    const outer = sharedAmong(part, target, beside);
+    if (chipsOf(outer.graph) === 1 || outer.sharding?.exchanges.length !== 0) return [];
+    return [{ ...sharedAmong(chipGraph(outer.graph, target).graph, target, chips / beside), beside }];
+  });
+  const cyclesOf = ({ sharding }: SharedPart): number => sharding?.cycles ?? Number.POSITIVE_INFINITY;
+  return several.reduce((best, other) => (cyclesOf(other) < cyclesOf(best) ? other : best), one);
+};
+
+const sharedAmong = (part: Graph, target: Target, chips: number): Omit<SharedPart, "beside"> => {
+  let sharding: Sharding | undefined;
+  const onSharded = (facts: Sharding): void => {
+    sharding = facts;
+  };
+  const graph =
+    chips > 1 && isShareable({ graph: part, chips, everywhere: EVERYWHERE })
+      ? runPasses(part, PLACE, { target, chips, whole: EVERYWHERE, onSharded })
+      : part;
+  return { graph, sharding };
+};
 
 /** Its plan, and what is kept from run to run. */
 const laidOut = (
-  placed: Graph,
+  { graph: placed, beside }: SharedPart,
   target: Target,
-  peers: Peers,
+  all: Peers,
   pasts: Legal["pasts"],
 ): { readonly plan: Plan; readonly kept: Kept } => {
+  const peers = all.slice(0, all.length / beside);
   let kept: Kept = { states: 0, allLaidOut: true };
   const layOut = (graph: Graph, own: ReadonlyMap<string, string>): Plan => {
     const plan = select(graph, target, new Map(), [], peers);
@@ -352,11 +386,9 @@ const roomOf = (plan: Plan, target: Target, pasts: Legal["pasts"]): Pick<PartCos
  */
 const costOf = (part: Graph, target: Target, peers: Peers, pasts: Legal["pasts"]): Cost => {
   const group = peers.length;
-  let sharding: Sharding | undefined;
-  const placed = placedOn(part, target, group, (facts) => {
-    sharding = facts;
-  });
-  const chips = chipsOf(placed);
+  const placed = placedOn(part, target, group);
+  const { beside } = placed;
+  const chips = beside * chipsOf(placed.graph);
   try {
     const laid = laidOut(placed, target, peers, pasts);
     const { plan, program } = schedule(laid.plan, target);
@@ -365,6 +397,7 @@ const costOf = (part: Graph, target: Target, peers: Peers, pasts: Legal["pasts"]
     const { energy } = activityOf(entry);
     return {
       chips,
+      beside,
       source: "scheduled",
       cycles: at(entry.entry.cycles, 0, "chip"),
       floor: room.constants / streamBytes(target),
@@ -377,12 +410,25 @@ const costOf = (part: Graph, target: Target, peers: Peers, pasts: Legal["pasts"]
     if (!(error instanceof CompileError) || error.code === "LPU2001" || error.code === "LPU5000") throw error;
     const costs = costsOf(target, group);
     const whole = wholeCost({ graph: part, chips: group, costs, price: 0 });
-    const { cycles, constantBytes: constants } = sharding ?? { cycles: whole.cycles, constantBytes: whole.bytes };
+    const { cycles, constantBytes: constants } = placed.sharding ?? {
+      cycles: whole.cycles,
+      constantBytes: whole.bytes,
+    };
     const ofPast = part.nodes.filter((node) => isOneOf(pasts, node));
     const states = ofPast.reduce((sum, { type }) => sum + (2 * elementCount(type.shape)) / chips, 0);
     const floor = constants / streamBytes(target);
     const unknown = { results: 0, femtojoules: 0, linkBusy: 0 };
-    return { chips, source: "modelled", cycles, floor, constants, states, allLaidOut: states === 0, ...unknown };
+    return {
+      chips,
+      beside,
+      source: "modelled",
+      cycles,
+      floor,
+      constants,
+      states,
+      allLaidOut: states === 0,
+      ...unknown,
+    };
   }
 };
 

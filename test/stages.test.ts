@@ -6,9 +6,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { buildModel } from "../models/families.js";
+import { encodeModel } from "../models/onnx-writer.js";
 import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { type Compiled, compile } from "../src/compile.js";
 import { CompileError, sure } from "../src/diagnostics.js";
+import { bytesSource } from "../src/frontend/source.js";
 import { fileFromTensor, tensorFromFile } from "../src/host/edge.js";
 import { decodeNpy, encodeNpy } from "../src/host/npy.js";
 import { joinChunks } from "../src/host/build.js";
@@ -118,6 +121,15 @@ describe("small models", () => {
       expect(verdict(() => loadImage(image, { stage: stages.length }))).toMatch(/LPU4035/);
     },
   );
+
+  test("most of what is sent leaves while the rest is still computed", () => {
+    const model = buildModel("bert", { layers: 2, hidden: 640, heads: 10, intermediate: 1280, vocab: 64, seq: 128 });
+    const source = bytesSource("bert", new Uint8Array(Buffer.concat([...encodeModel(model)])));
+    const [first = []] = chosenEntry(compile(source, { stages: 2 }).program).entry.queues;
+    const cyclesOf = (name: string): number[] => first.flat().flatMap(({ op, cycle }) => (op === name ? [cycle] : []));
+    const [sent, last] = [cyclesOf("send"), Math.max(...cyclesOf("iw"))];
+    expect(sent.filter((cycle) => cycle < last).length).toBeGreaterThan(sent.length / 2);
+  });
 
   test("cycles of each chip", () => {
     check("pipelines.txt", () =>

@@ -121,6 +121,18 @@ describe("a decoder without weights", () => {
     expect(four?.cost?.total ?? 0).toBeLessThan(one?.cost?.total ?? 0);
   });
 
+  test("a product is shared along rows and columns at once where that fills the arrays better", () => {
+    // No chip holds the weights. An eighth of the columns is 5.25 panels of 320, and a half of them 21.
+    const [rows, panels, passes] = [256, 42, 50];
+    const model = buildModel("matmul", { m: rows, k: 160 * passes, n: 320 * panels });
+    const made = plan(new Uint8Array(Buffer.concat([...encodeModel(model, "nowhere.data")])), { system: "node8" });
+    expect(made.kinds).toMatchObject([{ chips: 8, beside: 2, source: "scheduled", linkBusy: 0 }]);
+    expect(made.assumptions.join()).toMatch(/along rows and columns/);
+    const alongColumns = (rows * passes * Math.ceil(panels / 8)) / 2;
+    expect(made.cycles.total).toBeLessThan(alongColumns);
+    expect(made.sram.constants).toBe((160 * passes * 320 * panels * 2) / 2);
+  });
+
   test("of an encoder a run is planned", () => {
     const model = buildModel("bert", { layers: 2, hidden: 64, heads: 2, intermediate: 128, vocab: 100, seq: 16 });
     const made = plan(new Uint8Array(Buffer.concat([...encodeModel(model, "nowhere.data")])), { system: "node2" });

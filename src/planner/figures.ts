@@ -22,6 +22,8 @@ export interface Kind extends PartCost {
   readonly count: number;
   /** Chips that share it; all others of the group do the same as one of them. */
   readonly chips: number;
+  /** Sets of them that do a piece each, side by side, and exchange nothing. */
+  readonly beside: number;
   readonly source: Source;
   /** Cycles in which the weights of a chip could reach its arrays, if nothing else took time. */
   readonly floor: number;
@@ -225,6 +227,11 @@ const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned
   ...(kinds.some(({ source }) => source === "modelled")
     ? [
         "parts for which no schedule was found are marked 'modelled': their cycles are an estimate in which nothing overlaps, from the tables by which ways to share are compared; their results in SRAM, energy and load of links are not known and count as none",
+      ]
+    : []),
+  ...(kinds.some(({ beside }) => beside > 1)
+    ? [
+        "of some parts chips share pieces of pieces, as along rows and columns of a product: a build shares along one axis at once",
       ]
     : []),
   ...(stages.length > 1

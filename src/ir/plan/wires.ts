@@ -50,6 +50,18 @@ export const wireSpan = (dealing: Dealing, wire: Wire, rows: number, bytes: numb
   planeCycle(dealing, bytes - 1) +
   1;
 
+/** The same for a task of a plan that sends or receives. */
+export const spanOfWired = (plan: Plan, target: Target, task: Task): number => {
+  const { wire, rows } = task;
+  invariant(wire !== undefined, "a task sends or receives");
+  const bytes = wiredBytes(plan, task);
+  return wireSpan(dealingOf(target, wire.links.length, bytes), wire, rows, bytes);
+};
+
+/** Planes of a row that a task sends or receives. */
+const wiredBytes = ({ storages }: Plan, task: Task): number =>
+  DTYPES[storages[wiredRows(task).storage]?.dtype ?? "f16"].bytes;
+
 /** One plane of a row of a panel, on its way over a link of a chip. */
 export interface WireVector {
   readonly link: number;
@@ -63,8 +75,8 @@ export interface WireVector {
 export const wireVectors = (plan: Plan, target: Target, task: Task): WireVector[] => {
   const { wire, rows } = task;
   invariant(wire !== undefined, "a task sends or receives");
-  const { storage, row: from } = wiredRows(task);
-  const { bytes } = DTYPES[plan.storages[storage]?.dtype ?? "f16"];
+  const { row: from } = wiredRows(task);
+  const bytes = wiredBytes(plan, task);
   const dealing = dealingOf(target, wire.links.length, bytes);
   return Array.from({ length: rows }, (_, row) =>
     Array.from({ length: bytes }, (_, byte) => ({

@@ -10,7 +10,7 @@ import { at, fail, invariant } from "../../diagnostics.js";
 import type { PlacedResult, PlacementOf, Sharding } from "../../ir/facts.js";
 import type { Graph, Node, NodeId, Shape } from "../../ir/graph.js";
 import { literalIn, numberAttr, stringAttr } from "../../ir/ops/attributes.js";
-import type { Placement } from "../../ir/ops/placement.js";
+import { localShape, type Placement } from "../../ir/ops/placement.js";
 import { sharingChips } from "../../ir/system.js";
 import { sramBytes, streamBytes, type Target } from "../../ir/target.js";
 import type { GraphPass } from "./pass.js";
@@ -52,7 +52,8 @@ export const shard: GraphPass = {
     if (!isShareable({ graph, chips, everywhere })) return refuse(graph, chips, target);
     const stays = staysOf(graph, states, before, wholeStates);
     const { lying, bytes } = lyingIn(before);
-    const taken = bytes + EDGE_COPIES * edgeBytes(graph, target, stays);
+    const takenBy = (steps: readonly Step[]): number =>
+      bytes + EDGE_COPIES * edgeBytes(graph, target, chips, stays, steps);
     const { wanted, open } = wantedIn(graph, said);
     const problem: Problem = {
       graph,
@@ -65,13 +66,13 @@ export const shard: GraphPass = {
       wanted,
     };
     expectWays(problem, said);
-    const [whole, placed] = [wholeCost(problem), fitting(problem, target, taken)];
+    const [whole, placed] = [wholeCost(problem), fitting(problem, target, takenBy)];
     const isBound = stays.some(({ home = "whole" }) => home !== "whole");
     const pays =
       isBound ||
       wanted.size > 0 ||
       placed.cycles < whole.cycles ||
-      (isTooMuch(target, whole, taken) && placed.bytes < whole.bytes);
+      (isTooMuch(target, whole, takenBy([])) && placed.bytes < whole.bytes);
     const result = pays ? shared(problem, placed) : graph;
     if (pays) onPlaced?.(placementsIn(graph, placed));
     onSharded?.({
@@ -222,12 +223,31 @@ const SHARE = 0.9;
 /** Inputs lie once for each layout in which they are read, and outputs beside what they are made of: each about twice. */
 const EDGE_COPIES = 2;
 
-/** What the host gives and gets, but for what stays. */
-const edgeBytes = ({ nodes, inputs, outputs }: Graph, target: Target, stays: readonly Stay[]): number => {
+/** What the host gives, as steps read it, and what it gets, whole; but for what stays. */
+const edgeBytes = (
+  { nodes, inputs, outputs }: Graph,
+  target: Target,
+  chips: number,
+  stays: readonly Stay[],
+  steps: readonly Step[],
+): number => {
   const staying = new Set(stays.flatMap(({ input, next }) => [input, next]));
-  return [...inputs, ...outputs.map(({ node }) => node)]
-    .filter((id) => !staying.has(id))
-    .reduce((sum, id) => sum + rowBytes(target, at(nodes, id, "node").type), 0);
+  const read = new Map(inputs.map((id) => [id, new Set<Placement>()]));
+  for (const { node, way } of steps)
+    for (const [place, id] of at(nodes, node, "node").inputs.entries())
+      read.get(id)?.add(at(way.operands, place, "placement"));
+  const bytesOf = (id: NodeId, placement: Placement): number => {
+    const { type } = at(nodes, id, "node");
+    return rowBytes(target, { ...type, shape: localShape(type.shape, placement, chips) });
+  };
+  const edges = [...inputs, ...outputs.map(({ node }) => node)].filter((id) => !staying.has(id));
+  return edges
+    .flatMap((id) => {
+      const pieces = [...(read.get(id) ?? [])];
+      const isInPieces = pieces.length > 0 && !pieces.includes("whole");
+      return isInPieces ? pieces.map((axis) => bytesOf(id, axis)) : [bytesOf(id, "whole")];
+    })
+    .reduce((sum, bytes) => sum + bytes, 0);
 };
 
 const isTooMuch = (target: Target, { bytes }: Cost, taken: number): boolean =>
@@ -237,12 +257,12 @@ const isTooMuch = (target: Target, { bytes }: Cost, taken: number): boolean =>
 const PRICES = 24;
 
 /** The cheapest placements with which the constants fit beside what is taken already, or the least of them. */
-const fitting = (problem: Problem, target: Target, taken: number): Placed => {
+const fitting = (problem: Problem, target: Target, takenBy: (steps: readonly Step[]) => number): Placed => {
   const placed = (price: number): Placed =>
     search({ ...problem, price }) ?? elsewhere(inputName(problem.graph, at(problem.stays ?? [], 0, "state").input));
   let best = placed(problem.price);
   let price = 1 / streamBytes(target);
-  for (let tries = 0; tries < PRICES && isTooMuch(target, best, taken); tries += 1, price *= 1.5) {
+  for (let tries = 0; tries < PRICES && isTooMuch(target, best, takenBy(best.steps)); tries += 1, price *= 1.5) {
     const next = placed(price);
     if (next.bytes < best.bytes) best = next;
   }

@@ -7,6 +7,7 @@
  */
 
 import { at } from "../../diagnostics.js";
+import { spanOfWired } from "../../ir/plan/wires.js";
 import { isTile, type Plan, type Run, type Task } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { endOf, NEVER } from "./chip/resources.js";
@@ -122,7 +123,8 @@ const tasksForNextRun = (plan: Plan, consumers: Dependencies["consumers"]): Read
   const found = new Set<number>();
   for (const [index, { passes, outputs }] of [...plan.tasks.entries()].reverse()) {
     const after = at(consumers, index, "list of readers");
-    const isNextState = outputs.every(({ storage }) => nexts.has(storage));
+    // What is sent has no outputs, and the next chip waits for it.
+    const isNextState = outputs.length > 0 && outputs.every(({ storage }) => nexts.has(storage));
     if (passes.length === 0 && (isNextState || after.length > 0) && after.every((next) => found.has(next)))
       found.add(index);
   }
@@ -131,12 +133,15 @@ const tasksForNextRun = (plan: Plan, consumers: Dependencies["consumers"]): Read
 
 /* ---------- heights ---------- */
 
-const lengthsOf = ({ tasks }: Plan, target: Target, consumers: Dependencies["consumers"]): Float64Array => {
+const lengthsOf = (plan: Plan, target: Target, consumers: Dependencies["consumers"]): Float64Array => {
   const { timing, mxm } = target;
   const latency = 2 * mxm + timing.mxmMultiply + timing.mxmAccumulate + CHAIN_LENGTH * timing.vxmAlu;
-  const heights = new Float64Array(tasks.length);
-  for (const [index, { passes, rows }] of [...tasks.entries()].reverse()) {
-    const length = passes.length === 0 ? latency / 2 + rows / 2 : latency + passes.length * rows;
+  const heights = new Float64Array(plan.tasks.length);
+  for (const [index, task] of [...plan.tasks.entries()].reverse()) {
+    const { passes, rows, wire } = task;
+    // What is behind it on its links waits until it is over.
+    const flow = wire === undefined ? rows / 2 : spanOfWired(plan, target, task);
+    const length = passes.length === 0 ? latency / 2 + flow : latency + passes.length * rows;
     let after = 0;
     for (const next of at(consumers, index, "task")) after = Math.max(after, at(heights, next, "task"));
     heights[index] = after + length;
