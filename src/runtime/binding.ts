@@ -166,12 +166,8 @@ function byteOffsets({ dtype, factors, ways, panels }: Placement, shape: Shape, 
   let columns = Int32Array.of(0);
   shape.forEach((extent, dim) => {
     const own = factors.filter((factor) => factor.dim === dim);
-    const sum = (stride: "row" | "column") =>
-      Int32Array.from({ length: extent }, (_, i) =>
-        own.reduce((total, f) => total + (Math.floor(i / f.divide) % f.extent) * f[stride], 0),
-      );
-    rows = outerSum(rows, sum("row"));
-    columns = outerSum(columns, sum("column"));
+    rows = outerSum(rows, alongDim(extent, own, "row"));
+    columns = outerSum(columns, alongDim(extent, own, "column"));
   });
   const bases = Float64Array.from(
     panels.flatMap(({ planes }) =>
@@ -182,13 +178,24 @@ function byteOffsets({ dtype, factors, ways, panels }: Placement, shape: Shape, 
   for (let element = 0; element < rows.length; element++) {
     const row = rows[element] as number;
     const column = columns[element] as number;
-    const panel = Math.floor(column / lanes);
+    const panel = (column / lanes) | 0;
     const way = row % ways;
     const within = ((row - way) / ways) * lanes + column - panel * lanes;
     const base = (panel * ways + way) * bytes;
     for (let byte = 0; byte < bytes; byte++) offsets[element * bytes + byte] = (bases[base + byte] as number) + within;
   }
   return offsets;
+}
+
+/** What each index of one dim adds to the row, or the column. */
+function alongDim(extent: number, own: Placement["factors"], stride: "row" | "column"): Int32Array {
+  const sums = new Int32Array(extent);
+  for (const { divide, extent: period, [stride]: step } of own) {
+    if (step === 0) continue;
+    for (let index = 0; index < extent; index++)
+      sums[index] = (sums[index] as number) + (Math.floor(index / divide) % period) * step;
+  }
+  return sums;
 }
 
 /** a[i] + b[j] for all i, j; j runs fastest. */
