@@ -1,7 +1,9 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { ALU_FUNCTIONS } from "../src/ir/isa.js";
-import { f16ToF32 } from "../src/ir/numerics.js";
+import { f16ToF32, widenFloat } from "../src/ir/numerics.js";
+import { sure } from "../src/diagnostics.js";
+import { DIRECT_KERNELS, DIRECT_STEP, DIRECT_VECTORS } from "../src/runtime/kernels/direct.js";
 import { createMemory, type MachineMemory } from "../src/runtime/kernels/table.js";
 import {
   bestEngine,
@@ -33,6 +35,24 @@ interface Case {
   /** Element type of the result, for comparing NaNs. */
   readonly result: "bytes" | "f32" | "f64";
   readonly values: Readonly<Record<string, number>>;
+}
+
+/** Kernels of weights as they lie, what a weight's bits are, and their bytes. */
+const WIDENED: readonly (readonly [string, (bits: number) => number, number])[] = [
+  ["multiplyE4m3", (bits) => widenFloat("f8e4m3", bits), 1],
+  ["multiplyF16", f16ToF32, 2],
+];
+
+const ROW = DATA + 8 * HALF;
+/** Planes of weights anywhere among the bits, strides of either sign. */
+function directCase(name: string, count: number, add: number): Case {
+  const planes = sure(KERNELS[name], name).arguments.filter((argument) => argument.startsWith("src"));
+  const numbers = planes.flatMap((_, index) => [
+    [`src${index}`, BITS + 0x800 + index * 0x703],
+    [`stride${index}`, [LANES, 3 * LANES, -LANES, 0][index % 4]],
+  ]);
+  const row = { a: ROW, scaled: DATA, c: OUT, cStep: 8 * DIRECT_VECTORS, count, executions: 3, add };
+  return { content: "half64", result: "f32", values: { ...row, ...Object.fromEntries(numbers) } };
 }
 
 const rowsOf = { rows: 5, lanes: LANES };
@@ -102,16 +122,11 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
       },
     })),
   ),
-  multiplyE4m3: [0, 1].flatMap((add) =>
-    [8, HALF].map((count) => ({
-      content: "half64",
-      result: "f32",
-      values: {
-        ...{ a: DATA + 8 * HALF, scaled: DATA, c: OUT, cStep: 64, count, executions: 3, add },
-        ...{ src0: BITS, src1: BITS + 0x1003, src2: BITS + 0x2000, src3: BITS + 0x3008 },
-        ...{ stride0: LANES, stride1: 3 * LANES, stride2: -LANES, stride3: 0 },
-      },
-    })),
+  ...Object.fromEntries(
+    Object.keys(DIRECT_KERNELS).map((name) => [
+      name,
+      [0, 1].flatMap((add) => [8, HALF].map((count): Case => directCase(name, count, add))),
+    ]),
   ),
   multiplyBytes: [0, 1].map((add) => ({
     content: "i16",
@@ -267,6 +282,45 @@ describe("kernels", () => {
         );
       });
     });
+  }
+
+  // Weights k = 0 of all columns go through every number there is; the others meet zeros.
+  for (const engine of engines) {
+    for (const activation of [1, -65504, 2 ** -24]) {
+      test(`all FP8 and fp16 weights times ${activation} on '${engine}'`, () => {
+        const memory = createMemory(SIZE);
+        const emitted = bindKernels(memory, compileKernels(engine, HALF));
+        for (const [name, widen, bytes] of WIDENED) {
+          const index = KERNEL_NAMES.indexOf(name);
+          const { values } = directCase(name, DIRECT_STEP, 0);
+          const wrong: number[] = [];
+          for (let from = 0; from < 256 ** bytes; from += 2 * DIRECT_VECTORS) {
+            memory.f64.fill(0, ROW / 8, ROW / 8 + DIRECT_STEP).fill(activation, ROW / 8, ROW / 8 + 1);
+            memory.u8.fill(0, BITS, OUT);
+            KERNELS[name]?.arguments.forEach((argument, at) => {
+              const number = /^(src|stride)(\d+)$/.exec(argument);
+              if (number?.[1] === "src") {
+                const plane = Number(number[2]);
+                for (const half of [0, 1])
+                  memory.u8[BITS + plane * LANES + half * HALF] =
+                    (from + Math.floor(plane / bytes) * 2 + half) >> (8 * (plane % bytes));
+              }
+              const fixed = { ...values, executions: 1 }[argument] ?? Number.NaN;
+              memory.i32[16 + at] = number?.[1] === "src" ? BITS + Number(number[2]) * LANES : fixed;
+            });
+            emitted[index]?.(64);
+            for (let column = 0; column < 2 * DIRECT_VECTORS; column++) {
+              const [found, expected] = [
+                memory.f32[OUT / 4 + column],
+                Math.fround(widen(from + column) * activation) + 0,
+              ];
+              if (!Object.is(found, expected)) wrong.push(from + column);
+            }
+          }
+          expect(wrong).toEqual([]);
+        }
+      });
+    }
   }
 
   test("every kernel's document is a sentence", () => {

@@ -3,14 +3,15 @@
  *
  * Only the part of a version that is loaded is stored, cleared and multiplied; where that leaves zero weights out, a last
  * call mends the rows whose activations are not finite. Loads of whole panels with one window of lanes take the fast kernel,
- * all others go column by column. FP8 weights that few rows meet are multiplied as they lie: no panels are made of them.
+ * all others go column by column. Weights that few rows meet are multiplied as they lie: no panels are made of them.
  */
 
-import { at } from "../../diagnostics.js";
+import { at, sure } from "../../diagnostics.js";
 import { ARRAYS, type ArrayKind, MXM_MODES, type MxmMode, mxmModeOf, type WeightType } from "../../ir/isa.js";
 import { halfLanes } from "../../ir/target.js";
 import type { Tables } from "../link/tables.js";
-import { DIRECT_VECTORS, PANEL } from "../kernels/matrix.js";
+import { DIRECT_STEP, DIRECT_VECTORS } from "../kernels/direct.js";
+import { PANEL } from "../kernels/matrix.js";
 import type { BufferLayout, Place } from "./layout.js";
 import type { ProductPiece } from "../link/mxm.js";
 import { mask, number, plane, takes, wordOf } from "./operands.js";
@@ -73,6 +74,11 @@ const ARRAY_CALLS: Readonly<Record<ArrayKind, ArrayCalls>> = {
 const DIRECT_CALLS: ArrayCalls = { ...ARRAY_CALLS.f16, bytes: () => 0, prepare: () => {}, load: () => {} };
 /** Rows up to which that takes less time than to make panels. */
 const DIRECT_ROWS = 2;
+/** Kernels that do so, by the mode of the loads, and the byte planes of what they take. */
+const DIRECT_KERNELS = new Map<MxmMode, { readonly kernel: string; readonly planes: number }>([
+  [MXM_MODES.packed, { kernel: "multiplyF16", planes: 2 }],
+  [MXM_MODES.packedE4M3, { kernel: "multiplyE4m3", planes: 1 }],
+]);
 
 const callsOf = (layout: BufferLayout, version: Version): ArrayCalls =>
   isDirect(layout, version) ? DIRECT_CALLS : ARRAY_CALLS[version.kind];
@@ -97,11 +103,11 @@ function fitsDirect(layout: BufferLayout, version: Version): boolean {
     const { first, lanes } = windowOf(layout, burst, half);
     const { together } = directSteps(layout, burst);
     const steps = tables.count.at(burst) / together;
-    if (modeAt(tables, burst) !== MXM_MODES.packedE4M3 || first !== fromK || first + lanes !== toK) return false;
+    if (!DIRECT_KERNELS.has(modeAt(tables, burst)) || first !== fromK || first + lanes !== toK) return false;
     if (!Number.isInteger(together) || !Number.isInteger(steps)) return false;
     columns += tables.count.at(burst) * loadedColumns(tables, burst);
   }
-  return complete && (toK - fromK) % 8 === 0 && columns === (toPanel - fromPanel) * PANEL;
+  return complete && (toK - fromK) % DIRECT_STEP === 0 && columns === (toPanel - fromPanel) * PANEL;
 }
 
 /** Executions that the kernel takes together, and how often it is called for them. */
@@ -439,26 +445,27 @@ function multiplyHalves(layout: BufferLayout, products: Products): void {
   layout.call("spreadNonFinite", flags, rows, count, to, lanes * 4, lanes, fromK, toK, fromColumn, toColumn);
 }
 
-/** Rows of activations, widened, times FP8 weights as they lie. */
+/** Rows of activations, widened, times weights as they lie. */
 function multiplyDirect(layout: BufferLayout, { version, to, count, add }: Products, rows: number): void {
   const { tables } = layout.links;
   const half = halfLanes(tables.target);
   const { fromK, toK } = extentOf(layout, version);
   const scaled = layout.scratch(half * 8);
   for (const burst of version.loads) {
+    const { kernel, planes } = sure(DIRECT_KERNELS.get(modeAt(tables, burst)), "kernel");
     const [entry, ways, executions] = [takes(layout, burst, 0), number(layout, burst, "ways"), tables.count.at(burst)];
     const column = number(layout, burst, "column");
     const { together, calls } = directSteps(layout, burst);
-    const planes = Array.from({ length: ways }, (_, way) => plane(layout, entry + way, 0, executions));
+    const streams = Array.from({ length: ways * planes }, (_, stream) => plane(layout, entry + stream, 0, executions));
     for (let call = 0; call < calls; call++) {
-      const vectors = Array.from({ length: DIRECT_VECTORS }, (_, index) => {
-        const vector = call * DIRECT_VECTORS + index;
-        const { address, stride } = at(planes, vector % ways, "way");
+      const vectors = Array.from({ length: DIRECT_VECTORS * planes }, (_, index) => {
+        const vector = call * DIRECT_VECTORS + Math.floor(index / planes);
+        const { address, stride } = at(streams, (vector % ways) * planes + (index % planes), "stream");
         return { src: address + Math.floor(vector / ways) * stride + fromK, stride: stride * together };
       });
       for (let row = 0; row < count; row++) {
         layout.call(
-          "multiplyE4m3",
+          kernel,
           rows + (row * half + fromK) * 8,
           scaled,
           to + (row * layout.lanes + column + call * 2 * DIRECT_VECTORS) * 4,

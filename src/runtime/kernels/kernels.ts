@@ -9,14 +9,20 @@
 import { setFlagsFromString } from "node:v8";
 import type { EmitOptions, KernelRow, MachineMemory } from "./table.js";
 import { ALU_KERNELS } from "./alu.js";
+import { DIRECT_KERNELS } from "./direct.js";
 import { MATRIX_KERNELS } from "./matrix.js";
 import { STREAM_KERNELS } from "./stream.js";
 import { wasm, type WasmModule } from "./wasm-api.js";
 import { assembleModule, FunctionBody } from "./wasm-emitter.js";
 
-export const KERNELS: Readonly<Record<string, KernelRow>> = { ...MATRIX_KERNELS, ...STREAM_KERNELS, ...ALU_KERNELS };
+export const KERNELS: Readonly<Record<string, KernelRow>> = {
+  ...MATRIX_KERNELS,
+  ...DIRECT_KERNELS,
+  ...STREAM_KERNELS,
+  ...ALU_KERNELS,
+};
 export const KERNEL_NAMES: readonly string[] = Object.keys(KERNELS);
-export type FixedKernel = keyof typeof MATRIX_KERNELS | keyof typeof STREAM_KERNELS;
+export type FixedKernel = keyof typeof MATRIX_KERNELS | keyof typeof DIRECT_KERNELS | keyof typeof STREAM_KERNELS;
 
 /** A kernel over one memory: its arguments are int32 words at the pointer. */
 export type BoundKernel = (pointer: number) => void;

@@ -10,28 +10,16 @@
 
 import { f16ToF32, f32ToF16, widenFloat } from "../../ir/numerics.js";
 import { kernel } from "./table.js";
-import type { FunctionBody, Local } from "./wasm-emitter.js";
+import { type FunctionBody, INTERLEAVE_LOW, type Local } from "./wasm-emitter.js";
 
 export const PANEL = 4;
 const ROWS = 4;
 const { fround } = Math;
 
-/** Bytes a, b of two vectors to 16-bit elements, lower eight lanes. */
-export const INTERLEAVE_LOW = [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23];
-export const INTERLEAVE_HIGH = [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31];
 const HIGH_TWICE = [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15];
 const WORDS_LOW = [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23];
 const WORDS_HIGH = [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31];
 const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
-
-/** 16-bit words 2j and 2j + 1 to the top of two float64 values, zeros below. */
-const TOP_WORDS = [0, 1, 2, 3].map((pair) =>
-  Uint8Array.from({ length: 16 }, (_, byte) => (byte % 8 < 6 ? 0x80 : pair * 4 + (byte >> 3) * 2 + (byte % 8) - 6)),
-);
-/** Vectors of FP8 weights that one kernel multiplies side by side, so that their chains overlap. */
-export const DIRECT_VECTORS = 4;
-/** E4M3FN bits as the upper bits of a float64 are the number times 2^-1016, subnormals too; activations make up for all but 2^-9 of it. */
-const [ACTIVATION_SCALE, SUM_SCALE] = [2 ** 1007, 2 ** 9];
 
 const splat = (byte: number): Uint8Array => new Uint8Array(16).fill(byte);
 /** Upper bytes of the fp16 values 0, 1, .. 7 times 2^-9, the subnormals of E4M3FN. */
@@ -400,97 +388,6 @@ export const MATRIX_KERNELS = {
       });
     },
   }),
-
-  multiplyE4m3: kernel(
-    [
-      ...["a", "scaled", "c", "cStep", "count", "executions", "add"],
-      ...["src0", "src1", "src2", "src3", "stride0", "stride1", "stride2", "stride3"],
-    ] as const,
-    {
-      doc: "Product of one activation row and FP8 E4M3FN weights as they lie, `count` values (a multiple of 8) of two columns in each of four vectors, for each execution; `scaled` is room for the row.",
-      reference: (m, a, { halfLanes }) => {
-        const vectors = [
-          [a.src0, a.stride0],
-          [a.src1, a.stride1],
-          [a.src2, a.stride2],
-          [a.src3, a.stride3],
-        ] as const;
-        for (let execution = 0; execution < a.executions; execution++) {
-          for (let column = 0; column < 2 * DIRECT_VECTORS; column++) {
-            const [src, stride] = vectors[column >> 1] as readonly [number, number];
-            const from = src + execution * stride + (column % 2) * halfLanes;
-            let sum = 0;
-            for (let k = 0; k < a.count; k++)
-              sum += (m.f64[a.a / 8 + k] as number) * widenFloat("f8e4m3", m.u8[from + k] as number);
-            const at = (a.c + execution * a.cStep) / 4 + column;
-            m.f32[at] = a.add === 0 ? sum : (m.f32[at] as number) + fround(sum);
-          }
-        }
-      },
-      emit: (f, a, { fma, halfLanes }) => {
-        const [left, from] = [f.local("i32"), f.local("i32")];
-        const vectors = [
-          { src: a.src0, stride: a.stride0, sum: f.local("v128") },
-          { src: a.src1, stride: a.stride1, sum: f.local("v128") },
-          { src: a.src2, stride: a.stride2, sum: f.local("v128") },
-          { src: a.src3, stride: a.stride3, sum: f.local("v128") },
-        ] as const;
-        const [bits, twice, words] = [f.local("v128"), f.local("v128"), f.local("v128")];
-        const tops = TOP_WORDS.map((bytes) => {
-          const top = f.local("v128");
-          f.constant(bytes).set(top);
-          return top;
-        });
-        f.get(a.scaled).set(from).get(a.count).set(left);
-        f.countdown(left, 2, () => {
-          f.get(from).get(a.a).memory("v128.load").constantF64(ACTIVATION_SCALE).op("f64x2.mul").memory("v128.store");
-          f.advance(a.a, 16).advance(from, 16);
-        });
-        for (const { stride } of vectors) f.get(stride).get(a.count).op("i32.sub").set(stride);
-        f.countdown(a.executions, 1, () => {
-          for (const { sum } of vectors) f.constantI32(0).set(sum);
-          f.get(a.scaled).set(from).get(a.count).set(left);
-          f.countdown(left, 8, () => {
-            for (const { src, sum } of vectors) {
-              f.get(src).memory("v128.load64_zero").get(src).memory("v128.load64_zero", halfLanes);
-              f.shuffle(INTERLEAVE_LOW).tee(bits).get(bits).op("i8x16.add").set(twice);
-              // The sign in a byte of its own; of a NaN all bits, which make it one in float64.
-              f.get(twice).constant(splat(0xfe)).op("i8x16.eq").constant(splat(0x80)).op("v128.or");
-              f.get(bits).op("v128.and").set(bits);
-              for (const [half, bytes] of [INTERLEAVE_LOW, INTERLEAVE_HIGH].entries()) {
-                f.get(twice).get(bits).shuffle(bytes).set(words);
-                for (const [pair, top] of tops.entries()) {
-                  const row = (half * 4 + pair) * 8;
-                  f.get(from).memory("v128.load64_splat", row).get(words).get(top).op("i8x16.swizzle");
-                  if (fma) f.get(sum).op("f64x2.relaxed_madd").set(sum);
-                  else f.op("f64x2.mul").get(sum).op("f64x2.add").set(sum);
-                }
-              }
-              f.advance(src, 8);
-            }
-            f.advance(from, 64);
-          });
-          for (const [index, four] of [vectors.slice(0, 2), vectors.slice(2)].entries()) {
-            for (const { sum } of four) f.get(sum).constantF64(SUM_SCALE).op("f64x2.mul").op("f32x4.demote_f64x2_zero");
-            f.shuffle(LOW_PAIRS).set(bits);
-            f.get(a.add).when(() =>
-              f
-                .get(a.c)
-                .memory("v128.load", index * 16)
-                .get(bits)
-                .op("f32x4.add")
-                .set(bits),
-            );
-            f.get(a.c)
-              .get(bits)
-              .memory("v128.store", index * 16);
-          }
-          for (const { src, stride } of vectors) f.advanceBy(src, stride);
-          f.advanceBy(a.c, a.cStep);
-        });
-      },
-    },
-  ),
 
   spreadNonFinite: kernel(["flags", "a", "rows", "c", "cStride", "lanes", "fromK", "toK", "fromColumn", "toColumn"], {
     doc: "After a product that left out zero weights: rows with an infinity or NaN make NaN of the columns where it met a zero.",

@@ -12,8 +12,8 @@ import type { StreamType } from "../../ir/isa.js";
 import { F32_NAN_BITS, f16ToF32, f32ToF16 } from "../../ir/numerics.js";
 import { flipBit, wireCheck } from "../disturb.js";
 import { kernel, type MachineMemory } from "./table.js";
-import { emitHalfToFloat, INTERLEAVE_HIGH, INTERLEAVE_LOW } from "./matrix.js";
-import type { FunctionBody, Local } from "./wasm-emitter.js";
+import { emitHalfToFloat } from "./matrix.js";
+import { type FunctionBody, INTERLEAVE_HIGH, INTERLEAVE_LOW, type Local } from "./wasm-emitter.js";
 
 /** Stream types by number, as kernels are given them. */
 export const TYPE_NUMBERS: Readonly<Record<StreamType, number>> = {

@@ -35,6 +35,7 @@ export const OPCODES = {
   "v128.bitselect": SIMD + 82,
   "v128.any_true": SIMD + 83,
   "i8x16.swizzle": SIMD + 14,
+  "i8x16.relaxed_swizzle": SIMD + 0x100,
   "i8x16.eq": SIMD + 35,
   "i8x16.ne": SIMD + 36,
   "i8x16.gt_s": SIMD + 39,
@@ -45,7 +46,10 @@ export const OPCODES = {
   "i32x4.splat": SIMD + 17,
   "f64x2.splat": SIMD + 20,
   "i32x4.extract_lane0": SIMD + 27,
+  "i16x8.eq": SIMD + 45,
   "i16x8.gt_u": SIMD + 50,
+  "i16x8.shl": SIMD + 139,
+  "i16x8.shr_s": SIMD + 140,
   "i16x8.narrow_i32x4_u": SIMD + 134,
   "i16x8.extend_low_i8x16_s": SIMD + 135,
   "i16x8.extend_high_i8x16_s": SIMD + 136,
@@ -128,6 +132,10 @@ const MEMORY_OPCODES = {
 } as const satisfies Record<string, readonly [number, number]>;
 export type MemoryOpcode = keyof typeof MEMORY_OPCODES;
 const LANE_STORES = { "v128.store32_lane": [SIMD + 90, 2], "v128.store64_lane": [SIMD + 91, 3] } as const;
+
+/** Shuffles: bytes of two vectors in turn, of their lower and of their upper halves. */
+export const INTERLEAVE_LOW = [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23];
+export const INTERLEAVE_HIGH = [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31];
 
 /** Index of a local; parameter 0 is the only parameter. */
 export type Local = number;
