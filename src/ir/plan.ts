@@ -137,6 +137,10 @@ export const nodesOf = ({ origins }: Plan, { origin, passOrigin = origin, ops }:
     at(origins, index, "origin").split(" + "),
   );
 
+/** Whether all rows of a task take one row, again and again. */
+export const isRepeated = ({ runs }: Pick<Leaf, "runs">): boolean =>
+  runs.some(({ step, count }) => step === 0 && count > 1);
+
 /** Storages whose rows a pass loads as weights. */
 export const loadedBy = ({ weights }: Pass): StorageId[] =>
   isTile(weights) ? [] : weights.map(({ storage }) => storage);

@@ -9,10 +9,11 @@
  */
 
 import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
-import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import { at } from "../../diagnostics.js";
+import { elementCount, type Graph, type Node, type NodeId } from "../../ir/graph.js";
 import { VIEWS } from "../../ir/ops.js";
 import { isFloat } from "../../ir/tensor.js";
-import type { Range } from "../../ir/ranges.js";
+import { isSpecial, type Range } from "../../ir/ranges.js";
 import type { Rewriter } from "./rewriter.js";
 
 /** Beside a number of this magnitude an fp16 score has fewer bits than a softmax should see. */
@@ -81,6 +82,23 @@ export const maskOf = (graph: Graph, ranges: readonly Range[], scores: NodeId): 
   return unknown || least < ABSORBING ? "bits" : "absorbing";
 };
 
+/** Scores of one masked place from which on five operations less for each are worth a chain of its own for the mask. */
+const MANY = 512;
+
+/** Scores without any mask, and the much smaller mask that is added to them. */
+export interface MaskedSum {
+  readonly scores: NodeId;
+  readonly mask: NodeId;
+}
+
+export const maskedSum = (graph: Graph, ranges: readonly Range[], { op, inputs }: Node): MaskedSum | undefined => {
+  const size = (id: NodeId): number => elementCount(at(graph.nodes, id, "node").type.shape);
+  const [scores, mask] = [...inputs].sort((a, b) => size(b) - size(a));
+  if (op !== "add" || scores === undefined || mask === undefined || size(scores) < MANY * size(mask)) return undefined;
+  const isBare = maskOf(graph, ranges, scores) === "none" && !isSpecial(at(ranges, scores, "node"));
+  return isBare ? { scores, mask } : undefined;
+};
+
 /** What a selection chooses from: a constant that takes the place of scores is none of it, but two constants are a mask. */
 const chosenFrom = (graph: Graph, ranges: readonly Range[], { inputs }: Node): readonly NodeId[] => {
   const values = inputs.slice(1);
@@ -102,10 +120,19 @@ const greatnessOf = ({ type }: Node, range: Range | undefined): number | undefin
 };
 
 /** Scores with an absorbing mask, of f32, in the range of fp16; see above. */
-export const heldScores = (g: Rewriter, x: NodeId): NodeId => {
+export const heldScores = (g: Rewriter, x: NodeId): NodeId => g.emit("max", [x, lowestScores(g, x)]);
+
+/** The same of a sum: the mask alone says below what its scores are one. It is stored, so that each score meets one number more. */
+export const heldSum = (g: Rewriter, scores: NodeId, mask: NodeId): NodeId => {
+  const lowest = g.emit("cast", [lowestScores(g, mask)], { to: "f16" });
+  return g.emit("max", [g.emit("add", [scores, mask]), g.emit("cast", [lowest], { to: "f32" })]);
+};
+
+/** The number below which scores do not go: what is less than FLOOR is brought above the least of fp16, but for minus infinity. */
+const lowestScores = (g: Rewriter, x: NodeId): NodeId => {
   const number = (value: number): NodeId => g.number(Math.fround(value), "f32");
   const below = g.emit("add", [g.emit("mul", [x, number(SLOPE)]), number(FLOOR * (1 - SLOPE))]);
-  const finite = g.emit("max", [g.emit("max", [x, below]), number(LEAST_F16)]);
+  const finite = g.emit("max", [below, number(LEAST_F16)]);
   // Only minus infinity is less than this.
   return g.emit("min", [finite, g.emit("add", [x, number(LARGEST_F32)])]);
 };

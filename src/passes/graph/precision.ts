@@ -27,7 +27,17 @@ import { angleNodes, isScaling } from "./angles.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
 import { longSums } from "./long-sums.js";
-import { heldScores, isMaximumOf, magnitude, type Mask, maskOf, scoreNodes } from "./masks.js";
+import {
+  heldScores,
+  heldSum,
+  isMaximumOf,
+  magnitude,
+  type Mask,
+  type MaskedSum,
+  maskedSum,
+  maskOf,
+  scoreNodes,
+} from "./masks.js";
 import type { GraphPass } from "./pass.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
 import { Rewriter } from "./rewriter.js";
@@ -300,6 +310,8 @@ interface Wide {
   readonly reasons: readonly (string | undefined)[];
   /** Scores that are brought into the range of fp16. */
   readonly held: ReadonlySet<NodeId>;
+  /** Of these, sums of scores and a mask. */
+  readonly maskedSums: ReadonlyMap<NodeId, MaskedSum>;
   /** Differences from a maximum that may be minus infinity. */
   readonly emptyRows: ReadonlySet<NodeId>;
 }
@@ -335,7 +347,13 @@ const wideOf = (graph: Graph): Wide => {
       op === "sub" && masks.has(x) && isMaximumOf(graph, m, x) && ranges[x]?.mayBeInfinite === true ? [id] : [],
     ),
   );
-  return { reasons, held, emptyRows };
+  const maskedSums = new Map(
+    [...held].flatMap((id): [NodeId, MaskedSum][] => {
+      const sum = maskedSum(graph, ranges, at(graph.nodes, id, "node"));
+      return sum === undefined ? [] : [[id, sum]];
+    }),
+  );
+  return { reasons, held, maskedSums, emptyRows };
 };
 
 const inherited = (
@@ -461,14 +479,16 @@ class Narrowing {
   private readonly indices: Uint8Array;
   private readonly reasons: readonly (string | undefined)[];
   private readonly held: ReadonlySet<NodeId>;
+  private readonly maskedSums: Wide["maskedSums"];
   private readonly emptyRows: ReadonlySet<NodeId>;
 
-  constructor(graph: Graph, { reasons, held, emptyRows }: Wide) {
+  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows }: Wide) {
     this.graph = graph;
     this.consumers = consumersOf(graph);
     this.indices = indexNodes(graph);
     this.reasons = reasons;
     this.held = held;
+    this.maskedSums = maskedSums;
     this.emptyRows = emptyRows;
     for (const node of graph.nodes)
       this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.stored(node)));
@@ -509,7 +529,14 @@ class Narrowing {
     const readsWide = isElementwise(node.op) && node.inputs.some((id) => READ_WIDE.includes(this.reasons[id] ?? ""));
     if (dtype === "f16" && readsWide) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
     if (!this.held.has(node.id)) return this.convert(node, dtype);
-    return this.g.emit("cast", [heldScores(this.g, this.convert(node, "f32"))], { to: "f16" });
+    return this.g.emit("cast", [this.heldBy(node)], { to: "f16" });
+  }
+
+  private heldBy(node: Node): NodeId {
+    const { g } = this;
+    const sum = this.maskedSums.get(node.id);
+    if (sum === undefined) return heldScores(g, this.convert(node, "f32"));
+    return heldSum(g, this.as(sum.scores, "f32"), this.as(sum.mask, "f32"));
   }
 
   private convert(node: Node, dtype: DType): NodeId {

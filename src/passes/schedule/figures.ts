@@ -7,6 +7,7 @@ import { at, invariant } from "../../diagnostics.js";
 import { STREAM_TYPES } from "../../ir/isa.js";
 import type { Target } from "../../ir/target.js";
 import {
+  isRepeated,
   isTile,
   loadedBy,
   type PackedTile,
@@ -44,7 +45,7 @@ export interface PanelRef {
 export interface PlanFacts extends Dependencies {
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
-  /** Temporaries whose rows are activations or weights of some pass: two copies in each hemisphere. */
+  /** Temporaries whose rows are activations or weights of some pass, or a row that chains read again and again: two copies in each hemisphere. */
   readonly feeders: ReadonlySet<StorageId>;
   /** The state whose rows a storage takes. */
   readonly nexts: ReadonlyMap<StorageId, StorageId>;
@@ -184,7 +185,8 @@ const panelsTogether = (plan: Plan, task: Task): PanelRef[] => {
 
 const feedersOf = (plan: Plan): Set<StorageId> => {
   const passes = plan.tasks.flatMap((task) => task.passes);
-  const feeders = new Set(passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]));
+  const repeated = plan.tasks.flatMap(({ leaves }) => leaves.filter(isRepeated).map(({ storage }) => storage));
+  const feeders = new Set([...passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]), ...repeated]);
   for (const storage of plan.storages) if (storage.kind !== "temp" || storage.output) feeders.delete(storage.id);
   return feeders;
 };

@@ -2,7 +2,7 @@
  * The maximum rule: rotate-and-max over the lanes of each group, in the layout of the operand.
  *
  * After a step with window w, every lane holds the maximum of the w lanes from its own on, around the group; windows grow
- * fourfold until they cover the group, so that the maximum stands on every lane of it. Values that fill more than a panel are folded
+ * fourfold until they cover the group (fivefold at the end, if that does), so that the maximum stands on every lane of it. Values that fill more than a panel are folded
  * first, panel by panel; then all lanes of one panel are the group. Lanes beyond the last column hold anything and must not
  * win: where they would, the panel is read through a permutation that puts a value there.
  */
@@ -31,8 +31,12 @@ import {
 } from "../selection.js";
 import { columnsFrom, naturalLayout, normalize, type View } from "../layout/view.js";
 
-/** Rotations of one step, in windows: four windows become one. All of them turn at the SXM in the same cycles. */
+/** Rotations of one step, in windows: so many windows become one. All of them turn at the SXM in the same cycles. */
 const ROTATIONS = [1, 2, 3];
+/** And of the last, where that saves another one. */
+const LAST_ROTATIONS = [1, 2, 3, 4];
+const rotationsOf = (windows: number): readonly number[] =>
+  windows > ROTATIONS.length + 1 && windows <= LAST_ROTATIONS.length + 1 ? LAST_ROTATIONS : ROTATIONS;
 
 /** The greater of two: results of operations, or leaves of a storage of this type. */
 const maxOf = (dtype: StorageType, ...args: Argument[]): AluOp =>
@@ -50,6 +54,12 @@ const MAXIMA: Readonly<Record<number, readonly (readonly Argument[])[]>> = {
     [{ leaf: 1 }, { leaf: 2 }],
     [{ leaf: 0 }, { leaf: 3 }],
     [{ op: 0 }, { op: 1 }],
+  ],
+  4: [
+    [{ leaf: 1 }, { leaf: 2 }],
+    [{ leaf: 3 }, { leaf: 4 }],
+    [{ op: 0 }, { op: 1 }],
+    [{ op: 2 }, { leaf: 0 }],
   ],
 };
 /** The maximum of leaf 0 and so many rotated leaves; rotated ones first, since they arrive together. */
@@ -131,7 +141,8 @@ const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: n
     const storage = addTemp(s, node, dtype, space);
     const source = from;
     const width = window;
-    const shifts = ROTATIONS.map((k) => k * width)
+    const shifts = rotationsOf(n / width)
+      .map((k) => k * width)
       .filter((shift) => shift < n)
       .map((shift) => Math.min(shift, n - width));
     const ops = maximaOf(dtype, shifts.length);
