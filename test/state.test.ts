@@ -16,6 +16,7 @@ import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { parseGraph } from "../src/ir/parse.js";
 import type { Plan } from "../src/ir/plan.js";
+import { withSharedStates } from "../src/ir/plan/behind.js";
 import { parsePlan } from "../src/ir/plan/parse.js";
 import { printPlan } from "../src/ir/plan/print.js";
 import { verifyPlan } from "../src/ir/plan/verify.js";
@@ -279,6 +280,9 @@ test("a long past lies in as many ways as load on all streams, and moves on in t
   expect(turns.map(({ row }) => row).slice(0, 16)).toEqual(Array.from({ length: 16 }, (_, row) => row));
   const { program } = compiled(graph, target, states);
   expect(program.states[0]?.placements[0]?.ways).toBe(16);
+  // Sums over the first two panels of values and over the third are made by an array each, of what lies beside it.
+  const sides = program.states[1]?.placements[0]?.panels.map(({ planes }) => planes[0]?.hemisphere);
+  expect(sides).toEqual(["E", "E", "W"]);
   const resident = loadProgram(readImage(writeImage(program)));
   const byHand = loadProgram(compiled(graph, target, {}).program).entry();
   let left = resident.snapshot();
@@ -293,6 +297,20 @@ test("a long past lies in as many ways as load on all streams, and moves on in t
     left = resident.snapshot();
     for (const [name, output] of Object.entries(states)) expect(left[name]).toEqual(wanted[output]);
   }
+});
+
+test("what an entry takes together lies together for all of them", () => {
+  const target = TARGETS["lpu-v1"];
+  const { graph, states } = longPast(777);
+  const plan = select(legalGraph(parseGraph(graph), target), target, new Map(Object.entries(states)));
+  const whole = { ...plan, storages: plan.storages.map(({ groups: _, ...storage }) => storage) };
+  const groupsOf = (of: Plan): unknown => of.storages.flatMap(({ groups }) => (groups === undefined ? [] : [groups]));
+  expect(groupsOf(plan)).toEqual([
+    [0, 0, 2],
+    [0, 0, 2],
+  ]);
+  expect(withSharedStates([plan, plan]).map(groupsOf)).toEqual([groupsOf(plan), groupsOf(plan)]);
+  expect(withSharedStates([plan, whole]).map(groupsOf)).toEqual([[], []]);
 });
 
 /** On two chips that share the graph in a way that is drawn. */

@@ -56,6 +56,8 @@ export interface Storage {
    * where the passes of one task take several: else they go to the hemisphere in which it lies.
    */
   readonly bothHemispheres: boolean;
+  /** Of a state in one hemisphere only, by panel: the lowest panel of those that lie in one together (plan/groups.ts); 0 of all if not said. */
+  readonly groups?: readonly number[];
   /** Constants: what their panels are made of. */
   readonly recipe?: PanelRecipe;
   /** True if read by the host after the run, or by the next run, or if it has blocks: it has its place before any task has a time. */
@@ -140,6 +142,18 @@ export const nodesOf = ({ origins }: Plan, { origin, passOrigin = origin, ops }:
 /** Whether all rows of a task take one row, again and again. */
 export const isRepeated = ({ runs }: Pick<Leaf, "runs">): boolean =>
   runs.some(({ step, count }) => step === 0 && count > 1);
+
+/** One column panel of a storage. */
+export interface PanelRef {
+  readonly storage: StorageId;
+  readonly panel: number;
+}
+
+/** Panels that a pass takes: of activations, and of what it loads as weights. */
+export const panelsOf = ({ storage, panel, weights }: Pass): readonly PanelRef[] => [
+  { storage, panel },
+  ...(isTile(weights) ? [] : weights),
+];
 
 /** Storages whose rows a pass loads as weights. */
 export const loadedBy = ({ weights }: Pass): StorageId[] =>

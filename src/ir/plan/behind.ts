@@ -5,6 +5,7 @@
 
 import { at } from "../../diagnostics.js";
 import type { Argument, Plan, Storage, Task } from "../plan.js";
+import { joinedGroups } from "./groups.js";
 
 /** The same plan, with the maps and origins of another before its own. */
 export const behind = (plan: Plan, before: Plan): Plan => {
@@ -37,20 +38,51 @@ export const behind = (plan: Plan, before: Plan): Plan => {
   };
 };
 
-/** Plans of entries, whose states lie in both hemispheres where one of them wants that. */
+/** What the entries of a program ask together of their states. */
 export const withSharedStates = (plans: readonly Plan[]): readonly Plan[] => {
-  const both = new Set(
-    plans.flatMap(({ states, storages }) =>
-      states.flatMap(({ name, storage }) => (at(storages, storage, "storage").bothHemispheres ? [name] : [])),
-    ),
-  );
-  return plans.map((plan) => inBoth(plan, (name) => both.has(name)));
+  const known = new Map<string, StatePlace>();
+  for (const { states, storages } of plans)
+    for (const { name, storage } of states) {
+      const { bothHemispheres, groups } = at(storages, storage, "storage");
+      known.set(name, joinedPlace(known.get(name), { bothHemispheres, groups }));
+    }
+  return plans.map((plan) => withStates(plan, (name) => known.get(name)));
 };
 
+/** Where a state lies, as all entries have it. */
+type StatePlace = Pick<Storage, "bothHemispheres"> & { readonly groups: Storage["groups"] };
+
+/** In both hemispheres where one of two wants that, and of the groups those that keep together what either does. */
+const joinedPlace = (some: StatePlace | undefined, other: StatePlace): StatePlace => ({
+  bothHemispheres: other.bothHemispheres || some?.bothHemispheres === true,
+  groups:
+    some === undefined || other.groups === undefined || some.groups === undefined
+      ? (some ?? other).groups && other.groups
+      : joinedGroups(some.groups, other.groups),
+});
+
 /** The same plan, with some of its states, and what takes their places, in both hemispheres. */
-export const inBoth = (plan: Plan, isWanted: (state: string) => boolean): Plan => {
-  const wanted = plan.states.filter(({ name }) => isWanted(name)).flatMap(({ storage, next }) => [storage, next]);
-  const shared = new Set(wanted);
-  const lasting = (storage: Storage): Storage => ({ ...storage, bothHemispheres: true });
-  return { ...plan, storages: plan.storages.map((storage) => (shared.has(storage.id) ? lasting(storage) : storage)) };
+export const inBoth = (plan: Plan, isWanted: (state: string) => boolean): Plan =>
+  withStates(plan, (name) => (isWanted(name) ? { bothHemispheres: true, groups: undefined } : undefined));
+
+/** The same plan, with states, and what takes their places, as told by name. */
+const withStates = (plan: Plan, placeOf: (state: string) => StatePlace | undefined): Plan => {
+  const places = new Map(
+    plan.states.flatMap(({ name, storage, next }) => {
+      const place = placeOf(name);
+      return place === undefined ? [] : [storage, next].map((id) => [id, place] as const);
+    }),
+  );
+  const placed = ({ groups: _, ...storage }: Storage, { bothHemispheres, groups }: StatePlace): Storage => ({
+    ...storage,
+    bothHemispheres,
+    ...(bothHemispheres || groups === undefined ? {} : { groups }),
+  });
+  return {
+    ...plan,
+    storages: plan.storages.map((storage) => {
+      const place = places.get(storage.id);
+      return place === undefined ? storage : placed(storage, place);
+    }),
+  };
 };

@@ -190,6 +190,7 @@ function readStorage({ reader, storages }: Reading): void {
   const panels = reader.integer();
   const name = string(reader, "the name of a storage");
   const bothHemispheres = reader.accept("both");
+  const groups = reader.accept("groups") ? list(reader) : undefined;
   const output = reader.accept("output");
   const dealt = reader.accept("dealt");
   const blocks = reader.accept("blocks") ? reader.integer() : undefined;
@@ -203,6 +204,7 @@ function readStorage({ reader, storages }: Reading): void {
     panels,
     kind,
     bothHemispheres,
+    ...(groups === undefined ? {} : { groups }),
     output,
     ...(blocks === undefined ? {} : { blocks }),
     ...(dealt ? { dealt } : {}),

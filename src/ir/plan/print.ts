@@ -64,6 +64,7 @@ const printStorage = ({
   panels,
   name,
   bothHemispheres,
+  groups,
   output,
   recipe,
   blocks,
@@ -71,7 +72,7 @@ const printStorage = ({
   lanes,
 }: Storage): string => {
   const known = lanes === undefined ? "" : printLanes(lanes);
-  const marks = `${bothHemispheres ? " both" : ""}${output ? " output" : ""}${blocks === undefined ? "" : ` ${dealt === true ? "dealt " : ""}blocks ${blocks}`}${known}`;
+  const marks = `${bothHemispheres ? " both" : ""}${groups === undefined ? "" : ` groups ${numbers(groups)}`}${output ? " output" : ""}${blocks === undefined ? "" : ` ${dealt === true ? "dealt " : ""}blocks ${blocks}`}${known}`;
   const made = recipe === undefined ? "" : ` = ${printRecipe(recipe)}`;
   return `storage ${id}: ${kind} ${dtype} ${rows} x ${panels} ${quoted(name)}${marks}${made}`;
 };

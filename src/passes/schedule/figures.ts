@@ -11,6 +11,7 @@ import {
   isTile,
   loadedBy,
   type PackedTile,
+  type PanelRef,
   type Plan,
   readsOf,
   type Storage,
@@ -18,6 +19,7 @@ import {
   type Task,
   TILE_TYPES,
 } from "../../ir/plan.js";
+import type { Side } from "./chip/machine.js";
 import { type Dependencies, dependenciesOf } from "./dependencies.js";
 import { findRepeat, type Repeat, storageSlot } from "./repeat/repeats.js";
 
@@ -36,12 +38,6 @@ export const tileWays = ({ dtype }: PackedTile, pairs: number): number => (2 * p
 /** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
 export const CONSTANT_ROWS = 256;
 
-/** One column panel of a storage. */
-export interface PanelRef {
-  readonly storage: StorageId;
-  readonly panel: number;
-}
-
 export interface PlanFacts extends Dependencies {
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
@@ -51,8 +47,8 @@ export interface PlanFacts extends Dependencies {
   readonly nexts: ReadonlyMap<StorageId, StorageId>;
   /** Temporaries that are read by nothing but what leaves a state to the next run: no burst reads across their blocks of rows. */
   readonly passing: ReadonlySet<StorageId>;
-  /** States in their order, by slots of storages: those of instances of a repeat have one number. */
-  readonly stateTurns: ReadonlyMap<StorageId, number>;
+  /** By slot of a state (those of instances of a repeat have one) and by panel, the hemisphere in which it lies. */
+  readonly stateSides: ReadonlyMap<number, readonly Side[]>;
   /** Storages whose rows are weights of some pass, and so lie interleaved. */
   readonly interleaved: ReadonlySet<StorageId>;
   /** Tasks that are the same again and again. */
@@ -70,14 +66,13 @@ export const planFacts = (plan: Plan, target: Target): PlanFacts => {
   const tilePairs = tilePairsOf(plan, target);
   const repeat = findRepeat(plan, dependencies);
   const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
-  const states = new Set(plan.states.map(({ storage }) => storageSlot(repeat, storage)));
   return {
     ...dependencies,
     rivals: rivalsOf(plan),
     feeders: feedersOf(plan),
     passing: passingIn(plan),
     nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
-    stateTurns: new Map([...states].map((slot, turn) => [slot, turn])),
+    stateSides: stateSidesOf(plan, repeat),
     interleaved: interleavedIn(plan),
     repeat,
     together: repeat === undefined ? 1 : togetherIn(plan, target, repeat, { tilePairs, tileRows }),
@@ -181,6 +176,23 @@ const panelsTogether = (plan: Plan, task: Task): PanelRef[] => {
     // What has its place from the start is written while the operands are still read.
     ...task.outputs.filter(({ storage }) => plan.storages[storage]?.output),
   ].map(({ storage, panel }) => ({ storage, panel }));
+};
+
+/** Groups of panels take turns, so that both arrays load at once, and states of a layer begin in turn. */
+const stateSidesOf = (plan: Plan, repeat: Repeat | undefined): Map<number, readonly Side[]> => {
+  const sides = new Map<number, readonly Side[]>();
+  for (const { storage } of plan.states) {
+    const slot = storageSlot(repeat, storage);
+    if (sides.has(slot)) continue;
+    const { panels, groups = new Array<number>(panels).fill(0) } = at(plan.storages, storage, "storage");
+    const order = [...new Set(groups)];
+    const turn = sides.size;
+    sides.set(
+      slot,
+      groups.map((group) => ((turn + order.indexOf(group)) % 2 === 0 ? 0 : 1)),
+    );
+  }
+  return sides;
 };
 
 const feedersOf = (plan: Plan): Set<StorageId> => {

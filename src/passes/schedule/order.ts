@@ -8,11 +8,11 @@
 
 import { at } from "../../diagnostics.js";
 import { spanOfWired } from "../../ir/plan/wires.js";
-import { isTile, type Plan, type Run, type Task } from "../../ir/plan.js";
+import { isTile, type PanelRef, type Plan, type Run, type Task } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { endOf, NEVER } from "./chip/resources.js";
 import type { Dependencies } from "./dependencies.js";
-import { type PanelRef, type PlanFacts, taskAt } from "./figures.js";
+import { type PlanFacts, taskAt } from "./figures.js";
 import { readyOf } from "./chip/ports.js";
 import { piecesOf } from "./task/read.js";
 import type { Scheduler, Strategy } from "./state.js";

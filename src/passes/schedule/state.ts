@@ -7,7 +7,7 @@
 
 import type { Chunk, TilePlace } from "./place/chunk.js";
 import { invariant } from "../../diagnostics.js";
-import type { AluOp, Plan, Storage, StorageId } from "../../ir/plan.js";
+import type { AluOp, Plan, Storage, StorageId, PanelRef } from "../../ir/plan.js";
 import { queueCount, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { storageSlot } from "./repeat/repeats.js";
@@ -17,7 +17,7 @@ import type { TimedChain } from "./task/chain-timing.js";
 import { newTrial, type Trial } from "./task/want.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
 import { heldIn } from "./chip/memory.js";
-import { CONSTANT_ROWS, distinctTiles, type PanelRef, type PlanFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
+import { CONSTANT_ROWS, distinctTiles, type PlanFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
 import { residentIn, rowsOf } from "./place/resident.js";
 import { holdEarlier, type Earlier } from "./place/earlier.js";
 
@@ -226,6 +226,8 @@ export const homesOf = (s: Scheduler, storage: Storage, panel: number): readonly
   const known = lasting.kind === "state" ? s.earlier?.states.get(lasting.name)?.panels[panel] : undefined;
   if (known !== undefined) return known.map(({ side }) => side);
   const slot = storageSlot(s.repeat, lasting.id);
-  const turn = isPacked(s) && kind !== "input" && kind !== "state" && !output ? panel : 0;
-  return (s.stateTurns.get(slot) ?? slot + turn) % 2 === 0 ? [0] : [1];
+  const side = s.stateSides.get(slot)?.[panel];
+  if (side !== undefined) return [side];
+  const taken = s.passing.has(id) || (isPacked(s) && kind !== "input" && !output);
+  return (slot + (taken ? panel : 0)) % 2 === 0 ? [0] : [1];
 };

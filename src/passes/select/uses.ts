@@ -13,6 +13,7 @@ import {
   type StorageId,
   statesOf,
 } from "../../ir/plan.js";
+import { groupsOf } from "../../ir/plan/groups.js";
 import { lanesOf } from "./elements.js";
 import type { DraftStorage, Selection } from "./selection.js";
 
@@ -34,10 +35,17 @@ export const usedStorages = (
   const isUnread = ({ id, kind }: DraftStorage): boolean => kind === "input" && !read.has(id);
   const storages = s.storages.map((storage) => (isUnread(storage) ? { ...storage, panels: 0 } : storage));
   const lanes = lanesOf(s, storages);
+  const nexts = new Map(states.map(({ storage, next }) => [next, storage]));
+  const groups = groupsOf(s.storages, s.tasks);
   return storages.map((storage): Storage => {
     const { id, blocks } = storage;
     const output = lasting.has(id) || blocks !== undefined;
-    return { ...storage, bothHemispheres: taken.has(id), output, lanes: at(lanes, id, "storage") };
+    const bothHemispheres = taken.has(id);
+    const apart = bothHemispheres ? undefined : groups.get(nexts.get(id) ?? id);
+    return {
+      ...{ ...storage, bothHemispheres, output, lanes: at(lanes, id, "storage") },
+      ...(apart?.some((group) => group > 0) === true ? { groups: apart } : {}),
+    };
   });
 };
 

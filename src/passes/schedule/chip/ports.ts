@@ -8,11 +8,10 @@
 
 import { at } from "../../../diagnostics.js";
 import type { Chunk, Copy } from "../place/chunk.js";
-import type { Run } from "../../../ir/plan.js";
+import type { Run, PanelRef } from "../../../ir/plan.js";
 import { memQueue } from "../../../ir/program.js";
 import { NEVER } from "./resources.js";
 import { bankOf, type Half, type Pair, pairAt } from "./machine.js";
-import type { PanelRef } from "../figures.js";
 import type { ReadSource } from "../repeat/placed.js";
 import { chunksOf, type Scheduler } from "../state.js";
 import { emit } from "../task/trial.js";

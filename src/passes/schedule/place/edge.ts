@@ -51,18 +51,26 @@ const placementsOf = (
 ): Placement[] => {
   const storage = storageOf(s, id);
   const panels = at(s.chunks, id, "storage");
-  const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
-  return (used.length > 0 ? used : s.halves.slice(0, 1)).map((half): Placement => {
-    const copies = panels.map((chunks, panel) => copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half));
-    return {
+  return wholes(s, storage, panels).map(
+    (copies): Placement => ({
       dtype: storage.dtype,
       factors,
       rows: storage.rows - firstRow,
       columns: storage.panels * s.target.lanes,
       ways: copies[0]?.ways ?? 1,
-      panels: copies.map((copy) => panelPlace(copy, half, firstRow)),
-    };
-  });
+      panels: copies.map((copy) => panelPlace(copy, s.halves[copy.side], firstRow)),
+    }),
+  );
+};
+
+/** Copies of all panels: one of each, wherever it lies, or where some panel has two, all panels in each hemisphere. */
+const wholes = (s: Scheduler, storage: Storage, panels: readonly (readonly Chunk[])[]): (readonly Copy[])[] => {
+  const single = panels.flatMap((chunks) => (chunks[0]?.copies.length === 1 ? chunks[0].copies : []));
+  if (single.length === panels.length) return [single];
+  const used = s.halves.filter((half) => panels.some((chunks) => copyIn(chunks, half) !== undefined));
+  return (used.length > 0 ? used : s.halves.slice(0, 1)).map((half) =>
+    panels.map((chunks, panel) => copyIn(chunks, half) ?? lastingCopy(s, storage, panel, half)),
+  );
 };
 
 const tableOf = (contents: Contents, lookup: NonNullable<PlanBinding["lookup"]>): HostLookup => ({

@@ -7,10 +7,10 @@
 
 import { at } from "../../../diagnostics.js";
 import type { Copy } from "./chunk.js";
-import type { Storage } from "../../../ir/plan.js";
+import type { Storage, PanelRef } from "../../../ir/plan.js";
 import { findUnused, holdRows, isHeld, type PairMemory } from "../chip/memory.js";
 import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
-import { type PanelRef, panelKey, sliceRowsOf, widthOf } from "../figures.js";
+import { panelKey, sliceRowsOf, widthOf } from "../figures.js";
 import { chunksOf, isPacked, type Scheduler } from "../state.js";
 import { noRoom } from "./room.js";
 
@@ -90,6 +90,14 @@ const lastingWays = ({ target, interleaved, tilePairs }: Scheduler, { id, rows }
   return Math.max(needed, ways);
 };
 
+/** Whether pairs would have rows of a panel where a rival in as many ways has the same rows, so that no burst could read both. */
+const meetingRival = (s: Scheduler, panel: PanelRef, half: Half, ways: number): ((pairs: PairGroup) => boolean) => {
+  const rivals = [...(s.rivals.get(panelKey(panel))?.values() ?? [])]
+    .flatMap((rival) => chunksOf(s, rival).flatMap(({ copies }) => copies))
+    .filter((copy) => copy.side === half.side && copy.ways === ways);
+  return (pairs) => rivals.some((rival) => rival.pairs.some((pair, index) => pair === pairs[index]));
+};
+
 /**
  * A place for all rows of a panel, that nothing else of the entry ever takes, and of a state nothing of any; all panels of a
  * storage lie in as many ways.
@@ -97,8 +105,11 @@ const lastingWays = ({ target, interleaved, tilePairs }: Scheduler, { id, rows }
 export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half: Half): Copy => {
   const ways = lastingWays(s, storage);
   const rows = Math.ceil(storage.rows / ways);
-  const rivals = rivalPairs(s, { storage: storage.id, panel }, half);
-  for (const pairs of waysOf(pairChoices(s, half, storage, rivals), ways)) {
+  const own = { storage: storage.id, panel };
+  const groups = waysOf(pairChoices(s, half, storage, rivalPairs(s, own, half)), ways);
+  const meets = meetingRival(s, own, half, ways);
+  const [apart, others] = [groups.filter((pairs) => !meets(pairs)), groups.filter(meets)];
+  for (const pairs of [...apart, ...others]) {
     const memories = memoriesOf(half, pairs);
     const [address] = findUnused(s.target, memories, rows, 1, { mayBeTouched: storage.kind !== "state" });
     if (address === undefined) continue;

@@ -4,11 +4,10 @@
  */
 
 import type { Chunk } from "../place/chunk.js";
-import type { StorageId } from "../../../ir/plan.js";
+import type { StorageId, PanelRef } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import type { Timeline } from "../chip/resources.js";
 import type { Half, Side } from "../chip/machine.js";
-import type { PanelRef } from "../figures.js";
 
 /** Where rows that were read lie: in a copy of a chunk of a storage. */
 export interface RowsSource {

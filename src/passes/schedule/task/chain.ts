@@ -37,16 +37,18 @@ export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSu
     if (stream < 0) return -stream;
     turned.set(map, stream);
   }
-  const taken: number[] = [];
+  const taken = chain.takes.map(() => -1);
   const outbound: Outbound[] = [];
-  for (const take of chain.takes) {
-    const leaf = task.leaves[take.leaf];
-    invariant(leaf !== undefined, "a chain takes leaves of its task");
-    const reader: Reader = { rows: task.rows, origin: chain.ops[take.op]?.origin ?? task.origin };
-    const stream = tryLeaf(s, reader, leaf, start + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
-    if (stream < 0) return -stream;
-    taken.push(stream);
-  }
+  // Rows of a state lie in one place each, others may have copies: these do without the ports that those need.
+  for (const ofState of [true, false])
+    for (const [index, take] of chain.takes.entries()) {
+      const leaf = at(task.leaves, take.leaf, "leaf");
+      if ((storageOf(s, leaf.storage).kind === "state") !== ofState) continue;
+      const reader: Reader = { rows: task.rows, origin: chain.ops[take.op]?.origin ?? task.origin };
+      const stream = tryLeaf(s, reader, leaf, start + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
+      if (stream < 0) return -stream;
+      taken[index] = stream;
+    }
   const given = new Map<number, Given>();
   for (const output of task.outputs) {
     const op = at(chain.index, output.op, "operation");

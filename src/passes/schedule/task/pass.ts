@@ -6,7 +6,7 @@
  */
 
 import { at, invariant, sure } from "../../../diagnostics.js";
-import { isTile, type Pass, statesOf, type Task } from "../../../ir/plan.js";
+import { isTile, panelsOf, type Pass, type Task } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { positionIn } from "../repeat/repeats.js";
 import { endOf, NEVER, type Timeline } from "../chip/resources.js";
@@ -75,11 +75,14 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
  */
 const chooseHalf = (s: Scheduler, task: Task): Half => {
   const [west, east] = s.halves;
-  const [home, ...others] = statesOf(s.plan.storages, task).flatMap((id) => {
-    const homes = homesOf(s, storageOf(s, id), 0);
-    return homes.length === 1 ? homes : [];
-  });
-  invariant(others.length === 0, "states that a task takes together lie in both hemispheres");
+  const [home, ...others] = new Set(
+    task.passes.flatMap(panelsOf).flatMap(({ storage: id, panel }) => {
+      const storage = storageOf(s, id);
+      const homes = storage.kind === "state" ? homesOf(s, storage, panel) : [];
+      return homes.length === 1 ? homes : [];
+    }),
+  );
+  invariant(others.length === 0, "panels of states that a task takes together lie in one hemisphere, or in both");
   if (home !== undefined) return s.halves[home];
   const model = s.model?.half;
   if (model !== undefined && costOf(s, task, model) < NEVER) return model;

@@ -8,12 +8,12 @@
 
 import type { Copy } from "../place/chunk.js";
 import { at, invariant } from "../../../diagnostics.js";
-import type { Run, Storage, StorageId } from "../../../ir/plan.js";
+import type { Run, Storage, StorageId, PanelRef } from "../../../ir/plan.js";
 import { findUnused } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { memoriesOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs } from "../place/rows.js";
-import { type PanelRef, sliceRowsOf } from "../figures.js";
+import { sliceRowsOf } from "../figures.js";
 import { apart, bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "../chip/ports.js";
 import { storagesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";

@@ -3,12 +3,11 @@
  * dropped and leaves nothing behind (trial.ts).
  */
 
-import type { PackedTile, Storage } from "../../../ir/plan.js";
+import type { PackedTile, Storage, PanelRef } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import type { Side } from "../chip/machine.js";
 import type { PairMemory } from "../chip/memory.js";
 import { Figure } from "../chip/resources.js";
-import type { PanelRef } from "../figures.js";
 import type { Chunk, Copy, TilePlace } from "../place/chunk.js";
 import type { Placed, ReadSource, RowsSource } from "../repeat/placed.js";
 

@@ -10,7 +10,7 @@
 import { at, fail } from "../../../diagnostics.js";
 import { elementCount, type Shape } from "../../../ir/graph.js";
 import { isLaneMap } from "../../../ir/literals.js";
-import type { Pass } from "../../../ir/plan.js";
+import { type AluOp, alusOf, type Argument, type Leaf, type Pass, type StorageId } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import type { Arrangement, Block, DeepPass, PanelPasses, Segment } from "../layout/arrangement.js";
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
@@ -18,34 +18,117 @@ import { FILLED_SUMS } from "../padding.js";
 import { addToPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
 import { tailLoads } from "../tails.js";
 import { cutsOfK, passWeights, type Product, type SecondOperand, weightBatch } from "../weights.js";
-import { longBlock, pushTask, rowBlock, rowBlocks, type Selection } from "../selection.js";
+import {
+  addStorage,
+  type Chain,
+  COPY,
+  longBlock,
+  pushTask,
+  rowBlock,
+  rowBlocks,
+  rowRun,
+  type Selection,
+} from "../selection.js";
 import { expandView, type Factor, offsetAt, offsetsOf, type View } from "../layout/view.js";
 
 export const emitProduct = (s: Selection, product: Product): void => {
-  const { digits, segments } = arrangementOf(s, product);
-  for (const { segment, panels: all } of segments) {
+  const arrangement = arrangementOf(s, product);
+  const { space, name, storage } = product;
+  const inShares = takesShares(product, arrangement)
+    ? addStorage(s, { name, dtype: "f32", rows: space.rows, panels: space.panels, kind: "temp" })
+    : undefined;
+  for (const { segment, panels: all } of arrangement.segments) {
     const panels = all.map(({ panel, passes }) => ({ panel, passes: passesThatMove(s, product, passes) }));
     for (const { row, rows } of rowBlocks(segment.rows, blockOf(s, product, segment.rows), segment.row))
-      for (const { panel, passes } of panels)
-        pushTask(s, {
-          rows,
-          passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
-            const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
-            return product.parts.map(({ storage, scale }): Pass => {
-              const weights = tailLoads(s, product, blocks, scale) ?? passWeights(s.target, product, blocks, scale);
-              return { storage, panel: from, half, runs, weights };
-            });
-          }),
-          ...product.chain(panel, row, rows),
-          storage: product.storage,
-          panel,
-          row,
-          origin: product.origin,
-          passOrigin: product.passOrigin,
-          as: product.as,
-          sums: product.fill ? FILLED_SUMS : undefined,
-        });
+      for (const { panel, passes } of panels) {
+        const place = { panel, row, rows };
+        const emit = (list: readonly DeepPass[], chain: ReturnType<Chain>, to: StorageId): void =>
+          emitPasses(s, product, arrangement, { ...place, passes: list, chain, to });
+        const chain = product.chain(panel, row, rows);
+        const [own, other] = sharesOf(passes);
+        const joined =
+          inShares === undefined
+            ? undefined
+            : withShare(s, chain, { storage: inShares, panel, runs: [rowRun(row, rows)] });
+        if (inShares === undefined || joined === undefined || other.length === 0) emit(passes, chain, storage);
+        else {
+          emit(other, COPY(panel, row, rows), inShares);
+          emit(own, joined, storage);
+        }
+      }
   }
+};
+
+/** Passes whose sums go through a chain to rows of a panel. */
+interface Sums {
+  readonly panel: number;
+  readonly row: number;
+  readonly rows: number;
+  readonly passes: readonly DeepPass[];
+  readonly chain: ReturnType<Chain>;
+  readonly to: StorageId;
+}
+
+const emitPasses = (
+  s: Selection,
+  product: Product,
+  { digits }: Arrangement,
+  { panel, row, rows, passes, chain, to }: Sums,
+): void =>
+  pushTask(s, {
+    rows,
+    passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
+      const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
+      return product.parts.map(({ storage, scale }): Pass => {
+        const weights = tailLoads(s, product, blocks, scale) ?? passWeights(s.target, product, blocks, scale);
+        return { storage, panel: from, half, runs, weights };
+      });
+    }),
+    ...chain,
+    storage: to,
+    panel,
+    row,
+    origin: product.origin,
+    passOrigin: product.passOrigin,
+    as: to === product.storage ? product.as : undefined,
+    sums: product.fill ? FILLED_SUMS : undefined,
+  });
+
+/* ---------- shares ---------- */
+
+/**
+ * Whether sums over more than a panel of K are made in two shares, one for each array: those over a past and what is new. Few rows
+ * meet many columns of weights there, and a past that lies in both hemispheres loads into both arrays at once.
+ */
+const takesShares = ({ weights, sums }: Product, { segments }: Arrangement): boolean =>
+  weights.kind === "stored" &&
+  weights.along === "k" &&
+  weights.parts.length > 1 &&
+  sums === undefined &&
+  segments.every(({ panels }) => panels.every(({ passes }) => new Set(passes.map(({ panel }) => panel)).size > 1));
+
+/** Passes over the first half of the panels of activations, and those over the others. */
+const sharesOf = (passes: readonly DeepPass[]): readonly [readonly DeepPass[], readonly DeepPass[]] => {
+  const panels = [...new Set(passes.map(({ panel }) => panel))].sort((a, b) => a - b);
+  const first = new Set(panels.slice(0, Math.ceil(panels.length / 2)));
+  return [passes.filter(({ panel }) => first.has(panel)), passes.filter(({ panel }) => !first.has(panel))];
+};
+
+/** A chain that adds a share to the sums before all else; undefined if it would take more ALUs than there are, or turns them. */
+const withShare = (
+  { target }: Selection,
+  { ops, leaves }: ReturnType<Chain>,
+  share: Leaf,
+): ReturnType<Chain> | undefined => {
+  const sums: Argument = { op: 0 };
+  const moved = (argument: Argument): Argument => {
+    if ("mxm" in argument) return sums;
+    return "op" in argument ? { op: argument.op + 1 } : argument;
+  };
+  const added: AluOp = { fn: "add", args: [{ mxm: true }, { leaf: leaves.length }] };
+  const joined = [added, ...ops.map((op) => ({ ...op, args: op.args.map(moved) }))];
+  const turns = ops.some(({ args }) => args.some((argument) => "mxm" in argument && argument.map !== undefined));
+  return turns || alusOf(joined) > target.alus ? undefined : { ops: joined, leaves: [...leaves, share] };
 };
 
 /** Of passes by a lane map those that move a lane: the others add zeros. One is left where none does, which makes the zeros. */
