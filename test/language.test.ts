@@ -8,6 +8,7 @@ import { parseNumbers } from "../bin/arguments.js";
 import { problemsOf } from "../bin/show/problems.js";
 import { buildModel } from "../models/families.js";
 import { modelBytes, writeModel } from "../models/onnx-writer.js";
+import { readImage } from "../src/codegen/image/image.js";
 import { bytesSource, type GraphRecord, readModel } from "../src/frontend/source.js";
 import { openFolder } from "../src/host/folder.js";
 import { lpuit, openLanguageModel, openModel } from "../src/index.js";
@@ -420,6 +421,11 @@ test("an image of a decoder writes what its model writes, with its own context",
   const image = join(own, "gpt2.lpu");
   writeFileSync(image, (await lpuit(path, { entries, state: "auto", cacheDir })).image);
   close();
+  // Entries look up the same two tables: of tokens, and of positions.
+  const tables = readImage(readFileSync(image)).entries.map(({ inputs }) =>
+    inputs.flatMap(({ lookup }) => (lookup === undefined ? [] : [lookup.bytes])),
+  );
+  expect([tables.length, new Set(tables.flat()).size]).toEqual([3, 2]);
   const built = await openLanguageModel(image);
   expect([built.name, built.context, built.capacity, built.cycles]).toEqual(["gpt2", 5, 6, model.cycles]);
   expect([built.vocabulary, built.clockMHz, built.room]).toEqual([model.vocabulary, model.clockMHz, model.room]);

@@ -144,22 +144,27 @@ function* constantChunks(target: Target, blocks: readonly ConstantBlock[]): Gene
 
 /** Lookup tables, each once: entries that use the same table share it. */
 class LookupTables {
-  private readonly tables = new Map<HostLookup["bytes"], { readonly index: number; readonly length: number }>();
+  /** By the literal that a table is, since entries have lookups of their own in the same one; by its maker in what an image had. */
+  private readonly tables = new Map<
+    string | HostLookup["bytes"],
+    { readonly index: number; readonly length: number; readonly bytes: HostLookup["bytes"] }
+  >();
   length = 0;
 
   /** The number of a lookup's table. */
-  add({ dtype, rows, width, bytes }: HostLookup): number {
-    const known = this.tables.get(bytes);
+  add({ dtype, rows, width, bytes, literal }: HostLookup): number {
+    const key = literal === undefined ? bytes : `${literal} as ${dtype}`;
+    const known = this.tables.get(key);
     if (known !== undefined) return known.index;
     const length = rows * width * DTYPES[dtype].bytes;
     const index = this.tables.size;
-    this.tables.set(bytes, { index, length });
+    this.tables.set(key, { index, length, bytes });
     this.length += padded(length);
     return index;
   }
 
   *chunks(): Generator<Uint8Array> {
-    for (const [bytes, { length }] of this.tables) {
+    for (const { bytes, length } of this.tables.values()) {
       const table = bytes();
       invariant(table.length === length, `a lookup table of ${length} bytes has ${table.length}`);
       yield table;
