@@ -44,14 +44,18 @@ const weightOf = (graph: Graph, node: Node): Literal | undefined => {
   return literal;
 };
 
+/** Weights in FP8 of a program that are kept from the search of their scales until they are written: somewhat more than a chip's. */
+const KEPT_BYTES = 2 ** 28;
+
 const narrowedGraph = (
   graph: Graph,
   fp8: ScaledFormat,
   keep: readonly string[],
-  narrow: (literal: Literal, fp8: ScaledFormat) => ScaledWeight,
+  narrow: (literal: Literal, fp8: ScaledFormat, keeps: boolean) => ScaledWeight,
   known: Map<string, ScaledWeight>,
 ): Graph => {
   const unknown = new Set(keep);
+  let bytes = [...known.values()].reduce((sum, { values }) => sum + elementCount(values.shape), 0);
   const g = new Rewriter([]);
   const made: NodeId[] = [];
   const map = (id: NodeId): NodeId => at(made, id, "node");
@@ -65,8 +69,12 @@ const narrowedGraph = (
       made.push(g.copy(node, map));
       continue;
     }
-    const weight = known.get(literal.key) ?? narrow(literal, fp8);
-    known.set(literal.key, weight);
+    let weight = known.get(literal.key);
+    if (weight === undefined) {
+      bytes += elementCount(literal.shape);
+      weight = narrow(literal, fp8, bytes <= KEPT_BYTES);
+      known.set(literal.key, weight);
+    }
     const { weakest } = weight.values.error;
     if (weakest !== null && !(weakest >= RUINED)) ruined.push(ruinedError(node, names, weakest));
     made.push(
@@ -83,13 +91,14 @@ const narrowedGraph = (
   return g.finish(graph, map);
 };
 
-const scaledWeight = (literal: Literal, { format, sharing }: ScaledFormat): ScaledWeight => {
+/** `keeps`: what it is in FP8 is kept until it is written, and not made anew from the weight then. */
+const scaledWeight = (literal: Literal, { format, sharing }: ScaledFormat, keeps: boolean): ScaledWeight => {
   const { shape } = literal;
-  const read = (): Float32Array => toFloats(literal.load());
-  const values = read();
+  const values = toFloats(literal.load());
   const scales = scalesOf(values, shape, format, sharing);
   const error = narrowingError(values, shape, format, scales);
-  const load = () => makeTensor(format, shape, narrowed(read(), shape, format, scales));
+  const kept = keeps ? narrowed(values, shape, format, scales) : undefined;
+  const load = () => makeTensor(format, shape, kept ?? narrowed(toFloats(literal.load()), shape, format, scales));
   const derived = deriveLiteral([literal], `${format} by ${sharing}`, { dtype: format, shape }, load);
   return { values: { ...derived, error }, scales, shape: sharing === "tensor" ? [] : columnsOf(shape) };
 };
