@@ -4,7 +4,6 @@
 
 import { at } from "../../diagnostics.js";
 import {
-  isRepeated,
   loadedBy,
   type PlanBinding,
   type PlanState,
@@ -50,8 +49,7 @@ export const usedStorages = (
 };
 
 /**
- * Storages of which an MXM or an SXM takes rows, or chains one row again and again, as scores take a mask: from one place no two
- * chains could do so at once. What turns on its way into a state waits for all that reads the state, in every
+ * Storages of which an MXM or an SXM takes rows. What turns on its way into a state waits for all that reads the state, in every
  * layer, and nothing waits for it: it turns in the hemisphere in which it lies.
  */
 const takenByUnits = ({ tasks }: Selection, nexts: ReadonlySet<StorageId>): Set<StorageId> => {
@@ -60,7 +58,7 @@ const takenByUnits = ({ tasks }: Selection, nexts: ReadonlySet<StorageId>): Set<
     if (wire !== undefined) continue;
     for (const pass of passes) for (const id of [pass.storage, ...loadedBy(pass)]) taken.add(id);
     if (outputs.every(({ storage }) => nexts.has(storage))) continue;
-    for (const leaf of leaves) if (leaf.map !== undefined || isRepeated(leaf)) taken.add(leaf.storage);
+    for (const { map, storage } of leaves) if (map !== undefined) taken.add(storage);
   }
   return taken;
 };
