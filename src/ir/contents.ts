@@ -27,8 +27,8 @@ export interface Contents {
   readonly tile: (tile: Pick<PackedTile, "recipe" | "dtype">) => Uint16Array | Uint8Array;
   /** [rows][lanes] bits of one panel, of two or four bytes by dtype. */
   readonly panel: (recipe: PanelRecipe, dtype: StorageType, panel: number) => Uint16Array | Uint32Array;
-  /** Bytes of a table of fp16 numbers. */
-  readonly table: (literal: string) => Uint8Array;
+  /** Bytes of a table of numbers of a type. */
+  readonly table: (literal: string, dtype: StorageType) => Uint8Array;
 }
 
 /** Contents of recipes that name these literals. */
@@ -62,9 +62,9 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
       const rows = recipe.vectors;
       return pointsContent(recipe, target.lanes, panel * rows, rows);
     },
-    table: (literal) => {
-      const halfs = reader.halfs(named(literal)).slice();
-      return new Uint8Array(halfs.buffer, halfs.byteOffset, halfs.byteLength);
+    table: (literal, dtype) => {
+      const bits = bitsOf(literal, dtype).slice();
+      return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
     },
   };
 };

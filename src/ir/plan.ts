@@ -272,7 +272,10 @@ export const statesOf = (storages: readonly Pick<Storage, "kind">[], { passes }:
 /** A host-visible tensor bound to a storage; placements are filled in when the storage has addresses. */
 export interface PlanBinding extends Omit<Binding, "placements" | "lookup"> {
   /** A table whose rows the host looks up: a literal of the plan, by its key. */
-  readonly lookup?: Omit<HostLookup, "bytes" | "literal"> & { readonly literal: string };
+  readonly lookup?: Omit<HostLookup, "bytes" | "literal" | "dtype"> & {
+    readonly literal: string;
+    readonly dtype: StorageType;
+  };
   readonly storage: StorageId;
   /** Of chips that run one plan: how many have a piece of the tensor each, one after another in columns. */
   readonly pieces?: number;

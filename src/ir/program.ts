@@ -136,7 +136,7 @@ export interface Binding {
   readonly lookup?: HostLookup;
 }
 
-/** A token embedding done by the host: input ids choose rows of `table` [rows, width] (f16 or f32, by dtype). */
+/** A token embedding done by the host: input ids choose rows of `table` [rows, width], in the type in which they are placed. */
 export interface HostLookup {
   readonly origin: string;
   readonly dtype: DType;

@@ -306,7 +306,7 @@ function readBinding(reader: TokenReader): PlanBinding {
 }
 
 const readLookup = (reader: TokenReader): NonNullable<PlanBinding["lookup"]> => {
-  const dtype = oneOf(reader, "an element type", isDType);
+  const dtype = oneOf(reader, "an element type of storages", isStorageType);
   const token = reader.peek();
   const [rows, width] = list(reader);
   if (rows === undefined || width === undefined) return reader.complain("expected rows and width of a table", token);

@@ -181,7 +181,8 @@ const checkBindings = (
     const binding = found[at];
     if (binding?.name !== name) refuse(name, "the name");
     if (binding?.declared !== declared || binding.shape.join() !== shape.join()) refuse(name, "the type");
-    if (binding?.lookup?.literal !== lookup?.literal) refuse(name, "the table");
+    const table = binding?.lookup;
+    if (table?.literal !== lookup?.literal || table?.dtype !== lookup?.dtype) refuse(name, "the table");
     const storage = storages[id];
     const placements = placementsOn(binding?.placements ?? [], index);
     if ((storage === undefined) !== (placements.length === 0)) refuse(name, "the place");

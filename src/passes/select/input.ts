@@ -160,7 +160,7 @@ const bindPath = (
     storage,
     firstRow: 0,
     factors,
-    ...(table === undefined ? {} : { lookup: lookupIn(s, node, table) }),
+    ...(table === undefined ? {} : { lookup: lookupIn(s, node, table, dtype) }),
   });
   const range = s.ranges[node.id];
   if (range !== undefined) s.facts[storage] = { values: withinType(range, dtype), padding: ZERO };
@@ -196,11 +196,11 @@ const lookupPath = (s: Selection, node: Node): InputPath | undefined => {
   return { input, table, elements: elementView([...indices.type.shape, at(table.shape, 1, "extent")]) };
 };
 
-const lookupIn = (s: Selection, node: Node, table: Literal): NonNullable<PlanBinding["lookup"]> => {
+const lookupIn = (s: Selection, node: Node, table: Literal, dtype: StorageType): NonNullable<PlanBinding["lookup"]> => {
   s.literals.set(table.key, table);
   return {
     origin: originText(node),
-    dtype: "f16",
+    dtype,
     rows: at(table.shape, 0, "extent"),
     width: at(table.shape, 1, "extent"),
     literal: table.key,

@@ -75,7 +75,7 @@ const wholes = (s: Scheduler, storage: Storage, panels: readonly (readonly Chunk
 
 const tableOf = (contents: Contents, lookup: NonNullable<PlanBinding["lookup"]>): HostLookup => ({
   ...lookup,
-  bytes: () => contents.table(lookup.literal),
+  bytes: () => contents.table(lookup.literal, lookup.dtype),
 });
 
 /** The place of a panel in one hemisphere; what lies in one piece has it in its first chunk. */
