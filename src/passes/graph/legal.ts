@@ -12,7 +12,7 @@ import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { type DType, isFp8 } from "../../ir/dtype.js";
 import { VIEWS } from "../../ir/ops.js";
 import { booleanAttr, intsAttr, literalIn, numberAttr } from "../../ir/ops/attributes.js";
-import { formatType, isFloat } from "../../ir/tensor.js";
+import { formatType, isFloat, isInteger } from "../../ir/tensor.js";
 import { isLaneMap, onlyMoves } from "../../ir/literals.js";
 
 interface NodeSource {
@@ -25,6 +25,16 @@ export function isHostView(source: NodeSource, id: NodeId): boolean {
   if (node.op === "input") return true;
   const [operand] = node.inputs;
   return operand !== undefined && (VIEWS.includes(node.op) || node.op === "cast") && isHostView(source, operand);
+}
+
+/** Whether integers are an input's as they are, in any shape: the host looks up rows by them. */
+export function areHostIndices(source: NodeSource, id: NodeId): boolean {
+  const node = source.node(id);
+  if (!isInteger(node.type.dtype)) return false;
+  if (node.op === "input") return true;
+  const [operand] = node.inputs;
+  const keeps = node.op === "reshape" || (node.op === "cast" && node.type.dtype === "i32");
+  return operand !== undefined && keeps && areHostIndices(source, operand);
 }
 
 /** Why a node is not legal, and what a user can do about it. */
@@ -109,12 +119,13 @@ export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
       : undefined,
   gather: (node, source) => {
     const [data, indices] = node.inputs;
-    if (data === undefined || source.node(data).op !== "constant")
+    const table = data === undefined ? undefined : source.node(data);
+    if (table?.op !== "constant" || table.type.shape.length !== 2)
       return {
-        reason: "expected a constant table: data that is computed cannot be indexed on the chip",
+        reason: "expected a constant table of rows: data that is computed cannot be indexed on the chip",
         hint: "make the data an initializer of the model, or choose the rows before the program runs",
       };
-    if (indices === undefined || !isHostView(source, indices))
+    if (indices === undefined || !areHostIndices(source, indices))
       return {
         reason: "expected indices that are an input: they are looked up by the host",
         hint: "compute the indices before the program runs and make them an input",

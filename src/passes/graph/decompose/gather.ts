@@ -2,14 +2,16 @@
  * Gathers with constant indices, padding, triangles and running sums as views, joins, masks and lane maps.
  *
  * Indices that are an affine function of their place are slices; along an axis that repeats, an expand. Any others are cut
- * into runs. A gather from a constant table by an input stays: the host looks it up at the edge of the program.
+ * into runs. A gather of rows of a constant table by an input stays: the host looks it up at the edge of the program. So it is
+ * brought to that: other axes go first, tables of other ranks become rows, and views of the input become views of what it chose.
  */
 
 import { at } from "../../../diagnostics.js";
-import { elementCount, type NodeId, type Shape } from "../../../ir/graph.js";
+import { type Attrs, elementCount, type NodeId, type Shape } from "../../../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
 import { literalOf, stridesOf, tensorOf } from "../../../ir/tensor.js";
 import { filledLiteral, laneMapLiteral, smallValues } from "../../../ir/literals.js";
+import { areHostIndices, isHostView } from "../legal.js";
 import type { Rewriter, Rule } from "../rewriter.js";
 import { operandOf } from "../rules/arithmetic.js";
 import { exchangeWithLast } from "../rules/views.js";
@@ -128,6 +130,48 @@ const gatherTable: Rule = {
   },
 };
 
+const gatherRows: Rule = {
+  name: "gather-table-rows",
+  law: "gather(table, ids, 0) == reshape(gather(reshape(table, [rows, numbers of a row]), ids, 0))",
+  ops: ["gather"],
+  rewrite: (g, node) => {
+    const [table, ids] = [operandOf(node, 0), operandOf(node, 1)];
+    const [rows, ...rest] = g.shape(table);
+    const isLookup = g.literal(table) !== undefined && areHostIndices(g, ids);
+    if (!isLookup || rows === undefined || rest.length === 1 || numberAttr(node.attrs, "axis") !== 0) return undefined;
+    const matrix = g.emit("reshape", [table], { shape: [rows, elementCount(rest)] });
+    return g.emit("reshape", [g.emit("gather", [matrix, ids], { axis: 0 })], { shape: node.type.shape });
+  },
+};
+
+const gatherView: Rule = {
+  name: "gather-table-view",
+  law: "gather(table, view(ids), 0) == view(gather(table, ids, 0)), where ids are an input",
+  ops: ["gather"],
+  rewrite: (g, node) => {
+    const [table, ids] = [operandOf(node, 0), operandOf(node, 1)];
+    const isLookup = g.literal(table) !== undefined && isHostView(g, ids) && numberAttr(node.attrs, "axis") === 0;
+    if (!isLookup || areHostIndices(g, ids)) return undefined;
+    const { op, attrs, inputs } = g.node(ids);
+    const rest = g.shape(table).slice(1);
+    const seen = viewOfRows(op, attrs, g.shape(ids), rest);
+    if (seen === undefined || g.through(ids, op) === undefined) return undefined;
+    return g.emit(op, [g.emit("gather", [table, at(inputs, 0, "input")], { axis: 0 })], seen);
+  },
+};
+
+/** Attributes of a view of numbers, for one of rows of shape `rest` in their places; undefined for what is no view. */
+function viewOfRows(op: string, attrs: Attrs, shape: Shape, rest: Shape): Attrs | undefined {
+  if (op === "reshape" || op === "expand") return { shape: [...shape, ...rest] };
+  if (op === "transpose") return { perm: [...intsAttr(attrs, "perm"), ...rest.map((_, i) => shape.length + i)] };
+  if (op !== "slice") return undefined;
+  return {
+    starts: [...intsAttr(attrs, "starts"), ...rest.map(() => 0)],
+    sizes: [...intsAttr(attrs, "sizes"), ...rest],
+    strides: [...intsAttr(attrs, "strides"), ...rest.map(() => 1)],
+  };
+}
+
 const gatherNd: Rule = {
   name: "gather-nd-constant-indices",
   law: "gather_nd(x, constant) == expand(reshape(transpose(slice(x)))) where every index steps evenly along at most one axis",
@@ -244,4 +288,13 @@ const runningSum: Rule = {
   },
 };
 
-export const GATHER_RULES: readonly Rule[] = [gather, gatherTable, gatherNd, padding, triangle, runningSum];
+export const GATHER_RULES: readonly Rule[] = [
+  gather,
+  gatherTable,
+  gatherView,
+  gatherRows,
+  gatherNd,
+  padding,
+  triangle,
+  runningSum,
+];

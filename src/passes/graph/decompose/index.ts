@@ -13,7 +13,7 @@ import { isFloat, literalOf, tensorOf } from "../../../ir/tensor.js";
 import { sliceAxis } from "./gather.js";
 import { contractByParts } from "./integers.js";
 import { LONG_AXIS, MOST_SLICES } from "./reduce.js";
-import { isHostView } from "../legal.js";
+import { areHostIndices } from "../legal.js";
 import type { Rewriter, Rule } from "../rewriter.js";
 import { operandOf } from "../rules/arithmetic.js";
 import { exchangeWithLast } from "../rules/views.js";
@@ -57,7 +57,7 @@ const gather: Rule = {
     const axis = numberAttr(node.attrs, "axis");
     const shape = g.shape(x);
     const extent = at(shape, axis, "extent");
-    const isLookup = g.literal(x) !== undefined && isHostView(g, ids);
+    const isLookup = g.literal(x) !== undefined && areHostIndices(g, ids);
     if (isLookup || g.type(ids).dtype !== "i32" || elementCount(node.type.shape) === 0) return undefined;
     const own = g.shape(ids);
     if (shape.length === 1 && isFloat(node.type.dtype) && extent <= MOST_SLICES && elementCount(own) > LONG_AXIS) {
