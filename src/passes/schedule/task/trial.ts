@@ -20,8 +20,8 @@ import { newTrial, type Want } from "./want.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;
-/** As many as are enough once nothing that was booked before is at work: then all choices of places have had their turn. */
-const TRIES_WHEN_IDLE = 1_500;
+/** So many choices of places are tried once nothing that was booked before is at work: then all have had their turn. */
+const TURNS_WHEN_IDLE = 24;
 /** Trials after which it is asked when that is. */
 const TRIES_WHEN_BUSY = 500;
 /**
@@ -29,20 +29,28 @@ const TRIES_WHEN_BUSY = 500;
  * After that anything is tried, and constants may have further copies.
  */
 const PATIENCE = 64;
+/** Cycles after the end of all that is booked from which on a trial meets none of it, wherever its bursts begin and end. */
+const CLEAR = 256;
 
 /** Repeats a trial, later and later, until it fits, and books it there. */
 export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number) => number): number => {
   let at = from;
   let idle = NEVER;
-  let left = TRIES_WHEN_IDLE;
-  for (let tries = 0; tries < TRIES && left > 0 && at < NEVER; tries++) {
+  let turn = 0;
+  let left = TURNS_WHEN_IDLE;
+  for (let tries = 0, since = 0; tries < TRIES && left > 0 && at < NEVER; tries++, since++) {
     if (tries === TRIES_WHEN_BUSY) idle = idleFrom(s);
     const cornered = at >= idle;
-    if (cornered) left--;
+    // Where nothing is met, what does not fit now will not fit later: one trial a turn is enough.
+    if (since >= (at >= idle + CLEAR ? 1 : PATIENCE)) {
+      turn++;
+      since = 0;
+      if (cornered) left--;
+    }
     // Once patience has ended, the later passes of the task do without its model, too.
     const patient = tries < PATIENCE;
     if (!patient) s.model = undefined;
-    s.trial = newTrial(s.turn + Math.floor(tries / PATIENCE), { patient, cornered, model: s.model });
+    s.trial = newTrial(s.turn + turn, { patient, cornered, model: s.model });
     s.tried++;
     const delay = trial(at);
     if (delay === 0) {
