@@ -234,6 +234,22 @@ export const rangesOf = (graph: Graph): readonly Range[] => {
   return ranges;
 };
 
+const knownRanges = new WeakMap<object, Range[]>();
+
+/** The range of a node of a graph that is being made: nodes stay as they are once they are made, operands before what reads them. */
+export const rangeIn = (source: { node(id: NodeId): Node }, id: NodeId): Range => {
+  const known = knownRanges.get(source) ?? [];
+  knownRanges.set(source, known);
+  for (let next = known.length; next <= id; next++) {
+    const node = source.node(next);
+    const [first] = node.inputs;
+    const elements = first === undefined ? 1 : elementCount(source.node(first).type.shape);
+    const inputs = node.inputs.map((input) => at(known, input, "range"));
+    known.push(ofNode(node, inputs, elements / Math.max(1, elementCount(node.type.shape))));
+  }
+  return at(known, id, "range");
+};
+
 /** The range of an integer node, from the integers that it is made of alone: the same while a graph is being made. */
 export const integerRange = (source: { node(id: NodeId): Node }, id: NodeId): Range => {
   const node = source.node(id);

@@ -143,8 +143,8 @@ export const WIDE: readonly WideRow[] = [
   },
   {
     name: "sum",
-    doc: "sums over many values, which come out of the MXM in fp32",
-    holds: (_, { op }) => op === "reduce_sum",
+    doc: "sums over many values, which come out of the MXM in fp32, or are added slice by slice",
+    holds: ({ graph }, node) => node.op === "reduce_sum" || isSumOfSlices(graph, node),
   },
   {
     name: "product",
@@ -268,8 +268,22 @@ const isOnlySummed = (c: Context, node: Node): boolean => {
   const all = readers(c, node);
   return (
     all.length > 0 &&
-    all.every((next) => next.op === "reduce_sum" || (VIEWS.includes(next.op) && isOnlySummed(c, next)))
+    all.every(
+      (next) =>
+        next.op === "reduce_sum" || isSumOfSlices(c.graph, next) || (VIEWS.includes(next.op) && isOnlySummed(c, next)),
+    )
   );
+};
+
+/** Whether a value is a sum of slices of one value, as of a short axis. */
+const isSumOfSlices = (graph: Graph, node: Node): boolean => node.op === "add" && slicedBy(graph, node) !== undefined;
+
+/** The value of which a node is a slice, or a sum of slices. */
+const slicedBy = (graph: Graph, { op, inputs }: Node): NodeId | undefined => {
+  if (op === "slice") return inputs[0];
+  if (op !== "add") return undefined;
+  const [a, b] = inputs.map((id) => slicedBy(graph, at(graph.nodes, id, "node")));
+  return a === b ? a : undefined;
 };
 
 const isZero = (c: Context, id: NodeId): boolean => {

@@ -9,12 +9,13 @@
 import { at } from "../../../diagnostics.js";
 import { type Attrs, elementCount, type NodeId, type Shape } from "../../../ir/graph.js";
 import { booleanAttr, intsAttr, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
-import { literalOf, stridesOf, tensorOf } from "../../../ir/tensor.js";
+import { isFloat, literalOf, stridesOf, tensorOf } from "../../../ir/tensor.js";
 import { filledLiteral, laneMapLiteral, smallValues } from "../../../ir/literals.js";
 import { areHostIndices, isHostView } from "../legal.js";
 import type { Rewriter, Rule } from "../rewriter.js";
 import { operandOf } from "../rules/arithmetic.js";
 import { exchangeWithLast } from "../rules/views.js";
+import { summed } from "./special.js";
 
 /** More pieces than this are not worth a join. */
 const MAX_RUNS = 256;
@@ -283,7 +284,9 @@ const runningSum: Rule = {
     );
     const moved = g.emit("transpose", [x], { perm });
     const rows = g.emit("reshape", [moved], { shape: last === 0 ? [1, count] : g.shape(moved) });
-    const sums = g.emit("matmul", [rows, g.constant(laneMapLiteral(count, count, entries, dtype))]);
+    const map = g.constant(laneMapLiteral(count, count, entries, dtype));
+    const sum = (of: NodeId): NodeId => g.emit("matmul", [of, map]);
+    const sums = isFloat(dtype) ? summed(g, rows, sum) : sum(rows);
     return g.emit("transpose", [g.emit("reshape", [sums], { shape: g.shape(moved) })], { perm });
   },
 };

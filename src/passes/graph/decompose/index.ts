@@ -2,7 +2,7 @@
  * Indices that are data: gathers at computed places and places of maxima, by comparison with all places.
  *
  * A place compared with 0, 1, 2, .. is a row of truth values with one true; its product with the data picks a row, exactly,
- * since all other terms are zero. Integers are picked in parts of eleven bits. An index below zero counts from the end; one
+ * since all other terms are zero (special.ts: also where there are infinities). Integers are picked in parts of eleven bits. An index below zero counts from the end; one
  * that is out of range picks zero. A gather from a constant table by an input is not one of these: the host looks it up.
  */
 
@@ -14,6 +14,7 @@ import { sliceAxis } from "./gather.js";
 import { contractByParts } from "./integers.js";
 import { LONG_AXIS, MOST_SLICES } from "./reduce.js";
 import { areHostIndices } from "../legal.js";
+import { moved } from "./special.js";
 import type { Rewriter, Rule } from "../rewriter.js";
 import { operandOf } from "../rules/arithmetic.js";
 import { exchangeWithLast } from "../rules/views.js";
@@ -43,7 +44,7 @@ function pick(g: Rewriter, chosen: NodeId, data: NodeId): NodeId {
   const { dtype } = g.type(data);
   const rows = g.emit("cast", [chosen], { to: "f32" });
   const product = (x: NodeId): NodeId => g.emit("matmul", [rows, x]);
-  if (isFloat(dtype)) return product(data);
+  if (isFloat(dtype)) return moved(g, data, product);
   if (dtype === "bool") return g.emit("lt", [g.number(0.5, "f32"), product(g.emit("cast", [data], { to: "f32" }))]);
   return contractByParts(g, data, product);
 }
