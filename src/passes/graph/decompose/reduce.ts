@@ -58,10 +58,12 @@ const shortAxis: Rule = {
 
 /** From this extent on a computed last axis is summed by itself: to join another to it would move its lanes. */
 export const LONG_AXIS = 320;
+/** The same of a shorter one that would become so long: what is joined is moved lane by lane. */
+const LONG_JOIN = 2 * LONG_AXIS;
 
 const longAxis: Rule = {
   name: "reduce-long-axis",
-  law: "reduce(x, axes) == reduce(reduce(x, last), the other axes) where x is computed and its last axis is long",
+  law: "reduce(x, axes) == reduce(reduce(x, last), the other axes) where x is computed and its axes are long",
   ops: ["reduce_sum", "reduce_max"],
   rewrite: (g, node) => {
     const x = operandOf(node, 0);
@@ -69,7 +71,9 @@ const longAxis: Rule = {
     const last = shape.length - 1;
     const axes = intsAttr(node.attrs, "axes");
     const others = axes.filter((axis) => axis !== last && shape[axis] !== 1);
-    const isLong = at(shape, last, "extent") >= LONG_AXIS && axes.includes(last) && others.length > 0;
+    const joined = elementCount(axes.map((axis) => at(shape, axis, "extent")));
+    const isGreat = at(shape, last, "extent") >= LONG_AXIS || joined >= LONG_JOIN;
+    const isLong = isGreat && axes.includes(last) && at(shape, last, "extent") > 1 && others.length > 0;
     if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || [...VIEWS, "input"].includes(g.node(x).op))
       return undefined;
     const rows = g.emit(node.op, [x], { ...LAST, axes: [last] });
