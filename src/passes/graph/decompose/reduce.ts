@@ -61,6 +61,13 @@ export const LONG_AXIS = 320;
 /** The same of a shorter one that would become so long: what is joined is moved lane by lane. */
 const LONG_JOIN = 2 * LONG_AXIS;
 
+/** Whether a value lies as an operation gave it, but for a change of shape. */
+const isComputed = (g: Rewriter, id: NodeId): boolean => {
+  const node = g.node(id);
+  if (node.op === "reshape") return isComputed(g, operandOf(node, 0));
+  return node.op !== "input" && !VIEWS.includes(node.op);
+};
+
 const longAxis: Rule = {
   name: "reduce-long-axis",
   law: "reduce(x, axes) == reduce(reduce(x, last), the other axes) where x is computed and its axes are long",
@@ -74,8 +81,7 @@ const longAxis: Rule = {
     const joined = elementCount(axes.map((axis) => at(shape, axis, "extent")));
     const isGreat = at(shape, last, "extent") >= LONG_AXIS || joined >= LONG_JOIN;
     const isLong = isGreat && axes.includes(last) && at(shape, last, "extent") > 1 && others.length > 0;
-    if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || [...VIEWS, "input"].includes(g.node(x).op))
-      return undefined;
+    if (!isLong || !isFloat(node.type.dtype) || elementCount(shape) === 0 || !isComputed(g, x)) return undefined;
     const rows = g.emit(node.op, [x], { ...LAST, axes: [last] });
     return g.emit("reshape", [g.emit(node.op, [rows], { axes: others, keepdims: true })], { shape: node.type.shape });
   },
