@@ -8,6 +8,7 @@ import { GraphBuilder } from "../src/ir/builder.js";
 import type { Graph } from "../src/ir/graph.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, makeTensor, tensorOf, toFloats } from "../src/ir/tensor.js";
+import { expectAgreement, float, node } from "./agreement.js";
 import { expectAsEvaluated } from "./as-evaluated.js";
 import { programOf, runOnLiteral } from "./compiled.js";
 import { seeded } from "./random-program.js";
@@ -93,4 +94,16 @@ test.each<[TargetName, number]>([
     Array.from({ length: 144 }, () => (pick(20001) - 10000) / 1000),
   );
   expectAsEvaluated(layers(count), x, name, ONE_ROUNDING);
+});
+
+test("the place of the greatest of numbers that fp16 does not tell apart", async () => {
+  for (const extent of [5, 12, 16]) {
+    const values = Array.from({ length: 3 * extent }, (_, i) => 1 + ((i * 7) % (3 * extent)) / 2 ** 20);
+    const x = float([extent, 3], values);
+    for (const op of ["ArgMax", "ArgMin"])
+      await expectAgreement({ op, attributes: { axis: 0 }, operands: [x], results: ["int64"] });
+    const nodes = [node("ReduceMax", ["x0"], ["most"], { axes: [1, 2] }), node("Equal", ["x0", "most"], ["y0"])];
+    const parts = float([1, extent, 3], values);
+    await expectAgreement({ op: "Equal", opset: 13, nodes, operands: [parts], results: ["bool"] });
+  }
 });

@@ -57,6 +57,8 @@ interface Context {
   readonly whole: ReadonlySet<NodeId>;
   /** What scores are made of where nothing is known of their magnitude. */
   readonly exponents: ReadonlySet<NodeId>;
+  /** What is compared with other numbers than zero or made whole, and maxima of which that is a maximum. */
+  readonly compared: ReadonlySet<NodeId>;
   /** What sin and cos turn, and what that is made of. */
   readonly angles: ReadonlySet<NodeId>;
   /** Sums of many terms that are added one after another. */
@@ -167,13 +169,7 @@ export const WIDE: readonly WideRow[] = [
   {
     name: "compared",
     doc: "numbers that are compared with others or made whole: a rounding before would choose another",
-    holds: (c, node) =>
-      readers(c, node).some(
-        ({ op, inputs }) =>
-          ROUNDINGS.includes(op) ||
-          (op === "reduce_max" && isChosen(c, node)) ||
-          (COMPARISONS.includes(op) && inputs[0] !== inputs[1] && !inputs.some((id) => isZero(c, id))),
-      ),
+    holds: ({ compared }, { id }) => compared.has(id),
   },
   {
     name: "scaled",
@@ -286,13 +282,32 @@ const slicedBy = (graph: Graph, { op, inputs }: Node): NodeId | undefined => {
   return a === b ? a : undefined;
 };
 
-const isZero = (c: Context, id: NodeId): boolean => {
-  const range = c.ranges[id];
-  return nodeAt(c, id)?.op === "constant" && range !== undefined && range.lo === 0 && range.hi === 0;
+/** Nodes that are compared or made whole; of a maximum that is, also what it is the greatest of. */
+const comparedNodes = (
+  graph: Graph,
+  ranges: readonly Range[],
+  consumers: readonly (readonly NodeId[])[],
+): ReadonlySet<NodeId> => {
+  const found = new Set<NodeId>();
+  const isZero = (id: NodeId): boolean => {
+    const range = ranges[id];
+    return isConstant(graph, id) && range !== undefined && range.lo === 0 && range.hi === 0;
+  };
+  for (const { id, op: own } of [...graph.nodes].reverse()) {
+    const readers = at(consumers, id, "list of readers").map((next) => at(graph.nodes, next, "node"));
+    // Compared with its own maximum.
+    const isChosen = readers.some(({ op }) => COMPARISONS.includes(op));
+    const isCompared = readers.some(
+      ({ id: next, op, inputs }) =>
+        ROUNDINGS.includes(op) ||
+        (op === "reduce_max" && isChosen) ||
+        (COMPARISONS.includes(op) && inputs[0] !== inputs[1] && !inputs.some(isZero)) ||
+        (found.has(next) && (op === "max" || (own === "max" && (op === "reduce_max" || VIEWS.includes(op))))),
+    );
+    if (isCompared) found.add(id);
+  }
+  return found;
 };
-
-/** Whether a value is compared with its own maximum. */
-const isChosen = (c: Context, node: Node): boolean => readers(c, node).some(({ op }) => COMPARISONS.includes(op));
 
 /** Whether an input, seen through views, is an operand of arithmetic. */
 const readAsNumbers = (c: Context, node: Node): boolean =>
@@ -336,15 +351,17 @@ const wideOf = (graph: Graph): Wide => {
   const exponents = exponentNodes(graph, [...masks.keys()]);
   const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" && !exponents.has(id) ? [id] : [])));
   const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
+  const consumers = consumersOf(graph);
   const context: Context = {
     graph,
     ranges,
     beyond,
     whole: wholeNodes(graph),
     exponents,
+    compared: comparedNodes(graph, ranges, consumers),
     angles: angleNodes(graph),
     longSums: longSums(graph),
-    consumers: consumersOf(graph),
+    consumers,
   };
   const reasons: (string | undefined)[] = [];
   for (const node of graph.nodes) {
