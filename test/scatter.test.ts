@@ -79,6 +79,12 @@ test("the last of several updates of one place counts", async () => {
   }
 });
 
+test("many elements that are not hit stay as they are", async () => {
+  const places = constant(whole([2, 1], [3, 3]));
+  for (const reduction of ["min", "max", "add", "mul"])
+    await expectAgreement(scatter("ScatterND", { reduction }, varied(20, 160), places, varied(2, 160)));
+});
+
 test("what is refused is named", () => {
   const places = constant(whole([1, 1], [7]));
   expect(refusalOf(scatter("ScatterND", {}, varied(4, 3), places, varied(1, 3)))).toMatch(/^LPU1012: expected indices/);

@@ -92,25 +92,32 @@ function toConstantPlaces(
     });
     return reshape(c, gatherAt(c, concat(c, [flatData, flatUpdates], 0), 0, sources, [size]), shape);
   }
-  // Where no update comes: the greater, or lesser, of an element and itself; else one number that changes nothing.
-  const isItself = reduction.over === "max" || reduction.over === "min";
   const seen = iota(size).map(() => 0);
   const rounds: number[][] = [];
   places.forEach((place, i) => {
     const round = at(seen, place, "place");
     seen[place] = round + 1;
-    rounds[round] ??= iota(size).map((own) => places.length + (isItself ? own : 0));
+    rounds[round] ??= iota(size).map(() => -1);
     const sources = rounds[round];
     if (sources !== undefined) sources[place] = i;
   });
   if (rounds.length > MOST_ROUNDS)
     return unsupported(c, `${rounds.length} updates of one place are not supported`, `at most ${MOST_ROUNDS}`);
-  const others = isItself ? flatData : c.graph.numbers(dtypeOf(c, data), [1], [reduction.neutral(dtypeOf(c, data))]);
-  const all = concat(c, [flatUpdates, others], 0);
-  const joined = rounds.reduce(
-    (result, sources) => reduction.join(c, result, gatherAt(c, all, 0, sources, [size])),
-    flatData,
-  );
+  const joined = rounds.reduce((result, sources) => {
+    const taken = gatherAt(
+      c,
+      flatUpdates,
+      0,
+      sources.map((source) => Math.max(source, 0)),
+      [size],
+    );
+    const isHit = c.graph.numbers(
+      "bool",
+      [size],
+      sources.map((source) => Number(source >= 0)),
+    );
+    return select(c, isHit, reduction.join(c, result, taken), result);
+  }, flatData);
   return reshape(c, joined, shape);
 }
 
