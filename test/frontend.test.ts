@@ -262,6 +262,9 @@ describe("meaning of operators", () => {
     expect(unary([node("Slice", ["x", "start", "end", "axis"], ["y"])], 13, one)).toEqual([2, 3, 5, 6]);
     const back = [int64s("start", [-1]), far("end", -(2n ** 63n) + 1n), int64s("axis", [1]), int64s("step", [-1])];
     expect(unary([node("Slice", ["x", "start", "end", "axis", "step"], ["y"])], 13, back)).toEqual([3, 2, 1, 6, 5, 4]);
+    // A start before the first element is the first.
+    const least = [int64s("start", [-9]), int64s("end", [-9]), int64s("axis", [1]), int64s("step", [-2])];
+    expect(unary([node("Slice", ["x", "start", "end", "axis", "step"], ["y"])], 13, least)).toEqual([1, 4]);
   });
   test("einsum", () => {
     expect(unary([node("Einsum", ["x", "x"], ["y"], { equation: "ij,kj->ik" })])).toEqual([14, 32, 32, 77]);

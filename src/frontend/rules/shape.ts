@@ -138,7 +138,8 @@ function slice(c: RuleContext): NodeId {
     if (step === 0) reject(c, "LPU1008", "expected steps other than 0");
     const [least, most] = step > 0 ? [0, size] : [-1, size - 1];
     const bound = (value: number): number => Math.min(Math.max(value < 0 ? value + size : value, least), most);
-    const start = Math.min(bound(at(starts, i, "start")), Math.max(0, step > 0 ? size : size - 1));
+    // Of steps backwards only the end lies before the first element.
+    const start = Math.max(bound(at(starts, i, "start")), Math.min(0, most));
     const length = Math.max(0, Math.ceil((bound(at(ends, i, "end")) - start) / step));
     attrs.starts[axis] = length === 0 ? 0 : start;
     attrs.sizes[axis] = length;
