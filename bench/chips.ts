@@ -9,6 +9,7 @@ import { writeImage } from "../src/codegen/image/image.js";
 import { compile } from "../src/compile.js";
 import { invariant } from "../src/diagnostics.js";
 import { bytesSource } from "../src/frontend/source.js";
+import type { CompileOptions } from "../src/options.js";
 import { TARGETS } from "../src/ir/target.js";
 import { chosenEntry } from "../src/ir/program.js";
 import { checkSchedule } from "../src/passes/check/check.js";
@@ -51,30 +52,38 @@ export const measureSums = (): Sums => {
   return { sums, vectorNanoseconds: ((2 * inNode + between) * 1000) / clock };
 };
 
-export interface Pipelined {
+export interface Latency {
   readonly cycles: number;
   readonly microseconds: { readonly chips: number; readonly withHost: number };
+}
+
+export interface Pipelined extends Latency {
+  /** The same on as many chips that share each product. */
+  readonly shared: Latency;
   /** Cycles from an inference to the next, of all stages and of one chip with as many layers as each has. */
   readonly interval: number;
   readonly alone: number;
 }
 
-/** BERT-Large on four chips, one behind the other: scheduled and proved as a build is, with numbers in place of weights. */
+/** BERT-Large on four chips, one behind the other and sharing products: scheduled and proved as a build is, with numbers in place of weights. */
 export const measurePipeline = (): Pipelined => {
   const [layers, stages] = [24, 4];
-  const made = (count: number, chips: number): BuildReport => {
+  const made = (count: number, options: Pick<CompileOptions, "stages" | "tensor">): BuildReport => {
     const model = buildModel("bert", { layers: count, hidden: 1024, heads: 16, intermediate: 4096 });
     const bytes = new Uint8Array(Buffer.concat([...encodeModel(model, "nowhere.data")]));
-    return compile({ ...bytesSource("bert-large", bytes), standIns: true }, { stages: chips }).report;
+    return compile({ ...bytesSource("bert-large", bytes), standIns: true }, options).report;
   };
   const intervalOf = ({ busy }: BuildReport): number => Math.max(...busy.map(({ start, end }) => end - start));
-  const report = made(layers, stages);
-  const { cycles, microseconds, pcie } = report;
-  return {
+  const timed = ({ cycles, microseconds, pcie }: BuildReport): Latency => ({
     cycles,
     microseconds: { chips: microseconds, withHost: microseconds + pcie.microseconds },
+  });
+  const report = made(layers, { stages });
+  return {
+    ...timed(report),
+    shared: timed(made(layers, { tensor: stages })),
     interval: intervalOf(report),
-    alone: intervalOf(made(layers / stages, 1)),
+    alone: intervalOf(made(layers / stages, {})),
   };
 };
 
