@@ -78,7 +78,7 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
     placedOf: (index) => placedResults(options.devices, at(shapesOf, index, "entry")),
   };
   const built = stage("compile", () => buildProgram(legal, around, pipelines, options, passes));
-  const { program, sharding } = built;
+  const { program, sharding, idle } = built;
   const texts = stage("assemble", () => encodeProgram(program));
 
   const main = at(entryPrograms(program), 0, "entry");
@@ -87,7 +87,7 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
   const report = reportProgram(main, size, kept[0], facts, program.entries);
   return {
     program,
-    report: { ...report, sharding: sharding ?? null },
+    report: { ...report, sharding: sharding ?? null, idle },
     image: () => imageChunks(program, texts),
     devices: () =>
       devicesChosen(

@@ -154,6 +154,7 @@ export interface NamedPlan {
 }
 
 export interface PipelineProgram {
+  /** Of the chips that have something to do: stages that would not are left out. */
   readonly program: Program;
   /** By entry: the plan of each chip, as it was scheduled. */
   readonly plans: readonly (readonly Plan[])[];
@@ -165,17 +166,16 @@ export interface PipelineProgram {
  */
 export const pipelineProgram = (
   entries: readonly NamedPlan[],
-  pipeline: Pipeline,
+  asked: Pipeline,
   onPlan: (plan: Plan, stage: number) => void = () => undefined,
 ): PipelineProgram => {
-  const { target, members, hops, stageOf } = pipeline;
-  const homes = new Map<string, number>();
+  const { pipeline, cuts } = cutEntries(entries, asked);
+  const { target, members } = pipeline;
   const made: MadeEntry[] = [];
-  for (const { name, plan: whole } of entries) {
+  for (const [index, { name, plan: whole }] of entries.entries()) {
     const before = made.at(-1);
     const stages: MadeStage[] = [];
-    for (const [stage, cut] of cutPlan(whole, target, hops, { homes, stageOf }).entries()) {
-      for (const state of cut.states) homes.set(state.name, stage);
+    for (const [stage, cut] of at(cuts, index, "entry").entries()) {
       const plan = stage === 0 ? cut : planInGroup(cut, linksInPlaceOf(pipeline, 0, stage * members));
       onPlan(plan, stage);
       const { start, arrivals } = arrivalsFrom(target, stages.at(-1));
@@ -185,6 +185,25 @@ export const pipelineProgram = (
     made.push({ whole, stages });
   }
   return joined(pipeline, made);
+};
+
+/** By entry its stages; on fewer chips where some would have nothing to do in any entry, unless the model says the stages. */
+const cutEntries = (
+  entries: readonly NamedPlan[],
+  pipeline: Pipeline,
+): { readonly pipeline: Pipeline; readonly cuts: readonly (readonly Plan[])[] } => {
+  const { target, members, hops, links, stageOf } = pipeline;
+  const homes = new Map<string, number>();
+  const cuts = entries.map(({ plan }) => {
+    const stages = cutPlan(plan, target, hops, { homes, stageOf });
+    for (const [stage, { states }] of stages.entries()) for (const { name } of states) homes.set(name, stage);
+    return stages;
+  });
+  const isAtWork = (stage: number): boolean => cuts.some((stages) => at(stages, stage, "stage").tasks.length > 0);
+  const atWork = Math.max(1, [...hops.keys(), hops.length].filter(isAtWork).length);
+  if (atWork > hops.length || (stageOf?.size ?? 0) > 0) return { pipeline, cuts };
+  const isLeft = ({ fromChip, toChip }: Link): boolean => Math.max(fromChip, toChip) < atWork * members;
+  return cutEntries(entries, { ...pipeline, hops: hops.slice(0, atWork - 1), links: links.filter(isLeft) });
 };
 
 interface MadeStage extends Omit<Stage, "program"> {

@@ -21,13 +21,15 @@ export interface Built {
   readonly program: Program;
   /** By entry: the plan of each chip. */
   readonly plans: readonly (readonly Plan[])[];
+  /** Further chips that were asked for, and would have nothing to do. */
+  readonly idle: number;
   /** How chips share products, if they were asked to. */
   readonly sharding?: Sharding | undefined;
   /** Where results of ONNX nodes lie, if they do. */
   readonly placementOf?: PlacementOf | undefined;
 }
 
-type Made = Pick<Built, "program" | "plans">;
+type Made = Pick<Built, "program" | "plans" | "idle">;
 
 /** `pipelines` are tried one after the other. */
 export const buildProgram = (
@@ -78,7 +80,8 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   });
   for (const [index, entry] of entryPrograms(made.program).entries())
     checkSchedule(entry, ...at(made.plans, index, "entry"));
-  return { program: named(made.program, options), plans: made.plans };
+  const idle = (pipeline.hops.length + 1) * pipeline.members - made.program.chips.length;
+  return { program: named(made.program, options), plans: made.plans, idle };
 };
 
 /**

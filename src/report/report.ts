@@ -51,6 +51,8 @@ export interface BuildReport {
   readonly weights: WeightFacts | null;
   /** How products are shared among chips; null where that was not asked for. A program alone does not know. */
   readonly sharding: Sharding | null;
+  /** Further chips that were asked for, and would have nothing to do. A program alone does not know. */
+  readonly idle: number;
   /** All entries of the program; everything else here is of the first. */
   readonly entries: readonly { readonly name: string; readonly cycles: number }[];
 }
@@ -115,6 +117,7 @@ export function reportProgram(
     kept,
     weights: weights ?? null,
     sharding: null,
+    idle: 0,
     entries: entries.map(({ name, cycles: own }) => ({ name, cycles: Math.max(0, ...own) })),
   };
 }

@@ -56,6 +56,10 @@ const isMadeWithin = (
   return true;
 };
 
+/** Whether a task makes nothing but what is made again where it is read. */
+export const isAgain = ({ outputs }: Task, again: ReadonlySet<StorageId>): boolean =>
+  outputs.length > 0 && outputs.every(({ storage }) => again.has(storage));
+
 /** The tasks that make what some tasks read of what is made again, from the start on. */
 export const makersFor = (plan: Plan, again: ReadonlySet<StorageId>, readers: readonly Task[]): ReadonlySet<number> => {
   const wanted = new Set<StorageId>();

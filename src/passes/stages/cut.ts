@@ -13,7 +13,7 @@ import { at, fail } from "../../diagnostics.js";
 import { type Plan, readsOf, RECEIVED, type Storage, type StorageId, type Task } from "../../ir/plan.js";
 import { dealingOf } from "../../ir/plan/wires.js";
 import type { Target } from "../../ir/target.js";
-import { madeAgain, makersFor } from "./again.js";
+import { isAgain, madeAgain, makersFor } from "./again.js";
 import { type Cuts, cutsOf } from "./balance.js";
 
 /** The links that lead from a chip to the next: what is number i at one end is number i at the other. */
@@ -56,9 +56,9 @@ export const cutPlan = (
     const received =
       before === undefined ? [] : wired(plan, target, "receive", before.to, at(transfers, stage - 1, "hop"));
     const sent = after === undefined ? [] : wired(plan, target, "send", after.from, at(transfers, stage, "hop"));
-    const own = plan.tasks.filter((_, task) => cuts.stageOf[task] === stage);
-    const makers = makersFor(plan, again, own);
-    const tasks = plan.tasks.filter((_, task) => cuts.stageOf[task] === stage || makers.has(task));
+    const isOwn = (task: Task, index: number): boolean => cuts.stageOf[index] === stage && !isAgain(task, again);
+    const makers = makersFor(plan, again, plan.tasks.filter(isOwn));
+    const tasks = plan.tasks.filter((task, index) => isOwn(task, index) || makers.has(index));
     return stagePlan(plan, cuts, stage, [...received, ...tasks, ...sent]);
   });
 };
