@@ -645,6 +645,7 @@ const planCommand = command({
           type: "number",
           describe: "groups of such chips, one behind the other; as many as help if not given",
         },
+        configuration: OPTIONS.configuration,
         context: {
           type: "number",
           describe: "positions that a token looks back upon, where the model leaves that open; 4096 if not given",
@@ -690,6 +691,7 @@ const planCommand = command({
         target: parseTarget(args.target),
         tensor: numbers["--tensor"],
         stages: numbers["--stages"],
+        configuration: parseConfiguration(args.configuration),
         context: numbers["--context"],
         batch: numbers["--batch"],
         bind: parseBinds(args.bind),

@@ -67,14 +67,20 @@ export interface CompileOptions extends EntryOptions {
   readonly verify?: boolean | undefined;
 }
 
-/** Options, and what the model says of the devices that it is for. */
-export interface OptionsWithDevices extends CompileOptions {
+/** Numbers of chips that are asked for, in a build and in a plan. */
+type AskedDevices = Pick<CompileOptions, "configuration" | "tensor" | "stages">;
+
+/** What the model says of the devices that it is for. */
+interface SaidDevices {
   readonly devices?: Devices | undefined;
   readonly stageOf?: Devices["stageOf"] | undefined;
 }
 
+/** Options of a build with that. */
+export type OptionsWithDevices = CompileOptions & SaidDevices;
+
 /** What a model says of its devices takes the place of numbers of chips that are not given. LPU1015 if the two differ. */
-export const withDevices = (model: ModelRecord, options: CompileOptions): OptionsWithDevices => {
+export const withDevices = <Asked extends AskedDevices>(model: ModelRecord, options: Asked): Asked & SaidDevices => {
   const { configuration, tensor, stages } = options;
   if (configuration === false) return options;
   const devices = devicesOf(model, configuration);

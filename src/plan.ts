@@ -9,9 +9,10 @@
  */
 
 import { at, CompileError, fail, sure } from "./diagnostics.js";
-import type { EntryOptions } from "./options.js";
+import type { Devices } from "./frontend/devices.js";
+import { type EntryOptions, withDevices } from "./options.js";
 import { importModel } from "./frontend/import.js";
-import { type ModelSource, readModel } from "./frontend/source.js";
+import { type ModelRecord, type ModelSource, readModel } from "./frontend/source.js";
 import { pastsOf } from "./frontend/states.js";
 import { sharedPlan } from "./group.js";
 import { DTYPES } from "./ir/dtype.js";
@@ -48,7 +49,7 @@ import { peersOf } from "./pipeline.js";
 import { figuresOf, type Kind, type Prices, type Stage, type SystemPlan } from "./planner/figures.js";
 import { COMES, GOES, type Part, partsOf } from "./planner/parts.js";
 import { openShapes } from "./planner/shapes.js";
-import { bytesOf, fewestStages, type PartCost, spanOf, stagesOf } from "./planner/stages.js";
+import { bytesOf, fewestStages, type PartCost, type Span, spanOf, stagesBy, stagesOf } from "./planner/stages.js";
 import { hopsAlong } from "./planner/wires.js";
 import { activityOf } from "./report/activity.js";
 import { pcie } from "./report/report.js";
@@ -67,6 +68,8 @@ export interface PlanOptions extends EntryOptions {
   readonly tensor?: number | undefined;
   /** Groups one behind the other; at most so many as the system has, if not given. */
   readonly stages?: number | undefined;
+  /** Which of the model's configurations of devices says numbers of chips and stages of nodes; the only one if not given, false for none. */
+  readonly configuration?: string | false | undefined;
   readonly weights?: WeightFormatName | undefined;
   readonly keep?: readonly string[] | undefined;
   /** Sequences at once, where the model leaves that open; 1 if not given. */
@@ -79,10 +82,13 @@ export interface PlanOptions extends EntryOptions {
 }
 
 /** What a model does on a system. LPU2008 if the system does not hold it, and what `compile` throws of the model itself. */
-export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
+export const plan = (source: ModelSource, asked: PlanOptions): SystemPlan => {
+  const record = readModel(source);
+  const said = withDevices(record, asked);
+  const options: Options = { ...said, tensor: said.devices?.members ?? said.tensor };
   const target = TARGETS[options.target ?? "lpu-v1"];
   const choices = choicesOf(target, options);
-  const legal = legalGraph(source, target, options);
+  const legal = legalGraph(source, record, target, options);
   const model = { ...legal, ...partsOf(legal.graph) };
   let tooSmall: CompileError | undefined;
   for (const choice of choices)
@@ -94,6 +100,11 @@ export const plan = (source: ModelSource, options: PlanOptions): SystemPlan => {
     }
   throw sure(tooSmall, "system that was looked at");
 };
+
+/** What is asked, and what the model says of the devices that it is for. */
+interface Options extends PlanOptions {
+  readonly devices?: Devices | undefined;
+}
 
 interface Choice {
   readonly system: System;
@@ -126,7 +137,7 @@ interface Model extends Legal {
   readonly kinds: readonly Graph[];
 }
 
-const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptions): SystemPlan => {
+const planOn = (choice: Choice, model: Model, target: Target, options: Options): SystemPlan => {
   const { graph, pasts, parts, kinds } = model;
   const { tensor, grows } = choice;
   const capacity = capacityOf(target);
@@ -158,7 +169,7 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
   const groups = Math.max(options.stages ?? 1, fewestStages(costs, capacity) ?? 1);
   const grown = Math.max(choice.system.chips, groups * tensor);
   const system = grows ? systemOf(systemWith(grown), target) : choice.system;
-  const stages = stagesFor(system, target, { parts, costs, tensor, most, capacity });
+  const stages = stagesFor(system, target, { parts, costs, tensor, most, capacity, devices: options.devices });
   const past = graph.inputs.map((id) => at(graph.nodes, id, "node")).find((node) => isOneOf(pasts, node));
   return figuresOf({
     name: graph.name,
@@ -176,6 +187,10 @@ const planOn = (choice: Choice, model: Model, target: Target, options: PlanOptio
     stages,
     hostMicroseconds: hostTime(target, graph, model),
     prices: options.prices,
+    said: options.devices && {
+      configuration: options.devices.configuration,
+      results: options.devices.results.length,
+    },
     appends: model.appends,
   });
 };
@@ -260,9 +275,9 @@ interface Legal {
   readonly appends: boolean;
 }
 
-const legalGraph = (source: ModelSource, target: Target, options: PlanOptions): Legal => {
+const legalGraph = (source: ModelSource, record: ModelRecord, target: Target, options: PlanOptions): Legal => {
   const { bind = {}, shapes = {}, fix = {} } = options;
-  const model = readModel(source).graph;
+  const model = record.graph;
   const pasts = pastsOf(model);
   const open = openShapes(model, options, { bind, shapes: { ...shapes, ...fix } });
   const graph = importModel({ ...source, standIns: true }, { bind, shapes: { ...open, ...shapes }, fix });
@@ -493,15 +508,49 @@ interface Made {
   /** Stages. */
   readonly most: number;
   readonly capacity: number;
+  readonly devices: Devices | undefined;
 }
+
+/**
+ * The stages that the model says: a part is in that of most of its nodes, and one of whose nodes none has a stage with what is
+ * before it. LPU2006 where a stage has no part, LPU2008 where one has no room or no group.
+ */
+const saidStages = ({ parts, costs, capacity, most }: Made, groups: number, said: Devices): readonly Span[] => {
+  const { configuration, stages, stageOf } = said;
+  let last = 0;
+  const byPart = parts.map(({ graph }) => {
+    const own = [...new Set(graph.nodes.flatMap(({ origin }) => origin))].flatMap((name) => stageOf.get(name) ?? []);
+    const counts = Array.from({ length: stages }, (_, stage) => own.filter((one) => one === stage).length);
+    last = Math.max(last, counts.lastIndexOf(Math.max(1, ...counts)));
+    return last;
+  });
+  const spans = stagesBy(costs, byPart, stages);
+  if (spans === undefined)
+    return fail("LPU2006", {
+      message: `expected a part of the model in each of the ${stages} stages of configuration '${configuration}', found ${new Set(byPart).size} with one`,
+      hint: "parts end where one value alone goes on; plan without the configuration (--configuration none)",
+    });
+  const full = spans.findIndex((span) => bytesOf(span) > capacity);
+  if (full >= 0 || Math.min(most, groups) < stages)
+    return fail("LPU2008", {
+      message:
+        full >= 0
+          ? `stage ${full} of configuration '${configuration}' takes ${formatBytes(bytesOf(at(spans, full, "stage")))} of each chip, expected at most ${formatBytes(capacity)}`
+          : `configuration '${configuration}' has ${stages} stages, expected at most ${Math.min(most, groups)}, the groups of the system`,
+    });
+  return spans;
+};
 
 /** Bytes of a chip that parts may fill; the ends of banks need the rest. */
 const capacityOf = (target: Target): number => MOST_RESIDENT * sramBytes(target);
 
 const stagesFor = (system: System, target: Target, made: Made): readonly Stage[] => {
-  const { parts, costs, tensor, most, capacity } = made;
+  const { parts, costs, tensor, most, capacity, devices } = made;
   const all = groupsIn(system, tensor);
-  const spans = stagesOf(costs, Math.min(most, all.length), capacity);
+  const spans =
+    devices === undefined
+      ? stagesOf(costs, Math.min(most, all.length), capacity)
+      : saidStages(made, all.length, devices);
   if (spans === undefined) {
     const groups = fewestStages(costs, capacity);
     return refuse({ ...made, system, holds: groups === undefined ? undefined : systemWith(groups * tensor) });
@@ -540,7 +589,7 @@ const tooLarge = (first: string, last: string, why: string): never =>
     hint: "let more chips share it (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
   });
 
-interface TooMuch extends Omit<Made, "costs"> {
+interface TooMuch extends Omit<Made, "costs" | "devices"> {
   readonly system: System;
   readonly costs: readonly PartCost[];
   /** A system that has room. */

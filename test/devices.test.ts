@@ -8,6 +8,7 @@ import { describe, expect, test } from "@jest/globals";
 import { modelBytes, type NodeDevices, type OnnxNode } from "../models/onnx-writer.js";
 import { compile } from "../src/compile.js";
 import type { CompileOptions } from "../src/options.js";
+import { plan, type PlanOptions } from "../src/plan.js";
 import { sure } from "../src/diagnostics.js";
 import { annotatedModel } from "../src/frontend/annotate.js";
 import { bytesSource } from "../src/frontend/source.js";
@@ -70,6 +71,25 @@ const built = (notes: Notes, options: CompileOptions = {}) => {
 };
 
 describe("annotations for devices", () => {
+  test("a plan has the chips and the stages that the model says, and says what it leaves open", () => {
+    const planned = (notes: Notes, options: PlanOptions = {}) => plan(source(notes), { target: "tiny", ...options });
+    const stages = { up: inStage(0), down: inStage(1), last: inStage(1) };
+    const parts = planned(stages).stages.map(({ from, to }) => [from, to]);
+    expect(parts).toEqual([
+      ["up", "up"],
+      ["down", "last"],
+    ]);
+    expect(planned(stages, { configuration: false }).stages.length).toBe(1);
+    expect(planned(stages).assumptions.join()).toMatch(/stages that configuration 'pair'/);
+    const shared = planned({ up: pair(cut("a", 1)) });
+    expect([shared.tensor, shared.stages.length]).toEqual([2, 1]);
+    expect(shared.assumptions.join()).toMatch(/left to the search, though it says so of 1/);
+    expect(verdict(() => planned(stages, { stages: 3 }))).toMatch(/^LPU1015/);
+    expect(verdict(() => planned(stages, { system: "card" }))).toMatch(/^LPU200[78]/);
+    const between = source({ up: inStage(0), act: inStage(1), down: inStage(2) }, { pair: 3 });
+    expect(verdict(() => plan(between, { target: "tiny" }))).toMatch(/^LPU2006/);
+  });
+
   test("results lie as the model says, on as many chips, and what it leaves open is completed", () => {
     const alone = built({}, { configuration: false });
     expect(alone.program.chips.length).toBe(1);

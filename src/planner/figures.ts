@@ -124,6 +124,8 @@ export interface Planned
   /** Microseconds that the host takes to give inputs and to get outputs. */
   readonly hostMicroseconds: number;
   readonly prices: Prices | undefined;
+  /** What of the model says the stages of its nodes, and how many results it says a place for. */
+  readonly said: { readonly configuration: string; readonly results: number } | undefined;
   /** Whether only what is new of keys and values leaves the graph, and not the past with it. */
   readonly appends: boolean;
 }
@@ -222,13 +224,18 @@ const costOf = ({ chip, kwh }: Prices, chips: number, rate: number, joules: numb
   return { chips: ofChips, energy, total: ofChips + energy };
 };
 
-const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends }: Planned): readonly string[] => [
+const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends, said }: Planned): readonly string[] => [
   "cycles of parts are of schedules by the compiler, on shapes: one for each kind, not proved by the checker; nothing overlaps between parts",
   ...(kinds.some(({ source }) => source === "modelled")
     ? [
         "parts for which no schedule was found are marked 'modelled': their cycles are an estimate in which nothing overlaps, from the tables by which ways to share are compared; their results in SRAM, energy and load of links are not known and count as none",
       ]
     : []),
+  ...(said === undefined
+    ? []
+    : [
+        `nodes are in the stages that configuration '${said.configuration}' of the model says, a part in that of most of its nodes${said.results === 0 ? "" : `; where results lie on the chips of a group is left to the search, though it says so of ${said.results}`}`,
+      ]),
   ...(kinds.some(({ beside }) => beside > 1)
     ? [
         "of some parts chips share pieces of pieces, as along rows and columns of a product: a build shares along one axis at once",

@@ -46,6 +46,18 @@ export const stagesOf = (parts: readonly PartCost[], most: number, capacity: num
   return leastOf(short, parts.length, most, bytesOf);
 };
 
+/** By a stage for each part, which never falls: so many stages; undefined where one has no part. */
+export const stagesBy = (
+  parts: readonly PartCost[],
+  stageOf: readonly number[],
+  count: number,
+): readonly Span[] | undefined => {
+  const spans = Array.from({ length: count }, (_, stage) =>
+    spanOf(parts, stageOf.indexOf(stage), stageOf.lastIndexOf(stage) + 1),
+  );
+  return spans.every(({ first }) => first >= 0) ? spans : undefined;
+};
+
 /** The spans from a part on that have room. */
 const spansFrom = (parts: readonly PartCost[], first: number, capacity: number): readonly Span[] => {
   const spans: Span[] = [];
