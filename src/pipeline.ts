@@ -169,7 +169,10 @@ export const pipelineProgram = (
   asked: Pipeline,
   onPlan: (plan: Plan, stage: number) => void = () => undefined,
 ): PipelineProgram => {
-  const { pipeline, cuts } = cutEntries(entries, asked);
+  const { pipeline, cuts } = cutEntries(
+    entries.map(({ plan }) => plan),
+    asked,
+  );
   const { target, members } = pipeline;
   const made: MadeEntry[] = [];
   for (const [index, { name, plan: whole }] of entries.entries()) {
@@ -187,14 +190,17 @@ export const pipelineProgram = (
   return joined(pipeline, made);
 };
 
-/** By entry its stages; on fewer chips where some would have nothing to do in any entry, unless the model says the stages. */
-const cutEntries = (
-  entries: readonly NamedPlan[],
+/**
+ * By entry its stages, and the pipeline that these are for: of fewer chips where some would have nothing to do in any entry, unless
+ * the model says the stages.
+ */
+export const cutEntries = (
+  plans: readonly Plan[],
   pipeline: Pipeline,
 ): { readonly pipeline: Pipeline; readonly cuts: readonly (readonly Plan[])[] } => {
   const { target, members, hops, links, stageOf } = pipeline;
   const homes = new Map<string, number>();
-  const cuts = entries.map(({ plan }) => {
+  const cuts = plans.map((plan) => {
     const stages = cutPlan(plan, target, hops, { homes, stageOf });
     for (const [stage, { states }] of stages.entries()) for (const { name } of states) homes.set(name, stage);
     return stages;
@@ -203,7 +209,7 @@ const cutEntries = (
   const atWork = Math.max(1, [...hops.keys(), hops.length].filter(isAtWork).length);
   if (atWork > hops.length || (stageOf?.size ?? 0) > 0) return { pipeline, cuts };
   const isLeft = ({ fromChip, toChip }: Link): boolean => Math.max(fromChip, toChip) < atWork * members;
-  return cutEntries(entries, { ...pipeline, hops: hops.slice(0, atWork - 1), links: links.filter(isLeft) });
+  return cutEntries(plans, { ...pipeline, hops: hops.slice(0, atWork - 1), links: links.filter(isLeft) });
 };
 
 interface MadeStage extends Omit<Stage, "program"> {

@@ -13,6 +13,7 @@ import { type Compiled, compile } from "../src/compile.js";
 import { at, CompileError, sure } from "../src/diagnostics.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { fileFromTensor, tensorFromFile } from "../src/host/edge.js";
+import { checkModel } from "../src/host/check.js";
 import { decodeNpy, encodeNpy } from "../src/host/npy.js";
 import { joinChunks } from "../src/host/build.js";
 import type { Tensor } from "../src/ir/graph.js";
@@ -135,6 +136,7 @@ describe("small models", () => {
     const few = compile(smallSource("bert"), { system: "node8", stages: 2 });
     expect([few.report.chips, few.report.idle, alone.report.idle]).toEqual([1, 1, 0]);
     expect(joinChunks(few.image())).toEqual(joinChunks(alone.image()));
+    expect(checkModel(smallSource("bert"), { system: "node8", stages: 2 }).chips).toBe(1);
     for (const stages of [2, 8])
       for (const name of SMALL) {
         const { program, report } = compile(smallSource(name), { target: "tiny", stages });

@@ -19,8 +19,7 @@ import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "../passes/graph/pipeline.js";
-import { firstWithRoom, type Pipeline, pipelinesOf } from "../pipeline.js";
-import { cutPlan } from "../passes/stages/cut.js";
+import { cutEntries, firstWithRoom, type Pipeline, pipelinesOf } from "../pipeline.js";
 import { checkPlaces } from "../passes/schedule/schedule.js";
 import { type SramNeed, sramNeed } from "../passes/schedule/place/room.js";
 import { weightOptions } from "../ir/weights.js";
@@ -211,8 +210,8 @@ function checkPlaced(entries: readonly Ready[], options: OptionsWithDevices, pip
   const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, tried));
   let looked: { readonly sram: SramNeed; readonly chips: number } | undefined;
   const placed = attempt(() =>
-    firstWithRoom(tried, (pipeline) => {
-      const stages = plansOn(pipeline).map((plan) => cutPlan(plan, target, pipeline.hops, pipeline));
+    firstWithRoom(tried, (asked) => {
+      const { pipeline, cuts: stages } = cutEntries(plansOn(asked), asked);
       // By entry the chip that holds most.
       const needs = stages.map((own) => own.map((stage) => sramNeed(stage, target)).reduce(fullerOf));
       looked = { sram: needs.reduce(sharedNeed), chips: pipeline.members * (pipeline.hops.length + 1) };
