@@ -203,6 +203,27 @@ describe("changes in what is left out", () => {
     expect(expectSame(model.program, plan, "function")).toMatch(/^LPU2224/);
   });
 
+  test("the plan is of another function, in a layer that is left out first or the one before it", () => {
+    const { plan, program, short } = model;
+    const entry = chosenEntry(program);
+    const part = at(short.cuts, 0, "cut").cycle / at(entry.entry.cycles, 0, "chip");
+    const first = Math.floor(plan.tasks.length * part) - layerLength();
+    let changed = 0;
+    for (let index = first; index < first + 2 * layerLength(); index++) {
+      const [op, ...rest] = at(plan.tasks, index, "task").ops;
+      if (op?.fn !== "mul" && op?.fn !== "add") continue;
+      changed++;
+      const ops = [{ ...op, fn: "sub" as const }, ...rest];
+      const tasks = plan.tasks.map((task, i) => (i === index ? { ...task, ops } : task));
+      let meant = false;
+      verdict(() => {
+        meant = isMeant({ ...plan, tasks }, entry);
+      });
+      expect([index, meant]).toEqual([index, false]);
+    }
+    expect(changed).toBeGreaterThan(20);
+  });
+
   test.each([0.5, 0.75])("the plan has weights of another layer, at %d of the way", (part) => {
     const plan = planWith((task, index) => {
       const other = model.plan.tasks[index - 2 * layerLength()]?.passes;

@@ -165,7 +165,7 @@ export class Layers {
     this.step = step;
   }
 
-  /** What stands for planes some layers further on; undefined if some layer between them is not alike. */
+  /** What stands for planes that are written some layers further on; undefined if some layer from theirs on is not like the next. */
   later(learned: PlanValues, planes: readonly Run[], layers: number): readonly Run[] | undefined {
     const result: Run[] = [];
     for (const { row, step, count } of planes)
@@ -174,7 +174,7 @@ export class Layers {
         const maker = makerOf(learned, first);
         let inside = 1;
         let by = 0;
-        if (maker !== undefined && this.isLike(maker.task)) {
+        if (maker !== undefined) {
           const end = maker.first + PLANES * maker.count;
           for (let next = first + step; i + inside < count && next >= maker.first && next < end; next += step) inside++;
           const there = this.counterpart(learned, maker, layers);
