@@ -25,11 +25,11 @@ import { seeded } from "./random-program.js";
 
 const SIZES = { hidden: 64, heads: 2, seq: 16, vocab: 50, intermediate: 128 };
 
-/** Layers of each model; and rows of a bank, so that constants of 40 layers lie in two stretches. */
+/** Layers of each model; and rows of a bank, so few that the reads of 40 layers are in two stretches. */
 const DEPTHS: Partial<
   Record<FamilyName, { readonly layers: number; readonly rowsPerBank: number; readonly cuts: number }>
 > = {
-  bert: { layers: 40, rowsPerBank: 1024, cuts: 2 },
+  bert: { layers: 40, rowsPerBank: 512, cuts: 2 },
   gpt2: { layers: 30, rowsPerBank: 4096, cuts: 1 },
   llama: { layers: 30, rowsPerBank: 4096, cuts: 1 },
 };
@@ -109,10 +109,11 @@ describe("changes in what is left out", () => {
   /** Instructions of periods that are left out. */
   const leftOut = (): Victim[] => model.short.cuts.flatMap((cut) => between(cut.cycle, endOf(cut)));
 
-  /** Instructions where one stretch ends and the next begins. */
+  /** Instructions of the last period of one stretch, of the first of the next, and between them. */
   const atBorder = (): Victim[] => {
-    const [one, next] = model.short.cuts;
-    return between(sure(one, "cut").stretch.to, sure(next, "cut").stretch.from);
+    const [one, next] = model.short.cuts.map(({ stretch }) => stretch);
+    const { to, period } = sure(one, "stretch");
+    return between(to - period, sure(next, "stretch").from + period);
   };
 
   const edited = (edits: ReadonlyMap<TimedInstruction, TimedInstruction | undefined>): Program =>

@@ -14,8 +14,8 @@
  *   place/rows             rows for a panel             task/read     rows onto streams, by
  *   place/edge             inputs, outputs, states      chip/ports      bursts of slice pairs
  *   place/constants        constants, packed
- *   place/earlier          entries before this one      repeat/       instances that are alike, and what
- *   place/constant-blocks  bytes of constants                           placing a task changed (placed)
+ *   place/earlier          entries before this one      repeat/       instances that are alike, what placing
+ *   place/constant-blocks  bytes of constants                           a task changed (placed), constants
  */
 
 import { type Contents, contentsOf } from "../../ir/contents.js";
@@ -36,13 +36,23 @@ import type { Repeat } from "./repeat/repeats.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
 import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figures.js";
-import { distanceOf, instanceOf, instancesBeside, isModelDone, laterTask, placeAgain } from "./repeat/instances.js";
+import {
+  type Instance,
+  instanceOf,
+  instancesBeside,
+  isModelDone,
+  laterTask,
+  placeAgain,
+  repeatedOf,
+} from "./repeat/instances.js";
+import { placeConstantsAgain } from "./repeat/constants.js";
 import type { Earlier, EarlierState } from "./place/earlier.js";
 import { checkRoom } from "./place/room.js";
 import {
   chunksOf,
   isPacked,
   newScheduler,
+  noPromise,
   type Scheduler,
   type Strategy,
   storageOf,
@@ -201,11 +211,6 @@ interface Begun {
   readonly cycles: number;
 }
 
-interface Instance {
-  readonly placed: readonly Placed[];
-  readonly cycles: number;
-}
-
 const begin = (s: Scheduler, order: Order): Begun => {
   const { repeat, strategy } = s;
   placeEdges(s);
@@ -234,7 +239,8 @@ const instancesLeft = ({ plan }: Scheduler, { first, tasks }: Repeat, task: numb
 const complete = ({ s, agenda, instance }: Begun): Scheduler => {
   for (let last = instance; last !== undefined; ) {
     const copies = placeCopies(s, agenda, last);
-    // Those whose constants lie elsewhere repeat what one of them is that makes the same choices again.
+    s.promised = noPromise();
+    // Those whose constants are read otherwise repeat what one of them is that makes the same choices again.
     const next = copies === undefined ? undefined : placeAlike(s, agenda, last.placed, copies + 1);
     last = next && repeatModel(s, agenda, next);
   }
@@ -274,8 +280,8 @@ const repeatModel = (
   for (let models = model; ; ) {
     const placed = placeAlike(s, agenda, models, 1, early);
     if (placed === undefined) return undefined;
-    const cycles = distanceOf(models, placed);
-    if (cycles !== undefined) return { placed, cycles };
+    const instance = repeatedOf(models, placed);
+    if (instance !== undefined) return instance;
     models = placed;
   }
 };
@@ -300,19 +306,25 @@ const placeAlike = (
 };
 
 /**
- * Places one instance after another as the one before: how many, up to the last whose constants lie beside its own; undefined if
- * not all of these fit.
+ * Places one instance after another as the one before: how many, up to the last whose constants can be read as its own are;
+ * undefined if not all of these fit.
  */
-const placeCopies = (s: Scheduler, agenda: Agenda, { placed, cycles }: Instance): number | undefined => {
-  const copies = instancesBeside(s, at(placed, 0, "task").task) - 1;
-  for (let later = 1; later <= copies; later++)
-    for (const model of placed) {
+const placeCopies = (s: Scheduler, agenda: Agenda, instance: Instance): number | undefined => {
+  const { task: first } = at(instance.placed, 0, "task");
+  let placed = instancesBeside(s, first);
+  for (let later = 1; laterTask(s, first, later) !== undefined; later++) {
+    if (later === placed) {
+      const beside = placeConstantsAgain(s, instance, later);
+      if (beside === 0) return later - 1;
+      placed += beside;
+    }
+    for (const model of instance.placed) {
       const index = laterTask(s, model.task, later);
-      if (index === undefined || !isNext(agenda, index) || !placeAgain(s, model, index, later * cycles))
-        return undefined;
+      if (index === undefined || !isNext(agenda, index) || !placeAgain(s, instance, model, later)) return undefined;
       settle(s, agenda, index);
     }
-  return copies;
+  }
+  return s.plan.tasks.length;
 };
 
 /** Rows that no later task reads are free after their last read. */

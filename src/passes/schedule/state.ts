@@ -11,7 +11,7 @@ import type { AluOp, Plan, Storage, StorageId, PanelRef } from "../../ir/plan.js
 import { queueCount, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { storageSlot } from "./repeat/repeats.js";
-import { NEVER, type Timeline, timelines } from "./chip/resources.js";
+import { type Timeline, timelines } from "./chip/resources.js";
 import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
 import { newTrial, type Trial } from "./task/want.js";
@@ -99,6 +99,8 @@ export interface Scheduler extends PlanFacts {
   turn: number;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
+  /** What instances to come will take of both, if their tiles lie where those of the model do: rows by hemisphere, and of these, of second copies. */
+  promised: { readonly rows: [number, number]; copies: number };
   /** Tasks for which a place was searched, and not taken from another instance. */
   searched: number;
   /** Trials of places for them. */
@@ -139,6 +141,7 @@ export const newScheduler = (
     trial: newTrial(0),
     turn: 0,
     spareRows: spareRowsOf(target, strategy, resident),
+    promised: noPromise(),
     searched: 0,
     tried: 0,
   };
@@ -174,9 +177,20 @@ const ceilingOf = (target: Target, { tileRows }: PlanFacts, strategy: Strategy, 
   return Math.max(0, target.rowsPerBank - Math.ceil((resident + copies) / banks));
 };
 
-/** Rows of slice pairs of a hemisphere that constants and edges may still take, so that both have room for as many. */
-export const lastingRoom = ({ target, strategy, ceiling, lasting }: Scheduler, { side, pairs }: Half): number =>
-  strategy.constants === "apart" ? 2 * pairs.length * (target.rowsPerBank - ceiling) - lasting[side] : NEVER;
+export const noPromise = (): Scheduler["promised"] => ({ rows: [0, 0], copies: 0 });
+
+/**
+ * Rows of slice pairs of a hemisphere that constants and edges may still take: so many that both have room for as many, where results
+ * keep to rows of their own; else all but half of what second copies may not take.
+ */
+export const lastingRoom = (
+  { target: { rowsPerBank }, strategy, ceiling, lasting, promised }: Scheduler,
+  { side, pairs }: Half,
+): number => {
+  const perBank =
+    strategy.constants === "apart" ? rowsPerBank - ceiling : (rowsPerBank * (1 + strategy.duplicates)) / 2;
+  return 2 * pairs.length * perBank - lasting[side] - promised.rows[side];
+};
 
 /** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */
 const firstChunks = (storage: Storage): Chunk[] => {

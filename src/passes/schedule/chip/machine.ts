@@ -8,7 +8,7 @@
 
 import { invariant } from "../../../diagnostics.js";
 import { type Hemisphere, slicePosition, type Target } from "../../../ir/target.js";
-import { type PairMemory, pairMemory } from "./memory.js";
+import { type Bank, type PairMemory, pairMemory } from "./memory.js";
 import { type Timeline, timeline, timelines } from "./resources.js";
 
 /** A hemisphere by number: 0 is west, 1 is east. */
@@ -115,7 +115,7 @@ export const lineAt = (lines: readonly Timeline[], index: number): Timeline => {
 export const memoriesOf = (half: Half, pairs: PairGroup): PairMemory[] =>
   pairs.map((index) => pairAt(half, index).memory);
 
-export const bankOf = (target: Target, address: number): 0 | 1 => (address < target.rowsPerBank ? 0 : 1);
+export const bankOf = (target: Target, address: number): Bank => (address < target.rowsPerBank ? 0 : 1);
 
 /** First stream of a pair of streams: eastward streams come first, and inward is eastward in the west. */
 export const streamNumber = (target: Target, { side }: Half, inward: boolean, pair: number): number =>

@@ -13,6 +13,8 @@ const HELD = 0x7fffffff;
 /** Free before anything is dispatched. */
 const TOUCHED = 1;
 
+export type Bank = 0 | 1;
+
 export interface PairMemory {
   /** Cycle from which each row is free; 0: never used. */
   readonly freeAt: Int32Array;
@@ -40,7 +42,7 @@ export const closeBanks = ({ rowsPerBank }: Target, { freeAt, ends }: PairMemory
 
 /** Where temporaries may lie: in the first rows of a bank, as many as `ceiling`. */
 export interface Space {
-  readonly bank: 0 | 1;
+  readonly bank: Bank;
   readonly ceiling: number;
 }
 
@@ -65,7 +67,7 @@ export const findRows = (
 
 /**
  * For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of
- * each, or none. The first `spared` rows of each bank are not asked. What is no longer there when another entry has run may
+ * each, or none; of `banks` the first that has them. The first `spared` rows of each bank are not asked. What is no longer there when another entry has run may
  * take rows that those before use: `mayBeTouched`.
  */
 export const findUnused = (
@@ -73,10 +75,10 @@ export const findUnused = (
   pairs: readonly PairMemory[],
   rows: number,
   blocks: number,
-  { spared = 0, mayBeTouched = false } = {},
+  { spared = 0, mayBeTouched = false, banks = [1, 0] as readonly Bank[] } = {},
 ): number[] => {
   const by = mayBeTouched ? TOUCHED : 0;
-  for (let bank = 1; bank >= 0; bank--) {
+  for (const bank of banks) {
     const start = bank * target.rowsPerBank;
     const found: number[] = [];
     for (let row = start + target.rowsPerBank - rows; row >= start + spared; ) {

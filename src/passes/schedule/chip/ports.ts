@@ -102,7 +102,7 @@ export const apart = (bursts: readonly PairBurst[], { behind }: Pick<Flight, "be
 const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** Cycles from the first vector of a burst to its last, both counted. */
-export const spanOf = (burst: PairBurst): number => (burst.count - 1) * burst.interval + 1;
+export const spanOf = (burst: Pick<PairBurst, "count" | "interval">): number => (burst.count - 1) * burst.interval + 1;
 
 /** First cycle in which the first vector of a piece may be read, so that all are ready when their turn comes. */
 export const readyOf = ({ chunk, row, step, count }: Piece): number =>

@@ -4,17 +4,18 @@
  * The instances before the model are scheduled freely. Those after it are guided: their tasks go in the same order, to the
  * same arrays, and write to the same slices, so that nothing but times can differ, and after one or two instances these
  * repeat too. From then on instances are not searched for at all: each placement is booked again a fixed number of cycles
- * later, with constants of its own, as long as all that it needs is free. What follows the repeat is scheduled freely.
+ * later, with constants of its own (constants.ts), as long as all that it needs is free. What follows the repeat is scheduled freely.
  */
 
-import { type Chunk, type Copy, rowsOfCopy } from "../place/chunk.js";
+import { type Chunk, type Copy, rowsOfCopy, type TilePlace } from "../place/chunk.js";
 import { at, invariant } from "../../../diagnostics.js";
 import { isTile, type PackedTile, type StorageId, type Task } from "../../../ir/plan.js";
 import { holdRows } from "../chip/memory.js";
 import { positionIn } from "./repeats.js";
-import { book, fitFrom, type Timeline } from "../chip/resources.js";
-import { bankOf, memoriesOf, positionsOf } from "../chip/machine.js";
+import { book, fitFrom, NEVER, type Timeline } from "../chip/resources.js";
+import { bankOf, memoriesOf, pairAt, positionsOf, type Side } from "../chip/machine.js";
 import type { Dispatched, Placed, RowsSource, ReadSource, TileSource } from "./placed.js";
+import { spanOf } from "../chip/ports.js";
 import { taskAt } from "../figures.js";
 import { chunksOf, type Scheduler, storageOf } from "../state.js";
 
@@ -62,7 +63,7 @@ const tilesIn = (s: Scheduler, tile: PackedTile, pass: number, instances: number
   return tiles;
 };
 
-const tileOf = ({ plan }: Scheduler, task: number, pass: number): PackedTile => {
+export const tileOf = ({ plan }: Scheduler, task: number, pass: number): PackedTile => {
   const weights = plan.tasks[task]?.passes[pass]?.weights;
   invariant(weights !== undefined && isTile(weights), "counterparts have the same passes");
   return weights;
@@ -87,10 +88,25 @@ export const laterTask = ({ repeat }: Scheduler, task: number, later: number): n
   return positionIn(repeat, index) === undefined ? undefined : index;
 };
 
-/** By how many cycles one instance follows the other, if they do not differ in anything else. */
-export const distanceOf = (before: readonly Placed[], after: readonly Placed[]): number | undefined => {
-  const cycles = (after[0]?.starts[0] ?? 0) - (before[0]?.starts[0] ?? 0);
-  return before.every((placed, i) => isLater(placed, after[i], cycles)) ? cycles : undefined;
+/** An instance that later ones can copy. */
+export interface Instance {
+  readonly placed: readonly Placed[];
+  /** Of each after the one before. */
+  readonly cycles: number;
+  /** How many others are at work before it ends. */
+  readonly overlap: number;
+}
+
+/** The second of two instances that follow one another, if they do not differ in anything but time. */
+export const repeatedOf = (before: readonly Placed[], placed: readonly Placed[]): Instance | undefined => {
+  const cycles = (placed[0]?.starts[0] ?? 0) - (before[0]?.starts[0] ?? 0);
+  if (!before.every((one, i) => isLater(one, placed[i], cycles))) return undefined;
+  let [first, last] = [NEVER, 0];
+  for (const { starts, ends } of placed) {
+    for (const start of starts) first = Math.min(first, start);
+    for (const end of ends) last = Math.max(last, end);
+  }
+  return { placed, cycles, overlap: Math.ceil((last - first) / cycles) };
 };
 
 const isLater = (before: Placed, after: Placed | undefined, cycles: number): boolean =>
@@ -110,24 +126,30 @@ const isSums = ({ half }: Placed, line: Timeline): boolean => half?.accumulators
 /** What is placed again: a task of a later instance, as the model was. */
 interface Again {
   readonly s: Scheduler;
+  readonly instance: Instance;
   readonly model: Placed;
   /** Number of the task. */
   readonly task: number;
-  /** After the model. */
+  /** Instances after the model, and cycles. */
+  readonly later: number;
   readonly cycles: number;
   /** By how much numbers of storages that are not shared are higher. */
   readonly storages: number;
 }
 
-/** Books for a task, some instances after the model's, what was booked for that, `cycles` later. False, and nothing is changed, if it does not fit. */
-export const placeAgain = (s: Scheduler, model: Placed, task: number, cycles: number): boolean => {
+/** Books for a task of the instance so many behind one what was booked for the model in that. False, and nothing is changed, if it does not fit. */
+export const placeAgain = (s: Scheduler, instance: Instance, model: Placed, later: number): boolean => {
   const { repeat } = s;
   invariant(repeat !== undefined, "only repeats are placed again");
-  const again: Again = { s, model, task, cycles, storages: (repeat.storages * (task - model.task)) / repeat.tasks };
+  const task = model.task + later * repeat.tasks;
+  const cycles = later * instance.cycles;
+  const again: Again = { s, instance, model, task, later, cycles, storages: later * repeat.storages };
   const moves = movesOf(again);
-  if (moves === undefined || !isFree(again)) return false;
-  for (let i = 0; i < model.lines.length; i++)
-    book(model.lines[i] as Timeline, (model.starts[i] as number) + cycles, (model.ends[i] as number) + cycles);
+  if (moves === undefined) return false;
+  const booked = bookedAgain(again, moves);
+  if (booked === undefined || !isFree(again, booked)) return false;
+  for (const [i, line] of booked.lines.entries())
+    book(line, at(booked.starts, i, "line") + cycles, at(booked.ends, i, "line") + cycles);
   for (const written of model.chunks) writeChunk(again, written);
   for (const { source, until } of model.reads) {
     const copy = copyOf(again, source);
@@ -137,46 +159,129 @@ export const placeAgain = (s: Scheduler, model: Placed, task: number, cycles: nu
   return true;
 };
 
-/** By how many rows further on each source of the model is read; undefined if it cannot be. */
-const movesOf = (again: Again): Map<ReadSource, number> | undefined => {
-  const moves = new Map<ReadSource, number>();
-  for (const { source } of again.model.dispatched) {
-    if (source === undefined || moves.has(source)) continue;
-    const move = "storage" in source ? rowsMove(again, source) : tileMove(again, source);
-    if (move === undefined) return undefined;
-    moves.set(source, move);
+/** Where what one instance reads lies, for another: so many rows further on, and pairs of slices; a read there begins some cycles later. */
+interface Move {
+  readonly rows: number;
+  readonly pairs: number;
+  readonly cycles: number;
+}
+
+/** Of each source that does not lie where that of the model does; undefined if it cannot be read like that. */
+const movesOf = (again: Again): ReadonlyMap<ReadSource, Move> | undefined => {
+  const moves = new Map<ReadSource, Move>();
+  const seen = new Set<ReadSource>();
+  for (const read of again.model.dispatched) {
+    const { source } = read;
+    if (source === undefined || seen.has(source)) continue;
+    seen.add(source);
+    const found = "storage" in source ? rowsMove(again, source) : tileMove(again, source);
+    if (found === undefined) return undefined;
+    const move = { ...found, cycles: laterBy(again.s, read, found.pairs) };
+    if (move.rows !== 0 || move.pairs !== 0) moves.set(source, move);
   }
   return moves;
 };
 
-/** Undefined if the rows lie elsewhere or are not ready. */
-const rowsMove = (again: Again, source: RowsSource): number | undefined => {
+/** Undefined if the rows are not ready. */
+const rowsMove = (again: Again, source: RowsSource): Omit<Move, "cycles"> | undefined => {
   const { s, cycles } = again;
   const from = chunkOf(s, source.storage, source);
   const to = chunkOf(s, storageAgain(again, source.storage), source);
   const [model, copy] = [from?.copies[source.copy], to?.copies[source.copy]];
   if (from === undefined || to === undefined || model === undefined || copy === undefined) return undefined;
-  const same =
-    model.pairs.every((pair, i) => pair === copy.pairs[i]) &&
-    model.before === copy.before &&
-    to.ready <= from.ready + cycles;
-  if (!same) return undefined;
-  const [move, ...others] = model.addresses.map((address, i) =>
-    moveInBank(s, address, at(copy.addresses, i, "address")),
-  );
-  return others.every((other) => other === move) ? move : undefined;
+  if (model.side !== copy.side || model.before !== copy.before || to.ready > from.ready + cycles) return undefined;
+  return moveOf(model, copy);
 };
 
-const tileMove = ({ s, model, task }: Again, { side, pass, way }: TileSource): number | undefined => {
+const tileMove = ({ s, model, task }: Again, { side, pass, way }: TileSource): Omit<Move, "cycles"> | undefined => {
   const from = s.tiles[side].get(tileOf(s, model.task, pass).key);
   const to = s.tiles[side].get(tileOf(s, task, pass).key);
-  if (from === undefined || from.pairs[way] !== to?.pairs[way]) return undefined;
-  return moveInBank(s, at(from.addresses, way, "address"), to?.addresses[way] ?? 0);
+  if (from === undefined || to === undefined) return undefined;
+  const inWay = ({ pairs, addresses }: TilePlace): TilePlace => ({
+    pairs: [at(pairs, way, "pair")],
+    addresses: [at(addresses, way, "address")],
+  });
+  return moveOf(inWay(from), inWay(to));
 };
 
-/** Undefined if the rows lie in different banks. */
-const moveInBank = ({ target }: Scheduler, from: number, to: number): number | undefined =>
-  bankOf(target, from) === bankOf(target, to) ? to - from : undefined;
+/** Undefined if it is not the same for all pairs of a place. */
+const moveOf = (from: TilePlace, to: TilePlace): Omit<Move, "cycles"> | undefined => {
+  const [first, ...others] = from.pairs.map((pair, i) => ({
+    rows: at(to.addresses, i, "address") - at(from.addresses, i, "address"),
+    pairs: at(to.pairs, i, "pair") - pair,
+  }));
+  return others.every(({ rows, pairs }) => rows === first?.rows && pairs === first.pairs) ? first : undefined;
+};
+
+/** By how many cycles a read of the same flight begins later that is of a slice so many pairs further on. */
+export const laterBy = (s: Scheduler, read: Dispatched, pairs: number): number => {
+  if (pairs === 0) return 0;
+  const { side, pair } = placeOf(s, read);
+  const [from, to] = positionsOf(s.halves[side], [pair, pair + pairs]) as [number, number];
+  const isEastward = Number(read.instruction.fields["stream"]) < s.target.streams;
+  return isEastward === (side === 0) ? from - to : to - from;
+};
+
+/** The pair of slices that a burst reads. */
+export const placeOf = (
+  { target }: Scheduler,
+  { queue }: Dispatched,
+): { readonly side: Side; readonly pair: number } => ({
+  side: queue < target.slices ? 0 : 1,
+  pair: Math.floor((queue % target.slices) / 2),
+});
+
+/**
+ * What the model has booked; where rows lie in another bank or pair, of that. Undefined if that bank is written meanwhile, which
+ * is asked of what is still to come as well.
+ */
+const bookedAgain = (
+  { s, instance, model, later }: Again,
+  moves: ReadonlyMap<ReadSource, Move>,
+): Pick<Placed, "lines" | "starts" | "ends"> | undefined => {
+  const known = knownBefore(instance, later);
+  const elsewhere = new Map<Timeline, { readonly line: Timeline; readonly cycle: number; readonly by: number }[]>();
+  for (const read of model.dispatched) {
+    const move = read.source && moves.get(read.source);
+    if (move === undefined) continue;
+    const { cycle, fields } = read.instruction;
+    const { side, pair } = placeOf(s, read);
+    const address = Number(fields["address"]);
+    const [from, to] = [pairAt(s.halves[side], pair), pairAt(s.halves[side], pair + move.pairs)];
+    const [bank, other] = [bankOf(s.target, address), bankOf(s.target, address + move.rows)];
+    if (from === to && bank === other) continue;
+    const start = cycle + (known ?? 0) + move.cycles;
+    if (known === undefined || !isFreeAt(to.writeBank[other], start, spanOf(read.instruction))) return undefined;
+    for (const [before, line] of [
+      [from.read, to.read],
+      [from.readBank[bank], to.readBank[other]],
+      [from.issue, to.issue],
+    ] as const) {
+      const known = elsewhere.get(before) ?? [];
+      elsewhere.set(before, known);
+      known.push({ line, cycle, by: move.cycles });
+    }
+  }
+  if (elsewhere.size === 0) return model;
+  const found = model.lines.map((line, i) => elsewhere.get(line)?.find(({ cycle }) => cycle === model.starts[i]));
+  return {
+    lines: model.lines.map((line, i) => found[i]?.line ?? line),
+    starts: model.starts.map((start, i) => start + (found[i]?.by ?? 0)),
+    ends: model.ends.map((end, i) => end + (found[i]?.by ?? 0)),
+  };
+};
+
+/**
+ * So many cycles after an instance comes the last one around which everything is placed, before the one so many behind it: what
+ * follows that does as what follows the one that is known. Undefined if none that repeats it is known.
+ */
+export const knownBefore = ({ cycles, overlap }: Instance, later: number): number | undefined => {
+  const instances = later - 1 - overlap;
+  return instances < 1 ? undefined : instances * cycles;
+};
+
+export const isFreeAt = (line: Timeline, cycle: number, length: number): boolean =>
+  fitFrom(line, cycle, length) === cycle;
 
 const storageAgain = ({ s, storages }: Again, id: StorageId): StorageId =>
   s.repeat?.shared.has(id) ? id : id + storages;
@@ -187,12 +292,12 @@ const chunkOf = (s: Scheduler, storage: StorageId, { panel, chunk }: RowsSource)
 const copyOf = (again: Again, source: RowsSource): Copy | undefined =>
   chunkOf(again.s, storageAgain(again, source.storage), source)?.copies[source.copy];
 
-const isFree = (again: Again): boolean => {
+const isFree = (again: Again, { lines, starts, ends }: Pick<Placed, "lines" | "starts" | "ends">): boolean => {
   const { model, cycles } = again;
   return (
-    model.lines.every((line, i) => {
-      const [start, end] = [model.starts[i] as number, model.ends[i] as number];
-      return fitFrom(line, start + cycles, end - start) === start + cycles;
+    lines.every((line, i) => {
+      const [start, end] = [starts[i] as number, ends[i] as number];
+      return isFreeAt(line, start + cycles, end - start);
     }) &&
     model.chunks.every(({ chunk, given }) =>
       chunk.copies.every((copy) => areRowsFree(again, copy, chunk.rows, given + cycles)),
@@ -232,14 +337,14 @@ const originAgain = (model: Task, task: Task, origin: number): number => {
 const dispatch = (
   { s, model, task, cycles }: Again,
   { queue, instruction, source }: Dispatched,
-  moves: ReadonlyMap<ReadSource, number>,
+  moves: ReadonlyMap<ReadSource, Move>,
 ): void => {
-  const move = source === undefined ? 0 : (moves.get(source) ?? 0);
+  const move = source && moves.get(source);
   const { cycle, op, fields, count, interval, step, tap, origin } = instruction;
-  s.queues[queue]?.push({
-    cycle: cycle + cycles,
+  s.queues[queue + 2 * (move?.pairs ?? 0)]?.push({
+    cycle: cycle + cycles + (move?.cycles ?? 0),
     op,
-    fields: move === 0 ? fields : { ...fields, address: Number(fields["address"]) + move },
+    fields: move === undefined ? fields : { ...fields, address: Number(fields["address"]) + move.rows },
     count,
     interval,
     step,

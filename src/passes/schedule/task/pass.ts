@@ -109,7 +109,7 @@ const costOf = (s: Scheduler, task: Task, half: Half): number => {
     copied += needed;
     missing++;
   }
-  if (copied > 0 && copied > s.spareRows) return NEVER;
+  if (copied > 0 && copied > s.spareRows - s.promised.copies) return NEVER;
   if (rows > 0 && rows > lastingRoom(s, half)) return NEVER;
   return endOf(half.array) + (missing * task.rows) / 2;
 };

@@ -88,7 +88,7 @@ export interface Mark {
   readonly figure: number;
   readonly wants: number;
 }
-const START: Mark = { figure: 0, wants: 0 };
+export const START: Mark = { figure: 0, wants: 0 };
 
 export const markOf = ({ trial: { figure, wants } }: Scheduler): Mark => ({
   figure: figure.size,
@@ -110,7 +110,7 @@ const giveBack = (want: Want): void => {
   } else if (want.kind === "copy") want.copies.splice(want.copies.indexOf(want.copy), 1);
 };
 
-const commit = (s: Scheduler): void => {
+export const commit = (s: Scheduler): void => {
   s.trial.figure.commit(s.placed);
   for (const want of s.trial.wants) take(s, want);
 };
@@ -133,6 +133,12 @@ const take = (s: Scheduler, want: Want): void => {
       if (s.tiles[side === 0 ? 1 : 0].has(tile.key)) s.spareRows -= rows;
       s.tiles[side].set(tile.key, place);
       s.lasting[side] += rows;
+      break;
+    }
+    case "promise": {
+      const rows = want.instances * rowsOfTile(want.tile, s.tilePairs);
+      s.promised.rows[want.side] += rows;
+      if (s.tiles[want.side === 0 ? 1 : 0].has(want.tile.key)) s.promised.copies += rows;
       break;
     }
     case "read":

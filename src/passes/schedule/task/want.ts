@@ -30,6 +30,8 @@ export type Want =
   /** A further copy of so many rows of a constant, among those that it has. */
   | { readonly kind: "copy"; readonly copies: Copy[]; readonly copy: Copy; readonly rows: number }
   | { readonly kind: "tile"; readonly tile: PackedTile; readonly side: Side; readonly place: TilePlace }
+  /** So many more instances are to have a tile where one has this; a negative number, where they have it now. */
+  | { readonly kind: "promise"; readonly tile: PackedTile; readonly side: Side; readonly instances: number }
   /** A copy is read before cycle `until`. */
   | { readonly kind: "read"; readonly source: RowsSource; readonly copy: Copy; readonly until: number }
   /** Rows that a result becomes, which left the VXM at `given`. */

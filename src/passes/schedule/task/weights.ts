@@ -18,7 +18,7 @@ import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
 import { hold, pairsOf } from "../place/rows.js";
 import { executionsOf, rowsOfTile, tileWays } from "../figures.js";
 import { bookRead, dispatchOf, type Flight, type PairBurst, spanOf } from "../chip/ports.js";
-import { tilesAlike } from "../repeat/instances.js";
+import { tilesAhead, tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
 import type { TilePlace } from "../place/chunk.js";
 import type { Scheduler } from "../state.js";
@@ -106,7 +106,10 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
     rollback(s, mark);
     return known === undefined ? 1 : lead;
   }
-  if (placed !== undefined) holdTile(s, executions, placed, half);
+  if (placed !== undefined && rooms !== undefined) {
+    holdTile(s, executions, placed, half);
+    s.trial.wants.push({ kind: "promise", tile, side: half.side, instances: rooms.behind });
+  }
   for (const [way, burst] of bursts.entries()) {
     const cycle = dispatchOf(s, pairAt(half, burst.pair), flight) + burst.delay;
     bookRead(s, burst, cycle, flight, { side: half.side, pass: load.pass, way });
@@ -156,19 +159,23 @@ interface PlacedTile {
 interface Rooms {
   /** The tile, and those of later instances that have no place yet: one whose turn came first has its own already. */
   readonly alike: readonly PackedTile[];
+  /** How many instances come behind those. */
+  readonly behind: number;
   /** By pair: rows for each of these; none if there is no room for all. */
   readonly rowsIn: (pair: number) => readonly number[];
 }
 
 const roomsFor = (s: Scheduler, tile: PackedTile, { half, pass }: TileLoad): Rooms => {
   const executions = executionsOf(tile, s.tilePairs);
-  const alike = tilesAlike(s, tile, pass).filter((one) => !s.tiles[half.side].has(one.key));
+  const placed = tilesAlike(s, tile, pass);
+  const alike = placed.filter((one) => !s.tiles[half.side].has(one.key));
+  const behind = tilesAhead(s, tile, pass).length - placed.length;
   const found: (readonly number[] | undefined)[] = [];
   const rowsIn = (pair: number): readonly number[] => {
     found[pair] ??= findUnused(s.target, [pairAt(half, pair).memory], executions, alike.length);
     return found[pair];
   };
-  return { alike, rowsIn };
+  return { alike, behind, rowsIn };
 };
 
 /** Pairs for a tile that is used for the first time in this hemisphere: those whose ports are free, the emptiest ones. */
