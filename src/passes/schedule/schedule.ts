@@ -35,7 +35,7 @@ import { type Agenda, isNext, markPlaced, newAgenda, nextTask, type Order, order
 import type { Repeat } from "./repeat/repeats.js";
 import type { Placed } from "./repeat/placed.js";
 import { placeTask } from "./task/pass.js";
-import { distinctTiles, executionsOf, planFacts, taskAt, tileWays } from "./figures.js";
+import { distinctTiles, executionsOf, taskAt, tileWays } from "./figures.js";
 import {
   type Instance,
   instanceOf,
@@ -51,6 +51,7 @@ import { checkRoom } from "./place/room.js";
 import {
   chunksOf,
   isPacked,
+  knownOf,
   newScheduler,
   noPromise,
   type Scheduler,
@@ -130,9 +131,9 @@ const scheduleBest = (
   strategies: readonly Strategy[],
   before: Search = { tasks: 0, trials: 0 },
 ): Scheduled => {
-  const facts = planFacts(plan, target);
-  const order = orderOf(plan, target, facts);
-  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, facts, strategy, entry);
+  const known = knownOf(plan, target);
+  const order = orderOf(plan, target, known);
+  const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, known, strategy, entry);
   const begun: Begun[] = [];
   let search = before;
   let isShort = false;
@@ -169,9 +170,9 @@ const scheduleBest = (
 
 /** As one strategy has it: a plan that fits, in one try. */
 export const scheduleBy = (plan: Plan, target: Target, strategy: Strategy): Program => {
-  const facts = planFacts(plan, target);
-  const order = orderOf(plan, target, facts);
-  return programOf(complete(begin(newScheduler(plan, target, facts, strategy), order)), MAIN);
+  const known = knownOf(plan, target);
+  const order = orderOf(plan, target, known);
+  return programOf(complete(begin(newScheduler(plan, target, known, strategy), order)), MAIN);
 };
 
 /** What to schedule instead, where the task at hand fits in no cycle; undefined if that is not the cause, or it cannot be divided. */
@@ -181,7 +182,7 @@ const dividedFor = (s: Scheduler, { code }: CompileError): Plan | undefined =>
 /** Raises what is known before anything has its time: constants and edges that SRAM does not hold, edges that no piece of it does. */
 export const checkPlaces = (plan: Plan, target: Target): void => {
   checkRoom(plan, target);
-  for (const strategy of FRUGAL.slice(0, 1)) placeEdges(newScheduler(plan, target, planFacts(plan, target), strategy));
+  for (const strategy of FRUGAL.slice(0, 1)) placeEdges(newScheduler(plan, target, knownOf(plan, target), strategy));
 };
 
 const placeEdges = (s: Scheduler): void => {

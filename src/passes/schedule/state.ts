@@ -17,7 +17,7 @@ import type { TimedChain } from "./task/chain-timing.js";
 import { newTrial, type Trial } from "./task/want.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
 import { heldIn } from "./chip/memory.js";
-import { CONSTANT_ROWS, distinctTiles, type PlanFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
+import { CONSTANT_ROWS, distinctTiles, type PlanFacts, planFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
 import { residentIn, rowsOf } from "./place/resident.js";
 import { holdEarlier, type Earlier } from "./place/earlier.js";
 
@@ -61,7 +61,18 @@ export interface Surroundings {
   readonly arrivals?: WireCycles | undefined;
 }
 
-export interface Scheduler extends PlanFacts {
+/** What is known of a plan before it is scheduled, the same for every strategy. */
+export interface Known extends PlanFacts {
+  /** Bytes of SRAM that are taken from the first cycle on, at least. */
+  readonly resident: number;
+}
+
+export const knownOf = (plan: Plan, target: Target): Known => ({
+  ...planFacts(plan, target),
+  resident: residentIn(plan, target),
+});
+
+export interface Scheduler extends Known {
   readonly plan: Plan;
   readonly target: Target;
   readonly strategy: Strategy;
@@ -110,19 +121,19 @@ export interface Scheduler extends PlanFacts {
 export const newScheduler = (
   plan: Plan,
   target: Target,
-  facts: PlanFacts,
+  known: Known,
   strategy: Strategy,
   { earlier, arrivals = new Map() }: Surroundings = {},
 ): Scheduler => {
   const halves = [newHalf(target, 0), newHalf(target, 1)] as const;
   if (earlier !== undefined) holdEarlier(target, halves, earlier);
-  const resident = residentRows(plan, target, facts, earlier) + heldRows(halves);
+  const resident = residentRows(plan, target, known, earlier) + heldRows(halves);
   return {
-    ...facts,
-    ceiling: ceilingOf(target, facts, strategy, resident),
+    ...known,
+    ceiling: ceilingOf(target, known, strategy, resident),
     wanted: [0, 0],
     lasting: [0, 0],
-    readersLeft: Int32Array.from(facts.consumers, (readers) => readers.length),
+    readersLeft: Int32Array.from(known.consumers, (readers) => readers.length),
     plan,
     target,
     strategy,
@@ -148,8 +159,13 @@ export const newScheduler = (
 };
 
 /** Rows of slice pairs that constants, states and edges take at least, but those that entries before this one have placed. */
-const residentRows = (plan: Plan, target: Target, { tilePairs }: PlanFacts, earlier: Earlier | undefined): number => {
-  const all = residentIn(plan, target) / (2 * target.lanes);
+const residentRows = (
+  plan: Plan,
+  target: Target,
+  { tilePairs, resident }: Known,
+  earlier: Earlier | undefined,
+): number => {
+  const all = resident / (2 * target.lanes);
   if (earlier === undefined) return all;
   const tiles = [...distinctTiles(plan).values()].filter(({ tile: { key } }) =>
     earlier.tiles.some((own) => own.has(key)),

@@ -12,7 +12,7 @@ import { closeBanks, findUnused, holdRows } from "../chip/memory.js";
 import { isTile, loadedBy, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
 import { CONSTANT_ROWS, executionsOf, rowsOfTile, sliceRowsOf } from "../figures.js";
 import { chunksOf, type Scheduler, storageOf } from "../state.js";
-import { constantPieces, residentIn } from "./resident.js";
+import { constantPieces } from "./resident.js";
 import { noRoom } from "./room.js";
 import { pairChoices, rivalPairs } from "./rows.js";
 
@@ -42,8 +42,7 @@ const placeRows = (s: Scheduler, spared: number): void => {
 };
 
 /** Rows at the start of each bank that are kept for results as long as there are others: whole blocks of rows fit in them. */
-const sparedRows = ({ plan, target }: Scheduler): number => {
-  const resident = residentIn(plan, target);
+const sparedRows = ({ target, resident }: Scheduler): number => {
   const banks = 4 * Math.floor(target.slices / 2);
   const left = target.rowsPerBank - resident / (2 * target.lanes * banks);
   return Math.max(0, Math.ceil(left / CONSTANT_ROWS)) * CONSTANT_ROWS;

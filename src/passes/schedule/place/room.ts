@@ -93,10 +93,9 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
  * still to be read are the largest. `sliceRows`: rows of slices that it would take.
  */
 export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => {
-  const { plan, target } = s;
+  const { plan, target, resident } = s;
   const vector = 2 * target.lanes;
   const lasting = vector * (s.lasting[0] + s.lasting[1]);
-  const resident = residentIn(plan, target);
   const results = [...resultRows(s)].map(([id, rows]) => ({
     name: at(plan.storages, id, "storage").name,
     bytes: rows * vector,
