@@ -14,15 +14,47 @@ import { forEachRow } from "./elementwise.js";
 
 const extentOf = (shape: Shape, axis: number): number => at(shape, axis, "extent");
 
+/** Columns that are written together where they become rows, so that what is read lies side by side too. */
+const TOGETHER = 32;
+
 function copyView(source: TensorData, offset: number, strides: readonly number[], type: TensorType): Tensor {
-  const out = newData(type.dtype, elementCount(type.shape));
-  forEachRow(type.shape, [strides], (start, count, [from = 0], [step = 0]) => {
+  const { shape, dtype } = type;
+  const out = newData(dtype, elementCount(shape));
+  const [down, right = 0] = strides.slice(-2);
+  if (down === 1 && right > 1) copyTurned(source, offset, strides, { shape, out });
+  else copyRows(source, offset, strides, { shape, out });
+  return { dtype, shape, data: out };
+}
+
+interface Copied {
+  readonly shape: Shape;
+  readonly out: TensorData;
+}
+
+/** Matrices whose columns lie as rows do. */
+function copyTurned(source: TensorData, offset: number, strides: readonly number[], { shape, out }: Copied): void {
+  const [rows = 1, columns = 1] = shape.slice(-2);
+  const right = at(strides, strides.length - 1, "stride");
+  forEachRow(shape.slice(0, -2), [strides.slice(0, -2)], (matrix, count, [from = 0], [step = 0]) => {
+    for (let m = 0; m < count; m += 1) {
+      const [first, start] = [offset + from + m * step, (matrix + m) * rows * columns];
+      for (let block = 0; block < rows; block += TOGETHER) {
+        const end = Math.min(block + TOGETHER, rows);
+        for (let n = 0; n < columns; n += 1)
+          for (let row = block; row < end; row += 1)
+            out[start + row * columns + n] = source[first + row + n * right] as number;
+      }
+    }
+  });
+}
+
+function copyRows(source: TensorData, offset: number, strides: readonly number[], { shape, out }: Copied): void {
+  forEachRow(shape, [strides], (start, count, [from = 0], [step = 0]) => {
     const first = offset + from;
     if (step === 1) out.set(source.subarray(first, first + count), start);
     else if (step === 0) out.fill(source[first] as number, start, start + count);
     else for (let n = 0; n < count; n += 1) out[start + n] = source[first + n * step] as number;
   });
-  return { dtype: type.dtype, shape: type.shape, data: out };
 }
 
 export const reshape = (x: Tensor, type: TensorType): Tensor => ({ dtype: x.dtype, shape: type.shape, data: x.data });
