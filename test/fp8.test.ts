@@ -6,7 +6,7 @@ import { compile } from "../src/compile.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { joinChunks } from "../src/host/build.js";
-import { narrowingError, scalesOf } from "../src/passes/graph/fp8.js";
+import { narrowed, scalesOf } from "../src/passes/graph/fp8.js";
 import { writeImage } from "../src/codegen/image/image.js";
 import { GraphBuilder } from "../src/ir/builder.js";
 import { evaluate } from "../src/ir/evaluate.js";
@@ -166,7 +166,7 @@ describe("scales", () => {
     const scale = (n: number): number => (1 + (n % 16) / 16) * 2 ** ((n % 9) - 6);
     const values = Float32Array.from(bits, (byte, i) => widenFloat(format, byte) * scale(i % columns));
     const scales = scalesOf(values, [rows, columns], format, "channel");
-    expect(narrowingError(values, [rows, columns], format, scales).decibels).toBeNull();
+    expect(narrowed(values, [rows, columns], format, scales).error.decibels).toBeNull();
   });
 
   test.each([
@@ -180,7 +180,7 @@ describe("scales", () => {
       const scales = scalesOf(values, shape, format, "channel");
       // fp16 holds every scale.
       expect(scales.map((scale) => widenFloat("f16", narrowFloat("f16", scale)))).toEqual(scales);
-      const { decibels, weakest, saturated } = narrowingError(values, shape, format, scales);
+      const { decibels, weakest, saturated } = narrowed(values, shape, format, scales).error;
       expect(weakest).toBeGreaterThan(least);
       expect(saturated).toBeLessThan(values.length / 50);
       const largest = widenFloat(format, format === "f8e4m3" ? 0x7e : 0x7b);
@@ -189,7 +189,7 @@ describe("scales", () => {
         for (let row = 0; row < 200; row++) greatest = Math.max(greatest, Math.abs(values[row * 64 + n] ?? 0));
         return greatest / largest;
       });
-      const without = narrowingError(values, shape, format, plain);
+      const without = narrowed(values, shape, format, plain).error;
       expect(decibels ?? 0).toBeGreaterThan(without.decibels ?? 0);
     },
   );
@@ -201,7 +201,7 @@ describe("scales", () => {
       const values = matrix(1000, 8, 3).map((value, i) =>
         Math.floor(i / 8) === 501 ? value + 30 * 10 ** (i % 4) : value,
       );
-      const { weakest } = narrowingError(values, shape, format, scalesOf(values, shape, format, "channel"));
+      const { weakest } = narrowed(values, shape, format, scalesOf(values, shape, format, "channel")).error;
       expect(weakest).toBeGreaterThan(format === "f8e4m3" ? 24 : 18);
     },
   );
@@ -209,7 +209,7 @@ describe("scales", () => {
   test("columns of hardly anything have scales of fp32", () => {
     const values = matrix(100, 4, 9).map((value, i) => (i % 4 === 1 ? value * 1e-9 : value));
     const scales = scalesOf(values, [100, 4], "f8e4m3", "channel");
-    expect(narrowingError(values, [100, 4], "f8e4m3", scales).weakest).toBeGreaterThan(29);
+    expect(narrowed(values, [100, 4], "f8e4m3", scales).error.weakest).toBeGreaterThan(29);
   });
 
   test("batches of matrices have scales of their own, or all one", () => {

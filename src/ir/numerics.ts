@@ -258,27 +258,33 @@ export function widenFloats(
 }
 
 /**
- * Rounds fp32 values, in place, to those that a format holds: `widenFloats` of `narrowFloats`, without the bits between. Returns how
- * many finite ones were beyond it.
+ * The sum, in their order, of squares of what is lost of fp32 values where they lie in a format as parts of `scale`. Once it comes
+ * to `enough`, the rest is not looked at.
  */
-export function roundFloats(format: NarrowFloat, values: Float32Array): number {
-  const row: NarrowFormat = NARROW_FORMATS[format];
-  const { drop, leastNormal, saturates } = row;
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const table = WIDE[format];
+export function squaresLost(
+  format: NarrowFloat,
+  values: Float32Array,
+  scale: number,
+  weight = 1,
+  enough = Number.POSITIVE_INFINITY,
+): number {
+  const { drop, leastNormal, largest }: NarrowFormat = NARROW_FORMATS[format];
+  const last = f32ToBits(WIDE[format][largest] as number);
   const [half, kept] = [(1 << (drop - 1)) - 1, -(1 << drop)];
-  const last = f32ToBits(table[row.largest] as number);
-  let beyond = 0;
-  for (let i = 0; i < words.length; i += 1) {
-    const word = words[i] as number;
+  let sum = 0;
+  for (let i = 0; i < values.length; i += 1) {
+    const value = values[i] as number;
+    scratch[0] = value / scale;
+    const word = scratchBits[0] as number;
     const magnitude = word & 0x7fffffff;
-    if (magnitude >= leastNormal && magnitude <= last) words[i] = (word + half + ((word >>> drop) & 1)) & kept;
-    else {
-      if (magnitude < 0x7f800000 && narrowBits(row, magnitude, false) > row.largest) beyond += 1;
-      values[i] = table[narrowBits(row, word, saturates)] as number;
-    }
+    // What becomes a normal number is rounded on its bits as they are.
+    if (magnitude >= leastNormal && magnitude <= last) scratchBits[0] = (word + half + ((word >>> drop) & 1)) & kept;
+    else scratch[0] = widenFloat(format, narrowFloat(format, scratch[0]));
+    const difference = value - (scratch[0] as number) * scale;
+    sum += weight * difference * difference;
+    if (sum >= enough) return sum;
   }
-  return beyond;
+  return sum;
 }
 
 export function encodeF16(values: Float32Array, out: Uint16Array = new Uint16Array(values.length)): Uint16Array {

@@ -10,7 +10,7 @@
 import { at } from "../../diagnostics.js";
 import { elementCount, type Literal, type Shape } from "../../ir/graph.js";
 import type { NarrowingError } from "../../ir/facts.js";
-import { f32ToBits, NARROW_FORMATS, narrowFloats, roundFloats, widenFloat } from "../../ir/numerics.js";
+import { f32ToBits, NARROW_FORMATS, narrowFloats, squaresLost, widenFloat, widenFloats } from "../../ir/numerics.js";
 import type { Fp8, Sharing } from "../../ir/weights.js";
 
 /** A constant that was narrowed, with what was lost. */
@@ -69,11 +69,10 @@ const matricesOf = (values: Float32Array, shape: Shape): readonly Matrix[] => {
 /** Scales [.., 1, N] of a matrix [.., K, N], or one for all. */
 export const scalesOf = (values: Float32Array, shape: Shape, format: Fp8, sharing: Sharing): Float32Array => {
   const matrices = matricesOf(values, shape);
-  const scales = matrices.map((matrix) => bestScales(matrix, format, sharing === "tensor" ? matrices : undefined));
-  if (sharing === "tensor") return Float32Array.of(scales[0]?.[0] ?? 1);
+  if (sharing === "tensor") return Float32Array.of(bestOfAll(matrices, format));
   const [, columns = 1] = shape.slice(-2);
-  const all = new Float32Array(scales.length * columns);
-  for (const [i, own] of scales.entries()) all.set(own, i * columns);
+  const all = new Float32Array(matrices.length * columns);
+  for (const [i, matrix] of matrices.entries()) all.set(bestScales(matrix, format), i * columns);
   return all;
 };
 
@@ -86,116 +85,127 @@ const firstScale = (magnitude: number, largest: number): number => {
   return magnitude < scaleAt(LEAST) ? first : Math.max(LEAST, first);
 };
 
-const bestScales = (matrix: Matrix, format: Fp8, together: readonly Matrix[] | undefined): Float32Array => {
-  const { columns } = matrix;
-  const all = together ?? [matrix];
+/** Scales that are tried for numbers of at most this magnitude. */
+const candidatesFor = (magnitude: number, format: Fp8): readonly number[] => {
+  if (magnitude === 0) return [];
+  const first = firstScale(magnitude, widenFloat(format, NARROW_FORMATS[format].largest));
+  return Array.from({ length: CANDIDATES }, (_, candidate) => Math.fround(scaleAt(first + candidate)));
+};
+
+/** Magnitude of the greatest number of each column. */
+const greatestOf = ({ values, rows, columns }: Matrix): Float32Array => {
   const greatest = new Float32Array(columns);
-  for (const { values, rows } of all)
-    for (let row = 0, at = 0; row < rows; row++)
-      for (let n = 0; n < columns; n++, at++) {
-        const magnitude = Math.abs(values[at] as number);
-        if (magnitude > (greatest[n] as number)) greatest[n] = magnitude;
-      }
-  if (together !== undefined) greatest.fill(greatest.reduce((a, b) => Math.max(a, b), 0));
-  const largest = widenFloat(format, NARROW_FORMATS[format].largest);
-  const first = Int32Array.from(greatest, (magnitude) => (magnitude > 0 ? firstScale(magnitude, largest) : 0));
-  const best = new Float32Array(columns).fill(1);
-  const least = new Float64Array(columns).fill(Number.POSITIVE_INFINITY);
-  for (let candidate = 0; candidate < CANDIDATES; candidate++) {
-    const scales = Float32Array.from(first, (index) => scaleAt(index + candidate));
-    const errors = squaredErrors(all, format, scales);
-    addErrors(errors, greatest, format, scales);
-    if (together !== undefined) errors.fill(errors.reduce((a, b) => a + b, 0));
-    for (let n = 0; n < columns; n++)
-      if ((greatest[n] as number) > 0 && (errors[n] as number) < (least[n] as number)) {
-        least[n] = errors[n] as number;
-        best[n] = scales[n] as number;
-      }
-  }
+  for (let row = 0, at = 0; row < rows; row++)
+    for (let n = 0; n < columns; n++, at++) {
+      const magnitude = Math.abs(values[at] as number);
+      if (magnitude > (greatest[n] as number)) greatest[n] = magnitude;
+    }
+  return greatest;
+};
+
+const bestScales = (matrix: Matrix, format: Fp8): Float32Array => {
+  const greatest = greatestOf(matrix);
+  const best = new Float32Array(greatest.length).fill(1);
+  eachSample([matrix], (n, sample, weight) => {
+    const greatestAlone = greatest.subarray(n, n + 1);
+    let least = Number.POSITIVE_INFINITY;
+    for (const scale of candidatesFor(greatest[n] as number, format)) {
+      // The greatest may not be in the sample, and is the one that saturates.
+      const lost = squaresLost(format, sample, scale, weight, least) + squaresLost(format, greatestAlone, scale);
+      if (lost < least) [least, best[n]] = [lost, scale];
+    }
+  });
   return best;
 };
 
-/** Adds those of one number for each column: the greatest may not be in the sample, and is the one that saturates. */
-const addErrors = (errors: Float64Array, row: Float32Array, format: Fp8, scales: Float32Array): void => {
-  const scaled = row.map((value, n) => value / (scales[n] as number));
-  roundFloats(format, scaled);
-  for (let n = 0; n < errors.length; n++) {
-    const difference = (row[n] as number) - (scaled[n] as number) * (scales[n] as number);
-    errors[n] = (errors[n] as number) + difference * difference;
+const bestOfAll = (matrices: readonly Matrix[], format: Fp8): number => {
+  const greatest = Float32Array.of(
+    matrices.flatMap((matrix) => [...greatestOf(matrix)]).reduce((a, b) => Math.max(a, b), 0),
+  );
+  const candidates = candidatesFor(at(greatest, 0, "magnitude"), format);
+  const lost = candidates.map(() => 0);
+  eachSample(matrices, (_, sample, weight) => {
+    for (const [i, scale] of candidates.entries()) {
+      const own = squaresLost(format, sample, scale, weight) + squaresLost(format, greatest, scale);
+      lost[i] = at(lost, i, "sum") + own;
+    }
+  });
+  const least = lost.filter((sum) => !Number.isNaN(sum)).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  return least < Number.POSITIVE_INFINITY ? at(candidates, lost.indexOf(least), "scale") : 1;
+};
+
+/** Columns whose samples are taken together: what lies side by side in a row. */
+const TOGETHER = 64;
+
+/** Calls with a sample of each column, of all matrices, and how many rows there are for each of it. */
+const eachSample = (
+  matrices: readonly Matrix[],
+  visit: (column: number, sample: Float32Array, weight: number) => void,
+): void => {
+  const { rows, columns } = at(matrices, 0, "matrix");
+  const count = Math.min(rows, SAMPLE);
+  const size = matrices.length * count;
+  const samples = new Float32Array(TOGETHER * size);
+  for (let first = 0; first < columns; first += TOGETHER) {
+    const taken = Math.min(TOGETHER, columns - first);
+    for (const [m, { values }] of matrices.entries())
+      for (let i = 0; i < count; i++) {
+        const from = Math.floor((i * rows) / count) * columns + first;
+        for (let n = 0; n < taken; n++) samples[n * size + m * count + i] = values[from + n] as number;
+      }
+    for (let n = 0; n < taken; n++) visit(first + n, samples.subarray(n * size, (n + 1) * size), rows / count);
   }
 };
 
-/** By column, over a sample of rows, and so many times as there are rows for each of it. */
-const squaredErrors = (matrices: readonly Matrix[], format: Fp8, scales: Float32Array): Float64Array => {
-  const columns = scales.length;
-  const errors = new Float64Array(columns);
-  const scaled = new Float32Array(columns);
-  for (const { values, rows } of matrices) {
-    const count = Math.min(rows, SAMPLE);
-    const weight = rows / count;
-    for (let i = 0; i < count; i++) {
-      const from = Math.floor((i * rows) / count) * columns;
-      for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (scales[n] as number);
-      roundFloats(format, scaled);
-      for (let n = 0; n < columns; n++) {
-        const difference = (values[from + n] as number) - (scaled[n] as number) * (scales[n] as number);
-        errors[n] = (errors[n] as number) + weight * difference * difference;
-      }
-    }
-  }
-  return errors;
-};
+/** Numbers as FP8, and what was lost. */
+export interface Narrowing {
+  readonly data: Uint8Array;
+  readonly error: NarrowingError;
+}
 
 /** The numbers over their scales, as FP8. */
-export const narrowed = (values: Float32Array, shape: Shape, format: Fp8, scales: Float32Array): Uint8Array => {
-  const data = new Uint8Array(values.length);
-  eachScaledRow(values, shape, scales, (from, scaled) => {
-    narrowFloats(format, scaled, data.subarray(from, from + scaled.length));
-  });
-  return data;
-};
-
-/** Calls with each row over its scales: where it begins, and what `visit` may change. */
-const eachScaledRow = (
-  values: Float32Array,
-  shape: Shape,
-  scales: Float32Array,
-  visit: (from: number, scaled: Float32Array, scales: Float32Array) => void,
-): void => {
+export const narrowed = (values: Float32Array, shape: Shape, format: Fp8, scales: Float32Array): Narrowing => {
   const [rows = 1, columns = 1] = shape.slice(-2);
-  const scaled = new Float32Array(columns);
+  const data = new Uint8Array(values.length);
+  const [scaled, near] = [new Float32Array(columns), new Float32Array(columns)];
   const one = scales.length === 1 ? new Float32Array(columns).fill(at(scales, 0, "scale")) : undefined;
+  const [signals, noises] = [new Float64Array(columns), new Float64Array(columns)];
+  let [kept, both, greatest, saturated] = [0, 0, 0, 0];
   for (let row = 0, from = 0; from < values.length; row++, from += columns) {
     const matrix = Math.floor(row / rows);
     const own = one ?? scales.subarray(matrix * columns, (matrix + 1) * columns);
     for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (own[n] as number);
-    visit(from, scaled, own);
-  }
-};
-
-/** What is lost when numbers become FP8 times scales. */
-export const narrowingError = (
-  values: Float32Array,
-  shape: Shape,
-  format: Fp8,
-  scales: Float32Array,
-): NarrowingError => {
-  const columns = shape.at(-1) ?? 1;
-  const [signals, noises] = [new Float64Array(columns), new Float64Array(columns)];
-  let [kept, both, greatest, saturated] = [0, 0, 0, 0];
-  eachScaledRow(values, shape, scales, (from, scaled, ofRow) => {
-    saturated += roundFloats(format, scaled);
+    const bits = data.subarray(from, from + columns);
+    saturated += narrowFloats(format, scaled, bits).beyond;
+    widenFloats(format, bits, near);
     for (let n = 0; n < columns; n++) {
       const value = values[from + n] as number;
-      const near = (scaled[n] as number) * (ofRow[n] as number);
-      const difference = value - near;
+      const now = (near[n] as number) * (own[n] as number);
+      const difference = value - now;
       signals[n] = (signals[n] as number) + value * value;
       noises[n] = (noises[n] as number) + difference * difference;
-      kept += near * near;
-      both += value * near;
+      kept += now * now;
+      both += value * now;
       if (!(Math.abs(difference) <= greatest)) greatest = Math.abs(difference);
     }
-  });
+  }
+  const error = errorOf(signals, noises, { kept, both, greatest, saturated });
+  return { data, error };
+};
+
+/** `kept`: the squares of what is there now; `both`: its products with what was there. */
+interface Sums {
+  readonly kept: number;
+  readonly both: number;
+  readonly greatest: number;
+  readonly saturated: number;
+}
+
+const errorOf = (
+  signals: Float64Array,
+  noises: Float64Array,
+  { kept, both, greatest, saturated }: Sums,
+): NarrowingError => {
   const signal = signals.reduce((a, b) => a + b, 0);
   const ofColumns = Array.from(
     noises,
