@@ -104,9 +104,10 @@ export class Figure {
   }
 
   truncate(size: number): void {
-    for (let i = this.lines.length - 1; i >= size; i--)
-      this.last.set(this.lines[i] as Timeline, this.before[i] as number);
     if (size === 0) this.last.clear();
+    else
+      for (let i = this.lines.length - 1; i >= size; i--)
+        this.last.set(this.lines[i] as Timeline, this.before[i] as number);
     this.before.length = size;
     this.lines.length = size;
     this.starts.length = size;

@@ -16,7 +16,7 @@ import { noRoom } from "../place/room.js";
 import { rowsOfCopy } from "../place/chunk.js";
 import { rowsOfTile, sliceRowsOf } from "../figures.js";
 import { addChunk, otherHalf, type Scheduler, storageOf } from "../state.js";
-import { newTrial, type Want } from "./want.js";
+import { nextTrial, type Want } from "./want.js";
 
 /** A task that fits nowhere in so many trials never will: what it waits for does not change any more. */
 const TRIES = 20_000;
@@ -50,7 +50,7 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
     // Once patience has ended, the later passes of the task do without its model, too.
     const patient = tries < PATIENCE;
     if (!patient) s.model = undefined;
-    s.trial = newTrial(s.turn + turn, { patient, cornered, model: s.model });
+    s.trial = nextTrial(s.trial, s.turn + turn, { patient, cornered, model: s.model });
     s.tried++;
     const delay = trial(at);
     if (delay === 0) {
