@@ -4,6 +4,7 @@
 
 import { at } from "../../diagnostics.js";
 import {
+  isRepeated,
   loadedBy,
   type PlanBinding,
   type PlanState,
@@ -49,16 +50,25 @@ export const usedStorages = (
 };
 
 /**
- * Storages of which an MXM or an SXM takes rows. What turns on its way into a state waits for all that reads the state, in every
- * layer, and nothing waits for it: it turns in the hemisphere in which it lies.
+ * Storages of which an MXM or an SXM takes rows, or several chains of one operation the same row again and again, as long scores take
+ * a mask: from one place no two of them could do so at once, and only constants have further copies where they are wanted. What turns on
+ * its way into a state waits for all that reads the state, in every layer, and nothing waits for it: it turns in the hemisphere in
+ * which it lies.
  */
-const takenByUnits = ({ tasks }: Selection, nexts: ReadonlySet<StorageId>): Set<StorageId> => {
+const takenByUnits = ({ tasks, storages }: Selection, nexts: ReadonlySet<StorageId>): Set<StorageId> => {
   const taken = new Set<StorageId>();
-  for (const { passes, leaves, outputs, wire } of tasks) {
+  const repeated = new Set<string>();
+  for (const { passes, leaves, outputs, wire, origin } of tasks) {
     if (wire !== undefined) continue;
     for (const pass of passes) for (const id of [pass.storage, ...loadedBy(pass)]) taken.add(id);
     if (outputs.every(({ storage }) => nexts.has(storage))) continue;
-    for (const { map, storage } of leaves) if (map !== undefined) taken.add(storage);
+    for (const leaf of leaves) {
+      if (leaf.map !== undefined) taken.add(leaf.storage);
+      if (!isRepeated(leaf)) continue;
+      const row = `${leaf.storage}/${leaf.panel}/${origin}`;
+      if (repeated.has(row) && at(storages, leaf.storage, "storage").kind === "temp") taken.add(leaf.storage);
+      repeated.add(row);
+    }
   }
   return taken;
 };

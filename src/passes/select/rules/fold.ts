@@ -22,6 +22,7 @@ import { activations, locate } from "../value.js";
 import {
   addTemp,
   type Chain,
+  mapId,
   nodeAt,
   operandId,
   originOf,
@@ -34,6 +35,7 @@ import {
   storageAt,
   type Summands,
 } from "../selection.js";
+import { halfLanes } from "../../../ir/target.js";
 import { isSpecial } from "../../../ir/ranges.js";
 import { normalize, type View } from "../layout/view.js";
 
@@ -192,14 +194,18 @@ type Total = (row: number, rows: number) => ReturnType<Chain>;
 const storeFolded = (s: Selection, sum: Node, id: NodeId, view: View, chain: Chain): Summands | undefined => {
   const { lanes } = s.target;
   const { shape } = nodeAt(s, id).type;
+  const n = at(shape, shape.length - 1, "extent");
   const { rows, panels } = spaceOf(s.target, { view, shape });
   const wide = isWideRange(s, id);
+  const whole: Folding = { chain, panels, beyond: n % lanes };
+  const inHalves = wide ? undefined : halvesOf(s, whole, n, rows);
   // A total of n panels at 1 / n of the scale is no greater than the greatest of its values.
-  const shrink = 2 ** -Math.ceil(Math.log2(panels));
+  const shrink = 2 ** -Math.ceil(Math.log2((inHalves ?? whole).panels));
   const finishes = wide
     ? WINDOWS.map((window) => ({ scale: window.weight, finish: throughWindow(window) }))
     : [{ scale: 1 / shrink, finish: times(shrink) }];
-  let from: Folding = { chain, panels, beyond: at(shape, shape.length - 1, "extent") % lanes };
+  let from = inHalves ?? whole;
+  const { chain: computed } = from;
   for (;;) {
     const folding = from;
     const totals = finishes.flatMap(({ finish }) => totalOf(s, folding, 0, folding.panels, finish) ?? []);
@@ -208,12 +214,13 @@ const storeFolded = (s: Selection, sum: Node, id: NodeId, view: View, chain: Cha
         const storage = storeTotals(s, sum, "f16", rows, [total]);
         return { storage, scale: at(finishes, index, "finish").scale };
       });
-      const dims = [...view.dims.slice(0, -1), [{ extent: lanes, row: 0, column: 1 }]];
-      const layout = { shape: [...shape.slice(0, -1), lanes], view: { dims, row: 0, column: 0 } };
+      const extent = inHalves === undefined ? lanes : halfLanes(s.target);
+      const dims = [...view.dims.slice(0, -1), [{ extent, row: 0, column: 1 }]];
+      const layout = { shape: [...shape.slice(0, -1), extent], view: { dims, row: 0, column: 0 } };
       return { a: { storage: at(parts, 0, "part").storage, ...layout }, parts, factor: wide ? FACTOR : 1 };
     }
     const size = groupSize(s, folding);
-    if (size < 1 || (size === 1 && folding.chain !== chain)) return undefined;
+    if (size < 1 || (size === 1 && folding.chain !== computed)) return undefined;
     const groups = Array.from({ length: Math.ceil(folding.panels / size) }, (_, group) => group * size).flatMap(
       (first) => totalOf(s, folding, first, Math.min(folding.panels, first + size), asItIs) ?? [],
     );
@@ -232,6 +239,30 @@ interface Folding {
   readonly panels: number;
   readonly beyond: number;
 }
+
+/**
+ * The same by half-vectors, each on the lanes of the first half, so that what goes through the MXM is one half: the second half passes
+ * the SXM on its way. Undefined where the MXM would not save more than that takes, as where several halves pass the SXM.
+ */
+const halvesOf = (s: Selection, { chain, panels }: Folding, n: number, rows: number): Folding | undefined => {
+  const { lanes, timing } = s.target;
+  const half = halfLanes(s.target);
+  const isTurned = chain(panels - 1, 0, 1).leaves.some(({ map }) => map !== undefined);
+  const halves = Math.ceil(n / half);
+  if (halves < 2 || halves > 3 || isTurned || timing.sxmPermute > rows / 2) return undefined;
+  const second = mapId(
+    s,
+    Int16Array.from({ length: lanes }, (_, lane) => (lane + half) % lanes),
+  );
+  return {
+    chain: (index, row, count) => {
+      const { ops, leaves } = chain(Math.floor(index / 2), row, count);
+      return { ops, leaves: index % 2 === 0 ? leaves : leaves.map((leaf) => ({ ...leaf, map: second })) };
+    },
+    panels: halves,
+    beyond: n % half,
+  };
+};
 
 /** As many panels as one chain can add, the masked last one among them. */
 const groupSize = (s: Selection, from: Folding): number => {
@@ -318,8 +349,8 @@ const unrolled = (chain: Chain, first: number, end: number): Unrolled => {
   const origins: LeafOrigin[] = [];
   const known = new Map<string, number>();
   const made = new Map<string, number>();
-  const leafNumber = (panel: number, leaf: number, { storage, panel: from }: Leaf): number => {
-    const key = `${storage}/${from}`;
+  const leafNumber = (panel: number, leaf: number, { storage, panel: from, map }: Leaf): number => {
+    const key = `${storage}/${from}/${map}`;
     const number = known.get(key) ?? origins.length;
     if (number === origins.length) origins.push({ panel, leaf });
     known.set(key, number);

@@ -165,8 +165,23 @@ const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | u
   // The result waits in an ALU for its sums. Passes of their own would take the two arrays as long as this.
   const saved = elementCount(shape) / n / 2;
   if (timing.sxmPermute > chainDepth || timing.sxmPermute > saved || n + 1 > lanes) return undefined;
-  const groups = columnGroups(s, main, activationsOf(s, main)).reduce((product, extent) => product * extent, 1);
-  return { node, blocks: largestDivisor(groups, Math.floor(lanes / (n + 1))), n };
+  const a = activationsOf(s, main);
+  const groups = columnGroups(s, main, a).reduce((product, extent) => product * extent, 1);
+  const most = largestDivisor(groups, Math.floor(lanes / (n + 1)));
+  // Groups that share a half-vector of the activations are to share a panel of the result, too.
+  const shareHalves = 2 * lastExtent(a) <= halfLanes(s.target);
+  return { node, blocks: shareHalves ? most : fewestHalves(s.target, groups, n, most), n };
+};
+
+const lastExtent = ({ shape }: Located): number => at(shape, shape.length - 1, "extent");
+
+/** Blocks of n columns to a panel, so that what reads all groups takes the fewest half-vectors; of those, the most blocks. */
+const fewestHalves = (target: Target, groups: number, n: number, most: number): number => {
+  const halvesOf = (blocks: number): number => (groups / blocks) * Math.ceil((blocks * n) / halfLanes(target));
+  let best = most;
+  for (let blocks = most - 1; blocks > 0; blocks--)
+    if (groups % blocks === 0 && halvesOf(blocks) < halvesOf(best)) best = blocks;
+  return best;
 };
 
 /** Every lane of a block takes its sum; so do the sums themselves, and no other lane is left without one to divide by. */
