@@ -106,6 +106,13 @@ describe("rows of a constant table", () => {
   test.each(Object.entries(LOOKUPS))("%s", (_, given) => expectAgreement(given));
 });
 
+test("elements of lines longer than a vector, at computed places", () =>
+  expectAgreement({
+    op: "GatherElements",
+    attributes: { axis: -1 },
+    operands: [varied(2, 321), whole([2, 6], [0, 1, 320, -1, 160, 7, 5, 5, 319, -321, 2, 3])],
+  }));
+
 describe("sums over a short axis that is not the last", () => {
   const great = float(
     [2, 5, 100],

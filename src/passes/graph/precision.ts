@@ -448,8 +448,8 @@ function toF16(tensor: Tensor, memory?: Uint16Array): Tensor {
   const { data, beyond } = narrowFloats("f16", values, out, false);
   if (beyond > 0)
     fail("LPU2103", {
-      message: `expected numbers within fp16 (up to 65504) in a constant that the MXM multiplies, found ${values.find(isBeyondF16)}`,
-      hint: "scale the weights of the layer before this one",
+      message: `expected numbers within fp16 (up to 65504) in a constant that is kept in fp16, to be multiplied or looked up, found ${values.find(isBeyondF16)}`,
+      hint: "scale weights of the layer before this one, or clamp a table to what its reader tells apart",
     });
   return makeTensor("f16", tensor.shape, data);
 }

@@ -96,7 +96,8 @@ const selectGraph = (
     const s = newSelection(graph, ranges, stored, options);
     const made: Made[] = [];
     const problems = lowerNodes(s, made);
-    if (s.refused.length === 0) return { plan: planOf(s, problems), made };
+    const plan = s.refused.length === 0 ? planOf(s, problems) : undefined;
+    if (plan !== undefined) return { plan, made };
     invariant(
       s.refused.some((id) => !stored.has(id)),
       "a refused chain is cut further each time",
@@ -204,12 +205,14 @@ const lowerFusion = (s: Selection, fusion: Fusion): void => {
   else lowerMatmulChain(s, fusion, nodeAt(s, fusion.main));
 };
 
-const planOf = (s: Selection, problems: Problems): Plan => {
+/** Undefined where a chain is refused that only an output asks for. */
+const planOf = (s: Selection, problems: Problems): Plan | undefined => {
   const isNext = new Set(s.stateOutputs.values());
   const bound = s.graph.outputs
     .filter(({ name }) => !isNext.has(name))
     .map((output) => problems.attempt(nodeAt(s, output.node), () => bindOutput(s, output, locate(s, output.node))));
   const states = storeStates(s, (node, step) => problems.attempt(node, step)?.value);
+  if (s.refused.length > 0) return undefined;
   problems.raise();
   const outputs = bound.flatMap((made) => (made === undefined ? [] : [made.value]));
   const storages = usedStorages(s, outputs, states);

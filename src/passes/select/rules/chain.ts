@@ -37,6 +37,7 @@ import {
   columnsFrom,
   type Factor,
   type Layout,
+  naturalLayout,
   naturalView,
   reshapeView,
   transposeView,
@@ -55,6 +56,9 @@ export const storeChain = (s: Selection, { root: rootId, nodes }: Fusion): void 
   const layouts = chainLayouts(s, fusion, view);
   if (layouts === undefined) {
     s.refused.push(...nodes.filter((id) => id !== rootId));
+    // Selection starts anew, but what is at work on a reader of the chain goes on until then.
+    const natural = naturalLayout(shape);
+    s.located.set(rootId, { storage: addTemp(s, root, rootType(s, root), spaceOf(s.target, natural)), ...natural });
     return;
   }
   const space = spaceOf(s.target, { view, shape });
