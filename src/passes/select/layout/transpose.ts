@@ -36,6 +36,19 @@ interface Picking {
   readonly half: 0 | 1;
   readonly loads: readonly Omit<WeightLoad, "storage">[];
   readonly ones: readonly One[];
+  /** Rows with which a group of neighbouring lanes begins. */
+  readonly firsts: readonly number[];
+}
+
+/** All passes of a panel, and the blocks of rows that they go by. */
+interface Picked {
+  readonly pickings: readonly Picking[];
+  readonly blocks: readonly Block[];
+}
+
+interface Block {
+  readonly row: number;
+  readonly rows: number;
 }
 
 export const emitTranspose = (s: Selection, task: Move): void => {
@@ -43,19 +56,18 @@ export const emitTranspose = (s: Selection, task: Move): void => {
   const contracted = combinations(task.laneToRow, "row", "column", task.strides).sort((x, y) => x.to - y.to);
   const lanesIn = contracted.map(({ from }) => from);
   const depth = lanesIn.length;
-  const blocks = blocksOf(
-    s.target,
-    lanesIn.map((from) => task.value.view.column + from),
-  );
-  const panels = Array.from({ length: task.panels }, (_, panel) =>
-    passesInOrder(transposedParts(s.target, task, lanesIn, panel)).map(
+  const panels = Array.from({ length: task.panels }, (_, panel): Picked => {
+    const pickings = passesInOrder(transposedParts(s.target, task, lanesIn, panel)).map(
       ({ half, parts }): Picking => ({
         half,
         loads: parts.flatMap(({ loads }) => loads),
         ones: parts.flatMap(({ identity }) => identity),
+        firsts: parts.flatMap(({ identity }) => identity.slice(0, 1).map(([row]) => row)),
       }),
-    ),
-  );
+    );
+    const firsts = pickings.flatMap((picking) => picking.firsts);
+    return { pickings, blocks: blocksOf(s.target, firsts, depth) };
+  });
   const identities = new Map<string, StorageId>();
   /** The identity of a pass, times a scale; made when it is first asked for. */
   const identityOf = (panel: number, index: number, ones: readonly One[], scale: number): StorageId => {
@@ -65,7 +77,7 @@ export const emitTranspose = (s: Selection, task: Move): void => {
     return made;
   };
   for (const outer of combinations(task.rowToRow, "row", "row", task.strides))
-    for (const [panel, pickings] of panels.entries()) {
+    for (const [panel, { pickings, blocks }] of panels.entries()) {
       if (pickings.length === 0) continue;
       const weights = pickings.map(({ loads }) => task.parts.map((part) => loadsFurther(loads, outer.from, part)));
       for (const { row, rows } of blocks)
@@ -98,21 +110,20 @@ export const emitTranspose = (s: Selection, task: Move): void => {
 };
 
 /**
- * Blocks of rows, by the lanes that they pick. The tensor is loaded as weights anew for every block and every half-vector that
- * it picks from: blocks are as long as the accumulators allow, and end where a half does, if that makes none short.
+ * Blocks of the rows of a panel. The tensor is loaded as weights anew for every block and every half-vector that it picks from,
+ * and all rows of a block pass through all of these: blocks are as long as the accumulators allow, and end where a half does,
+ * if that makes none short. `firsts`: rows whose lanes begin a half-vector.
  */
-const blocksOf = (
-  target: Target,
-  lanesIn: readonly number[],
-): readonly { readonly row: number; readonly rows: number }[] => {
+const blocksOf = (target: Target, firsts: readonly number[], depth: number): readonly Block[] => {
   const long = longBlock(target);
-  const runs = neighbours(lanesIn, halfLanes(target));
+  const starts = [...new Set(firsts)].sort((a, b) => a - b);
+  const runs = starts.map((index, run) => ({ index, count: (starts[run + 1] ?? depth) - index }));
   const isWhole = runs.every(({ count }) => count >= SHORT_RUN);
-  const evenly = (count: number, first: number): ReturnType<typeof rowBlocks> =>
+  const evenly = (count: number, first: number): readonly Block[] =>
     rowBlocks(count, Math.ceil(count / Math.ceil(count / long)), first);
-  return isWhole ? runs.flatMap(({ count, index }) => evenly(count, index)) : evenly(lanesIn.length, 0);
+  return isWhole ? runs.flatMap(({ count, index }) => evenly(count, index)) : evenly(depth, 0);
 };
-const SHORT_RUN = 64;
+const SHORT_RUN = 32;
 
 const loadsFurther = (loads: Picking["loads"], row: number, { storage }: Part): WeightLoad[] =>
   loads.map(({ panel, run, half, first, lanes, column }) => ({
