@@ -2,14 +2,21 @@
  * Tensors at the edge: .npy files there and back, narrowing, and what is said about inputs that do not fit.
  */
 
-import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { CompileError, type DiagnosticCode } from "../src/diagnostics.js";
 import { bindInputs, fileFromTensor, type InputValue, type TensorSpec, tensorFromFile } from "../src/host/edge.js";
-import { openModel, readTensorFile, removeUnfinished, writeAtomically, writeTensorFile } from "../src/host/files.js";
+import {
+  makeFolder,
+  openModel,
+  readTensorFile,
+  removeUnfinished,
+  writeAtomically,
+  writeTensorFile,
+} from "../src/host/files.js";
 import type { EdgeDType } from "../src/ir/dtype.js";
 import { tensorOf, toNumbers } from "../src/ir/tensor.js";
 import { decodeNpy, encodeNpy } from "../src/host/npy.js";
@@ -145,6 +152,18 @@ describe("files", () => {
     expect(codesOf(() => writeAtomically(join(place, "image.lpu"), broken()))).toEqual(["LPU2001"]);
     expect(readdirSync(place)).toEqual([]);
     expect(codesOf(() => writeAtomically(join(place, "no", "such", "folder"), []))).toEqual(["LPU5003"]);
+  });
+
+  test("a folder is made with those above it; where there is a file, or no room for one, that is said at once", () => {
+    const place = mkdtempSync(join(folder, "made-"));
+    makeFolder(join(place, "a", "b"));
+    makeFolder(join(place, "a", "b"));
+    expect(readdirSync(join(place, "a"))).toEqual(["b"]);
+    writeFileSync(join(place, "file"), "");
+    for (const path of ["file", join("file", "under")])
+      expect(codesOf(() => makeFolder(join(place, path)))).toEqual(["LPU5003"]);
+    // Node's own way of making folders above never comes back from there.
+    if (existsSync("/proc/self")) expect(codesOf(() => makeFolder("/proc/none/under"))).toEqual(["LPU5003"]);
   });
 
   test("external data is found beside the model only, also through links", () => {

@@ -206,9 +206,23 @@ export const imageBeside = (modelPath: string): string => fileBeside(modelPath, 
 export const fileBeside = (path: string, extension: string): string =>
   `${path.slice(0, path.length - extname(path).length)}${extension}`;
 
+/** Makes a folder and those above it. */
 export function makeFolder(path: string): void {
-  attempt("LPU5003", `folder '${path}' cannot be made`, () => mkdirSync(path, { recursive: true }));
+  attempt("LPU5003", `folder '${path}' cannot be made`, () => makeFolders(resolve(path)));
 }
+
+/** One after another: Node's `recursive` never ends where a folder that is there says that it is not, as those of /proc do. */
+function makeFolders(path: string): void {
+  if (isFolder(path)) return;
+  makeFolders(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (!isFolder(path)) throw error;
+  }
+}
+
+const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
 /** A tensor from a .npy array or a TensorProto in a .pb file, narrowed to what the machine keeps it in. */
 export function readTensorFile(path: string): Tensor {
