@@ -400,7 +400,7 @@ export const DIAGNOSTICS = {
   LPU5201: {
     title: "request not understood",
     doc: "A client sent no JSON, or a field that the API does not have, that is not what it must be, or that is not supported here.",
-    hint: "compare the request with the API; what is supported is in the README",
+    hint: "compare the request with the API; what is supported is in docs/LANGUAGE-MODELS.md",
   },
   LPU5202: {
     title: "no such model",

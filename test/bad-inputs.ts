@@ -415,6 +415,8 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "a request without a model": () => readRequest("text", '{"prompt": "a"}'),
   "a field that the API does not have": () => readRequest("text", '{"model": "m", "prompt": "a", "max_token": 5}'),
   "a field that is not supported": () => readRequest("text", '{"model": "m", "prompt": "a", "logprobs": 3}'),
+  "a prompt in lists within lists": () =>
+    readRequest("text", `{"model": "m", "prompt": ${"[".repeat(100_000)}${"]".repeat(100_000)}}`),
   "a message without a role": () => readRequest("chat", '{"model": "m", "messages": [{"content": "a"}]}'),
   "a message of pictures": () =>
     readRequest("chat", '{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}'),

@@ -33,6 +33,8 @@ const isNumber = (least: number, most: number) => (value: unknown) =>
   typeof value === "number" && value >= least && value <= most;
 const isCount = (least: number) => (value: unknown) => Number.isSafeInteger(value) && Number(value) >= least;
 const isText = (value: unknown): value is string => typeof value === "string";
+const isTokens = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.length > 0 && value.every((token) => typeof token === "number");
 const isTexts = (value: unknown): value is string[] => Array.isArray(value) && value.every(isText);
 const isRecord = (value: unknown): value is Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value);
@@ -177,13 +179,11 @@ function optionsOf(fields: Fields): GenerateOptions {
   };
 }
 
-/** A text, tokens, or a list that holds one text. */
+/** A text, tokens, or a list that holds one of these. */
 function promptOf(prompt: unknown): string | readonly number[] {
-  if (isText(prompt)) return prompt;
-  const given: readonly unknown[] = Array.isArray(prompt) ? prompt : [];
-  const [first] = given;
-  if (given.length === 1 && (isText(first) || Array.isArray(first))) return promptOf(first);
-  if (given.length > 0 && given.every((token): token is number => typeof token === "number")) return given;
+  const [only, ...others]: readonly unknown[] = Array.isArray(prompt) ? prompt : [prompt];
+  const given = others.length === 0 && (isText(only) || Array.isArray(only)) ? only : prompt;
+  if (isText(given) || isTokens(given)) return given;
   return refuse(
     "prompt",
     "prompt: expected a text or a list of tokens; several prompts in one request are not supported",
