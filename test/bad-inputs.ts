@@ -404,6 +404,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "a model that has no past to write with": () =>
     decoderShapes(readModel(bytesSource("m", modelBytes(layer))).graph, 16, 1),
   "a tokenizer that is no JSON": () => openFolder(folderOf({ "model.onnx": "", "tokenizer.json": "<html>" })),
+  "a tokenizer that is not there": () => openFolder(folderOf({ "model.onnx": "" }), "elsewhere/tokenizer.json"),
   "a tokenizer of another model": () => expectFits({ model: { vocab: { a: 0, b: 50256 } } }, 512),
   "text for a model without a tokenizer": () => noTokenizer(),
   "messages for a model without a chat template": () => noTemplate(),

@@ -76,7 +76,7 @@ const existing = (file: string): string | undefined => (existsSync(file) ? file 
 function tokenizerFiles(file: string, beside: (name: string) => string | undefined): TokenizerFiles {
   const template = beside("chat_template.jinja");
   return {
-    definition: readJson(file) ?? {},
+    definition: jsonIn(file),
     config: readJson(beside("tokenizer_config.json")) ?? {},
     template: template === undefined ? undefined : readText(template, "file"),
   };
@@ -116,8 +116,10 @@ function genaiModel(file: string): string | undefined {
   return typeof found === "string" ? found : undefined;
 }
 
-function readJson(file: string | undefined): object | undefined {
-  if (file === undefined || !existsSync(file)) return undefined;
+const readJson = (file: string | undefined): object | undefined =>
+  file === undefined || !existsSync(file) ? undefined : jsonIn(file);
+
+function jsonIn(file: string): object {
   const text = readText(file, "file");
   try {
     const value: unknown = JSON.parse(text);
