@@ -35,6 +35,8 @@ export function parseShapes(options: readonly string[]): Record<string, readonly
 interface NumberOption {
   readonly value: number | undefined;
   readonly least: number;
+  /** It must be above the least. */
+  readonly isAbove?: true;
   readonly most?: number;
   readonly whole: boolean;
 }
@@ -45,20 +47,24 @@ export function parseNumbers<Options extends Readonly<Record<string, NumberOptio
 ): { readonly [Name in keyof Options]: Options[Name]["value"] } {
   const given = Object.entries<NumberOption>(options);
   throwTogether(
-    given.flatMap(([name, { value, least, most = Number.MAX_SAFE_INTEGER, whole }]) =>
-      value === undefined || (value >= least && value <= most && (!whole || Number.isInteger(value)))
+    given.flatMap(([name, option]) =>
+      option.value === undefined || isWithin(option.value, option)
         ? []
-        : [
-            new CompileError("LPU5008", {
-              message: `${name}: expected a ${whole ? "whole number" : "number"} ${most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`}`,
-            }),
-          ],
+        : [new CompileError("LPU5008", { message: `${name}: expected ${boundsOf(option)}` })],
     ),
   );
   // The names are those of the options.
   return Object.fromEntries(given.map(([name, { value }]) => [name, value])) as {
     [Name in keyof Options]: Options[Name]["value"];
   };
+}
+
+const isWithin = (value: number, { least, isAbove, most = Number.MAX_SAFE_INTEGER, whole }: NumberOption): boolean =>
+  (isAbove ? value > least : value >= least) && value <= most && (!whole || Number.isInteger(value));
+
+function boundsOf({ least, isAbove, most, whole }: NumberOption): string {
+  const bounds = most !== undefined ? `from ${least} to ${most}` : isAbove ? `above ${least}` : `of at least ${least}`;
+  return `a ${whole ? "whole number" : "number"} ${bounds}`;
 }
 
 type Given<Values> = { readonly [Name in keyof Values]?: Exclude<Values[Name], undefined> };

@@ -404,7 +404,7 @@ const generate = command({
       "--temperature": { value: args.temperature, least: 0, whole: false },
       "--top-k": { value: args["top-k"], least: 0, whole: true },
       "--top-p": { value: args["top-p"], least: 0, most: 1, whole: false },
-      "--repetition-penalty": { value: args["repetition-penalty"], least: Number.MIN_VALUE, whole: false },
+      "--repetition-penalty": { value: args["repetition-penalty"], least: 0, isAbove: true, whole: false },
       "--seed": { value: args.seed, least: 0, whole: true },
     });
     const options = given({

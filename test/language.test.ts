@@ -148,6 +148,8 @@ describe("a decoder", () => {
       attention_mask: [1, 10],
       position_ids: [1, 3],
     });
+    // Of sizes that no chip holds, which no list of values would either.
+    expect(decoderShapes(graph, 1e12, 1e12).shapes["attention_mask"]).toEqual([1, 2e12]);
   });
 
   test("with a cache is told which rows are filled, and where the new ones go", async () => {
@@ -308,11 +310,13 @@ test("numbers of options are refused together", async () => {
         "--top-p": { value: 1.5, least: 0, most: 1, whole: false },
         "--context": { value: Number.NaN, least: 1, whole: true },
         "--seed": { value: 0, least: 0, whole: true },
+        "--repetition-penalty": { value: 0, least: 0, isAbove: true, whole: false },
       }),
     ),
   ).toEqual([
     "LPU5008: --top-p: expected a number from 0 to 1",
     "LPU5008: --context: expected a whole number of at least 1",
+    "LPU5008: --repetition-penalty: expected a number above 0",
   ]);
 });
 

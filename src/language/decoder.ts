@@ -7,7 +7,7 @@
  * else, is refused by name where it is missing (LPU5104), since values would be wrong.
  */
 
-import { CompileError, fail } from "../diagnostics.js";
+import { at, CompileError, fail } from "../diagnostics.js";
 import type { FixedValue } from "../frontend/fix.js";
 import { pastsOf } from "../frontend/states.js";
 import { int64ToNumber, type ValueInfoProto } from "../frontend/schema.js";
@@ -32,36 +32,57 @@ interface Block {
   readonly position: number;
 }
 
+/** How long the inputs of a run are. */
+interface Extent {
+  readonly past: PastKind;
+  readonly context: number;
+  readonly count: number;
+}
+
 interface Role {
   readonly doc: string;
-  readonly values: (block: Block) => readonly number[];
+  /** Values of one sequence. */
+  readonly length: (extent: Extent) => number;
+  readonly value: (block: Block, index: number) => number;
   /** Of one sequence has as many axes as the values have, if it is a list, and one more otherwise. */
   readonly isList?: true;
   readonly needed: readonly PastKind[];
 }
 
-const isFilled = ({ past, context, tokens, position }: Block): readonly number[] =>
-  past === "window"
-    ? Array.from({ length: context + tokens.length }, (_, i) => (i >= context - position ? 1 : 0))
-    : Array.from({ length: context }, (_, i) => (i < position + tokens.length ? 1 : 0));
+const isFilled = ({ past, context, tokens, position }: Block, index: number): boolean =>
+  past === "window" ? index >= context - position : index < position + tokens.length;
 
 /** What the host gives at each step, by the input's name; all other inputs are the past, which stays on the chip, or fixed. */
 const ROLES: Readonly<Record<string, Role>> = {
-  input_ids: { doc: "the tokens", values: ({ tokens }) => tokens, needed: ["window", "cache"] },
+  input_ids: {
+    doc: "the tokens",
+    length: ({ count }) => count,
+    value: ({ tokens }, index) => at(tokens, index, "token"),
+    needed: ["window", "cache"],
+  },
   attention_mask: {
     doc: "1 for each position that is filled, the token's own too",
-    values: isFilled,
+    length: ({ past, context, count }) => (past === "window" ? context + count : context),
+    value: (block, index) => Number(isFilled(block, index)),
     needed: ["window"],
   },
   position_ids: {
     doc: "how many tokens came before",
-    values: ({ tokens, position }) => tokens.map((_, i) => position + i),
+    length: ({ count }) => count,
+    value: ({ position }, index) => position + index,
     needed: ["window"],
   },
-  write_indices: { doc: "where the new rows go", values: ({ position }) => [position], isList: true, needed: [] },
+  write_indices: {
+    doc: "where the new rows go",
+    length: () => 1,
+    value: ({ position }) => position,
+    isList: true,
+    needed: [],
+  },
   nonpad_kv_seqlen: {
     doc: "how many positions are filled",
-    values: ({ position, tokens }) => [position + tokens.length],
+    length: () => 1,
+    value: ({ position, tokens }) => position + tokens.length,
     isList: true,
     needed: [],
   },
@@ -104,11 +125,11 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   ].map((message) => new CompileError("LPU5104", { message }));
   const [first, ...others] = problems;
   if (first !== undefined) throw new CompileError(first.code, first.details, others);
-  const block = { past, context, tokens: Array<number>(tokens).fill(0), position: 0 } as const;
+  const extent = { past, context, count: tokens } as const;
   const shapes = inputs.flatMap((input): [string, Shape][] => {
     const role = ROLES[input.name];
     if (role === undefined) return pasts.has(input.name) ? [[input.name, pastShape(input, context)]] : [];
-    const { length } = role.values(block);
+    const length = role.length(extent);
     return [[input.name, role.isList === true ? [length] : [1, length]]];
   });
   const fixed = Object.entries(FIXED).filter(([name]) => names.includes(name));
@@ -220,8 +241,10 @@ const noRole = (name: string): string =>
 export const blockInputs = (names: readonly string[], block: Block): Readonly<Record<string, readonly number[]>> =>
   Object.fromEntries(
     names.flatMap((name) => {
-      const values = ROLES[name]?.values(block);
-      return values === undefined ? [] : [[name, values] as const];
+      const role = ROLES[name];
+      if (role === undefined) return [];
+      const length = role.length({ ...block, count: block.tokens.length });
+      return [[name, Array.from({ length }, (_, index) => role.value(block, index))] as const];
     }),
   );
 
@@ -261,19 +284,19 @@ function pastShape({ name, type }: ValueInfoProto, context: number): Shape {
   if (dims === undefined || dims.length < 3)
     return fail("LPU5104", { message: `input '${name}': expected an axis of past positions before the last` });
   const sizes = dims.map(({ value, dimValue }) => (value === "dimValue" ? int64ToNumber(dimValue) : undefined));
-  const at = sizes.length - 2;
-  const own = sizes[at];
+  const behind = sizes.length - 2;
+  const own = sizes[behind];
   if (own !== undefined && own !== context)
     return fail("LPU5104", {
       message: `input '${name}': the model has ${own} past positions and no other number`,
       hint: `--context ${own}, or export with a dynamic axis for the past`,
     });
-  if (sizes.some((size, axis) => size === undefined && axis !== at && axis > 1))
+  if (sizes.some((size, axis) => size === undefined && axis !== behind && axis > 1))
     return fail("LPU5104", {
       message: `input '${name}': expected the sizes of all but the batch and the past in the file`,
       hint: "export with dynamic axes for the batch and the past alone",
     });
-  return sizes.map((size, axis) => (axis === at ? context : (size ?? 1)));
+  return sizes.map((size, axis) => (axis === behind ? context : (size ?? 1)));
 }
 
 /** Tokens of the vocabulary, as far as the file says how many. */
