@@ -430,7 +430,7 @@ export const DIAGNOSTICS = {
   LPU5207: {
     title: "cannot listen",
     doc: "The address or the port of a server is taken, is not this computer's, or may not be used.",
-    hint: "choose another --port",
+    hint: "choose another --port, or a --host that this computer has",
   },
   LPU3020: {
     title: "dispatches of a queue overlap",

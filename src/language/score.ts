@@ -53,7 +53,8 @@ export async function scoreTexts(
       ),
     )
     .filter(({ length }) => length > 1);
-  if (stretches.length === 0) fail("LPU5106", { message: "expected a text of two tokens at least, got none" });
+  if (stretches.length === 0)
+    fail("LPU5106", { message: "expected a text of two tokens at least, found none", hint: "give a longer text" });
   const [own, beside] = [tally(), tally()];
   const distance = { difference: 0, norm: 0, same: 0 };
   for (const [index, stretch] of stretches.entries()) {

@@ -133,7 +133,11 @@ function replayed(
 ): LoadedEntry["run"] {
   const bits = program.target.lanes * 8;
   return (given) => {
-    if (flip.bit >= bits) fail("LPU4037", { message: `expected a bit of a vector, 0 to ${bits - 1}, got ${flip.bit}` });
+    if (flip.bit >= bits)
+      fail("LPU4037", {
+        message: `expected a bit of a vector, 0 to ${bits - 1}, got ${flip.bit}`,
+        hint: "give a bit that a vector has, or none for the first",
+      });
     if (flippedSend(program, flip) === undefined)
       fail("LPU4037", { message: `expected a vector on a wire in cycle ${flip.cycle} or later, there is none` });
     const before = snapshot();
