@@ -227,6 +227,7 @@ const buildCommand = row({
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
     const annotated = args.annotate === undefined ? undefined : apartFrom(args.annotate, [model, image]);
+    const page = args.report === undefined ? undefined : apartFrom(args.report, [model, image, annotated]);
     const request = { model, image, annotated, target: parseTarget(target), ...binds, cacheFolder, rebuild, shown };
     const result = await runJob("build", request, {
       tasks: terminal.tasks,
@@ -235,7 +236,6 @@ const buildCommand = row({
         .concat(cacheFolder ?? []),
     });
     if (result.cached) terminal.note("- found in the cache (--rebuild builds again)");
-    const page = args.report;
     if (page !== undefined) {
       await runJob(
         "report",

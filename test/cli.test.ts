@@ -72,6 +72,8 @@ describe("arguments", () => {
     [["verify", "no-such-folder"], 1, "LPU5001"],
     [["verify", "."], 1, "LPU5009"],
     [["build", "none.onnx"], 1, "LPU5001"],
+    [["build", "m.onnx", "--report", "m.onnx"], 1, "LPU5003"],
+    [["build", "m.onnx", "-o", "m.lpu", "--report", "./m.lpu"], 1, "LPU5003"],
     [["check", "none.onnx"], 1, "LPU5001"],
     [["run", "none.lpu"], 1, "LPU5001"],
     [["report", "none.lpu"], 1, "LPU5001"],
