@@ -4,7 +4,7 @@ import { expect, test } from "@jest/globals";
 import { TARGETS } from "../src/ir/target.js";
 import { expectAsEvaluated } from "./as-evaluated.js";
 import { attention, numbers } from "./attention.js";
-import { programOf } from "./compiled.js";
+import { planOf, programOf } from "./compiled.js";
 
 test.each([
   [6, 64, 53],
@@ -39,4 +39,16 @@ test("cycles grow as their work does, at borders of halves and of panels, too", 
     if (before === undefined || now === undefined) continue;
     expect(now / before).toBeLessThan((MOST_GROWTH * tokens) / (lengths[i - 1] ?? tokens));
   }
+});
+
+test.each([
+  [16, "32 x 2, 32 x 2"],
+  [128, "64 x 1, 64 x 2, 64 x 1"],
+])("%d values turn in blocks of rows and passes of so many as take least with their loads", (tokens, expected) => {
+  const { tasks, storages } = planOf(attention(5, 64, tokens), TARGETS["lpu-v1"]);
+  // What turns passes through an identity, the only constant that is no weight here.
+  const turns = tasks.filter(
+    ({ passes }) => passes.length > 0 && passes.every(({ storage }) => storages[storage]?.kind === "constant"),
+  );
+  expect(turns.map(({ rows, passes }) => `${rows} x ${passes.length}`).join(", ")).toBe(expected);
 });

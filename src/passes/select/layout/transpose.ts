@@ -65,8 +65,7 @@ export const emitTranspose = (s: Selection, task: Move): void => {
         firsts: parts.flatMap(({ identity }) => identity.slice(0, 1).map(([row]) => row)),
       }),
     );
-    const firsts = pickings.flatMap((picking) => picking.firsts);
-    return { pickings, blocks: blocksOf(s.target, firsts, depth) };
+    return { pickings, blocks: blocksOf(s.target, pickings, depth) };
   });
   const identities = new Map<string, StorageId>();
   /** The identity of a pass, times a scale; made when it is first asked for. */
@@ -85,7 +84,7 @@ export const emitTranspose = (s: Selection, task: Move): void => {
           rows,
           passes: pickings.flatMap(({ half, ones }, index) =>
             // None, if all that these rows pick lies in other halves.
-            ones.some(([at]) => at >= row && at < row + rows)
+            picksFor({ row, rows }, ones)
               ? task.parts.map(({ scale }, part): Pass => {
                   const runs = [rowRun(row, rows)];
                   const identity = identityOf(panel, index, ones, scale);
@@ -109,21 +108,40 @@ export const emitTranspose = (s: Selection, task: Move): void => {
     }
 };
 
+/** Whether a pass picks lanes for some row of a block. */
+const picksFor = ({ row, rows }: Block, ones: readonly One[]): boolean =>
+  ones.some(([at]) => at >= row && at < row + rows);
+
 /**
  * Blocks of the rows of a panel. The tensor is loaded as weights anew for every block and every half-vector that it picks from,
  * and all rows of a block pass through all of these: blocks are as long as the accumulators allow, and end where a half does,
- * if that makes none short. `firsts`: rows whose lanes begin a half-vector.
+ * if that makes none short and takes no longer. Where much is loaded, as for a prompt, fewer and longer passes may be shorter.
  */
-const blocksOf = (target: Target, firsts: readonly number[], depth: number): readonly Block[] => {
+const blocksOf = (target: Target, pickings: readonly Picking[], depth: number): readonly Block[] => {
   const long = longBlock(target);
-  const starts = [...new Set(firsts)].sort((a, b) => a - b);
-  const runs = starts.map((index, run) => ({ index, count: (starts[run + 1] ?? depth) - index }));
-  const isWhole = runs.every(({ count }) => count >= SHORT_RUN);
   const evenly = (count: number, first: number): readonly Block[] =>
     rowBlocks(count, Math.ceil(count / Math.ceil(count / long)), first);
-  return isWhole ? runs.flatMap(({ count, index }) => evenly(count, index)) : evenly(depth, 0);
+  const starts = [...new Set(pickings.flatMap(({ firsts }) => firsts))].sort((a, b) => a - b);
+  const runs = starts.map((index, run) => ({ index, count: (starts[run + 1] ?? depth) - index }));
+  const whole = evenly(depth, 0);
+  if (runs.some(({ count }) => count < SHORT_RUN)) return whole;
+  const byHalves = runs.flatMap(({ count, index }) => evenly(count, index));
+  return cyclesOf(byHalves, pickings) <= cyclesOf(whole, pickings) ? byHalves : whole;
 };
 const SHORT_RUN = 32;
+
+/** Cycles of an array for a panel: a pass takes as long as its rows, or as the weights of the next, which load meanwhile. */
+const cyclesOf = (blocks: readonly Block[], pickings: readonly Picking[]): number =>
+  sumOf(
+    pickings.map(({ ones, loads }) => {
+      const load = sumOf(loads.map(({ run }) => run.count)) / COLUMNS_A_CYCLE;
+      return sumOf(blocks.map((block) => (picksFor(block, ones) ? Math.max(block.rows, load) : 0)));
+    }),
+  );
+/** Columns of computed weights that load in a cycle, since their rows lie in four pairs. */
+const COLUMNS_A_CYCLE = 4;
+
+const sumOf = (numbers: readonly number[]): number => numbers.reduce((sum, number) => sum + number, 0);
 
 const loadsFurther = (loads: Picking["loads"], row: number, { storage }: Part): WeightLoad[] =>
   loads.map(({ panel, run, half, first, lanes, column }) => ({
