@@ -311,8 +311,8 @@ describe("the runner", () => {
     };
     const after = runPasses(graph, PIPELINE, context, options);
     expect(banners).toEqual([
-      "; ---- after quantized (pass 1/9, unchanged, 1.0 ms) ----",
-      "; ---- after canonicalize (pass 2/9, changed, 1.0 ms) ----",
+      "; ---- after quantized (pass 1/10, unchanged, 1.0 ms) ----",
+      "; ---- after canonicalize (pass 2/10, changed, 1.0 ms) ----",
     ]);
     expect(after.nodes.length).toBe(1);
   });

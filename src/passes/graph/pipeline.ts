@@ -12,6 +12,7 @@ import { precision } from "./precision.js";
 import { quantized } from "./quantized.js";
 import { shard } from "./shard.js";
 import { splitMatmuls } from "./split-matmuls.js";
+import { trim } from "./trim.js";
 import { weights } from "./weights.js";
 
 /** What brings a graph to operations of the machine. */
@@ -25,6 +26,8 @@ export const OPTIMIZE: readonly GraphPass[] = [
   centre,
   // After decompose, which makes the slices; before lane-maps, which would pay for slices of products with lanes.
   splitMatmuls,
+  // After split-matmuls: of what is one product before it, some parts are read whole and some are not.
+  trim,
   laneMaps,
 ];
 
