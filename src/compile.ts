@@ -57,9 +57,9 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
   const named = entriesOf(options);
   const shapesOf = named.map(() => new Map<string, Shape>());
   const imported = stage("receive", () =>
-    named.map(([, { bind = {}, shapes, fix }], index) => {
+    named.map(([, { bind = {}, ...entry }], index) => {
       const own = at(shapesOf, index, "entry");
-      return importModel(source, { bind, shapes, fix, onValue: (name, shape) => own.set(name, shape) }, model);
+      return importModel(source, { bind, ...entry, onValue: (name, shape) => own.set(name, shape) }, model);
     }),
   );
   const entries: WithStates[] = [];

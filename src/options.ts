@@ -24,6 +24,8 @@ export interface EntryOptions {
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
   readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
+  /** Outputs of which only the last row is wanted, the end of the axis before the last, by name: others are not computed. */
+  readonly last?: readonly string[] | undefined;
 }
 
 export interface CompileOptions extends EntryOptions {
@@ -100,11 +102,17 @@ export const entriesOf = ({
   bind,
   shapes,
   fix,
+  last = [],
 }: CompileOptions): readonly (readonly [string, EntryOptions])[] => {
   const named = Object.entries(entries ?? {});
-  if (named.length === 0) return [["main", { bind, shapes, fix }]];
+  if (named.length === 0) return [["main", { bind, shapes, fix, last }]];
   return named.map(([name, own]) => [
     name,
-    { bind: { ...bind, ...own.bind }, shapes: { ...shapes, ...own.shapes }, fix: { ...fix, ...own.fix } },
+    {
+      bind: { ...bind, ...own.bind },
+      shapes: { ...shapes, ...own.shapes },
+      fix: { ...fix, ...own.fix },
+      last: [...last, ...(own.last ?? [])],
+    },
   ]);
 };

@@ -364,6 +364,8 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "states by name, of which there are none": () => buildModel(cell, { state: "auto" }),
   "a state of other numbers than its output": () => buildModel(cell, { state: { h: "flipped", flags: "flipped" } }),
 
+  "the last row of an output that is not there": () => buildModel(cell, { last: ["nxt"] }),
+
   // What the chip cannot do
   "a model that does not fit in SRAM": () =>
     buildModel(

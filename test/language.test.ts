@@ -430,6 +430,9 @@ test("an image of a decoder writes what its model writes, with its own context",
     inputs.flatMap(({ lookup }) => (lookup === undefined ? [] : [lookup.bytes])),
   );
   expect([tables.length, new Set(tables.flat()).size]).toEqual([3, 2]);
+  // Of a block the logits behind its last token alone.
+  const shapes = readImage(readFileSync(image)).entries.map(({ outputs }) => outputs.map(({ shape }) => shape));
+  expect(shapes).toEqual(Array(3).fill([[1, 1, 50]]));
   const built = await openLanguageModel(image);
   expect([built.name, built.context, built.capacity, built.cycles]).toEqual(["gpt2", 5, 6, model.cycles]);
   expect([built.vocabulary, built.clockMHz, built.room]).toEqual([model.vocabulary, model.clockMHz, model.room]);

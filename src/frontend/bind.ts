@@ -21,6 +21,8 @@ export interface ImportOptions {
   readonly shapes?: Readonly<Record<string, Shape>> | undefined;
   /** Inputs whose values are known when the program is compiled: they become constants, and are inputs no more. */
   readonly fix?: Readonly<Record<string, FixedValue>> | undefined;
+  /** Outputs of which only the last row is wanted, the end of the axis before the last. */
+  readonly last?: readonly string[] | undefined;
 }
 
 type Extent = number | string;
@@ -46,7 +48,12 @@ export function bindInputs(
       .filter((extent) => typeof extent === "string")
       .flatMap((name) => [name, ...partsOf(name)]),
   );
-  requireInputs([...Object.keys(options.shapes ?? {}), ...Object.keys(options.fix ?? {})], [...extents.keys()]);
+  requireNames("input", [...Object.keys(options.shapes ?? {}), ...Object.keys(options.fix ?? {})], [...extents.keys()]);
+  requireNames(
+    "output",
+    options.last ?? [],
+    outputs.map(({ name }) => name),
+  );
   const sizes = new Map<string, number>();
   for (const [name, size] of Object.entries(options.bind)) bindOne(name, size, known, sizes);
   for (const [name, shape] of Object.entries(givenShapes(inputs, options))) bindShape(name, shape, extents, sizes);
@@ -142,13 +149,13 @@ function bindOne(name: string, size: number, known: ReadonlySet<Extent>, sizes: 
 }
 
 /** Every name that is not that of an input, as one error. */
-function requireInputs(names: readonly string[], inputs: readonly string[]): void {
-  const listed = inputs.map((input) => `'${input}'`).join(", ");
+function requireNames(kind: "input" | "output", names: readonly string[], known: readonly string[]): void {
+  const listed = known.map((name) => `'${name}'`).join(", ");
   const [first, ...others] = names
-    .filter((name) => !inputs.includes(name))
+    .filter((name) => !known.includes(name))
     .map((name) => {
-      const hint = inputs.length === 0 ? "it takes no inputs" : `${didYouMean(name, inputs)}its inputs are ${listed}`;
-      return new CompileError("LPU1005", { message: `the model has no input '${name}'`, hint });
+      const hint = known.length === 0 ? `it has no ${kind}s` : `${didYouMean(name, known)}its ${kind}s are ${listed}`;
+      return new CompileError("LPU1005", { message: `the model has no ${kind} '${name}'`, hint });
     });
   if (first !== undefined) throw new CompileError(first.code, first.details, others);
 }

@@ -126,7 +126,7 @@ function prepare(source: ModelSource, model: ModelRecord, options: ImportOptions
   const inputs = trueInputs(model.graph);
   const { shapes, unbound, declared } = bindInputs(inputs, model.graph.outputs, options);
   const fixed = unbound.length > 0 ? new Map() : fixedTensors(inputs, shapes, options.fix ?? {});
-  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed, declared, options.onValue) };
+  return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed, declared, options) };
 }
 
 const countsByOperator = (problems: readonly CompileError[]): string[] => {
@@ -171,7 +171,7 @@ function importGraph(
   shapes: ReadonlyMap<string, Shape>,
   fixed: ReadonlyMap<string, Tensor | WideTensor>,
   declared: BoundShapes["declared"],
-  onValue: ImportOptions["onValue"],
+  { onValue, last = [] }: ImportOptions,
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
@@ -195,10 +195,25 @@ function importGraph(
     const node = lookUp(importer, scope, name, `output '${name}'`);
     return node === undefined
       ? undefined
-      : { name, node, declared: declaredType(graph.type(node), type?.tensorType?.elemType ?? 0) };
+      : {
+          name,
+          node: last.includes(name) ? lastRow(graph, node, name) : node,
+          declared: declaredType(graph.type(node), type?.tensorType?.elemType ?? 0),
+        };
   });
   const made = outputs.filter((output) => output !== undefined);
   return { importer, finish: (more: readonly GraphOutput[] = []) => graph.finish([...made, ...more]) };
+}
+
+/** The end of the axis before the last, of what has one. */
+function lastRow(graph: Appender, node: NodeId, name: string): NodeId {
+  const { shape } = graph.type(node);
+  const rows = shape.length - 2;
+  if (rows < 0 || shape[rows] === 0) return node;
+  graph.origin = [name];
+  const starts = shape.map((extent, axis) => (axis === rows ? extent - 1 : 0));
+  const sizes = shape.map((extent, axis) => (axis === rows ? 1 : extent));
+  return graph.add("slice", [node], { starts, sizes, strides: shape.map(() => 1) });
 }
 
 const fixedValue = (graph: Appender, given: Tensor | WideTensor): NodeId | Wide =>

@@ -70,6 +70,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   bind: options.bind ?? {},
   shapes: options.shapes ?? {},
   fix: options.fix ?? {},
+  last: options.last ?? [],
   state: options.state ?? {},
   entries: options.entries ?? {},
   weights: options.weights ?? "fp16",

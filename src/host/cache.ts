@@ -32,6 +32,7 @@ export interface CacheOptions {
   readonly bind: Readonly<Record<string, number>>;
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly fix: Readonly<Record<string, FixedValue>>;
+  readonly last: readonly string[];
   readonly state: StateOption;
   readonly entries: Readonly<Record<string, EntryOptions>>;
   readonly weights: string;
@@ -84,12 +85,14 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     sorted(options.bind),
     sorted(options.shapes),
     sorted(options.fix).map(([name, value]) => [name, fixKey(value)]),
+    options.last,
     options.state === "auto" ? "auto" : sorted(options.state),
-    Object.entries(options.entries).map(([name, { bind = {}, shapes = {}, fix = {} }]) => [
+    Object.entries(options.entries).map(([name, { bind = {}, shapes = {}, fix = {}, last = [] }]) => [
       name,
       sorted(bind),
       sorted(shapes),
       sorted(fix).map(([input, value]) => [input, fixKey(value)]),
+      last,
     ]),
     options.weights,
     options.keep,

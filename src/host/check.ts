@@ -124,9 +124,9 @@ function checkEntry(
   narrowed: PassContext["narrowed"],
 ): CheckedEntry {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const { bind = {}, shapes, fix, state = {} } = options;
+  const { bind = {}, shapes, fix, last, state = {} } = options;
   const made = new Map<string, Shape>();
-  const binding = { bind, shapes, fix, onValue: (name: string, shape: Shape) => made.set(name, shape) };
+  const binding = { bind, shapes, fix, last, onValue: (name: string, shape: Shape) => made.set(name, shape) };
   const { nodes, unbound, graph, problems: refused } = checkSupport(source, binding, model);
   const found: Found =
     graph === undefined

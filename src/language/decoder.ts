@@ -136,6 +136,11 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   return { past, shapes: Object.fromEntries(shapes), fix: Object.fromEntries(fixed) };
 }
 
+/** What an entry of a decoder is built with: of its logits those behind its last token. */
+export interface EntryShapes extends Omit<DecoderShapes, "past"> {
+  readonly last: readonly string[];
+}
+
 /**
  * How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once (`prefill`, each an
  * entry of its own): behind others, and where the past is a window whose length the file leaves open, also as the first, which has
@@ -145,10 +150,13 @@ export function decoderEntries(
   graph: GraphRecord,
   context: number,
   prefill: readonly number[],
-): Readonly<Record<string, Omit<DecoderShapes, "past">>> {
-  const entry = (behind: number, tokens: number): Omit<DecoderShapes, "past"> => {
+): Readonly<Record<string, EntryShapes>> {
+  const presents = new Set(pastsOf({ inputs: inputsOf(graph), outputs: graph.outputs }).values());
+  const logits = logitsAmong(graph.outputs.filter(({ name }) => !presents.has(name)));
+  const last = logits === undefined ? [] : [logits.name];
+  const entry = (behind: number, tokens: number): EntryShapes => {
     const { shapes, fix } = decoderShapes(graph, behind, tokens);
-    return { shapes, fix };
+    return { shapes, fix, last };
   };
   const blocks = [...new Set(prefill)].filter((tokens) => tokens > 1).sort((a, b) => a - b);
   const hasFirst = decoderShapes(graph, context, 1).past === "window" && hasOpenPast(graph);
@@ -308,12 +316,15 @@ export function declaredVocabulary(graph: GraphRecord): number | undefined {
 
 const LOGITS = "logits";
 
+const logitsAmong = <Output extends { readonly name: string }>(outputs: readonly Output[]): Output | undefined =>
+  outputs.find(({ name }) => name === LOGITS) ?? (outputs.length === 1 ? outputs[0] : undefined);
+
 /** The output that has a number for each token of the vocabulary, its last axis. LPU5104 if there is not one. */
 export function logitsOf(outputs: readonly { readonly name: string; readonly shape: Shape }[]): {
   readonly name: string;
   readonly vocabulary: number;
 } {
-  const logits = outputs.find(({ name }) => name === LOGITS) ?? (outputs.length === 1 ? outputs[0] : undefined);
+  const logits = logitsAmong(outputs);
   if (logits === undefined)
     return fail("LPU5104", {
       message: `expected an output '${LOGITS}', found ${outputs.map(({ name }) => `'${name}'`).join(", ")}`,
