@@ -256,8 +256,9 @@ function makePart(
   return g.emit(node.op, inputs, partOf(node)?.attrs?.(node, block) ?? node.attrs);
 }
 
-/** A block of a value of which another is there. */
+/** A block of a value of which another is there; the value itself if that is all, since a slice of a constant is another constant. */
 const cut = (g: Rewriter, id: NodeId, has: Block, read: Block): NodeId => {
+  if (isWhole(read, sizesOf(has))) return id;
   const starts = read.map(({ start }, axis) => start - at(has, axis, "span").start);
   return g.emit("slice", [id], { starts, sizes: sizesOf(read), strides: read.map(() => 1) });
 };
