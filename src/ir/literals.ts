@@ -12,7 +12,7 @@ import type { DType } from "./dtype.js";
 import { type Attrs, elementCount, type Literal, type Tensor, type TensorType } from "./graph.js";
 import { pieceOf } from "./ops/collective.js";
 import { localShape } from "./ops/placement.js";
-import { evaluateNode } from "./ops.js";
+import { evaluateNode, VIEWS } from "./ops.js";
 import { attrsKey } from "./rewrite.js";
 import { formatType, literalOf, scalarOf, tensorOf } from "./tensor.js";
 
@@ -58,6 +58,8 @@ export function foldOp(op: string, attrs: Attrs, bases: readonly Literal[], type
         type,
       ),
     );
+  const [base] = bases;
+  if (base !== undefined && isFilled(base) && VIEWS.includes(op)) return filledLiteral(type, base.filled);
   const result = made(bases);
   if (bases.some(({ shares }) => shares !== undefined))
     return { ...result, shares: { on: (chip) => made(bases.map((base) => base.shares?.on(chip) ?? base)) } };
@@ -66,9 +68,16 @@ export function foldOp(op: string, attrs: Attrs, bases: readonly Literal[], type
 }
 
 export const numberLiteral = (dtype: DType, value: number): Literal => literalOf(scalarOf(dtype, value));
-export const filledLiteral = (type: TensorType, value: number): Literal => {
+/** A constant of one number, however many elements it has. */
+export interface FilledLiteral extends Literal {
+  readonly filled: number;
+}
+
+export const isFilled = (literal: Literal): literal is FilledLiteral => "filled" in literal;
+
+export const filledLiteral = (type: TensorType, value: number): FilledLiteral => {
   const load = (): Tensor => tensorOf(type.dtype, type.shape, new Float64Array(elementCount(type.shape)).fill(value));
-  return deriveLiteral([], `fill ${formatType(type)} ${value}`, type, load);
+  return { ...deriveLiteral([], `fill ${formatType(type)} ${value}`, type, load), filled: value };
 };
 
 export function laneMapLiteral(

@@ -22,10 +22,10 @@ import {
   consumersOf,
 } from "../../ir/graph.js";
 import { LARGEST_F16, LARGEST_F32, narrowFloats, roundToF16 } from "../../ir/numerics.js";
-import { equalShapes, isFloat, literalOf, makeTensor, toFloats, toNumbers } from "../../ir/tensor.js";
+import { equalShapes, isFloat, literalOf, makeTensor, tensorOf, toFloats, toNumbers } from "../../ir/tensor.js";
 import { angleNodes, isScaling } from "./angles.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
-import { deriveLiteral, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
+import { deriveLiteral, filledLiteral, isFilled, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
 import { longSums } from "./long-sums.js";
 import {
   heldScores,
@@ -459,12 +459,16 @@ function literalAs(literal: Literal, dtype: DType): Literal {
   if (literal.dtype === dtype) return literal;
   if (isLaneMap(literal))
     return laneMapLiteral(at(literal.shape, 0, "extent"), at(literal.shape, 1, "extent"), literal.laneMap, dtype);
-  const load = (): Tensor => {
-    const tensor = literal.load();
+  const converted = (tensor: Tensor): Tensor => {
     if (dtype === "f16") return toF16(tensor);
     const data = dtype === "f32" ? toFloats(tensor) : Int32Array.from(toNumbers(tensor));
     return makeTensor(dtype, tensor.shape, data);
   };
+  if (isFilled(literal)) {
+    const [filled] = toNumbers(converted(tensorOf(literal.dtype, [1], [literal.filled])));
+    return filledLiteral({ dtype, shape: literal.shape }, sure(filled, "number"));
+  }
+  const load = (): Tensor => converted(literal.load());
   if (elementCount(literal.shape) <= SMALL) return literalOf(load());
   const derived = deriveLiteral([literal], dtype, { dtype, shape: literal.shape }, load);
   const { dtype: from, pieces } = literal;

@@ -4,7 +4,7 @@
 
 import { at, invariant } from "../../diagnostics.js";
 import type { Literal, Shape } from "../../ir/graph.js";
-import { smallValues } from "../../ir/literals.js";
+import { isFilled, smallValues } from "../../ir/literals.js";
 import { roundToF16 } from "../../ir/numerics.js";
 import type { SpreadRecipe } from "../../ir/recipe.js";
 import type { Target } from "../../ir/target.js";
@@ -48,7 +48,7 @@ export const constantContent = (target: Target, literal: Literal, full: View, fu
   let stride = 1;
   for (let axis = literal.shape.length - 1; axis >= 0; axis--) {
     const extent = at(literal.shape, axis, "extent");
-    if (extent > 1) strides[axis + missing] = stride;
+    if (extent > 1 && !isFilled(literal)) strides[axis + missing] = stride;
     stride *= extent;
   }
   const digits = fullShape.flatMap((_, axis) => digitsOf(at(full.dims, axis, "dim"), at(strides, axis, "stride")));
@@ -76,8 +76,9 @@ export const constantContent = (target: Target, literal: Literal, full: View, fu
     column: varies ? full.column : 0,
   };
   const place = new Map(rowDigits.map((d) => [d.factor, d.to]));
+  const isOwn = (axis: number): boolean => axis >= missing && at(literal.shape, axis - missing, "extent") > 1;
   const dims = fullShape.map((extent, axis): Factor[] =>
-    extent > 1 && strides[axis] === 0
+    extent > 1 && !isOwn(axis)
       ? []
       : at(full.dims, axis, "dim").map((f) => ({
           extent: f.extent,
