@@ -183,7 +183,8 @@ export const pipelineProgram = (
       onPlan(plan, stage);
       const { start, arrivals } = arrivalsFrom(target, stages.at(-1));
       const earlier = before?.stages[stage]?.scheduled;
-      stages.push({ plan, start, scheduled: schedule(plan, target, { name, earlier, arrivals }) });
+      const later = cuts.slice(index + 1).map((stagesOf) => at(stagesOf, stage, "stage"));
+      stages.push({ plan, start, scheduled: schedule(plan, target, { name, earlier, later, arrivals }) });
     }
     made.push({ whole, stages });
   }

@@ -65,13 +65,14 @@ export const planFacts = (plan: Plan, target: Target): PlanFacts => {
   const dependencies = dependenciesOf(plan);
   const tilePairs = tilePairsOf(plan, target);
   const repeat = findRepeat(plan, dependencies);
+  const nexts = new Map(plan.states.map(({ storage, next }) => [next, storage]));
   const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
   return {
     ...dependencies,
-    rivals: rivalsOf(plan),
+    rivals: rivalsOf(plan, nexts),
     feeders: feedersOf(plan),
     passing: passingIn(plan),
-    nexts: new Map(plan.states.map(({ storage, next }) => [next, storage])),
+    nexts,
     stateSides: stateSidesOf(plan, repeat),
     interleaved: interleavedIn(plan),
     repeat,
@@ -152,10 +153,10 @@ export const widthOf = ({ dtype }: Pick<Storage, "dtype">): number => STREAM_TYP
 /** Rows of slices, each as many bytes as there are lanes, that some rows of one panel of a storage take. */
 export const sliceRowsOf = (storage: Pick<Storage, "dtype">, rows: number): number => 2 * widthOf(storage) * rows;
 
-const rivalsOf = (plan: Plan): Map<string, Map<string, PanelRef>> => {
+const rivalsOf = (plan: Plan, nexts: PlanFacts["nexts"]): Map<string, Map<string, PanelRef>> => {
   const rivals = new Map<string, Map<string, PanelRef>>();
   for (const task of plan.tasks) {
-    const panels = panelsTogether(plan, task).map((panel) => ({ key: panelKey(panel), panel }));
+    const panels = panelsTogether(plan, nexts, task).map((panel) => ({ key: panelKey(panel), panel }));
     for (const { key } of panels)
       for (const other of panels) {
         if (key === other.key) continue;
@@ -167,14 +168,18 @@ const rivalsOf = (plan: Plan): Map<string, Map<string, PanelRef>> => {
   return rivals;
 };
 
-/** Panels that a task reads or writes at the same time. */
-const panelsTogether = (plan: Plan, task: Task): PanelRef[] => {
+/** Panels that a task reads or writes at the same time; `nexts`: by what takes the place of a state, the state. */
+const panelsTogether = (plan: Plan, nexts: PlanFacts["nexts"], task: Task): PanelRef[] => {
   const last = task.passes.at(-1);
   return [
     ...task.leaves,
     ...(last === undefined ? [] : [last]),
     // What has its place from the start is written while the operands are still read.
-    ...task.outputs.filter(({ storage }) => plan.storages[storage]?.output),
+    ...task.outputs.flatMap(({ storage, panel }) => {
+      const state = nexts.get(storage);
+      if (state !== undefined) return [{ storage: state, panel }];
+      return plan.storages[storage]?.output ? [{ storage, panel }] : [];
+    }),
   ].map(({ storage, panel }) => ({ storage, panel }));
 };
 

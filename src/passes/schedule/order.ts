@@ -3,7 +3,7 @@
  *
  * Tasks without an MXM pass go to their place as soon as their producers have one, the highest first. The others compete
  * for the arrays: an array must not idle for the sake of a task that is not ready, however high. What only the next run needs
- * comes last, and fills what is left.
+ * comes last, and fills what is left, but for what would fill SRAM until then.
  */
 
 import { at } from "../../diagnostics.js";
@@ -15,8 +15,10 @@ import type { Dependencies } from "./dependencies.js";
 import { type PlanFacts, taskAt } from "./figures.js";
 import { readyOf } from "./chip/ports.js";
 import { piecesOf } from "./task/read.js";
-import type { Scheduler, Strategy } from "./state.js";
+import { resultRoom, type Scheduler, type Strategy } from "./state.js";
 
+/** Share of what results may take. */
+const CROWDED = 1 / 4;
 /** Cycles for which an array may wait for a task with a longer way to go. */
 const READY_SLACK = 16;
 /** Columns of computed weights that, most likely, load in one cycle. */
@@ -108,8 +110,13 @@ export const nextTask = (s: Scheduler, agenda: Agenda): number | undefined => {
     return all[all.length > 0 ? draw(all.length) : 0];
   }
   if (s.strategy.thrift === "all") return highest(agenda, allReady(agenda));
-  return highest(agenda, agenda.chains) ?? earliest(s, agenda) ?? highest(agenda, agenda.last);
+  const relief = isCrowded(s) ? highest(agenda, agenda.last) : undefined;
+  return highest(agenda, agenda.chains) ?? relief ?? earliest(s, agenda) ?? highest(agenda, agenda.last);
 };
+
+/** Whether results that wait for readers take so much of what they may that those are not to wait which only the next run needs. */
+const isCrowded = (s: Scheduler): boolean =>
+  s.halves.some((half) => s.wanted[half.side] > CROWDED * resultRoom(s, half));
 
 const allReady = ({ chains, passes, last }: Agenda): readonly number[] => [
   ...chains,

@@ -16,10 +16,10 @@ import { newPlaced, type Placed } from "./repeat/placed.js";
 import type { TimedChain } from "./task/chain-timing.js";
 import { newTrial, type Trial } from "./task/want.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
-import { heldIn } from "./chip/memory.js";
+import { heldIn, takenIn } from "./chip/memory.js";
 import { CONSTANT_ROWS, distinctTiles, type PlanFacts, planFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
 import { residentIn, rowsOf } from "./place/resident.js";
-import { holdEarlier, type Earlier } from "./place/earlier.js";
+import { holdEarlier, type Earlier, rowsForLater } from "./place/earlier.js";
 
 /**
  * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
@@ -58,6 +58,8 @@ export type WireCycles = ReadonlyMap<string, number>;
 export interface Surroundings {
   /** The program that the plan is a further entry of. */
   readonly earlier?: Earlier | undefined;
+  /** Plans of the entries behind this one, whose constants take rows that nothing before them has used. */
+  readonly later?: readonly Plan[] | undefined;
   readonly arrivals?: WireCycles | undefined;
 }
 
@@ -123,16 +125,19 @@ export const newScheduler = (
   target: Target,
   known: Known,
   strategy: Strategy,
-  { earlier, arrivals = new Map() }: Surroundings = {},
+  { earlier, later = [], arrivals = new Map() }: Surroundings = {},
 ): Scheduler => {
   const halves = [newHalf(target, 0), newHalf(target, 1)] as const;
   if (earlier !== undefined) holdEarlier(target, halves, earlier);
-  const resident = residentRows(plan, target, known, earlier) + heldRows(halves);
+  const own = residentRows(plan, target, known, earlier);
+  const kept = rowsForLater(plan, later, target, earlier);
+  const taken: readonly [number, number] = [takenRows(halves[0]), takenRows(halves[1])];
+  const room: Room = { resident: own + heldRows(halves), taken: own + taken[0] + taken[1], kept };
   return {
     ...known,
-    ceiling: ceilingOf(target, known, strategy, resident),
+    ceiling: ceilingOf(target, known, strategy, room),
     wanted: [0, 0],
-    lasting: [0, 0],
+    lasting: [...taken],
     readersLeft: Int32Array.from(known.consumers, (readers) => readers.length),
     plan,
     target,
@@ -151,7 +156,7 @@ export const newScheduler = (
     queues: Array.from({ length: queueCount(target) }, () => []),
     trial: newTrial(0),
     turn: 0,
-    spareRows: spareRowsOf(target, strategy, resident),
+    spareRows: spareRowsOf(target, strategy, room),
     promised: noPromise(),
     searched: 0,
     tried: 0,
@@ -181,16 +186,33 @@ const residentRows = (
 const heldRows = (halves: readonly [Half, Half]): number =>
   halves.flatMap(({ pairs }) => pairs).reduce((sum, { memory }) => sum + heldIn(memory), 0);
 
-/** Rows of slice pairs that second copies of weight tiles may take. */
-const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, resident: number): number =>
-  duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - resident;
+/** Rows of slice pairs in which no constant can lie, since something lies in them, or an earlier entry writes them. */
+const takenRows = ({ pairs }: Half): number => pairs.reduce((sum, { memory }) => sum + takenIn(memory), 0);
 
-/** Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may. */
-const ceilingOf = (target: Target, { tileRows }: PlanFacts, strategy: Strategy, resident: number): number => {
-  if (strategy.constants !== "apart") return target.rowsPerBank;
-  const copies = Math.max(0, Math.min(tileRows, spareRowsOf(target, strategy, resident)));
+/** Rows of slice pairs that are taken, or to be. */
+interface Room {
+  /** By constants, states and edges of all entries so far, at least. */
+  readonly resident: number;
+  /** Also by results of earlier entries. */
+  readonly taken: number;
+  /** By constants of later entries. */
+  readonly kept: number;
+}
+
+/** Rows of slice pairs that second copies of weight tiles may take. */
+const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, { taken, kept }: Room): number =>
+  duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - taken - kept;
+
+/**
+ * Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may.
+ * Where later entries have constants, results keep off rows for these.
+ */
+const ceilingOf = (target: Target, { tileRows }: PlanFacts, strategy: Strategy, room: Room): number => {
   const banks = 4 * Math.floor(target.slices / 2);
-  return Math.max(0, target.rowsPerBank - Math.ceil((resident + copies) / banks));
+  const left = (rows: number): number => Math.max(0, target.rowsPerBank - Math.ceil(rows / banks));
+  const lasting = room.resident + room.kept;
+  if (strategy.constants !== "apart") return room.kept > 0 ? left(lasting) : target.rowsPerBank;
+  return left(lasting + Math.max(0, Math.min(tileRows, spareRowsOf(target, strategy, room))));
 };
 
 export const noPromise = (): Scheduler["promised"] => ({ rows: [0, 0], copies: 0 });
@@ -206,6 +228,12 @@ export const lastingRoom = (
   const perBank =
     strategy.constants === "apart" ? rowsPerBank - ceiling : (rowsPerBank * (1 + strategy.duplicates)) / 2;
   return 2 * pairs.length * perBank - lasting[side] - promised.rows[side];
+};
+
+/** Rows of slice pairs of a hemisphere that results may take, if constants and edges take no more than they must. */
+export const resultRoom = ({ target, ceiling, resident }: Scheduler, { pairs }: Half): number => {
+  const banks = 2 * pairs.length;
+  return Math.min(banks * ceiling, banks * target.rowsPerBank - resident / (2 * 2 * target.lanes));
 };
 
 /** Rows of a panel that are there before cycle 0. What the host reads or writes lies in one piece. */

@@ -117,6 +117,9 @@ export const holdRows = (pairs: readonly PairMemory[], row: number, rows: number
 export const heldIn = ({ freeAt }: PairMemory): number =>
   freeAt.reduce((count, free) => count + Number(free === HELD), 0);
 
+/** Rows that something has used. */
+export const takenIn = ({ freeAt }: PairMemory): number => freeAt.reduce((count, free) => count + Number(free > 0), 0);
+
 /** Whether something lies in the row at an address of each of some pairs. */
 export const isHeld = (pairs: readonly PairMemory[], addresses: readonly number[]): boolean =>
   pairs.some(({ freeAt }, i) => freeAt[at(addresses, i, "address")] === HELD);

@@ -6,12 +6,14 @@
  */
 
 import { at, fail, invariant } from "../../../diagnostics.js";
-import type { Storage } from "../../../ir/plan.js";
+import type { Plan, Storage } from "../../../ir/plan.js";
 import { memQueue, type Placement, type Program, rowsOfPlane } from "../../../ir/program.js";
 import type { Target } from "../../../ir/target.js";
 import { holdRows, touchRows } from "../chip/memory.js";
 import type { Half, Side } from "../chip/machine.js";
+import { distinctTiles, rowsOfTile, tilePairsOf } from "../figures.js";
 import type { Copy, TilePlace } from "./chunk.js";
+import { constantRowsIn } from "./resident.js";
 
 /** What the entries so far have placed. */
 export interface Earlier {
@@ -55,6 +57,27 @@ export const holdEarlier = (target: Target, halves: readonly [Half, Half], { pro
   for (const { placements } of program.states) placed(placements, holdRows);
   for (const { hemisphere, slice, row, rows } of program.chips[0]?.constants ?? [])
     each(memQueue(target, hemisphere, slice), row, rows, holdRows);
+};
+
+/** Rows of slice pairs that constants of later entries take, at least, which neither this one has nor those before it. */
+export const rowsForLater = (
+  plan: Plan,
+  later: readonly Plan[],
+  target: Target,
+  earlier: Earlier | undefined,
+): number => {
+  const known = new Set(distinctTiles(plan).keys());
+  let rows = 0;
+  for (const other of later) {
+    const pairs = tilePairsOf(other, target);
+    for (const [key, { tile }] of distinctTiles(other)) {
+      if (known.has(key) || earlier?.tiles.some((own) => own.has(key)) === true) continue;
+      known.add(key);
+      rows += rowsOfTile(tile, pairs);
+    }
+    rows += constantRowsIn(other);
+  }
+  return rows;
 };
 
 /** Where a state lies, if an earlier entry has it too: as this one wants it. */

@@ -43,6 +43,13 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
 const nameOf = ({ inputs, outputs, states }: Plan, { id, name }: Storage): string =>
   [...inputs, ...outputs, ...states].find(({ storage }) => storage === id)?.name ?? name;
 
+/** Rows of slice pairs that constants which are read row by row take, once. */
+export const constantRowsIn = (plan: Plan): number => {
+  let sum = 0;
+  for (const [id, rows] of constantRows(plan)) sum += sliceRowsOf(at(plan.storages, id, "storage"), rows) / 2;
+  return sum;
+};
+
 /** Rows of each constant that are placed. */
 const constantRows = (plan: Plan): Map<number, number> =>
   new Map(

@@ -9,6 +9,7 @@
 import { at, fail } from "../../../diagnostics.js";
 import { type Plan, readsOf, type Storage, type StorageId } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
+import { heldIn } from "../chip/memory.js";
 import { sliceRowsOf } from "../figures.js";
 import { chunksOf, type Scheduler } from "../state.js";
 import { rowsOfCopy } from "./chunk.js";
@@ -95,19 +96,19 @@ const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => 
 export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => {
   const { plan, target, resident } = s;
   const vector = 2 * target.lanes;
-  const lasting = vector * (s.lasting[0] + s.lasting[1]);
   const results = [...resultRows(s)].map(([id, rows]) => ({
     name: at(plan.storages, id, "storage").name,
     bytes: rows * vector,
   }));
   const held = sumOf(results.map(({ bytes }) => bytes));
+  const taken = sumOf(s.halves.flatMap(({ pairs }) => pairs.map(({ memory }) => heldIn(memory))));
   const capacity = sramBytes(target);
   const largest = results.sort((a, b) => b.bytes - a.bytes).slice(0, LARGEST);
   const isForWeights = resident > capacity / 2;
   return fail("LPU2001", {
     message: `no room in SRAM for ${sizeText(sliceRows * target.lanes)} of '${name}' on target '${target.name}'`,
     notes: [
-      `of ${sizeText(capacity)} constants, inputs and outputs take ${sizeText(Math.max(lasting, resident))}, results that are still to be read ${sizeText(held)}; what is left lies in pieces that are too small`,
+      `of ${sizeText(capacity)} constants, inputs and outputs take ${sizeText(Math.max(vector * taken - held, resident))}, results that are still to be read ${sizeText(held)}; what is left lies in pieces that are too small`,
       ...largest.map((result) => `'${result.name}' takes ${sizeText(result.bytes)} at that moment`),
     ],
     hint: isForWeights

@@ -16,7 +16,7 @@ import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.
 import { burstsOf, emitMemory, type Flight, later, type PairBurst, reserveWrite, spanOf } from "../chip/ports.js";
 import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
-import { chunksOf, homesOf, isPacked, type Scheduler, storageOf } from "../state.js";
+import { chunksOf, homesOf, isPacked, resultRoom, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
 
 /** Second copies are made as long as results take no more than this share of what they may. */
@@ -155,9 +155,8 @@ const tryHalf = (s: Scheduler, result: Result, known: Flight | undefined): Writt
 };
 
 /** Whether results leave half of what they may take in a hemisphere, with two more copies there. */
-const hasPlenty = (s: Scheduler, { side, pairs }: Half, { copy }: Written, rows: number): boolean =>
-  !isPacked(s) &&
-  s.wanted[side] + 2 * rowsOfCopy(copy, rows) <= PLENTY * 2 * pairs.length * Math.min(s.ceiling, s.target.rowsPerBank);
+const hasPlenty = (s: Scheduler, half: Half, { copy }: Written, rows: number): boolean =>
+  !isPacked(s) && s.wanted[half.side] + 2 * rowsOfCopy(copy, rows) <= PLENTY * resultRoom(s, half);
 
 /**
  * Writes one copy. `other`: a copy of the same rows in this hemisphere, which must lie in other slices. Returns a delay, or NEVER
@@ -315,17 +314,16 @@ const placesFor = (s: Scheduler, result: Result, other: Written | undefined): Pl
   return { ...places, groups: places.groups.filter((pairs) => !other.copy.pairs.some((pair) => pairs.includes(pair))) };
 };
 
-const newPlaces = (
-  s: Scheduler,
-  { output, storage, half, rows }: Result,
-  ways: number,
-  other: Written | undefined,
-): Places => {
+const newPlaces = (s: Scheduler, result: Result, ways: number, other: Written | undefined): Places => {
+  const { output, storage, half, rows } = result;
   const rivals = rivalPairs(s, output, half);
   const all = pairChoices(s, half, storage, rivals);
-  // Where room is short, a block goes in parts rather than to where it could not be read with others.
-  const choices =
-    isPacked(s) && rows > SMALLEST_PART ? all.filter((pairs) => !pairs.some((pair) => rivals.has(pair))) : all;
+  const alone = all.filter((pairs) => !pairs.some((pair) => rivals.has(pair)));
+  // Where room is short, a block goes in parts rather than to where it could not be read with others; what only the next run needs can wait.
+  const keepsAlone = isPacked(s)
+    ? rows > SMALLEST_PART
+    : s.passing.has(storage.id) && isRoomBy(s, result, { groups: alone, banks: [0, 1], ways, apart: false }, NEVER);
+  const choices = keepsAlone ? alone : all;
   if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways, apart: false };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
