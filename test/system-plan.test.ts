@@ -175,7 +175,7 @@ describe("refused", () => {
     const scheduled: string[] = [];
     const hintOn = (system: "card" | "node2", onPart?: PlanOptions["onPart"]): string | undefined => {
       try {
-        planned({ system, tensor: 1, target: "tiny", onPart }, { layers: 14 });
+        planned({ system, tensor: 1, target: "tiny", onPart }, { layers: 19 });
       } catch (error) {
         if (error instanceof CompileError) return error.details.hint;
         throw error;

@@ -6,6 +6,7 @@ import { at } from "../../diagnostics.js";
 import {
   isRepeated,
   loadedBy,
+  type PanelRef,
   type PlanBinding,
   type PlanState,
   readsOf,
@@ -51,27 +52,38 @@ export const usedStorages = (
 
 /**
  * Storages of which an MXM or an SXM takes rows, or several chains of one operation the same row again and again, as long scores take
- * a mask: from one place no two of them could do so at once, and only constants have further copies where they are wanted. What turns on
+ * a mask: from one place no two of them could do so at once, and only constants have further copies where they are wanted; or chains
+ * along with several panels of a state, which may lie in all slices of a hemisphere. What turns on
  * its way into a state waits for all that reads the state, in every layer, and nothing waits for it: it turns in the hemisphere in
  * which it lies.
  */
 const takenByUnits = ({ tasks, storages }: Selection, nexts: ReadonlySet<StorageId>): Set<StorageId> => {
   const taken = new Set<StorageId>();
   const repeated = new Set<string>();
+  const kindOf = (id: StorageId): Storage["kind"] => at(storages, id, "storage").kind;
+  const beside = new Map<string, string>();
   for (const { passes, leaves, outputs, wire, origin } of tasks) {
     if (wire !== undefined) continue;
     for (const pass of passes) for (const id of [pass.storage, ...loadedBy(pass)]) taken.add(id);
     if (outputs.every(({ storage }) => nexts.has(storage))) continue;
+    const state = leaves.find(({ storage }) => kindOf(storage) === "state");
     for (const leaf of leaves) {
+      if (state !== undefined && kindOf(leaf.storage) === "temp") {
+        const [key, panel] = [panelText(leaf), panelText(state)];
+        if (beside.has(key) && beside.get(key) !== panel) taken.add(leaf.storage);
+        beside.set(key, panel);
+      }
       if (leaf.map !== undefined) taken.add(leaf.storage);
       if (!isRepeated(leaf)) continue;
-      const row = `${leaf.storage}/${leaf.panel}/${origin}`;
-      if (repeated.has(row) && at(storages, leaf.storage, "storage").kind === "temp") taken.add(leaf.storage);
+      const row = `${panelText(leaf)}/${origin}`;
+      if (repeated.has(row) && kindOf(leaf.storage) === "temp") taken.add(leaf.storage);
       repeated.add(row);
     }
   }
   return taken;
 };
+
+const panelText = ({ storage, panel }: PanelRef): string => `${storage}/${panel}`;
 
 /** States of which the passes of one task take several: only those lie in both hemispheres, the others where their passes go. */
 const statesTogether = (s: Selection): ReadonlySet<StorageId> =>

@@ -7,14 +7,22 @@
  */
 
 import { at, invariant } from "../../diagnostics.js";
-import type { Shape } from "../../ir/graph.js";
-import type { BitsType, PackedTile, Pass, StorageId, TileDType, WeightLoad } from "../../ir/plan.js";
+import type { Literal, Shape } from "../../ir/graph.js";
+import {
+  type BitsType,
+  isTileDType,
+  type PackedTile,
+  type Pass,
+  type StorageId,
+  type TileDType,
+  type WeightLoad,
+} from "../../ir/plan.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import { type Matrix, type TileBlock, tileKey, type TileRecipe } from "../../ir/recipe.js";
 import type { Block } from "./layout/arrangement.js";
-import type { Located } from "./layout/operand.js";
+import type { Fit, Located } from "./layout/operand.js";
 import { halfAt } from "./layout/passes.js";
-import type { Chain, Part, Space } from "./selection.js";
+import type { Chain, Part, Selection, Space } from "./selection.js";
 import {
   elementView,
   expandView,
@@ -45,6 +53,8 @@ export interface StoredPart {
   readonly value: () => Located | undefined;
   /** A copy in another layout. */
   readonly move: (wanted: Layout) => Located;
+  /** How it is read along with the result, [.., M, N], laid out as told. */
+  readonly beside: (result: Layout) => { readonly value: Located; readonly fit: Fit };
 }
 
 export interface ConstantWeights {
@@ -75,6 +85,13 @@ export interface Product {
   /** Further columns, one for each block of `n` columns of a panel from this column on: sums of the block's activations. Of stored weights only. */
   readonly sums?: { readonly column: number; readonly n: number; readonly ones: StorageId } | undefined;
 }
+
+/** Weights lie as FP8 where their literal is that, and as fp16 otherwise. */
+export const constantWeights = (s: Selection, literal: Literal): ConstantWeights => {
+  const { key, dtype, shape } = literal;
+  s.literals.set(key, literal);
+  return { kind: "constant", matrix: { literal: key, scale: 1 }, dtype: isTileDType(dtype) ? dtype : "f16", shape };
+};
 
 /** The batch index of the weights for a batch index of the result. */
 export const weightBatch = (weights: SecondOperand, batchShape: Shape): ((batch: number) => number) => {

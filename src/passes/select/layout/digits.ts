@@ -32,6 +32,12 @@ export interface Move {
 export const productOfExtents = (pairs: readonly FactorPair[]): number =>
   pairs.reduce((product, [f]) => product * f.extent, 1);
 
+export const largestDivisor = (n: number, limit: number): number => {
+  let divisor = Math.min(n, limit);
+  while (divisor > 1 && n % divisor !== 0) divisor--;
+  return Math.max(1, divisor);
+};
+
 /** Offsets in destination and source of every combination of digits, the first digit outermost. */
 export const combinations = (
   pairs: readonly FactorPair[],

@@ -108,6 +108,17 @@ const move = (
     laneToLane: kept.filter(([f, g]) => f.column !== 0 && g.row === 0),
   };
   const transposes = digits.rowToLane.length > 0 ? !isSelected(digits) : isSooner(s.target, digits);
+  const first = transposes ? rowsFirst(s.target, digits, wanted.column) : [];
+  if (first.length > 0) {
+    const strides = denseStrides(first);
+    const [inner] = digits.laneToRow.slice(-1);
+    const dims = dimsOf(wanted, shape, pairs, (pair) => ({
+      ...{ extent: pair[0].extent, row: strides.get(pair) ?? 0 },
+      column: pair === inner ? 1 : 0,
+    }));
+    const onRows = moved(s, node.id, value, { view: { dims, row: 0, column: 0 }, shape });
+    return moved(s, node.id, onRows, { view: wanted, shape });
+  }
   // One task writes neighbouring rows: those of the contracted lanes when rows become lanes, else those that were rows.
   const inner = transposes ? digits.laneToRow : digits.rowToRow;
   const outer = transposes ? digits.rowToRow : digits.laneToRow;
@@ -136,6 +147,32 @@ const isSooner = (
 ): boolean => {
   const [kept, rows, lanes] = [rowToRow, laneToRow, laneToLane].map(productOfExtents) as [number, number, number];
   return kept * lanes < rows && kept * Math.ceil((rows * lanes) / halfLanes(target)) < FEW_HALVES;
+};
+
+/** Cycles that a pass of one row takes of an array, by a tile that brings a few lanes to theirs. */
+const SELECTION_CYCLES = 12;
+
+/**
+ * Of lanes of one row, of which the innermost digit becomes rows, the other digits, if it turns sooner with these on rows: then one
+ * pass by one identity turns what lies on many half-vectors, each of which takes a pass and an identity of its own.
+ */
+const rowsFirst = (
+  target: Target,
+  { rowToRow, laneToRow, rowToLane, laneToLane }: Pick<Move, "rowToRow" | "laneToRow" | "rowToLane" | "laneToLane">,
+  column: number,
+): readonly FactorPair[] => {
+  const half = halfLanes(target);
+  // Copies are made in the end.
+  const first = [...laneToRow.slice(0, -1), ...laneToLane].filter(([, g]) => g.column !== 0);
+  const [depth, lanes, others] = [laneToRow, laneToLane, first].map(productOfExtents) as [number, number, number];
+  const columns = combinations(laneToLane, "column", "column").map(({ to }) => column + to);
+  const panels = new Set(columns.map((at) => Math.floor(at / target.lanes)));
+  if (rowToRow.length > 0 || rowToLane.length > 0 || others === 1 || panels.size > 1) return [];
+  // The way there is to be a selection, and no turn of its own.
+  if (isSooner(target, { rowToRow, laneToRow: first, laneToLane: laneToRow.slice(-1) })) return [];
+  const passes = lanes > 1 ? Math.ceil((depth * lanes) / half) : 1;
+  const isShorter = others * SELECTION_CYCLES + depth * Math.ceil((depth * lanes) / others / half) < depth * passes;
+  return isShorter || depth > target.lanes ? first : [];
 };
 
 /** Tiles of selections that one move may take, each as large as any tile of weights. */
@@ -182,6 +219,18 @@ const movedDims = (
   shape: Shape,
   pairs: readonly FactorPair[],
   strides: ReadonlyMap<FactorPair, number>,
+): Factor[][] =>
+  dimsOf(wanted, shape, pairs, (pair) => {
+    const [{ extent, row, column }] = pair;
+    return { extent, row: row === 0 ? 0 : (strides.get(pair) ?? 0), column };
+  });
+
+/** Dims whose digits, in the order of those of `wanted`, lie where they are told to. */
+const dimsOf = (
+  wanted: View,
+  shape: Shape,
+  pairs: readonly FactorPair[],
+  placed: (pair: FactorPair) => Factor,
 ): Factor[][] => {
   const queue = [...pairs];
   return shape.map((_, axis) => {
@@ -190,9 +239,8 @@ const movedDims = (
     while (left > 1) {
       const pair = queue.shift();
       invariant(pair !== undefined, "digits cover every dim");
-      const [{ extent, row, column }] = pair;
-      left /= extent;
-      dim.push({ extent, row: row === 0 ? 0 : (strides.get(pair) ?? 0), column });
+      left /= pair[0].extent;
+      dim.push(placed(pair));
     }
     return dim;
   });

@@ -11,10 +11,11 @@ import { at, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
 import { numberAttr } from "../../../ir/ops/attributes.js";
 import type { AluOp, Leaf, Run, StorageId, StorageType } from "../../../ir/plan.js";
-import { combinations } from "../layout/digits.js";
+import { combinations, largestDivisor } from "../layout/digits.js";
 import { type FactorPair, factorPairs, leafOf, type Located, runsOf } from "../layout/operand.js";
 import { stripCasts } from "../fuse.js";
 import { columnsOf, chainOperand } from "./chain.js";
+import { relayout } from "../layout/move.js";
 import {
   addTemp,
   constantOnce,
@@ -33,7 +34,7 @@ import {
 } from "../selection.js";
 import type { Target } from "../../../ir/target.js";
 import { locate } from "../value.js";
-import { type Layout, naturalLayout, normalize, sliceView, type View } from "../layout/view.js";
+import { type Layout, naturalLayout, normalize, reshapeView, sliceView, type View } from "../layout/view.js";
 
 export const lowerConcat = (s: Selection, node: Node): Located => {
   const axis = numberAttr(node.attrs, "axis");
@@ -135,17 +136,22 @@ interface Brought {
  */
 const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], storage: StorageId): Joined => {
   const { dtype, rows, panels } = storageAt(s, storage);
-  const brought = parts.flatMap((part) => turnedLeaves(s, part) ?? leavesInPlace(s, part));
+  const turning = parts.map((part) => turnedLeaves(s, part, s.loaded.get(stripCasts(s.graph, part.id).id)));
+  const turned = turning.flatMap((leaves) => leaves ?? []);
+  const isOneLeft = turning.filter((leaves) => leaves === undefined).length === 1;
+  const packed = (part: JoinedPart): readonly Brought[] | undefined =>
+    isOneLeft ? leavesOfPacked(s, part, freeLanes(s.target, turned)) : undefined;
+  const brought = parts.flatMap((part, index) => turning[index] ?? packed(part) ?? leavesInPlace(s, part));
   const byPanel = Array.from({ length: panels }, (_, panel) => {
     const own = brought.filter((one) => one.panel === panel);
-    const turning = own.filter(turns);
-    const lanes = new Map(turning.flatMap((one) => [...one.lanes]));
+    const moving = own.filter(turns);
+    const lanes = new Map(moving.flatMap((one) => [...one.lanes]));
     const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? -1);
     return {
       gathered: overlaid(
         s,
         dtype,
-        turning.map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.values()] })),
+        moving.map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.values()] })),
       ),
       map: lanes.size > 0 ? mapId(s, map) : undefined,
       staying: own.filter((one) => !turns(one)).map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.keys()] })),
@@ -156,9 +162,9 @@ const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], stora
       if (map !== undefined)
         pushTask(s, { rows: count, ...gathered(rowRun(row, count)), storage, panel, row, origin: originOf(s, node) });
   const copies = byPanel.map(({ map, staying }, panel) => {
-    const turned = (made: Run): Leaf => ({ storage, panel, runs: [made], ...(map === undefined ? {} : { map }) });
+    const gathered = (made: Run): Leaf => ({ storage, panel, runs: [made], ...(map === undefined ? {} : { map }) });
     return (made: Run) =>
-      overlaid(s, dtype, [...(map === undefined ? [] : [{ leaf: () => turned(made), lanes: [] }]), ...staying]);
+      overlaid(s, dtype, [...(map === undefined ? [] : [{ leaf: () => gathered(made), lanes: [] }]), ...staying]);
   });
   return {
     copy: (panel, made, own) => at(copies, panel, "panel")(made)(own),
@@ -201,8 +207,7 @@ const overlaid = (
 };
 
 /** A part that lies on other lanes of the same rows; undefined where two lanes of a panel would come from one lane. */
-const turnedLeaves = (s: Selection, { id, own }: JoinedPart): readonly Brought[] | undefined => {
-  const value = s.loaded.get(stripCasts(s.graph, id).id) ?? locate(s, id);
+const turnedLeaves = (s: Selection, { id, own }: JoinedPart, value = locate(s, id)): readonly Brought[] | undefined => {
   const pairs = factorPairs(own.view, own.shape, value.view);
   const stays = pairs?.every(([to, from]) =>
     to.row === 0 ? to.column !== 0 && from.row === 0 && from.column !== 0 : from.column === 0,
@@ -248,6 +253,53 @@ const turnsOf = (
     known.lanes.set((first + to) % width, (source + from) % width);
   }
   return [...found.values()];
+};
+
+/** Lanes `from` .. `from + count - 1` of all panels. */
+interface FreeLanes {
+  readonly from: number;
+  readonly count: number;
+}
+
+/** The longest run of lanes from which nothing turns. */
+const freeLanes = ({ lanes }: Target, turning: readonly Brought[]): FreeLanes => {
+  const taken = new Set(turning.flatMap((one) => [...one.lanes.values()]));
+  let best = { from: 0, count: 0 };
+  for (let from = 0, lane = 0; lane < lanes; lane++) {
+    if (taken.has(lane)) from = lane + 1;
+    else if (lane + 1 - from > best.count) best = { from, count: lane + 1 - from };
+  }
+  return best;
+};
+
+/**
+ * A part that is to lie on other rows is brought to them side by side, in as few panels as the free lanes allow, and turns to its
+ * lanes from there: a few of them in each of many panels would be a copy as large as all that it is joined with.
+ */
+const leavesOfPacked = (s: Selection, part: JoinedPart, free: FreeLanes): readonly Brought[] | undefined => {
+  const { view, shape } = part.own;
+  const onLanes = view.dims.flat().filter(({ column }) => column !== 0);
+  const count = onLanes.reduce((product, { extent }) => product * extent, 1);
+  const inner = largestDivisor(count, free.count);
+  if (inner < 2 || count / inner >= spaceOf(s.target, part.own).panels) return undefined;
+  const packed = reshapeView(
+    {
+      dims: [
+        [
+          ...(count > inner ? [{ extent: count / inner, row: 0, column: s.target.lanes }] : []),
+          { extent: inner, row: 0, column: 1 },
+        ],
+      ],
+      row: 0,
+      column: 0,
+    },
+    onLanes.map(({ extent }) => extent),
+  );
+  if (packed === undefined) return undefined;
+  const places = new Map(onLanes.map((factor, index) => [factor, at(packed.dims, index, "digit")]));
+  const dims = view.dims.map((factors) => factors.flatMap((factor) => places.get(factor) ?? [factor]));
+  const value = relayout(s, part.id, locate(s, part.id), { view: { dims, row: 0, column: free.from }, shape });
+  return turnedLeaves(s, part, value);
 };
 
 /** A part moved to its lanes, if it does not lie there. */

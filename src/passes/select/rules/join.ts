@@ -16,6 +16,7 @@ import type { Located } from "../layout/operand.js";
 import { type Layout, normalize, transposeView } from "../layout/view.js";
 import { nodeAt, operandId, type Selection } from "../selection.js";
 import { locate } from "../value.js";
+import { chainOperand } from "./chain.js";
 import type { StoredPart, StoredWeights } from "../weights.js";
 
 /** A join as a second operand of a matmul sees it. */
@@ -71,7 +72,11 @@ const joinAt = (s: Selection, id: NodeId): Join | undefined => {
 
 const isJoinOf = ({ concat }: Join, matmul: Node): boolean => concat.type.shape.length === matmul.type.shape.length;
 
-const partOf = (s: Selection, id: NodeId, perm: readonly number[] | undefined): Pick<StoredPart, "value" | "move"> => {
+const partOf = (
+  s: Selection,
+  id: NodeId,
+  perm: readonly number[] | undefined,
+): Pick<StoredPart, "value" | "move" | "beside"> => {
   const turned = (value: Located): Located => (perm === undefined ? value : { ...value, ...turn(value, perm) });
   const wantedBy = (wanted: Layout): Layout => (perm === undefined ? wanted : turn(wanted, inverse(perm)));
   const node = stripCasts(s.graph, id);
@@ -84,6 +89,7 @@ const partOf = (s: Selection, id: NodeId, perm: readonly number[] | undefined): 
       s.loaded.set(node.id, moved);
       return turned(moved);
     },
+    beside: (result) => chainOperand(s, id, wantedBy(result)),
   };
 };
 

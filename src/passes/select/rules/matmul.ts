@@ -9,26 +9,27 @@
  * passes: one further column of ones for each block, and a permutation in the SXM that spreads each sum over its block.
  */
 
-import type { Matrix } from "../../../ir/recipe.js";
 import { isFp8 } from "../../../ir/dtype.js";
 import { literalIn } from "../../../ir/ops/attributes.js";
 import { at, invariant } from "../../../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
-import { isTileDType, type StorageId, type StorageType } from "../../../ir/plan.js";
+import type { StorageId, StorageType } from "../../../ir/plan.js";
 import { literalOf } from "../../../ir/tensor.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { type Fusion, isChainable, isFloatCast, stripCasts } from "../fuse.js";
 import type { Located } from "../layout/operand.js";
-import { chainLayouts, chainOf, storeChain, viewAtRoot } from "./chain.js";
+import { withoutRow } from "./apart.js";
+import { chainLayouts, chainOf, chainOperand, storeChain, viewAtRoot } from "./chain.js";
 import { isLaneMap, laneMapLiteral, onlyMoves } from "../../../ir/literals.js";
 import { asHalf, emitParts, movable, needsBits } from "../layout/bits.js";
+import { largestDivisor } from "../layout/digits.js";
 import { relayout } from "../layout/move.js";
 import { union } from "../../../ir/ranges.js";
 import { refine, withinType } from "../padding.js";
 import { joinedWeights } from "./join.js";
 import { emitProduct } from "./product.js";
 import { activations, leavesOf, locate } from "../value.js";
-import type { Product, StoredPart, SecondOperand } from "../weights.js";
+import { constantWeights, type Product, type StoredPart, type SecondOperand } from "../weights.js";
 import {
   addTemp,
   type Chain,
@@ -213,20 +214,13 @@ const emitMatmul = (
   const weights = weightsOf(s, node, a);
   const name = at(node.origin, 0, "origin");
   const passOrigin = originOf(s, node);
-  emitProduct(s, { a, parts, weights, space, storage, chain, origin, passOrigin, name, fill: false, sums });
+  const product: Product = { a, parts, weights, space, storage, chain, origin, passOrigin, name, fill: false, sums };
+  emitProduct(s, withoutRow(s, product));
 };
 
 const activationsOf = (s: Selection, node: Node): Located => {
   const id = operandId(node, 0);
   return activations(s, id, locate(s, id), operandAt(s, node, 1).op === "constant");
-};
-
-/** Weights lie as FP8 where their literal is that, and as fp16 otherwise. */
-const constantWeights = (s: Selection, literal: Literal): SecondOperand => {
-  const { key, dtype, shape } = literal;
-  s.literals.set(key, literal);
-  const matrix: Matrix = { literal: key, scale: 1 };
-  return { kind: "constant", matrix, dtype: isTileDType(dtype) ? dtype : "f16", shape };
 };
 
 const weightsOf = (s: Selection, node: Node, a: Located): SecondOperand => {
@@ -246,7 +240,13 @@ const weightsOf = (s: Selection, node: Node, a: Located): SecondOperand => {
 const wholePart = (s: Selection, id: NodeId): StoredPart => {
   const value = asHalf(s, id, locate(s, id));
   const count = at(value.shape, value.shape.length - 1, "extent");
-  return { from: 0, count, value: () => value, move: (wanted) => relayout(s, id, value, wanted) };
+  return {
+    from: 0,
+    count,
+    value: () => value,
+    move: (wanted) => relayout(s, id, value, wanted),
+    beside: (result) => chainOperand(s, id, result),
+  };
 };
 
 /* ---------- the layout of the result ---------- */
@@ -318,12 +318,6 @@ const alignedBlocks = (target: Target, groups: number, n: number): { inner: numb
   return n <= half
     ? { inner: largestDivisor(groups, Math.max(1, Math.floor(half / n))), stride: half }
     : { inner: 1, stride: Math.ceil(n / half) * half };
-};
-
-const largestDivisor = (n: number, limit: number): number => {
-  let divisor = Math.min(n, limit);
-  while (n % divisor !== 0) divisor--;
-  return divisor;
 };
 
 /** Whether a result flows, through chains alone, into the activations of a matmul of two computed tensors. */

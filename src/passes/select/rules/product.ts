@@ -103,7 +103,6 @@ const emitPasses = (
 const takesShares = ({ weights, sums }: Product, { segments }: Arrangement): boolean =>
   weights.kind === "stored" &&
   weights.along === "k" &&
-  weights.parts.length > 1 &&
   sums === undefined &&
   segments.every(({ panels }) => panels.every(({ passes }) => new Set(passes.map(({ panel }) => panel)).size > 1));
 
@@ -115,7 +114,7 @@ const sharesOf = (passes: readonly DeepPass[]): readonly [readonly DeepPass[], r
 };
 
 /** A chain that adds a share to the sums before all else; undefined if it would take more ALUs than there are, or turns them. */
-const withShare = (
+export const withShare = (
   { target }: Selection,
   { ops, leaves }: ReturnType<Chain>,
   share: Leaf,
