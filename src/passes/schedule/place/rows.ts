@@ -73,7 +73,7 @@ export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[]
 };
 
 /** Rows of a way from which on more ways are worth their pairs. */
-const LONG = 48;
+const LONG = 16;
 
 /** Columns of weights that load in one cycle, of rows that are computed. */
 export const LOAD_WAYS = 4;
