@@ -15,13 +15,15 @@ import { at, fail, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId, Shape } from "../../../ir/graph.js";
 import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
-import { type FactorPair, factorPairs, type Located, type RowDigit, runsOf } from "./operand.js";
+import { type FactorPair, factorPairs, type Located, type RowDigit, runsOf, sharesPanels } from "./operand.js";
 import { stripCasts } from "../fuse.js";
 import { asHalf, emitParts, movable } from "./bits.js";
 import { combinations, type Move, productOfExtents } from "./digits.js";
 import { addToPass, type Passes, passesInOrder } from "./passes.js";
 import { emitTranspose } from "./transpose.js";
 import { boundAs } from "../input.js";
+import { factsOf } from "../padding.js";
+import { union } from "../../../ir/ranges.js";
 import {
   originOf,
   originText,
@@ -125,13 +127,51 @@ const move = (
   const strides = denseStrides([...outer, ...inner]);
   const view: View = { dims: movedDims(wanted, shape, pairs, strides), row: 0, column: wanted.column };
   const rows = productOfExtents(kept.filter(([f]) => f.row !== 0));
-  const { panels } = spaceOf(s.target, { view, shape });
+  const { panels: all } = spaceOf(s.target, { view, shape });
+  const repeated = repeatedIn({ view, shape }, value.shape);
+  const cycle = sharesPanels(pairs) ? cycleOf(s.target, wanted, kept, repeated) : Number.POSITIVE_INFINITY;
+  const panels = Math.min(all, cycle);
   const task = { value, panels, column: wanted.column, ...digits, strides, origin: originOf(s, node) };
   const emitMove = transposes ? emitTranspose : emitSelection;
   const storage = emitParts(s, node, movable(s, node.id, value), { rows, panels }, (parts, to, chain, as) =>
     emitMove(s, { ...task, parts, storage: to, chain, as }),
   );
-  return ownPart({ view, shape }, value.shape, storage);
+  const own = ownPart({ view, shape }, value.shape, storage);
+  if (panels === all) return own;
+  // Lanes behind the last copy find one more.
+  const { values, padding } = factsOf(s, storage);
+  s.facts[storage] = { values, padding: union(values, padding) };
+  return { ...own, cycle };
+};
+
+/** Panels after which copies that fill a broadcast layout, one behind the other without gaps, lie on the same lanes again. */
+const cycleOf = (
+  { lanes }: Target,
+  { column }: View,
+  pairs: readonly FactorPair[],
+  repeated: readonly Factor[],
+): number => {
+  const onColumns = pairs.filter(([f]) => f.column !== 0 && f.extent > 1);
+  const copies = onColumns.filter(([, g]) => g.column === 0 && g.row === 0).map(([f]) => f);
+  const own = onColumns.filter(([, g]) => g.column !== 0 || g.row !== 0);
+  const [inner, ...outer] = copies.sort((a, b) => a.column - b.column);
+  const span = own.reduce((sum, [f]) => sum + (f.extent - 1) * f.column, 1);
+  // What is expanded is no copy: its readers know where all of it lies.
+  const isCopy = (f: Factor): boolean => repeated.some((one) => one.column === f.column && one.extent === f.extent);
+  if (inner === undefined || !copies.every(isCopy) || column !== 0 || span > inner.column)
+    return Number.POSITIVE_INFINITY;
+  let end = inner.column * inner.extent;
+  for (const f of outer) {
+    if (f.column !== end) return Number.POSITIVE_INFINITY;
+    end *= f.extent;
+  }
+  return leastCommonMultiple(inner.column, lanes) / lanes;
+};
+
+const leastCommonMultiple = (a: number, b: number): number => {
+  let multiple = a;
+  while (multiple % b !== 0) multiple += a;
+  return multiple;
 };
 
 /** Half-vectors through which all rows go while a tile loads. */
@@ -248,11 +288,15 @@ const dimsOf = (
 
 /** The value within a copy that fills a broadcast layout: its own dims, and the columns along which it is repeated. */
 const ownPart = (full: Layout, shape: Shape, storage: number): Located => {
+  const repeated = repeatedIn(full, shape);
+  return { storage, shape, view: restrictTo(full, shape), ...(repeated.length === 0 ? {} : { repeated }) };
+};
+
+const repeatedIn = (full: Layout, shape: Shape): readonly Factor[] => {
   const missing = full.shape.length - shape.length;
-  const repeated = full.view.dims.flatMap((factors, axis) =>
+  return full.view.dims.flatMap((factors, axis) =>
     (shape[axis - missing] ?? 1) === 1 ? factors.filter((f) => f.column !== 0 && f.extent > 1) : [],
   );
-  return { storage, shape, view: restrictTo(full, shape), ...(repeated.length === 0 ? {} : { repeated }) };
 };
 
 /* ---------- by selection ---------- */

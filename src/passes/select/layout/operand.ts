@@ -16,6 +16,8 @@ export interface Located extends Layout {
   readonly storage: StorageId;
   /** Lanes on which a value is repeated beyond its own: on all of them, or along these columns. */
   readonly repeated?: "all" | readonly { readonly extent: number; readonly column: number }[];
+  /** Panels after which those that follow are the same again, and not stored. */
+  readonly cycle?: number;
   /** A second storage, lying as the first one does: the value is the sum of both. Chains take it so; see rules/sum.ts. */
   readonly plus?: StorageId;
 }
@@ -33,6 +35,8 @@ export interface Fit {
   /** Panel of the operand = panel of the result + this; or always this panel where it is repeated on all lanes. */
   readonly panelOffset: number;
   readonly fixedPanel: boolean;
+  /** Panels of the result after which those of the operand are taken from the first on again. */
+  readonly cycle?: number;
 }
 
 /** One digit of an index: the strides that it has in two layouts, first the result's. */
@@ -60,6 +64,7 @@ export const fitOperand = (target: Target, full: View, fullShape: Shape, operand
   if (pairs === undefined) return undefined;
   const digits: RowDigit[] = [];
   let anyLane = false;
+  const cycle = operand.cycle ?? (operand.repeated === undefined ? panelCycle(target, full, pairs) : undefined);
   for (const [f, g] of pairs) {
     if (f.row !== 0) {
       if (g.column !== 0) return undefined;
@@ -73,27 +78,59 @@ export const fitOperand = (target: Target, full: View, fullShape: Shape, operand
     }
     if (g.column !== 0) return undefined;
     if (operand.repeated === "all") continue;
-    if (operand.repeated === undefined) return undefined;
+    if (operand.repeated === undefined) {
+      if (cycle === undefined) return undefined;
+      continue;
+    }
     if (!operand.repeated.some(({ extent, column }) => column === f.column && extent >= f.extent)) return undefined;
     anyLane = true;
   }
   const splat = operand.repeated === "all" && !anyLane;
   const offset = operand.view.column - full.column;
   if (!splat && offset % target.lanes !== 0) return undefined;
+  if (cycle !== undefined && offset !== 0) return undefined;
   return {
     digits,
     row: operand.view.row,
     panelOffset: splat ? Math.floor(operand.view.column / target.lanes) : offset / target.lanes,
     fixedPanel: splat,
+    ...(cycle === undefined ? {} : { cycle }),
   };
+};
+
+/** Rows of a result up to which all its panels may read one panel of an operand: bursts of more would wait for its port. */
+const FEW_ROWS = 8;
+
+/** Whether a result has so few rows that panels of an operand are read for several of its own. */
+export const sharesPanels = (pairs: readonly FactorPair[]): boolean =>
+  pairs.reduce((rows, [{ row, extent }]) => (row === 0 ? rows : rows * extent), 1) <= FEW_ROWS;
+
+/**
+ * Panels after which the lanes of an operand are wanted again, if all that it is broadcast along on columns are whole panels around
+ * all others; undefined if not.
+ */
+const panelCycle = ({ lanes }: Target, full: View, pairs: readonly FactorPair[]): number | undefined => {
+  const onColumns = pairs.filter(([f]) => f.column !== 0 && f.extent > 1);
+  const broadcast = onColumns.filter(([, g]) => g.column === 0 && g.row === 0).map(([f]) => f.column);
+  if (broadcast.length === 0 || full.column !== 0 || !sharesPanels(pairs)) return undefined;
+  const stride = Math.min(...broadcast);
+  const own = onColumns.filter(([, g]) => g.column !== 0).reduce((sum, [f]) => sum + (f.extent - 1) * f.column, 1);
+  return own <= stride && broadcast.every((column) => column % stride === 0) && stride % lanes === 0
+    ? stride / lanes
+    : undefined;
 };
 
 /** Vectors of an operand for `rows` rows of one panel of the result, from `row` on. */
 export const leafOf = (value: Located, fit: Fit, panel: number, row: number, rows: number, step = 1): Leaf => ({
   storage: value.storage,
-  panel: fit.fixedPanel ? fit.panelOffset : panel + fit.panelOffset,
+  panel: panelOf(fit, panel),
   runs: runsOf(fit, row, rows, step),
 });
+
+const panelOf = ({ fixedPanel, panelOffset, cycle }: Fit, panel: number): number => {
+  if (fixedPanel) return panelOffset;
+  return cycle === undefined ? panel + panelOffset : panel % cycle;
+};
 
 /** Rows of the operand for `count` rows of the result, from `first` on, as runs. */
 export const runsOf = (

@@ -348,7 +348,8 @@ const copiedRows = (s: Selection, id: NodeId, { value, fit }: Operand, full: Lay
   return copy;
 };
 
-const samePanels = (a: Fit, b: Fit): boolean => a.fixedPanel === b.fixedPanel && a.panelOffset === b.panelOffset;
+const samePanels = (a: Fit, b: Fit): boolean =>
+  a.fixedPanel === b.fixedPanel && a.panelOffset === b.panelOffset && a.cycle === b.cycle;
 const sameRows = (a: Fit, b: Fit): boolean => a.row === b.row && JSON.stringify(a.digits) === JSON.stringify(b.digits);
 
 /** The value of a node, with how it is read along with a result laid out as told. */
