@@ -26,6 +26,7 @@ import type { Chain, Part, Selection, Space } from "./selection.js";
 import {
   elementView,
   expandView,
+  extents,
   type Factor,
   type Layout,
   normalize,
@@ -114,7 +115,7 @@ export const passWeights = (
     if (own.length === 0) return [];
     const value = part.value();
     const asItLies = value && loadsFrom(target, product, value, own, 1);
-    const found = asItLies ?? loadsFrom(target, product, movedWeights(product, weights, part), own);
+    const found = asItLies ?? loadsFrom(target, product, movedWeights(target, product, weights, part), own);
     invariant(found !== undefined, `weights of ${name} lie as the activations need them`);
     return found;
   });
@@ -218,6 +219,7 @@ const loadsFrom = (
 
 /** Moves a part so that K lies on the lanes on which the activations have it; rows: batch dims not on columns, then N. */
 const movedWeights = (
+  target: Target,
   { a, space }: Product,
   { shape, along }: StoredWeights,
   { from, count, move }: StoredPart,
@@ -242,13 +244,18 @@ const movedWeights = (
       .map((f) => ({ ...f, row: 0 }))
       .filter(hasColumns);
   let row = rows;
+  // Behind a past of several panels each batch index has panels of its own, as it has where these are one.
+  const kEnd = extents({ ...of, dims: [at(of.dims, outBatch.length + 1, "dim")] }).columns;
+  const onPanels = along === "k" && kEnd > target.lanes && outBatch.every((_, axis) => onColumns(axis).length === 0);
+  let column = Math.ceil(kEnd / target.lanes) * target.lanes;
   const batchDims: Factor[][] = outBatch.map(() => []);
   for (let axis = outBatch.length - 1; axis >= 0; axis--) {
     const extent = own[axis - missing] ?? 1;
     batchDims[axis] = onColumns(axis);
     if (batchDims[axis]?.length !== 0 || extent === 1) continue;
-    batchDims[axis] = [{ extent, row, column: 0 }];
-    row *= extent;
+    batchDims[axis] = [onPanels ? { extent, row: 0, column } : { extent, row, column: 0 }];
+    if (onPanels) column *= extent;
+    else row *= extent;
   }
   const kDim = at(of.dims, outBatch.length + 1, "dim").map((f) => ({ ...f, row: 0 }));
   const nDim = rows > 1 ? [{ extent: rows, row: 1, column: 0 }] : [];

@@ -140,7 +140,7 @@ const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], stora
   const turned = turning.flatMap((leaves) => leaves ?? []);
   const isOneLeft = turning.filter((leaves) => leaves === undefined).length === 1;
   const packed = (part: JoinedPart): readonly Brought[] | undefined =>
-    isOneLeft ? leavesOfPacked(s, part, freeLanes(s.target, turned)) : undefined;
+    isOneLeft ? leavesOfPacked(s, part, freeLanes(s.target, turned, part)) : undefined;
   const brought = parts.flatMap((part, index) => turning[index] ?? packed(part) ?? leavesInPlace(s, part));
   const byPanel = Array.from({ length: panels }, (_, panel) => {
     const own = brought.filter((one) => one.panel === panel);
@@ -255,15 +255,16 @@ const turnsOf = (
   return [...found.values()];
 };
 
-/** Lanes `from` .. `from + count - 1` of all panels. */
+/** Lanes `from` .. `from + count - 1`. */
 interface FreeLanes {
   readonly from: number;
   readonly count: number;
 }
 
-/** The longest run of lanes from which nothing turns. */
-const freeLanes = ({ lanes }: Target, turning: readonly Brought[]): FreeLanes => {
-  const taken = new Set(turning.flatMap((one) => [...one.lanes.values()]));
+/** The longest run of lanes from which nothing turns to the panels of a part. */
+const freeLanes = ({ lanes }: Target, turning: readonly Brought[], { own }: JoinedPart): FreeLanes => {
+  const panels = new Set(columnsOf(own.view).map((column) => Math.floor(column / lanes)));
+  const taken = new Set(turning.filter(({ panel }) => panels.has(panel)).flatMap((one) => [...one.lanes.values()]));
   let best = { from: 0, count: 0 };
   for (let from = 0, lane = 0; lane < lanes; lane++) {
     if (taken.has(lane)) from = lane + 1;
