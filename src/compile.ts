@@ -78,13 +78,13 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
     placedOf: (index) => placedResults(options.devices, at(shapesOf, index, "entry")),
   };
   const built = stage("compile", () => buildProgram(legal, around, pipelines, options, passes));
-  const { program, sharding, idle } = built;
+  const { program, sharding, idle, interval } = built;
   const texts = stage("assemble", () => encodeProgram(program));
 
   const main = at(entryPrograms(program), 0, "entry");
   const size = measureText(main.entry, at(texts, 0, "text"));
   const facts = weightFacts(at(legal, 0, "entry"), weights, fewBitWeights(model.graph));
-  const report = reportProgram(main, size, kept[0], facts, program.entries);
+  const report = reportProgram(main, size, kept[0], facts, program.entries, interval);
   return {
     program,
     report: { ...report, sharding: sharding ?? null, idle },

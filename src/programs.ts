@@ -23,13 +23,15 @@ export interface Built {
   readonly plans: readonly (readonly Plan[])[];
   /** Further chips that were asked for, and would have nothing to do. */
   readonly idle: number;
+  /** Of the first entry: cycles from the begin of an inference to that of the next. */
+  readonly interval: number;
   /** How chips share products, if they were asked to. */
   readonly sharding?: Sharding | undefined;
   /** Where results of ONNX nodes lie, if they do. */
   readonly placementOf?: PlacementOf | undefined;
 }
 
-type Made = Pick<Built, "program" | "plans" | "idle">;
+type Made = Pick<Built, "program" | "plans" | "idle" | "interval">;
 
 /** `pipelines` are tried one after the other. */
 export const buildProgram = (
@@ -74,14 +76,16 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
     const before = wholes.at(-1)?.plan;
     wholes.push({ name, plan: before === undefined ? shared : behind(shared, before) });
   }
-  const made = pipelineProgram(wholes, pipeline, (stage, chip) => {
+  const onPlan = (stage: Plan, chip: number): void => {
     if (options.verify === true) verifyPlan(stage, pipeline.target);
     options.onPlan?.(stage, pipeline.hops.length === 0 ? undefined : chip);
-  });
-  for (const [index, entry] of entryPrograms(made.program).entries())
-    checkSchedule(entry, ...at(made.plans, index, "entry"));
+  };
+  const made = pipelineProgram(wholes, pipeline, onPlan);
+  const proved = entryPrograms(made.program).map((entry, index) =>
+    checkSchedule(entry, ...at(made.plans, index, "entry")),
+  );
   const idle = (pipeline.hops.length + 1) * pipeline.members - made.program.chips.length;
-  return { program: named(made.program, options), plans: made.plans, idle };
+  return { program: named(made.program, options), plans: made.plans, idle, interval: at(proved, 0, "entry").interval };
 };
 
 /**

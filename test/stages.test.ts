@@ -32,6 +32,7 @@ import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
 import { literalOf, tensorOf } from "../src/ir/tensor.js";
 import { chipsInLine, hopsFrom, routeOf } from "../src/system/routes.js";
 import { checkSchedule } from "../src/passes/check/check.js";
+import { mayFollow } from "../src/passes/check/interval.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { firstWithRoom, pipelineOf, pipelinesOf, pipelineProgram } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
@@ -46,6 +47,33 @@ const SMALL: readonly SmallName[] = ["bert", "gpt2", "llama", "vit"];
 
 const onLinked = ({ image }: Compiled, inputs: Readonly<Record<string, Tensor>>) =>
   loadImage(joinChunks(image())).entry().run(inputs);
+
+/** A program that does all that it does twice, the second time some cycles later: what chips do between one run and the next. */
+const twice = (program: Program, interval: number): Program => ({
+  ...program,
+  entries: program.entries.map((entry) => ({
+    ...entry,
+    queues: entry.queues.map((queues) =>
+      queues.map((queue) =>
+        [...queue, ...queue.map((one) => ({ ...one, cycle: one.cycle + interval }))].sort((a, b) => a.cycle - b.cycle),
+      ),
+    ),
+    cycles: entry.cycles.map((cycles) => cycles + interval),
+  })),
+});
+
+/** One stage on the linked machine. */
+const runStage = (program: Program, inputs: Readonly<Record<string, Tensor>>, stage: number) => {
+  const entry = loadImage(writeImage(program), { stage }).entry();
+  return entry.run(Object.fromEntries(entry.inputs.map(({ name }) => [name, sure(inputs[name], name)])));
+};
+
+/** Vectors of some wires, those of the first before those of the next. */
+const behindEachOther = (wires: readonly Tensor[]): Tensor => {
+  const all = wires.map(({ data }) => data as Uint8Array);
+  const [, lanes = 0] = sure(wires[0], "wire").shape;
+  return tensorOf("u8", [all.reduce((sum, { length }) => sum + length, 0) / lanes, lanes], joinChunks(all));
+};
 
 describe("small models", () => {
   test.each([
@@ -119,6 +147,51 @@ describe("small models", () => {
       );
       expect(cycles).toEqual(whole.cyclesByChip);
       expect(verdict(() => loadImage(image, { stage: stages.length }))).toMatch(/LPU4035/);
+    },
+  );
+
+  test.each([
+    // Chips that are nearly done with a run before the next begins.
+    [
+      "tiny",
+      { layers: 4, hidden: 32, heads: 2, intermediate: 64, vocab: 32, seq: 16 },
+      1,
+      [-40, -1, 0, 1, 7, 20],
+    ] as const,
+  ])(
+    "on %s of %j a run begins an interval after the one before it: the bits of each",
+    (target, sizes, share, others) => {
+      const source = bytesSource("bert", new Uint8Array(Buffer.concat([...encodeModel(buildModel("bert", sizes))])));
+      const made = compile(source, { target, stages: 3 });
+      const { interval, busy } = made.report;
+      expect(interval).toBeLessThan(share * Math.max(...busy.map(({ start, end }) => end - start)));
+      const isLegal = (later: number): boolean =>
+        verdict(() => checkSchedule(chosenEntry(twice(made.program, later)))) === "ok";
+      const proved = others.filter((later) => mayFollow(chosenEntry(made.program), interval + later));
+      expect(Math.min(...proved)).toBe(0);
+      expect(proved.filter((later) => !isLegal(interval + later))).toEqual([]);
+      const both = twice(made.program, interval);
+      // What a chip between others receives of two runs, one after the other, and what it sends.
+      const ids = Array.from({ length: sizes.seq }, (_, index) => (7 * index) % sizes.vocab);
+      const [received, sent] = ["wire-0-1", "wire-1-2"];
+      const given = {
+        input_ids: tensorOf("i32", [1, sizes.seq], ids),
+        attention_mask: tensorOf("i32", [1, sizes.seq], new Int32Array(sizes.seq).fill(1, 0, sizes.seq - 3)),
+      };
+      const other = { ...given, input_ids: tensorOf("i32", [1, sizes.seq], ids.reverse()) };
+      const wires = [given, other].map((inputs) => sure(runStage(made.program, inputs, 0).outputs[received], received));
+      expect(wires[0]).not.toEqual(wires[1]);
+      const middle = (program: Program, wire: Tensor) => runStage(program, { ...given, [received]: wire }, 1);
+      const apart = wires.map((wire) => middle(made.program, wire));
+      const together = middle(both, behindEachOther(wires));
+      const each = apart.map(({ outputs }) => sure(outputs[sent], sent));
+      expect(each[0]).not.toEqual(each[1]);
+      expect(together.outputs).toEqual({ [sent]: behindEachOther(each) });
+      expect(together.cyclesByChip).toEqual(apart[0]?.cyclesByChip.map((cycles) => cycles + interval));
+      if (target !== "tiny") return;
+      const literal = runOnLiteral(both, { ...given, [received]: behindEachOther(wires) }, 1);
+      expect(literal.outputs).toEqual(Object.values(together.outputs));
+      expect(literal.cycles).toEqual(together.cyclesByChip);
     },
   );
 

@@ -46,6 +46,8 @@ export interface ArrayFacts {
 export interface ScheduleFacts {
   /** Two of each chip: W, then E. */
   readonly arrays: readonly ArrayFacts[];
+  /** Cycles from the begin of an inference to that of the next. */
+  readonly interval: number;
 }
 
 /** Values that are kept in four bytes for one reason. */

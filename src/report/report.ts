@@ -25,6 +25,8 @@ export interface BuildReport {
   readonly chips: number;
   /** What each chip has of the cycles: it waits before `start`, and is done at `end`. */
   readonly busy: readonly { readonly start: number; readonly end: number }[];
+  /** Cycles from the begin of an inference to that of the next, which may begin before a chip is done with the one before. */
+  readonly interval: number;
   /** Bytes that go over links. */
   readonly linkBytes: number;
   readonly cycles: number;
@@ -86,6 +88,7 @@ export function reportProgram(
   kept: readonly Kept[] = [],
   weights?: WeightFacts,
   entries: readonly EntryPoint[] = [program.entry],
+  interval = longestOf(busyOf(program)),
 ): BuildReport {
   const { target, entry } = program;
   const cycles = programCycles(program);
@@ -98,10 +101,11 @@ export function reportProgram(
     clockMHz: target.clock,
     chips: program.chips.length,
     busy,
+    interval,
     linkBytes: linkBytes(program),
     cycles,
     microseconds,
-    inferencesPerSecond: perSecond(Math.max(...busy.map(({ start, end }) => end - start)) / target.clock),
+    inferencesPerSecond: perSecond(interval / target.clock),
     macs: entry.macs,
     mxmUtilization: ratio(entry.macs, cycles * peakMacs(target) * program.chips.length),
     mxmBusy: { W: mxmBusy(program, "W", cycles), E: mxmBusy(program, "E", cycles) },
@@ -130,6 +134,9 @@ function busyOf({ chips, target, entry }: EntryProgram): BuildReport["busy"] {
     return { start: chips.length === 1 ? 0 : Math.max(0, first - target.timing.barrier), end };
   });
 }
+
+/** Of the chip that is at work for longest: what follows begins when it is done. */
+const longestOf = (busy: BuildReport["busy"]): number => Math.max(...busy.map(({ start, end }) => end - start));
 
 function linkBytes({ chips, target }: EntryProgram): number {
   let vectors = 0;

@@ -61,7 +61,14 @@ export function summaryRows(report: BuildReport): readonly (readonly [string, st
 }
 
 /** Which cycles each of several chips works in, and what goes between them. */
-const chipRows = ({ chips, busy, idle, linkBytes, sharding }: BuildReport): readonly (readonly [string, string])[] => {
+const chipRows = ({
+  chips,
+  busy,
+  interval,
+  idle,
+  linkBytes,
+  sharding,
+}: BuildReport): readonly (readonly [string, string])[] => {
   const count = idle === 0 ? `${chips}` : `${chips} of ${chips + idle}, more would have nothing to do`;
   if (sharding !== null) {
     const each = chips === 1 ? "" : `, alike, ${formatBytes(linkBytes)} over links`;
@@ -69,10 +76,9 @@ const chipRows = ({ chips, busy, idle, linkBytes, sharding }: BuildReport): read
   }
   if (chips === 1) return idle === 0 ? [] : [["chips", count]];
   const spans = busy.map(({ start, end }) => `${formatCount(start)} to ${formatCount(end)}`);
-  const longest = Math.max(...busy.map(({ start, end }) => end - start));
   return [
     ["chips", `${count}  (at work in cycles ${spans.join(", ")})`],
-    ["pipeline", `an inference every ${formatCount(longest)} cycles, ${formatBytes(linkBytes)} of each over links`],
+    ["pipeline", `an inference every ${formatCount(interval)} cycles, ${formatBytes(linkBytes)} of each over links`],
   ];
 };
 

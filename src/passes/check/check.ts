@@ -15,6 +15,7 @@ import type { EntryProgram } from "../../ir/program.js";
 import type { Hemisphere } from "../../ir/target.js";
 import { arrayFacts } from "./activity.js";
 import { type CheckedChip, checkedChip } from "./burst.js";
+import { leastInterval } from "./interval.js";
 import { checkLinks, checkWires } from "./links.js";
 import { checkMeaning, meansRepeatedly } from "./meaning.js";
 import { checkMemory } from "./memory.js";
@@ -28,23 +29,26 @@ const HEMISPHERES: readonly Hemisphere[] = ["W", "E"];
 
 /** With the plans from which the program was made, one for each chip: also that each computes what its plan says. */
 export const checkSchedule = (program: EntryProgram, ...plans: readonly Plan[]): ScheduleFacts => {
-  if (!isProvedOnce(program, plans)) proveWhole(program, plans);
   const { chips, entry } = program;
+  const interval = isProvedOnce(program, plans) ? at(entry.cycles, 0, "chip") : proveWhole(program, plans);
   return {
+    interval,
     arrays: chips.flatMap((_, chip) =>
       HEMISPHERES.map((hemisphere) => arrayFacts(program, chip, hemisphere, at(entry.cycles, chip, "chip"))),
     ),
   };
 };
 
-/** Every burst by itself, whatever repeats itself. */
-export const proveWhole = (program: EntryProgram, plans: readonly Plan[]): void => {
+/** Every burst by itself, whatever repeats itself. Returns the interval of inferences. */
+export const proveWhole = (program: EntryProgram, plans: readonly Plan[]): number => {
   const chips = program.chips.map((_, index) => checkedChip(program, index));
   const taken = proveLegal(program, chips, 0);
-  if (plans.length === 0) return;
-  checkPadding(plans, program.target);
-  checkWires(plans, program);
-  checkMeaning(plans, chips, taken);
+  if (plans.length > 0) {
+    checkPadding(plans, program.target);
+    checkWires(plans, program);
+    checkMeaning(plans, chips, taken);
+  }
+  return leastInterval(program, chips, taken);
 };
 
 /**

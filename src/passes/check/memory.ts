@@ -66,7 +66,7 @@ const claim = (target: Target, rows: Uint8Array, kind: number, name: string, pla
 type RowPlace = PanelPlace["planes"][number];
 
 /** Spans of rows that the placements of a binding have on a chip. */
-const eachSpan = (binding: StateBinding, chip: number, visit: (place: RowPlace, rows: number) => void): void => {
+export const eachSpan = (binding: StateBinding, chip: number, visit: (place: RowPlace, rows: number) => void): void => {
   for (const placement of binding.placements)
     for (const { planes } of placement.panels)
       for (const [at, place] of planes.entries()) if (place.chip === chip) visit(place, rowsOfPlane(placement, at));
