@@ -10,7 +10,8 @@ import { at, CompileError, fail, sure } from "./diagnostics.js";
 import { type LinksOf, planInGroup, planOnChip } from "./ir/plan/group.js";
 import type { Plan } from "./ir/plan.js";
 import { wireKey } from "./ir/plan/wires.js";
-import type { Link, Program } from "./ir/program.js";
+import { LEAST_GAIN } from "./ir/facts.js";
+import { type EntryPoint, type EntryProgram, entryPrograms, type Link, type Program } from "./ir/program.js";
 import {
   chipsIn,
   deadOf,
@@ -24,6 +25,7 @@ import {
 } from "./ir/system.js";
 import { linkDelay, type Target } from "./ir/target.js";
 import { joinGroup } from "./passes/group/join.js";
+import { keptPairs, steadyFrom } from "./passes/schedule/overlap.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { chipsInLine } from "./system/routes.js";
 import { cutPlan, type Hop } from "./passes/stages/cut.js";
@@ -162,12 +164,14 @@ export interface PipelineProgram {
 
 /**
  * Entries one after another, each around what those before it have on every chip: their states, and weights where both are cut
- * alike. `onPlan`: called with the plan of each chip before it is scheduled.
+ * alike. `onPlan`: called with the plan of each chip before it is scheduled; `mayFollow`: proves that a run may follow another after so
+ * many cycles, where one does before the other ends.
  */
 export const pipelineProgram = (
   entries: readonly NamedPlan[],
   asked: Pipeline,
   onPlan: (plan: Plan, stage: number) => void = () => undefined,
+  mayFollow: (program: EntryProgram, interval: number) => boolean = () => false,
 ): PipelineProgram => {
   const { pipeline, cuts } = cutEntries(
     entries.map(({ plan }) => plan),
@@ -177,16 +181,19 @@ export const pipelineProgram = (
   const made: MadeEntry[] = [];
   for (const [index, { name, plan: whole }] of entries.entries()) {
     const before = made.at(-1);
-    const stages: MadeStage[] = [];
-    for (const [stage, cut] of at(cuts, index, "entry").entries()) {
-      const plan = stage === 0 ? cut : planInGroup(cut, linksInPlaceOf(pipeline, 0, stage * members));
-      onPlan(plan, stage);
-      const { start, arrivals } = arrivalsFrom(target, stages.at(-1));
-      const earlier = before?.stages[stage]?.scheduled;
-      const later = cuts.slice(index + 1).map((stagesOf) => at(stagesOf, stage, "stage"));
-      stages.push({ plan, start, scheduled: schedule(plan, target, { name, earlier, later, arrivals }) });
-    }
-    made.push({ whole, stages });
+    const plans = at(cuts, index, "entry").map((cut, stage) =>
+      stage === 0 ? cut : planInGroup(cut, linksInPlaceOf(pipeline, 0, stage * members)),
+    );
+    for (const [stage, plan] of plans.entries()) onPlan(plan, stage);
+    const later = (stage: number): readonly Plan[] =>
+      cuts.slice(index + 1).map((stagesOf) => at(stagesOf, stage, "stage"));
+    const around = { target, name, before, later };
+    const stages = madeStages(plans, around);
+    const isProved = (tried: readonly MadeStage[], period: number): boolean => {
+      const { program } = joined(pipeline, [...made, { whole, stages: tried }]);
+      return mayFollow(at(entryPrograms(program), index, "entry"), period);
+    };
+    made.push({ whole, stages: overlapped(stages, (period) => madeStages(plans, around, period), isProved) });
   }
   return joined(pipeline, made);
 };
@@ -215,12 +222,100 @@ export const cutEntries = (
 
 interface MadeStage extends Omit<Stage, "program"> {
   readonly scheduled: Scheduled;
+  /** The cycle of its clock from which on its arrays need not wait. */
+  readonly from: number;
 }
 
 interface MadeEntry {
   readonly whole: Plan;
   readonly stages: readonly MadeStage[];
 }
+
+/** What stages of an entry are scheduled for. */
+interface Around {
+  readonly target: Target;
+  readonly name: string;
+  readonly before: MadeEntry | undefined;
+  /** By stage the plans of the entries behind this one. */
+  readonly later: (stage: number) => readonly Plan[];
+}
+
+/**
+ * Each stage when it is known what the one before sends; `period`: cycles after which the next run begins, if that is before this
+ * one ends. None behind one whose arrays are not done by then.
+ */
+const madeStages = (plans: readonly Plan[], { target, name, before, later }: Around, period?: number): MadeStage[] => {
+  const stages: MadeStage[] = [];
+  for (const [stage, plan] of plans.entries()) {
+    const { start, arrivals } = arrivalsFrom(target, stages.at(-1));
+    const earlier = before?.stages[stage]?.scheduled;
+    // States are read and written in an order of their own; and runs that share them do not overlap.
+    const from = plan.states.length > 0 ? 0 : steadyFrom(plan, target, arrivals);
+    const overlap = period === undefined ? undefined : { period, from, head: from + Math.ceil(MEETING * period) };
+    const scheduled = schedule(plan, target, { name, earlier, later: later(stage), arrivals, overlap });
+    stages.push({ plan, start, from, scheduled });
+    if (workOf({ from, scheduled }) > (period ?? Number.POSITIVE_INFINITY)) break;
+  }
+  return stages;
+};
+
+/** How long the end of a run may meet what the arrays begin of the next one, in parts of the period. */
+const MEETING = 0.04;
+/** Periods that are tried, in parts of the longest time for which arrays work: where runs meet they take some more. */
+const PERIODS = [1.01, 1.03] as const;
+
+/**
+ * Stages of which the next run begins before the present one ends, if one may then follow the other so much sooner that it makes up
+ * for what each takes longer. `first`: stages that end before.
+ */
+const overlapped = (
+  first: readonly MadeStage[],
+  make: (period: number) => readonly MadeStage[],
+  isProved: (stages: readonly MadeStage[], period: number) => boolean,
+): readonly MadeStage[] => {
+  const longest = Math.max(...first.map(({ scheduled }) => cyclesOf(scheduled)));
+  const working = Math.max(...first.map(workOf));
+  if (first.length === 1 || !first.every(mayOverlap)) return first;
+  for (const period of PERIODS.map((share) => Math.ceil(share * working))) {
+    const isGain = (stages: readonly MadeStage[]): boolean =>
+      period * endOf(stages) < (1 - LEAST_GAIN) * longest * endOf(first);
+    if (!isGain(first)) break;
+    const stages = ifRoom(() => make(period));
+    if (stages?.length === first.length && isGain(stages) && isProved(stages, period)) return stages;
+  }
+  return first;
+};
+
+/** Not where states stay on a chip, chips of a stage send to each other, or no pairs of slices can be kept for wires. */
+const mayOverlap = ({ plan, scheduled }: MadeStage): boolean =>
+  plan.states.length === 0 &&
+  plan.tasks.every(({ wire }) => wire?.twin !== true) &&
+  keptPairs(plan, scheduled.program.target) !== undefined;
+
+const entryOf = ({ program }: Scheduled): EntryPoint => sure(program.entries.at(-1), "last entry");
+
+const cyclesOf = (scheduled: Scheduled): number => at(entryOf(scheduled).cycles, 0, "chip");
+
+const endOf = (stages: readonly MadeStage[]): number =>
+  Math.max(...stages.map(({ start, scheduled }) => start + cyclesOf(scheduled)));
+
+/** Cycles from when the arrays need not wait to the last activations in them. */
+const workOf = ({ from, scheduled }: Pick<MadeStage, "from" | "scheduled">): number => {
+  const [queues = []] = entryOf(scheduled).queues;
+  const ends = queues.flatMap((queue) =>
+    queue.flatMap(({ op, cycle, count, interval }) => (op === "abc" ? [cycle + count * interval] : [])),
+  );
+  return ends.reduce((last, end) => Math.max(last, end), from) - from;
+};
+
+const ifRoom = <T>(make: () => T): T | undefined => {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof CompileError) return undefined;
+    throw error;
+  }
+};
 
 /** Stages become those of groups, and these one program. */
 const joined = (pipeline: Pipeline, made: readonly MadeEntry[]): PipelineProgram => {

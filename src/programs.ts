@@ -14,6 +14,7 @@ import { TARGETS } from "./ir/target.js";
 import { type Around, isAlone, isShared, layoutsOf, sharedOut } from "./layouts.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { checkSchedule } from "./passes/check/check.js";
+import { mayFollow } from "./passes/check/interval.js";
 import type { PassOptions } from "./passes/graph/pass.js";
 import { firstWithRoom, type NamedPlan, type Pipeline, pipelineProgram, pipelinesOf } from "./pipeline.js";
 
@@ -80,7 +81,7 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
     if (options.verify === true) verifyPlan(stage, pipeline.target);
     options.onPlan?.(stage, pipeline.hops.length === 0 ? undefined : chip);
   };
-  const made = pipelineProgram(wholes, pipeline, onPlan);
+  const made = pipelineProgram(wholes, pipeline, onPlan, mayFollow);
   const proved = entryPrograms(made.program).map((entry, index) =>
     checkSchedule(entry, ...at(made.plans, index, "entry")),
   );

@@ -548,6 +548,24 @@ describe("resources", () => {
     );
   });
 
+  test("what is booked in one run is taken in the next one and in the one before, where they meet", () => {
+    const [period, head] = [60, 30];
+    fc.assert(
+      fc.property(bookings, (list) => {
+        const line = timeline({ period, head });
+        const wanted = new Set<number>();
+        for (const [start, length] of list) {
+          if (start + length > period + head || fitFrom(line, start, length) !== start) continue;
+          book(line, start, start + length);
+          for (let cycle = start; cycle < start + length; cycle++) wanted.add(cycle);
+        }
+        // No cycle of a run is one of the run that begins a period later.
+        expect([...wanted].filter((cycle) => wanted.has(cycle + period))).toEqual([]);
+        expect(line.starts).toEqual([...line.starts].sort((a, b) => a - b));
+      }),
+    );
+  });
+
   test("fit is the earliest start from a cycle on", () => {
     fc.assert(
       fc.property(bookings, request, (list, [at, length]) => {

@@ -151,13 +151,14 @@ describe("small models", () => {
   );
 
   test.each([
-    // Chips that are nearly done with a run before the next begins.
+    // Chips that are done with a run, or nearly, before the next begins; and the same where that begins sooner.
     [
       "tiny",
       { layers: 4, hidden: 32, heads: 2, intermediate: 64, vocab: 32, seq: 16 },
       1,
       [-40, -1, 0, 1, 7, 20],
     ] as const,
+    ["lpu-v1", { layers: 3, hidden: 640, heads: 10, intermediate: 1280, vocab: 32, seq: 128 }, 0.95, [-1, 0]] as const,
   ])(
     "on %s of %j a run begins an interval after the one before it: the bits of each",
     (target, sizes, share, others) => {

@@ -328,7 +328,7 @@ const placeCopies = (s: Scheduler, agenda: Agenda, instance: Instance): number |
   return s.plan.tasks.length;
 };
 
-/** Rows that no later task reads are free after their last read. */
+/** Rows that no later task reads are free after their last read, but for those that the next run writes before this one ends. */
 const release = (s: Scheduler, index: number): void => {
   for (const producer of at(s.producers, index, "task")) {
     const left = at(s.readersLeft, producer, "storage") - 1;
@@ -338,7 +338,7 @@ const release = (s: Scheduler, index: number): void => {
     for (const output of outputs) {
       if (storageOf(s, output.storage).output) continue;
       for (const chunk of chunksOf(s, output))
-        if (chunk.row >= output.row && chunk.row < output.row + rows)
+        if (chunk.row >= output.row && chunk.row < output.row + rows && chunk.ready >= (s.overlap?.head ?? 0))
           for (const copy of chunk.copies) releaseCopy(s, copy, chunk.rows);
     }
   }

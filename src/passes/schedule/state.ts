@@ -18,6 +18,7 @@ import { newTrial, type Trial } from "./task/want.js";
 import { type Half, type LinkLines, newHalf, newLinks, type Side } from "./chip/machine.js";
 import { heldIn, takenIn } from "./chip/memory.js";
 import { CONSTANT_ROWS, distinctTiles, type PlanFacts, planFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
+import { keepRows, type KeptPairs, keptPairs, keptRows, type Overlap } from "./overlap.js";
 import { residentIn, rowsOf } from "./place/resident.js";
 import { holdEarlier, type Earlier, rowsForLater } from "./place/earlier.js";
 
@@ -61,6 +62,8 @@ export interface Surroundings {
   /** Plans of the entries behind this one, whose constants take rows that nothing before them has used. */
   readonly later?: readonly Plan[] | undefined;
   readonly arrivals?: WireCycles | undefined;
+  /** If the next run begins before this one ends. */
+  readonly overlap?: Overlap | undefined;
 }
 
 /** What is known of a plan before it is scheduled, the same for every strategy. */
@@ -83,6 +86,9 @@ export interface Scheduler extends Known {
   readonly links: LinkLines;
   /** First cycles in which what other chips send can be received. */
   readonly arrivals: WireCycles;
+  readonly overlap: Overlap | undefined;
+  /** Pairs for what goes over wires alone. */
+  readonly kept: KeptPairs | undefined;
   /** Cycles in which tasks that send begin to. */
   readonly sent: Map<string, number>;
   /** What entries before this one have placed. */
@@ -125,14 +131,19 @@ export const newScheduler = (
   target: Target,
   known: Known,
   strategy: Strategy,
-  { earlier, later = [], arrivals = new Map() }: Surroundings = {},
+  { earlier, later = [], arrivals = new Map(), overlap }: Surroundings = {},
 ): Scheduler => {
-  const halves = [newHalf(target, 0), newHalf(target, 1)] as const;
+  const halves = [newHalf(target, 0, overlap), newHalf(target, 1, overlap)] as const;
   if (earlier !== undefined) holdEarlier(target, halves, earlier);
   const own = residentRows(plan, target, known, earlier);
-  const kept = rowsForLater(plan, later, target, earlier);
   const taken: readonly [number, number] = [takenRows(halves[0]), takenRows(halves[1])];
-  const room: Room = { resident: own + heldRows(halves), taken: own + taken[0] + taken[1], kept };
+  const room: Room = {
+    resident: own + heldRows(halves),
+    taken: own + taken[0] + taken[1],
+    kept: rowsForLater(plan, later, target, earlier),
+  };
+  const kept = overlap && keptPairs(plan, target);
+  if (kept !== undefined) for (const half of halves) keepRows(kept, target, half);
   return {
     ...known,
     ceiling: ceilingOf(target, known, strategy, room),
@@ -144,9 +155,11 @@ export const newScheduler = (
     strategy,
     halves,
     earlier,
-    alus: timelines(target.alus),
+    alus: timelines(target.alus, overlap),
     links: newLinks(target),
     arrivals,
+    overlap,
+    kept,
     sent: new Map(),
     chunks: plan.storages.map((storage) => Array.from({ length: storage.panels }, () => firstChunks(storage))),
     tiles: [new Map(earlier?.tiles[0]), new Map(earlier?.tiles[1])],
@@ -156,7 +169,7 @@ export const newScheduler = (
     queues: Array.from({ length: queueCount(target) }, () => []),
     trial: newTrial(0),
     turn: 0,
-    spareRows: spareRowsOf(target, strategy, room),
+    spareRows: spareRowsOf(target, strategy, room) - strategy.duplicates * 2 * (kept ? keptRows(kept, target) : 0),
     promised: noPromise(),
     searched: 0,
     tried: 0,

@@ -9,7 +9,7 @@
 import { invariant } from "../../../diagnostics.js";
 import { type Hemisphere, slicePosition, type Target } from "../../../ir/target.js";
 import { type Bank, type PairMemory, pairMemory } from "./memory.js";
-import { type Timeline, timeline, timelines } from "./resources.js";
+import { type NextRun, type Timeline, timeline, timelines } from "./resources.js";
 
 /** A hemisphere by number: 0 is west, 1 is east. */
 export type Side = 0 | 1;
@@ -64,8 +64,8 @@ export interface LinkLines {
 
 export const newLinks = ({ links }: Target): LinkLines => ({ send: timelines(links), receive: timelines(links) });
 
-export const newHalf = (target: Target, side: Side): Half => {
-  const pairs = Array.from({ length: Math.floor(target.slices / 2) }, (_, pair) => newPair(target, pair));
+export const newHalf = (target: Target, side: Side, next?: NextRun): Half => {
+  const pairs = Array.from({ length: Math.floor(target.slices / 2) }, (_, pair) => newPair(target, pair, next));
   const couples = pairs.flatMap(({ position }, pair) =>
     pair % 2 === 0 && pairs[pair + 1]?.position === position ? [[pair, pair + 1]] : [],
   );
@@ -76,23 +76,23 @@ export const newHalf = (target: Target, side: Side): Half => {
     pairs,
     singles: pairs.map((_, pair) => [pair]),
     couples,
-    inward: timelines(target.streams / 2),
-    outward: timelines(target.streams / 2),
-    crossing: timelines(target.streams / 2),
+    inward: timelines(target.streams / 2, next),
+    outward: timelines(target.streams / 2, next),
+    crossing: timelines(target.streams / 2, next),
     array: timeline(),
     buffer: timeline(),
     accumulators: timelines(blocks),
-    sxm: timelines(target.sxmQueues),
+    sxm: timelines(target.sxmQueues, next),
   };
 };
 
-const newPair = (target: Target, pair: number): Pair => ({
+const newPair = (target: Target, pair: number, next: NextRun | undefined): Pair => ({
   position: slicePosition(target, "E", 2 * pair),
-  read: timeline(),
-  write: timeline(),
-  readBank: [timeline(), timeline()],
-  writeBank: [timeline(), timeline()],
-  issue: timeline(),
+  read: timeline(next),
+  write: timeline(next),
+  readBank: [timeline(next), timeline(next)],
+  writeBank: [timeline(next), timeline(next)],
+  issue: timeline(next),
   memory: pairMemory(target),
 });
 

@@ -8,14 +8,23 @@
 export interface Timeline {
   readonly starts: number[];
   readonly ends: number[];
+  /** Undefined where runs do not meet. */
+  readonly next: NextRun | undefined;
+}
+
+/** The next run of the program begins `period` cycles after this one, whose end meets no more than its first `head` cycles. */
+export interface NextRun {
+  readonly period: number;
+  readonly head: number;
 }
 
 /** A cycle that no program reaches, and a delay that no trial survives. */
 export const NEVER = 1 << 28;
 
-export const timeline = (): Timeline => ({ starts: [], ends: [] });
+export const timeline = (next?: NextRun): Timeline => ({ starts: [], ends: [], next });
 
-export const timelines = (count: number): Timeline[] => Array.from({ length: count }, timeline);
+export const timelines = (count: number, next?: NextRun): Timeline[] =>
+  Array.from({ length: count }, () => timeline(next));
 
 /** Index of the first interval that ends after `at`. */
 const after = (line: Timeline, at: number): number => {
@@ -65,8 +74,17 @@ export const lastEndBefore = (line: Timeline, at: number): number => {
 
 export const endOf = (line: Timeline): number => line.ends[line.ends.length - 1] ?? 0;
 
-/** Books an interval that is free; neighbours that touch merge. */
+/** Books an interval that is free, in this run and in those beside it. */
 export const book = (line: Timeline, start: number, end: number): void => {
+  bookOnce(line, start, end);
+  if (line.next === undefined) return;
+  const { period, head } = line.next;
+  if (start < head) bookOnce(line, start + period, end + period);
+  if (end > period) bookOnce(line, start - period, end - period);
+};
+
+/** Neighbours that touch merge. */
+const bookOnce = (line: Timeline, start: number, end: number): void => {
   const { starts, ends } = line;
   const i = after(line, start);
   const touchesLeft = i > 0 && ends[i - 1] === start;

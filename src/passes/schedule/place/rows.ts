@@ -12,6 +12,7 @@ import { findUnused, holdRows, isHeld, type PairMemory } from "../chip/memory.js
 import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
 import { panelKey, sliceRowsOf, widthOf } from "../figures.js";
 import { chunksOf, isPacked, type Scheduler } from "../state.js";
+import type { KeptPairs } from "../overlap.js";
 import { noRoom } from "./room.js";
 
 /** Places that follow one another in a choice are so many apart, if all are reached like that. */
@@ -38,9 +39,13 @@ const heldPairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
 export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
   chunksOf(s, panel).flatMap((chunk) => chunk.copies.flatMap((copy) => (copy.side === half.side ? copy.pairs : [])));
 
-/** Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; those that hold a rival last. */
+/**
+ * Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; those that hold a rival last, and what goes
+ * over wires apart from all else, where pairs are kept for it.
+ */
 export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: ReadonlySet<number>): PairGroup[] => {
-  const places = widthOf(storage) === 1 ? half.singles : half.couples;
+  const all = widthOf(storage) === 1 ? half.singles : half.couples;
+  const places = s.kept === undefined ? all : all.filter(isFor(s.kept, storage));
   const stride = places.length % STRIDE === 0 ? 1 : STRIDE;
   s.trial.cursor = (s.trial.cursor + 1) % half.pairs.length;
   const choices: PairGroup[] = [];
@@ -53,6 +58,11 @@ export const pairChoices = (s: Scheduler, half: Half, storage: Storage, rivals: 
   }
   return last.length === 0 ? choices : [...choices, ...last];
 };
+
+const isFor =
+  ({ storages, pairs }: KeptPairs, { id }: Storage) =>
+  (place: PairGroup): boolean =>
+    place.every((pair) => pairs[pair] === storages.get(id));
 
 /** Holds rows for as long as the trial lasts, and from then on if it is booked. */
 export const hold = (s: Scheduler, memories: readonly PairMemory[], address: number, rows: number): void => {

@@ -48,7 +48,8 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
   const runs = accumulatorRuns(half, task);
   const chosen = isBrief(task) ? undefined : chooseAccumulators(runs);
   let first: number | undefined;
-  let at = Math.max(timing.barrier + timing.mxmInstall, (chosen?.free ?? 0) - timing.mxmMultiply) + late;
+  const earliest = Math.max(timing.barrier, s.overlap?.from ?? 0);
+  let at = Math.max(earliest + timing.mxmInstall, (chosen?.free ?? 0) - timing.mxmMultiply) + late;
   for (const [index, pass] of task.passes.entries()) {
     const pieces = piecesOf(s, pass, pass.runs);
     const placed: PlacedPass = {
