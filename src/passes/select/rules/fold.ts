@@ -198,7 +198,7 @@ const storeFolded = (s: Selection, sum: Node, id: NodeId, view: View, chain: Cha
   const { rows, panels } = spaceOf(s.target, { view, shape });
   const wide = isWideRange(s, id);
   const whole: Folding = { chain, panels, beyond: n % lanes };
-  const inHalves = wide ? undefined : halvesOf(s, whole, n, rows);
+  const inHalves = halvesOf(s, whole, n, rows);
   // A total of n panels at 1 / n of the scale is no greater than the greatest of its values.
   const shrink = 2 ** -Math.ceil(Math.log2((inHalves ?? whole).panels));
   const finishes = wide
@@ -247,9 +247,10 @@ interface Folding {
 const halvesOf = (s: Selection, { chain, panels }: Folding, n: number, rows: number): Folding | undefined => {
   const { lanes, timing } = s.target;
   const half = halfLanes(s.target);
-  const isTurned = chain(panels - 1, 0, 1).leaves.some(({ map }) => map !== undefined);
+  const [first, last] = [chain(0, 0, 1).leaves, chain(panels - 1, 0, 1).leaves];
+  const isTurned = last.some(({ map }) => map !== undefined);
   const halves = Math.ceil(n / half);
-  if (halves < 2 || halves > 3 || isTurned || timing.sxmPermute > rows / 2) return undefined;
+  if (halves < 2 || halves > 3 || first.length > 1 || isTurned || timing.sxmPermute > rows / 2) return undefined;
   const second = mapId(
     s,
     Int16Array.from({ length: lanes }, (_, lane) => (lane + half) % lanes),
