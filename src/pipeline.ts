@@ -249,12 +249,12 @@ const madeStages = (plans: readonly Plan[], { target, name, before, later }: Aro
   for (const [stage, plan] of plans.entries()) {
     const { start, arrivals } = arrivalsFrom(target, stages.at(-1));
     const earlier = before?.stages[stage]?.scheduled;
-    // States are read and written in an order of their own; and runs that share them do not overlap.
-    const from = plan.states.length > 0 ? 0 : steadyFrom(plan, target, arrivals);
+    // Runs of one stage do not overlap, nor do those that share states, which are read and written in an order of their own.
+    const from = plans.length === 1 || plan.states.length > 0 ? 0 : steadyFrom(plan, target, arrivals);
     const overlap = period === undefined ? undefined : { period, from, head: from + Math.ceil(MEETING * period) };
     const scheduled = schedule(plan, target, { name, earlier, later: later(stage), arrivals, overlap });
     stages.push({ plan, start, from, scheduled });
-    if (workOf({ from, scheduled }) > (period ?? Number.POSITIVE_INFINITY)) break;
+    if (period !== undefined && workOf({ from, scheduled }) > period) break;
   }
   return stages;
 };
@@ -273,9 +273,9 @@ const overlapped = (
   make: (period: number) => readonly MadeStage[],
   isProved: (stages: readonly MadeStage[], period: number) => boolean,
 ): readonly MadeStage[] => {
+  if (first.length === 1 || !first.every(mayOverlap)) return first;
   const longest = Math.max(...first.map(({ scheduled }) => cyclesOf(scheduled)));
   const working = Math.max(...first.map(workOf));
-  if (first.length === 1 || !first.every(mayOverlap)) return first;
   for (const period of PERIODS.map((share) => Math.ceil(share * working))) {
     const isGain = (stages: readonly MadeStage[]): boolean =>
       period * endOf(stages) < (1 - LEAST_GAIN) * longest * endOf(first);

@@ -148,7 +148,7 @@ function bindOne(name: string, size: number, known: ReadonlySet<Extent>, sizes: 
   sizes.set(name, size);
 }
 
-/** Every name that is not that of an input, as one error. */
+/** Every name that is not that of an input, or of an output, as one error. */
 function requireNames(kind: "input" | "output", names: readonly string[], known: readonly string[]): void {
   const listed = known.map((name) => `'${name}'`).join(", ");
   const [first, ...others] = names
