@@ -14,6 +14,7 @@ import { sramBytes, type Target, TARGETS } from "./ir/target.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { type PassContext, type PassOptions, runPasses } from "./passes/graph/pass.js";
 import { PLACE } from "./passes/graph/pipeline.js";
+import { constantBytes } from "./passes/graph/shard/costs.js";
 import { residentIn } from "./passes/schedule/place/resident.js";
 import { select } from "./passes/select/select.js";
 import { peersOf, type Pipeline, pipelinesOf } from "./pipeline.js";
@@ -78,12 +79,24 @@ export const layoutsOf = (
 /** Where more of SRAM is taken from the first cycle on than this, weights take fewer rows, and more cycles. */
 const FULL = 0.9;
 
+/** Where constants take no more of it than this, what is computed may take rows that save cycles. */
+const AMPLE = 0.7;
+
 /** Where less of it is taken, states lie in both hemispheres, so that either array takes them: faster, and twice as many bytes. */
 const ROOMY = 0.75;
 
 /** Whether a program may be one entry on one chip: entries share weights, and so lay them alike, and chips have room for all. */
 export const isAlone = (options: CompileOptions, pipelines: readonly Pipeline[]): boolean =>
   entriesOf(options).length === 1 && pipelines.some(({ hops }) => hops.length === 0);
+
+/** Bytes of the constants of a graph on a chip; the host looks up rows of tables, and none of these lies there. */
+const constantsIn = ({ nodes }: Graph): number => {
+  const taken = new Set(nodes.flatMap(({ op, inputs }) => (op === "gather" ? [] : inputs)));
+  return nodes.reduce(
+    (sum, { id, op, type }) => (op === "constant" && taken.has(id) ? sum + constantBytes(type) : sum),
+    0,
+  );
+};
 
 /** What `select` gives, its states where there is room for them; of a program that may be `alone`, so that it fits on one chip, if it can. */
 export const fittingPlan = (
@@ -95,10 +108,12 @@ export const fittingPlan = (
   peers?: readonly (readonly number[])[],
 ): Plan => {
   const residentOf = (plan: Plan): number => residentIn(plan, target);
-  const plan = select(graph, target, states, lying, peers);
+  const keepsStates = (states?.size ?? 0) > 0;
+  const isAmple = !keepsStates && constantsIn(graph) <= AMPLE * sramBytes(target);
+  const plan = select(graph, target, states, lying, peers, isAmple ? "ample" : "some");
   const spread = inBoth(plan, () => true);
   if (residentOf(spread) <= ROOMY * sramBytes(target)) return spread;
   if (!alone || residentOf(plan) <= FULL * sramBytes(target)) return plan;
-  const tight = select(graph, target, states, lying, peers, true);
+  const tight = select(graph, target, states, lying, peers, "little");
   return residentOf(tight) < Math.min(residentOf(plan), sramBytes(target)) ? tight : plan;
 };

@@ -227,7 +227,7 @@ test("tails of pieces that lie packed are those of each chip", () => {
 }`);
   const target = TARGETS.tiny;
   const pipeline = pipelineOf({ tensor: 2 }, target);
-  const layOut = (own: Graph): Plan => select(own, target, new Map(), [], peersOf(pipeline), true);
+  const layOut = (own: Graph): Plan => select(own, target, new Map(), [], peersOf(pipeline), "little");
   const { plan } = sharedPlan(graph, target, new Map(), layOut);
   expect([...plan.literals.keys()].some((key) => key.startsWith("slice"))).toBe(true);
   const { program, plans } = pipelineProgram([{ name: "main", plan }], pipeline);

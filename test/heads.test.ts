@@ -20,6 +20,11 @@ test.each([
   [12, 64, 321],
   [6, 64, 330],
   [3, 96, 641],
+  // Rests of 12, 37, 64 and 32 keys, of five, four, two and two heads side by side.
+  [5, 32, 172],
+  [12, 64, 197],
+  [4, 64, 384],
+  [2, 32, 512],
 ])("%d heads of %d over %d tokens", (heads, size, tokens) => {
   const graph = attention(heads, size, tokens);
   const x = numbers([tokens, heads * size], 2, 4);

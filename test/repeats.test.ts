@@ -90,7 +90,7 @@ const instancesOf = (program: Program, plan: Plan, repeat: Repeat): Map<number, 
 };
 
 describe("equal stretches of a graph", () => {
-  const options = { target, states: new Map(), lying: [], peers: [], tight: false };
+  const options = { target, states: new Map(), lying: [], peers: [], room: "ample" as const };
   const told = ({ tasks, storages, origins, outputs, literals, macs }: Plan): unknown => ({
     ...{ tasks, outputs, origins, macs, literals: new Set(literals.keys()) },
     storages: storages.map(({ lanes, ...storage }) => ({ ...storage, columns: lanes?.columns })),

@@ -255,7 +255,9 @@ describe("tails of weights, packed where SRAM is short", () => {
     [14, 40],
     [22, 70],
   ])("[6, %i] x [%i] takes fewer rows and gives the same bits", (k, n) => {
-    const plans = [false, true].map((tight) => select(product(k, n), TARGETS.tiny, new Map(), [], [], tight));
+    const plans = (["some", "little"] as const).map((room) =>
+      select(product(k, n), TARGETS.tiny, new Map(), [], [], room),
+    );
     const [loose = 0, packed = 0] = plans.map(constantsOf);
     expect(packed).toBeLessThan(loose);
     const [want, got] = plans.map((plan) => {
@@ -293,9 +295,9 @@ describe("tails of weights, packed where SRAM is short", () => {
     const w = builder.constant({ key: "w", dtype: "f16", shape: [k, n], load: unread }, ["w"]);
     builder.output("y", builder.add("matmul", [x, w], {}, ["product"]));
     const target = TARGETS["lpu-v1"];
-    const padding = [false, true].map((tight) => {
+    const padding = (["some", "little"] as const).map((room) => {
       const { constants } = sramNeed(
-        select(legalGraph(builder.finish(), target), target, new Map(), [], [], tight),
+        select(legalGraph(builder.finish(), target), target, new Map(), [], [], room),
         target,
       );
       return Math.round(1000 * (constants / (2 * k * n) - 1));
@@ -305,7 +307,7 @@ describe("tails of weights, packed where SRAM is short", () => {
 
   test("they lie so if constants and edges take nearly all", () => {
     const graph = product(10, 70);
-    const tight = constantsOf(select(graph, TARGETS.tiny, new Map(), [], [], true));
+    const tight = constantsOf(select(graph, TARGETS.tiny, new Map(), [], [], "little"));
     const within = (rowsPerBank: number): number =>
       constantsOf(fittingPlan(graph, { ...TARGETS.tiny, rowsPerBank }, undefined, [], true));
     const rows = Array.from({ length: 40 }, (_, index) => index + 1);

@@ -30,7 +30,7 @@ import { lowerSum } from "./rules/sum.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
 import { usedStorages } from "./uses.js";
 import { locate } from "./value.js";
-import { nodeAt, operandId, originText, type LowerReduction, type Selection } from "./selection.js";
+import { nodeAt, operandId, originText, type LowerReduction, type Room, type Selection } from "./selection.js";
 
 const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>> = {
   reduce_sum: lowerSum,
@@ -42,7 +42,7 @@ const SPARE_ALUS = 3;
 
 /**
  * `states`: names of inputs that stay in SRAM, each with the output of its type that takes its place for the next run. `lying`:
- * those of entries before this one, which lie as they do there. `tight`: weights take as few rows as they can, and more cycles.
+ * those of entries before this one, which lie as they do there.
  */
 export const select = (
   graph: Graph,
@@ -50,11 +50,11 @@ export const select = (
   states: ReadonlyMap<string, string> = new Map(),
   lying: readonly PlanState[] = [],
   peers: readonly (readonly number[])[] = [],
-  tight = false,
+  room: Room = "ample",
 ): Plan => {
   // What is packed tightly is made of literals that no node of the graph has.
-  const less = tight ? undefined : shortened(graph);
-  const options = { target, states, lying, peers, tight };
+  const less = room === "little" ? undefined : shortened(graph);
+  const options = { target, states, lying, peers, room };
   return (less && fromFew(graph, less, options)) ?? selectWhole(graph, options);
 };
 
@@ -66,7 +66,7 @@ interface Options {
   readonly states: ReadonlyMap<string, string>;
   readonly lying: readonly PlanState[];
   readonly peers: readonly (readonly number[])[];
-  readonly tight: boolean;
+  readonly room: Room;
 }
 
 /** By a few of the graph's bodies; undefined if these do not say what all are, or if some node has no layout: all such are to be named then. */
@@ -110,11 +110,11 @@ const newSelection = (
   graph: Graph,
   ranges: readonly Range[],
   stored: ReadonlySet<NodeId>,
-  { target, states, lying, peers, tight }: Options,
+  { target, states, lying, peers, room }: Options,
 ): Selection => ({
   graph,
   target,
-  tight,
+  room,
   literals: new Map(),
   fusions: fuse(graph, target.alus - SPARE_ALUS, stored),
   consumers: consumersOf(graph),

@@ -66,11 +66,16 @@ export type LowerReduction = (s: Selection, node: Node, wanted: Layout, use: "in
 /** A storage, without what follows from its uses. */
 export type DraftStorage = Omit<Storage, "bothHemispheres" | "output" | "lanes">;
 
+/**
+ * What constants leave of SRAM: where it is ample, rows may be taken that save cycles (rules/rests.ts); where it is little, tails of
+ * weights lie packed (tails.ts), which takes cycles.
+ */
+export type Room = "ample" | "some" | "little";
+
 export interface Selection {
   readonly graph: Graph;
   readonly target: Target;
-  /** Whether tails of weights lie packed (tails.ts). */
-  readonly tight: boolean;
+  readonly room: Room;
   /** The literals that recipes name, by their keys. */
   readonly literals: Map<string, Literal>;
   /** Chains by their roots. */

@@ -54,8 +54,8 @@ export interface StoredPart {
   readonly value: () => Located | undefined;
   /** A copy in another layout. */
   readonly move: (wanted: Layout) => Located;
-  /** How it is read along with the result, [.., M, N], laid out as told. */
-  readonly beside: (result: Layout) => { readonly value: Located; readonly fit: Fit };
+  /** How a joined part is read along with the result, [.., M, N], laid out as told. */
+  readonly beside?: (result: Layout) => { readonly value: Located; readonly fit: Fit };
 }
 
 export interface ConstantWeights {
@@ -71,6 +71,8 @@ export interface Product {
   /** What is multiplied, lying as `a` does: `a` itself, or numbers that it is the sum of. More than one only by constants. */
   readonly parts: readonly Part[];
   readonly weights: SecondOperand;
+  /** Further K values of both, where those of several batch indices share half-vectors; see rules/rests.ts. */
+  readonly rests?: { readonly a: Located; readonly weights: StoredWeights } | undefined;
   /** Layout of the result [.., M, N]. */
   readonly space: Space;
   readonly storage: StorageId;
@@ -249,13 +251,23 @@ const movedWeights = (
   const onPanels = along === "k" && kEnd > target.lanes && outBatch.every((_, axis) => onColumns(axis).length === 0);
   let column = Math.ceil(kEnd / target.lanes) * target.lanes;
   const batchDims: Factor[][] = outBatch.map(() => []);
-  for (let axis = outBatch.length - 1; axis >= 0; axis--) {
-    const extent = own[axis - missing] ?? 1;
-    batchDims[axis] = onColumns(axis);
-    if (batchDims[axis]?.length !== 0 || extent === 1) continue;
-    batchDims[axis] = [onPanels ? { extent, row: 0, column } : { extent, row, column: 0 }];
+  const onOthers = (extent: number): Factor => {
+    const factor = onPanels ? { extent, row: 0, column } : { extent, row, column: 0 };
     if (onPanels) column *= extent;
     else row *= extent;
+    return factor;
+  };
+  for (let axis = outBatch.length - 1; axis >= 0; axis--) {
+    const extent = own[axis - missing] ?? 1;
+    const columns = onColumns(axis);
+    // What columns do not tell apart is on rows, or on panels of its own.
+    if (columns.length === 0) batchDims[axis] = extent > 1 ? [onOthers(extent)] : [];
+    else if (extent === 1) batchDims[axis] = columns;
+    else
+      batchDims[axis] = normalize(at(of.dims, axis, "dim"))
+        .reverse()
+        .map((f) => (hasColumns(f) ? { ...f, row: 0 } : onOthers(f.extent)))
+        .reverse();
   }
   const kDim = at(of.dims, outBatch.length + 1, "dim").map((f) => ({ ...f, row: 0 }));
   const nDim = rows > 1 ? [{ extent: rows, row: 1, column: 0 }] : [];

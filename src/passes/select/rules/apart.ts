@@ -52,7 +52,7 @@ const emitShare = (s: Selection, product: Product, { from, beside }: StoredPart,
   const { weights, space } = product;
   const [k = 1, n = 1] = weights.shape.slice(-2);
   const entries = Array.from({ length: n }, (_, to) => ({ from, to, sign: 1 }));
-  const { value, fit } = beside(space);
+  const { value, fit } = sure(beside, "way to read a joined part")(space);
   const ops: readonly AluOp[] = [{ fn: "mul", args: [{ mxm: true }, { leaf: 0 }] }];
   const chain: Chain = (panel, row, rows) => ({ ops, leaves: [leafOf(value, fit, panel, row, rows)] });
   emitProduct(s, {

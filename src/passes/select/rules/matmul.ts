@@ -19,7 +19,7 @@ import { halfLanes, type Target } from "../../../ir/target.js";
 import { type Fusion, isChainable, isFloatCast, stripCasts } from "../fuse.js";
 import type { Located } from "../layout/operand.js";
 import { withoutRow } from "./apart.js";
-import { chainLayouts, chainOf, chainOperand, storeChain, viewAtRoot } from "./chain.js";
+import { chainLayouts, chainOf, storeChain, viewAtRoot } from "./chain.js";
 import { isLaneMap, laneMapLiteral, onlyMoves } from "../../../ir/literals.js";
 import { asHalf, emitParts, movable, needsBits } from "../layout/bits.js";
 import { largestDivisor } from "../layout/digits.js";
@@ -28,6 +28,7 @@ import { union } from "../../../ir/ranges.js";
 import { refine, withinType } from "../padding.js";
 import { joinedWeights } from "./join.js";
 import { emitProduct } from "./product.js";
+import { withRests } from "./rests.js";
 import { activations, leavesOf, locate } from "../value.js";
 import { constantWeights, type Product, type StoredPart, type SecondOperand } from "../weights.js";
 import {
@@ -215,7 +216,7 @@ const emitMatmul = (
   const name = at(node.origin, 0, "origin");
   const passOrigin = originOf(s, node);
   const product: Product = { a, parts, weights, space, storage, chain, origin, passOrigin, name, fill: false, sums };
-  emitProduct(s, withoutRow(s, product));
+  emitProduct(s, withRests(s, node, withoutRow(s, product)));
 };
 
 const activationsOf = (s: Selection, node: Node): Located => {
@@ -245,7 +246,6 @@ const wholePart = (s: Selection, id: NodeId): StoredPart => {
     count,
     value: () => value,
     move: (wanted) => relayout(s, id, value, wanted),
-    beside: (result) => chainOperand(s, id, result),
   };
 };
 

@@ -69,30 +69,45 @@ interface Sums {
   readonly to: StorageId;
 }
 
-const emitPasses = (
+const emitPasses = (s: Selection, product: Product, arrangement: Arrangement, sums: Sums): void =>
+  pushTask(s, {
+    rows: sums.rows,
+    passes: [...passesOf(s, product, arrangement, sums), ...passesOfRests(s, product, sums)],
+    ...sums.chain,
+    storage: sums.to,
+    panel: sums.panel,
+    row: sums.row,
+    origin: product.origin,
+    passOrigin: product.passOrigin,
+    as: sums.to === product.storage ? product.as : undefined,
+    sums: product.fill ? FILLED_SUMS : undefined,
+  });
+
+const passesOf = (
   s: Selection,
   product: Product,
   { digits }: Arrangement,
-  { panel, row, rows, passes, chain, to }: Sums,
-): void =>
-  pushTask(s, {
-    rows,
-    passes: passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
-      const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
-      return product.parts.map(({ storage, scale }): Pass => {
-        const weights = tailLoads(s, product, blocks, scale) ?? passWeights(s.target, product, blocks, scale);
-        return { storage, panel: from, half, runs, weights };
-      });
-    }),
-    ...chain,
-    storage: to,
-    panel,
-    row,
-    origin: product.origin,
-    passOrigin: product.passOrigin,
-    as: to === product.storage ? product.as : undefined,
-    sums: product.fill ? FILLED_SUMS : undefined,
+  { row, rows, passes }: Pick<Sums, "row" | "rows" | "passes">,
+): readonly Pass[] =>
+  passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
+    const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
+    return product.parts.map(({ storage, scale }): Pass => {
+      const weights = tailLoads(s, product, blocks, scale) ?? passWeights(s.target, product, blocks, scale);
+      return { storage, panel: from, half, runs, weights };
+    });
   });
+
+/** Passes over what K leaves, for the same columns: a product of its own, but for its sums. */
+const passesOfRests = (s: Selection, product: Product, { panel, row, rows }: Sums): readonly Pass[] => {
+  const { rests, ...rest } = product;
+  if (rests === undefined) return [];
+  const own: Product = { ...rest, ...rests, parts: [{ storage: rests.a.storage, scale: 1 }] };
+  const arrangement = arrangementOf(s, own);
+  return arrangement.segments
+    .filter(({ segment }) => segment.row <= row && row < segment.row + segment.rows)
+    .flatMap(({ panels }) => panels.filter((one) => one.panel === panel))
+    .flatMap(({ passes }) => passesOf(s, own, arrangement, { row, rows, passes }));
+};
 
 /* ---------- shares ---------- */
 
@@ -299,10 +314,10 @@ const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
  * Rows of a burst. Computed weights load four columns a cycle at the most: where that takes longer than a short block of
  * rows computes, blocks are as long as the accumulators allow; also where tails are unpacked, which stay until the last block.
  */
-const blockOf = ({ target, tight }: Selection, { weights, space }: Product, rows: number): number => {
+const blockOf = ({ target, room }: Selection, { weights, space }: Product, rows: number): number => {
   const block = rowBlock(target, rows);
   if (rows > longBlock(target)) return block;
-  if (weights.kind === "constant") return tight ? rows : block;
+  if (weights.kind === "constant") return room === "little" ? rows : block;
   const n = at(space.shape, space.shape.length - 1, "extent");
   const columns = Math.min(target.lanes, n) * (space.panels > 1 ? 2 : 1);
   return columns / 4 > block / 2 ? rows : block;
