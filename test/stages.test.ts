@@ -158,7 +158,7 @@ describe("small models", () => {
       1,
       [-40, -1, 0, 1, 7, 20],
     ] as const,
-    ["lpu-v1", { layers: 3, hidden: 640, heads: 10, intermediate: 1280, vocab: 32, seq: 128 }, 0.95, [-1, 0]] as const,
+    ["lpu-v1", { layers: 3, hidden: 384, heads: 6, intermediate: 768, vocab: 32, seq: 128 }, 0.95, [-1, 0]] as const,
   ])(
     "on %s of %j a run begins an interval after the one before it: the bits of each",
     (target, sizes, share, others) => {
@@ -250,7 +250,7 @@ const pipelined = (plan: Plan, target: Target, stages: number): Pipelined => {
 test("random graphs: the bits of one chip", () => {
   const target = TARGETS["lpu-v1"];
   let done = 0;
-  for (let seed = 1; seed <= 40; seed++) {
+  for (let seed = 1; seed <= 20; seed++) {
     const random = new RandomGraph(seeded(seed), 8);
     const { inputs } = random;
     let plan: Plan;
@@ -274,7 +274,7 @@ test("random graphs: the bits of one chip", () => {
       outputs: loadImage(writeImage(alone)).entry().run(inputs).outputs,
     });
   }
-  expect(done).toBeGreaterThan(20);
+  expect(done).toBeGreaterThan(10);
 });
 
 const WIDE = 64;
