@@ -20,6 +20,7 @@ import {
   type Tensor,
   type TensorType,
 } from "../ir/graph.js";
+import { keepsNumbers } from "../ir/literals.js";
 import { literalIn, stringAttr } from "../ir/ops/attributes.js";
 import { evaluateNode, inferType, VIEWS } from "../ir/ops.js";
 import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
@@ -76,7 +77,11 @@ function derive(op: string, attrs: Attrs, type: TensorType, inputs: readonly Lit
     known.set(key, result);
     return result;
   };
-  return { dtype: type.dtype, shape: type.shape, key: `derived ${key}`, compute, load: () => compute(new Map()) };
+  const { dtype, shape } = type;
+  const [base] = inputs;
+  const few = keepsNumbers(op) ? base?.few : undefined;
+  const load = (): Tensor => compute(new Map());
+  return { dtype, shape, key: `derived ${key}`, compute, load, ...(few === undefined ? {} : { few }) };
 }
 
 function bytesOf(text: string): Tensor {

@@ -178,7 +178,11 @@ export function literalOfRecord(record: TensorRecord, source: ModelSource): Lite
     const literal = { dtype: type.dtype, shape, key: `${place}:${type.name}${formatShape(shape)}`, load: read };
     return readPart === undefined || type.edge !== type.dtype || type.bits < 8 || type.dtype === "bool"
       ? literal
-      : { ...literal, pieces: () => piecesOf(description, readPart) };
+      : {
+          ...literal,
+          pieces: () => piecesOf(description, readPart),
+          few: () => fewOf(description, readPart),
+        };
   }
   const tensor = read();
   return { dtype: type.dtype, shape, key: contentKey(tensor), load: () => tensor };
@@ -303,6 +307,22 @@ function* piecesOf(description: Description, read: ReadPart): Generator<TensorDa
     yield fromRaw(read(offset, bytes, memory), { ...description, bytes, count: (8 * bytes) / description.type.bits });
   }
 }
+
+/** Runs of elements that are looked at in place of all of them, and how many each has. */
+const RUNS = 16;
+const RUN = 256;
+
+/** Runs of elements that are equally far apart. */
+const fewOf = (description: Description, read: ReadPart): Tensor => {
+  const { type, count } = description;
+  const data = newData(type.dtype, RUNS * RUN);
+  const part = { ...description, count: RUN, bytes: (RUN * type.bits) / 8 };
+  for (let run = 0; run < RUNS; run++) {
+    const first = Math.floor((run * (count - RUN)) / (RUNS - 1));
+    data.set(fromRaw(read((first * type.bits) / 8, part.bytes), part), run * RUN);
+  }
+  return { dtype: type.dtype, shape: [RUNS * RUN], data };
+};
 
 /** Bytes as elements: a view where they are aligned, else a copy. */
 function fromRaw(bytes: Uint8Array, description: Description): TensorData {

@@ -29,6 +29,8 @@ export interface Literal extends TensorType {
   readonly load: () => Tensor;
   /** The data of `load` in order, for those who need not have it whole; a piece is good until the next one. */
   readonly pieces?: () => Iterable<TensorData>;
+  /** Some of the numbers of a large one, from all over it: what they are like, without reading it whole. */
+  readonly few?: () => Tensor;
   /**
    * Of a constant of which each chip has a piece of its own, all by this key: the whole, unless it was made of pieces, and the piece
    * of a chip. It is itself that of the first.

@@ -47,10 +47,18 @@ export function deriveLiteral(bases: readonly Literal[], how: string, type: Tens
   return { dtype: type.dtype, shape: type.shape, key, load };
 }
 
+/** Whether the numbers of an operation's result are those of its first operand. */
+export const keepsNumbers = (op: string): boolean => VIEWS.includes(op) || op === "cast";
+
+/** A constant whose numbers are those of its base, or much like them. */
+export const likeIts = ({ few }: Literal, derived: Literal): Literal =>
+  few === undefined ? derived : { ...derived, few };
+
 /** The result of an operation on constants: at once if small, otherwise when it is loaded; on each chip of what it has of them. */
 export function foldOp(op: string, attrs: Attrs, bases: readonly Literal[], type: TensorType): Literal {
-  const made = (own: readonly Literal[]): Literal =>
-    deriveLiteral(own, `${op} ${attrsKey(attrs)}`, type, () =>
+  const [base] = bases;
+  const made = (own: readonly Literal[]): Literal => {
+    const derived = deriveLiteral(own, `${op} ${attrsKey(attrs)}`, type, () =>
       evaluateNode(
         op,
         own.map((base) => base.load()),
@@ -58,7 +66,8 @@ export function foldOp(op: string, attrs: Attrs, bases: readonly Literal[], type
         type,
       ),
     );
-  const [base] = bases;
+    return base !== undefined && keepsNumbers(op) ? likeIts(base, derived) : derived;
+  };
   if (base !== undefined && isFilled(base) && VIEWS.includes(op)) return filledLiteral(type, base.filled);
   const result = made(bases);
   if (bases.some(({ shares }) => shares !== undefined))

@@ -19,7 +19,7 @@ import {
   type TensorType,
   consumersOf,
 } from "../../ir/graph.js";
-import { deriveLiteral, EAGER_ELEMENTS } from "../../ir/literals.js";
+import { deriveLiteral, likeIts, EAGER_ELEMENTS } from "../../ir/literals.js";
 import { evaluateNode } from "../../ir/ops.js";
 import { intsAttr, literalIn } from "../../ir/ops/attributes.js";
 import { equalShapes, isFloat, scalarOf, toNumbers } from "../../ir/tensor.js";
@@ -227,12 +227,13 @@ const deviationOf = (literal: Literal): Literal => {
   const last = shape.length - 1;
   const type: TensorType = { dtype, shape };
   const means: TensorType = { dtype, shape: shape.map((extent, axis) => (axis === last ? 1 : extent)) };
-  return deriveLiteral([literal], "deviation", type, () => {
+  const derived = deriveLiteral([literal], "deviation", type, () => {
     const x = literal.load();
     const sum = evaluateNode("reduce_sum", [x], { axes: [last], keepdims: true }, means);
     const mean = evaluateNode("mul", [sum, scalarOf(dtype, 1 / at(shape, last, "extent"))], {}, means);
     return evaluateNode("sub", [x, mean], {}, type);
   });
+  return likeIts(literal, derived);
 };
 
 export const centre: GraphPass = {

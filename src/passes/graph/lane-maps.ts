@@ -15,6 +15,7 @@ import {
   addLaneMaps,
   composeLaneMaps,
   deriveLiteral,
+  likeIts,
   EAGER_ELEMENTS,
   isLaneMap,
   type LaneEntry,
@@ -78,7 +79,7 @@ function movedLiteral(literal: Literal, columns: number, entries: readonly LaneE
   };
   if (elementCount(shape) <= EAGER_ELEMENTS) return literalOf(load());
   const { key } = laneMapLiteral(width, columns, entries, literal.dtype);
-  return deriveLiteral([literal], `moved ${key}`, { dtype: literal.dtype, shape }, load);
+  return likeIts(literal, deriveLiteral([literal], `moved ${key}`, { dtype: literal.dtype, shape }, load));
 }
 
 const sliceAsMap: Rule = {

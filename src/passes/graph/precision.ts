@@ -41,6 +41,7 @@ import {
 import type { GraphPass } from "./pass.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
 import { Rewriter } from "./rewriter.js";
+import { LEAST_NORMAL, smallConstants, timesPower } from "./small.js";
 
 /** Constants of at most so many elements are converted at once. */
 const SMALL = 4096;
@@ -63,6 +64,8 @@ interface Context {
   readonly angles: ReadonlySet<NodeId>;
   /** Sums of many terms that are added one after another. */
   readonly longSums: ReadonlySet<NodeId>;
+  /** Constants of which fp16 would keep little, by powers of two that bring them within its normal numbers. */
+  readonly small: ReadonlyMap<NodeId, number>;
   readonly consumers: readonly (readonly NodeId[])[];
 }
 
@@ -167,6 +170,13 @@ export const WIDE: readonly WideRow[] = [
       (isElementwise(op) && inputs.some((input) => c.beyond[input] === true && isVector(c.graph, input))),
   },
   {
+    name: "small",
+    doc: "products by constants below the normal numbers of fp16, and what is looked up in such",
+    holds: (c, { op, inputs }) =>
+      (["matmul", "mul", "div", "gather"].includes(op) && inputs.some((input) => c.small.has(input))) ||
+      (op === "mul" && inputs.some((input, index) => isSmallNumber(c, input) && !isGreatBy(c, inputs[1 - index]))),
+  },
+  {
     name: "compared",
     doc: "numbers that are compared with others or made whole: a rounding before would choose another",
     holds: ({ compared }, { id }) => compared.has(id),
@@ -216,6 +226,18 @@ export const WIDE: readonly WideRow[] = [
     holds: (c, node) => node.op === "input" && node.type.dtype !== "f16" && readAsNumbers(c, node),
   },
 ];
+
+/** Whether a node is one number below the normal ones of fp16. */
+const isSmallNumber = ({ graph, ranges }: Context, id: NodeId): boolean => {
+  const most = isConstant(graph, id) && !isVector(graph, id) ? magnitude(at(ranges, id, "range")) : 0;
+  return most > 0 && most < LEAST_NORMAL;
+};
+
+/** Whether a value may be as great as a scale is small: sums of products of integers, and integers themselves. */
+const isGreatBy = ({ graph }: Context, id: NodeId | undefined): boolean => {
+  const node = id === undefined ? undefined : graph.nodes[id];
+  return node !== undefined && (isSumOfWhole(graph, node) || isOfIntegers(graph, node));
+};
 
 /** Whether a value is made of integers and constants alone, by operations that leave a great number great. */
 const isOfIntegers = (graph: Graph, { op, inputs }: Node): boolean =>
@@ -343,6 +365,8 @@ interface Wide {
   readonly maskedSums: ReadonlyMap<NodeId, MaskedSum>;
   /** Differences from a maximum that may be minus infinity. */
   readonly emptyRows: ReadonlySet<NodeId>;
+  /** Powers of two by which small constants are kept where products multiply them. */
+  readonly small: ReadonlyMap<NodeId, number>;
 }
 
 const wideOf = (graph: Graph): Wide => {
@@ -352,6 +376,7 @@ const wideOf = (graph: Graph): Wide => {
   const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" && !exponents.has(id) ? [id] : [])));
   const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
   const consumers = consumersOf(graph);
+  const small = smallConstants(graph);
   const context: Context = {
     graph,
     ranges,
@@ -361,6 +386,7 @@ const wideOf = (graph: Graph): Wide => {
     compared: comparedNodes(graph, ranges, consumers),
     angles: angleNodes(graph),
     longSums: longSums(graph),
+    small,
     consumers,
   };
   const reasons: (string | undefined)[] = [];
@@ -384,7 +410,7 @@ const wideOf = (graph: Graph): Wide => {
       return sum === undefined ? [] : [[id, sum]];
     }),
   );
-  return { reasons, held, maskedSums, emptyRows };
+  return { reasons, held, maskedSums, emptyRows, small };
 };
 
 const inherited = (
@@ -393,9 +419,7 @@ const inherited = (
   countOf: (id: NodeId) => number,
 ): string | undefined => {
   const from = inputs.flatMap((id) => reasons[id] ?? []);
-  const masked = from.find(
-    (reason) => reason === "masked" || reason === "product" || reason === "beyond" || reason === "exponent",
-  );
+  const masked = from.find((reason) => ["masked", "product", "beyond", "exponent", "small"].includes(reason));
   if (masked !== undefined && STICKY.includes(op)) return masked;
   if (VIEWS.includes(op) || op === "reduce_max") return from[0];
   // Figures of whole rows, such as means and variances, before they meet the rows.
@@ -516,8 +540,9 @@ class Narrowing {
   private readonly held: ReadonlySet<NodeId>;
   private readonly maskedSums: Wide["maskedSums"];
   private readonly emptyRows: ReadonlySet<NodeId>;
+  private readonly small: Wide["small"];
 
-  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows }: Wide) {
+  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows, small }: Wide) {
     this.graph = graph;
     this.consumers = consumersOf(graph);
     this.indices = indexNodes(graph);
@@ -525,6 +550,7 @@ class Narrowing {
     this.held = held;
     this.maskedSums = maskedSums;
     this.emptyRows = emptyRows;
+    this.small = small;
     for (const node of graph.nodes)
       this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.stored(node)));
   }
@@ -646,12 +672,25 @@ class Narrowing {
         node,
         inputs.map((id) => this.as(id, "f32")),
       );
-    const [a, b = 0] = inputs;
-    const isWeights = isFp8(at(this.graph.nodes, b, "node").type.dtype);
-    const product = g.emit(op, [this.as(a, "f16"), isWeights ? this.map(b) : this.as(b, "f16")], attrs);
+    const product = g.emit(
+      op,
+      inputs.map((id) => this.multiplied(id)),
+      attrs,
+    );
     if (dtype !== "f32") return product;
     const wide = g.emit("cast", [product], { to: "f32" });
+    const power = inputs.reduce((all, id) => all * (this.small.get(id) ?? 1), 1);
+    if (power !== 1) return g.emit("mul", [wide, g.number(1 / power, "f32")]);
     return this.meetsAlus(node) ? wide : g.emit("mul", [wide, g.number(1, "f32")]);
+  }
+
+  /** An operand of a product: FP8, or fp16, of which small constants are kept times a power of two. */
+  private multiplied(id: NodeId): NodeId {
+    const power = this.small.get(id);
+    const literal = this.g.literal(this.map(id));
+    if (power !== undefined && literal !== undefined)
+      return this.g.constant(literalAs(timesPower(literal, power), "f16"));
+    return isFp8(at(this.graph.nodes, id, "node").type.dtype) ? this.map(id) : this.as(id, "f16");
   }
 
   private cast(node: Node, x: NodeId, dtype: DType): NodeId {
