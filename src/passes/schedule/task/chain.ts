@@ -39,11 +39,11 @@ export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSu
   }
   const taken = chain.takes.map(() => -1);
   const outbound: Outbound[] = [];
-  // Rows of a state lie in one place each, others may have copies: these do without the ports that those need.
-  for (const ofState of [true, false])
+  // Rows that lie in one place go first: others, which may have copies, do without the ports that those need.
+  for (const inOne of [true, false])
     for (const [index, take] of chain.takes.entries()) {
       const leaf = at(task.leaves, take.leaf, "leaf");
-      if ((storageOf(s, leaf.storage).kind === "state") !== ofState) continue;
+      if (liesInOne(s, leaf) !== inOne) continue;
       const reader: Reader = { rows: task.rows, origin: chain.ops[take.op]?.origin ?? task.origin };
       const stream = tryLeaf(s, reader, leaf, start + offsetOf(chain, take.op) - s.target.timing.vxmEntry, outbound);
       if (stream < 0) return -stream;
@@ -59,6 +59,13 @@ export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSu
   }
   emitChain(s, task, { chain, at: start, mxm: sums?.stream ?? -1, turned, alus, taken, given });
   return 0;
+};
+
+/** Whether rows have no choice of places, as those of a state; of others it is asked once nothing else is in their way. */
+const liesInOne = (s: Scheduler, leaf: Leaf): boolean => {
+  const { kind } = storageOf(s, leaf.storage);
+  if (kind !== "temp" || !s.trial.cornered) return kind === "state";
+  return piecesOf(s, leaf, leaf.runs).some(({ chunk }) => chunk.copies.length === 1);
 };
 
 const timedChain = (s: Scheduler, { ops }: Task): TimedChain => {
