@@ -32,7 +32,7 @@ import type { Arrangement } from "./layout/arrangement.js";
 import type { Located } from "./layout/operand.js";
 import { type Range, union } from "../../ir/ranges.js";
 import { type Facts, factsOfChain, storedFacts, SUMS } from "./padding.js";
-import { extents, type Layout, naturalLayout } from "./layout/view.js";
+import { extents, type Layout, naturalLayout, type View } from "./layout/view.js";
 
 /** A layout with the storage that it asks for: `panels` panels of `rows` vectors. */
 export interface Space extends Layout {
@@ -269,14 +269,24 @@ export const pushTask = (s: Selection, task: NewTask): void => {
 /** Stores what a chain computes without the MXM: every panel of every block of rows. */
 export const pushChain = (
   s: Selection,
-  { rows, panels }: Pick<Space, "rows" | "panels">,
+  { rows, panels, view }: Pick<Space, "rows" | "panels"> & { readonly view?: View },
   chain: Chain,
   storage: StorageId,
   origin: number,
 ): void => {
-  for (const block of rowBlocks(rows, rowBlock(s.target, rows)))
+  for (const block of chainBlocks(s.target, rows, view))
     for (let panel = 0; panel < panels; panel++)
       pushTask(s, { rows: block.rows, ...chain(panel, block.row, block.rows), storage, panel, row: block.row, origin });
+};
+
+/** Blocks of rows of a chain: where rows of one head after another are long, none has rows of two, since products read them head by head. */
+const chainBlocks = (target: Target, rows: number, view: View | undefined): ReturnType<typeof rowBlocks> => {
+  const most = longBlock(target);
+  const strides = (view?.dims ?? []).flat().flatMap(({ row, extent }) => (extent > 1 && row >= most ? [row] : []));
+  const stretch = Math.min(...strides);
+  if (stretch >= rows || stretch % most === 0) return rowBlocks(rows, rowBlock(target, rows));
+  const block = Math.ceil(stretch / Math.ceil(stretch / most));
+  return rowBlocks(rows, stretch).flatMap(({ row, rows: own }) => rowBlocks(own, block, row));
 };
 
 /** Rows `row` .. `row + count - 1` as a run. */

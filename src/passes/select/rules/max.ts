@@ -182,7 +182,7 @@ const foldPanels = (s: Selection, node: Node, value: Located): Located => {
   let from: Panels = { panels, leaf: candidateLeaves(s, value, view, panels) };
   for (;;) {
     // Of one size, or nearly: no task is left with a single panel if it can be helped.
-    const space = { rows, panels: Math.ceil(from.panels / FOLDED_PANELS) };
+    const space = { rows, panels: Math.ceil(from.panels / FOLDED_PANELS), view };
     const storage = addTemp(s, node, dtype, space);
     pushChain(s, space, maxOfPanels(dtype, from, Math.ceil(from.panels / space.panels)), storage, originOf(s, node));
     if (space.panels === 1) {
