@@ -397,6 +397,11 @@ export const DIAGNOSTICS = {
     doc: "A model has no chat template, it cannot be read, or it refuses the messages.",
     hint: "give the messages that the template expects, or a prompt of plain text",
   },
+  LPU5110: {
+    title: "model is closed",
+    doc: "A language model was closed, and is asked for something that needs the machine or its past.",
+    hint: "close a model when nothing runs on it any more, or open it again",
+  },
   LPU5201: {
     title: "request not understood",
     doc: "A client sent no JSON, or a field that the API does not have, that is not what it must be, or that is not supported here.",

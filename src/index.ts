@@ -31,7 +31,7 @@ import { encoded, type LanguageModel, languageModel } from "./language/model.js"
 import { plainReader, stepReader } from "./language/read.js";
 import type { Reader } from "./language/score.js";
 import { type Settings, settingsOf } from "./language/settings.js";
-import { expectRoom } from "./language/steps.js";
+import { type Decoder, expectRoom } from "./language/steps.js";
 import { expectFits, noTokenizer, openTokenizer, type Tokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
 import { type Analysis, analysisOf } from "./report/analysis.js";
@@ -43,9 +43,9 @@ import { type JobGraph, jobsOf } from "./jobs.js";
 import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js";
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
-import { chosenEntry, entryNamed } from "./ir/program.js";
+import { chosenEntry, entryNamed, type Program } from "./ir/program.js";
 import type { Disturbance } from "./runtime/disturb.js";
-import { type LoadedEntry, type LoadedModel, loadImage } from "./runtime/run.js";
+import { type LoadedEntry, type LoadedModel, loadImage, type Snapshot } from "./runtime/run.js";
 
 export { type CheckReport, checkModel } from "./host/check.js";
 export type { Compiled } from "./compile.js";
@@ -273,17 +273,29 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
     return builtImage(found.model, { ...rest, entries, state: "auto" }).bytes;
   };
   const bytes = isBuilt ? readWhole(path, "image") : build();
-  const program = readImage(bytes);
-  const { entries: loaded, states, reset, snapshot, restore } = loadImage(bytes, { threads: options.threads });
-  const decoder = decoderIn(loaded.map(runnable), states);
+  const loaded = loadImage(bytes, { threads: options.threads });
+  try {
+    const { name, tokenizer: words, template, settings } = found;
+    const decoder = loadedDecoder(readImage(bytes), loaded, found.expectFits);
+    return languageModel(decoder, { ...settings, name, tokenizer: words, template });
+  } catch (error) {
+    loaded.close();
+    throw error;
+  }
+}
+
+/** The decoder that a loaded program is. LPU5104 if it is none, and what `expectVocabulary` says of its vocabulary. */
+function loadedDecoder(
+  program: Program,
+  { entries, states, reset, snapshot, restore, close }: LoadedModel,
+  expectVocabulary: (vocabulary: number) => void,
+): Decoder<Snapshot> {
+  const decoder = decoderIn(entries.map(runnable), states);
   const logits = logitsOf(decoder.decode.outputs);
-  found.expectFits(logits.vocabulary);
+  expectVocabulary(logits.vocabulary);
   const room = roomOf(chosenEntry(program, decoder.decode.name));
   invariant(room !== null, "a decoder has states");
-  return languageModel(
-    { ...decoder, clockMHz: program.target.clock, logits, room, reset, snapshot, restore },
-    { ...found.settings, name: found.name, tokenizer: found.tokenizer, template: found.template },
-  );
+  return { ...decoder, clockMHz: program.target.clock, logits, room, reset, snapshot, restore, close };
 }
 
 /**

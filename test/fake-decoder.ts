@@ -24,10 +24,17 @@ interface Options {
   readonly prefill?: readonly number[];
   /** Called at every run, with how many tokens it takes. */
   readonly onRun?: (tokens: number) => void;
+  /** Called when the machine is given back. */
+  readonly onClose?: () => void;
 }
 
 /** `start` with 900 MHz: 9,000 cycles are 10 us. */
-export function fakeModel({ context = 60, prefill = [], onRun = () => undefined }: Options = {}): LanguageModel {
+export function fakeModel({
+  context = 60,
+  prefill = [],
+  onRun = () => undefined,
+  onClose = () => undefined,
+}: Options = {}): LanguageModel {
   let past: readonly number[] = [];
   const entry = (cycles: number): Decoder<readonly number[]>["decode"] => ({
     cycles,
@@ -56,6 +63,7 @@ export function fakeModel({ context = 60, prefill = [], onRun = () => undefined 
       restore: (state) => {
         past = state;
       },
+      close: onClose,
     },
     { name: "fake", tokenizer, template, ends: [END], sampling: { temperature: 0 } },
   );

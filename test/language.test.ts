@@ -437,6 +437,8 @@ test("an image of a decoder writes what its model writes, with its own context",
   expect([built.name, built.context, built.capacity, built.cycles]).toEqual(["gpt2", 5, 6, model.cycles]);
   expect([built.vocabulary, built.clockMHz, built.room]).toEqual([model.vocabulary, model.clockMHz, model.room]);
   for (const tokens of [[3, 9, 4], 7, 1]) expect(await built.step(tokens)).toEqual(await model.step(tokens));
+  model.close();
+  expect(await saidBy(() => model.step(1))).toEqual(["LPU5110: the language model is closed"]);
   expect(await saidBy(() => built.step([1, 2]))).toEqual([
     "LPU5105: the context holds 6 tokens; 5 are taken, 2 do not fit",
   ]);
@@ -448,6 +450,59 @@ test("an image of a decoder writes what its model writes, with its own context",
   expect(await saidBy(() => openLanguageModel(image))).toEqual([
     "LPU5104: expected an entry that takes one token (input_ids) and states, found 'main' and 0 states",
   ]);
+});
+
+describe("a closed model", () => {
+  const CLOSED = "LPU5110: the language model is closed";
+
+  test("refuses all that needs its machine, and still makes tokens of text", async () => {
+    let closed = 0;
+    const model = fakeModel({ onClose: () => (closed += 1) });
+    await model.step([1, 2]);
+    const saved = model.snapshot();
+    model.close();
+    model.close();
+    expect(closed).toBe(1);
+    const asked = [
+      () => model.step(1),
+      () => model.step([]),
+      () => model.generate("A").next(),
+      async () => model.position(),
+      async () => model.reset(),
+      async () => model.snapshot(),
+      async () => model.restore(saved),
+    ];
+    for (const ask of asked) expect(await saidBy(ask)).toEqual([CLOSED]);
+    expect(model.encode("A")).toEqual([33]);
+  });
+
+  test("ends what it was writing before the next run, and a prompt between two blocks", async () => {
+    const runs: number[] = [];
+    const model = fakeModel({ prefill: [4], onRun: (tokens) => runs.push(tokens) });
+    const writing = model.generate("Once");
+    expect((await writing.next()).value).toMatchObject({ runs: 1 });
+    model.close();
+    expect(await saidBy(() => writing.next())).toEqual([CLOSED]);
+    const other = fakeModel({
+      prefill: [4],
+      onRun: (tokens) => {
+        runs.push(tokens);
+        other.close();
+      },
+    });
+    expect(await saidBy(() => other.step([1, 2, 3, 4, 5, 6, 7, 8]))).toEqual([CLOSED]);
+    expect(runs).toEqual([4, 4]);
+  });
+
+  test("is what `using` leaves behind", async () => {
+    let closed = 0;
+    {
+      using model = fakeModel({ onClose: () => (closed += 1) });
+      await model.step(1);
+      expect(closed).toBe(0);
+    }
+    expect(closed).toBe(1);
+  });
 });
 
 describe("pasts that are kept", () => {

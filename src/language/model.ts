@@ -66,6 +66,13 @@ export interface LanguageModel {
   readonly reset: () => void;
   readonly snapshot: () => Saved;
   readonly restore: (saved: Saved) => void;
+  /**
+   * Gives back what the model holds of the machine: threads and memory. What is being written ends before its next run, and all that
+   * asks for the machine or its past raises LPU5110; `encode` and `encodeChat` do not. Closing again does nothing.
+   */
+  readonly close: () => void;
+  /** As `close`, for `using`. */
+  readonly [Symbol.dispose]: () => void;
 }
 
 export interface Text extends Settings {
@@ -88,7 +95,8 @@ export function languageModel<State>(
 ): LanguageModel {
   const { context, clockMHz, decode, blocks } = decoder;
   const { vocabulary } = decoder.logits;
-  const { capacity, position, step, take, reset, snapshot, restore } = stepsOf(decoder);
+  const { capacity, position, step, take, reset, snapshot, restore, close } = stepsOf(decoder);
+  const hasBlocks = blocks.length > 0;
 
   const encode = (text: string): readonly number[] => encoded({ tokenizer, template }, text);
   const encodeChat = (messages: readonly Message[]): readonly number[] => encoded({ tokenizer, template }, messages);
@@ -127,7 +135,7 @@ export function languageModel<State>(
       if (finish !== undefined) break;
       last = await step(token, options.signal);
     }
-    if (blocks.length === 0) options.pasts?.keep(snapshot());
+    if (!hasBlocks) options.pasts?.keep(snapshot());
   }
 
   return {
@@ -153,6 +161,8 @@ export function languageModel<State>(
     reset,
     snapshot,
     restore,
+    close,
+    [Symbol.dispose]: close,
   };
 }
 

@@ -24,6 +24,8 @@ export interface Decoder<State> extends DecoderEntries<Entry> {
   readonly reset: () => void;
   readonly snapshot: () => State;
   readonly restore: (state: State) => void;
+  /** Ends the threads of the machine. */
+  readonly close: () => void;
 }
 
 /** Bytes of the states of one sequence, of SRAM that nothing takes, and how many sequences' states both would hold. */
@@ -63,6 +65,8 @@ export interface Steps {
   readonly reset: () => void;
   readonly snapshot: () => Saved;
   readonly restore: (saved: Saved) => void;
+  /** Gives the machine back: threads and memory. All but `close` raise LPU5110 from then on. */
+  readonly close: () => void;
 }
 
 /** That so many tokens fit behind those that are taken: LPU5105. */
@@ -74,10 +78,14 @@ export function expectRoom(capacity: number, taken: number, count: number): void
 }
 
 export function stepsOf<State>(of: Decoder<State>): Steps {
-  const { context, past, given: names, decode, blocks, logits: output, ...decoder } = of;
+  const { context, past, given: names, logits: output } = of;
   const { vocabulary } = output;
   const capacity = capacityOf(past, context);
+  const [{ tokens: longest } = { tokens: 1 }] = of.blocks;
   let taken: readonly number[] = [];
+  /** Nothing else refers to it, so that its memory goes when the model is closed. */
+  let held: Decoder<State> | undefined = of;
+  const opened = (): Decoder<State> => held ?? fail("LPU5110", { message: "the language model is closed" });
 
   /** Behind `rows` of the past. */
   const runBlock = async (
@@ -102,12 +110,14 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
   };
 
   const step = async (given: number | readonly number[], signal?: AbortSignal): Promise<Step> => {
+    opened();
     const tokens = typeof given === "number" ? [given] : given;
     expectTokens(tokens, taken.length);
     let sum: Step = { logits: new Float32Array(), cycles: 0, predictedCycles: 0, runs: 0 };
     for (let at = 0; at < tokens.length; ) {
       await turn();
       signal?.throwIfAborted();
+      const { decode, blocks } = opened();
       const block = blocks.find(({ tokens: size }) => tokens.length - at >= size);
       const first = taken.length === 0 ? block?.first : undefined;
       const next = tokens.slice(at, at + (block?.tokens ?? 1));
@@ -121,18 +131,17 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
   };
 
   const reset = (): void => {
-    decoder.reset();
+    opened().reset();
     taken = [];
   };
 
-  const snapshot = (): Saved => ({ tokens: taken, states: decoder.snapshot() });
+  const snapshot = (): Saved => ({ tokens: taken, states: opened().snapshot() });
   const restore = (saved: Saved): void => {
     // What `snapshot` of this model gave.
-    decoder.restore(saved.states as State);
+    opened().restore(saved.states as State);
     taken = saved.tokens;
   };
 
-  const [{ tokens: longest } = { tokens: 1 }] = blocks;
   const wholeBlocks = (count: number): number => count - (count % longest);
 
   /**
@@ -140,6 +149,7 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
    * runs that the whole prompt has too: what is kept changes nothing of what is written.
    */
   const take: Steps["take"] = async (prompt, pasts, signal) => {
+    opened();
     // Before the state changes.
     expectTokens(prompt, 0);
     const from = pasts?.longest(prompt);
@@ -159,7 +169,18 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
     return { ...last, ...added(cost, last), kept };
   };
 
-  return { capacity, position: () => taken.length, step, take, reset, snapshot, restore };
+  const position = (): number => {
+    opened();
+    return taken.length;
+  };
+
+  const close = (): void => {
+    held?.close();
+    held = undefined;
+    taken = [];
+  };
+
+  return { capacity, position, step, take, reset, snapshot, restore, close };
 }
 
 /** Lets others have a turn, so that a long prompt does not keep a server from hearing. */
