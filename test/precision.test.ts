@@ -107,3 +107,15 @@ test("the place of the greatest of numbers that fp16 does not tell apart", async
     await expectAgreement({ op: "Equal", opset: 13, nodes, operands: [parts], results: ["bool"] });
   }
 });
+
+test.each<TargetName>(["tiny", "lpu-v1"])(
+  "on %s the inverse deviation of one element is what epsilon leaves",
+  (name) => {
+    const builder = new GraphBuilder("deviation");
+    const add = (op: string, inputs: readonly number[]): number => builder.add(op, inputs, {}, [op]);
+    const x = builder.input("x", { dtype: "f32", shape: [4, 1] });
+    const epsilon = builder.constant(literalOf(tensorOf("f32", [], [1e-12])), ["epsilon"]);
+    builder.output("y", add("rsqrt", [add("add", [add("mul", [x, x]), epsilon])]));
+    expectAsEvaluated(builder.finish(), tensorOf("f32", [4, 1], [0, 0, 0, 0]), name, 1e-5);
+  },
+);

@@ -397,7 +397,8 @@ const wideOf = (graph: Graph): Wide => {
       continue;
     }
     const own = WIDE.find(({ holds }) => holds(context, node))?.name;
-    reasons[node.id] = own ?? inherited(node, reasons, (id) => elementCount(at(graph.nodes, id, "node").type.shape));
+    const countOf = (id: NodeId): number => elementCount(at(graph.nodes, id, "node").type.shape);
+    reasons[node.id] = own ?? inherited(node, reasons, countOf) ?? (isGreatRoot(ranges, node) ? "beyond" : undefined);
   }
   const emptyRows = new Set(
     graph.nodes.flatMap(({ id, op, inputs: [x = -1, m = -1] }) =>
@@ -411,6 +412,12 @@ const wideOf = (graph: Graph): Wide => {
     }),
   );
   return { reasons, held, maskedSums, emptyRows, small };
+};
+
+/** Whether a node is an inverse root that is bounded, as by the epsilon of a norm, beyond fp16. */
+const isGreatRoot = (ranges: readonly Range[], { id, op }: Node): boolean => {
+  const most = magnitude(at(ranges, id, "range"));
+  return op === "rsqrt" && Number.isFinite(most) && most > LARGEST_F16;
 };
 
 const inherited = (
