@@ -170,12 +170,13 @@ export function denseTensor(sparse: SparseTensorProto, source: ModelSource): Ten
 export function literalOfRecord(record: TensorRecord, source: ModelSource): Literal {
   const description = describe(record.proto);
   const { type, shape, count } = description;
-  const { place, load, read: readPart } = locate(record, source, description);
+  const { place, load, read: readPart, few } = locate(record, source, description);
   const read = (): Tensor => ({ dtype: type.dtype, shape, data: load() });
   if (count > SMALL && place !== undefined) {
     // Typed fields cannot be measured without decoding them.
     if (record.whole !== undefined) load();
-    const literal = { dtype: type.dtype, shape, key: `${place}:${type.name}${formatShape(shape)}`, load: read };
+    const key = `${place}:${type.name}${formatShape(shape)}`;
+    const literal = { dtype: type.dtype, shape, key, load: read, ...(few === undefined ? {} : { few }) };
     return readPart === undefined || type.edge !== type.dtype || type.bits < 8 || type.dtype === "bool"
       ? literal
       : {
@@ -196,6 +197,8 @@ interface RawData {
   readonly place?: string;
   readonly load: () => TensorData;
   readonly read?: ReadPart;
+  /** Numbers like those that `load` gives, where these are not read. */
+  readonly few?: () => Tensor;
 }
 
 const rawAt = (place: string, description: Description, read: ReadPart): RawData => ({
@@ -237,7 +240,14 @@ function locateExternal(proto: TensorProto, source: ModelSource, description: De
   const size = external?.size(location);
   if (external === undefined || size === undefined) {
     const place = `${location}@${offset}`;
-    if (source.standIns === true && isWeight(description)) return { place, load: () => standIn(place, description) };
+    if (source.standIns === true && isWeight(description)) {
+      const few = { ...description, count: FEW };
+      return {
+        place,
+        load: () => standIn(place, description),
+        few: () => ({ dtype: description.type.dtype, shape: [FEW], data: standIn(place, few) }),
+      };
+    }
     return fail("LPU1007", {
       message: `${what} is kept in '${location}', which is not there`,
       hint: "put the model's data files beside the model, under the names that it was exported with",
@@ -311,17 +321,18 @@ function* piecesOf(description: Description, read: ReadPart): Generator<TensorDa
 /** Runs of elements that are looked at in place of all of them, and how many each has. */
 const RUNS = 16;
 const RUN = 256;
+const FEW = RUNS * RUN;
 
 /** Runs of elements that are equally far apart. */
 const fewOf = (description: Description, read: ReadPart): Tensor => {
   const { type, count } = description;
-  const data = newData(type.dtype, RUNS * RUN);
+  const data = newData(type.dtype, FEW);
   const part = { ...description, count: RUN, bytes: (RUN * type.bits) / 8 };
   for (let run = 0; run < RUNS; run++) {
     const first = Math.floor((run * (count - RUN)) / (RUNS - 1));
     data.set(fromRaw(read((first * type.bits) / 8, part.bytes), part), run * RUN);
   }
-  return { dtype: type.dtype, shape: [RUNS * RUN], data };
+  return { dtype: type.dtype, shape: [FEW], data };
 };
 
 /** Bytes as elements: a view where they are aligned, else a copy. */

@@ -28,8 +28,9 @@ export const smallConstants = (graph: Graph): ReadonlyMap<NodeId, number> => {
 };
 
 const scaleOf = (literal: Literal): number | undefined => {
-  if (literal.dtype === "f16" || isLaneMap(literal) || isFilled(literal) || elementCount(literal.shape) < 2)
-    return undefined;
+  // FP8 has scales of its own, and fp16 is as it is.
+  if (literal.dtype !== "f32" && literal.dtype !== "bf16") return undefined;
+  if (isLaneMap(literal) || isFilled(literal) || elementCount(literal.shape) < 2) return undefined;
   if (literal.few !== undefined && !isSmall(literal.few())) return undefined;
   const all = literal.load();
   return isSmall(all) ? 2 ** -Math.floor(Math.log2(greatestOf(all))) : undefined;
