@@ -20,7 +20,7 @@ import {
   type Tensor,
   type TensorType,
 } from "../ir/graph.js";
-import { keepsNumbers } from "../ir/literals.js";
+import { keepsNumbers, likeIts } from "../ir/literals.js";
 import { literalIn, stringAttr } from "../ir/ops/attributes.js";
 import { evaluateNode, inferType, VIEWS } from "../ir/ops.js";
 import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
@@ -79,9 +79,8 @@ function derive(op: string, attrs: Attrs, type: TensorType, inputs: readonly Lit
   };
   const { dtype, shape } = type;
   const [base] = inputs;
-  const few = keepsNumbers(op) ? base?.few : undefined;
-  const load = (): Tensor => compute(new Map());
-  return { dtype, shape, key: `derived ${key}`, compute, load, ...(few === undefined ? {} : { few }) };
+  const derived: Derived = { dtype, shape, key: `derived ${key}`, compute, load: () => compute(new Map()) };
+  return base !== undefined && keepsNumbers(op) ? likeIts(base, derived) : derived;
 }
 
 function bytesOf(text: string): Tensor {

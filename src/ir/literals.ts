@@ -51,7 +51,7 @@ export function deriveLiteral(bases: readonly Literal[], how: string, type: Tens
 export const keepsNumbers = (op: string): boolean => VIEWS.includes(op) || op === "cast";
 
 /** A constant whose numbers are those of its base, or much like them. */
-export const likeIts = ({ few }: Literal, derived: Literal): Literal =>
+export const likeIts = <T extends Literal>({ few }: Literal, derived: T): T =>
   few === undefined ? derived : { ...derived, few };
 
 /** The result of an operation on constants: at once if small, otherwise when it is loaded; on each chip of what it has of them. */

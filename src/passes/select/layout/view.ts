@@ -191,6 +191,15 @@ export const elementView = (shape: Shape): View => {
   return { dims, row: 0, column: 0 };
 };
 
+/** Elements `from` .. `from + count - 1` of an axis; undefined where they begin or end within a digit. */
+export const partOf = ({ view, shape }: Layout, axis: number, from: number, count: number): Layout | undefined => {
+  const starts = shape.map((_, other) => (other === axis ? from : 0));
+  const own = shape.map((extent, other) => (other === axis ? count : extent));
+  const steps = shape.map(() => 1);
+  const part = sliceView(view, starts, own, steps);
+  return part && { view: part, shape: own };
+};
+
 /** How far an index (row-major over `shape`) moves the row or the column, by the factors of some dims. */
 export const offsetAt = (dims: View["dims"], shape: Shape, index: number, along: "row" | "column"): number => {
   let rest = index;

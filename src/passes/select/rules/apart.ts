@@ -10,7 +10,7 @@ import { at, invariant, sure } from "../../../diagnostics.js";
 import { laneMapLiteral } from "../../../ir/literals.js";
 import type { AluOp, Leaf, StorageId } from "../../../ir/plan.js";
 import { leafOf, type Located } from "../layout/operand.js";
-import { sliceView } from "../layout/view.js";
+import { partOf } from "../layout/view.js";
 import { mayDiverge } from "../padding.js";
 import { addStorage, type Chain, rowRun, type Selection } from "../selection.js";
 import { constantWeights, type Product, type StoredPart, type StoredWeights } from "../weights.js";
@@ -65,13 +65,10 @@ const emitShare = (s: Selection, product: Product, { from, beside }: StoredPart,
 
 /** Activations without the first of their K values, or without the last. */
 const withoutK = (a: Located, left: number): Located => {
-  const rank = a.shape.length;
-  const starts = a.shape.map((_, axis) => (axis === rank - 1 && left === 0 ? 1 : 0));
-  const shape = a.shape.map((extent, axis) => (axis === rank - 1 ? extent - 1 : extent));
-  const steps = a.shape.map(() => 1);
-  const view = sliceView(a.view, starts, shape, steps);
-  invariant(view !== undefined, "K is joined where the activations have it as one digit");
-  return { ...a, view, shape };
+  const axis = a.shape.length - 1;
+  const part = partOf(a, axis, left === 0 ? 1 : 0, at(a.shape, axis, "extent") - 1);
+  invariant(part !== undefined, "K is joined where the activations have it as one digit");
+  return { ...a, ...part };
 };
 
 const withoutPart = (weights: StoredWeights, left: StoredPart): StoredWeights => ({

@@ -34,7 +34,7 @@ import {
 } from "../selection.js";
 import type { Target } from "../../../ir/target.js";
 import { locate } from "../value.js";
-import { type Layout, naturalLayout, normalize, reshapeView, sliceView, type View } from "../layout/view.js";
+import { type Layout, naturalLayout, normalize, partOf, reshapeView, type View } from "../layout/view.js";
 
 export const lowerConcat = (s: Selection, node: Node): Located => {
   const axis = numberAttr(node.attrs, "axis");
@@ -77,21 +77,15 @@ interface JoinedPart {
   readonly own: Layout;
 }
 
-const partsOf = (s: Selection, node: Node, { view, shape }: Layout): readonly JoinedPart[] => {
+const partsOf = (s: Selection, node: Node, full: Layout): readonly JoinedPart[] => {
   const axis = numberAttr(node.attrs, "axis");
   let first = 0;
   return node.inputs.map((id) => {
-    const part = nodeAt(s, id).type.shape;
-    const starts = shape.map((_, dim) => (dim === axis ? first : 0));
-    const own = sliceView(
-      view,
-      starts,
-      part,
-      shape.map(() => 1),
-    );
+    const count = at(nodeAt(s, id).type.shape, axis, "extent");
+    const own = partOf(full, axis, first, count);
     invariant(own !== undefined, "a part of an axis that is one digit is a view");
-    first += at(part, axis, "extent");
-    return { id, own: { view: own, shape: part } };
+    first += count;
+    return { id, own };
   });
 };
 
@@ -176,7 +170,7 @@ const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], stora
 const turns = ({ lanes }: Brought): boolean => [...lanes].some(([to, from]) => to !== from);
 
 /** Vectors laid over one another: of each but the first, these lanes. */
-const overlaid = (
+export const overlaid = (
   s: Selection,
   dtype: StorageType,
   layers: readonly { readonly leaf: (rows: Run) => Leaf; readonly lanes: readonly number[] }[],

@@ -6,33 +6,34 @@
  * one pass multiplies them all: each block of weights has its K values where the rest of its head lies.
  */
 
-import { at, invariant } from "../../../diagnostics.js";
+import { at, sure } from "../../../diagnostics.js";
 import type { Node, NodeId } from "../../../ir/graph.js";
-import type { AluOp, Leaf, StorageId } from "../../../ir/plan.js";
+import type { Leaf, Run } from "../../../ir/plan.js";
 import { halfLanes } from "../../../ir/target.js";
 import { stripCasts } from "../fuse.js";
 import { asHalf } from "../layout/bits.js";
 import { largestDivisor } from "../layout/digits.js";
 import { moved } from "../layout/move.js";
 import { type Located, runsOf } from "../layout/operand.js";
-import { type Factor, type Layout, normalize, offsetAt, sliceView } from "../layout/view.js";
+import { type Factor, type Layout, normalize, offsetAt, partOf } from "../layout/view.js";
 import { mayDiverge } from "../padding.js";
 import {
   addTemp,
   type Chain,
-  constantOnce,
   mapId,
   operandId,
   originOf,
   pushTask,
   rowBlock,
   rowBlocks,
+  rowRun,
   type Selection,
   spaceOf,
 } from "../selection.js";
 import { locate } from "../value.js";
 import type { Product, StoredWeights } from "../weights.js";
 import { withoutPadding } from "./chain.js";
+import { overlaid } from "./concat.js";
 
 /** Rows from which on the passes that are saved take longer than the way through the VXM. */
 const MANY_ROWS = 64;
@@ -94,28 +95,18 @@ const isInput = (s: Selection, id: NodeId): boolean => stripCasts(s.graph, id).o
 
 /* ---------- parts along K ---------- */
 
-const partOf = (layout: Layout, axis: number, from: number, count: number): Layout => {
-  const starts = layout.shape.map((_, other) => (other === axis ? from : 0));
-  const shape = layout.shape.map((extent, other) => (other === axis ? count : extent));
-  const view = sliceView(
-    layout.view,
-    starts,
-    shape,
-    shape.map(() => 1),
-  );
-  invariant(view !== undefined, "an axis of one digit can be cut");
-  return { view, shape };
-};
+const within = (layout: Layout, axis: number, from: number, count: number): Layout =>
+  sure(partOf(layout, axis, from, count), "part of an axis of one digit");
 
 const partOfK = (a: Located, from: number, count: number): Located => ({
   ...a,
-  ...partOf(a, a.shape.length - 1, from, count),
+  ...within(a, a.shape.length - 1, from, count),
 });
 
 /** K values `from` .. `from + count - 1` of a second operand [.., K, N]. */
 const weightsOf = (s: Selection, id: NodeId, from: number, count: number): StoredWeights => {
   const whole = asHalf(s, id, locate(s, id));
-  const value = { ...whole, ...partOf(whole, whole.shape.length - 2, from, count) };
+  const value = { ...whole, ...within(whole, whole.shape.length - 2, from, count) };
   const part = {
     from: 0,
     count: at(value.shape, value.shape.length - 1, "extent"),
@@ -181,34 +172,15 @@ const joiningChain = (s: Selection, a: Located, { from, count, together }: Rests
     const map = shifted(lanes, { from: lane, to: index * count, count });
     return { storage: a.storage, panel, runs: runsOf({ digits, row: first }, row, rows), map: mapId(s, map) };
   };
-  const masks = Array.from({ length: together - 1 }, (_, index) => maskOf(s, (index + 1) * count, count));
+  const layers = Array.from({ length: together }, (_, index) => ({
+    leaf: ({ row, count: rows }: Run) => restOf(Math.floor(row / m), index, row % m, rows),
+    lanes: Array.from({ length: count }, (_unused, lane) => index * count + lane),
+  }));
   // One array of operations for all bursts: their timing is worked out once.
-  const ops = masks.map((_, index): AluOp => {
-    const others = index === 0 ? { leaf: 0 } : { op: index - 1 };
-    return { fn: "select", args: [{ leaf: together + index }, { leaf: index + 1 }, others] };
-  });
-  return (_, row, rows) => {
-    const group = Math.floor(row / m);
-    const own = Array.from({ length: together }, (_unused, index) => restOf(group, index, row % m, rows));
-    const chosen = masks.map((storage): Leaf => ({ storage, panel: 0, runs: [{ row: 0, step: 0, count: rows }] }));
-    return { ops, leaves: [...own, ...chosen] };
-  };
+  const made = overlaid(s, "f16", layers);
+  return (_, row, rows) => made(rowRun(row, rows));
 };
 
 /** Lanes `from` .. to lanes `to` ..; all others take the first of them, which is some value. */
 const shifted = (lanes: number, { from, to, count }: { from: number; to: number; count: number }): Int16Array =>
   Int16Array.from({ length: lanes }, (_, lane) => (lane >= to && lane < to + count ? from + lane - to : from));
-
-/** A row of ones on some lanes. */
-const maskOf = (s: Selection, first: number, count: number): StorageId =>
-  constantOnce(s, {
-    name: "mask",
-    rows: 1,
-    panels: 1,
-    recipe: {
-      kind: "points",
-      vectors: 1,
-      value: 1,
-      places: Array.from({ length: count }, (_, lane) => [0, first + lane]),
-    },
-  });
