@@ -142,7 +142,7 @@ export function parseDead(text: string | undefined): readonly number[] {
 }
 
 /** `--stages 2`, or `--stages auto`; undefined if it is not given. */
-export function parseStages(text: string | undefined): Stages | undefined {
+function parseStages(text: string | undefined): Stages | undefined {
   if (text === undefined || text === "auto") return text;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   return fail("LPU5008", {
@@ -160,9 +160,28 @@ export function parsePrefill(text: string | undefined, context: number | undefin
   });
 }
 
-/** `--tensor 4`; undefined if it is not given. */
-export const parseTensor = (chips: number | undefined): number | undefined =>
-  chips === undefined ? undefined : parseNumbers({ "--tensor": { value: chips, least: 1, whole: true } })["--tensor"];
+interface DeviceWords {
+  readonly system?: string | undefined;
+  readonly chips: number | undefined;
+  readonly dead?: string | undefined;
+  readonly stages: string | undefined;
+  readonly tensor: number | undefined;
+}
+
+/** `--system node4 --chips 3 --dead 1 --stages 2 --tensor 2`, as far as they are given. */
+export function parseDevices({ system, chips, dead, stages, tensor }: DeviceWords) {
+  const numbers = parseNumbers({
+    "--chips": { value: chips, least: 1, whole: true },
+    "--tensor": { value: tensor, least: 1, whole: true },
+  });
+  return {
+    system: parseSystem(system),
+    chips: numbers["--chips"],
+    dead: parseDead(dead),
+    stages: parseStages(stages),
+    tensor: numbers["--tensor"],
+  };
+}
 
 /** `--threads 4`; as many as this computer has cores, if it is not given. */
 export const parseThreads = (threads: number | undefined): number =>

@@ -32,12 +32,11 @@ import {
   parseInputs,
   parseNumbers,
   parseShapes,
-  parseStages,
+  parseDevices,
   parseDead,
   parseFault,
   parseConfiguration,
   parsePrefill,
-  parseTensor,
   parseThreads,
   parseWhole,
   parseStates,
@@ -134,7 +133,12 @@ const OPTIONS = {
   target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
   system: {
     type: "string",
-    describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest with as many chips as there are stages if not given`,
+    describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest with as many chips as are taken if not given`,
+  },
+  chips: {
+    type: "number",
+    describe:
+      "chips that may be taken; where neither they nor a system, stages or tensor are given, the fewest that hold the model",
   },
   dead: {
     type: "string",
@@ -143,7 +147,7 @@ const OPTIONS = {
   stages: {
     type: "string",
     describe:
-      "chips that work one behind the other, or auto: as few as hold the model; as many as the system has if not given",
+      "chips that work one behind the other, or auto: as few as hold the model; chosen with --tensor if neither is given",
   },
   configuration: {
     type: "string",
@@ -155,6 +159,15 @@ const OPTIONS = {
     describe:
       "chips of a node that share each product, with pieces of its weights, in each stage; fewer work where more are not faster",
   },
+} as const;
+
+/** Which chips a program is for. */
+const DEVICES = {
+  system: OPTIONS.system,
+  chips: OPTIONS.chips,
+  dead: OPTIONS.dead,
+  stages: OPTIONS.stages,
+  tensor: OPTIONS.tensor,
 } as const;
 
 const threads = {
@@ -175,11 +188,8 @@ const buildOptions = (argv: Argv) =>
     context: OPTIONS.context,
     prefill: OPTIONS.prefill,
     target: OPTIONS.target,
-    system: OPTIONS.system,
-    dead: OPTIONS.dead,
-    stages: OPTIONS.stages,
+    ...DEVICES,
     configuration: OPTIONS.configuration,
-    tensor: OPTIONS.tensor,
     weights: OPTIONS.weights,
     keep: OPTIONS.keep,
     annotate: {
@@ -219,11 +229,8 @@ const buildCommand = row({
       ...parseContext(args),
       weights: parseWeights(args.weights),
       keep: args.keep,
-      system: parseSystem(args.system),
-      dead: parseDead(args.dead),
-      stages: parseStages(args.stages),
+      ...parseDevices(args),
       configuration: parseConfiguration(args.configuration),
-      tensor: parseTensor(args.tensor),
     };
     const cacheFolder = args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined;
     const annotated = args.annotate === undefined ? undefined : apartFrom(args.annotate, [model, image]);
@@ -321,6 +328,7 @@ const decoderOptions = {
   tokenizer: { type: "string", describe: "tokenizer.json, if it is not beside the model" },
   bind: OPTIONS.bind,
   target: OPTIONS.target,
+  chips: OPTIONS.chips,
   stages: OPTIONS.stages,
   tensor: OPTIONS.tensor,
   weights: OPTIONS.weights,
@@ -353,8 +361,8 @@ const decoderRequest = (args: DecoderArguments): DecoderRequest => {
     tokenizer: args.tokenizer,
     ...parseContext(args),
     target: parseTarget(args.target),
-    stages: parseStages(args.stages),
-    tensor: parseTensor(args.tensor),
+    // Of `--system` text is written: it is what the model is told first.
+    ...parseDevices({ chips: args.chips, stages: args.stages, tensor: args.tensor }),
     bind: parseBinds(args.bind),
     weights: parseWeights(args.weights),
     keep: args.keep,
@@ -537,10 +545,7 @@ const verify = command({
       .options({
         state: OPTIONS.state,
         target: OPTIONS.target,
-        system: OPTIONS.system,
-        dead: OPTIONS.dead,
-        stages: OPTIONS.stages,
-        tensor: OPTIONS.tensor,
+        ...DEVICES,
         weights: OPTIONS.weights,
         keep: OPTIONS.keep,
         tolerance: { type: "number", default: 5e-3, describe: "largest relative L2 error of an output" },
@@ -553,14 +558,8 @@ const verify = command({
     const cases = findCases(args.cases);
     const label = caseLabels(cases);
     const weights = { weights: parseWeights(args.weights), keep: args.keep };
-    const chips = {
-      system: parseSystem(args.system),
-      dead: parseDead(args.dead),
-      stages: parseStages(args.stages),
-      tensor: parseTensor(args.tensor),
-    };
     const state = parseStates(args.state);
-    const request = { cases, state, target: parseTarget(args.target), ...chips, ...weights, tolerance };
+    const request = { cases, state, target: parseTarget(args.target), ...parseDevices(args), ...weights, tolerance };
     const result = await runJob("verify", request, {
       tasks: terminal.tasks,
       part: (part) => printCase(part, label(part.folder), terminal),
@@ -584,11 +583,8 @@ const check = command({
       context: OPTIONS.context,
       prefill: OPTIONS.prefill,
       target: OPTIONS.target,
-      system: OPTIONS.system,
-      dead: OPTIONS.dead,
-      stages: OPTIONS.stages,
+      ...DEVICES,
       configuration: OPTIONS.configuration,
-      tensor: OPTIONS.tensor,
       weights: OPTIONS.weights,
       keep: OPTIONS.keep,
       json: OPTIONS.json,
@@ -597,11 +593,8 @@ const check = command({
     const request = {
       model: args.model,
       target: parseTarget(args.target),
-      system: parseSystem(args.system),
-      dead: parseDead(args.dead),
-      stages: parseStages(args.stages),
+      ...parseDevices(args),
       configuration: parseConfiguration(args.configuration),
-      tensor: parseTensor(args.tensor),
       bind: parseBinds(args.bind),
       shapes: parseShapes(args.shape),
       fix: parseFixes(args.fix),
@@ -832,7 +825,7 @@ const opt = command({
     const { optimize } = await import("./jobs/opt.js");
     const text = readText(args.text, "text of a graph or a plan");
     const only = args.passes?.split(",");
-    const chips = parseTensor(args.tensor) ?? 1;
+    const { "--tensor": chips = 1 } = parseNumbers({ "--tensor": { value: args.tensor, least: 1, whole: true } });
     if (args.plan && chips > 1)
       throw new CompileError("LPU5008", {
         message: "--plan: a plan of several chips that exchange cannot be made yet",

@@ -3,8 +3,8 @@
  *
  *   importModel     ONNX -> Graph          every unsupported node reported at once
  *   runPasses       Graph -> Graph, legal  only operations the machine has, in its types
- *   buildProgram    Graphs -> Program      for the first chips that have room (programs.ts):
- *     sharedOut       Graph -> Graph         that chips share, where products are shared
+ *   buildProgram    Graphs -> Program      for the fewest chips that have room, as they are fastest (programs.ts):
+ *     waysOf          Graph -> Graphs        that chips share, where products are shared
  *     select          Graph -> Plan          bursts through units, storages; no addresses, no time
  *     cutPlan         Plan -> Plans          one for each chip, where they work one behind the other
  *     schedule        Plan -> Program        addresses, units, streams, cycles
@@ -16,6 +16,7 @@
 import { imageChunks } from "./codegen/image/image.js";
 import { encodeProgram } from "./codegen/text/encode.js";
 import { measureText } from "./codegen/text/measure.js";
+import { deploymentsOf } from "./deployments.js";
 import { at } from "./diagnostics.js";
 import { type Chosen, type Devices, devicesChosen, placedResults } from "./frontend/devices.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
@@ -32,7 +33,6 @@ import { type CompileOptions, entriesOf, withDevices } from "./options.js";
 import { checkProperties, runPasses } from "./passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "./passes/graph/pipeline.js";
 import { weightFacts } from "./passes/graph/weights.js";
-import { pipelinesOf } from "./pipeline.js";
 import { type Built, buildProgram } from "./programs.js";
 import { type BuildReport, reportProgram } from "./report/report.js";
 import { announcer } from "./stages.js";
@@ -50,7 +50,7 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
   const options = withDevices(model, asked);
   const { target: targetName = "lpu-v1", verify = false, clock, onPass, state = {} } = options;
   const target = TARGETS[targetName];
-  const pipelines = pipelinesOf(options, target);
+  const deployments = deploymentsOf(options, target);
   const passes = { verify, ...(clock && { clock }), ...(onPass && { onPass }) };
   const stage = announcer(options.onStage, { check: (problems) => supportedText(model.graph.nodes.length, problems) });
 
@@ -77,7 +77,7 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
     statesOf: (index) => at(entries, index, "entry").states,
     placedOf: (index) => placedResults(options.devices, at(shapesOf, index, "entry")),
   };
-  const built = stage("compile", () => buildProgram(legal, around, pipelines, options, passes));
+  const built = stage("compile", () => buildProgram(legal, around, deployments, options, passes));
   const { program, sharding, idle, interval } = built;
   const texts = stage("assemble", () => encodeProgram(program));
 

@@ -203,7 +203,7 @@ export const DIAGNOSTICS = {
   LPU2001: {
     title: "model does not fit in SRAM",
     doc: "Constants and live tensors need more SRAM than the target has.",
-    hint: "build it for several chips (--stages 2), bind a shorter sequence or a smaller batch, or use fewer layers or a smaller vocabulary",
+    hint: "build it for several chips (--chips 16), bind a shorter sequence or a smaller batch, or use fewer layers or a smaller vocabulary",
   },
   LPU2002: {
     title: "no place in time",

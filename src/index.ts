@@ -234,6 +234,7 @@ const BUILT = [
   "fix",
   "target",
   "system",
+  "chips",
   "dead",
   "stages",
   "tensor",

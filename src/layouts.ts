@@ -3,9 +3,10 @@
  * where there is room, weights in fewer rows where there is little.
  */
 
-import { at } from "./diagnostics.js";
+import type { Deployment } from "./deployments.js";
+import { at, CompileError, sure } from "./diagnostics.js";
 import { placedGraphs, sharedPlan } from "./group.js";
-import type { PlacedResult } from "./ir/facts.js";
+import type { PlacedResult, PlacementOf, Sharding } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
 import { inBoth } from "./ir/plan/behind.js";
@@ -17,7 +18,7 @@ import { PLACE } from "./passes/graph/pipeline.js";
 import { constantBytes } from "./passes/graph/shard/costs.js";
 import { residentIn } from "./passes/schedule/place/resident.js";
 import { select } from "./passes/select/select.js";
-import { peersOf, type Pipeline, pipelinesOf } from "./pipeline.js";
+import { peersOf, type Pipeline } from "./pipeline.js";
 
 /** Whether chips share the work of an entry. */
 export const isShared = (graphs: readonly Graph[]): boolean => graphs.some((graph) => chipsOf(graph) > 1);
@@ -32,24 +33,81 @@ export interface Around {
   readonly placedOf: (index: number) => readonly PlacedResult[];
 }
 
-/** Legal graphs of entries as the chips of a node share them, and what they are tried on; as they are, where nothing is to be shared. */
-export const sharedOut = (
+/** Graphs of entries for a deployment: as its chips share them, or whole. */
+export interface Way {
+  readonly deployment: Deployment;
+  readonly graphs: readonly Graph[];
+  /** What the search says of it, where chips are to share products. */
+  readonly sharding?: Sharding | undefined;
+  /** Where results of ONNX nodes lie, if they do. */
+  readonly placementOf?: PlacementOf | undefined;
+}
+
+/**
+ * The ways of a set of deployments, in the order in which they are worth a try: those in which chips share products by what they take by
+ * estimates, then one chip. Only those that the model asks for, where it says how results lie. `left`: what the search says of chips
+ * that have nothing to share.
+ */
+export const waysOf = (
+  legal: readonly Graph[],
+  around: Around,
+  deployments: readonly Deployment[],
+  options: CompileOptions,
+  passes: PassOptions = {},
+): { readonly ways: readonly Way[]; readonly left: Sharding | undefined } => {
+  const all = deployments.flatMap((deployment): readonly Way[] => {
+    if (deployment.members === 1) return [{ deployment, graphs: legal }];
+    try {
+      return [sharedOut(legal, around, deployment, options, passes)];
+    } catch (error) {
+      // Nothing has an axis that so many divide.
+      if (options.tensor === undefined && error instanceof CompileError && error.code === "LPU2106") return [];
+      throw error;
+    }
+  });
+  const shared = all.filter(({ graphs }) => isShared(graphs)).sort((a, b) => estimateOf(a) - estimateOf(b));
+  const isSaid = shared.some(({ sharding }) => (sharding?.annotated.held ?? 0) > 0);
+  const alone = all.filter(({ deployment }) => deployment.members === 1);
+  const left = shared.length === 0 ? all.flatMap(({ sharding }) => sharding ?? []).at(-1) : undefined;
+  return { ways: isSaid ? shared : [...shared, ...alone], left };
+};
+
+/** Legal graphs of entries as the chips of a node share them; whole, where nothing is to be shared. */
+const sharedOut = (
   legal: readonly Graph[],
   { statesOf, placedOf }: Around,
-  pipelines: readonly Pipeline[],
-  options: Pick<CompileOptions, "target" | "stages" | "tensor">,
-  { onSharded, onPlaced, ...passes }: PassOptions & Pick<PassContext, "onSharded" | "onPlaced"> = {},
-): { readonly graphs: readonly Graph[]; readonly tried: readonly Pipeline[] } => {
-  const { tensor: chips, stages } = options;
-  if (chips === undefined) return { graphs: legal, tried: pipelines };
+  deployment: Deployment,
+  options: CompileOptions,
+  passes: PassOptions,
+): Way => {
   const target = TARGETS[options.target ?? "lpu-v1"];
+  let found: Pick<Way, "sharding" | "placementOf"> = {};
   const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
-    const context = { target, chips, states: statesOf(index), placed: placedOf(index), before, wholeStates };
-    const told = index === 0 ? { onSharded, onPlaced } : {};
+    const context = {
+      target,
+      chips: deployment.members,
+      states: statesOf(index),
+      placed: placedOf(index),
+      before,
+      wholeStates,
+    };
+    const told: Pick<PassContext, "onSharded" | "onPlaced"> =
+      index > 0
+        ? {}
+        : {
+            onSharded: (sharding) => {
+              found = { ...found, sharding };
+            },
+            onPlaced: (placementOf) => {
+              found = { ...found, placementOf };
+            },
+          };
     return runPasses(at(legal, index, "entry"), PLACE, { ...context, ...told }, passes);
   });
-  return { graphs, tried: isShared(graphs) ? pipelines : pipelinesOf({ stages }, target) };
+  return { deployment, graphs, ...found };
 };
+
+const estimateOf = ({ sharding }: Way): number => sure(sharding, "sharding").cycles;
 
 /** What lays out the graphs of entries for the chips of a pipeline, each around the states of those before it. */
 export const layoutsOf = (
@@ -86,8 +144,8 @@ const AMPLE = 0.7;
 const ROOMY = 0.75;
 
 /** Whether a program may be one entry on one chip: entries share weights, and so lay them alike, and chips have room for all. */
-export const isAlone = (options: CompileOptions, pipelines: readonly Pipeline[]): boolean =>
-  entriesOf(options).length === 1 && pipelines.some(({ hops }) => hops.length === 0);
+export const isAlone = (options: CompileOptions, { stages }: Deployment): boolean =>
+  entriesOf(options).length === 1 && stages.includes(1);
 
 /** Bytes of the constants of a graph on a chip; the host looks up rows of tables, and none of these lies there. */
 const constantsIn = ({ nodes }: Graph): number => {

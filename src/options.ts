@@ -40,13 +40,18 @@ export interface CompileOptions extends EntryOptions {
    */
   readonly state?: StateOption | undefined;
   readonly target?: TargetName | undefined;
-  /** Chips, and what joins them; the smallest with as many chips as there are stages if not given. */
+  /** Chips, and what joins them; the smallest with as many chips as are taken if not given. */
   readonly system?: SystemName | undefined;
   /** Chips of the system that do not work: others are taken, and no way goes through them. */
   readonly dead?: readonly number[] | undefined;
-  /** Chips that work one behind the other, or "auto": as few as hold the model; as many as the system has if not given. */
+  /** Chips that may be taken. Where neither they nor a system, stages or `tensor` are given: the fewest that hold the model. */
+  readonly chips?: number | undefined;
+  /** Chips that work one behind the other, or "auto": as few as hold the model. Chosen with `tensor` if neither is given. */
   readonly stages?: Stages | undefined;
-  /** Chips of a node that share each product, with pieces of its weights, in each stage. One does the work where more would not be faster. */
+  /**
+   * Chips of a node that share each product, with pieces of its weights, in each stage. One does the work where more would not be
+   * faster.
+   */
   readonly tensor?: number | undefined;
   /**
    * Which of the model's configurations of devices, whose annotations say the stages of nodes and where results lie; the only one if not

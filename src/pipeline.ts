@@ -15,7 +15,6 @@ import { type EntryPoint, type EntryProgram, entryPrograms, type Link, type Prog
 import {
   chipsIn,
   deadOf,
-  isJoinable,
   linksAmong,
   linksBetween,
   livingChips,
@@ -52,45 +51,18 @@ interface PipelineOptions {
   readonly system?: SystemName | undefined;
   /** Chips of the system that do not work. */
   readonly dead?: readonly number[] | undefined;
-  readonly stages?: Stages | undefined;
+  /** Chips that work one behind the other, or groups; one if not given. */
+  readonly stages?: number | undefined;
   /** Chips that share the work of each stage; one if not given. */
   readonly tensor?: number | undefined;
   readonly stageOf?: ReadonlyMap<string, number> | undefined;
 }
 
-/** What a build tries, one after the other, until there is room: one pipeline, or with "auto" longer and longer ones. */
-export const pipelinesOf = (options: PipelineOptions, target: Target): readonly Pipeline[] => {
-  const { system, stages, tensor = 1 } = options;
-  if (stages !== "auto") return [pipelineOf({ ...options, stages }, target)];
-  const most = Math.floor(livingChips(system ?? LARGEST, deadOf(options)).length / tensor);
-  const isJoined = (count: number): boolean => count === 1 || isJoinable(system ?? systemWith(count * tensor), target);
-  const counts = Array.from({ length: Math.max(1, most) }, (_, index) => index + 1).filter(isJoined);
-  return counts.map((count) => pipelineOf({ ...options, stages: count }, target));
-};
-
-/** What a step makes on the first pipeline that has room for it; where none has, what was in the way on the last that could be. */
-export const firstWithRoom = <T>(pipelines: readonly Pipeline[], step: (pipeline: Pipeline) => T): T => {
-  let full: CompileError | undefined;
-  for (const pipeline of pipelines)
-    try {
-      return step(pipeline);
-    } catch (error) {
-      if (!(error instanceof CompileError)) throw error;
-      if (error.code !== "LPU2001") throw error.code === "LPU2006" ? (full ?? error) : error;
-      full = error;
-    }
-  throw sure(full, "pipeline");
-};
-
 /** LPU2007 if the system has fewer chips than there are stages, or its chips too few links, or chips of no node share work. */
-export const pipelineOf = (
-  options: PipelineOptions & { readonly stages?: number | undefined },
-  target: Target,
-): Pipeline => {
-  const { system, stages, tensor: members = 1, stageOf } = options;
-  const name = system ?? systemWith((stages ?? 1) * members);
+export const pipelineOf = (options: PipelineOptions, target: Target): Pipeline => {
+  const { system, stages: count = 1, tensor: members = 1, stageOf } = options;
+  const name = system ?? systemWith(count * members);
   const living = livingChips(name, deadOf(options));
-  const count = stages ?? Math.max(1, Math.floor(living.length / members));
   if (members > 1) expectNode(system, living.length, members, count);
   const whole = systemOf(name, target, options.dead);
   const line = members === 1 ? chipsInLine(whole, count) : living.slice(0, members * count);

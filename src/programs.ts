@@ -1,22 +1,23 @@
 /**
- * From the legal graphs of entries to one Program, proved: on the first pipeline that has room for it, by chips that share products
- * or by one, whichever is faster.
+ * From the legal graphs of entries to one Program, proved: on the fewest chips that have room for it, or that are asked for, by chips
+ * that share products or by one in each stage, whichever is faster.
  */
 
+import { type Deployment, firstWithRoom } from "./deployments.js";
 import { at, CompileError, sure } from "./diagnostics.js";
-import { LEAST_GAIN, type PlacementOf, type Sharding } from "./ir/facts.js";
+import { LEAST_GAIN, type PlacementOf, type Sharding, type Taken } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
 import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
 import type { Plan } from "./ir/plan.js";
 import { entryPrograms, type Program } from "./ir/program.js";
 import { TARGETS } from "./ir/target.js";
-import { type Around, isAlone, isShared, layoutsOf, sharedOut } from "./layouts.js";
+import { type Around, isAlone, layoutsOf, type Way, waysOf } from "./layouts.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { mayFollow } from "./passes/check/interval.js";
 import type { PassOptions } from "./passes/graph/pass.js";
-import { firstWithRoom, type NamedPlan, type Pipeline, pipelineProgram, pipelinesOf } from "./pipeline.js";
+import { type NamedPlan, type Pipeline, pipelineProgram } from "./pipeline.js";
 
 export interface Built {
   readonly program: Program;
@@ -26,7 +27,7 @@ export interface Built {
   readonly idle: number;
   /** Of the first entry: cycles from the begin of an inference to that of the next. */
   readonly interval: number;
-  /** How chips share products, if they were asked to. */
+  /** How chips share products, if they were to. */
   readonly sharding?: Sharding | undefined;
   /** Where results of ONNX nodes lie, if they do. */
   readonly placementOf?: PlacementOf | undefined;
@@ -34,35 +35,23 @@ export interface Built {
 
 type Made = Pick<Built, "program" | "plans" | "idle" | "interval">;
 
-/** `pipelines` are tried one after the other. */
+/** Of the first set of deployments that has room the fastest. */
 export const buildProgram = (
   legal: readonly Graph[],
   around: Around,
-  pipelines: readonly Pipeline[],
+  sets: readonly (readonly Deployment[])[],
   options: CompileOptions,
   passes: PassOptions,
 ): Built => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const programOf = (graphs: readonly Graph[], tried: readonly Pipeline[]): Made => {
-    const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, tried));
-    return firstWithRoom(tried, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
+  const make = ({ deployment, graphs }: Way): Made => {
+    const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, deployment));
+    return firstWithRoom(deployment, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
   };
-  let sharding: Sharding | undefined;
-  let placementOf: PlacementOf | undefined;
-  const { graphs, tried } = sharedOut(legal, around, pipelines, options, {
-    ...passes,
-    onSharded: (facts) => {
-      sharding = facts;
-    },
-    onPlaced: (found) => {
-      placementOf = found;
-    },
+  return firstOf(sets, (set) => {
+    const { ways, left } = waysOf(legal, around, set, options, passes);
+    return { ...fastestOf(ways, make), ...(left !== undefined && { sharding: left }) };
   });
-  const made = { ...programOf(graphs, tried), placementOf };
-  // Where the model says how results lie, nothing else is asked for.
-  if (!isShared(graphs) || (sharding?.annotated.held ?? 0) > 0) return { ...made, sharding };
-  const single = pipelinesOf({ stages: options.stages }, target);
-  return fasterOf(made, () => programOf(legal, single), sure(sharding, "sharding"));
 };
 
 /**
@@ -89,36 +78,78 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
   return { program: named(made.program, options), plans: made.plans, idle, interval: at(proved, 0, "entry").interval };
 };
 
+/** A way, and the program that it leads to. */
+interface Tried extends Made {
+  readonly way: Way;
+  readonly taken: Taken;
+}
+
+/** A second way to share is scheduled where its estimate is within this part of the best. */
+const CLOSE = 1.25;
+
 /**
- * What chips share is compared by schedules, not by estimates, with what one chip does in each stage, where that has room. More
- * chips have to be faster by `LEAST_GAIN`.
+ * Ways are compared by schedules, not by estimates: the two most promising ones in which chips share products, and one chip, as far as
+ * they have room. More chips have to be faster by `LEAST_GAIN`.
  */
-const fasterOf = (made: Built, makeOne: () => Made, sharding: Sharding): Built => {
-  const one = ifRoom(makeOne);
-  if (one === undefined) return { ...made, sharding };
-  const shared = { chips: sharding.chips, cycles: cyclesOf(made.program) };
-  const by = { ...sharding, by: "schedule" } as const;
-  const bytes = { shared: sharding.constantBytes, one: sharding.runnerUp.constantBytes };
-  const alone = { chips: 1, cycles: cyclesOf(one.program) };
-  if (shared.cycles <= (1 - LEAST_GAIN) * alone.cycles)
-    return { ...made, sharding: { ...by, ...shared, runnerUp: { ...alone, constantBytes: bytes.one } } };
-  const runnerUp = { ...shared, constantBytes: bytes.shared };
-  return { ...one, sharding: { ...by, ...alone, constantBytes: bytes.one, exchanges: [], runnerUp } };
+const fastestOf = (ways: readonly Way[], make: (way: Way) => Made): Built => {
+  const tried: Tried[] = [];
+  const [{ sharding: first } = {}] = ways;
+  const isWorthIt = ({ sharding }: Way): boolean =>
+    tried.length === 0 ||
+    sharding === undefined ||
+    (tried.length < 2 && sharding.cycles <= CLOSE * sure(first, "sharding").cycles);
+  let refused: CompileError | undefined;
+  for (const way of ways.filter(isWorthIt))
+    try {
+      tried.push(triedAs(way, make(way), first));
+    } catch (error) {
+      if (!isNoRoom(error)) throw error;
+      refused ??= error;
+    }
+  if (tried.length === 0) throw sure(refused, "way");
+  const byChips = [...tried].sort((a, b) => chipsIn(a) - chipsIn(b));
+  const best = byChips.reduce((a, b) => (b.taken.cycles <= (1 - LEAST_GAIN) * a.taken.cycles ? b : a));
+  const { way, taken, ...made } = best;
+  const others = tried.filter((one) => one !== best).sort((a, b) => a.taken.cycles - b.taken.cycles);
+  const facts = way.sharding ?? first;
+  const [runnerUp] = others.map((other) => other.taken);
+  if (facts === undefined || (runnerUp === undefined && way.sharding === undefined)) return made;
+  const asked = Math.max(...ways.map(({ deployment }) => deployment.members));
+  const exchanges = way.sharding === undefined ? [] : facts.exchanges;
+  const { stages } = taken;
+  const by = runnerUp === undefined ? { stages } : { ...taken, by: "schedule" as const, runnerUp };
+  return { ...made, placementOf: way.placementOf, sharding: { ...facts, asked, exchanges, ...by } };
 };
+
+/** `first`: what the search says of chips that share, where some do. */
+const triedAs = (way: Way, made: Made, first: Sharding | undefined): Tried => {
+  const { members } = way.deployment;
+  const stages = made.program.chips.length / members;
+  const constantBytes = way.sharding?.constantBytes ?? first?.runnerUp.constantBytes ?? 0;
+  return { ...made, way, taken: { chips: members, stages, cycles: cyclesOf(made.program), constantBytes } };
+};
+
+const chipsIn = ({ taken }: Tried): number => taken.chips * taken.stages;
 
 /** Cycles of all entries, each to the end of its last chip. */
 const cyclesOf = (program: Program): number =>
   entryPrograms(program).reduce((sum, { entry }) => sum + Math.max(...entry.cycles), 0);
 
-/** What fits; undefined if a schedule finds no room for it. */
-const ifRoom = <T>(make: () => T): T | undefined => {
-  try {
-    return make();
-  } catch (error) {
-    if (error instanceof CompileError && NO_ROOM.includes(error.code)) return undefined;
-    throw error;
-  }
+/** What a step makes of the first that has room; where none has, what was in the way of the first. */
+export const firstOf = <Item, T>(items: readonly Item[], step: (item: Item) => T): T => {
+  let refused: CompileError | undefined;
+  for (const item of items)
+    try {
+      return step(item);
+    } catch (error) {
+      if (!isNoRoom(error)) throw error;
+      refused ??= error;
+    }
+  throw sure(refused, "something to try");
 };
+
+const isNoRoom = (error: unknown): error is CompileError =>
+  error instanceof CompileError && NO_ROOM.includes(error.code);
 const NO_ROOM: readonly string[] = ["LPU2001", "LPU2002", "LPU2006"];
 
 const named = (program: Program, { name }: CompileOptions): Program =>

@@ -28,6 +28,7 @@ const COMPILER: readonly string[] = [
   "src/passes/group",
   "src/group.ts",
   "src/options.ts",
+  "src/deployments.ts",
   "src/layouts.ts",
   "src/programs.ts",
 ];
@@ -80,6 +81,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "src/pipeline.ts",
     "src/stages.ts",
   ],
+  "src/deployments.ts": ["src/diagnostics.ts", "src/ir", "src/pipeline.ts", "src/options.ts"],
   "src/layouts.ts": [
     "src/diagnostics.ts",
     "src/ir",
@@ -89,6 +91,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "src/pipeline.ts",
     "src/group.ts",
     "src/options.ts",
+    "src/deployments.ts",
   ],
   "src/programs.ts": [
     "src/diagnostics.ts",
@@ -97,6 +100,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "src/passes/check",
     "src/pipeline.ts",
     "src/options.ts",
+    "src/deployments.ts",
     "src/layouts.ts",
   ],
   "src/compile.ts": COMPILER,

@@ -18,15 +18,15 @@ const isTarget = (name: string): name is TargetName => name in TARGETS;
 interface Machine {
   readonly words: string;
   readonly target: TargetName;
-  readonly chips?: Pick<CompileOptions, "system" | "tensor">;
+  readonly chips?: Pick<CompileOptions, "system" | "stages" | "tensor">;
 }
 /** Each target by itself, and for small models chips of the small one: one behind the other, eight in a ring, and two that share products. */
 const MACHINES: readonly Machine[] = [
   ...Object.keys(TARGETS)
     .filter(isTarget)
     .map((target) => ({ words: target, target })),
-  { words: "tiny node2", target: "tiny", chips: { system: "node2" } },
-  { words: "tiny node8", target: "tiny", chips: { system: "node8" } },
+  { words: "tiny node2", target: "tiny", chips: { system: "node2", stages: 2 } },
+  { words: "tiny node8", target: "tiny", chips: { system: "node8", stages: 8 } },
   { words: "tiny shared", target: "tiny", chips: { system: "node2", tensor: 2 } },
 ];
 

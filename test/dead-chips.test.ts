@@ -99,7 +99,7 @@ describe("a plan", () => {
 });
 
 test("a pipeline is of no more chips than work", () => {
-  expect(pipelineOf({ system: "node8", dead: [5] }, V1).hops.length).toBe(6);
+  expect(pipelineOf({ system: "node8", dead: [5], stages: 7 }, V1).hops.length).toBe(6);
   expect(verdict(() => pipelineOf({ system: "node2", dead: [0], stages: 2 }, V1))).toMatch(/^LPU2007: .*at most 1/);
   expect(verdict(() => pipelineOf({ system: "node8", dead: [5], tensor: 8, stages: 1 }, V1))).toMatch(/^LPU2007/);
 });

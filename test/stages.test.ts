@@ -34,7 +34,8 @@ import { chipsInLine, hopsFrom, routeOf } from "../src/system/routes.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { mayFollow } from "../src/passes/check/interval.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
-import { firstWithRoom, pipelineOf, pipelinesOf, pipelineProgram } from "../src/pipeline.js";
+import { pipelineOf, pipelineProgram } from "../src/pipeline.js";
+import { deploymentsOf, firstWithRoom } from "../src/deployments.js";
 import { loadImage } from "../src/runtime/run.js";
 import { FIXTURES } from "./exports.js";
 import { blockGraph, blockInput } from "./changed.js";
@@ -302,7 +303,7 @@ test("two chips hold what one does not", () => {
   expect(runOnLiteral(held.program, { x }).outputs).toEqual(runOnLiteral(wide, { x }).outputs);
   expect(verdict(() => schedule(plan, target))).toMatch(/^LPU2001/);
   const tried: number[] = [];
-  const fits = firstWithRoom(pipelinesOf({ stages: "auto" }, target), (pipeline) => {
+  const fits = firstWithRoom(sure(deploymentsOf({ stages: "auto" }, target)[0]?.[0], "deployment"), (pipeline) => {
     tried.push(pipeline.hops.length + 1);
     return pipelineProgram([{ name: "main", plan }], pipeline).program;
   });

@@ -63,7 +63,15 @@ function writeCase(name: string, { past = PAST, present = [...past, ...X] }: { p
   writeFileSync(join(folder, name, "model.onnx"), decoder);
 }
 
-const CHIPS = { system: undefined, dead: [], stages: undefined, tensor: undefined, weights: "fp16", keep: [] } as const;
+const CHIPS = {
+  system: undefined,
+  chips: undefined,
+  dead: [],
+  stages: undefined,
+  tensor: undefined,
+  weights: "fp16",
+  keep: [],
+} as const;
 
 async function verified(name: string, asked: Partial<VerifyRequest> = {}): Promise<CaseResult | undefined> {
   const request: VerifyRequest = {

@@ -4,7 +4,7 @@ import { type LanguageModel, type Message, openLanguageModel } from "../../src/i
 import { STAGES } from "../../src/stages.js";
 import { clock } from "../show/terminal.js";
 import type { JobContext } from "./job.js";
-import type { ChipRequest } from "./options.js";
+import { type ChipRequest, chipOptions } from "./options.js";
 
 export interface DecoderRequest extends Omit<ChipRequest, "system" | "dead"> {
   readonly model: string;
@@ -24,9 +24,17 @@ export const openDecoder = (
   context: Pick<JobContext<never>, "task">,
   prompt?: string | readonly Message[],
 ): Promise<LanguageModel> => {
-  const { tokenizer, context: positions, prefill, target, stages, tensor, bind, weights, keep, rebuild } = request;
+  const { tokenizer, context: positions, prefill, bind, rebuild } = request;
   return openLanguageModel(request.model, {
-    ...{ tokenizer, context: positions, prefill, target, stages, tensor, bind, weights, keep, rebuild, prompt },
+    ...{
+      ...chipOptions({ ...request, system: undefined, dead: [] }),
+      tokenizer,
+      context: positions,
+      prefill,
+      bind,
+      rebuild,
+      prompt,
+    },
     threads: request.threads,
     text: true,
     cacheDir: request.cacheFolder ?? false,

@@ -18,6 +18,7 @@ import { readFixes } from "../fix.js";
 export interface ChipRequest {
   readonly target: TargetName;
   readonly system: SystemName | undefined;
+  readonly chips: number | undefined;
   readonly dead: readonly number[];
   readonly stages: Stages | undefined;
   readonly tensor: number | undefined;
@@ -70,8 +71,17 @@ function decoderBuild(
   return { state: "auto", entries: decoderEntries(readModel(source).graph, context, prefill) };
 }
 
-export const chipOptions = ({ target, system, dead, stages, tensor, weights, keep }: ChipRequest): ChipRequest => {
-  return { target, system, dead, stages, tensor, weights, keep };
+export const chipOptions = ({
+  target,
+  system,
+  chips,
+  dead,
+  stages,
+  tensor,
+  weights,
+  keep,
+}: ChipRequest): ChipRequest => {
+  return { target, system, chips, dead, stages, tensor, weights, keep };
 };
 
 /** Reads the files of fixed inputs. */

@@ -26,6 +26,7 @@ export interface CacheOptions {
   /** Empty where they are not given. */
   readonly system: string;
   readonly dead: readonly number[];
+  readonly chips: number;
   readonly stages: string;
   readonly tensor: number;
   readonly configuration: string | false;
@@ -79,6 +80,7 @@ export function cacheKey(model: OpenModel, options: CacheOptions): string {
     options.target,
     options.system,
     options.dead,
+    options.chips,
     options.stages,
     options.tensor,
     options.configuration,

@@ -6,20 +6,21 @@
  * compile.ts, so a model in which nothing stands in the way only fails to build if no schedule is found.
  */
 
+import { type Deployment, deploymentsOf, firstWithRoom } from "../deployments.js";
 import { at, CompileError } from "../diagnostics.js";
-
 import { placedResults } from "../frontend/devices.js";
 import { checkSupport } from "../frontend/import.js";
 import { type ModelRecord, type ModelSource, readModel } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph, Shape } from "../ir/graph.js";
-import { type Around, isAlone, isShared, layoutsOf, sharedOut } from "../layouts.js";
+import { type Around, isAlone, layoutsOf, type Way, waysOf } from "../layouts.js";
 import { type CompileOptions, entriesOf, type OptionsWithDevices, withDevices } from "../options.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "../passes/graph/pipeline.js";
-import { cutEntries, firstWithRoom, type Pipeline, pipelinesOf } from "../pipeline.js";
+import { cutEntries } from "../pipeline.js";
+import { firstOf } from "../programs.js";
 import { checkPlaces } from "../passes/schedule/schedule.js";
 import { type SramNeed, sramNeed } from "../passes/schedule/place/room.js";
 import { weightOptions } from "../ir/weights.js";
@@ -48,7 +49,7 @@ export interface CheckReport {
 export function checkModel(source: ModelSource, asked: CompileOptions = {}): CheckReport {
   const model = readModel(source);
   const options = withDevices(model, asked);
-  const pipelines = pipelinesOf(options, TARGETS[options.target ?? "lpu-v1"]);
+  const deployments = deploymentsOf(options, TARGETS[options.target ?? "lpu-v1"]);
   const entries: CheckedEntry[] = [];
   const narrowed: PassContext["narrowed"] = new Map();
   for (const [, entry] of entriesOf(options)) {
@@ -59,7 +60,7 @@ export function checkModel(source: ModelSource, asked: CompileOptions = {}): Che
   const shared = entries.length > 1 ? attempt(() => expectShared(resident)) : { value: undefined };
   const ready = entries.flatMap(({ ready: found }) => found ?? []);
   const isReady = ready.length === entries.length && !("errors" in shared);
-  const placed: Placed = isReady ? checkPlaced(ready, options, pipelines) : NOT_PLACED;
+  const placed: Placed = isReady ? checkPlaced(ready, options, deployments) : NOT_PLACED;
   const problems = [
     ...entries.flatMap((entry) => entry.problems),
     ...("errors" in shared ? shared.errors : []),
@@ -190,46 +191,62 @@ type Placed = Pick<CheckReport, "problems" | "sram" | "chips" | "open">;
 
 const NOT_PLACED: Placed = { problems: [], sram: undefined, chips: undefined, open: [] };
 
-/** Whether the plans of all entries find room, on the chips that a build would try. */
-function checkPlaced(entries: readonly Ready[], options: OptionsWithDevices, pipelines: readonly Pipeline[]): Placed {
-  const target = TARGETS[options.target ?? "lpu-v1"];
+/** What was looked at: of the chip that holds most of it, and how many others there are. */
+interface Looked {
+  readonly sram: SramNeed;
+  readonly chips: number;
+}
+
+/** Whether the plans of all entries find room, on the first chips on which a build would. */
+function checkPlaced(
+  entries: readonly Ready[],
+  options: OptionsWithDevices,
+  sets: readonly (readonly Deployment[])[],
+): Placed {
   const around: Around = {
     statesOf: (index) => at(entries, index, "entry").states,
     placedOf: (index) => placedResults(options.devices, at(entries, index, "entry").shapes),
   };
-  const shared = attempt(() =>
-    sharedOut(
-      entries.map(({ graph }) => graph),
-      around,
-      pipelines,
-      options,
-    ),
-  );
-  if ("errors" in shared) return { ...NOT_PLACED, problems: shared.errors, open: [STOPPED] };
-  const { graphs, tried } = shared.value;
-  const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, tried));
-  let looked: { readonly sram: SramNeed; readonly chips: number } | undefined;
+  const legal = entries.map(({ graph }) => graph);
+  let first: Looked | undefined;
+  const onLooked = (looked: Looked): void => {
+    first ??= looked;
+  };
   const placed = attempt(() =>
-    firstWithRoom(tried, (asked) => {
-      const { pipeline, cuts: stages } = cutEntries(plansOn(asked), asked);
-      // By entry the chip that holds most.
-      const needs = stages.map((own) => own.map((stage) => sramNeed(stage, target)).reduce(fullerOf));
-      looked = { sram: needs.reduce(sharedNeed), chips: pipeline.members * (pipeline.hops.length + 1) };
-      for (const stage of stages.flat()) checkPlaces(stage, target);
+    firstOf(sets, (set) => {
+      const { ways } = waysOf(legal, around, set, options);
+      const looked = firstOf(ways, (way) => lookAt(way, around, options, onLooked));
+      return { ...looked, others: ways.length - 1 };
     }),
   );
-  const problems = "errors" in placed ? placed.errors : [];
-  if (looked === undefined) return { ...NOT_PLACED, problems, open: [STOPPED] };
-  const { sram, chips } = looked;
-  if (problems.length > 0) return { problems, sram, chips, open: [] };
+  if ("errors" in placed) {
+    const { sram, chips } = first ?? NOT_PLACED;
+    return { problems: placed.errors, sram, chips, open: first === undefined ? [STOPPED] : [] };
+  }
+  const { sram, chips, others } = placed.value;
   const full = sram.peak > ALMOST * sram.capacity ? [FULL] : [];
-  return {
-    problems,
-    sram,
-    chips,
-    open: [...full, SCHEDULE, ...(isShared(graphs) && options.devices === undefined ? [FASTER] : [])],
-  };
+  return { problems: [], sram, chips, open: [...full, SCHEDULE, ...(others > 0 ? [FASTER] : [])] };
 }
+
+/** LPU2001 where there is no room for it. */
+const lookAt = (
+  { deployment, graphs }: Way,
+  around: Around,
+  options: OptionsWithDevices,
+  onLooked: (looked: Looked) => void,
+): Looked => {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, deployment));
+  return firstWithRoom(deployment, (asked) => {
+    const { pipeline, cuts: stages } = cutEntries(plansOn(asked), asked);
+    // By entry the chip that holds most.
+    const needs = stages.map((own) => own.map((stage) => sramNeed(stage, target)).reduce(fullerOf));
+    const looked = { sram: needs.reduce(sharedNeed), chips: pipeline.members * (pipeline.hops.length + 1) };
+    onLooked(looked);
+    for (const stage of stages.flat()) checkPlaces(stage, target);
+    return looked;
+  });
+};
 
 const fullerOf = (a: SramNeed, b: SramNeed): SramNeed => (a.peak >= b.peak ? a : b);
 

@@ -112,20 +112,25 @@ export type PlacementOf = (node: string, shape: Shape) => PlacedResult["placemen
 /** Part of one chip's cycles that several have to save by a schedule, or the work stays on the one: a hundredth. */
 export const LEAST_GAIN = 0.01;
 
-/** How a graph is shared out among chips, by the estimates with which ways are compared. */
-export interface Sharding {
-  /** Chips that share the work; one where more would not be faster, or by less than `LEAST_GAIN`. */
+/** So many chips that share products, in each of so many stages, and what they take for it. */
+export interface Taken {
   readonly chips: number;
-  readonly asked: number;
-  /** What both figures of cycles are: an estimate, in which nothing overlaps, or the sum over entries by a schedule of each way. */
-  readonly by: "estimate" | "schedule";
+  readonly stages: number;
   readonly cycles: number;
   /** Of each chip. */
   readonly constantBytes: number;
+}
+
+/** How a graph is shared out among chips: one does the work where more would not be faster, or by less than `LEAST_GAIN`. */
+export interface Sharding extends Taken {
+  /** The most chips that were to share products. */
+  readonly asked: number;
+  /** What figures of cycles are: an estimate, in which nothing overlaps, or the sum over entries by a schedule of each way. */
+  readonly by: "estimate" | "schedule";
   /** Operations at which chips exchange, and how many. */
   readonly exchanges: readonly { readonly op: string; readonly count: number }[];
   /** Of the model's annotations for devices: results that lie as it says, and those that the graph does not have as values of their own. */
   readonly annotated: { readonly held: number; readonly open: readonly string[] };
-  /** The best of the other kind. */
-  readonly runnerUp: { readonly chips: number; readonly cycles: number; readonly constantBytes: number };
+  /** The best of the others. */
+  readonly runnerUp: Taken;
 }

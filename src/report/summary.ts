@@ -3,7 +3,7 @@
  * Everything comes from the BuildReport; where the image went is the caller's to add as further rows.
  */
 
-import { type Kept, LEAST_GAIN, type Sharding, type Weight } from "../ir/facts.js";
+import { type Kept, LEAST_GAIN, type Sharding, type Taken, type Weight } from "../ir/facts.js";
 import { stateRoomText } from "./capacity.js";
 import type { BuildReport } from "./report.js";
 import { estimatePerformance } from "./report.js";
@@ -70,7 +70,8 @@ const chipRows = ({
   sharding,
 }: BuildReport): readonly (readonly [string, string])[] => {
   const count = idle === 0 ? `${chips}` : `${chips} of ${chips + idle}, more would have nothing to do`;
-  if (sharding !== null) {
+  const isPipeline = chips > 1 && (sharding?.chips ?? 1) === 1;
+  if (sharding !== null && !isPipeline) {
     const each = chips === 1 ? "" : `, alike, ${formatBytes(linkBytes)} over links`;
     return [["chips", `${count}${each}  (${shardingText(sharding)})`], ...annotatedRows(sharding)];
   }
@@ -79,6 +80,7 @@ const chipRows = ({
   return [
     ["chips", `${count}  (at work in cycles ${spans.join(", ")})`],
     ["pipeline", `an inference every ${formatCount(interval)} cycles, ${formatBytes(linkBytes)} of each over links`],
+    ...(sharding === null ? [] : [["products", shardingText(sharding)] as const]),
   ];
 };
 
@@ -136,13 +138,15 @@ export function alignRows(rows: readonly (readonly [string, string])[]): string[
 export const summaryLines = (report: BuildReport): string[] => alignRows(summaryRows(report));
 
 /** How a graph is shared out among chips, in one line. */
-export const shardingText = ({ chips, asked, by, cycles, exchanges, runnerUp }: Sharding): string => {
-  const figure = (of: number, count: number): string => `${formatCount(count)} on ${of === 1 ? "one" : of}`;
+export const shardingText = (sharding: Sharding): string => {
+  const { chips, asked, by, cycles, exchanges, runnerUp } = sharding;
+  const figure = ({ chips: count, stages, cycles: taken }: Taken): string =>
+    `${formatCount(taken)} on ${stages > 1 ? `${stages} ${count > 1 ? `times ${count}` : "one behind the other"}` : count === 1 ? "one" : count}`;
   const title = by === "estimate" ? "estimated cycles" : "cycles";
   const over = exchanges.map(({ op, count }) => `${formatCount(count)} ${op}`).join(", ");
   const shared =
     chips === 1 ? `not shared among ${asked} chips` : `shared among ${chips} chips, ${over || "no exchange"}`;
   const isClose = by === "schedule" && chips === 1 && runnerUp.cycles < cycles;
   const gain = isClose ? `, which would be less than ${formatShare(LEAST_GAIN)} faster` : "";
-  return `${shared}${gain}; ${title}: ${figure(chips, cycles)}, ${figure(runnerUp.chips, runnerUp.cycles)}`;
+  return `${shared}${gain}; ${title}: ${figure(sharding)}, ${figure(runnerUp)}`;
 };

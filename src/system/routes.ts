@@ -91,8 +91,11 @@ export const chipsInLine = (system: System, count: number): readonly number[] =>
   );
   if (found !== undefined) return found;
   return fail("LPU2007", {
-    message: `expected a wire from each node of system '${system.name}' to the next for ${count} stages, found that they end after ${longest.length}`,
-    hint: "choose a system whose nodes are joined in their order, like a rack or a line",
+    message: `expected a wire from each node of system '${system.name}' to the next for ${count} stages, found that they end after ${longest.length}${tried < MOST_TRIED ? "" : ", where the search was given up"}`,
+    hint:
+      tried < MOST_TRIED
+        ? "choose a system whose nodes are joined in their order, like a rack or a line"
+        : "use fewer stages",
   });
 };
 

@@ -393,6 +393,7 @@ const factsOf = ({ result, chips, placed, whole, pays }: Choice): Omit<Sharding,
   const [chosen, other] = pays ? [placed, whole] : [whole, placed];
   return {
     chips: pays ? chips : 1,
+    stages: 1,
     asked: chips,
     by: "estimate",
     cycles: Math.round(chosen.cycles),
@@ -401,7 +402,7 @@ const factsOf = ({ result, chips, placed, whole, pays }: Choice): Omit<Sharding,
       const count = exchanges.filter((other) => other === op).length;
       return count === 0 ? [] : [{ op, count }];
     }),
-    runnerUp: { chips: pays ? 1 : chips, cycles: Math.round(other.cycles), constantBytes: other.bytes },
+    runnerUp: { chips: pays ? 1 : chips, stages: 1, cycles: Math.round(other.cycles), constantBytes: other.bytes },
   };
 };
 const EXCHANGES: readonly string[] = ["all_reduce", "all_gather", "reduce_scatter", "all_to_all"];

@@ -31,7 +31,7 @@ export const checkRoom = (plan: Plan, target: Target): void => {
       ...largest.map(([name, bytes]) => `'${name}' takes ${sizeText(bytes)}`),
       `${(available / 2e6).toFixed(1)} million fp16 values fit at most`,
     ],
-    hint: `build it for ${Math.ceil(needed / (FILLED * available))} chips that work one behind the other (--stages), or use fewer layers or a smaller vocabulary`,
+    hint: `let it have ${Math.ceil(needed / (FILLED * available))} times as many chips (--chips), or use fewer layers or a smaller vocabulary`,
   });
 };
 
@@ -112,7 +112,7 @@ export const noRoom = (s: Scheduler, name: string, sliceRows: number): never => 
       ...largest.map((result) => `'${result.name}' takes ${sizeText(result.bytes)} at that moment`),
     ],
     hint: isForWeights
-      ? "build it for several chips that work one behind the other (--stages 2), use fewer layers or a smaller model, or a shorter sequence or a smaller batch where its sizes can be bound"
+      ? "let it have more chips (--chips), use fewer layers or a smaller model, or a shorter sequence or a smaller batch where its sizes can be bound"
       : "bind a shorter sequence or a smaller batch, or use a smaller model",
   });
 };
