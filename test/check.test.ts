@@ -122,7 +122,7 @@ describe("check and build agree", () => {
         outputs: [floats("y", 1, columns)],
         initializers: [{ ...weight, chunks: () => [new Uint8Array(new Float32Array(64 * columns).fill(0.5).buffer)] }],
       }),
-      { target: "tiny" },
+      { target: "tiny", chips: 1 },
     );
     expect(report.problems.map(({ code }) => code)).toEqual(["LPU2001"]);
     expect((report.sram?.constants ?? 0) > (report.sram?.capacity ?? 0)).toBe(true);
@@ -137,7 +137,7 @@ describe("check and build agree", () => {
       outputs: [floats("y", 1, columns)],
       initializers: [{ name: "w", type: "float32", dims: [64, columns], chunks: () => [bytes] }],
     });
-    const alone = agreed(source, { target: "tiny" });
+    const alone = agreed(source, { target: "tiny", chips: 1 });
     expect([alone.chips, alone.problems.map(({ code }) => code)]).toEqual([1, ["LPU2001"]]);
     const shared = checkModel(source, { target: "tiny", tensor: 2 });
     expect([shared.chips, shared.problems, shared.open.length]).toEqual([2, [], 2]);
