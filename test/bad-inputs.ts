@@ -375,6 +375,7 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
         outputs: [floats("y", 2, 1200)],
         initializers: [weights("w", 1200, 1200)],
       }),
+      { chips: 1 },
     ),
   "a weight that FP8 would ruin": () => {
     const values = Float32Array.from({ length: 64 }, (_, i) => (i % 8 === 3 ? 1e-5 : 20));

@@ -546,6 +546,43 @@ describe("image and listing", () => {
     expect((constants?.byteOffset ?? 1) % 4096).toBe(0);
   });
 
+  const pair = (second: string, first = "fill 7"): string =>
+    `.target tiny\n.chip 0\n.constant mem.w1 row=0 rows=2 ${first}\n.chip 1\n.constant mem.w1 row=0 rows=2 ${second}\n`;
+
+  test("what several chips have alike is in an image once", () => {
+    const [alike, apart] = ["like=0", "fill 7"].map((second) => assemble(pair(second), "x.asm"));
+    const [few, many] = [alike, apart].map((bytes) => readImage(bytes ?? new Uint8Array()));
+    expect(few?.chips[1]?.constants[0]?.bytes()).toEqual(many?.chips[1]?.constants[0]?.bytes());
+    const lengths = [few, many].map((image) =>
+      image?.sections.filter(({ name }) => name === "constants").map(({ length }) => length),
+    );
+    expect(lengths).toEqual([
+      [2 * TINY.lanes, 0],
+      [2 * TINY.lanes, 2 * TINY.lanes],
+    ]);
+    expect(disassemble(alike ?? new Uint8Array())).toContain("row=0 rows=2 like=0");
+    expect(few === undefined ? undefined : writeImage(few)).toEqual(alike);
+  });
+
+  test("rows that are like those of no earlier chip are refused, in a listing and in an image", () => {
+    for (const second of ["like=1", "like=2"])
+      expect(refusal(() => assemble(pair(second), "x.asm")).code).toBe("LPU3040");
+    expect(refusal(() => assemble(pair("like=0", "like=0"), "x.asm")).code).toBe("LPU3040");
+    const program = readImage(assemble(pair("like=0"), "x.asm"));
+    const [first, second] = program.chips;
+    const wrong = (row: number): Uint8Array =>
+      writeImage({
+        ...program,
+        chips: [first, second].flatMap((chip) =>
+          chip === undefined
+            ? []
+            : [{ ...chip, constants: chip.constants.map((block) => (block.like ? { ...block, row } : block)) }],
+        ),
+      });
+    expect(readImage(wrong(0)).chips[1]?.constants).toHaveLength(1);
+    expect(refusal(() => readImage(wrong(1)))).toMatchObject({ code: "LPU3034" });
+  });
+
   test.each([
     [".target tinny", "LPU3041", "x.asm:1:9"],
     [".target tiny\n\nmem.w99:", "LPU3041", "x.asm:3:1"],

@@ -272,6 +272,13 @@ describe("compile", () => {
     const facts = sure(made.report.sharding ?? undefined, "sharding");
     expect(facts.cycles).toBeLessThanOrEqual((1 - LEAST_GAIN) * facts.runnerUp.cycles);
     expect(shardingText(facts)).toMatch(/^shared among 2 chips/);
+    // Weights that are whole on each chip are in the image once.
+    const bytesOf = (likes: boolean): number =>
+      (made.program.chips[1]?.constants ?? []).reduce(
+        (sum, { rows, like }) => sum + ((like !== undefined) === likes ? rows : 0),
+        0,
+      );
+    expect([bytesOf(true) > 0, bytesOf(false) > 0]).toEqual([true, true]);
     const alone = compile(source, { target: "unit-latency" });
     expect(made.report.cycles).toBeLessThan(alone.report.cycles);
     const inputs = smallInputs("gpt2");

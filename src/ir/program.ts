@@ -48,6 +48,8 @@ export interface ConstantBlock {
   readonly rows: number;
   /** Called once, while the image is written. */
   readonly bytes: () => Uint8Array;
+  /** The block of an earlier chip in the same place that holds the same bytes: an image has them once. */
+  readonly like?: ConstantBlock;
   /** What the rows are, as long as the program has a plan with which it can be compared; no part of the image. */
   readonly holds?: ConstantBytes;
 }
@@ -65,7 +67,37 @@ export interface ConstantBytes {
   readonly first: number;
   readonly step: number;
   readonly byte: number;
+  /** The literal that they are made of, if they are. */
+  readonly literal: string | undefined;
 }
+
+/** By chip and block: the earlier chip whose block it is like, if that is among the chips. */
+export const likesOf = (chips: readonly ChipMemory[]): readonly (readonly (number | undefined)[])[] => {
+  const owners = new Map<ConstantBlock, number>();
+  return chips.map(({ constants }, chip) => {
+    for (const block of constants) owners.set(block, chip);
+    return constants.map(({ like }) => (like === undefined ? undefined : owners.get(like)));
+  });
+};
+
+type BlockPlace = Pick<ConstantBlock, "hemisphere" | "slice" | "row" | "rows">;
+
+/** Finds the first block of a chip in a place whose bytes are its own. */
+export const blockFinder = (
+  chips: readonly Pick<ChipMemory, "constants">[],
+): ((chip: number, place: BlockPlace) => ConstantBlock | undefined) => {
+  const keyOf = ({ hemisphere, slice, row, rows }: BlockPlace): string => `${hemisphere}${slice} ${row} ${rows}`;
+  const known = new Map<number, ReadonlyMap<string, ConstantBlock>>();
+  const blocksIn = (chip: number): ReadonlyMap<string, ConstantBlock> => {
+    const own = (chips[chip]?.constants ?? []).filter(({ like }) => like === undefined);
+    return new Map([...own].reverse().map((block) => [keyOf(block), block]));
+  };
+  return (chip, place) => {
+    const blocks = known.get(chip) ?? blocksIn(chip);
+    known.set(chip, blocks);
+    return blocks.get(keyOf(place));
+  };
+};
 
 /** Instructions of one chip, indexed by queue number, in order of cycle. */
 export type Queues = readonly (readonly TimedInstruction[])[];

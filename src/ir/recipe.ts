@@ -66,6 +66,13 @@ export type TileRecipe = BlocksRecipe | PointsRecipe;
 /** What panels are made of: vectors of all lanes, the panels' vectors one after another. */
 export type PanelRecipe = PointsRecipe | SpreadRecipe;
 
+/** The literal that a recipe names, if it names one. */
+export const literalOf = (recipe: TileRecipe | PanelRecipe): string | undefined => {
+  if (recipe.kind === "points") return undefined;
+  if (recipe.kind === "spread") return recipe.literal;
+  return "literal" in recipe.matrix ? recipe.matrix.literal : undefined;
+};
+
 export const productOf = (digits: readonly SpreadDigit[]): number =>
   digits.reduce((product, { extent }) => product * extent, 1);
 

@@ -8,14 +8,16 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import { fail, invariant } from "../../diagnostics.js";
+import { at, fail, invariant } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import {
   type Binding,
+  blockFinder,
   type ChipMemory,
   type ConstantBlock,
   type EntryPoint,
   type HostLookup,
+  likesOf,
   type Program,
   type Queues,
   queueCount,
@@ -51,6 +53,8 @@ export interface Image extends Program {
 }
 
 const BLOCK_BYTES = 16;
+/** In place of the chip that a block is like, counted from 1: its bytes are in the image. */
+const OWN = 0;
 const LOOKUP_ALIGN = 64;
 
 export function writeImage(program: Program): Uint8Array {
@@ -72,6 +76,7 @@ export const imageChunks = (program: Program, texts?: ProgramTexts): Iterable<Ui
 
 function imageSources(program: Program, texts?: ProgramTexts): readonly SectionSource[] {
   const { target, chips, entries } = program;
+  const likes = likesOf(chips);
   const tables = new LookupTables();
   const record = programRecord(program, tables);
   checkRecord(record, target);
@@ -82,7 +87,7 @@ function imageSources(program: Program, texts?: ProgramTexts): readonly SectionS
     json("target", targetReader(target, "target")),
     json("program", programReader(record, "program")),
     json("origins", originsReader(program.origins, "origins")),
-    ...chips.flatMap((memory, chip) => memorySources(target, memory, chip)),
+    ...chips.flatMap((memory, chip) => memorySources(target, memory, at(likes, chip, "chip"), chip)),
     ...entries.flatMap(({ queues }, entry) =>
       queues.flatMap((own, chip) => queueSources(program, own, { chip, entry }, texts?.[entry]?.[chip])),
     ),
@@ -96,16 +101,23 @@ const inMemory = (owner: SectionOwner, bytes: Uint8Array): SectionSource => ({
   chunks: () => [bytes],
 });
 
-function memorySources(target: Target, { constants, maps }: ChipMemory, chip: number): readonly SectionSource[] {
+/** `likes`: by block the earlier chip that has it. */
+function memorySources(
+  target: Target,
+  { constants, maps }: ChipMemory,
+  likes: readonly (number | undefined)[],
+  chip: number,
+): readonly SectionSource[] {
   const owner = { chip, entry: 0 };
+  const own = constants.filter((_, index) => likes[index] === undefined);
   return [
     inMemory({ name: "maps", ...owner }, encodeMaps(maps)),
-    inMemory({ name: "blocks", ...owner }, encodeBlocks(constants)),
+    inMemory({ name: "blocks", ...owner }, encodeBlocks(constants, likes)),
     {
       name: "constants",
       ...owner,
-      length: constants.reduce((sum, { rows }) => sum + rows * target.lanes, 0),
-      chunks: () => constantChunks(target, constants),
+      length: own.reduce((sum, { rows }) => sum + rows * target.lanes, 0),
+      chunks: () => constantChunks(target, own),
     },
   ];
 }
@@ -220,15 +232,17 @@ function encodeMaps(maps: readonly Int16Array[]): Uint8Array {
   return bytes;
 }
 
-function encodeBlocks(blocks: readonly ConstantBlock[]): Uint8Array {
+function encodeBlocks(blocks: readonly ConstantBlock[], likes: readonly (number | undefined)[]): Uint8Array {
   const bytes = new Uint8Array(BLOCK_BYTES * blocks.length);
   const view = new DataView(bytes.buffer);
   for (const [index, { hemisphere, slice, row, rows }] of blocks.entries()) {
-    const at = BLOCK_BYTES * index;
-    view.setUint16(at, hemisphere === "W" ? 0 : 1, true);
-    view.setUint16(at + 2, slice, true);
-    view.setUint32(at + 4, row, true);
-    view.setUint32(at + 8, rows, true);
+    const place = BLOCK_BYTES * index;
+    const like = likes[index];
+    view.setUint16(place, hemisphere === "W" ? 0 : 1, true);
+    view.setUint16(place + 2, slice, true);
+    view.setUint32(place + 4, row, true);
+    view.setUint32(place + 8, rows, true);
+    view.setUint32(place + 12, like === undefined ? OWN : like + 1, true);
   }
   return bytes;
 }
@@ -240,7 +254,8 @@ export function readImage(bytes: Uint8Array): Image {
   const record = readJson(text("program"), "program", programReader);
   checkRecord(record, target);
   const origins = readJson(text("origins"), "origins", originsReader);
-  const chips = Array.from({ length: record.chips }, (_, chip) => readMemory(container, target, chip));
+  const chips: ChipMemory[] = [];
+  for (let chip = 0; chip < record.chips; chip++) chips.push(readMemory(container, target, chips));
   const bound = readBindings(record, container.bytes("lookups"));
   const entries = bound.map((entry, index): EntryPoint => {
     const queuesOf = ({ maps }: ChipMemory, chip: number): Queues =>
@@ -271,9 +286,10 @@ function expectSections({ sections }: Container, chips: number, entries: number)
   fail("LPU3034", { message, at: extra.name });
 }
 
-const readMemory = (container: Container, target: Target, chip: number): ChipMemory => ({
-  constants: readBlocks(container, target, chip),
-  maps: readMaps(container.bytes("maps", chip), chip),
+/** `before`: the chips before it. */
+const readMemory = (container: Container, target: Target, before: readonly ChipMemory[]): ChipMemory => ({
+  constants: readBlocks(container, target, before),
+  maps: readMaps(container.bytes("maps", before.length), before.length),
 });
 
 /** What a chip does in an entry; `counts` are the origins and maps that there are. */
@@ -338,10 +354,12 @@ function readMaps(bytes: Uint8Array, chip: number): readonly Int16Array[] {
   return maps;
 }
 
-function readBlocks(container: Container, target: Target, chip: number): readonly ConstantBlock[] {
+function readBlocks(container: Container, target: Target, before: readonly ChipMemory[]): readonly ConstantBlock[] {
+  const chip = before.length;
   const what = `blocks of chip ${chip}`;
   const index = container.bytes("blocks", chip);
   const data = container.bytes("constants", chip);
+  const blockAt = blockFinder(before);
   const view = new DataView(index.buffer, index.byteOffset, index.length);
   const blocks: ConstantBlock[] = [];
   let position = 0;
@@ -351,17 +369,24 @@ function readBlocks(container: Container, target: Target, chip: number): readonl
     const row = view.getUint32(at + 4, true);
     const rows = view.getUint32(at + 8, true);
     const length = rows * target.lanes;
-    if (
-      side > 1 ||
-      slice >= target.slices ||
-      row + rows > 2 * target.rowsPerBank ||
-      view.getUint32(at + 12, true) !== 0
-    ) {
+    const like = view.getUint32(at + 12, true);
+    if (side > 1 || slice >= target.slices || row + rows > 2 * target.rowsPerBank) {
       malformed(`expected rows of a slice, got hemisphere ${side}, slice ${slice}, rows ${row} to ${row + rows}`, what);
+    }
+    const place = { hemisphere: SIDES[side] ?? "W", slice, row, rows };
+    if (like !== OWN) {
+      const known = blockAt(like - 1, place);
+      if (known === undefined)
+        return malformed(
+          `expected an earlier chip with rows of its own in the place of block ${blocks.length}, got ${like - 1}`,
+          what,
+        );
+      blocks.push({ ...place, bytes: known.bytes, like: known });
+      continue;
     }
     if (length > data.length - position) malformed(`expected ${length} bytes of constants at ${position}`, what);
     const bytes = data.subarray(position, position + length);
-    blocks.push({ hemisphere: SIDES[side] ?? "W", slice, row, rows, bytes: () => bytes });
+    blocks.push({ ...place, bytes: () => bytes });
     position += length;
   }
   if (position !== data.length || index.length % BLOCK_BYTES !== 0) {

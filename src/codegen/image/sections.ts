@@ -45,7 +45,7 @@ export const SECTIONS = {
 export type SectionName = keyof typeof SECTIONS;
 
 export const MAGIC: readonly number[] = [0x89, 0x4c, 0x50, 0x55, 0x0d, 0x0a, 0x1a, 0x0a];
-export const VERSION = 4;
+export const VERSION = 5;
 const HEADER_BYTES = 64;
 const ENTRY_BYTES = 32;
 const TRAILER_BYTES = 8;

@@ -10,6 +10,7 @@ import { fail, sure } from "../../diagnostics.js";
 import { isMnemonic, type Mnemonic } from "../../ir/isa.js";
 import {
   type Binding,
+  blockFinder,
   chipCycles,
   type ConstantBlock,
   type EntryPoint,
@@ -74,6 +75,7 @@ interface State {
   readonly tables: HostLookup["bytes"][];
   readonly entries: EntryBuilder[];
   readonly chips: MemoryBuilder[];
+  readonly blockAt: ReturnType<typeof blockFinder>;
   /** The chip that is being described. */
   chip: number;
   /** Where the last binding is, for `.lookup`. */
@@ -82,6 +84,7 @@ interface State {
 }
 
 export function parseAssembly(text: string, file = "listing"): Program {
+  const chips: MemoryBuilder[] = [];
   const state: State = {
     target: undefined,
     name: "",
@@ -91,7 +94,8 @@ export function parseAssembly(text: string, file = "listing"): Program {
     originIds: new Map(),
     tables: [],
     entries: [],
-    chips: [],
+    chips,
+    blockAt: blockFinder(chips),
     chip: 0,
     bindings: [],
     queue: undefined,
@@ -244,9 +248,19 @@ function readConstant(state: State, scanner: LineScanner, at: string): void {
   if (row + rows > 2 * target.rowsPerBank) {
     fail("LPU3021", { message: `expected rows up to ${2 * target.rowsPerBank - 1}, got ${row + rows - 1}`, at });
   }
-  const bytes = readData(scanner, rows * target.lanes);
   const { hemisphere, index: slice } = place;
-  currentChip(state).constants.push({ hemisphere, slice, row, rows, bytes: () => bytes });
+  const { constants } = currentChip(state);
+  const block = { hemisphere, slice, row, rows };
+  if (!scanner.begins("like=")) {
+    const bytes = readData(scanner, rows * target.lanes);
+    constants.push({ ...block, bytes: () => bytes });
+    return;
+  }
+  const chip = scanner.number("a chip", "like=");
+  const like = state.blockAt(chip, block);
+  if (like === undefined || chip >= state.chip)
+    fail("LPU3040", { message: `expected an earlier chip with rows of its own in that place, got ${chip}`, at });
+  constants.push({ ...block, bytes: like.bytes, like });
 }
 
 /** `fill 0`, `hex 00ff...` or `base64 AP8=...`; a table, whose length nothing else says, has `fill 0 x30`. */

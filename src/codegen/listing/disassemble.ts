@@ -7,7 +7,7 @@
 
 import { at } from "../../diagnostics.js";
 import type { Binding, ChipMemory, EntryPoint, HostLookup, Program, Queues } from "../../ir/program.js";
-import { memQueue, queueName } from "../../ir/program.js";
+import { likesOf, memQueue, queueName } from "../../ir/program.js";
 import { TARGETS, type Target } from "../../ir/target.js";
 import { readImage } from "../image/image.js";
 import { printInstruction } from "./print.js";
@@ -29,6 +29,7 @@ export function* listing(program: Program, options: ListingOptions): Generator<s
   for (const { fromChip, fromLink, toChip, toLink } of links) yield `.link ${fromChip}.${fromLink} ${toChip}.${toLink}`;
   for (const origin of origins) yield `.origin ${JSON.stringify(origin)}`;
   const tables = new Map<HostLookup["bytes"], number>();
+  const likes = likesOf(chips);
   for (const { inputs, outputs } of entries) {
     for (const { lookup } of [...inputs, ...outputs]) {
       if (lookup === undefined || tables.has(lookup.bytes)) continue;
@@ -39,7 +40,7 @@ export function* listing(program: Program, options: ListingOptions): Generator<s
   for (const [index, chip] of chips.entries()) {
     yield "";
     yield `.chip ${index}`;
-    yield* memoryLines(target, chip, options);
+    yield* memoryLines(target, chip, at(likes, index, "chip"), options);
   }
   if (states.length > 0) yield "";
   for (const { name: state, declared, shape, placements } of states)
@@ -87,11 +88,18 @@ const boundText = (...[name, declared, shape, placements]: BoundParts): string =
   `${JSON.stringify(name)} ${declared} ${JSON.stringify(shape)} ${JSON.stringify(placements)}`;
 type BoundParts = [Binding["name"], Binding["declared"], Binding["shape"], Binding["placements"]];
 
-function* memoryLines(target: Target, chip: ChipMemory, options: ListingOptions): Generator<string> {
+/** `likes`: by block the earlier chip that has it. */
+function* memoryLines(
+  target: Target,
+  chip: ChipMemory,
+  likes: readonly (number | undefined)[],
+  options: ListingOptions,
+): Generator<string> {
   for (const [index, map] of chip.maps.entries()) yield `.map ${index} ${JSON.stringify(Array.from(map))}`;
-  for (const { hemisphere, slice, row, rows, bytes } of chip.constants) {
-    const place = queueName(target, memQueue(target, hemisphere, slice));
-    yield dataLine(`.constant ${place} row=${row} rows=${rows}`, bytes, options);
+  for (const [index, { hemisphere, slice, row, rows, bytes }] of chip.constants.entries()) {
+    const place = `.constant ${queueName(target, memQueue(target, hemisphere, slice))} row=${row} rows=${rows}`;
+    const like = likes[index];
+    yield like === undefined ? dataLine(place, bytes, options) : `${options.data ? "" : "; "}${place} like=${like}`;
   }
 }
 

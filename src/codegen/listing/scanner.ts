@@ -42,6 +42,11 @@ export class LineScanner {
     return word;
   }
 
+  /** Whether the next word begins so. */
+  begins(prefix: string): boolean {
+    return !this.done && this.text.startsWith(prefix, this.position);
+  }
+
   /** A word that is a whole number of at least 0, after `prefix`. */
   number(expected: string, prefix = ""): number {
     const at = this.at;

@@ -46,8 +46,13 @@ export interface GroupEntry {
 export const joinGroup = (program: Program, entries: readonly GroupEntry[], own: readonly LinksOf[]): Program => {
   if (own.length === 1) return program;
   const first = at(program.chips, 0, "chip");
-  const constantsOn = (chip: number): readonly ConstantBlock[] =>
-    entries.flatMap(({ constantsBy, plans }) => constantsBy(at(plans, chip, "chip").literals));
+  const constantsOn = (chip: number): readonly ConstantBlock[] => {
+    const blocks = entries.flatMap((entry) => constantsIn(entry, chip));
+    return blocks.map((block, index) => {
+      const like = at(first.constants, index, "block");
+      return block.isOwn ? block.block : { ...block.block, bytes: like.bytes, like };
+    });
+  };
   const states = entries.flatMap(({ plans }) => at(plans, 0, "plan").states);
   return {
     ...program,
@@ -64,6 +69,15 @@ export const joinGroup = (program: Program, entries: readonly GroupEntry[], own:
     ),
     entries: program.entries.map((entry, index) => joinEntry(program, entry, at(entries, index, "entry"), own)),
   };
+};
+
+/** What an entry adds to the constants of a chip, and whether that is other than what the first has there. */
+const constantsIn = ({ constantsBy, plans }: GroupEntry, chip: number) => {
+  const [first, own] = [at(plans, 0, "chip").literals, at(plans, chip, "chip").literals];
+  return constantsBy(own).map((block) => {
+    const literal = block.holds?.literal;
+    return { block, isOwn: literal !== undefined && own.get(literal) !== first.get(literal) };
+  });
 };
 
 const joinEntry = (program: Program, entry: EntryPoint, { blocks, plans }: GroupEntry, own: readonly LinksOf[]) => {

@@ -9,6 +9,7 @@ import { invariant } from "../../../diagnostics.js";
 import type { Contents } from "../../../ir/contents.js";
 import { type PackedTile, type Storage, TILE_TYPES } from "../../../ir/plan.js";
 import type { ConstantBlock } from "../../../ir/program.js";
+import { literalOf } from "../../../ir/recipe.js";
 import type { Hemisphere, Target } from "../../../ir/target.js";
 
 type Bits = Uint16Array | Uint32Array;
@@ -55,7 +56,8 @@ export const constantBlocks = (target: Target, contents: Contents, entry: string
         for (const plane of [0, 1]) {
           const from = ((2 * i + plane) * height + row) * lanes;
           const bytes = (): Uint8Array => remember(key, cut).subarray(from, from + rows * lanes);
-          const holds = { of: { entry, storage: id, panel }, first: row, step: 1, byte: 2 * i + plane };
+          const of = { entry, storage: id, panel };
+          const holds = { of, first: row, step: 1, byte: 2 * i + plane, literal: literalOf(recipe) };
           blocks.push({ key, block: { hemisphere, slice: 2 * pair + plane, row: address, rows, bytes, holds } });
         }
       }
@@ -70,7 +72,9 @@ export const constantBlocks = (target: Target, contents: Contents, entry: string
           const bytes = (): Uint8Array => remember(tile.key, cut).subarray(from, from + executions * lanes);
           const row = addresses[index];
           invariant(row !== undefined, "each pair has an address");
-          const holds = { of: { tile: tile.key }, first: Math.floor(plane / size), step: ways, byte: plane % size };
+          const first = Math.floor(plane / size);
+          const literal = literalOf(tile.recipe);
+          const holds = { of: { tile: tile.key }, first, step: ways, byte: plane % size, literal };
           const place = { hemisphere, slice: 2 * pair + slice, row, rows: executions };
           blocks.push({ key: tile.key, block: { ...place, bytes, holds } });
         }
