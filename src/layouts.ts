@@ -88,6 +88,7 @@ const sharedOut = (
       chips: deployment.members,
       states: statesOf(index),
       placed: placedOf(index),
+      isCompared: true,
       before,
       wholeStates,
     };

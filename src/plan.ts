@@ -124,9 +124,12 @@ const choicesOf = (target: Target, options: PlanOptions): readonly Choice[] => {
   }
   const largest = systemOf("node8", target);
   const nodes = NODES.filter((name) => isJoinable(name, target) && chipsIn(name) % (tensor ?? 1) === 0);
-  const choices = nodes.map((name): Choice => {
+  const choices = nodes.flatMap((name): readonly Choice[] => {
     const node = systemOf(name, target);
-    return { system: node, tensor: tensorOf(node, tensor), grows: name === largest.name };
+    const grows = name === largest.name;
+    // What as many chips do not hold that share products, they may hold one behind the other.
+    const degrees = tensor !== undefined || grows ? [tensorOf(node, tensor)] : degreesOf(node).reverse();
+    return degrees.map((own) => ({ system: node, tensor: own, grows }));
   });
   const wide = choices.filter(({ system: { chips }, tensor: own, grows }) => grows || chips >= stages * own);
   return wide.length > 0 ? wide : [{ system: largest, tensor: tensorOf(largest, tensor), grows: true }];
@@ -246,10 +249,14 @@ const laidOutCosts = (
   }
 };
 
+/** Chips that can share products, the fewest first. */
+const degreesOf = (system: System): number[] =>
+  [1, 2, 4, 8].filter((chips) => system.nodeChips % chips === 0 && groupsIn(system, chips).length > 0);
+
 /** Chips of a group; groups do not reach beyond a node, and are of chips that work. */
 const tensorOf = (system: System, asked: number | undefined): number => {
   const { name, nodeChips } = system;
-  const possible = [1, 2, 4, 8].filter((chips) => nodeChips % chips === 0 && groupsIn(system, chips).length > 0);
+  const possible = degreesOf(system);
   const tensor = asked ?? Math.max(...possible);
   const hint = `--tensor may be ${possible.join(", ")}`;
   if (nodeChips % tensor !== 0)

@@ -35,6 +35,8 @@ export interface PassContext {
   readonly wholeStates?: boolean | undefined;
   /** Names of inputs and outputs that every chip is to have whole. */
   readonly whole?: ReadonlySet<string> | undefined;
+  /** Whether schedules decide in the end if chips share anything, so that it may be somewhat dearer by estimates. */
+  readonly isCompared?: boolean | undefined;
   /** Where the model says that results of its nodes lie. */
   readonly placed?: readonly PlacedResult[] | undefined;
   /** Constants are known by their shapes alone: nothing reads those of any size. */

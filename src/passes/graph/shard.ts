@@ -43,6 +43,7 @@ export const shard: GraphPass = {
       before = [],
       wholeStates = false,
       whole: everywhere,
+      isCompared = false,
       placed: said = [],
       onPlaced,
       onSharded,
@@ -66,11 +67,15 @@ export const shard: GraphPass = {
       wanted,
     };
     expectWays(problem, said);
-    const [whole, placed] = [wholeCost(problem), fitting(problem, target, takenBy)];
+    const whole = wholeCost(problem);
+    const cheapest = fitting(problem, target, takenBy);
+    const other = isCompared && cheapest.bytes >= whole.bytes ? leaner(problem, target, whole) : undefined;
+    const placed = other ?? cheapest;
     const isBound = stays.some(({ home = "whole" }) => home !== "whole");
     const pays =
       isBound ||
       wanted.size > 0 ||
+      other !== undefined ||
       placed.cycles < whole.cycles ||
       (isTooMuch(target, whole, takenBy([])) && placed.bytes < whole.bytes);
     const result = pays ? shared(problem, placed) : graph;
@@ -265,6 +270,24 @@ const fitting = (problem: Problem, target: Target, takenBy: (steps: readonly Ste
   for (let tries = 0; tries < PRICES && isTooMuch(target, best, takenBy(best.steps)); tries += 1, price *= 1.5) {
     const next = placed(price);
     if (next.bytes < best.bytes) best = next;
+  }
+  return best;
+};
+
+/** How much dearer than one chip sharing may be by estimates where schedules decide: what each chip waits for is not in them. */
+const DEARER = 1.5;
+
+/** Prices of a byte that are tried for it, each three times the one before. */
+const DEAR_PRICES = 9;
+
+/** The placements of fewest bytes that are not too dear; undefined if there are none of fewer bytes than one chip has. */
+const leaner = (problem: Problem, target: Target, whole: Cost): Placed | undefined => {
+  let best: Placed | undefined;
+  let price = 1 / streamBytes(target);
+  for (let tries = 0; tries < DEAR_PRICES; tries += 1, price *= 3) {
+    const next = search({ ...problem, price });
+    if (next === undefined || next.cycles > DEARER * whole.cycles) break;
+    if (next.bytes < (best ?? whole).bytes) best = next;
   }
   return best;
 };
