@@ -238,8 +238,8 @@ export const DIAGNOSTICS = {
   },
   LPU2004: {
     title: "entries do not share",
-    doc: "Two entries of a program have a state by the same name that is not the same tensor in both.",
-    hint: "bind dimensions of states to the same sizes in all entries",
+    doc: "Two entries of a program have a state by the same name that is not the same tensor in both, nor fewer rows in the later one of a window or a cache.",
+    hint: "bind dimensions of states to the same sizes in all entries, or put the entry with the most rows of a window or a cache first",
   },
   LPU2006: {
     title: "no stages",

@@ -447,6 +447,107 @@ describe("from an ONNX model", () => {
     expect(checkModel(bytesSource("window", window), { ...options, entries }).problems).toEqual([]);
   });
 
+  const moved = (name: string, dims: readonly number[], open: string) => ({
+    ...{ name, type: "float32" as const },
+    ...{ dims, open: { 1: open } },
+  });
+  const sum = { name: "y", type: "float32" as const, dims: [1, 1, 1] };
+  const summed = { op: "ReduceSum", name: "/sum", inputs: ["present_3"], outputs: ["y"], attributes: {} };
+
+  /** Runs an entry on both machines, which leave the same: its sum. */
+  const onBoth = (bytes: Uint8Array) => {
+    const program = readImage(bytes);
+    const linked = loadImage(bytes);
+    const sram = new Sram(program.target, 1);
+    placeConstants(sram, program.chips);
+    for (const state of program.states) clearState(state, sram);
+    return (name: string, inputs: Readonly<Record<string, Tensor>>): { y: number | undefined; left: unknown } => {
+      const entry = sure(
+        program.entries.find((one) => one.name === name),
+        "entry",
+      );
+      for (const input of entry.inputs) placeInput(input, sure(inputs[input.name], "input"), sram);
+      expect(runLiteral(chosenEntry(program, name), sram).cycles).toEqual(entry.cycles);
+      const { outputs, cycles } = sure(
+        linked.entries.find((one) => one.name === name),
+        "entry",
+      ).run(inputs);
+      expect(cycles).toBe(entry.cycles[0]);
+      for (const output of entry.outputs) expect(fetchOutput(output, sram)).toEqual(outputs[output.name]);
+      const [state] = program.states;
+      const left = fetchOutput(sure(state, "state"), sram);
+      expect(linked.snapshot()).toEqual({ past_3: left });
+      return { y: outputs["y"]?.data[0] as number, left: [...left.data] };
+    };
+  };
+  const counted = (from: number, count: number): readonly number[] => Array.from({ length: count }, (_, i) => from + i);
+  const total = (values: readonly number[]): number => values.reduce((all, value) => all + value, 0);
+
+  test("an entry with fewer rows of a window reads its last ones, and the window moves on whole", () => {
+    const window = modelBytes({
+      ...{ name: "window", opset: 18, initializers: [] },
+      nodes: [
+        { op: "Concat", name: "/concat", inputs: ["past_3", "new"], outputs: ["present_3"], attributes: { axis: 1 } },
+        summed,
+      ],
+      inputs: [moved("new", [1, 1, 5], "n"), moved("past_3", [1, 1, 5], "past")],
+      outputs: [moved("present_3", [1, 1, 5], "all"), sum],
+    });
+    const entries = { whole: [2, 8], few: [2, 3], most: [3, 7], first: [2, 0] } as const;
+    const bound = Object.entries(entries).map(([name, [n, past]]) => [name, { bind: { n, past } }]);
+    const options = { target: "tiny", state: "auto", entries: Object.fromEntries(bound) } as const;
+    const run = onBoth(joinChunks(compile(bytesSource("window", window), options).image()));
+    let left: readonly number[] = Array<number>(40).fill(0);
+    for (const [step, name] of (["few", "few", "whole", "most", "few", "first", "few", "whole"] as const).entries()) {
+      const [n, past] = entries[name];
+      const values = counted(100 * step + 1, 5 * n);
+      const seen = past === 0 ? [] : left.slice(-5 * past);
+      const made = run(name, { new: tensorOf("f32", [1, n, 5], Float32Array.from(values)) });
+      expect([step, made.y]).toEqual([step, total([...seen, ...values])]);
+      left = [...(past === 0 ? left.map(() => 0) : left), ...values].slice(-40);
+      expect(made.left).toEqual(left);
+    }
+    expect(checkModel(bytesSource("window", window), options).problems).toEqual([]);
+    const late = { ...options, entries: { few: { bind: { n: 2, past: 3 } }, whole: { bind: { n: 2, past: 8 } } } };
+    const said = verdict(() => compile(bytesSource("window", window), late));
+    expect(said).toBe("LPU2004: state 'past_3' is f32[1,8,5] in an entry, and f32[1,3,5] in one before it");
+  });
+
+  test("an entry with fewer rows of a cache reads its first ones, and the others stay", () => {
+    const cache = modelBytes({
+      ...{ name: "cache", opset: 24, initializers: [] },
+      nodes: [
+        {
+          ...{ op: "TensorScatter", name: "/scatter", inputs: ["past_3", "new", "from"], outputs: ["present_3"] },
+          attributes: { axis: 1 },
+        },
+        summed,
+      ],
+      inputs: [
+        ...[moved("new", [1, 1, 5], "n"), moved("past_3", [1, 1, 5], "past")],
+        { name: "from", type: "int64" as const, dims: [1] },
+      ],
+      outputs: [moved("present_3", [1, 1, 5], "past"), sum],
+    });
+    const entries = { whole: { bind: { n: 2, past: 8 } }, few: { bind: { n: 2, past: 3 } } };
+    const options = { target: "tiny", state: "auto", entries } as const;
+    const run = onBoth(joinChunks(compile(bytesSource("cache", cache), options).image()));
+    const left = Array<number>(40).fill(0);
+    for (const [step, [name, from]] of (
+      [
+        ["few", 0],
+        ["whole", 5],
+        ["few", 1],
+        ["whole", 0],
+      ] as const
+    ).entries()) {
+      const values = counted(100 * step + 1, 10);
+      left.splice(5 * from, 10, ...values);
+      const inputs = { new: tensorOf("f32", [1, 2, 5], Float32Array.from(values)), from: tensorOf("i32", [1], [from]) };
+      expect(run(name, inputs)).toEqual({ y: total(name === "few" ? left.slice(0, 15) : left), left });
+    }
+  });
+
   const decoder = "../shared/fixtures/transformers/stories260K-past/model.onnx";
   const tokens = "../shared/fixtures/stories260K/golden_greedy.json";
   test("a trained model writes with resident keys and values what it wrote without", async () => {

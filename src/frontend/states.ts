@@ -7,11 +7,11 @@
  */
 
 import { at, CompileError, fail, sure } from "../diagnostics.js";
-import { elementCount, type Graph, type GraphOutput, type Node, type NodeId, type Shape } from "../ir/graph.js";
-import { filledLiteral } from "../ir/literals.js";
-import { edgeDtypeAttr, numberAttr, stringAttr } from "../ir/ops/attributes.js";
+import { elementCount, type Graph, type GraphOutput, type NodeId, type Shape } from "../ir/graph.js";
+import { edgeDtypeAttr, stringAttr } from "../ir/ops/attributes.js";
 import { formatShape } from "../ir/tensor.js";
-import { beginsWith } from "./window.js";
+import { nextOf, type Resident, withWholeStates } from "./rows.js";
+import { beginsWith, isPlaced } from "./window.js";
 
 /** By the name of the input, the name of the output. */
 export type StatePairs = Readonly<Record<string, string>>;
@@ -34,63 +34,40 @@ const CONVENTIONS: readonly { readonly past: string; readonly present: string; r
 export interface WithStates {
   readonly graph: Graph;
   readonly states: ReadonlyMap<string, string>;
-  /** States of this entry and those before it that are windows, whose outputs have more behind them; with their shapes. */
-  readonly windows: ReadonlyMap<string, Shape>;
+  /** States of this entry and those before it. */
+  readonly known: ReadonlyMap<string, Resident>;
 }
 
-/** `before`: entries of the same program, which say how many rows a state has where the past of this one is empty. */
+/** `before`: entries of the same program, which say how many rows a state has where this one reads fewer of them, or none. */
 export function withStates(given: Graph, option: StateOption, before: readonly WithStates[] = []): WithStates {
-  const windows = new Map(before.flatMap((entry) => [...entry.windows]));
-  const states = checkedStates(given, option === "auto" ? pairsByName(given) : option, windows);
-  const graph = withRows(given, states, windows);
-  const inputs = inputsOf(graph);
+  const earlier = new Map(before.flatMap((entry) => [...entry.known]));
+  const states = checkedStates(given, option === "auto" ? pairsByName(given) : option, earlier);
+  const known = new Map(residents(given, states).map(([name, own]) => [name, agreed(own, earlier.get(name))]));
+  const { graph, reads } = withWholeStates(given, known);
+  const sources = new Map([...states].map(([from, to]) => [to, from]));
   const nodes = [...graph.nodes];
-  const sources = new Map([...states].map(([from, to]) => [to, sure(inputs.get(from), "input").shape]));
   const outputs = graph.outputs.map((output): GraphOutput => {
-    const wanted = sources.get(output.name);
-    const made = graph.nodes[output.node];
-    if (wanted === undefined || made === undefined || formatShape(made.type.shape) === formatShape(wanted))
-      return output;
-    return {
-      ...output,
-      node: isShorter(made.type.shape, wanted) ? behindZeros(nodes, made, wanted) : endOf(nodes, made, wanted),
-    };
+    const name = sources.get(output.name);
+    if (name === undefined) return output;
+    const [read, { kind }] = [sure(reads.get(name), "input"), sure(known.get(name), "state")];
+    return { ...output, node: nextOf(nodes, output.node, read, kind) };
   });
-  const own = graph.outputs.flatMap(({ name, node }): [string, Shape][] => {
-    const [wanted, made] = [sources.get(name), at(graph.nodes, node, "node").type.shape];
-    const state = [...states].find(([, to]) => to === name)?.[0];
-    return state === undefined || wanted === undefined || !isShorter(wanted, made) ? [] : [[state, wanted]];
-  });
-  return { graph: { ...graph, nodes, outputs }, states, windows: new Map([...windows, ...own]) };
+  return { graph: { ...graph, nodes, outputs }, states, known: new Map([...known, ...earlier]) };
 }
 
-/** A graph whose pasts have no rows reads none of a state: what it computes is a constant there, and the state an input beside. */
-function withRows(graph: Graph, states: WithStates["states"], windows: WithStates["windows"]): Graph {
-  const nodes = [...graph.nodes];
-  const inputs = graph.inputs.map((id) => {
-    const node = at(nodes, id, "node");
-    const { attrs, type } = node;
-    const name = stringAttr(attrs, "name");
-    const whole = states.has(name) && elementCount(type.shape) === 0 ? windows.get(name) : undefined;
-    if (whole === undefined) return id;
-    nodes[id] = { ...node, op: "constant", attrs: { value: filledLiteral(type, 0) } };
-    return nodes.push({ ...node, id: nodes.length, type: { ...type, shape: whole } }) - 1;
+/** A state as an entry before has it; as a value, which both have to read whole, where the two move it otherwise. */
+const agreed = (own: Resident, before: Resident = own): Resident =>
+  own.kind === before.kind || elementCount(own.shape) === 0 ? before : { ...before, kind: "value" };
+
+/** States as a graph has them by itself. */
+const residents = (graph: Graph, states: WithStates["states"]): readonly (readonly [string, Resident])[] => {
+  const [inputs, outputs] = [inputsOf(graph), new Map(graph.outputs.map(({ name, node }) => [name, node]))];
+  return [...states].map(([from, to]) => {
+    const [{ id, shape }, node] = [sure(inputs.get(from), "input"), sure(outputs.get(to), "output")];
+    const isLonger = formatShape(at(graph.nodes, node, "node").type.shape) !== formatShape(shape);
+    const kind = isLonger ? "window" : isPlaced(graph.nodes, node, id) ? "cache" : "value";
+    return [from, { shape, kind }] as const;
   });
-  return { ...graph, nodes, inputs };
-}
-
-const isShorter = (made: Shape, wanted: Shape): boolean =>
-  made.some((extent, axis) => extent < at(wanted, axis, "extent"));
-
-/** A value at the end of a state, which is empty before it. */
-const behindZeros = (nodes: Node[], made: Node, wanted: Shape): NodeId => {
-  const { type, origin } = made;
-  const axis = type.shape.findIndex((extent, index) => extent !== wanted[index]);
-  const rows = at(wanted, axis, "extent") - at(type.shape, axis, "extent");
-  const empty = { ...type, shape: type.shape.map((extent, index) => (index === axis ? rows : extent)) };
-  const add = (node: Omit<Node, "id">): NodeId => nodes.push({ ...node, id: nodes.length }) - 1;
-  const zeros = add({ op: "constant", inputs: [], attrs: { value: filledLiteral(empty, 0) }, type: empty, origin });
-  return add({ op: "concat", inputs: [zeros, made.id], attrs: { axis }, type: { ...type, shape: wanted }, origin });
 };
 
 interface Named {
@@ -142,47 +119,6 @@ function pairsByName(graph: Graph): StatePairs {
   return Object.fromEntries(pairs);
 }
 
-/**
- * The last elements of a value along the dimension that is longer than wanted, added to `nodes`: of what is joined along it,
- * the ends of parts, so that the parts need not be joined first.
- */
-const endOf = (nodes: Node[], { id: source, op, inputs, attrs, type, origin }: Node, wanted: Shape): NodeId => {
-  const add = (node: Omit<Node, "id">): NodeId => nodes.push({ ...node, id: nodes.length }) - 1;
-  const axis = type.shape.findIndex((extent, index) => extent !== wanted[index]);
-  const sliced = (from: NodeId, start: number, shape: Shape): NodeId => {
-    const starts = shape.map((_, index) => (index === axis ? start : 0));
-    const strides = shape.map(() => 1);
-    return add({
-      op: "slice",
-      inputs: [from],
-      attrs: { starts, sizes: shape, strides },
-      type: { ...type, shape },
-      origin,
-    });
-  };
-  const from = at(type.shape, axis, "extent") - at(wanted, axis, "extent");
-  if (op !== "concat" || numberAttr(attrs, "axis") !== axis) return sliced(source, from, wanted);
-  let end = 0;
-  const parts = inputs.flatMap((id): NodeId[] => {
-    const { shape } = at(nodes, id, "node").type;
-    const extent = at(shape, axis, "extent");
-    end += extent;
-    const kept = Math.min(extent, end - from);
-    if (kept <= 0) return [];
-    if (kept === extent) return [id];
-    return [
-      sliced(
-        id,
-        extent - kept,
-        shape.map((size, index) => (index === axis ? kept : size)),
-      ),
-    ];
-  });
-  const [first] = parts;
-  if (parts.length === 1 && first !== undefined) return first;
-  return add({ op, inputs: parts, attrs, type: { ...type, shape: wanted }, origin });
-};
-
 interface Input {
   readonly id: NodeId;
   readonly declared: string;
@@ -204,7 +140,7 @@ const follows = (before: Shape, after: Shape): boolean =>
   before.filter((extent, axis) => extent < at(after, axis, "extent")).length <= 1;
 
 /** The pairs, each of which the graph has. */
-function checkedStates(graph: Graph, pairs: StatePairs, windows: WithStates["windows"]): ReadonlyMap<string, string> {
+function checkedStates(graph: Graph, pairs: StatePairs, earlier: WithStates["known"]): ReadonlyMap<string, string> {
   const problems: CompileError[] = [];
   const refuse = (message: string, hint: string): void =>
     void problems.push(new CompileError("LPU1014", { message, hint }));
@@ -231,7 +167,7 @@ function checkedStates(graph: Graph, pairs: StatePairs, windows: WithStates["win
         `state '${from}': expected an output of ${before}, or longer along one dimension, '${to}' is ${after}`,
         "bind dimensions so that both have one shape: what a run leaves, or its end, is what the next one finds",
       );
-    else if (elementCount(input.shape) === 0 && !windows.has(from))
+    else if (elementCount(input.shape) === 0 && earlier.get(from)?.kind !== "window")
       refuse(
         `state '${from}': expected rows, got ${before}`,
         "a past may be empty in an entry behind one in which it is a window that has rows",

@@ -1,11 +1,13 @@
 /**
  * Whether an output is an input with something behind it, as a present is its past and what is new: only then may a state be
- * its end. A cache whose new rows are placed by their number begins with its past too, but for these rows, and is none.
+ * its end. A cache whose new rows are placed by their number begins with its past too, but for these rows, and is none: there
+ * a selection takes either what was at a place or what is new.
  */
 
 import { at } from "../diagnostics.js";
 import type { Node, NodeId, Shape } from "../ir/graph.js";
 import { intsAttr, numberAttr } from "../ir/ops/attributes.js";
+import { equalShapes } from "../ir/tensor.js";
 
 interface Element {
   readonly id: NodeId;
@@ -40,18 +42,34 @@ const SOURCES: Readonly<Record<string, (node: Node, place: readonly number[], no
 };
 
 /** Whether the first and the last element of an input stand in a node where they stand in the input, and are nothing else. */
-export const beginsWith = (nodes: readonly Node[], output: NodeId, input: NodeId): boolean => {
-  const shape = shapeOf(nodes, input);
-  return [shape.map(() => 0), shape.map((extent) => extent - 1)].every((place) => {
-    let element: Element = { id: output, place };
-    while (element.id !== input) {
-      const node = at(nodes, element.id, "node");
-      const from = SOURCES[node.op]?.(node, element.place, nodes);
-      if (from === undefined) return false;
-      element = from;
-    }
-    return element.place.every((own, axis) => own === place[axis]);
-  });
+export const beginsWith = (nodes: readonly Node[], output: NodeId, input: NodeId): boolean =>
+  ends(shapeOf(nodes, input)).every((place) => stands(nodes, { id: output, place }, { id: input, place }, () => []));
+
+/** Whether the first and the last element of an input stay where they are, unless a selection puts something else in their place. */
+export const isPlaced = (nodes: readonly Node[], output: NodeId, input: NodeId): boolean =>
+  ends(shapeOf(nodes, input)).every((place) =>
+    stands(nodes, { id: output, place }, { id: input, place }, ({ op, inputs }) =>
+      op === "select" ? inputs.slice(1) : [],
+    ),
+  );
+
+const ends = (shape: Shape): readonly Shape[] => [shape.map(() => 0), shape.map((extent) => extent - 1)];
+
+/** Whether an element is one of an input; `either`: from which operands of a node that moves nothing it may come. */
+const stands = (
+  nodes: readonly Node[],
+  { id, place }: Element,
+  input: Element,
+  either: (node: Node) => readonly NodeId[],
+): boolean => {
+  if (id === input.id) return place.every((own, axis) => own === input.place[axis]);
+  const node = at(nodes, id, "node");
+  const from = SOURCES[node.op]?.(node, place, nodes);
+  if (from !== undefined) return stands(nodes, from, input, either);
+  return either(node).some(
+    (operand) =>
+      equalShapes(shapeOf(nodes, operand), node.type.shape) && stands(nodes, { id: operand, place }, input, either),
+  );
 };
 
 const shapeOf = (nodes: readonly Node[], id: NodeId): Shape => at(nodes, id, "node").type.shape;
