@@ -513,6 +513,39 @@ describe("from an ONNX model", () => {
     expect(said).toBe("LPU2004: state 'past_3' is f32[1,8,5] in an entry, and f32[1,3,5] in one before it");
   });
 
+  test("an entry whose past is empty begins a window anew that is longer than a panel, and lies on lanes", () => {
+    const { lanes } = TARGETS["lpu-v1"];
+    const window = modelBytes({
+      ...{ name: "values", opset: 18, initializers: [] },
+      nodes: [
+        { op: "Concat", name: "/concat", inputs: ["past_3", "new"], outputs: ["present_3"], attributes: { axis: 1 } },
+        { op: "MatMul", name: "/weigh", inputs: ["p", "present_3"], outputs: ["all_y"], attributes: {} },
+        { op: "ReduceSum", name: "/sum", inputs: ["all_y"], outputs: ["y"], attributes: {} },
+      ],
+      inputs: [
+        { name: "p", type: "float32" as const, dims: [1, 3, 1], open: { 2: "all" } },
+        ...[moved("new", [1, 1, 5], "n"), moved("past_3", [1, 1, 5], "past")],
+      ],
+      outputs: [moved("present_3", [1, 1, 5], "all"), sum],
+    });
+    const entries = { next: [2, lanes + 5], few: [1, 5], first: [2, 0] } as const;
+    const bound = Object.entries(entries).map(([name, [n, past]]) => [name, { bind: { n, past, all: n + past } }]);
+    const options = { target: "lpu-v1", state: "auto", entries: Object.fromEntries(bound) } as const;
+    const run = onBoth(joinChunks(compile(bytesSource("values", window), options).image()));
+    let left: readonly number[] = Array<number>(5 * entries.next[1]).fill(0);
+    for (const [step, name] of (["next", "first", "next", "few", "next"] as const).entries()) {
+      const [n, past] = entries[name];
+      const values = counted(20 * step + 1, 5 * n);
+      const seen = [...left.slice(left.length - 5 * past), ...values];
+      const inputs = {
+        p: tensorOf("f32", [1, 3, n + past], new Float32Array(3 * (n + past)).fill(1)),
+        new: tensorOf("f32", [1, n, 5], Float32Array.from(values)),
+      };
+      left = [...(past === 0 ? left.map(() => 0) : left), ...values].slice(-left.length);
+      expect(run(name, inputs)).toEqual({ y: 3 * total(seen), left });
+    }
+  });
+
   test("an entry with fewer rows of a cache reads its first ones, and the others stay", () => {
     const cache = modelBytes({
       ...{ name: "cache", opset: 24, initializers: [] },

@@ -292,17 +292,20 @@ export const withoutPadding = (s: Selection, chain: Chain, { view, shape }: Layo
   const places = columns.map((column): Place => [Math.floor(column / lanes), column % lanes]);
   const recipe: PointsRecipe = { kind: "points", vectors: 1, value: 1, places };
   const mask = constantOnce(s, { name: "mask", rows: 1, panels, recipe });
-  // One array of operations for all bursts: their timing is worked out once.
-  const first = chain(0, 0, 1);
-  const last: AluOp = {
-    fn: layoutType === "i32" ? "selectInt" : "select",
-    args: [{ leaf: first.leaves.length }, { op: first.ops.length - 1 }, { constant: 0 }],
+  // One array of operations for all bursts that have the same: their timing is worked out once.
+  const known = new Map<readonly AluOp[], readonly AluOp[]>();
+  const maskedOps = ({ ops, leaves }: ReturnType<Chain>): readonly AluOp[] => {
+    const fn = layoutType === "i32" ? "selectInt" : "select";
+    const last: AluOp = { fn, args: [{ leaf: leaves.length }, { op: ops.length - 1 }, { constant: 0 }] };
+    const masked = known.get(ops) ?? [...ops, last];
+    known.set(ops, masked);
+    return masked;
   };
-  const ops = [...first.ops, last];
-  return (panel, row, rows) => ({
-    ops,
-    leaves: [...chain(panel, row, rows).leaves, { storage: mask, panel, runs: [{ row: 0, step: 0, count: rows }] }],
-  });
+  return (panel, row, rows) => {
+    const own = chain(panel, row, rows);
+    const zeros = { storage: mask, panel, runs: [{ row: 0, step: 0, count: rows }] };
+    return { ops: maskedOps(own), leaves: [...own.leaves, zeros] };
+  };
 };
 
 /** Physical columns that a view uses, in order. */
