@@ -150,13 +150,25 @@ function parseStages(text: string | undefined): Stages | undefined {
   });
 }
 
-/** `--prefill 16,128`, each no longer than the context; undefined if it is not given. */
-export function parsePrefill(text: string | undefined, context: number | undefined): readonly number[] | undefined {
+/** `--context 256` or `--context 256,1024`; undefined if it is not given. */
+export const parseContexts = (text: string | undefined): readonly number[] | undefined =>
+  parseList("--context", text, "256 or 256,1024");
+
+/** `--prefill 16,128`, each no longer than the longest context; undefined if it is not given. */
+export const parsePrefill = (text: string | undefined, context: number | undefined): readonly number[] | undefined =>
+  parseList("--prefill", text, "16 or 16,128", context);
+
+function parseList(
+  option: string,
+  text: string | undefined,
+  like: string,
+  most?: number,
+): readonly number[] | undefined {
   if (text === undefined) return undefined;
-  const blocks = /^\d{1,9}(,\d{1,9})*$/.test(text) ? text.split(",").map(Number) : [];
-  if (blocks.length > 0 && blocks.every((tokens) => tokens >= 1 && tokens <= (context ?? tokens))) return blocks;
+  const numbers = /^\d{1,9}(,\d{1,9})*$/.test(text) ? text.split(",").map(Number) : [];
+  if (numbers.length > 0 && numbers.every((number) => number >= 1 && number <= (most ?? number))) return numbers;
   return fail("LPU5008", {
-    message: `--prefill: expected whole numbers ${context === undefined ? "of at least 1" : `from 1 to ${context}`} like 16 or 16,128, got '${text}'`,
+    message: `${option}: expected whole numbers ${most === undefined ? "of at least 1" : `from 1 to ${most}`} like ${like}, got '${text}'`,
   });
 }
 

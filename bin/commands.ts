@@ -36,6 +36,7 @@ import {
   parseDead,
   parseFault,
   parseConfiguration,
+  parseContexts,
   parsePrefill,
   parseThreads,
   parseWhole,
@@ -108,8 +109,9 @@ const OPTIONS = {
   },
   entry: { type: "string", describe: "which entry of the image; may be left out where there is one" },
   context: {
-    type: "number",
-    describe: "of a decoder: past positions that a token can look back upon; where text is written, 256 if not given",
+    type: "string",
+    describe:
+      "of a decoder: past positions that a token can look back upon; where text is written, 256 if not given; several, like 256,1024, are entries that see more of one past, each taken while it sees all",
   },
   prefill: {
     type: "string",
@@ -346,11 +348,11 @@ const decoderFolder = {
 } as const;
 
 const parseContext = (args: {
-  readonly context: number | undefined;
+  readonly context: string | undefined;
   readonly prefill: string | undefined;
-}): { readonly context: number | undefined; readonly prefill: readonly number[] | undefined } => {
-  const { "--context": context } = parseNumbers({ "--context": { value: args.context, least: 1, whole: true } });
-  return { context, prefill: parsePrefill(args.prefill, context) };
+}): { readonly context: readonly number[] | undefined; readonly prefill: readonly number[] | undefined } => {
+  const context = parseContexts(args.context);
+  return { context, prefill: parsePrefill(args.prefill, context && Math.max(...context)) };
 };
 
 type DecoderArguments = InferredOptionTypes<typeof decoderOptions> & { readonly model: string };

@@ -24,6 +24,7 @@ import {
   decoderShapes,
   hasPast,
   logitsOf,
+  mostOf,
   plainShapes,
   sourceHasPast,
 } from "./language/decoder.js";
@@ -44,6 +45,7 @@ import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
 import { chosenEntry, entryNamed, type Program } from "./ir/program.js";
+import { TARGETS } from "./ir/target.js";
 import type { Disturbance } from "./runtime/disturb.js";
 import { type LoadedEntry, type LoadedModel, loadImage, type Snapshot } from "./runtime/run.js";
 
@@ -211,8 +213,11 @@ export async function openImage(image: string | Uint8Array, options: OpenOptions
 }
 
 export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shapes" | "entries"> {
-  /** Past positions that a token can look back upon; 256 if not given. */
-  readonly context?: number | undefined;
+  /**
+   * Past positions that a token can look back upon; 256 if not given. Of several the most; entries for the others see less of the
+   * past, and take less time while that is all there is.
+   */
+  readonly context?: number | readonly number[] | undefined;
   /**
    * Tokens of a prompt that an entry of its own takes at once, as long as there are so many; of several the longest first. Without
    * such an entry if not given.
@@ -265,8 +270,10 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
       hint: "leave them out, or give the model",
     });
   const found = await openWords(path, { tokenizer, text, past: true }, (graph) => {
-    const { past } = decoderShapes(graph, context, 1);
-    return { capacity: capacityOf(past, context), entries: decoderEntries(graph, context, [prefill].flat()) };
+    const buckets = { contexts: [context].flat(), prefill: [prefill].flat() };
+    const most = mostOf(buckets.contexts);
+    const entries = decoderEntries(graph, buckets, TARGETS[options.target ?? "lpu-v1"]);
+    return { capacity: capacityOf(decoderShapes(graph, most, 1).past, most), entries };
   });
   const build = (): Uint8Array => {
     const { capacity, entries } = sure(found.asked, "graph");
@@ -292,9 +299,9 @@ function loadedDecoder(
   expectVocabulary: (vocabulary: number) => void,
 ): Decoder<Snapshot> {
   const decoder = decoderIn(entries.map(runnable), states);
-  const logits = logitsOf(decoder.decode.outputs);
+  const logits = logitsOf(decoder.whole.decode.outputs);
   expectVocabulary(logits.vocabulary);
-  const room = roomOf(chosenEntry(program, decoder.decode.name));
+  const room = roomOf(chosenEntry(program, decoder.whole.decode.name));
   invariant(room !== null, "a decoder has states");
   return { ...decoder, clockMHz: program.target.clock, logits, room, reset, snapshot, restore, close };
 }
@@ -308,9 +315,10 @@ export async function openReader(
   path: string,
   options: Omit<LanguageModelOptions, "prefill" | "prompt"> = {},
 ): Promise<Reader> {
-  const { context: tokens = DEFAULT_CONTEXT, tokenizer, text, ...rest } = options;
+  const { context = DEFAULT_CONTEXT, tokenizer, text, ...rest } = options;
+  const tokens = mostOf([context].flat());
   const found = await openWords(path, { tokenizer, text, past: false }, (graph) =>
-    hasPast(graph) ? void decoderEntries(graph, tokens, []) : plainShapes(graph, tokens),
+    hasPast(graph) ? void decoderShapes(graph, tokens, 1) : plainShapes(graph, tokens),
   );
   if (found.asked === undefined) return stepReader(await openLanguageModel(path, options));
   const entry = await lpuit(found.model, { ...rest, shapes: found.asked });

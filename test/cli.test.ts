@@ -65,6 +65,8 @@ describe("arguments", () => {
     [["build", "m.onnx", "--prefill", "4"], 2, "LPU5008"],
     [["check", "m.onnx", "--prefill", "4"], 2, "LPU5008"],
     [["build", "m.onnx", "--context", "8", "--prefill", "4,9"], 2, "LPU5008"],
+    [["build", "m.onnx", "--context", "8,"], 2, "LPU5008"],
+    [["check", "m.onnx", "--context", "0,8"], 2, "LPU5008"],
     [["generate", "m.onnx", "--prompt", "a", "--prefill", "4,"], 2, "LPU5008"],
     [["run", "m.lpu", "--fault", "1200"], 2, "LPU5008"],
     [["plan", "m.onnx", "--system", "node8", "--dead", "3-5"], 2, "LPU5008"],

@@ -36,7 +36,7 @@ export function fakeModel({
   onClose = () => undefined,
 }: Options = {}): LanguageModel {
   let past: readonly number[] = [];
-  const entry = (cycles: number): Decoder<readonly number[]>["decode"] => ({
+  const entry = (cycles: number): Decoder<readonly number[]>["whole"]["decode"] => ({
     cycles,
     run: async (inputs) => {
       const tokens = inputs["input_ids"] ?? [];
@@ -52,8 +52,12 @@ export function fakeModel({
     {
       ...{ context, past: "window", given: ["input_ids"] },
       clockMHz: 900,
-      decode: entry(CYCLES.decode),
-      blocks: prefill.map((tokens) => ({ tokens, entry: entry(CYCLES.prefill), first: undefined })),
+      whole: {
+        rows: context,
+        decode: entry(CYCLES.decode),
+        blocks: prefill.map((tokens) => ({ tokens, entry: entry(CYCLES.prefill), first: undefined })),
+      },
+      shorter: [],
       logits: { name: "logits", vocabulary: VOCABULARY },
       room: { bytes: 1, free: 0, sequences: 1 },
       reset: () => {

@@ -9,13 +9,16 @@ import { problemsOf } from "../bin/show/problems.js";
 import { buildModel } from "../models/families.js";
 import { modelBytes, writeModel } from "../models/onnx-writer.js";
 import { readImage } from "../src/codegen/image/image.js";
+import { sure } from "../src/diagnostics.js";
 import { bytesSource, type GraphRecord, readModel } from "../src/frontend/source.js";
 import { openFolder } from "../src/host/folder.js";
-import { lpuit, openLanguageModel, openModel } from "../src/index.js";
+import { type LanguageModel, lpuit, openLanguageModel, openModel } from "../src/index.js";
 import { blockInputs, decoderEntries, decoderShapes, logitsOf, sourceHasPast } from "../src/language/decoder.js";
+import { type TargetName, TARGETS } from "../src/ir/target.js";
 import { openTemplate } from "../src/language/chat.js";
 import { cutAtStop, type Piece } from "../src/language/model.js";
 import { keptPasts, type Saved } from "../src/language/pasts.js";
+import type { Step } from "../src/language/steps.js";
 import { chooseToken, GREEDY, penalised } from "../src/language/sample.js";
 import { type Settings, settingsOf } from "../src/language/settings.js";
 import { expectFits, textStream } from "../src/language/text.js";
@@ -421,7 +424,7 @@ test("an image of a decoder writes what its model writes, with its own context",
   const model = await openLanguageModel(path, { context: 5, prefill: 2, cacheDir });
   const { source, close } = openModel(path);
   const { graph } = readModel(source);
-  const entries = decoderEntries(graph, 5, [2]);
+  const entries = decoderEntries(graph, { contexts: [5], prefill: [2] }, TARGETS["lpu-v1"]);
   const image = join(own, "gpt2.lpu");
   writeFileSync(image, (await lpuit(path, { entries, state: "auto", cacheDir })).image);
   close();
@@ -450,6 +453,99 @@ test("an image of a decoder writes what its model writes, with its own context",
   expect(await saidBy(() => openLanguageModel(image))).toEqual([
     "LPU5104: expected an entry that takes one token (input_ids) and states, found 'main' and 0 states",
   ]);
+});
+
+describe("several contexts", () => {
+  const sizes = { layers: 1, hidden: 32, heads: 2, vocab: 50, seq: 512 };
+  const tokens = Array.from({ length: 20 }, (_, i) => (i * 7 + 3) % 50);
+
+  /** A model in a folder in which no other test leaves anything. */
+  const written = (name: string): string => {
+    const own = join(folder, "contexts", name);
+    mkdirSync(own, { recursive: true });
+    const path = join(own, "gpt2.onnx");
+    writeModel(buildModel("gpt2", sizes, { past: true }), path);
+    return path;
+  };
+
+  /** Of each step its logits and its cycles. */
+  const stepsOf = async (model: LanguageModel, counts: readonly number[]): Promise<readonly Step[]> => {
+    const steps: Step[] = [];
+    for (const count of counts) {
+      const at = model.position();
+      const step = await model.step(tokens.slice(at, at + count));
+      expect(step.cycles).toBe(step.predictedCycles);
+      steps.push(step);
+    }
+    return steps;
+  };
+  const ones = (count: number): readonly number[] => Array<number>(count).fill(1);
+  const open = (path: string, context: number | readonly number[], target: TargetName, prefill = 3) =>
+    openLanguageModel(path, { context, prefill, target, cacheDir: false });
+
+  test("each step sees the least of a window that is all there is, and gives what each context gives alone", async () => {
+    const path = written("several");
+    const [many, whole, few] = await Promise.all([[9, 330], 330, 10].map((context) => open(path, context, "lpu-v1")));
+    // What is seen begins where a half-vector does.
+    expect(many?.cycles.shorter.map(({ context }) => context)).toEqual([10]);
+    if (many === undefined || whole === undefined || few === undefined) return;
+    const { decode: least } = sure(many.cycles.shorter[0], "context");
+    expect(least).toBeLessThan(many.cycles.decode);
+    const alone = await stepsOf(whole, ones(19));
+    const made = await stepsOf(many, ones(19));
+    expect(made.map(({ logits }) => logits)).toEqual(alone.map(({ logits }) => logits));
+    expect(made.map(({ cycles }) => cycles)).toEqual(ones(19).map((_, at) => (at <= 10 ? least : many.cycles.decode)));
+    expect((await stepsOf(few, ones(11))).map(({ logits }) => logits)).toEqual(
+      made.slice(0, 11).map(({ logits }) => logits),
+    );
+    expect(many.snapshot()).toEqual(whole.snapshot());
+    // Blocks, the first of which begins anew a past that is longer than a panel, give what steps give, over the border too.
+    for (const model of [many, whole]) model.reset();
+    const counts = [3, 3, 3, 3, 3, 1, 3];
+    const blocks = await stepsOf(many, counts);
+    expect(blocks.map(({ logits }) => logits)).toEqual((await stepsOf(whole, counts)).map(({ logits }) => logits));
+    const ends = counts.map((_, index) => counts.slice(0, index + 1).reduce((sum, count) => sum + count, 0));
+    for (const [index, end] of ends.entries())
+      expect(relativeError(sure(blocks[index], "block").logits, sure(made[end - 1], "step").logits)).toBeLessThan(5e-3);
+    for (const model of [many, whole, few]) model.close();
+  }, 240_000);
+
+  test("each step sees the beginning of a cache", async () => {
+    const path = "../shared/fixtures/transformers/webgpu-tiny-gqa/model.onnx";
+    if (!existsSync(path)) return;
+    const [many, whole] = await Promise.all([[4, 8, 16], 16].map((context) => open(path, context, "lpu-v1", 2)));
+    if (many === undefined || whole === undefined) return;
+    expect(many.cycles.shorter.map(({ context }) => context)).toEqual([4, 8]);
+    const counts = [2, 1, 1, 2, 1, 2, 2, 1, 2, 2];
+    const made = await stepsOf(many, counts);
+    expect(made.map(({ logits }) => logits)).toEqual((await stepsOf(whole, counts)).map(({ logits }) => logits));
+    const { cycles, position } = many;
+    expect(position()).toBe(16);
+    const [least, middle] = cycles.shorter.map(({ blocks }) => blocks[0]?.cycles);
+    expect([made[0]?.cycles, made[3]?.cycles, made[5]?.cycles]).toEqual([least, middle, cycles.blocks[0]?.cycles]);
+    many.close();
+    whole.close();
+  }, 240_000);
+
+  test("that a decoder does not tell apart, or that are none, are refused before the build", async () => {
+    const said = (path: string, context: readonly number[]) => saidBy(() => open(path, context, "tiny"));
+    const path = written("refused");
+    expect(await said(path, [])).toEqual(["LPU5104: expected contexts of at least 1, got none"]);
+    expect(await said(path, [8, 0.5])).toEqual(["LPU5104: expected contexts of at least 1, got 8, 0.5"]);
+    expect(await said(path, [8, 12])).toEqual([
+      "LPU5104: context 8: of a window of 12 positions all but a multiple of 8 is seen, which is all of them",
+    ]);
+    const fixed = "../shared/fixtures/transformers/hf-gpt2-past/model.onnx";
+    if (existsSync(fixed))
+      expect(await said(fixed, [4, 12])).toContain(
+        "LPU5104: input 'past_key_values.0.key': the model has 12 past positions and no other number",
+      );
+    const untold = "../shared/fixtures/transformers/static-cache-decoder-opset24/model.onnx";
+    if (existsSync(untold))
+      expect(await said(untold, [8, 16])).toEqual([
+        "LPU5104: contexts 8, 16: there is no input 'attention_mask', whose length says how much of the past an entry sees",
+      ]);
+  });
 });
 
 describe("a closed model", () => {

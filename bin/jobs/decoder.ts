@@ -9,7 +9,7 @@ import { type ChipRequest, chipOptions } from "./options.js";
 export interface DecoderRequest extends Omit<ChipRequest, "system" | "dead"> {
   readonly model: string;
   readonly tokenizer: string | undefined;
-  readonly context: number | undefined;
+  readonly context: readonly number[] | undefined;
   readonly prefill: readonly number[] | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly cacheFolder: string | undefined;

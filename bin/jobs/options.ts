@@ -8,7 +8,7 @@ import { openFolder } from "../../src/host/folder.js";
 import { decoderEntries, sourceHasPast } from "../../src/language/decoder.js";
 import type { StateOption } from "../../src/frontend/states.js";
 import type { SystemName } from "../../src/ir/system.js";
-import type { TargetName } from "../../src/ir/target.js";
+import { type TargetName, TARGETS } from "../../src/ir/target.js";
 import type { WeightFormatName } from "../../src/ir/weights.js";
 import type { Stages } from "../../src/pipeline.js";
 import type { FixText } from "../arguments.js";
@@ -36,10 +36,10 @@ export interface ModelRequest extends ChipRequest {
   readonly configuration: CompileOptions["configuration"];
 }
 
-/** Also which model; of a decoder, whose entries and states follow from it, what `context` a token looks back upon. */
+/** Also which model; of a decoder, whose entries and states follow from them, what `context` a token looks back upon. */
 export interface OpenRequest extends ModelRequest {
   readonly model: string;
-  readonly context: number | undefined;
+  readonly context: readonly number[] | undefined;
   readonly prefill: readonly number[] | undefined;
 }
 
@@ -61,14 +61,14 @@ export function openAsked(request: OpenRequest) {
 /** A decoder that takes one token a step, and blocks of a prompt, with its past as states. */
 function decoderBuild(
   { source }: OpenModel,
-  { prefill = [], state, entries, shapes }: OpenRequest,
-  context: number,
+  { prefill = [], state, entries, shapes, target }: OpenRequest,
+  contexts: readonly number[],
 ): Pick<ModelRequest, "state" | "entries"> {
   const said = { "--entry": entries, "--shape": shapes, "--state": state === "auto" ? {} : state };
   const twice = Object.entries(said).find(([, given]) => Object.keys(given).length > 0)?.[0];
   if (twice !== undefined)
     fail("LPU5008", { message: `${twice}: follows from --context, and may not be given with it` });
-  return { state: "auto", entries: decoderEntries(readModel(source).graph, context, prefill) };
+  return { state: "auto", entries: decoderEntries(readModel(source).graph, { contexts, prefill }, TARGETS[target]) };
 }
 
 export const chipOptions = ({

@@ -29,6 +29,9 @@ function writtenRows(
       `${given} given${kept === 0 ? "" : ` (${kept} of them on the chip before)`}, ${written} written${turns.length === 1 ? ` (${turns[0]?.finish})` : ""}, ${runs} runs`,
     ],
     ["cycles a token", timed(cyclesOf.decode)],
+    ...[...cyclesOf.shorter]
+      .reverse()
+      .map(({ context, decode }): [string, string] => [`  behind up to ${context}`, timed(decode)]),
     ...cyclesOf.blocks.flatMap(({ tokens, cycles, first }): [string, string][] => [
       [`cycles of ${tokens} tokens`, timed(cycles)],
       ...(first === undefined ? [] : [[`  as the first`, timed(first)] as [string, string]]),

@@ -13,10 +13,31 @@ import { pastsOf } from "../frontend/states.js";
 import { int64ToNumber, type ValueInfoProto } from "../frontend/schema.js";
 import { type GraphRecord, type ModelSource, readModel } from "../frontend/source.js";
 import type { Shape } from "../ir/graph.js";
+import { halfLanes, type Target } from "../ir/target.js";
 
-/** How the past lies, and how many positions a decoder has for each `context` rows of it: a token of a window is behind it. */
-export const PASTS = { window: { more: 1 }, cache: { more: 0 } } as const;
-export type PastKind = keyof typeof PASTS;
+interface PastRow {
+  /** Positions that a decoder has beyond the rows of its past. */
+  readonly more: number;
+  /** Whether an entry that sees so many rows sees all that is filled, if it takes `count` tokens behind `position` others. */
+  readonly sees: (rows: number, position: number, count: number) => boolean;
+  /** How many rows an entry sees, if it is to see some of `all`, and rows are loaded `half` at a time. */
+  readonly seen: (rows: number, all: number, half: number) => number;
+}
+
+export type PastKind = "window" | "cache";
+
+/**
+ * How the past lies. Tokens of a window are behind it; what sees a part of it sees its end, which begins where a half-vector does, so
+ * that values lie on the lanes on which the array takes them. Tokens of a cache are in it, and a part of it is its beginning.
+ */
+export const PASTS: Readonly<Record<PastKind, PastRow>> = {
+  window: {
+    more: 1,
+    sees: (rows, position) => position <= rows,
+    seen: (rows, all, half) => all - Math.floor((all - rows) / half) * half,
+  },
+  cache: { more: 0, sees: (rows, position, count) => position + count <= rows, seen: (rows) => rows },
+};
 
 /** How many tokens can be taken. */
 export const capacityOf = (past: PastKind, context: number): number => context + PASTS[past].more;
@@ -88,8 +109,10 @@ const ROLES: Readonly<Record<string, Role>> = {
   },
 };
 
+const MASK = "attention_mask";
+
 /** Either tells a decoder with a cache what of it is filled. */
-const TELLING = ["attention_mask", "nonpad_kv_seqlen"] as const;
+const TELLING = [MASK, "nonpad_kv_seqlen"] as const;
 
 /** Inputs that choose among ways through a decoder, and what they must be for one with a past that writes. */
 const FIXED: Readonly<Record<string, readonly (number | boolean)[]>> = {
@@ -141,15 +164,22 @@ export interface EntryShapes extends Omit<DecoderShapes, "past"> {
   readonly last: readonly string[];
 }
 
+/** What a decoder is to be built for. */
+export interface Buckets {
+  /** How many positions a token can look back upon: the most, and fewer for entries that take less time while these suffice. */
+  readonly contexts: readonly number[];
+  /** Tokens of a prompt that are taken at once. */
+  readonly prefill: readonly number[];
+}
+
 /**
- * How a decoder is built to take one token a step behind `context` others, and so many of a prompt at once (`prefill`, each an
- * entry of its own): behind others, and where the past is a window whose length the file leaves open, also as the first, which has
- * no past to look back upon.
+ * How a decoder is built to take one token a step behind others, and so many of a prompt at once, each an entry of its own: behind
+ * others, and where the past is a window whose length the file leaves open, also as the first, which has no past to look back upon.
  */
 export function decoderEntries(
   graph: GraphRecord,
-  context: number,
-  prefill: readonly number[],
+  { contexts, prefill }: Buckets,
+  target: Target,
 ): Readonly<Record<string, EntryShapes>> {
   const presents = new Set(pastsOf({ inputs: inputsOf(graph), outputs: graph.outputs }).values());
   const logits = logitsAmong(graph.outputs.filter(({ name }) => !presents.has(name)));
@@ -159,17 +189,48 @@ export function decoderEntries(
     return { shapes, fix, last };
   };
   const blocks = [...new Set(prefill)].filter((tokens) => tokens > 1).sort((a, b) => a - b);
-  const hasFirst = decoderShapes(graph, context, 1).past === "window" && hasOpenPast(graph);
-  const named = (name: string, tokens: number): string => (blocks.length === 1 ? name : `${name}-${tokens}`);
-  return {
-    decode: entry(context, 1),
-    ...Object.fromEntries(
-      blocks.flatMap((tokens) => [
-        [named("prefill", tokens), entry(context, tokens)],
-        ...(hasFirst ? [[named("first", tokens), entry(0, tokens)] as const] : []),
-      ]),
-    ),
-  };
+  const { past } = decoderShapes(graph, mostOf(contexts), 1);
+  const hasFirst = past === "window" && hasOpenPast(graph);
+  const all = rowsSeen(graph, past, contexts, halfLanes(target));
+  const behind = (rows: number): string => (all.length === 1 ? "" : `-${rows}`);
+  const named = (name: string, tokens: number, isOnly: boolean): string =>
+    blocks.length === 1 && isOnly ? name : `${name}-${tokens}`;
+  return Object.fromEntries([
+    // A state has the rows of the first entry.
+    ...all.map((rows) => [`decode${behind(rows)}`, entry(rows, 1)] as const),
+    ...blocks.flatMap((tokens) => [
+      ...all
+        .filter((rows) => PASTS[past].sees(rows, 0, tokens))
+        .map((rows) => [`${named("prefill", tokens, all.length === 1)}${behind(rows)}`, entry(rows, tokens)] as const),
+      ...(hasFirst ? [[named("first", tokens, true), entry(0, tokens)] as const] : []),
+    ]),
+  ]);
+}
+
+/** The most of some contexts. LPU5104 if there is none, or one is no number of positions. */
+export function mostOf(contexts: readonly number[]): number {
+  if (contexts.length === 0 || contexts.some((context) => !Number.isInteger(context) || context < 1))
+    fail("LPU5104", { message: `expected contexts of at least 1, got ${contexts.join(", ") || "none"}` });
+  return Math.max(...contexts);
+}
+
+/** Rows of the past that entries see for some contexts, the most first. */
+function rowsSeen(graph: GraphRecord, past: PastKind, contexts: readonly number[], half: number): readonly number[] {
+  const whole = mostOf(contexts);
+  const rowsOf = (context: number): number => PASTS[past].seen(context, whole, half);
+  const useless = contexts.find((context) => context < whole && rowsOf(context) === whole);
+  if (useless !== undefined)
+    fail("LPU5104", {
+      message: `context ${useless}: of a window of ${whole} positions all but a multiple of ${half} is seen, which is all of them`,
+      hint: `--context ${whole}${whole > half ? `, or beside it ${whole - half} or less` : ""}`,
+    });
+  const rows = [...new Set(contexts.map(rowsOf))].sort((a, b) => b - a);
+  if (rows.length > 1 && !inputsOf(graph).some(({ name }) => name === MASK))
+    fail("LPU5104", {
+      message: `contexts ${contexts.join(", ")}: there is no input '${MASK}', whose length says how much of the past an entry sees`,
+      hint: `--context ${whole}`,
+    });
+  return rows;
 }
 
 /** Whether the file leaves open how many positions the past has. */
@@ -193,16 +254,25 @@ export interface BlockEntry<E> {
   readonly first: E | undefined;
 }
 
+/** Entries that see so many rows of the past. */
+export interface BucketEntries<E> {
+  readonly rows: number;
+  /** Takes one token. */
+  readonly decode: E;
+  /** Those that take more than one token, from the one that takes most. */
+  readonly blocks: readonly BlockEntry<E>[];
+}
+
 export interface DecoderEntries<E> {
   /** Rows of the past, and how it lies there. */
   readonly context: number;
   readonly past: PastKind;
   /** Names of the inputs that the host gives. */
   readonly given: readonly string[];
-  /** Takes one token. */
-  readonly decode: E;
-  /** Those that take more than one token, from the one that takes most. */
-  readonly blocks: readonly BlockEntry<E>[];
+  /** What sees the whole past. */
+  readonly whole: BucketEntries<E>;
+  /** What sees less of it, from what sees least. */
+  readonly shorter: readonly BucketEntries<E>[];
 }
 
 /**
@@ -218,28 +288,39 @@ export function decoderIn<E extends Described>(
     const [batch, tokens = 0] = inputs.find(({ name }) => name === "input_ids")?.shape ?? [];
     return batch === 1 ? tokens : 0;
   };
-  const decode = entries.find((entry) => tokensOf(entry) === 1);
+  const maskedIn = ({ inputs }: E): number | undefined => inputs.find(({ name }) => name === MASK)?.shape.at(-1);
+  const decodes = entries.filter((entry) => tokensOf(entry) === 1);
+  const longest = decodes.reduce<E | undefined>(
+    (most, entry) => (most === undefined || (maskedIn(entry) ?? 0) > (maskedIn(most) ?? 0) ? entry : most),
+    undefined,
+  );
   const context = states[0]?.shape.at(-2);
-  if (decode === undefined || context === undefined)
+  if (longest === undefined || context === undefined)
     return fail("LPU5104", {
       message: `expected an entry that takes one token (input_ids) and states, found ${entries.map(({ name }) => `'${name}'`).join(", ")} and ${states.length} states`,
       hint: "lpu build MODEL --context 256 makes such an image of a decoder with past and present",
     });
-  const given = decode.inputs.map(({ name }) => name);
+  const given = longest.inputs.map(({ name }) => name);
   const foreign = given.find((name) => ROLES[name] === undefined);
   if (foreign !== undefined) return fail("LPU5104", { message: noRole(foreign) });
-  const masked = ({ inputs }: E): number | undefined =>
-    inputs.find(({ name }) => name === "attention_mask")?.shape.at(-1);
-  const past = (masked(decode) ?? context) === context ? "cache" : "window";
-  const isFirst = (entry: E): boolean => past === "window" && masked(entry) === tokensOf(entry);
-  const blocks = entries
-    .filter((entry) => tokensOf(entry) > 1 && !isFirst(entry))
-    .map((entry) => {
-      const tokens = tokensOf(entry);
-      return { tokens, entry, first: entries.find((other) => isFirst(other) && tokensOf(other) === tokens) };
-    })
-    .sort((a, b) => b.tokens - a.tokens);
-  return { past, context, given, decode, blocks };
+  const past = (maskedIn(longest) ?? context) === context ? "cache" : "window";
+  const rowsOf = (entry: E): number => {
+    const masked = maskedIn(entry);
+    return masked === undefined ? context : masked - (past === "window" ? tokensOf(entry) : 0);
+  };
+  const isFirst = (entry: E): boolean => past === "window" && rowsOf(entry) === 0;
+  const bucketOf = (decode: E): BucketEntries<E> => {
+    const rows = rowsOf(decode);
+    const blocks = entries
+      .filter((entry) => tokensOf(entry) > 1 && rowsOf(entry) === rows)
+      .map((entry) => {
+        const tokens = tokensOf(entry);
+        return { tokens, entry, first: entries.find((other) => isFirst(other) && tokensOf(other) === tokens) };
+      });
+    return { rows, decode, blocks: blocks.sort((a, b) => b.tokens - a.tokens) };
+  };
+  const shorter = decodes.filter((entry) => rowsOf(entry) < rowsOf(longest)).map(bucketOf);
+  return { past, context, given, whole: bucketOf(longest), shorter: shorter.sort((a, b) => a.rows - b.rows) };
 }
 
 const noRole = (name: string): string =>

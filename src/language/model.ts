@@ -39,6 +39,13 @@ export interface BlockCycles {
   readonly first?: number;
 }
 
+/** Cycles of runs behind so many positions of the past. */
+export interface ContextCycles {
+  readonly context: number;
+  readonly decode: number;
+  readonly blocks: readonly BlockCycles[];
+}
+
 export interface LanguageModel {
   /** What its folder, or its file, is called. */
   readonly name: string;
@@ -50,8 +57,11 @@ export interface LanguageModel {
   readonly clockMHz: number;
   /** What the files beside the model say of the choice of tokens. */
   readonly sampling: Partial<Sampling>;
-  /** Of a run that takes one token, at any position, and of those that take blocks of a prompt, the longest first. */
-  readonly cycles: { readonly decode: number; readonly blocks: readonly BlockCycles[] };
+  /**
+   * Of a run that takes one token, at any position, and of those that take blocks of a prompt, the longest first; `shorter`: of runs
+   * that see less of the past, from those that see least, each as long as that is all there is.
+   */
+  readonly cycles: ContextCycles & { readonly shorter: readonly ContextCycles[] };
   /** Users times context that SRAM would hold. */
   readonly room: Room;
   /** Tokens taken since the last reset. */
@@ -93,10 +103,10 @@ export function languageModel<State>(
   decoder: Decoder<State>,
   { name, tokenizer, template, ends, sampling: usual }: Text,
 ): LanguageModel {
-  const { context, clockMHz, decode, blocks } = decoder;
+  const { context, clockMHz, whole, shorter } = decoder;
   const { vocabulary } = decoder.logits;
   const { capacity, position, step, take, reset, snapshot, restore, close } = stepsOf(decoder);
-  const hasBlocks = blocks.length > 0;
+  const hasBlocks = whole.blocks.length > 0;
 
   const encode = (text: string): readonly number[] => encoded({ tokenizer, template }, text);
   const encodeChat = (messages: readonly Message[]): readonly number[] => encoded({ tokenizer, template }, messages);
@@ -145,13 +155,7 @@ export function languageModel<State>(
     vocabulary,
     clockMHz,
     sampling: usual,
-    cycles: {
-      decode: decode.cycles,
-      blocks: blocks.map(({ tokens, entry, first }) => ({
-        ...{ tokens, cycles: entry.cycles },
-        ...(first && { first: first.cycles }),
-      })),
-    },
+    cycles: { ...cyclesOf(whole), shorter: shorter.map(cyclesOf) },
     room: decoder.room,
     position,
     step,
@@ -165,6 +169,15 @@ export function languageModel<State>(
     [Symbol.dispose]: close,
   };
 }
+
+const cyclesOf = ({ rows, decode, blocks }: Decoder<unknown>["whole"]): ContextCycles => ({
+  context: rows,
+  decode: decode.cycles,
+  blocks: blocks.map(({ tokens, entry, first }) => ({
+    ...{ tokens, cycles: entry.cycles },
+    ...(first && { first: first.cycles }),
+  })),
+});
 
 /** What of a text comes before a stop, and what may be the beginning of one. */
 export function cutAtStop(

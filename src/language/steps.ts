@@ -5,7 +5,7 @@
 import { fail } from "../diagnostics.js";
 import type { Tensor } from "../ir/graph.js";
 import { toFloats } from "../ir/tensor.js";
-import { blockInputs, capacityOf, type DecoderEntries } from "./decoder.js";
+import { blockInputs, capacityOf, type DecoderEntries, PASTS } from "./decoder.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 
 /** What of an entry of a program on the machine is needed. */
@@ -81,7 +81,7 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
   const { context, past, given: names, logits: output } = of;
   const { vocabulary } = output;
   const capacity = capacityOf(past, context);
-  const [{ tokens: longest } = { tokens: 1 }] = of.blocks;
+  const [{ tokens: longest } = { tokens: 1 }] = of.whole.blocks;
   let taken: readonly number[] = [];
   /** Nothing else refers to it, so that its memory goes when the model is closed. */
   let held: Decoder<State> | undefined = of;
@@ -101,6 +101,10 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
     return { logits: last, cycles, predictedCycles, runs: 1 };
   };
 
+  /** Whether entries see all of the past before a run of so many tokens, and there is one that takes them. */
+  const seesAll = ({ rows, blocks }: Decoder<State>["whole"], count: number): boolean =>
+    PASTS[past].sees(rows, taken.length, count) && (count === 1 || blocks.some(({ tokens }) => tokens === count));
+
   /** That so many tokens were taken before, and these can be. */
   const expectTokens = (tokens: readonly number[], before: number): void => {
     const wrong = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary);
@@ -117,13 +121,13 @@ export function stepsOf<State>(of: Decoder<State>): Steps {
     for (let at = 0; at < tokens.length; ) {
       await turn();
       signal?.throwIfAborted();
-      const { decode, blocks } = opened();
-      const block = blocks.find(({ tokens: size }) => tokens.length - at >= size);
+      const { whole, shorter } = opened();
+      const count = whole.blocks.find(({ tokens: size }) => tokens.length - at >= size)?.tokens ?? 1;
+      const { rows, decode, blocks } = shorter.find((one) => seesAll(one, count)) ?? whole;
+      const block = blocks.find(({ tokens: size }) => size === count);
       const first = taken.length === 0 ? block?.first : undefined;
-      const next = tokens.slice(at, at + (block?.tokens ?? 1));
-      const own = await (first === undefined
-        ? runBlock(block?.entry ?? decode, context, next)
-        : runBlock(first, 0, next));
+      const next = tokens.slice(at, at + count);
+      const own = await (first === undefined ? runBlock(block?.entry ?? decode, rows, next) : runBlock(first, 0, next));
       sum = { logits: own.logits, ...added(sum, own) };
       at += next.length;
     }
