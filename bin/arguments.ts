@@ -10,7 +10,7 @@ import type { StateOption } from "../src/frontend/states.js";
 import { isSystem, type SystemName, SYSTEMS } from "../src/ir/system.js";
 import type { Stages } from "../src/pipeline.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
-import { isWeightFormat, WEIGHT_FORMATS, type WeightFormatName } from "../src/ir/weights.js";
+import { WEIGHT_FORMATS } from "../src/ir/weights.js";
 
 /** `--bind batch=1 --bind seq=128`, or `--bind batch=1,seq=128`. */
 export function parseBinds(options: readonly string[]): Record<string, number> {
@@ -216,14 +216,6 @@ export function parseFault(text: string | undefined): WireFlip | undefined {
 }
 
 export const WEIGHT_WORDS: readonly string[] = Object.keys(WEIGHT_FORMATS);
-
-export function parseWeights(name: string): WeightFormatName {
-  if (isWeightFormat(name)) return name;
-  return fail("LPU5008", {
-    message: `--weights: unknown format '${name}'`,
-    hint: `weights may be ${WEIGHT_WORDS.join(", ")}; scales of blocks along K are not supported`,
-  });
-}
 
 const isTarget = (name: string): name is TargetName => Object.hasOwn(TARGETS, name);
 

@@ -22,6 +22,7 @@ import type { JobGraph } from "../src/jobs.js";
 import type { NonFinite } from "../src/ir/nonfinite.js";
 import { SYSTEMS } from "../src/ir/system.js";
 import { TARGETS } from "../src/ir/target.js";
+import { weightFormat } from "../src/ir/weights.js";
 import { alignRows, summaryRows } from "../src/report/summary.js";
 import { formatBytes, formatCount, formatSeconds } from "../src/report/units.js";
 import {
@@ -43,7 +44,6 @@ import {
   parseStates,
   parseSystem,
   parseTarget,
-  parseWeights,
   WEIGHT_WORDS,
 } from "./arguments.js";
 import type { BuildResult } from "./jobs/build.js";
@@ -229,7 +229,7 @@ const buildCommand = row({
       state: parseStates(args.state),
       entries: parseEntries(args.entry),
       ...parseContext(args),
-      weights: parseWeights(args.weights),
+      weights: weightFormat(args.weights),
       keep: args.keep,
       ...parseDevices(args),
       configuration: parseConfiguration(args.configuration),
@@ -366,7 +366,7 @@ const decoderRequest = (args: DecoderArguments): DecoderRequest => {
     // Of `--system` text is written: it is what the model is told first.
     ...parseDevices({ chips: args.chips, stages: args.stages, tensor: args.tensor }),
     bind: parseBinds(args.bind),
-    weights: parseWeights(args.weights),
+    weights: weightFormat(args.weights),
     keep: args.keep,
     cacheFolder: args.cache ? (args["cache-dir"] ?? defaultCacheFolder()) : undefined,
     rebuild: args.rebuild,
@@ -559,7 +559,7 @@ const verify = command({
       throw new CompileError("LPU5008", { message: "--tolerance: expected a number of at least 0" });
     const cases = findCases(args.cases);
     const label = caseLabels(cases);
-    const weights = { weights: parseWeights(args.weights), keep: args.keep };
+    const weights = { weights: weightFormat(args.weights), keep: args.keep };
     const state = parseStates(args.state);
     const request = { cases, state, target: parseTarget(args.target), ...parseDevices(args), ...weights, tolerance };
     const result = await runJob("verify", request, {
@@ -603,7 +603,7 @@ const check = command({
       state: parseStates(args.state),
       entries: parseEntries(args.entry),
       ...parseContext(args),
-      weights: parseWeights(args.weights),
+      weights: weightFormat(args.weights),
       keep: args.keep,
     };
     const result = await runJob("check", request, { tasks: terminal.tasks });
@@ -692,7 +692,7 @@ const planCommand = command({
         bind: parseBinds(args.bind),
         shapes: parseShapes(args.shape),
         fix: parseFixes(args.fix),
-        weights: parseWeights(args.weights),
+        weights: weightFormat(args.weights),
         keep: args.keep,
         prices: chip === undefined || kwh === undefined ? undefined : { chip, kwh },
       },
@@ -835,7 +835,7 @@ const opt = command({
     process.stdout.write(
       optimize(text, args.text, {
         target: parseTarget(args.target),
-        weights: { format: parseWeights(args.weights), keep: args.keep },
+        weights: { format: weightFormat(args.weights), keep: args.keep },
         chips,
         plan: args.plan,
         only,

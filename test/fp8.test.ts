@@ -18,6 +18,7 @@ import { printPlan } from "../src/ir/plan/print.js";
 import { chosenEntry, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { literalOf, makeTensor, tensorOf, toFloats, toNumbers } from "../src/ir/tensor.js";
+import { weightFormat, weightOptions } from "../src/ir/weights.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { reportProgram } from "../src/report/report.js";
@@ -297,5 +298,15 @@ describe("numbers that are cast to FP8 and back", () => {
       const [got] = Object.values(entry.run(given).outputs);
       expect(got).toEqual(wanted);
     },
+  );
+});
+
+test("formats of weights that there are not are refused, those of blocks with the reason", () => {
+  expect(weightFormat("fp8-e5m2:tensor")).toBe("fp8-e5m2:tensor");
+  expect(verdict(() => weightFormat("fp9"))).toBe("LPU5008: unknown format of weights 'fp9'");
+  // From code without types.
+  const weights = "fp8-e4m3:block32" as "fp8-e4m3";
+  expect(verdict(() => weightOptions({ weights }))).toBe(
+    "LPU5008: weights in 'fp8-e4m3:block32' have scales along K, and what a pass sums over K has one scale",
   );
 });

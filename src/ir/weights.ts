@@ -4,6 +4,8 @@
  * FP8 takes half the SRAM and half the streams of fp16, and the arrays widen it exactly; a scale meets the fp32 sums.
  */
 
+import { fail } from "../diagnostics.js";
+
 export type Fp8 = "f8e4m3" | "f8e5m2";
 /** What shares a scale. */
 export type Sharing = "tensor" | "channel";
@@ -29,6 +31,18 @@ export const WEIGHT_FORMATS = {
 export type WeightFormatName = keyof typeof WEIGHT_FORMATS;
 export const isWeightFormat = (name: string): name is WeightFormatName => Object.hasOwn(WEIGHT_FORMATS, name);
 
+/** The format of a name. LPU5008 if there is none. */
+export function weightFormat(name: string): WeightFormatName {
+  if (isWeightFormat(name)) return name;
+  const isOfBlocks = /^fp8-[^:]*:block\d+$/.test(name);
+  return fail("LPU5008", {
+    message: isOfBlocks
+      ? `weights in '${name}' have scales along K, and what a pass sums over K has one scale`
+      : `unknown format of weights '${name}'`,
+    hint: `weights may be ${Object.keys(WEIGHT_FORMATS).join(", ")}${isOfBlocks ? "; --keep leaves those in fp16 that lose too much" : ""}`,
+  });
+}
+
 /** What is asked for. */
 export interface WeightOptions {
   readonly format: WeightFormatName;
@@ -40,4 +54,4 @@ export interface WeightOptions {
 export const weightOptions = (words: {
   readonly weights?: WeightFormatName | undefined;
   readonly keep?: readonly string[] | undefined;
-}): WeightOptions => ({ format: words.weights ?? "fp16", keep: words.keep ?? [] });
+}): WeightOptions => ({ format: weightFormat(words.weights ?? "fp16"), keep: words.keep ?? [] });
