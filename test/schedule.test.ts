@@ -30,8 +30,10 @@ import {
   lastEndBefore,
   type Timeline,
   timeline,
+  timelines,
 } from "../src/passes/schedule/chip/resources.js";
 import { dividedPlan } from "../src/passes/schedule/divide.js";
+import { newPlaced, type Placed } from "../src/passes/schedule/repeat/placed.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { residentBytes } from "../src/passes/schedule/place/resident.js";
 import { sramNeed } from "../src/passes/schedule/place/room.js";
@@ -615,9 +617,8 @@ describe("resources", () => {
           figure.add(line, want, length);
           wide.fill(true, want, want + length);
         }
-        const log = new Figure();
-        figure.commit(log);
-        expect(log.size).toBe(requests.length);
+        const { lines } = bookedBy(figure);
+        expect(lines.length).toBe(requests.length);
         expect(figure.size).toBe(0);
         const own = wide.map((_, cycle) =>
           line.starts.some((start, i) => cycle >= start && cycle < (line.ends[i] ?? 0)),
@@ -629,24 +630,34 @@ describe("resources", () => {
   });
 });
 
+/** What a figure books, in its order. */
+const bookedBy = (figure: Figure): Pick<Placed, "lines" | "starts" | "ends"> => {
+  const log = newPlaced(0);
+  figure.commit(log);
+  return log;
+};
+
 test("a figure that was taken back to a mark is as it was there", () => {
   const requests = fc.array(fc.tuple(fc.nat(2), fc.nat(40), fc.integer({ min: 1, max: 9 })), { maxLength: 20 });
   fc.assert(
     fc.property(requests, requests, requests, (kept, undone, asked) => {
-      const lines = [timeline(), timeline(), timeline()];
-      const [figure, fresh] = [new Figure(), new Figure()];
-      const put = (to: Figure, list: typeof kept): void => {
+      const put = (to: Figure, lines: readonly Timeline[], list: typeof kept): void => {
         for (const [index, at, length] of list) {
           const line = lines[index];
           if (line !== undefined) to.add(line, to.fit(line, at, length), length);
         }
       };
-      put(fresh, kept);
-      put(figure, kept);
-      put(figure, undone);
+      const [mine, others] = [timelines(3), timelines(3)];
+      const [figure, fresh] = [new Figure(), new Figure()];
+      put(fresh, others, kept);
+      put(figure, mine, kept);
+      put(figure, mine, undone);
       figure.truncate(kept.length);
-      for (const one of asked) for (const to of [figure, fresh]) put(to, [one]);
-      expect([figure.starts, figure.ends]).toEqual([fresh.starts, fresh.ends]);
+      put(figure, mine, asked);
+      put(fresh, others, asked);
+      const [{ starts, ends }, expected] = [bookedBy(figure), bookedBy(fresh)];
+      expect([starts, ends]).toEqual([expected.starts, expected.ends]);
+      expect(mine).toEqual(others);
     }),
   );
 });

@@ -70,19 +70,22 @@ export const burstsOf = (
 ): PairBurst[] => {
   const width = pairs.length / ways;
   const interval = ways / greatestDivisor(ways, Math.abs(step));
-  return Array.from({ length: Math.min(interval, count) }, (_, delay) => {
+  const bursts: PairBurst[] = [];
+  for (let delay = 0; delay < Math.min(interval, count); delay++) {
     const first = before + row + delay * step;
-    const way = first % ways;
-    return pairs.slice(way * width, (way + 1) * width).map((pair, stream) => ({
-      pair,
-      address: at(addresses, way * width + stream, "address") + Math.floor(first / ways),
-      delay,
-      count: Math.ceil((count - delay) / interval),
-      interval,
-      step: (step * interval) / ways,
-      stream,
-    }));
-  }).flat();
+    const start = (first % ways) * width;
+    for (let stream = 0; stream < width; stream++)
+      bursts.push({
+        pair: at(pairs, start + stream, "pair"),
+        address: at(addresses, start + stream, "address") + Math.floor(first / ways),
+        delay,
+        count: Math.ceil((count - delay) / interval),
+        interval,
+        step: (step * interval) / ways,
+        stream,
+      });
+  }
+  return bursts;
 };
 
 /** The bursts of a flight whose bytes do not fly side by side: slices of a pair that go at different times have bursts of their own. */

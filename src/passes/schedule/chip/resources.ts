@@ -10,6 +10,8 @@ export interface Timeline {
   readonly ends: number[];
   /** Undefined where runs do not meet. */
   readonly next: NextRun | undefined;
+  /** Of the figure that is laid over lines at present: its last interval on this one; -1 for none. */
+  tried: number;
 }
 
 /** The next run of the program begins `period` cycles after this one, whose end meets no more than its first `head` cycles. */
@@ -21,7 +23,7 @@ export interface NextRun {
 /** A cycle that no program reaches, and a delay that no trial survives. */
 export const NEVER = 1 << 28;
 
-export const timeline = (next?: NextRun): Timeline => ({ starts: [], ends: [], next });
+export const timeline = (next?: NextRun): Timeline => ({ starts: [], ends: [], next, tried: -1 });
 
 export const timelines = (count: number, next?: NextRun): Timeline[] =>
   Array.from({ length: count }, () => timeline(next));
@@ -104,42 +106,34 @@ const bookOnce = (line: Timeline, start: number, end: number): void => {
   }
 };
 
-/** Intervals tried together. Reused for every trial: it holds no memory of its own beyond its arrays. */
+/**
+ * Intervals tried together, of one figure at a time. Reused for every trial: what it has taken back stays in its arrays, behind
+ * `size`, until it is written over.
+ */
 export class Figure {
-  readonly lines: Timeline[] = [];
-  readonly starts: number[] = [];
-  readonly ends: number[] = [];
-  /** The last interval of each line, and for each interval the one before it on its line; -1 for none. */
-  private readonly last = new Map<Timeline, number>();
+  size = 0;
+  private readonly lines: Timeline[] = [];
+  private readonly starts: number[] = [];
+  private readonly ends: number[] = [];
+  /** For each interval the one before it on its line; -1 for none. */
   private readonly before: number[] = [];
 
   clear(): void {
     this.truncate(0);
   }
 
-  get size(): number {
-    return this.lines.length;
-  }
-
   truncate(size: number): void {
-    if (size === 0) this.last.clear();
-    else
-      for (let i = this.lines.length - 1; i >= size; i--)
-        this.last.set(this.lines[i] as Timeline, this.before[i] as number);
-    this.before.length = size;
-    this.lines.length = size;
-    this.starts.length = size;
-    this.ends.length = size;
+    for (let i = this.size - 1; i >= size; i--) (this.lines[i] as Timeline).tried = this.before[i] as number;
+    this.size = size;
   }
 
   /** As `fitFrom`, also against what the figure holds already. */
   fit(line: Timeline, at: number, length: number): number {
     let start = fitFrom(line, at, length);
-    const last = this.last.get(line) ?? -1;
-    for (let i = last; i >= 0; )
+    for (let i = line.tried; i >= 0; )
       if ((this.starts[i] as number) < start + length && (this.ends[i] as number) > start) {
         start = fitFrom(line, this.ends[i] as number, length);
-        i = last;
+        i = line.tried;
       } else i = this.before[i] as number;
     return start;
   }
@@ -149,20 +143,22 @@ export class Figure {
   }
 
   add(line: Timeline, start: number, length: number): void {
-    this.before.push(this.last.get(line) ?? -1);
-    this.last.set(line, this.lines.length);
-    this.lines.push(line);
-    this.starts.push(start);
-    this.ends.push(start + length);
+    this.before[this.size] = line.tried;
+    line.tried = this.size;
+    this.lines[this.size] = line;
+    this.starts[this.size] = start;
+    this.ends[this.size] = start + length;
+    this.size++;
   }
 
   /** Books all intervals, and adds them to a list of what was booked. */
-  commit({ lines, starts, ends }: Pick<Figure, "lines" | "starts" | "ends">): void {
-    for (let i = 0; i < this.lines.length; i++) {
-      book(this.lines[i] as Timeline, this.starts[i] as number, this.ends[i] as number);
-      lines.push(this.lines[i] as Timeline);
-      starts.push(this.starts[i] as number);
-      ends.push(this.ends[i] as number);
+  commit(booked: { readonly lines: Timeline[]; readonly starts: number[]; readonly ends: number[] }): void {
+    for (let i = 0; i < this.size; i++) {
+      const [line, start, end] = [this.lines[i] as Timeline, this.starts[i] as number, this.ends[i] as number];
+      book(line, start, end);
+      booked.lines.push(line);
+      booked.starts.push(start);
+      booked.ends.push(end);
     }
     this.clear();
   }

@@ -70,7 +70,10 @@ export const placeConstantsAgain = (s: Scheduler, instance: Instance, later: num
   const lying = lyingOf(s, instance);
   for (let instances = instancesBeside(s, first); instances > 0; instances >>= 1) {
     s.trial = newTrial(s.trial.cursor);
-    if (tryConstants({ s, instance, later, instances, known, elsewhere: new Figure() }, lying)) {
+    const elsewhere = new Figure();
+    const fits = tryConstants({ s, instance, later, instances, known, elsewhere }, lying);
+    elsewhere.clear();
+    if (fits) {
       commit(s);
       return instances;
     }

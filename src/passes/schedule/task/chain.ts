@@ -10,7 +10,7 @@ import type { Argument, Leaf, Storage, Task } from "../../../ir/plan.js";
 import { sxmQueue, vxmQueue } from "../../../ir/program.js";
 import { NEVER, type Timeline } from "../chip/resources.js";
 import { type TimedChain, timeChain } from "./chain-timing.js";
-import type { Half, Side } from "../chip/machine.js";
+import { type Half, lineAt, type Side } from "../chip/machine.js";
 import type { Flight, Piece } from "../chip/ports.js";
 import { widthOf } from "../figures.js";
 import { piecesOf, tryRead } from "./read.js";
@@ -104,8 +104,9 @@ export const pickLine = (
   except: readonly number[] = [],
 ): number => {
   let best = NEVER;
-  for (const [index, line] of lines.entries()) {
+  for (let index = 0; index < lines.length; index++) {
     if (except.includes(index)) continue;
+    const line = lineAt(lines, index);
     const start = s.trial.figure.fit(line, cycle, length);
     if (start === cycle) {
       s.trial.figure.add(line, cycle, length);

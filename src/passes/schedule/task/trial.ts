@@ -6,7 +6,7 @@
  * of it or a part.
  */
 
-import { at, fail } from "../../../diagnostics.js";
+import { at, fail, sure } from "../../../diagnostics.js";
 import type { Task } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import { endOf, NEVER, type Timeline } from "../chip/resources.js";
@@ -97,8 +97,7 @@ export const markOf = ({ trial: { figure, wants } }: Scheduler): Mark => ({
 
 /** Takes back what was tried since the mark, the last first. */
 export const rollback = ({ trial: { figure, wants } }: Scheduler, mark: Mark): void => {
-  for (let i = wants.length - 1; i >= mark.wants; i--) giveBack(at(wants, i, "want"));
-  wants.length = mark.wants;
+  while (wants.length > mark.wants) giveBack(sure(wants.pop(), "want"));
   figure.truncate(mark.figure);
 };
 
@@ -112,7 +111,9 @@ const giveBack = (want: Want): void => {
 
 export const commit = (s: Scheduler): void => {
   s.trial.figure.commit(s.placed);
-  for (const want of s.trial.wants) take(s, want);
+  const { wants } = s.trial;
+  for (const want of wants) take(s, want);
+  wants.length = 0;
 };
 
 /** What is wanted is so from now on. */
@@ -203,7 +204,7 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
   const lines = inward ? half.inward : half.outward;
   const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
   const beyond = use === "through" ? otherHalf(s, half).outward : undefined;
-  const ways = [lines, crossing, beyond].filter((way) => way !== undefined);
+  const ways = crossing === undefined ? [lines] : beyond === undefined ? [lines, crossing] : [lines, crossing, beyond];
   const kept = s.tilePairs < lines.length ? s.tilePairs : 0;
   const shared = lines.length - kept;
   const groups = Math.floor((use === "inward" || use === "weights" ? lines.length : shared) / width);

@@ -65,11 +65,15 @@ export const newTrial = (cursor: number, manner: Manner = AT_EASE): Trial => ({
   starved: undefined,
 });
 
-/** The trial after another, in the memory of that one: a schedule makes millions. */
-export const nextTrial = ({ figure, wants }: Trial, cursor: number, manner: Manner): Trial => {
-  figure.clear();
-  wants.length = 0;
-  return { ...manner, figure, wants, cursor, starved: undefined };
-};
+/** The trial after one that was booked or taken back, in the memory of that one: a schedule makes millions. */
+export const nextTrial = ({ figure, wants }: Trial, cursor: number, { patient, cornered, model }: Manner): Trial => ({
+  patient,
+  cornered,
+  model,
+  figure,
+  wants,
+  cursor,
+  starved: undefined,
+});
 
 const AT_EASE: Manner = { patient: true, cornered: false, model: undefined };
