@@ -588,8 +588,9 @@ export function completionCycles(
   target: Target,
   { op, fields }: { readonly op: Mnemonic; readonly fields: Readonly<Record<string, unknown>> },
 ): number {
-  const sum = (COMPLETION[op] ?? []).reduce((total, name) => total + target.timing[name], 0);
-  let cycles = Math.max(1, sum);
+  let cycles = 0;
+  for (const name of COMPLETION[op] ?? []) cycles += target.timing[name];
+  cycles = Math.max(1, cycles);
   for (const [field, name] of GIVEN.get(op) ?? [])
     if (Number(fields[field]) >= 0) cycles = Math.max(cycles, target.timing[name]);
   return cycles;

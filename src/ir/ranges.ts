@@ -167,12 +167,15 @@ const ofConstant = (node: Node): Range => {
   if (tensor === undefined) return UNKNOWN;
   let [lo, hi] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   let [mayBeInfinite, mayBeNan] = [false, false];
-  for (const number of toNumbers(tensor))
+  const numbers = toNumbers(tensor);
+  for (let i = 0; i < numbers.length; i++) {
+    const number = numbers[i] as number;
     if (Number.isFinite(number)) {
       lo = Math.min(lo, number);
       hi = Math.max(hi, number);
     } else if (Number.isNaN(number)) mayBeNan = true;
     else mayBeInfinite = true;
+  }
   return lo > hi ? { lo: 0, hi: 0, mayBeInfinite, mayBeNan } : { lo, hi, mayBeInfinite, mayBeNan };
 };
 

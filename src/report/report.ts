@@ -266,12 +266,12 @@ function streamUse({ target, chips }: EntryProgram, cycles: number): BuildReport
   let vectors = 0;
   const operands = operandsOf(target);
   for (const { queues } of chips) {
-    for (const instruction of queues.flat()) {
-      operands.gives(instruction, ({ stream, streams }) => {
-        for (let byte = 0; byte < streams; byte++) used.add(stream + byte);
-        vectors += streams * instruction.count;
-      });
-    }
+    for (const queue of queues)
+      for (const instruction of queue)
+        operands.gives(instruction, ({ stream, streams }) => {
+          for (let byte = 0; byte < streams; byte++) used.add(stream + byte);
+          vectors += streams * instruction.count;
+        });
   }
   return { used: used.size, available: 2 * target.streams, vectorsPerCycle: ratio(vectors, cycles * chips.length) };
 }

@@ -326,8 +326,10 @@ const areRowsLater = (
   count: number,
 ): boolean => {
   for (let i = 0; i < count; ) {
-    const [row, there] = [first + i * step, later + i * step];
-    const [from, to] = [spans[(spanAt[row] as number) - 1], spans[(spanAt[there] as number) - 1]];
+    const row = first + i * step;
+    const there = later + i * step;
+    const from = spans[(spanAt[row] as number) - 1];
+    const to = spans[(spanAt[there] as number) - 1];
     if (from === undefined || to === undefined) {
       // Rows that tasks write.
       if (from !== undefined || row !== there) return false;

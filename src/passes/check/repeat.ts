@@ -193,12 +193,13 @@ const stretchAround = (
       after !== undefined &&
       after.cycle === before.cycle + period &&
       isSame(target, rows, before, after);
-    let [before, after] = [firstFrom(queue, cycle - period), firstFrom(queue, cycle)];
-    while (isLater(queue[before], queue[after])) [before, after] = [before + 1, after + 1];
-    to = Math.min(to, (queue[before]?.cycle ?? to) + period, queue[after]?.cycle ?? to);
-    [before, after] = [firstFrom(queue, cycle - period), firstFrom(queue, cycle)];
-    while (isLater(queue[before - 1], queue[after - 1])) [before, after] = [before - 1, after - 1];
-    from = Math.max(from, (queue[before - 1]?.cycle ?? -1) + 1, (queue[after - 1]?.cycle ?? -1) + 1 - period);
+    const [before, after] = [firstFrom(queue, cycle - period), firstFrom(queue, cycle)];
+    let ahead = 0;
+    while (isLater(queue[before + ahead], queue[after + ahead])) ahead++;
+    to = Math.min(to, (queue[before + ahead]?.cycle ?? to) + period, queue[after + ahead]?.cycle ?? to);
+    let back = 1;
+    while (isLater(queue[before - back], queue[after - back])) back++;
+    from = Math.max(from, (queue[before - back]?.cycle ?? -1) + 1, (queue[after - back]?.cycle ?? -1) + 1 - period);
   }
   return { from, to, period };
 };

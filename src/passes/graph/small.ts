@@ -40,7 +40,8 @@ const scaleOf = (literal: Literal): number | undefined => {
 const isSmall = (tensor: Tensor): boolean => {
   const values = toFloats(tensor);
   let [normal, below] = [0, 0];
-  for (const value of values) {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
     if (Math.abs(value) >= LEAST_NORMAL) normal++;
     else if (value !== 0) below++;
   }

@@ -148,8 +148,9 @@ export const placeAgain = (s: Scheduler, instance: Instance, model: Placed, late
   if (moves === undefined) return false;
   const booked = bookedAgain(again, moves);
   if (booked === undefined || !isFree(again, booked)) return false;
-  for (const [i, line] of booked.lines.entries())
-    book(line, at(booked.starts, i, "line") + cycles, at(booked.ends, i, "line") + cycles);
+  const { lines, starts, ends } = booked;
+  for (let i = 0; i < lines.length; i++)
+    book(at(lines, i, "line"), at(starts, i, "line") + cycles, at(ends, i, "line") + cycles);
   for (const written of model.chunks) writeChunk(again, written);
   for (const { source, until } of model.reads) {
     const copy = copyOf(again, source);
