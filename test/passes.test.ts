@@ -7,17 +7,19 @@ import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { decodeTensorProto } from "../src/frontend/tensors.js";
+import { GraphBuilder } from "../src/ir/builder.js";
+import type { TensorData } from "../src/ir/dtype.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Sharding } from "../src/ir/facts.js";
 import { elementCount, type Graph, type Tensor } from "../src/ir/graph.js";
-import { stringAttr } from "../src/ir/ops/attributes.js";
+import { literalAttr, stringAttr } from "../src/ir/ops/attributes.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { printGraph } from "../src/ir/print.js";
 import { equalGraphs } from "../src/ir/rewrite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { isWeightFormat } from "../src/ir/weights.js";
 import { applyOp } from "../src/ir/ops.js";
-import { isFloat, tensorOf, toFloats } from "../src/ir/tensor.js";
+import { isFloat, literalOf, tensorOf, toFloats } from "../src/ir/tensor.js";
 import { CANONICAL_RULES } from "../src/passes/graph/canonicalize.js";
 import { DECOMPOSE_RULES } from "../src/passes/graph/decompose.js";
 import { LANE_MAP_RULES } from "../src/passes/graph/lane-maps.js";
@@ -287,6 +289,34 @@ test.each(existsSync(SMALL) ? readdirSync(SMALL).filter((name) => name.endsWith(
     expectSmall(errors, 1e-5, 3e-3);
   },
 );
+
+test("a large weight without its means, in pieces that end anywhere, is the whole of it", () => {
+  const [rows, extent] = [300, 250];
+  const weight = tensorOf(
+    "f32",
+    [rows, extent],
+    Array.from({ length: rows * extent }, (_, i) => (i % 977) / 8 - 40),
+  );
+  const pieces = function* (): Generator<TensorData> {
+    for (let from = 0; from < weight.data.length; from += 7_777) yield weight.data.subarray(from, from + 7_777);
+  };
+  const g = new GraphBuilder("norm");
+  const x = g.add(
+    "matmul",
+    [g.input("x", { dtype: "f32", shape: [2, rows] }), g.constant({ ...literalOf(weight), pieces }, ["w"])],
+    {},
+    ["product"],
+  );
+  const sum = g.add("reduce_sum", [x], { axes: [1], keepdims: true }, ["sum"]);
+  const mean = g.add("mul", [sum, g.constant(literalOf(tensorOf("f32", [], [1 / extent])), ["n"])], {}, ["mean"]);
+  g.output("y", g.add("sub", [x, mean], {}, ["y"]));
+  const { nodes } = runPasses(g.finish(), selectPasses({ only: ["centre"] }), context, all);
+  const centred = nodes.flatMap(({ attrs }) => (attrs["value"] === undefined ? [] : [literalAttr(attrs, "value")]));
+  expect(centred.map(({ shape }) => shape)).toEqual([[rows, extent]]);
+  const [literal] = centred;
+  const joined = [...(literal?.pieces?.() ?? [])].flatMap((piece) => [...piece]);
+  expect(Float32Array.from(joined)).toEqual(literal?.load().data);
+});
 
 describe("the runner", () => {
   const graph = parseGraph(`graph @main(%0: f32[2]) {

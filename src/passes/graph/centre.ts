@@ -9,20 +9,21 @@
  */
 
 import { at } from "../../diagnostics.js";
-import { isFp8 } from "../../ir/dtype.js";
+import { type DType, isFp8, type TensorData } from "../../ir/dtype.js";
 import {
   elementCount,
   type Graph,
   type Literal,
   type Node,
   type NodeId,
+  type Tensor,
   type TensorType,
   consumersOf,
 } from "../../ir/graph.js";
 import { deriveLiteral, likeIts, EAGER_ELEMENTS } from "../../ir/literals.js";
 import { evaluateNode } from "../../ir/ops.js";
 import { intsAttr, literalIn } from "../../ir/ops/attributes.js";
-import { equalShapes, isFloat, scalarOf, toNumbers } from "../../ir/tensor.js";
+import { equalShapes, isFloat, newData, scalarOf, toNumbers } from "../../ir/tensor.js";
 import type { GraphPass } from "./pass.js";
 import { Rewriter } from "./rewriter.js";
 
@@ -223,18 +224,37 @@ class Centred {
 
 /** The same of a constant that is large: as one step, so that it is read when it is needed, and not for its means alone. */
 const deviationOf = (literal: Literal): Literal => {
-  const { dtype, shape } = literal;
-  const last = shape.length - 1;
-  const type: TensorType = { dtype, shape };
-  const means: TensorType = { dtype, shape: shape.map((extent, axis) => (axis === last ? 1 : extent)) };
-  const derived = deriveLiteral([literal], "deviation", type, () => {
-    const x = literal.load();
-    const sum = evaluateNode("reduce_sum", [x], { axes: [last], keepdims: true }, means);
-    const mean = evaluateNode("mul", [sum, scalarOf(dtype, 1 / at(shape, last, "extent"))], {}, means);
-    return evaluateNode("sub", [x, mean], {}, type);
-  });
-  return likeIts(literal, derived);
+  const { dtype, shape, pieces } = literal;
+  const derived = deriveLiteral([literal], "deviation", { dtype, shape }, () => rowsWithoutMean(literal.load()));
+  const extent = at(shape, shape.length - 1, "extent");
+  return likeIts(
+    literal,
+    pieces === undefined ? derived : { ...derived, pieces: () => deviations(pieces(), dtype, extent) },
+  );
 };
+
+/** Rows of the last axis, each minus its mean. */
+const rowsWithoutMean = (x: Tensor): Tensor => {
+  const { dtype, shape } = x;
+  const last = shape.length - 1;
+  const means: TensorType = { dtype, shape: shape.map((extent, axis) => (axis === last ? 1 : extent)) };
+  const sum = evaluateNode("reduce_sum", [x], { axes: [last], keepdims: true }, means);
+  const mean = evaluateNode("mul", [sum, scalarOf(dtype, 1 / at(shape, last, "extent"))], {}, means);
+  return evaluateNode("sub", [x, mean], {}, { dtype, shape });
+};
+
+/** The same of rows of so many numbers that come in pieces, wherever these end. */
+function* deviations(pieces: Iterable<TensorData>, dtype: DType, extent: number): Generator<TensorData> {
+  let left: TensorData = newData(dtype, 0);
+  for (const piece of pieces) {
+    const all = newData(dtype, left.length + piece.length);
+    all.set(left);
+    all.set(piece, left.length);
+    const rows = Math.floor(all.length / extent);
+    if (rows > 0) yield rowsWithoutMean({ dtype, shape: [rows, extent], data: all.subarray(0, rows * extent) }).data;
+    left = all.subarray(rows * extent);
+  }
+}
 
 export const centre: GraphPass = {
   name: "centre",
