@@ -36,8 +36,12 @@ const heldPairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
     .flatMap(({ pairs }) => pairs);
 
 /** Pairs of one hemisphere in which rows of a panel lie. */
-export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] =>
-  chunksOf(s, panel).flatMap((chunk) => chunk.copies.flatMap((copy) => (copy.side === half.side ? copy.pairs : [])));
+export const pairsOf = (s: Scheduler, panel: PanelRef, half: Half): number[] => {
+  const found: number[] = [];
+  for (const { copies } of chunksOf(s, panel))
+    for (const { side, pairs } of copies) if (side === half.side) found.push(...pairs);
+  return found;
+};
 
 /**
  * Pairs (f16) or couples of pairs (f32), in rotation so that work spreads over the slices; those that hold a rival last, and what goes

@@ -252,9 +252,11 @@ const addressesFor = (
   const find = (some: readonly PairMemory[], within: 0 | 1): number =>
     findRows(target, some, rows, by, { bank: within, ceiling });
   const other = bank === 0 ? 1 : 0;
-  const addresses = apart
-    ? memories.map((memory) => Math.max(find([memory], bank), find([memory], other)))
-    : memories.map((): number => -1).fill(find(memories, bank));
+  if (!apart) {
+    const address = find(memories, bank);
+    return address < 0 ? undefined : memories.map(() => address);
+  }
+  const addresses = memories.map((memory) => Math.max(find([memory], bank), find([memory], other)));
   return addresses.every((address) => address >= 0) ? addresses : undefined;
 };
 
@@ -318,12 +320,12 @@ const newPlaces = (s: Scheduler, result: Result, ways: number, other: Written | 
   const { output, storage, half, rows } = result;
   const rivals = rivalPairs(s, output, half);
   const all = pairChoices(s, half, storage, rivals);
-  const alone = all.filter((pairs) => !pairs.some((pair) => rivals.has(pair)));
+  const isAlone = (pairs: PairGroup): boolean => !pairs.some((pair) => rivals.has(pair));
+  const mayWait = (): boolean =>
+    isRoomBy(s, result, { groups: all.filter(isAlone), banks: [0, 1], ways, apart: false }, NEVER);
   // Where room is short, a block goes in parts rather than to where it could not be read with others; what only the next run needs can wait.
-  const keepsAlone = isPacked(s)
-    ? rows > SMALLEST_PART
-    : s.passing.has(storage.id) && isRoomBy(s, result, { groups: alone, banks: [0, 1], ways, apart: false }, NEVER);
-  const choices = keepsAlone ? alone : all;
+  const keepsAlone = isPacked(s) ? rows > SMALLEST_PART : s.passing.has(storage.id) && mayWait();
+  const choices = keepsAlone && rivals.size > 0 ? all.filter(isAlone) : all;
   if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways, apart: false };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
