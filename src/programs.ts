@@ -99,13 +99,15 @@ const fastestOf = (ways: readonly Way[], make: (way: Way) => Made): Built => {
     sharding === undefined ||
     (tried.length < 2 && sharding.cycles <= CLOSE * sure(first, "sharding").cycles);
   let refused: CompileError | undefined;
-  for (const way of ways.filter(isWorthIt))
+  for (const way of ways) {
+    if (!isWorthIt(way)) continue;
     try {
       tried.push(triedAs(way, make(way), first));
     } catch (error) {
       if (!isNoRoom(error)) throw error;
       refused ??= error;
     }
+  }
   if (tried.length === 0) throw sure(refused, "way");
   const byChips = [...tried].sort((a, b) => chipsIn(a) - chipsIn(b));
   const best = byChips.reduce((a, b) => (b.taken.cycles <= (1 - LEAST_GAIN) * a.taken.cycles ? b : a));

@@ -71,6 +71,13 @@ describe("a model", () => {
     expect(checkModel(LARGE, { target: "tiny", chips: 1 }).problems.map(({ code }) => code)).toEqual(["LPU2001"]);
   });
 
+  test("is scheduled in the two most promising ways to share, and on one chip", () => {
+    const scheduled: (number | undefined)[] = [];
+    const onPlan = (_: unknown, stage?: number): void => void scheduled.push(stage);
+    const { sharding } = compile(smallSource("bert"), { target: "unit-latency", system: "node8", onPlan }).report;
+    expect([scheduled.length, sharding?.chips, sharding?.runnerUp.chips]).toEqual([3, 8, 4]);
+  });
+
   test("takes of the chips that it may have those that make it fast, and says what else was scheduled", () => {
     const options: CompileOptions = { target: "unit-latency", system: "node2" };
     const { report } = compile(smallSource("gpt2"), options);
