@@ -3,7 +3,7 @@
  * where there is room, weights in fewer rows where there is little.
  */
 
-import type { Deployment } from "./deployments.js";
+import { type Deployment, firstWithRoom } from "./deployments.js";
 import { at, CompileError, sure } from "./diagnostics.js";
 import { placedGraphs, sharedPlan } from "./group.js";
 import type { PlacedResult, PlacementOf, Sharding } from "./ir/facts.js";
@@ -110,8 +110,20 @@ const sharedOut = (
 
 const estimateOf = ({ sharding }: Way): number => sure(sharding, "sharding").cycles;
 
+/** What a step makes of the plans of a way, with the first number of its stages that has room. */
+export const firstLaidOut = <T>(
+  { deployment, graphs }: Way,
+  { statesOf }: Around,
+  options: CompileOptions,
+  step: (plans: readonly Plan[], pipeline: Pipeline) => T,
+): T => {
+  const target = TARGETS[options.target ?? "lpu-v1"];
+  const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, deployment));
+  return firstWithRoom(deployment, (pipeline) => step(plansOn(pipeline), pipeline));
+};
+
 /** What lays out the graphs of entries for the chips of a pipeline, each around the states of those before it. */
-export const layoutsOf = (
+const layoutsOf = (
   graphs: readonly Graph[],
   statesOf: StatesOf,
   target: Target,
@@ -145,7 +157,7 @@ const AMPLE = 0.7;
 const ROOMY = 0.75;
 
 /** Whether a program may be one entry on one chip: entries share weights, and so lay them alike, and chips have room for all. */
-export const isAlone = (options: CompileOptions, { stages }: Deployment): boolean =>
+const isAlone = (options: CompileOptions, { stages }: Deployment): boolean =>
   entriesOf(options).length === 1 && stages.includes(1);
 
 /** Bytes of the constants of a graph on a chip; the host looks up rows of tables, and none of these lies there. */

@@ -3,7 +3,7 @@
  * that share products or by one in each stage, whichever is faster.
  */
 
-import { type Deployment, firstWithRoom } from "./deployments.js";
+import type { Deployment } from "./deployments.js";
 import { at, CompileError, sure } from "./diagnostics.js";
 import { LEAST_GAIN, type PlacementOf, type Sharding, type Taken } from "./ir/facts.js";
 import type { Graph } from "./ir/graph.js";
@@ -11,8 +11,7 @@ import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
 import type { Plan } from "./ir/plan.js";
 import { entryPrograms, type Program } from "./ir/program.js";
-import { TARGETS } from "./ir/target.js";
-import { type Around, isAlone, layoutsOf, type Way, waysOf } from "./layouts.js";
+import { type Around, firstLaidOut, type Way, waysOf } from "./layouts.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { mayFollow } from "./passes/check/interval.js";
@@ -43,11 +42,8 @@ export const buildProgram = (
   options: CompileOptions,
   passes: PassOptions,
 ): Built => {
-  const target = TARGETS[options.target ?? "lpu-v1"];
-  const make = ({ deployment, graphs }: Way): Made => {
-    const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, deployment));
-    return firstWithRoom(deployment, (pipeline) => compilePipeline(plansOn(pipeline), pipeline, options));
-  };
+  const make = (way: Way): Made =>
+    firstLaidOut(way, around, options, (plans, pipeline) => compilePipeline(plans, pipeline, options));
   return firstOf(sets, (set) => {
     const { ways, left } = waysOf(legal, around, set, options, passes);
     return { ...fastestOf(ways, make), ...(left !== undefined && { sharding: left }) };

@@ -6,14 +6,14 @@
  * compile.ts, so a model in which nothing stands in the way only fails to build if no schedule is found.
  */
 
-import { type Deployment, deploymentsOf, firstWithRoom } from "../deployments.js";
+import { type Deployment, deploymentsOf } from "../deployments.js";
 import { at, CompileError } from "../diagnostics.js";
 import { placedResults } from "../frontend/devices.js";
 import { checkSupport } from "../frontend/import.js";
 import { type ModelRecord, type ModelSource, readModel } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph, Shape } from "../ir/graph.js";
-import { type Around, isAlone, layoutsOf, type Way, waysOf } from "../layouts.js";
+import { type Around, firstLaidOut, type Way, waysOf } from "../layouts.js";
 import { type CompileOptions, entriesOf, type OptionsWithDevices, withDevices } from "../options.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
@@ -229,16 +229,10 @@ function checkPlaced(
 }
 
 /** LPU2001 where there is no room for it. */
-const lookAt = (
-  { deployment, graphs }: Way,
-  around: Around,
-  options: OptionsWithDevices,
-  onLooked: (looked: Looked) => void,
-): Looked => {
+const lookAt = (way: Way, around: Around, options: OptionsWithDevices, onLooked: (looked: Looked) => void): Looked => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  const plansOn = layoutsOf(graphs, around.statesOf, target, isAlone(options, deployment));
-  return firstWithRoom(deployment, (asked) => {
-    const { pipeline, cuts: stages } = cutEntries(plansOn(asked), asked);
+  return firstLaidOut(way, around, options, (plans, asked) => {
+    const { pipeline, cuts: stages } = cutEntries(plans, asked);
     // By entry the chip that holds most.
     const needs = stages.map((own) => own.map((stage) => sramNeed(stage, target)).reduce(fullerOf));
     const looked = { sram: needs.reduce(sharedNeed), chips: pipeline.members * (pipeline.hops.length + 1) };
