@@ -255,7 +255,8 @@ export function readImage(bytes: Uint8Array): Image {
   checkRecord(record, target);
   const origins = readJson(text("origins"), "origins", originsReader);
   const chips: ChipMemory[] = [];
-  for (let chip = 0; chip < record.chips; chip++) chips.push(readMemory(container, target, chips));
+  const blockAt = blockFinder(chips);
+  for (let chip = 0; chip < record.chips; chip++) chips.push(readMemory(container, target, chip, blockAt));
   const bound = readBindings(record, container.bytes("lookups"));
   const entries = bound.map((entry, index): EntryPoint => {
     const queuesOf = ({ maps }: ChipMemory, chip: number): Queues =>
@@ -286,10 +287,12 @@ function expectSections({ sections }: Container, chips: number, entries: number)
   fail("LPU3034", { message, at: extra.name });
 }
 
-/** `before`: the chips before it. */
-const readMemory = (container: Container, target: Target, before: readonly ChipMemory[]): ChipMemory => ({
-  constants: readBlocks(container, target, before),
-  maps: readMaps(container.bytes("maps", before.length), before.length),
+/** Finds blocks of the chips that were read before. */
+type BlockFinder = ReturnType<typeof blockFinder>;
+
+const readMemory = (container: Container, target: Target, chip: number, blockAt: BlockFinder): ChipMemory => ({
+  constants: readBlocks(container, target, chip, blockAt),
+  maps: readMaps(container.bytes("maps", chip), chip),
 });
 
 /** What a chip does in an entry; `counts` are the origins and maps that there are. */
@@ -354,12 +357,15 @@ function readMaps(bytes: Uint8Array, chip: number): readonly Int16Array[] {
   return maps;
 }
 
-function readBlocks(container: Container, target: Target, before: readonly ChipMemory[]): readonly ConstantBlock[] {
-  const chip = before.length;
+function readBlocks(
+  container: Container,
+  target: Target,
+  chip: number,
+  blockAt: BlockFinder,
+): readonly ConstantBlock[] {
   const what = `blocks of chip ${chip}`;
   const index = container.bytes("blocks", chip);
   const data = container.bytes("constants", chip);
-  const blockAt = blockFinder(before);
   const view = new DataView(index.buffer, index.byteOffset, index.length);
   const blocks: ConstantBlock[] = [];
   let position = 0;
