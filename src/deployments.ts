@@ -4,7 +4,7 @@
  */
 
 import { at, CompileError, fail, sure } from "./diagnostics.js";
-import { chipsIn, deadOf, isJoinable, livingChips, NODES, sharingChips, systemWith } from "./ir/system.js";
+import { chipsIn, deadOf, DEGREES, isJoinable, livingChips, NODES, sharingChips, systemWith } from "./ir/system.js";
 import type { Target } from "./ir/target.js";
 import type { OptionsWithDevices } from "./options.js";
 import { type Pipeline, pipelineOf, type Stages } from "./pipeline.js";
@@ -18,9 +18,6 @@ export interface Deployment {
 }
 
 type Asked = Pick<OptionsWithDevices, "system" | "chips" | "dead" | "stages" | "tensor" | "stageOf">;
-
-/** Chips that share each product, where that is not asked for. */
-const DEGREES = [1, 2, 4, 8] as const;
 
 /** Chips of the largest node. */
 const LARGEST = chipsIn(at(NODES, NODES.length - 1, "node"));
@@ -68,14 +65,17 @@ const deploymentOf = (asked: Asked, target: Target, members: number, wanted: Sta
   return { members, stages: asked.system === undefined ? counts.filter(isJoined) : counts, pipelineOf: made };
 };
 
-/** Chips that may be taken: as many as are asked for, or all that the system has. */
-const mostOf = ({ chips, system, dead }: Asked): number =>
-  chips ?? (system === undefined ? LARGEST : livingChips(system, deadOf({ system, dead })).length);
+/** Chips that may be taken: as many as are asked for, or all that work. */
+const mostOf = (asked: Asked): number => asked.chips ?? livingOf(asked) ?? LARGEST;
+
+/** Chips that work of the system that is asked for, if one is. */
+const livingOf = (asked: Asked): number | undefined => asked.system && livingChips(asked.system, deadOf(asked)).length;
 
 /** LPU2007 if more chips are asked for than there are, or less than stages and groups take. */
-const expectChips = ({ chips, system, dead, tensor = 1, stages }: Asked): void => {
+const expectChips = (asked: Asked): void => {
+  const { chips, system, tensor = 1, stages } = asked;
   if (chips === undefined) return;
-  const living = system === undefined ? chips : livingChips(system, deadOf({ system, dead })).length;
+  const living = livingOf(asked) ?? chips;
   if (chips > living)
     fail("LPU2007", {
       message: `expected at most ${living} chips, those of system '${system}' that work, got ${chips}`,

@@ -25,6 +25,7 @@ import { entryNamed, entryProgram, type EntryProgram } from "./ir/program.js";
 import {
   chipsIn,
   deadOf,
+  DEGREES,
   groupsIn,
   isJoinable,
   linksAmong,
@@ -154,7 +155,10 @@ const planOn = (choice: Choice, model: Model, target: Target, options: Options):
   if (fewest === undefined || fewest > most) {
     // Where the system is named, the user sees by how much it is too small: with the rows that are filled up.
     const costs = (options.system === undefined ? undefined : laidOutCosts(model, target, peers)) ?? least;
-    return refuse({ ...choice, parts, costs, most, capacity, holds: smallestFor(model, target, options) });
+    // Where a larger one is tried next, nobody sees which would hold it.
+    const isLast = options.system !== undefined || grows;
+    const holds = isLast ? smallestFor(model, target, options) : undefined;
+    return refuse({ ...choice, parts, costs, most, capacity, holds });
   }
   const costed = kinds.map((kind, index): Kind => {
     const alike = parts.filter((part) => part.kind === index);
@@ -251,7 +255,7 @@ const laidOutCosts = (
 
 /** Chips that can share products, the fewest first. */
 const degreesOf = (system: System): number[] =>
-  [1, 2, 4, 8].filter((chips) => system.nodeChips % chips === 0 && groupsIn(system, chips).length > 0);
+  DEGREES.filter((chips) => system.nodeChips % chips === 0 && groupsIn(system, chips).length > 0);
 
 /** Chips of a group; groups do not reach beyond a node, and are of chips that work. */
 const tensorOf = (system: System, asked: number | undefined): number => {

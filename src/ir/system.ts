@@ -260,6 +260,9 @@ export const sharingChips = ({ links }: Target): readonly number[] =>
     (chips) => chipsIn(systemWith(chips)) - 1 <= links,
   );
 
+/** Numbers of chips that share products, where that is not asked for. */
+export const DEGREES = [1, 2, 4, 8] as const;
+
 /** Groups of so many chips that work, each within a node. */
 export const groupsIn = ({ nodes }: System, size: number): readonly (readonly number[])[] =>
   nodes.flatMap((chips) =>
