@@ -1,16 +1,18 @@
 /**
  * What is kept in fp32 since fp16 would lose it, on the machine. Angles: rotary positions far beyond what fp16 counts, as exporters
- * write them, computed on the chip from positions that are data. Long sums: what many layers add to.
+ * write them, computed on the chip from positions that are data. Long sums: what many layers add to, and what they add.
  */
 
 import { expect, test } from "@jest/globals";
 import { GraphBuilder } from "../src/ir/builder.js";
+import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph } from "../src/ir/graph.js";
+import { roundToF16 } from "../src/ir/numerics.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { literalOf, makeTensor, tensorOf, toFloats } from "../src/ir/tensor.js";
 import { expectAgreement, float, node } from "./agreement.js";
 import { expectAsEvaluated } from "./as-evaluated.js";
-import { programOf, runOnLiteral } from "./compiled.js";
+import { distance, programOf, runOnLiteral } from "./compiled.js";
 import { seeded } from "./random-program.js";
 
 const BASE = 10000;
@@ -94,6 +96,56 @@ test.each<[TargetName, number]>([
     Array.from({ length: 144 }, () => (pick(20001) - 10000) / 1000),
   );
   expectAsEvaluated(layers(count), x, name, ONE_ROUNDING);
+});
+
+/**
+ * A token goes through layers as language models have them: what each adds is a product of a gate and another product, of rows that
+ * were normed. What the sum begins with is small beside what layers add to it. Weights of products may be given rounded.
+ */
+const gatedLayers = (count: number, rows: number, width: number, rounded = (weight: number) => weight): Graph => {
+  const pick = seeded(11);
+  const builder = new GraphBuilder("gated");
+  const add = (op: string, inputs: readonly number[], attrs = {}): number => builder.add(op, inputs, attrs, [op]);
+  const numbers = (dims: readonly number[], scale: number, offset = 0): number => {
+    const values = Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => {
+      const value = Math.fround(offset + (scale * (pick(20001) - 10000)) / 10000);
+      return dims[0] === width && dims.length === 2 ? rounded(value) : value;
+    });
+    return builder.constant(literalOf(tensorOf("f32", dims, values)), ["weights"]);
+  };
+  const number = (value: number): number => builder.constant(literalOf(tensorOf("f32", [], [value])), ["number"]);
+  let x = add("gather", [numbers([50, width], 0.1), builder.input("x", { dtype: "i32", shape: [rows] })], { axis: 0 });
+  for (let layer = 0; layer < 2 * count; layer++) {
+    const squares = add("reduce_sum", [add("mul", [x, x])], { axes: [1], keepdims: true });
+    const figure = add("rsqrt", [add("add", [add("mul", [squares, number(1 / width)]), number(1e-6)])]);
+    const normed = add("mul", [add("mul", [x, figure]), numbers([width], 0.4, 1)]);
+    const [gate, up] = [0, 1].map(() => add("matmul", [normed, numbers([width, width], 2.5 / Math.sqrt(width))]));
+    const met = add("mul", [add("mul", [gate ?? 0, add("sigmoid", [gate ?? 0])]), up ?? 0]);
+    x = add("add", [x, add("matmul", [met, numbers([width, width], 1.2 / Math.sqrt(width))])]);
+  }
+  builder.output("y", x);
+  return builder.finish();
+};
+
+test.each<[TargetName, number, number, number]>([
+  ["lpu-v1", 1, 96, 1.25],
+  ["lpu-v1", 4, 96, 1.25],
+  ["lpu-v1", 1, 168, 1.25],
+  ["tiny", 2, 20, 1.25],
+  // Rows of more than a few are rounded to fp16 before each product, once.
+  ["lpu-v1", 5, 96, 1.9],
+])("on %s %i rows of %i leave gated layers about as exact as fp16 leaves weights", (name, rows, width, most) => {
+  const x = makeTensor(
+    "i32",
+    [rows],
+    Int32Array.from({ length: rows }, (_, i) => i * 7 + 3),
+  );
+  const { outputs } = runOnLiteral(programOf(gatedLayers(16, rows, width), TARGETS[name]), { x });
+  const [exact = x] = evaluate(gatedLayers(16, rows, width), { x });
+  const [byWeights = x] = evaluate(gatedLayers(16, rows, width, roundToF16), { x });
+  const least = distance(byWeights, exact);
+  expect(least).toBeGreaterThan(1e-3);
+  expect(distance(outputs[0], exact)).toBeLessThan(most * least);
 });
 
 test("the place of the greatest of numbers that fp16 does not tell apart", async () => {

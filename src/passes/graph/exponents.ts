@@ -63,7 +63,7 @@ export const exactProduct = (g: Rewriter, { op, attrs }: Node, factors: readonly
 };
 
 /** A value in fp16. */
-interface Pieces {
+export interface Pieces {
   /** As fp16 has it: beyond its numbers are infinities. */
   readonly whole: NodeId;
   /** The same, within its numbers. */
@@ -72,7 +72,8 @@ interface Pieces {
   readonly rest: NodeId;
 }
 
-const piecesOf = (g: Rewriter, x: NodeId): Pieces => {
+/** An fp32 value in two fp16 numbers. */
+export const piecesOf = (g: Rewriter, x: NodeId): Pieces => {
   const limited = g.emit("min", [x, g.number(LARGEST_F16, "f32")]);
   const held = g.emit("max", [limited, g.number(-LARGEST_F16, "f32")]);
   // Eleven bits, as fp16 has them, by the rounding of fp32 sums.

@@ -26,7 +26,9 @@ import { equalShapes, isFloat, literalOf, makeTensor, tensorOf, toFloats, toNumb
 import { angleNodes, isScaling } from "./angles.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, filledLiteral, isFilled, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
-import { longSums } from "./long-sums.js";
+import { scaledRows } from "./figures.js";
+import { bothHalves, isOfFewRows, sumOfHalves } from "./few-rows.js";
+import { type LongSums, longSums } from "./long-sums.js";
 import {
   heldScores,
   heldSum,
@@ -63,7 +65,7 @@ interface Context {
   /** What sin and cos turn, and what that is made of. */
   readonly angles: ReadonlySet<NodeId>;
   /** Sums of many terms that are added one after another. */
-  readonly longSums: ReadonlySet<NodeId>;
+  readonly longSums: LongSums;
   /** Constants of which fp16 would keep little, by powers of two that bring them within its normal numbers. */
   readonly small: ReadonlyMap<NodeId, number>;
   readonly consumers: readonly (readonly NodeId[])[];
@@ -213,7 +215,18 @@ export const WIDE: readonly WideRow[] = [
   {
     name: "long sum",
     doc: "sums of terms that are added one after another, as those of many layers: each rounding stays to the end",
-    holds: (c, { id }) => c.longSums.has(id),
+    holds: (c, { id }) => c.longSums.sums.has(id),
+  },
+  {
+    name: "first term",
+    doc: "products of few rows at the beginning of a long sum, of both halves of their numbers: all that comes later reads them",
+    holds: (c, node) =>
+      isFirstTerm(c, node) || readers(c, node).some((next) => isFirstTerm(c, next) && next.inputs[0] === node.id),
+  },
+  {
+    name: "gate",
+    doc: "products that meet functions of theirs, as gates do, between long sums: both take the same numbers",
+    holds: (c, node) => c.longSums.sums.size > 0 && isGate(c, node),
   },
   {
     name: "whole",
@@ -226,6 +239,15 @@ export const WIDE: readonly WideRow[] = [
     holds: (c, node) => node.op === "input" && node.type.dtype !== "f16" && readAsNumbers(c, node),
   },
 ];
+
+const isFirstTerm = ({ graph, longSums }: Context, node: Node): boolean =>
+  longSums.firstTerms.has(node.id) && isOfFewRows(graph, node);
+
+/** Whether a node is a product that several operations of ALUs read, and nothing else. */
+const isGate = (c: Context, node: Node): boolean => {
+  const all = readers(c, node);
+  return node.op === "matmul" && all.length > 1 && all.every(({ op }) => isElementwise(op) && op !== "cast");
+};
 
 /** Whether a node is one number below the normal ones of fp16. */
 const isSmallNumber = ({ graph, ranges }: Context, id: NodeId): boolean => {
@@ -365,6 +387,8 @@ interface Wide {
   readonly maskedSums: ReadonlyMap<NodeId, MaskedSum>;
   /** Differences from a maximum that may be minus infinity. */
   readonly emptyRows: ReadonlySet<NodeId>;
+  /** Rows that are computed in fp32 and then rounded, since figures of theirs scale them. */
+  readonly scaled: ReadonlySet<NodeId>;
   /** Powers of two by which small constants are kept where products multiply them. */
   readonly small: ReadonlyMap<NodeId, number>;
 }
@@ -411,7 +435,9 @@ const wideOf = (graph: Graph): Wide => {
       return sum === undefined ? [] : [[id, sum]];
     }),
   );
-  return { reasons, held, maskedSums, emptyRows, small };
+  const scaled: ReadonlySet<NodeId> =
+    context.longSums.sums.size === 0 ? new Set() : scaledRows(graph, (id) => reasons[id] === "sum");
+  return { reasons, held, maskedSums, emptyRows, scaled, small };
 };
 
 /** Whether a node is an inverse root that is bounded, as by the epsilon of a norm, beyond fp16. */
@@ -533,8 +559,8 @@ const narrowLimits = (dtype: DType): Limits | undefined =>
 /** Integer operations whose results may leave the range of their type. */
 const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
 
-/** Reasons of sums whose scale is still to come, and of angles: what reads them reads fp32. */
-const READ_WIDE: readonly string[] = ["exact", "weights", "angle"];
+/** Reasons of sums whose scale is still to come, of angles and of gates: what reads them reads fp32. */
+const READ_WIDE: readonly string[] = ["exact", "weights", "angle", "gate"];
 
 class Narrowing {
   readonly g = new Rewriter([]);
@@ -547,9 +573,11 @@ class Narrowing {
   private readonly held: ReadonlySet<NodeId>;
   private readonly maskedSums: Wide["maskedSums"];
   private readonly emptyRows: ReadonlySet<NodeId>;
+  private readonly scaled: ReadonlySet<NodeId>;
   private readonly small: Wide["small"];
+  private readonly halves = new Map<NodeId, NodeId>();
 
-  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows, small }: Wide) {
+  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows, scaled, small }: Wide) {
     this.graph = graph;
     this.consumers = consumersOf(graph);
     this.indices = indexNodes(graph);
@@ -557,15 +585,16 @@ class Narrowing {
     this.held = held;
     this.maskedSums = maskedSums;
     this.emptyRows = emptyRows;
+    this.scaled = scaled;
     this.small = small;
     for (const node of graph.nodes)
       this.made.push(node.op === "input" ? this.input(node) : this.g.from(node, () => this.stored(node)));
   }
 
-  /** Whether all that reads a node is an ALU that takes it first, so that it may come from the MXM as it is. */
+  /** Whether what reads a node is one ALU that takes it first, so that it may come from the MXM as it is. */
   private meetsAlus({ id, type }: Node): boolean {
     const readers = at(this.consumers, id, "list of readers");
-    if (this.graph.outputs.some(({ node }) => node === id) || readers.length === 0) return false;
+    if (this.graph.outputs.some(({ node }) => node === id) || readers.length !== 1) return false;
     return readers.every((reader) => {
       const next = this.graph.nodes[reader];
       return (
@@ -593,8 +622,10 @@ class Narrowing {
 
   private stored(node: Node): NodeId {
     const dtype = this.typeOf(node.id);
-    // What reads sums of products of integers, as their scales do, or angles, reads them in fp32, whatever becomes of its result.
-    const readsWide = isElementwise(node.op) && node.inputs.some((id) => READ_WIDE.includes(this.reasons[id] ?? ""));
+    // What reads sums of products of integers, as their scales do, angles or gates reads them in fp32, whatever becomes of its result.
+    const readsWide =
+      this.scaled.has(node.id) ||
+      (isElementwise(node.op) && node.inputs.some((id) => READ_WIDE.includes(this.reasons[id] ?? "")));
     if (dtype === "f16" && readsWide) return this.g.emit("cast", [this.convert(node, "f32")], { to: "f16" });
     if (!this.held.has(node.id)) return this.convert(node, dtype);
     return this.g.emit("cast", [this.heldBy(node)], { to: "f16" });
@@ -679,6 +710,11 @@ class Narrowing {
         node,
         inputs.map((id) => this.as(id, "f32")),
       );
+    if (this.reasons[node.id] === "first term")
+      return sumOfHalves(
+        g,
+        g.emit(op, [this.halvesOf(at(inputs, 0, "input")), this.multiplied(at(inputs, 1, "input"))], attrs),
+      );
     const product = g.emit(
       op,
       inputs.map((id) => this.multiplied(id)),
@@ -689,6 +725,13 @@ class Narrowing {
     const power = inputs.reduce((all, id) => all * (this.small.get(id) ?? 1), 1);
     if (power !== 1) return g.emit("mul", [wide, g.number(1 / power, "f32")]);
     return this.meetsAlus(node) ? wide : g.emit("mul", [wide, g.number(1, "f32")]);
+  }
+
+  /** Both halves of rows that are multiplied, for all products that take them. */
+  private halvesOf(x: NodeId): NodeId {
+    const known = this.halves.get(x) ?? bothHalves(this.g, this.as(x, "f32"));
+    this.halves.set(x, known);
+    return known;
   }
 
   /** An operand of a product: FP8, or fp16, of which small constants are kept times a power of two. */
