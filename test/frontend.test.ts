@@ -494,6 +494,38 @@ describe("errors", () => {
       /^LPU1007: tensor 'w' needs bytes 0 to 16 of 'weights.bin', which has 10/,
     );
   });
+  test("a part of a large table that several nodes take is read once", () => {
+    const [rows, columns, takers] = [2048, 64, 6];
+    const table = new Uint8Array(new Float32Array(rows * columns).map((_, i) => i).buffer);
+    const places = new Uint8Array(new BigInt64Array([7n, 2047n]).buffer);
+    const parts: OnnxModel = {
+      name: "m",
+      opset: 18,
+      nodes: Array.from({ length: takers }, (_, i) => [
+        node("Gather", ["table", "places"], [`taken${i}`]),
+        node("Add", [`taken${i}`, i === 0 ? "x" : `sum${i - 1}`], [`sum${i}`]),
+      ]).flat(),
+      inputs: [floats("x", 2, columns)],
+      outputs: [floats(`sum${takers - 1}`, 2, columns)],
+      initializers: [
+        { name: "table", type: "float32", dims: [rows, columns], chunks: () => [table], weight: true },
+        { name: "places", type: "int64", dims: [2], chunks: () => [places] },
+      ],
+    };
+    let read = 0;
+    const external: ExternalFiles = {
+      size: () => table.length,
+      read: (_, offset, length) => {
+        read += length;
+        return table.slice(offset, offset + length);
+      },
+    };
+    const bytes = Buffer.concat([...encodeModel(parts, "weights.bin")]);
+    const graph = importModel(bytesSource("m", bytes, external), { bind: {} });
+    const [sum] = evaluate(graph, { x: f32([2, columns], new Array(2 * columns).fill(0.5)) });
+    expect(sum && [...toFloats(sum)].slice(columns - 1, columns + 1)).toEqual([0.5 + 6 * 511, 0.5 + 6 * 2047 * 64]);
+    expect(read).toBeLessThanOrEqual(table.length);
+  });
   test("damaged models give coded errors and nothing else", () => {
     const files = present
       ? ["hf-vit", "silero-model_mini", "ort-attention_mha"].map((name) =>

@@ -111,6 +111,8 @@ export function appender(name: string): Appender {
   const graph = new GraphBuilder(name);
   const byKey = new Map<string, NodeId>();
   const held = new Set<NodeId>();
+  /** Small results of what is not held, by what makes them: every layer asks the same of a table, which is read once. */
+  const parts = new Map<string, NodeId>();
   /** Nodes of constants that are not folded, and what they would be. */
   const kept = new Map<NodeId, Literal>();
   let keeps = false;
@@ -144,17 +146,23 @@ export function appender(name: string): Appender {
       return id;
     }
     const hold = count <= SMALL_RESULT || (count <= LARGEST_HELD && count <= budget && inputs.every(isHeld));
-    if (!hold) return literal(derive(op, attrs, type, constants));
-    if (count > SMALL_RESULT) budget -= count;
-    const known = new Map<string, Tensor>();
-    return tensor(
-      evaluateNode(
-        op,
-        constants.map((value) => computed(value, known)),
-        attrs,
-        type,
-      ),
-    );
+    if (hold && inputs.every(isHeld)) {
+      if (count > SMALL_RESULT) budget -= count;
+      const known = new Map<string, Tensor>();
+      return tensor(
+        evaluateNode(
+          op,
+          constants.map((value) => computed(value, known)),
+          attrs,
+          type,
+        ),
+      );
+    }
+    const derived = derive(op, attrs, type, constants);
+    if (!hold) return literal(derived);
+    const made = parts.get(derived.key) ?? tensor(derived.load());
+    parts.set(derived.key, made);
+    return made;
   };
 
   const add = (op: string, operands: readonly NodeId[], attrs: Attrs = {}): NodeId => {
