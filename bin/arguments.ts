@@ -7,7 +7,7 @@ import { throwTogether } from "../src/host/edge.js";
 import { CompileError, fail } from "../src/diagnostics.js";
 import type { WireFlip } from "../src/runtime/disturb.js";
 import type { StateOption } from "../src/frontend/states.js";
-import { isSystem, type SystemName, SYSTEMS } from "../src/ir/system.js";
+import { failUnknown, isSystem, type SystemName } from "../src/ir/system.js";
 import type { Stages } from "../src/pipeline.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { WEIGHT_FORMATS } from "../src/ir/weights.js";
@@ -126,11 +126,7 @@ export function parseTarget(name: string): TargetName {
 
 /** `--system node2`; undefined if it is not given. */
 export function parseSystem(name: string | undefined): SystemName | undefined {
-  if (name === undefined || isSystem(name)) return name;
-  return fail("LPU2007", {
-    message: `--system: unknown system '${name}'`,
-    hint: `systems are ${Object.keys(SYSTEMS).join(", ")} (lpu systems)`,
-  });
+  return name === undefined || isSystem(name) ? name : failUnknown(name, "--system: ");
 }
 
 /** `--dead 3,9`. */

@@ -6,7 +6,7 @@ import { encodeModel } from "../models/onnx-writer.js";
 import { compile } from "../src/compile.js";
 import { joinChunks } from "../src/host/build.js";
 import { plan, type PlanOptions, type SystemPlan } from "../src/index.js";
-import { groupsIn, isSystem, livingChips, systemOf } from "../src/ir/system.js";
+import { groupsIn, isSystem, livingChips, type SystemName, systemOf } from "../src/ir/system.js";
 import { TARGETS } from "../src/ir/target.js";
 import { pipelineOf } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
@@ -40,6 +40,18 @@ describe("a line", () => {
     expect(verdict(() => chipsInLine(systemOf("node8", TARGETS.tiny, [3, 6]), 6))).toMatch(/^LPU2007/);
     expect(verdict(() => routeOf(systemOf("node8", TARGETS.tiny, [3, 6]), 2, 4))).toMatch(/^LPU2007/);
   });
+});
+
+test("names of systems that there are not say what their number may be", () => {
+  for (const name of ["dragonfly-20", "dragonfly-10512", "line-1", "line-1306", "line-99999"]) {
+    expect(isSystem(name)).toBe(false);
+    const [kind] = name.split("-");
+    expect(verdict(() => systemOf(name as SystemName, V1))).toMatch(
+      kind === "line" ? "nodes, 2 to 1305" : "a multiple of 8 up to 264, or of 72 up to 10440",
+    );
+  }
+  expect(["line-2", "line-1305", "dragonfly-16", "dragonfly-10440"].every(isSystem)).toBe(true);
+  expect(verdict(() => systemOf("node9" as SystemName, V1))).toMatch(/^LPU2007: unknown system 'node9'$/);
 });
 
 test("groups are of chips that work, each within a node", () => {

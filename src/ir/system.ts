@@ -21,6 +21,8 @@ const RACK_WIRES = 4;
 /** Nodes that are joined to each on a line, on either side, by so many wires (C). */
 const LINE_REACH = 4;
 const LINE_WIRES = 4;
+/** As many chips as the largest system of racks has: none was ever said to be larger. */
+const LINE_NODES = 1305;
 /** Nodes that are joined each to each (C). Beyond that racks are, and half of the ports of a node leave its rack (D). */
 const DRAGONFLY_NODES = 33;
 const DRAGONFLY_RACKS = 145;
@@ -44,6 +46,8 @@ interface Layout {
 
 interface SystemRow {
   readonly doc: string;
+  /** What the number in the name may be. */
+  readonly numbers?: string;
   /** `count`: the number in the name, if it has one; `links`: those that a chip has for its node. Undefined if there is no such system. */
   readonly layout: (count: number, links: number) => Layout | undefined;
 }
@@ -115,22 +119,26 @@ export const SYSTEMS = {
     layout: () => joinedNodes(RACK_NODES, eachToEach(RACK_NODES, RACK_WIRES)),
   },
   "line-N": {
-    doc: "N nodes along a line, each joined to its four next and four previous ones by four wires each.",
-    layout: (nodes) => (nodes > 1 ? joinedNodes(nodes, eachToEach(nodes, LINE_WIRES, LINE_REACH)) : undefined),
+    doc: "N nodes along a line, up to 1,305, each joined to its four next and four previous ones by four wires each.",
+    numbers: `nodes, 2 to ${LINE_NODES}`,
+    layout: (nodes) =>
+      nodes > 1 && nodes <= LINE_NODES ? joinedNodes(nodes, eachToEach(nodes, LINE_WIRES, LINE_REACH)) : undefined,
   },
   "dragonfly-N": {
     doc: "N chips: up to 264 as nodes that are joined each to each, and up to 10,440 as racks that are.",
+    numbers: "chips: a multiple of 8 up to 264, or of 72 up to 10440",
     layout: (chips) => (chips > NODE_CHIPS ? dragonfly(chips) : undefined),
   },
 } as const satisfies Readonly<Record<string, SystemRow>>;
 
 export type SystemName = Exclude<keyof typeof SYSTEMS, `${string}-N`> | `line-${number}` | `dragonfly-${number}`;
 
+const rowsByName: ReadonlyMap<string, SystemRow> = new Map(Object.entries(SYSTEMS));
+
 /** The row of a name, and the number in it; undefined if there is none. */
 const rowOf = (name: string): { readonly row: SystemRow; readonly count: number } | undefined => {
   const [, kind = name, digits] = /^([a-z]+)-([1-9]\d{0,5})$/.exec(name) ?? [];
-  const rows: ReadonlyMap<string, SystemRow> = new Map(Object.entries(SYSTEMS));
-  const row = rows.get(digits === undefined ? kind : `${kind}-N`);
+  const row = rowsByName.get(digits === undefined ? kind : `${kind}-N`);
   return row === undefined || name.endsWith("-N") ? undefined : { row, count: Number(digits ?? 0) };
 };
 
@@ -158,12 +166,16 @@ export const chipsIn = (name: SystemName): number => {
   return nodes * size;
 };
 
-const knownLayout = (name: SystemName, links: number): Layout =>
-  layoutOf(name, links) ??
-  fail("LPU2007", {
-    message: `unknown system '${name}'`,
+const knownLayout = (name: SystemName, links: number): Layout => layoutOf(name, links) ?? failUnknown(name);
+
+/** LPU2007 that says what systems there are, or what the number in a name may be; `at`: where the name was given. */
+export const failUnknown = (name: string, at = ""): never => {
+  const { numbers } = rowsByName.get(name.replace(/-\d+$/, "-N")) ?? {};
+  return fail("LPU2007", {
+    message: `${at}unknown system '${name}'${numbers === undefined ? "" : `: N is a number of ${numbers}`}`,
     hint: `systems are ${Object.keys(SYSTEMS).join(", ")} (lpu systems)`,
   });
+};
 
 /** Whether the chips of a target have as many links as a system takes. */
 export const isJoinable = (name: SystemName, { links }: Target): boolean => {

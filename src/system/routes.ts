@@ -6,8 +6,17 @@ import { alg, Graph } from "graphlib";
 import { at, fail, sure } from "../diagnostics.js";
 import type { System } from "../ir/system.js";
 
+/** What is known of systems: ways are asked for from many chips of one. */
+const graphs = new WeakMap<System, Graph>();
+
 /** Chips and wires as a graph; several wires between two chips are one edge. */
-const graphOf = ({ chips, links }: System): Graph => {
+const graphOf = (system: System): Graph => {
+  const graph = graphs.get(system) ?? made(system);
+  graphs.set(system, graph);
+  return graph;
+};
+
+const made = ({ chips, links }: System): Graph => {
   const graph = new Graph({ directed: false });
   for (let chip = 0; chip < chips; chip++) graph.setNode(String(chip));
   for (const { fromChip, toChip } of links) graph.setEdge(String(fromChip), String(toChip));
