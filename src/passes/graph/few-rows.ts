@@ -9,6 +9,7 @@
 import { at } from "../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../../ir/graph.js";
 import { isFp8 } from "../../ir/dtype.js";
+import { sliceAxis } from "./decompose/gather.js";
 import { isMove, piecesOf } from "./exponents.js";
 import type { Rewriter } from "./rewriter.js";
 
@@ -34,14 +35,7 @@ export const bothHalves = (g: Rewriter, x: NodeId): NodeId => {
 export const sumOfHalves = (g: Rewriter, product: NodeId): NodeId => {
   // What is sliced is stored, and of a product that is fp16; an ALU in between leaves it fp32.
   const wide = g.emit("mul", [g.emit("cast", [product], { to: "f32" }), g.number(1, "f32")]);
-  const shape = g.shape(wide);
-  const axis = shape.length - 2;
-  const rows = at(shape, axis, "extent") / 2;
-  const half = (from: number): NodeId =>
-    g.emit("slice", [wide], {
-      starts: shape.map((_, index) => (index === axis ? from : 0)),
-      sizes: shape.map((extent, index) => (index === axis ? rows : extent)),
-      strides: shape.map(() => 1),
-    });
-  return g.emit("add", [half(0), half(rows)]);
+  const axis = g.shape(wide).length - 2;
+  const rows = at(g.shape(wide), axis, "extent") / 2;
+  return g.emit("add", [sliceAxis(g, wide, axis, 0, rows), sliceAxis(g, wide, axis, rows, rows)]);
 };
