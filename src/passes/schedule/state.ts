@@ -20,7 +20,7 @@ import { heldIn, takenIn } from "./chip/memory.js";
 import { CONSTANT_ROWS, distinctTiles, type PlanFacts, planFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
 import { keepRows, type KeptPairs, keptPairs, keptRows, type Overlap } from "./overlap.js";
 import { residentIn, rowsOf } from "./place/resident.js";
-import { holdEarlier, type Earlier, rowsForLater } from "./place/earlier.js";
+import { holdEarlier, type Earlier, resultRowsForLater, rowsForLater } from "./place/earlier.js";
 
 /**
  * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
@@ -141,6 +141,7 @@ export const newScheduler = (
     resident: own + heldRows(halves),
     taken: own + taken[0] + taken[1],
     kept: rowsForLater(plan, later, target, earlier),
+    spared: resultRowsForLater(plan, later, target),
   };
   const kept = overlap && keptPairs(plan, target);
   if (kept !== undefined) for (const half of halves) keepRows(kept, target, half);
@@ -210,11 +211,13 @@ interface Room {
   readonly taken: number;
   /** By constants of later entries. */
   readonly kept: number;
+  /** By what results of later entries take beyond those of this one. */
+  readonly spared: number;
 }
 
 /** Rows of slice pairs that second copies of weight tiles may take. */
-const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, { taken, kept }: Room): number =>
-  duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - taken - kept;
+const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, { taken, kept, spared }: Room): number =>
+  duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - taken - kept - spared;
 
 /**
  * Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may.

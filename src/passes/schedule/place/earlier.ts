@@ -13,7 +13,7 @@ import { holdRows, touchRows } from "../chip/memory.js";
 import type { Half, Side } from "../chip/machine.js";
 import { distinctTiles, rowsOfTile, tilePairsOf } from "../figures.js";
 import type { Copy, TilePlace } from "./chunk.js";
-import { constantRowsIn } from "./resident.js";
+import { constantRowsIn, resultsIn } from "./resident.js";
 
 /** What the entries so far have placed. */
 export interface Earlier {
@@ -75,9 +75,16 @@ export const rowsForLater = (
       known.add(key);
       rows += rowsOfTile(tile, pairs);
     }
-    rows += constantRowsIn(other);
+    // Many lie in both hemispheres.
+    rows += 2 * constantRowsIn(other);
   }
   return rows;
+};
+
+/** Rows of slice pairs that results of later entries take beyond those of this one: an estimate. */
+export const resultRowsForLater = (plan: Plan, later: readonly Plan[], target: Target): number => {
+  const own = resultsIn(plan, target);
+  return Math.max(0, ...later.map((other) => resultsIn(other, target) - own)) / (2 * target.lanes);
 };
 
 /** Where a state lies, if an earlier entry has it too: as this one wants it. */

@@ -4,7 +4,7 @@
  */
 
 import { at } from "../../../diagnostics.js";
-import { isTile, type Plan, type Run, type Storage, type StorageId } from "../../../ir/plan.js";
+import { isTile, type Plan, readsOf, type Run, type Storage, type StorageId } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { CONSTANT_ROWS, distinctTiles, rowsOfTile, sliceRowsOf, tilePairsOf } from "../figures.js";
 
@@ -37,6 +37,31 @@ export const residentBytes = (plan: Plan, target: Target): Map<string, number> =
     add(nameOf(plan, storage), sliceRowsOf(storage, rows));
   }
   return parts;
+};
+
+/** Bytes that intermediate results take at the fullest moment, if tasks ran in the order of the plan: an estimate. */
+export const resultsIn = (plan: Plan, target: Target): number => {
+  const last = new Map<number, number>();
+  const first = new Map<number, number>();
+  for (const [index, task] of plan.tasks.entries()) {
+    for (const storage of readsOf(task)) last.set(storage, index);
+    for (const { storage } of task.outputs) if (!first.has(storage)) first.set(storage, index);
+  }
+  const changes = new Array<number>(plan.tasks.length + 1).fill(0);
+  for (const storage of plan.storages) {
+    const begin = first.get(storage.id);
+    if (begin === undefined || storage.kind !== "temp" || storage.output) continue;
+    const end = 1 + (last.get(storage.id) ?? begin);
+    const bytes = sliceRowsOf(storage, rowsOf(storage)) * target.lanes;
+    changes[begin] = at(changes, begin, "change") + bytes;
+    changes[end] = at(changes, end, "change") - bytes;
+  }
+  let [alive, most] = [0, 0];
+  for (const change of changes) {
+    alive += change;
+    most = Math.max(most, alive);
+  }
+  return most;
 };
 
 /** What the user calls a storage: the binding's name, if it is the host's. */

@@ -7,13 +7,13 @@
  */
 
 import { at, fail } from "../../../diagnostics.js";
-import { type Plan, readsOf, type Storage, type StorageId } from "../../../ir/plan.js";
+import type { Plan, Storage, StorageId } from "../../../ir/plan.js";
 import { sramBytes, type Target } from "../../../ir/target.js";
 import { heldIn } from "../chip/memory.js";
 import { sliceRowsOf } from "../figures.js";
 import { chunksOf, type Scheduler } from "../state.js";
 import { rowsOfCopy } from "./chunk.js";
-import { residentBytes, residentIn, rowsOf } from "./resident.js";
+import { residentBytes, residentIn, resultsIn, rowsOf } from "./resident.js";
 
 const LARGEST = 3;
 /** Share of SRAM that constants and edges can fill when results are to find room too. */
@@ -60,33 +60,9 @@ export const sramNeed = (plan: Plan, target: Target): SramNeed => {
   const states = wholes(plan.storages.filter(({ kind }) => kind === "state"));
   const isNext = new Set(plan.states.map(({ next }) => next));
   const outputs = wholes(plan.storages.filter(({ id, kind, output }) => output && kind !== "input" && !isNext.has(id)));
-  const results = mostAlive(plan, (storage) => bytesOf(storage, rowsOf(storage)));
+  const results = resultsIn(plan, target);
   const constants = resident - states - inputs - outputs;
   return { constants, states, inputs, outputs, results, peak: resident + results, capacity: sramBytes(target) };
-};
-
-/** The most that intermediate results take at once: each from the first task that writes it to the last that reads it. */
-const mostAlive = (plan: Plan, sizeOf: (storage: Storage) => number): number => {
-  const last = new Map<number, number>();
-  const first = new Map<number, number>();
-  for (const [index, task] of plan.tasks.entries()) {
-    for (const storage of readsOf(task)) last.set(storage, index);
-    for (const { storage } of task.outputs) if (!first.has(storage)) first.set(storage, index);
-  }
-  const changes = new Array<number>(plan.tasks.length + 1).fill(0);
-  for (const storage of plan.storages) {
-    const begin = first.get(storage.id);
-    if (begin === undefined || storage.kind !== "temp" || storage.output) continue;
-    const end = 1 + (last.get(storage.id) ?? begin);
-    changes[begin] = at(changes, begin, "change") + sizeOf(storage);
-    changes[end] = at(changes, end, "change") - sizeOf(storage);
-  }
-  let [alive, most] = [0, 0];
-  for (const change of changes) {
-    alive += change;
-    most = Math.max(most, alive);
-  }
-  return most;
 };
 
 /**

@@ -109,14 +109,14 @@ interface LoadPart {
 }
 
 /** Whole turns of the interleaving load together, of what is left over as many as few ways divide, and the last ones one by one. */
-const partsOf = (s: Scheduler, { chunk, row, step, count }: Piece, half: Half): LoadPart[] => {
-  const { ways = 1, before = 0 } = chunk.copies.find((copy) => copy.side === half.side) ?? {};
+const partsOf = (s: Scheduler, { chunk, step, count }: Piece, half: Half): LoadPart[] => {
+  const ways = chunk.copies.find((copy) => copy.side === half.side)?.ways ?? 1;
   const width = Math.min(ways, s.tilePairs);
-  const aligned = step === 1 && width > 1 && (before + row - chunk.row) % ways === 0;
-  const whole = aligned ? count - (count % ways) : 0;
+  const isWide = step === 1 && width > 1;
+  const whole = isWide ? count - (count % ways) : 0;
   const parts: LoadPart[] = [{ skip: 0, count: whole, ways: width, turns: ways / width }];
   let skip = whole;
-  while (aligned && count - skip >= LOAD_WAYS) {
+  while (isWide && count - skip >= LOAD_WAYS) {
     const few = Math.min(width, count - skip - ((count - skip) % LOAD_WAYS));
     parts.push({ skip, count: few, ways: few, turns: 1 });
     skip += few;
