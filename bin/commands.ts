@@ -118,6 +118,10 @@ const OPTIONS = {
     describe:
       "of a decoder: tokens of the prompt that are taken at once, by an entry of its own; several, like 16,128, are an entry each",
   },
+  batch: {
+    type: "number",
+    describe: "of a decoder: sequences that are taken side by side, each with a past of its own; 1 if not given",
+  },
   weights: {
     type: "string",
     default: "fp16",
@@ -189,6 +193,7 @@ const buildOptions = (argv: Argv) =>
     entry: OPTIONS.entries,
     context: OPTIONS.context,
     prefill: OPTIONS.prefill,
+    batch: OPTIONS.batch,
     target: OPTIONS.target,
     ...DEVICES,
     configuration: OPTIONS.configuration,
@@ -327,6 +332,7 @@ const run = command({
 const decoderOptions = {
   context: OPTIONS.context,
   prefill: OPTIONS.prefill,
+  batch: OPTIONS.batch,
   tokenizer: { type: "string", describe: "tokenizer.json, if it is not beside the model" },
   bind: OPTIONS.bind,
   target: OPTIONS.target,
@@ -350,9 +356,11 @@ const decoderFolder = {
 const parseContext = (args: {
   readonly context: string | undefined;
   readonly prefill: string | undefined;
-}): { readonly context: readonly number[] | undefined; readonly prefill: readonly number[] | undefined } => {
+  readonly batch: number | undefined;
+}): Pick<DecoderRequest, "context" | "prefill" | "batch"> => {
   const context = parseContexts(args.context);
-  return { context, prefill: parsePrefill(args.prefill, context && Math.max(...context)) };
+  const { "--batch": batch } = parseNumbers({ "--batch": { value: args.batch, least: 1, whole: true } });
+  return { context, prefill: parsePrefill(args.prefill, context && Math.max(...context)), batch };
 };
 
 type DecoderArguments = InferredOptionTypes<typeof decoderOptions> & { readonly model: string };
@@ -379,7 +387,14 @@ const generate = command({
   doc: "Writes on from a prompt: a decoder with past and present, one token a step.",
   options: (argv) =>
     argv.positional("model", decoderFolder).options({
-      prompt: { alias: "p", type: "string", describe: "how the text begins, or what the user says first" },
+      prompt: {
+        alias: "p",
+        type: "string",
+        array: true,
+        default: [] as string[],
+        describe:
+          "how the text begins, or what the user says first; several are texts of their own, side by side with --batch",
+      },
       chat: {
         type: "boolean",
         default: false,
@@ -405,8 +420,11 @@ const generate = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const { prompt, system, chat, stop } = args;
+    const { prompt: prompts, system, chat, stop } = args;
+    const [prompt] = prompts;
     if (!chat && prompt === undefined) fail("LPU5008", { message: "expected --prompt, or --chat" });
+    if (chat && (prompts.length > 1 || (args.batch ?? 1) > 1))
+      fail("LPU5008", { message: "--chat: is one text, and takes one --prompt and no --batch" });
     if (!chat && system !== undefined) fail("LPU5008", { message: "--system: expected --chat with it" });
     const decoder = decoderRequest(args);
     const numbers = parseNumbers({
@@ -428,8 +446,11 @@ const generate = command({
     const request = { ...decoder, options: { ...options, stop } };
     if (chat) return chatInTurns({ ...request, prompt, system }, terminal);
     const part = beginning(`\n${prompt}`, terminal);
-    const result = await runJob("generate", { ...request, prompt: prompt ?? "" }, { tasks: terminal.tasks, part });
-    terminal.result(result);
+    const result = await runJob("generate", { ...request, prompts }, { tasks: terminal.tasks, part });
+    const { texts, ...costs } = result;
+    terminal.result(texts.length === 1 ? { ...texts[0], ...costs } : result);
+    if (texts.length > 1)
+      for (const [index, { text }] of texts.entries()) terminal.text(`\n${prompts[index]}${text}\n`);
     terminal.print("\n");
     for (const line of alignRows(generateRows(result))) terminal.print(line);
     return result.cycles === result.predictedCycles ? EXIT.ok : EXIT.internal;
@@ -482,7 +503,7 @@ const serve = command({
   },
 });
 
-const { prefill: _, ...readerOptions } = decoderOptions;
+const { prefill: _, batch: __, ...readerOptions } = decoderOptions;
 
 const score = command({
   command: "score <model>",
@@ -495,7 +516,7 @@ const score = command({
       json: OPTIONS.json,
     }),
   run: async (args, terminal) => {
-    const { prefill: _, ...decoder } = decoderRequest({ ...args, prefill: undefined });
+    const { prefill: _, batch: __, ...decoder } = decoderRequest({ ...args, prefill: undefined, batch: undefined });
     const result = await runJob("score", { ...decoder, text: args.text, lines: args.lines }, { tasks: terminal.tasks });
     terminal.result(result);
     terminal.print("");
@@ -584,6 +605,7 @@ const check = command({
       entry: OPTIONS.entries,
       context: OPTIONS.context,
       prefill: OPTIONS.prefill,
+      batch: OPTIONS.batch,
       target: OPTIONS.target,
       ...DEVICES,
       configuration: OPTIONS.configuration,

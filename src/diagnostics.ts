@@ -402,6 +402,11 @@ export const DIAGNOSTICS = {
     doc: "A language model was closed, and is asked for something that needs the machine or its past.",
     hint: "close a model when nothing runs on it any more, or open it again",
   },
+  LPU5111: {
+    title: "sequences side by side",
+    doc: "Of a language model that takes several sequences side by side something is asked that only one has, or of one that it takes two steps at once.",
+    hint: "write with generate, as many texts at once as the model takes sequences, or open it with a batch of 1",
+  },
   LPU5201: {
     title: "request not understood",
     doc: "A client sent no JSON, or a field that the API does not have, that is not what it must be, or that is not supported here.",

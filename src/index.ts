@@ -223,6 +223,8 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
    * such an entry if not given.
    */
   readonly prefill?: number | readonly number[] | undefined;
+  /** Sequences that are taken side by side, each with a past of its own; 1 if not given. */
+  readonly batch?: number | undefined;
   /** A tokenizer.json that does not lie beside the model. */
   readonly tokenizer?: string | undefined;
   /** That text is wanted, so that LPU5106 says before the build that there is no tokenizer. */
@@ -235,6 +237,7 @@ export interface LanguageModelOptions extends Omit<LpuitOptions, "state" | "shap
 const BUILT = [
   "context",
   "prefill",
+  "batch",
   "bind",
   "fix",
   "target",
@@ -261,7 +264,7 @@ const isSaid = (name: string, value: unknown): boolean =>
  * be, all before the build, and all that `lpuit` throws.
  */
 export async function openLanguageModel(path: string, options: LanguageModelOptions = {}): Promise<LanguageModel> {
-  const { context = DEFAULT_CONTEXT, prefill = [], tokenizer, text, prompt, ...rest } = options;
+  const { context = DEFAULT_CONTEXT, prefill = [], batch = 1, tokenizer, text, prompt, ...rest } = options;
   const isBuilt = path.endsWith(".lpu");
   const late = isBuilt ? BUILT.filter((name) => isSaid(name, options[name])) : [];
   if (late.length > 0)
@@ -270,10 +273,10 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
       hint: "leave them out, or give the model",
     });
   const found = await openWords(path, { tokenizer, text, past: true }, (graph) => {
-    const buckets = { contexts: [context].flat(), prefill: [prefill].flat() };
+    const buckets = { contexts: [context].flat(), prefill: [prefill].flat(), batch };
     const most = mostOf(buckets.contexts);
     const entries = decoderEntries(graph, buckets, TARGETS[options.target ?? "lpu-v1"]);
-    return { capacity: capacityOf(decoderShapes(graph, most, 1).past, most), entries };
+    return { capacity: capacityOf(decoderShapes(graph, most, 1, batch).past, most), entries };
   });
   const build = (): Uint8Array => {
     const { capacity, entries } = sure(found.asked, "graph");
@@ -313,7 +316,7 @@ function loadedDecoder(
  */
 export async function openReader(
   path: string,
-  options: Omit<LanguageModelOptions, "prefill" | "prompt"> = {},
+  options: Omit<LanguageModelOptions, "prefill" | "batch" | "prompt"> = {},
 ): Promise<Reader> {
   const { context = DEFAULT_CONTEXT, tokenizer, text, ...rest } = options;
   const tokens = mostOf([context].flat());

@@ -50,7 +50,7 @@ export function fakeModel({
   });
   return languageModel(
     {
-      ...{ context, past: "window", given: ["input_ids"] },
+      ...{ sequences: 1, context, past: "window", given: ["input_ids"] },
       clockMHz: 900,
       whole: {
         rows: context,

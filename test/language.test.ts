@@ -176,7 +176,7 @@ describe("a decoder", () => {
       fix: {},
     });
     const given = ["input_ids", "write_indices", "nonpad_kv_seqlen", "attention_mask"];
-    expect(blockInputs(given, { past: "cache", context: 5, tokens: [7, 8], position: 2 })).toEqual({
+    expect(blockInputs(given, [{ past: "cache", context: 5, tokens: [7, 8], position: 2 }])).toEqual({
       input_ids: [7, 8],
       write_indices: [2],
       nonpad_kv_seqlen: [4],
@@ -424,7 +424,7 @@ test("an image of a decoder writes what its model writes, with its own context",
   const model = await openLanguageModel(path, { context: 5, prefill: 2, cacheDir });
   const { source, close } = openModel(path);
   const { graph } = readModel(source);
-  const entries = decoderEntries(graph, { contexts: [5], prefill: [2] }, TARGETS["lpu-v1"]);
+  const entries = decoderEntries(graph, { contexts: [5], prefill: [2], batch: 1 }, TARGETS["lpu-v1"]);
   const image = join(own, "gpt2.lpu");
   writeFileSync(image, (await lpuit(path, { entries, state: "auto", cacheDir })).image);
   close();

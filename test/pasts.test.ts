@@ -17,6 +17,7 @@ interface Case {
   readonly model: string | Uint8Array;
   readonly context?: number;
   readonly tokens?: number;
+  readonly batch?: number;
 }
 
 const fixture = (name: string): string => `../shared/fixtures/transformers/${name}/model.onnx`;
@@ -39,10 +40,10 @@ function merged({ outputs, nodes, ...model }: OnnxModel): OnnxModel {
 }
 
 const SIZES = { layers: 2, hidden: 32, heads: 4, intermediate: 48, vocab: 50, seq: 8 } as const;
-const built = (family: FamilyName): OnnxModel =>
+const built = (family: FamilyName, batch = 1): OnnxModel =>
   buildModel(
     family,
-    { ...SIZES, ...(family !== "gpt2" && { "kv-heads": 2 }), ...(family === "mixtral" && { experts: 4 }) },
+    { ...SIZES, batch, ...(family !== "gpt2" && { "kv-heads": 2 }), ...(family === "mixtral" && { experts: 4 }) },
     { past: true },
   );
 
@@ -56,6 +57,12 @@ const CASES: Readonly<Record<string, Case>> = {
   "static-cache-decoder-opset24": { model: fixture("static-cache-decoder-opset24"), context: 16 },
   "gpt2 of the builders": { model: modelBytes(built("gpt2")) },
   "llama of the builders, two tokens at once": { model: modelBytes(built("llama")), tokens: 2 },
+  "gpt2 of the builders, three sequences with pasts of odd length": {
+    model: modelBytes(built("gpt2", 3)),
+    context: 37,
+    batch: 3,
+  },
+  "webgpu-tiny-gqa, three sequences": { model: fixture("webgpu-tiny-gqa"), batch: 3 },
   "mixtral of the builders": { model: modelBytes(built("mixtral")) },
   "a merged decoder": { model: modelBytes(merged(built("gpt2"))) },
 };
@@ -68,12 +75,12 @@ const drawn = (name: string, shape: readonly number[], step: number): Tensor => 
 
 test.each(Object.entries(CASES))(
   "%s",
-  async (_, { model, context = CONTEXT, tokens = 1 }) => {
+  async (_, { model, context = CONTEXT, tokens = 1, batch = 1 }) => {
     if (typeof model === "string" && !existsSync(model)) {
       console.log("skipped: fixtures not present");
       return;
     }
-    const { options, past } = shapesOf(model, context, tokens);
+    const { options, past } = shapesOf(model, context, tokens, batch);
     const resident = await lpuit(model, { ...options, state: "auto", cacheDir: false });
     const stateless = await lpuit(model, { ...options, cacheDir: false });
     const states = resident.states.map(({ name }) => name);
@@ -81,11 +88,14 @@ test.each(Object.entries(CASES))(
     let left = resident.snapshot();
     for (let step = 0; step < STEPS; step++) {
       const position = step * tokens;
-      const ids = Array.from({ length: tokens }, (_, i) => ((position + i) * 7 + 3) % 40);
+      const blocks = Array.from({ length: batch }, (_, sequence) => ({
+        ...{ past, context, position },
+        tokens: Array.from({ length: tokens }, (_, i) => ((position + i) * 7 + sequence * 5 + 3) % 40),
+      }));
       const names = resident.inputs.map(({ name }) => name);
       const given = {
         ...Object.fromEntries(resident.inputs.map(({ name, shape }) => [name, drawn(name, shape, step)])),
-        ...blockInputs(names, { past, context, tokens: ids, position }),
+        ...blockInputs(names, blocks),
       };
       const { outputs, cycles, predictedCycles } = await resident.run(given);
       expect(cycles).toBe(predictedCycles);
@@ -117,11 +127,12 @@ const shapesOf = (
   model: string | Uint8Array,
   context: number,
   tokens: number,
+  batch: number,
 ): { readonly options: LpuitOptions; readonly past: PastKind } => {
   const opened = typeof model === "string" ? openModel(model) : undefined;
   const { graph } = readModel(opened?.source ?? bytesSource("m", model as Uint8Array));
   opened?.close();
-  const { past, shapes, fix } = decoderShapes(graph, context, tokens);
+  const { past, shapes, fix } = decoderShapes(graph, context, tokens, batch);
   return { options: { shapes, fix }, past };
 };
 

@@ -168,7 +168,7 @@ describe("report", () => {
     expect(stateRoom(100, 501, 1000)).toEqual({ bytes: 100, free: 499, sequences: 5 });
     expect(stateRoom(100, 1200, 1000)).toEqual({ bytes: 100, free: 0, sequences: 1 });
     expect(summaryLines({ ...report, stateRoom: stateRoom(1 << 20, 0, 5 << 20) }).join("\n")).toContain(
-      "states           1.00 MiB a sequence; with 5.00 MiB that are free, SRAM holds 6 such, or one with 6 times the past",
+      "states           1.00 MiB; with 5.00 MiB that are free, SRAM holds 6 such, or one with 6 times the past",
     );
   });
 

@@ -11,6 +11,7 @@ export interface DecoderRequest extends Omit<ChipRequest, "system" | "dead"> {
   readonly tokenizer: string | undefined;
   readonly context: readonly number[] | undefined;
   readonly prefill: readonly number[] | undefined;
+  readonly batch: number | undefined;
   readonly bind: Readonly<Record<string, number>>;
   readonly cacheFolder: string | undefined;
   readonly rebuild: boolean;
@@ -24,13 +25,14 @@ export const openDecoder = (
   context: Pick<JobContext<never>, "task">,
   prompt?: string | readonly Message[],
 ): Promise<LanguageModel> => {
-  const { tokenizer, context: positions, prefill, bind, rebuild } = request;
+  const { tokenizer, context: positions, prefill, batch, bind, rebuild } = request;
   return openLanguageModel(request.model, {
     ...{
       ...chipOptions({ ...request, system: undefined, dead: [] }),
       tokenizer,
       context: positions,
       prefill,
+      batch,
       bind,
       rebuild,
       prompt,

@@ -3,17 +3,22 @@
  */
 
 import type { GenerateOptions, LanguageModel, Piece } from "../../src/language/model.js";
+import type { Cost } from "../../src/language/steps.js";
 import { clock } from "../show/terminal.js";
 import { type DecoderRequest, openDecoder } from "./decoder.js";
 import type { JobContext } from "./job.js";
 
 export interface GenerateRequest extends DecoderRequest {
-  readonly prompt: string;
+  /** Texts of their own, side by side as far as the model takes several sequences. */
+  readonly prompts: readonly string[];
   readonly options: GenerateOptions;
 }
 
-export interface GenerateResult extends Written {
-  /** Of a run that takes one token, and of one that takes a block of a prompt. */
+/** `cycles`, `predictedCycles` and `runs` are of all texts: a run may be of several. */
+export interface GenerateResult extends Cost {
+  readonly texts: readonly Written[];
+  readonly batch: number;
+  /** Of a run that takes one token of each sequence, and of one that takes a block of a prompt. */
   readonly cyclesOf: LanguageModel["cycles"];
   readonly room: LanguageModel["room"];
   readonly clockMHz: number;
@@ -40,17 +45,29 @@ export interface Written {
 }
 
 export async function generateJob(request: GenerateRequest, context: JobContext<Piece>): Promise<GenerateResult> {
-  const model = await openDecoder(request, context, request.prompt);
+  const { prompts, options } = request;
+  const longest = prompts.reduce((one, other) => (other.length > one.length ? other : one));
+  const model = await openDecoder(request, context, longest);
   const start = clock();
-  const written = await write(model, model.encode(request.prompt), request.options, context);
+  const shown = prompts.length === 1 ? context : { part: () => undefined };
+  const texts: Promise<Written>[] = [];
+  for (const prompt of prompts) {
+    const text = write(model, model.encode(prompt), options, shown);
+    texts.push(text);
+    if (model.batch === 1) await text;
+  }
   return {
-    ...written,
+    texts: await Promise.all(texts),
+    ...costOf(model.spent()),
+    batch: model.batch,
     cyclesOf: model.cycles,
     room: model.room,
     clockMHz: model.clockMHz,
     seconds: (clock() - start) / 1000,
   };
 }
+
+const costOf = ({ cycles, predictedCycles, runs }: Cost): Cost => ({ cycles, predictedCycles, runs });
 
 /** Writes on from a prompt, and tells of each piece. */
 export async function write(

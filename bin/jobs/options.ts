@@ -41,13 +41,16 @@ export interface OpenRequest extends ModelRequest {
   readonly model: string;
   readonly context: readonly number[] | undefined;
   readonly prefill: readonly number[] | undefined;
+  /** Sequences side by side; 1 if not given. */
+  readonly batch: number | undefined;
 }
 
 /** Opens the model that is asked for, and reads all that follows from it. */
 export function openAsked(request: OpenRequest) {
-  const { model: path, context, prefill } = request;
-  if (context === undefined && prefill !== undefined)
-    fail("LPU5008", { message: "--prefill: expected --context with it" });
+  const { model: path, context, prefill, batch } = request;
+  const without = Object.entries({ "--prefill": prefill, "--batch": batch }).find(([, given]) => given !== undefined);
+  if (context === undefined && without !== undefined)
+    fail("LPU5008", { message: `${without[0]}: expected --context with it` });
   const asked = modelOptions(request);
   const model = openModel(context === undefined ? path : openFolder(path, undefined, sourceHasPast).model);
   try {
@@ -61,14 +64,15 @@ export function openAsked(request: OpenRequest) {
 /** A decoder that takes one token a step, and blocks of a prompt, with its past as states. */
 function decoderBuild(
   { source }: OpenModel,
-  { prefill = [], state, entries, shapes, target }: OpenRequest,
+  { prefill = [], batch = 1, state, entries, shapes, target }: OpenRequest,
   contexts: readonly number[],
 ): Pick<ModelRequest, "state" | "entries"> {
   const said = { "--entry": entries, "--shape": shapes, "--state": state === "auto" ? {} : state };
   const twice = Object.entries(said).find(([, given]) => Object.keys(given).length > 0)?.[0];
   if (twice !== undefined)
     fail("LPU5008", { message: `${twice}: follows from --context, and may not be given with it` });
-  return { state: "auto", entries: decoderEntries(readModel(source).graph, { contexts, prefill }, TARGETS[target]) };
+  const buckets = { contexts, prefill, batch };
+  return { state: "auto", entries: decoderEntries(readModel(source).graph, buckets, TARGETS[target]) };
 }
 
 export const chipOptions = ({

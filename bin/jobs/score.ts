@@ -9,7 +9,7 @@ import { clock } from "../show/terminal.js";
 import type { DecoderRequest } from "./decoder.js";
 import { type JobContext, timed } from "./job.js";
 
-export interface ScoreRequest extends Omit<DecoderRequest, "prefill"> {
+export interface ScoreRequest extends Omit<DecoderRequest, "prefill" | "batch"> {
   /** The file of the text. */
   readonly text: string;
   /** Each line is a text of its own. */

@@ -21,6 +21,7 @@ export type ServePart =
       readonly url: string;
       readonly name: string;
       readonly context: number;
+      readonly batch: number;
       readonly cyclesOf: LanguageModel["cycles"];
     }
   | { readonly answer: Omit<Answer, "error">; readonly clockMHz: number; readonly problems: readonly Problem[] };
@@ -35,20 +36,16 @@ export interface ServeResult {
 export async function serveJob(request: ServeRequest, context: JobContext<ServePart>): Promise<ServeResult> {
   const model = await openDecoder(request, context);
   const name = request.name ?? model.name;
-  let total: ServeResult = { requests: 0, runs: 0, cycles: 0, predictedCycles: 0 };
+  let requests = 0;
   const onAnswer = ({ error, ...answer }: Answer): void => {
-    total = {
-      requests: total.requests + 1,
-      runs: total.runs + answer.runs,
-      cycles: total.cycles + answer.cycles,
-      predictedCycles: total.predictedCycles + answer.predictedCycles,
-    };
+    requests += 1;
     context.part({ answer, clockMHz: model.clockMHz, problems: error === undefined ? [] : problemsOf(error) });
   };
   const { host, port, pasts } = request;
   const server = await serve(model, { name, host, port, pasts, now: clock, onAnswer });
-  context.part({ url: server.url, name, context: model.context, cyclesOf: model.cycles });
+  context.part({ url: server.url, name, context: model.context, batch: model.batch, cyclesOf: model.cycles });
   await context.ask();
   await server.close();
-  return total;
+  const { runs, cycles, predictedCycles } = model.spent();
+  return { requests, runs, cycles, predictedCycles };
 }

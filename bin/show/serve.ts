@@ -6,7 +6,7 @@ import type { ServePart, ServeResult } from "../jobs/serve.js";
 
 export function serveLine(part: ServePart): string {
   if ("url" in part)
-    return `serving ${part.name} on ${part.url}  (context ${part.context}, ${tokenText(part.cyclesOf)}; Ctrl-C stops)`;
+    return `serving ${part.name} on ${part.url}  (context ${part.context}, ${tokenText(part.cyclesOf)}${part.batch === 1 ? "" : ` of each of ${part.batch} requests`}; Ctrl-C stops)`;
   const { path, status, usage, cycles } = part.answer;
   const { clockMHz } = part;
   const request = `${status} ${path}`;

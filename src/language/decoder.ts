@@ -45,7 +45,7 @@ export const capacityOf = (past: PastKind, context: number): number => context +
 /** Operators that place new rows by their number. */
 const PLACING: readonly string[] = ["GroupQueryAttention", "TensorScatter"];
 
-/** A run of a decoder: these tokens, behind so many others. */
+/** A run of a decoder for one sequence: these tokens, behind so many others. */
 interface Block {
   readonly past: PastKind;
   readonly context: number;
@@ -127,11 +127,11 @@ export interface DecoderShapes {
 }
 
 /**
- * Shapes of all inputs of a decoder for one sequence, `tokens` at once behind `context` past positions.
+ * Shapes of all inputs of a decoder for `batch` sequences, `tokens` of each at once behind `context` past positions.
  *
  * @throws LPU5104 naming every input that is not a decoder's, and every one that is missing.
  */
-export function decoderShapes(graph: GraphRecord, context: number, tokens: number): DecoderShapes {
+export function decoderShapes(graph: GraphRecord, context: number, tokens: number, batch = 1): DecoderShapes {
   const inputs = inputsOf(graph);
   const names = inputs.map(({ name }) => name);
   const pasts = pastsOf({ inputs, outputs: graph.outputs });
@@ -151,9 +151,9 @@ export function decoderShapes(graph: GraphRecord, context: number, tokens: numbe
   const extent = { past, context, count: tokens } as const;
   const shapes = inputs.flatMap((input): [string, Shape][] => {
     const role = ROLES[input.name];
-    if (role === undefined) return pasts.has(input.name) ? [[input.name, pastShape(input, context)]] : [];
+    if (role === undefined) return pasts.has(input.name) ? [[input.name, pastShape(input, context, batch)]] : [];
     const length = role.length(extent);
-    return [[input.name, role.isList === true ? [length] : [1, length]]];
+    return [[input.name, role.isList === true ? [batch * length] : [batch, length]]];
   });
   const fixed = Object.entries(FIXED).filter(([name]) => names.includes(name));
   return { past, shapes: Object.fromEntries(shapes), fix: Object.fromEntries(fixed) };
@@ -170,6 +170,8 @@ export interface Buckets {
   readonly contexts: readonly number[];
   /** Tokens of a prompt that are taken at once. */
   readonly prefill: readonly number[];
+  /** Sequences that are taken side by side. */
+  readonly batch: number;
 }
 
 /**
@@ -178,18 +180,19 @@ export interface Buckets {
  */
 export function decoderEntries(
   graph: GraphRecord,
-  { contexts, prefill }: Buckets,
+  { contexts, prefill, batch }: Buckets,
   target: Target,
 ): Readonly<Record<string, EntryShapes>> {
   const presents = new Set(pastsOf({ inputs: inputsOf(graph), outputs: graph.outputs }).values());
   const logits = logitsAmong(graph.outputs.filter(({ name }) => !presents.has(name)));
   const last = logits === undefined ? [] : [logits.name];
   const entry = (behind: number, tokens: number): EntryShapes => {
-    const { shapes, fix } = decoderShapes(graph, behind, tokens);
+    const { shapes, fix } = decoderShapes(graph, behind, tokens, batch);
     return { shapes, fix, last };
   };
   const blocks = [...new Set(prefill)].filter((tokens) => tokens > 1).sort((a, b) => a - b);
-  const { past } = decoderShapes(graph, mostOf(contexts), 1);
+  expectSequences(batch);
+  const { past } = decoderShapes(graph, mostOf(contexts), 1, batch);
   const hasFirst = past === "window" && hasOpenPast(graph);
   const all = rowsSeen(graph, past, contexts, halfLanes(target));
   const behind = (rows: number): string => (all.length === 1 ? "" : `-${rows}`);
@@ -212,6 +215,11 @@ export function mostOf(contexts: readonly number[]): number {
   if (contexts.length === 0 || contexts.some((context) => !Number.isInteger(context) || context < 1))
     fail("LPU5104", { message: `expected contexts of at least 1, got ${contexts.join(", ") || "none"}` });
   return Math.max(...contexts);
+}
+
+function expectSequences(batch: number): void {
+  if (!Number.isInteger(batch) || batch < 1)
+    fail("LPU5104", { message: `expected a batch of at least one sequence, got ${batch}` });
 }
 
 /** Rows of the past that entries see for some contexts, the most first. */
@@ -264,6 +272,8 @@ export interface BucketEntries<E> {
 }
 
 export interface DecoderEntries<E> {
+  /** How many each run takes side by side. */
+  readonly sequences: number;
   /** Rows of the past, and how it lies there. */
   readonly context: number;
   readonly past: PastKind;
@@ -276,7 +286,7 @@ export interface DecoderEntries<E> {
 }
 
 /**
- * What the entries of a program are for, one sequence of whose past is its states.
+ * What the entries of a program are for, whose states are the pasts of as many sequences as each entry takes.
  *
  * @throws LPU5104 for a program that is no decoder, or has none that takes one token.
  */
@@ -284,9 +294,11 @@ export function decoderIn<E extends Described>(
   entries: readonly E[],
   states: readonly { readonly name: string; readonly shape: Shape }[],
 ): DecoderEntries<E> {
-  const tokensOf = ({ inputs }: E): number => {
-    const [batch, tokens = 0] = inputs.find(({ name }) => name === "input_ids")?.shape ?? [];
-    return batch === 1 ? tokens : 0;
+  const idsOf = ({ inputs }: E): Shape => inputs.find(({ name }) => name === "input_ids")?.shape ?? [];
+  const sequences = Math.max(1, ...entries.map((entry) => idsOf(entry)[0] ?? 1));
+  const tokensOf = (entry: E): number => {
+    const [batch, tokens = 0] = idsOf(entry);
+    return batch === sequences ? tokens : 0;
   };
   const maskedIn = ({ inputs }: E): number | undefined => inputs.find(({ name }) => name === MASK)?.shape.at(-1);
   const decodes = entries.filter((entry) => tokensOf(entry) === 1);
@@ -320,20 +332,27 @@ export function decoderIn<E extends Described>(
     return { rows, decode, blocks: blocks.sort((a, b) => b.tokens - a.tokens) };
   };
   const shorter = decodes.filter((entry) => rowsOf(entry) < rowsOf(longest)).map(bucketOf);
-  return { past, context, given, whole: bucketOf(longest), shorter: shorter.sort((a, b) => a.rows - b.rows) };
+  const [whole, seen] = [bucketOf(longest), shorter.sort((a, b) => a.rows - b.rows)];
+  return { sequences, past, context, given, whole, shorter: seen };
 }
 
 const noRole = (name: string): string =>
   `input '${name}' is none of ${Object.keys(ROLES).join(", ")} and has no output that follows it`;
 
-/** What is given to those inputs of a decoder that the host has. */
-export const blockInputs = (names: readonly string[], block: Block): Readonly<Record<string, readonly number[]>> =>
+/** What is given to those inputs of a decoder that the host has: of each sequence its block, of as many tokens as the others. */
+export const blockInputs = (
+  names: readonly string[],
+  blocks: readonly Block[],
+): Readonly<Record<string, readonly number[]>> =>
   Object.fromEntries(
     names.flatMap((name) => {
       const role = ROLES[name];
       if (role === undefined) return [];
-      const length = role.length({ ...block, count: block.tokens.length });
-      return [[name, Array.from({ length }, (_, index) => role.value(block, index))] as const];
+      const valuesOf = (block: Block): readonly number[] =>
+        Array.from({ length: role.length({ ...block, count: block.tokens.length }) }, (_, index) =>
+          role.value(block, index),
+        );
+      return [[name, blocks.flatMap(valuesOf)] as const];
     }),
   );
 
@@ -367,8 +386,8 @@ const inputsOf = (graph: GraphRecord): readonly ValueInfoProto[] => {
   return graph.inputs.filter(({ name }) => !constants.has(name));
 };
 
-/** [.., past, head width]: the past is the axis before the last; a batch that is only named is 1. */
-function pastShape({ name, type }: ValueInfoProto, context: number): Shape {
+/** [.., batch, heads, past, head width]; a batch that is only named is as large as it is asked for. */
+function pastShape({ name, type }: ValueInfoProto, context: number, batch: number): Shape {
   const dims = type?.tensorType?.shape?.dim;
   if (dims === undefined || dims.length < 3)
     return fail("LPU5104", { message: `input '${name}': expected an axis of past positions before the last` });
@@ -385,7 +404,14 @@ function pastShape({ name, type }: ValueInfoProto, context: number): Shape {
       message: `input '${name}': expected the sizes of all but the batch and the past in the file`,
       hint: "export with dynamic axes for the batch and the past alone",
     });
-  return sizes.map((size, axis) => (axis === behind ? context : (size ?? 1)));
+  const first = Math.max(0, sizes.length - 4);
+  const sequences = sizes[first];
+  if (sequences !== undefined && sequences !== batch)
+    return fail("LPU5104", {
+      message: `input '${name}': the model takes a batch of ${sequences} and no other, ${batch} is asked for`,
+      hint: `--batch ${sequences}, or export with a dynamic axis for the batch`,
+    });
+  return sizes.map((size, axis) => size ?? (axis === behind ? context : batch));
 }
 
 /** Tokens of the vocabulary, as far as the file says how many. */

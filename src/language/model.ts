@@ -6,7 +6,7 @@ import { type ChatTemplate, type Message, noTemplate } from "./chat.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 import { chooseToken, GREEDY, penalised, type Sampling } from "./sample.js";
 import type { Settings } from "./settings.js";
-import { type Cost, type Decoder, type Room, type Step, stepsOf } from "./steps.js";
+import { type Cost, type Decoder, type Room, type Sequence, type Step, stepsOf } from "./steps.js";
 import { noTokenizer, textStream, type Tokenizer } from "./text.js";
 
 /** What is not given of the sampling is as the files beside the model say, or greedy. */
@@ -15,7 +15,7 @@ export interface GenerateOptions extends Partial<Sampling> {
   readonly maxTokens?: number;
   /** Texts at which generation ends; they are not part of what is given. */
   readonly stop?: readonly string[];
-  /** Where pasts are kept: the prompt goes on from one of them if it begins with it, and adds its own. */
+  /** Where pasts are kept: the prompt goes on from one of them if it begins with it, and adds its own; of a batch none is. */
   readonly pasts?: KeptPasts;
   /** Ends writing between two runs: what it was aborted with is thrown. */
   readonly signal?: AbortSignal;
@@ -64,11 +64,21 @@ export interface LanguageModel {
   readonly cycles: ContextCycles & { readonly shorter: readonly ContextCycles[] };
   /** Users times context that SRAM would hold. */
   readonly room: Room;
+  /** Sequences that are taken side by side: so many texts can be written at once. */
+  readonly batch: number;
+  /** What all runs have cost so far. */
+  readonly spent: () => Cost;
   /** Tokens taken since the last reset. */
   readonly position: () => number;
-  /** Takes tokens, in blocks as long as there are enough; the logits are those after the last. LPU5105 if they do not fit, LPU5106 for no token. */
+  /**
+   * Takes tokens, in blocks as long as there are enough; the logits are those after the last. LPU5105 if they do not fit, LPU5106 for
+   * no token, LPU5111 where several sequences are taken side by side, or while a step has not ended.
+   */
   readonly step: (tokens: number | readonly number[]) => Promise<Step>;
-  /** Writes on from a prompt, from an empty past. */
+  /**
+   * Writes on from a prompt, from an empty past. Of a batch each text has a sequence of its own, and waits for one where there are
+   * more texts; those that are being written go on together, a token of each in a run, so that each has to be read on.
+   */
   readonly generate: (prompt: string | readonly number[], options?: GenerateOptions) => AsyncGenerator<Piece>;
   readonly encode: (text: string) => readonly number[];
   /** The prompt of a chat, which ends where the assistant answers. LPU5109 without a template, or if it refuses the messages. */
@@ -103,15 +113,28 @@ export function languageModel<State>(
   decoder: Decoder<State>,
   { name, tokenizer, template, ends, sampling: usual }: Text,
 ): LanguageModel {
-  const { context, clockMHz, whole, shorter } = decoder;
+  const { context, clockMHz, whole, shorter, sequences } = decoder;
   const { vocabulary } = decoder.logits;
-  const { capacity, position, step, take, reset, snapshot, restore, close } = stepsOf(decoder);
+  const { capacity, position, step, hold, spent, reset, snapshot, restore, close } = stepsOf(decoder);
   const hasBlocks = whole.blocks.length > 0;
 
   const encode = (text: string): readonly number[] => encoded({ tokenizer, template }, text);
   const encodeChat = (messages: readonly Message[]): readonly number[] => encoded({ tokenizer, template }, messages);
 
   async function* generate(prompt: string | readonly number[], options: GenerateOptions = {}): AsyncGenerator<Piece> {
+    const sequence = await hold();
+    try {
+      yield* writeOn(sequence, prompt, options);
+    } finally {
+      sequence.release();
+    }
+  }
+
+  async function* writeOn(
+    { take, step, position }: Sequence,
+    prompt: string | readonly number[],
+    options: GenerateOptions,
+  ): AsyncGenerator<Piece> {
     const sampling: Sampling = { ...GREEDY, ...usual, ...options };
     const given = typeof prompt === "string" ? encode(prompt) : prompt;
     const stops = options.stop ?? [];
@@ -145,7 +168,7 @@ export function languageModel<State>(
       if (finish !== undefined) break;
       last = await step(token, options.signal);
     }
-    if (!hasBlocks) options.pasts?.keep(snapshot());
+    if (!hasBlocks && sequences === 1) options.pasts?.keep(snapshot());
   }
 
   return {
@@ -157,6 +180,8 @@ export function languageModel<State>(
     sampling: usual,
     cycles: { ...cyclesOf(whole), shorter: shorter.map(cyclesOf) },
     room: decoder.room,
+    batch: sequences,
+    spent,
     position,
     step,
     generate,

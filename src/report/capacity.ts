@@ -8,7 +8,7 @@
 import { formatBytes, formatCount } from "./units.js";
 
 export interface StateRoom {
-  /** Bytes of the states of one sequence. */
+  /** Bytes of the states of one sequence, or of as many as are taken side by side. */
   readonly bytes: number;
   /** Bytes that nothing takes. */
   readonly free: number;
@@ -24,4 +24,4 @@ export const stateRoom = (states: number, taken: number, capacity: number): Stat
 };
 
 export const stateRoomText = ({ bytes, free, sequences }: StateRoom): string =>
-  `${formatBytes(bytes)} a sequence; with ${formatBytes(free)} that are free, SRAM holds ${formatCount(sequences)} such, or one with ${formatCount(sequences)} times the past`;
+  `${formatBytes(bytes)}; with ${formatBytes(free)} that are free, SRAM holds ${formatCount(sequences)} such, or one with ${formatCount(sequences)} times the past`;

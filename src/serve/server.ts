@@ -1,5 +1,6 @@
 /**
- * A language model behind OpenAI's API: chats and completions, whole or as server-sent events, one at a time.
+ * A language model behind OpenAI's API: chats and completions, whole or as server-sent events, as many at a time as it takes
+ * sequences side by side.
  *
  * The machine and the server share a thread: between two runs everyone has a turn. A client that goes away ends its request
  * there, one that is slow to read is not waited for, and one that is slow to write is sent away by the server's own limits.
@@ -68,9 +69,8 @@ export async function serve(model: LanguageModel, options: ServeOptions): Promis
     model,
     name,
     pasts: keptPasts(options.pasts ?? PASTS),
-    queue: turns(options.waiting ?? WAITING),
+    queue: turns(options.waiting ?? WAITING, model.batch),
     stopping: stopping.signal,
-    chip: { cycles: 0 },
     onAnswer,
     seconds: () => Math.floor(now() / 1000),
     started: Math.floor(now() / 1000),
@@ -93,7 +93,7 @@ export async function serve(model: LanguageModel, options: ServeOptions): Promis
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       stopping.abort();
       // All that were asked before are answered when the last in the queue is.
-      await service.queue.next(async () => undefined).catch(() => undefined);
+      await service.queue.done();
       server.closeAllConnections();
       await closed;
     },
@@ -108,8 +108,6 @@ interface Service extends Required<Pick<ServeOptions, "name" | "onAnswer">> {
   readonly pasts: KeptPasts;
   readonly queue: Turns;
   readonly stopping: AbortSignal;
-  /** Cycles that the chip has spent so far: its clock. */
-  readonly chip: { cycles: number };
   /** Since the epoch. */
   readonly seconds: () => number;
   readonly started: number;
@@ -144,7 +142,7 @@ async function complete(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const { model, queue, chip, stopping, onAnswer } = service;
+  const { model, queue, stopping, onAnswer } = service;
   // Ends the request between two runs, for one of two reasons.
   const ended = new AbortController();
   const end = (): void => ended.abort();
@@ -168,7 +166,7 @@ async function complete(
         : typeof prompt.text === "string"
           ? model.encode(prompt.text)
           : prompt.text;
-    const asked = chip.cycles;
+    const asked = model.spent().cycles;
     const { signal } = ended;
     await queue.next(async () => {
       signal.throwIfAborted();
@@ -207,7 +205,7 @@ interface Cost {
 
 /** Writes an answer, whole or piece by piece, while it is the request's turn. */
 async function write(
-  { model, name, pasts, chip, seconds, nextId }: Service,
+  { model, name, pasts, seconds, nextId }: Service,
   { kind, request, tokens, signal, asked }: Work,
   response: ServerResponse,
   cost: Cost,
@@ -215,25 +213,28 @@ async function write(
   const { stream } = request;
   const head: Head = { id: `${ID[kind]}-${nextId()}`, created: seconds(), model: name };
   const hertz = model.clockMHz * 1e6;
-  const queueSeconds = (chip.cycles - asked) / hertz;
+  // The chip's clock.
+  const begin = model.spent().cycles;
+  const queueSeconds = (begin - asked) / hertz;
+  let promptCycles = 0;
   const options = { ...USUAL, ...model.sampling, ...request.options, pasts, signal };
   const pieces: Piece[] = [];
   for await (const piece of model.generate(tokens, options)) {
     const isFirst = pieces.length === 0;
     pieces.push(piece);
-    chip.cycles += piece.cycles;
     cost.cycles += piece.cycles;
     cost.predictedCycles += piece.predictedCycles;
     cost.runs += piece.runs;
-    const promptCycles = pieces[0]?.cycles ?? 0;
+    const cycles = model.spent().cycles - begin;
+    if (isFirst) promptCycles = cycles;
     cost.usage = {
       promptTokens: tokens.length,
       keptTokens: pieces[0]?.kept ?? 0,
       completionTokens: pieces.length,
       queueSeconds,
       promptSeconds: promptCycles / hertz,
-      completionSeconds: (cost.cycles - promptCycles) / hertz,
-      totalSeconds: cost.cycles / hertz,
+      completionSeconds: (cycles - promptCycles) / hertz,
+      totalSeconds: cycles / hertz,
     };
     const written = { text: piece.text, finish: piece.finish };
     if (stream && (isFirst || piece.text !== "" || piece.finish !== undefined))

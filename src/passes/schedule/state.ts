@@ -216,8 +216,11 @@ interface Room {
 }
 
 /** Rows of slice pairs that second copies of weight tiles may take. */
-const spareRowsOf = ({ slices, rowsPerBank }: Target, { duplicates }: Strategy, { taken, kept, spared }: Room): number =>
-  duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - taken - kept - spared;
+const spareRowsOf = (
+  { slices, rowsPerBank }: Target,
+  { duplicates }: Strategy,
+  { taken, kept, spared }: Room,
+): number => duplicates * 4 * Math.floor(slices / 2) * rowsPerBank - taken - kept - spared;
 
 /**
  * Rows of each bank that are left for results, if constants and edges take no more than they must, and second copies what they may.
