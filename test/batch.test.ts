@@ -23,7 +23,10 @@ beforeAll(async () => {
   model = await openLanguageModel(path, { batch: BATCH, context: 39, prefill: 8, cacheDir: false });
 }, 120_000);
 
-afterAll(() => {
+const closers: (() => Promise<void>)[] = [];
+
+afterAll(async () => {
+  for (const close of closers) await close();
   model.close();
   rmSync(folder, { recursive: true });
 });
@@ -123,6 +126,7 @@ test("a batch that the model does not have is refused before the build", async (
 
 test("requests to a server share runs, and its clock is the chip's", async () => {
   const server = await serve(model, { name: "m", port: 0, now: () => 5000 });
+  closers.push(server.close);
   const ask = async (of: readonly number[]): Promise<Usage> => {
     const body = JSON.stringify({ model: "m", prompt: of, max_tokens: 8, temperature: 0 });
     const response = await fetch(`${server.url}/completions`, { method: "POST", body });
@@ -138,7 +142,6 @@ test("requests to a server share runs, and its clock is the chip's", async () =>
     expect(usage.queue_time + usage.total_time).toBeLessThanOrEqual(seconds + 1e-12);
   }
   expect(usages.some(({ queue_time: waited }) => waited > 0)).toBe(true);
-  await server.close();
 }, 120_000);
 
 interface Usage {

@@ -295,7 +295,7 @@ export function decoderIn<E extends Described>(
   states: readonly { readonly name: string; readonly shape: Shape }[],
 ): DecoderEntries<E> {
   const idsOf = ({ inputs }: E): Shape => inputs.find(({ name }) => name === "input_ids")?.shape ?? [];
-  const sequences = Math.max(1, ...entries.map((entry) => idsOf(entry)[0] ?? 1));
+  const sequences = Math.max(1, ...entries.flatMap((entry) => idsOf(entry).slice(0, 1)));
   const tokensOf = (entry: E): number => {
     const [batch, tokens = 0] = idsOf(entry);
     return batch === sequences ? tokens : 0;

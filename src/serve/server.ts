@@ -71,6 +71,7 @@ export async function serve(model: LanguageModel, options: ServeOptions): Promis
     pasts: keptPasts(options.pasts ?? PASTS),
     queue: turns(options.waiting ?? WAITING, model.batch),
     stopping: stopping.signal,
+    chip: { cycles: model.spent().cycles },
     onAnswer,
     seconds: () => Math.floor(now() / 1000),
     started: Math.floor(now() / 1000),
@@ -108,6 +109,8 @@ interface Service extends Required<Pick<ServeOptions, "name" | "onAnswer">> {
   readonly pasts: KeptPasts;
   readonly queue: Turns;
   readonly stopping: AbortSignal;
+  /** Its clock when the last piece was written. */
+  readonly chip: { cycles: number };
   /** Since the epoch. */
   readonly seconds: () => number;
   readonly started: number;
@@ -142,7 +145,7 @@ async function complete(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const { model, queue, stopping, onAnswer } = service;
+  const { model, queue, chip, stopping, onAnswer } = service;
   // Ends the request between two runs, for one of two reasons.
   const ended = new AbortController();
   const end = (): void => ended.abort();
@@ -166,7 +169,7 @@ async function complete(
         : typeof prompt.text === "string"
           ? model.encode(prompt.text)
           : prompt.text;
-    const asked = model.spent().cycles;
+    const asked = chip.cycles;
     const { signal } = ended;
     await queue.next(async () => {
       signal.throwIfAborted();
@@ -205,7 +208,7 @@ interface Cost {
 
 /** Writes an answer, whole or piece by piece, while it is the request's turn. */
 async function write(
-  { model, name, pasts, seconds, nextId }: Service,
+  { model, name, pasts, chip, seconds, nextId }: Service,
   { kind, request, tokens, signal, asked }: Work,
   response: ServerResponse,
   cost: Cost,
@@ -213,7 +216,6 @@ async function write(
   const { stream } = request;
   const head: Head = { id: `${ID[kind]}-${nextId()}`, created: seconds(), model: name };
   const hertz = model.clockMHz * 1e6;
-  // The chip's clock.
   const begin = model.spent().cycles;
   const queueSeconds = (begin - asked) / hertz;
   let promptCycles = 0;
@@ -225,7 +227,8 @@ async function write(
     cost.cycles += piece.cycles;
     cost.predictedCycles += piece.predictedCycles;
     cost.runs += piece.runs;
-    const cycles = model.spent().cycles - begin;
+    chip.cycles = model.spent().cycles;
+    const cycles = chip.cycles - begin;
     if (isFirst) promptCycles = cycles;
     cost.usage = {
       promptTokens: tokens.length,
