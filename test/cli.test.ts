@@ -70,7 +70,7 @@ describe("arguments", () => {
     [["generate", "m.onnx", "--prompt", "a", "--prefill", "4,"], 2, "LPU5008"],
     [["run", "m.lpu", "--fault", "1200"], 2, "LPU5008"],
     [["plan", "m.onnx", "--system", "node8", "--dead", "3-5"], 2, "LPU5008"],
-    [["build", "m.onnx", "--weights", "fp8-e4m3:block32"], 2, "LPU5008"],
+    [["build", "m.onnx", "--weights", "fp8-e4m3:block48"], 2, "LPU5008"],
     [["verify", "no-such-folder"], 1, "LPU5001"],
     [["verify", "."], 1, "LPU5009"],
     [["build", "none.onnx"], 1, "LPU5001"],

@@ -13,16 +13,20 @@ import type { NarrowingError } from "../../ir/facts.js";
 import { f32ToBits, NARROW_FORMATS, narrowFloats, squaresLost, widenFloat, widenFloats } from "../../ir/numerics.js";
 import type { Fp8, Sharing } from "../../ir/weights.js";
 
-/** A constant that was narrowed, with what was lost. */
+/** A constant that was narrowed, or rows of it, with what was lost of all. */
 export interface NarrowedLiteral extends Literal {
   readonly error: NarrowingError;
+  readonly whole: Literal;
 }
 
 /** A weight in FP8 and the scales that make it what it was. */
 export interface ScaledWeight {
   readonly values: NarrowedLiteral;
-  readonly scales: Float32Array;
-  /** Of the scales, so that they broadcast to the product. */
+  /** Rows of it, [.., 1, count, N] of several matrices and [count, N] of one. */
+  readonly rows: (start: number, count: number) => NarrowedLiteral;
+  /** So many scales from a place on, in the order of their shape. */
+  readonly scales: (from: number, count: number) => Float32Array;
+  /** Of the scales: [.., blocks, N], or so that they broadcast to the product where there are no blocks along K. */
   readonly shape: Shape;
 }
 
@@ -56,19 +60,38 @@ interface Matrix {
   readonly columns: number;
 }
 
-const matricesOf = (values: Float32Array, shape: Shape): readonly Matrix[] => {
-  const [rows = 1, columns = 1] = shape.slice(-2);
-  const size = rows * columns;
-  return Array.from({ length: elementCount(shape.slice(0, -2)) }, (_, i) => ({
-    values: values.subarray(i * size, (i + 1) * size),
-    rows,
-    columns,
-  }));
+/** All matrices of a tensor, cut into blocks of rows, of which the last of each may be shorter. */
+const matricesOf = (values: Float32Array, shape: Shape, block: number): readonly Matrix[] => {
+  const [k = 1, columns = 1] = shape.slice(-2);
+  return Array.from({ length: elementCount(shape.slice(0, -2)) * Math.ceil(k / block) }, (_, i) => {
+    const blocks = Math.ceil(k / block);
+    const [matrix, first] = [Math.floor(i / blocks), (i % blocks) * block];
+    const rows = Math.min(block, k - first);
+    const from = (matrix * k + first) * columns;
+    return { values: values.subarray(from, from + rows * columns), rows, columns };
+  });
 };
 
-/** Scales [.., 1, N] of a matrix [.., K, N], or one for all. */
+/** Rows of a weight that share scales. */
+const blockOf = (shape: Shape, sharing: Sharing): number =>
+  typeof sharing === "number" ? sharing : (shape.at(-2) ?? 1);
+
+/** Blocks that are all of K are channels. */
+export const sharingIn = ({ shape }: Literal, sharing: Sharing): Sharing =>
+  typeof sharing === "number" && sharing >= (shape.at(-2) ?? 1) ? "channel" : sharing;
+
+/** Of the scales of a weight: [.., blocks, N], or so that they broadcast to the product where there are no blocks along K. */
+export const scalesShape = (shape: Shape, sharing: Sharing): Shape => {
+  if (sharing === "tensor") return [];
+  const batch = shape.slice(0, -2);
+  const [k = 1, n = 1] = shape.slice(-2);
+  const blocks = Math.ceil(k / blockOf(shape, sharing));
+  return blocks === 1 && batch.every((extent) => extent === 1) ? [n] : [...batch, blocks, n];
+};
+
+/** Scales [.., blocks, N] of a matrix [.., K, N], one block where all of a column shares a scale; or one for all. */
 export const scalesOf = (values: Float32Array, shape: Shape, format: Fp8, sharing: Sharing): Float32Array => {
-  const matrices = matricesOf(values, shape);
+  const matrices = matricesOf(values, shape, blockOf(shape, sharing));
   if (sharing === "tensor") return Float32Array.of(bestOfAll(matrices, format));
   const [, columns = 1] = shape.slice(-2);
   const all = new Float32Array(matrices.length * columns);
@@ -164,16 +187,24 @@ export interface Narrowing {
 }
 
 /** The numbers over their scales, as FP8. */
-export const narrowed = (values: Float32Array, shape: Shape, format: Fp8, scales: Float32Array): Narrowing => {
+export const narrowed = (
+  values: Float32Array,
+  shape: Shape,
+  format: Fp8,
+  scales: Float32Array,
+  sharing: Sharing,
+): Narrowing => {
   const [rows = 1, columns = 1] = shape.slice(-2);
+  const block = blockOf(shape, sharing);
+  const blocks = Math.ceil(rows / block);
   const data = new Uint8Array(values.length);
   const [scaled, near] = [new Float32Array(columns), new Float32Array(columns)];
-  const one = scales.length === 1 ? new Float32Array(columns).fill(at(scales, 0, "scale")) : undefined;
+  const one = sharing === "tensor" ? new Float32Array(columns).fill(at(scales, 0, "scale")) : undefined;
   const [signals, noises] = [new Float64Array(columns), new Float64Array(columns)];
   let [kept, both, greatest, saturated] = [0, 0, 0, 0];
   for (let row = 0, from = 0; from < values.length; row++, from += columns) {
-    const matrix = Math.floor(row / rows);
-    const own = one ?? scales.subarray(matrix * columns, (matrix + 1) * columns);
+    const index = Math.floor(row / rows) * blocks + Math.floor((row % rows) / block);
+    const own = one ?? scales.subarray(index * columns, (index + 1) * columns);
     for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (own[n] as number);
     const bits = data.subarray(from, from + columns);
     saturated += narrowFloats(format, scaled, bits).beyond;

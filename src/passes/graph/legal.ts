@@ -78,14 +78,12 @@ const lastAxisKept: LegalRow = (node) => {
     ? undefined
     : { reason: "expected a reduction over the last axis, kept", hint: OTHER_AXIS };
 };
-const lastAxisWhole: LegalRow = (node, source) => {
-  const [x] = node.inputs;
-  const last = node.type.shape.length - 1;
-  const same =
-    x === undefined ||
-    (source.node(x).type.shape[last] === node.type.shape[last] &&
-      (node.type.shape[last] === 1 || intsAttr(node.attrs, "strides")[last] === 1));
-  return same ? undefined : { reason: "expected the last axis whole", hint: OTHER_AXIS };
+/** What lies side by side: activations of a product may be a part of what is on lanes, and any other part is moved. */
+const lastAxisInOrder: LegalRow = ({ type, attrs }) => {
+  const last = type.shape.length - 1;
+  return type.shape[last] === 1 || intsAttr(attrs, "strides")[last] === 1
+    ? undefined
+    : { reason: "expected a slice of the last axis without steps", hint: OTHER_AXIS };
 };
 
 /** Operations of a legal graph, with what is wrong about a node of theirs. */
@@ -112,7 +110,7 @@ export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
   reshape: alwaysLegal,
   transpose: alwaysLegal,
   expand: alwaysLegal,
-  slice: lastAxisWhole,
+  slice: lastAxisInOrder,
   concat: (node) =>
     numberAttr(node.attrs, "axis") === node.type.shape.length - 1
       ? { reason: "expected an axis other than the last", hint: OTHER_AXIS }

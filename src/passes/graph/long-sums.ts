@@ -9,6 +9,7 @@
 import { at } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { VIEWS } from "../../ir/ops.js";
+import { scaledProducts } from "./blocks.js";
 import { isFloat } from "../../ir/tensor.js";
 
 /** From so many additions on a sum is long; a layer makes two. */
@@ -29,8 +30,9 @@ export const longSums = (graph: Graph): LongSums => {
   const depths: number[] = [];
   const before: (NodeId | undefined)[] = [];
   const depthOf = (id: NodeId): number => at(depths, id, "depth");
+  const scaled = scaledProducts(graph);
   for (const { id, op, inputs, type } of graph.nodes) {
-    const adds = ADDS.includes(op) && isFloat(type.dtype);
+    const adds = ADDS.includes(op) && isFloat(type.dtype) && !scaled.has(id);
     const passes = adds || op === "cast" || VIEWS.includes(op);
     const most = passes ? Math.max(...inputs.map(depthOf)) : 0;
     before[id] = most > 0 ? inputs.find((input) => depthOf(input) === most) : undefined;

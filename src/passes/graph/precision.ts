@@ -26,6 +26,7 @@ import { equalShapes, isFloat, literalOf, makeTensor, tensorOf, toFloats, toNumb
 import { angleNodes, isScaling } from "./angles.js";
 import { exactProduct, exponentNodes, isMove } from "./exponents.js";
 import { deriveLiteral, filledLiteral, isFilled, isLaneMap, laneMapLiteral } from "../../ir/literals.js";
+import { scaledProducts } from "./blocks.js";
 import { scaledRows } from "./figures.js";
 import { bothHalves, isOfFewRows, sumOfHalves } from "./few-rows.js";
 import { type LongSums, longSums } from "./long-sums.js";
@@ -66,6 +67,8 @@ interface Context {
   readonly angles: ReadonlySet<NodeId>;
   /** Sums of many terms that are added one after another. */
   readonly longSums: LongSums;
+  /** Products by FP8 weights times scales, and sums of such. */
+  readonly scaledProducts: ReadonlySet<NodeId>;
   /** Constants of which fp16 would keep little, by powers of two that bring them within its normal numbers. */
   readonly small: ReadonlyMap<NodeId, number>;
   readonly consumers: readonly (readonly NodeId[])[];
@@ -198,6 +201,11 @@ export const WIDE: readonly WideRow[] = [
       op === "matmul" && isFp8(at(graph.nodes, at(inputs, 1, "input"), "node").type.dtype),
   },
   {
+    name: "blocks",
+    doc: "parts of sums of products by FP8 weights whose scales vary along K: all is rounded once",
+    holds: (c, node) => c.scaledProducts.has(node.id) && isSummedOn(c, node),
+  },
+  {
     name: "exact",
     doc: "sums of products of integers, as of quantized numbers: fp32 holds them, and a scale follows",
     holds: ({ graph }, node) => isSumOfWhole(graph, node),
@@ -239,6 +247,17 @@ export const WIDE: readonly WideRow[] = [
     holds: (c, node) => node.op === "input" && node.type.dtype !== "f16" && readAsNumbers(c, node),
   },
 ];
+
+/** Whether sums of scaled products, through views, are all that reads a value. */
+const isSummedOn = (c: Context, node: Node): boolean => {
+  const all = readers(c, node);
+  return (
+    all.length > 0 &&
+    all.every((next) =>
+      VIEWS.includes(next.op) ? isSummedOn(c, next) : next.op === "add" && c.scaledProducts.has(next.id),
+    )
+  );
+};
 
 const isFirstTerm = ({ graph, longSums }: Context, node: Node): boolean =>
   longSums.firstTerms.has(node.id) && isOfFewRows(graph, node);
@@ -410,6 +429,7 @@ const wideOf = (graph: Graph): Wide => {
     compared: comparedNodes(graph, ranges, consumers),
     angles: angleNodes(graph),
     longSums: longSums(graph),
+    scaledProducts: scaledProducts(graph),
     small,
     consumers,
   };
@@ -560,7 +580,7 @@ const narrowLimits = (dtype: DType): Limits | undefined =>
 const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
 
 /** Reasons of sums whose scale is still to come, of angles and of gates: what reads them reads fp32. */
-const READ_WIDE: readonly string[] = ["exact", "weights", "angle", "gate"];
+const READ_WIDE: readonly string[] = ["exact", "weights", "blocks", "angle", "gate"];
 
 class Narrowing {
   readonly g = new Rewriter([]);

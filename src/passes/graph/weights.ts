@@ -13,9 +13,17 @@ import type { FewBits, NarrowingError, Weight, WeightFacts } from "../../ir/fact
 import { elementCount, type Graph, type Literal, type Node, type NodeId } from "../../ir/graph.js";
 import { deriveLiteral, isLaneMap } from "../../ir/literals.js";
 import { literalIn } from "../../ir/ops/attributes.js";
-import { type ScaledFormat, WEIGHT_FORMATS, type WeightFormat, type WeightOptions } from "../../ir/weights.js";
-import { isFloat, literalOf, makeTensor, newData, tensorOf, toFloats } from "../../ir/tensor.js";
-import { narrowed, type NarrowedLiteral, type ScaledWeight, scalesOf } from "./fp8.js";
+import {
+  type ScaledFormat,
+  type Sharing,
+  WEIGHT_FORMATS,
+  type WeightFormat,
+  type WeightOptions,
+} from "../../ir/weights.js";
+import { isFloat, literalOf, makeTensor, tensorOf, toFloats } from "../../ir/tensor.js";
+import { halfLanes, type Target } from "../../ir/target.js";
+import { blockProduct } from "./blocks.js";
+import { narrowed, type NarrowedLiteral, type ScaledWeight, scalesOf, scalesShape, sharingIn } from "./fp8.js";
 import type { GraphPass } from "./pass.js";
 import { isSumOfWhole } from "./precision.js";
 import { Rewriter } from "./rewriter.js";
@@ -49,6 +57,7 @@ const KEPT_BYTES = 2 ** 28;
 
 const narrowedGraph = (
   graph: Graph,
+  target: Target,
   fp8: ScaledFormat,
   keep: readonly string[],
   narrow: (literal: Literal, fp8: ScaledFormat, keeps: boolean) => ScaledWeight,
@@ -69,20 +78,16 @@ const narrowedGraph = (
       made.push(g.copy(node, map));
       continue;
     }
+    const sharing = sharingIn(literal, fp8.sharing);
     let weight = known.get(literal.key);
     if (weight === undefined) {
       bytes += elementCount(literal.shape);
-      weight = narrow(literal, fp8, bytes <= KEPT_BYTES);
+      weight = narrow(literal, { ...fp8, sharing }, bytes <= KEPT_BYTES);
       known.set(literal.key, weight);
     }
     const { weakest } = weight.values.error;
     if (weakest !== null && !(weakest >= RUINED)) ruined.push(ruinedError(node, names, weakest));
-    made.push(
-      g.from(node, () => {
-        const product = g.emit("matmul", [map(at(node.inputs, 0, "input")), g.constant(weight.values)]);
-        return g.emit("mul", [product, g.constant(literalOf(tensorOf(node.type.dtype, weight.shape, weight.scales)))]);
-      }),
-    );
+    made.push(g.from(node, () => scaledProduct(g, map(at(node.inputs, 0, "input")), weight, sharing, target)));
   }
   if (unknown.size > 0)
     fail("LPU2105", { message: `no product has a constant weight by the name of ${[...unknown].join(", ")}` });
@@ -91,33 +96,71 @@ const narrowedGraph = (
   return g.finish(graph, map);
 };
 
+const scaledProduct = (g: Rewriter, x: NodeId, weight: ScaledWeight, sharing: Sharing, target: Target): NodeId => {
+  const { values, scales, shape } = weight;
+  if (typeof sharing === "number") return blockProduct(g, x, weight, sharing, halfLanes(target));
+  const product = g.emit("matmul", [x, g.constant(values)]);
+  const ofAll = tensorOf(g.type(product).dtype, shape, scales(0, elementCount(shape)));
+  return g.emit("mul", [product, g.constant(literalOf(ofAll))]);
+};
+
 /** `keeps`: what it is in FP8 is kept until it is written, and not made anew from the weight then. */
 const scaledWeight = (literal: Literal, { format, sharing }: ScaledFormat, keeps: boolean): ScaledWeight => {
   const { shape } = literal;
   const values = toFloats(literal.load());
   const scales = scalesOf(values, shape, format, sharing);
-  const { data, error } = narrowed(values, shape, format, scales);
+  const { data, error } = narrowed(values, shape, format, scales, sharing);
   const kept = keeps ? data : undefined;
-  const load = () => makeTensor(format, shape, kept ?? narrowed(toFloats(literal.load()), shape, format, scales).data);
-  const derived = deriveLiteral([literal], `${format} by ${sharing}`, { dtype: format, shape }, load);
-  return { values: { ...derived, error }, scales, shape: sharing === "tensor" ? [] : columnsOf(shape) };
-};
-
-/** A number for each column of a weight, so that they broadcast to the product. */
-const columnsOf = (shape: readonly number[]): readonly number[] => {
-  const batch = shape.slice(0, -2);
-  return batch.every((extent) => extent === 1) ? shape.slice(-1) : [...batch, 1, ...shape.slice(-1)];
+  const all = (): Uint8Array => kept ?? narrowed(toFloats(literal.load()), shape, format, scales, sharing).data;
+  const some = (from: number, count: number): Float32Array => scales.subarray(from, from + count);
+  return weightFrom(literal, { format, sharing }, { all, scales: some, error });
 };
 
 /** The same without a look at the weight: scales that are not alike, and nothing that is known of what is lost. */
-const scaledShape = (literal: Literal, { format, sharing }: ScaledFormat): ScaledWeight => {
+const scaledShape = (literal: Literal, fp8: ScaledFormat): ScaledWeight => {
+  const count = elementCount(literal.shape);
+  return weightFrom(literal, fp8, {
+    all: () => new Uint8Array(count),
+    scales: (from, length) => new Float32Array(length).map((_, i) => 2 ** -6 + (from + i) * 2 ** -20),
+    error: { decibels: null, weakest: null, cosine: 1, greatest: 0, saturated: 0 },
+  });
+};
+
+/** What a weight is made of: all its numbers in FP8, so many of its scales from a place on, and what was lost. */
+interface Contents extends Pick<ScaledWeight, "scales"> {
+  readonly all: () => Uint8Array;
+  readonly error: NarrowingError;
+}
+
+const weightFrom = (
+  literal: Literal,
+  { format, sharing }: ScaledFormat,
+  { all, scales, error }: Contents,
+): ScaledWeight => {
   const { shape } = literal;
-  const ofColumns = sharing === "tensor" ? [] : columnsOf(shape);
-  const scales = new Float32Array(elementCount(ofColumns)).map((_, column) => 2 ** -6 + column * 2 ** -20);
-  const load = () => makeTensor(format, shape, newData(format, elementCount(shape)));
-  const derived = deriveLiteral([literal], `${format} by ${sharing}`, { dtype: format, shape }, load);
-  const error = { decibels: null, weakest: null, cosine: 1, greatest: 0, saturated: 0 };
-  return { values: { ...derived, error }, scales, shape: ofColumns };
+  const how = `${format} by ${typeof sharing === "number" ? `blocks of ${sharing}` : sharing}`;
+  const part = (own: string, of: readonly number[], load: () => Uint8Array): NarrowedLiteral => {
+    const made = deriveLiteral([literal], own, { dtype: format, shape: of }, () => makeTensor(format, of, load()));
+    return { ...made, error, whole: literal };
+  };
+  const rows = (start: number, count: number): NarrowedLiteral => {
+    const batch = shape.slice(0, -2);
+    const of = [...batch, ...batch.slice(0, 1).map(() => 1), count, ...shape.slice(-1)];
+    return part(`${how}, rows ${start} ${count}`, of, () => rowsOf(all(), shape, start, count));
+  };
+  return { values: part(how, shape, all), rows, scales, shape: scalesShape(shape, sharing) };
+};
+
+/** Rows of each matrix. */
+const rowsOf = (values: Uint8Array, shape: readonly number[], start: number, count: number): Uint8Array => {
+  const [k = 1, n = 1] = shape.slice(-2);
+  const matrices = values.length / (k * n);
+  const rows = new Uint8Array(matrices * count * n);
+  for (let matrix = 0; matrix < matrices; matrix++) {
+    const from = (matrix * k + start) * n;
+    rows.set(values.subarray(from, from + count * n), matrix * count * n);
+  }
+  return rows;
 };
 
 const ruinedError = (node: Node, names: readonly string[], weakest: number): CompileError =>
@@ -145,7 +188,10 @@ export const weightFacts = (
     const { shape, dtype } = literal;
     const weight: Weight = { name: labelOf(node), shape, dtype };
     if (isNarrowed(literal)) {
-      facts.narrowed.push({ ...weight, ...literal.error });
+      const { whole, error } = literal;
+      const key = `${weight.name} ${whole.key}`;
+      if (!seen.has(key)) facts.narrowed.push({ ...weight, shape: whole.shape, ...error });
+      seen.add(key);
     } else if (isFp8(dtype)) {
       facts.given.push(weight);
       if (!seen.has(literal.key)) stayed.set(dtype, (stayed.get(dtype) ?? 0) + elementCount(shape));
@@ -164,11 +210,11 @@ export const weightFacts = (
 export const weights: GraphPass = {
   name: "weights",
   doc: "Narrows constant weights of products to FP8, with scales that their sums meet, where that is asked for.",
-  run: (graph, { weights: options, shapesOnly = false, narrowed: known = new Map() }) => {
+  run: (graph, { target, weights: options, shapesOnly = false, narrowed: known = new Map() }) => {
     if (options === undefined) return graph;
     const { fp8 }: WeightFormat = WEIGHT_FORMATS[options.format];
     const narrow = shapesOnly ? scaledShape : scaledWeight;
-    return fp8 === undefined ? graph : narrowedGraph(graph, fp8, options.keep, narrow, known);
+    return fp8 === undefined ? graph : narrowedGraph(graph, target, fp8, options.keep, narrow, known);
   },
   requires: ["legal-ops"],
 };

@@ -58,7 +58,7 @@ export const fuse = (
   stored: ReadonlySet<NodeId> = new Set(),
 ): ReadonlyMap<NodeId, Fusion> => {
   const readers = readersOf(graph);
-  const forced = new Set<NodeId>([...stored, ...earlyAddends(graph, readers, stored)]);
+  const forced = new Set<NodeId>([...stored, ...repeatedFactors(graph), ...earlyAddends(graph, readers, stored)]);
   for (;;) {
     const fusions = fuseOnce(graph, readers, forced);
     const cut = [...fusions.values()].flatMap((fusion) => cutTooLong(graph, fusion, limit));
@@ -111,6 +111,17 @@ const earlyAddends = (graph: Graph, readers: Readers, stored: ReadonlySet<NodeId
   }
   return early;
 };
+
+/** What a constant has several rows for, each of which takes all of it, as zeros that part blocks do: it is computed once, and stored. */
+const repeatedFactors = (graph: Graph): NodeId[] =>
+  graph.nodes.flatMap(({ op, type, inputs }) => {
+    const [x, factor] = inputs.map((id) => nodeAt(graph, id));
+    if (op !== "mul" || x === undefined || factor?.op !== "constant") return [];
+    const { id } = strip(graph, x.id);
+    const isRepeated =
+      elementCount(x.type.shape) < elementCount(type.shape) && x.type.shape.at(-1) === type.shape.at(-1);
+    return isRepeated && isChainable(graph, nodeAt(graph, id)) ? [id] : [];
+  });
 
 /**
  * Nodes that cost so little that every chain that needs them computes them anew: that saves a store, a read and their
