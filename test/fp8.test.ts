@@ -436,6 +436,29 @@ describe("scales of blocks along K", () => {
     expect(distance(got, tensorOf("f32", [2, 3, 24], Float32Array.from(want)))).toBeLessThan(5e-4);
   });
 
+  test.each(FORMATS)(
+    "numbers that were %s before, in blocks with any scales, are so again but for roundings of fp32",
+    (format) => {
+      const [k, n] = [200, 24];
+      const next = random(8);
+      const scales = Float32Array.from({ length: 7 * n }, () => (next() + 0.6) * 2 ** -9);
+      const most = widenFloat(format, format === "f8e4m3" ? 0x7e : 0x7b);
+      // The greatest of a block need not be the greatest of the format.
+      const before = finitePatterns(format, k * n).map((byte, i) =>
+        Math.abs(widenFloat(format, byte)) > most / (1 + (i % 3)) ? 0x20 : byte,
+      );
+      const scaleAt = (i: number): number => scales[Math.floor(i / n / 32) * n + (i % n)] ?? 0;
+      const values = Float32Array.from(before, (byte, i) => widenFloat(format, byte) * scaleAt(i));
+      const found = scalesOf(values, [k, n], format, 32);
+      const { data, error } = narrowed(values, [k, n], format, found, 32);
+      expect(error.decibels ?? 200).toBeGreaterThan(120);
+      values.forEach((value, i) => {
+        const now = widenFloat(format, data[i] ?? 0) * (found[Math.floor(i / n / 32) * n + (i % n)] ?? 0);
+        expect(Math.abs(now - value)).toBeLessThanOrEqual(Math.abs(value) * 2 ** -22);
+      });
+    },
+  );
+
   test("products of a model in fp16 are as exact", () => {
     const target = TARGETS["lpu-v1"];
     const values = uneven([200, 24], 6).map((value) => widenFloat("f16", narrowFloat("f16", value)));

@@ -767,4 +767,16 @@ describe("FP8 weights of a model", () => {
     });
     expect(summaryLines(report).join("\n")).toContain("few bits         960 values of f8e4m3 in the model lie as fp16");
   });
+
+  test("blocks of a model stay what they are in FP8 where blocks as long are asked for", async () => {
+    const blocks = dequantized([varied(3, 80), eights("float8e4m3fn", 80, 24), steps(3, 24)], {
+      axis: 0,
+      block_size: 32,
+    });
+    const { report, image } = compile(bytesSource("node", modelBytes(modelOf(blocks, [[]]))), {
+      weights: "fp8-e4m3:block32",
+    });
+    expect(report.weights?.narrowed.map(({ decibels }) => (decibels ?? 200) > 120)).toEqual([true]);
+    expect(joinChunks(image()).length).toBeGreaterThan(0);
+  });
 });

@@ -4,7 +4,8 @@
  * A matrix [.., K, N] has one scale for each column, or one for all. Scales are numbers of four bits after the leading one, which fp16
  * holds exactly; of those that bring the greatest magnitude about to the greatest of the format, the one with the least squared
  * error over a sample of rows is taken. What matters is where numbers fall between the steps of the format, so an octave
- * of scales is tried, and a little below it, where the greatest numbers saturate and all others are finer.
+ * of scales is tried, and a little below it, where the greatest numbers saturate and all others are finer. Numbers that were in
+ * the format before, as weights of a model that has such, have the scale that they had.
  */
 
 import { at } from "../../diagnostics.js";
@@ -115,6 +116,28 @@ const candidatesFor = (magnitude: number, format: Fp8): readonly number[] => {
   return Array.from({ length: CANDIDATES }, (_, candidate) => Math.fround(scaleAt(first + candidate)));
 };
 
+/** Of how many of its greatest numbers one may be the greatest of what was in a format before: three octaves of E4M3. */
+const GREATEST_NUMBERS = 24;
+/** Fewer numbers may be exact by chance, under a scale that fp16 does not hold. */
+const LEAST_EXACT = 8;
+/** Squares that roundings of fp32 may lose, of that of the greatest number. */
+const ROUNDINGS = 2 ** -40;
+
+/**
+ * The scale of numbers that were in the format before, under which they lose no more than roundings of fp32; undefined of others,
+ * and where no more is `lost` anyway.
+ */
+const exactScale = (magnitude: number, sample: Float32Array, format: Fp8, lost: number): number | undefined => {
+  const enough = ROUNDINGS * magnitude ** 2;
+  if (sample.length < LEAST_EXACT || lost < enough) return undefined;
+  const { largest } = NARROW_FORMATS[format];
+  for (let bits = largest; bits > largest - GREATEST_NUMBERS; bits--) {
+    const scale = Math.fround(magnitude / widenFloat(format, bits));
+    if (squaresLost(format, sample, scale, 1, enough) < enough) return scale;
+  }
+  return undefined;
+};
+
 /** Magnitude of the greatest number of each column. */
 const greatestOf = ({ values, rows, columns }: Matrix): Float32Array => {
   const greatest = new Float32Array(columns);
@@ -137,6 +160,7 @@ const bestScales = (matrix: Matrix, format: Fp8): Float32Array => {
       const lost = squaresLost(format, sample, scale, weight, least) + squaresLost(format, greatestAlone, scale);
       if (lost < least) [least, best[n]] = [lost, scale];
     }
+    best[n] = exactScale(greatest[n] as number, sample, format, least) ?? (best[n] as number);
   });
   return best;
 };
