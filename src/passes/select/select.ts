@@ -9,6 +9,7 @@
  */
 
 import { at, CompileError, invariant } from "../../diagnostics.js";
+import { isFp8 } from "../../ir/dtype.js";
 import { elementCount, type Graph, type Node, type NodeId, consumersOf } from "../../ir/graph.js";
 import type { Plan, PlanState } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
@@ -234,11 +235,20 @@ const planOf = (s: Selection, problems: Problems): Plan | undefined => {
   };
 };
 
-/** Multiply-accumulates that the model asks for: products of its matmuls, without padding, sums or moves. */
+/** Multiply-accumulates that the model asks for: products of its matmuls, without padding, sums, moves or zeros between blocks. */
 const usefulMacs = (graph: Graph): number => {
+  const operand = (node: Node, index: number): Node => at(graph.nodes, operandId(node, index), "node");
   const macs = (node: Node): number => {
-    const { shape } = at(graph.nodes, operandId(node, 0), "node").type;
-    return elementCount(node.type.shape) * at(shape, shape.length - 1, "extent");
+    const { shape } = operand(node, 0).type;
+    const copies = isFp8(operand(node, 1).type.dtype) ? copiesOf(operand(node, 0)) : 1;
+    return (elementCount(node.type.shape) * at(shape, shape.length - 1, "extent")) / copies;
+  };
+  /** How often rows meet weights for blocks of theirs, zero for the others (passes/graph/blocks.ts). */
+  const copiesOf = (x: Node): number => {
+    if (x.op === "slice" || x.op === "cast") return copiesOf(operand(x, 0));
+    if (x.op !== "mul" || operand(x, 1).op !== "constant") return 1;
+    const [copies = 1, rows, ...columns] = operand(x, 1).type.shape;
+    return rows === 1 && columns.length === 1 ? copies : 1;
   };
   return graph.nodes.reduce((sum, node) => sum + (node.op === "matmul" ? macs(node) : 0), 0);
 };
