@@ -504,7 +504,7 @@ export type StreamType = keyof typeof STREAM_TYPES;
 
 /**
  * ALU functions. All compute in fp32 on converted operands and give fp32; truth values are 0 and 1. `int` ones compute in
- * int32 (modulo 2^32) and give int32. Definitions, polynomials and measured errors are in `numerics.ts`.
+ * int32 (modulo 2^32) and give int32. Definitions, polynomials and measured errors are in `functions.ts`.
  */
 export const ALU_FUNCTIONS = {
   copy: { code: 0, operands: 1, int: false, doc: "The operand; converts between stream types." },

@@ -261,9 +261,9 @@ const side = (hemisphere: Hemisphere): number => (hemisphere === "W" ? -1 : 1);
 
 /** K values of one fp16 pass of a plane pair: half the lanes ([1 x 160] x [160 x 320] a cycle, C). */
 export const halfLanes = (target: Target): number => target.lanes / 2;
-/** fp16 multiply-accumulates of the whole chip in one cycle. */
 /** Bytes of vectors that all streams of both hemispheres, of one direction, pass on in a cycle. */
 export const streamBytes = ({ streams, lanes }: Target): number => 2 * streams * lanes;
+/** fp16 multiply-accumulates of the whole chip in one cycle. */
 export const peakMacs = (target: Target): number => 2 * halfLanes(target) * target.lanes;
 /** Send dispatch on one chip until Receive may be dispatched on the other. */
 export const linkDelay = ({ timing }: Target): number => timing.c2cSend + timing.linkLatency;

@@ -1,7 +1,7 @@
 /**
  * The nouns of selection: the plan in the making, and the few ways in which rules add to it.
  *
- * Every rule (select-*.ts) takes the Selection and appends storages, tasks and maps to it in an order that follows from the
+ * Every rule (rules/) takes the Selection and appends storages, tasks and maps to it in an order that follows from the
  * graph alone, so that the same graph gives the same plan to the byte. Nothing is ever taken back: a chain that has no
  * layout is put on `refused`, and the driver (select.ts) starts anew. What uses ask of storages is told
  * once all tasks are known (uses.ts).
@@ -120,9 +120,6 @@ export interface Selection {
   /** Nodes that must be stored for their chain to have a layout. */
   readonly refused: NodeId[];
 }
-
-/** fp16 bits of the number one. */
-export const ONE_F16 = 0x3c00;
 
 /* ---------- nodes ---------- */
 
