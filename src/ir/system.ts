@@ -36,7 +36,7 @@ interface Joint {
 }
 
 /** Nodes, with chips that are joined each to each by `local` wires, or in a ring by `ring`, and what joins the nodes. */
-interface Layout {
+interface Topology {
   readonly nodes: number;
   readonly size: number;
   readonly local: number;
@@ -49,19 +49,19 @@ interface SystemRow {
   /** What the number in the name may be. */
   readonly numbers?: string;
   /** `count`: the number in the name, if it has one; `links`: those that a chip has for its node. Undefined if there is no such system. */
-  readonly layout: (count: number, links: number) => Layout | undefined;
+  readonly topology: (count: number, links: number) => Topology | undefined;
 }
 
 /** A ring where chips have too few links to be joined each to each (A). */
 const node = (size: number, doc: string): SystemRow => ({
   doc,
-  layout: (_, links) => {
+  topology: (_, links) => {
     const local = Math.floor(links / (size - 1));
     return { nodes: 1, size, local, ring: local > 0 ? 0 : Math.floor(links / 2), joints: [] };
   },
 });
 
-const joinedNodes = (nodes: number, joints: readonly Joint[]): Layout => ({
+const joinedNodes = (nodes: number, joints: readonly Joint[]): Topology => ({
   nodes,
   size: NODE_CHIPS,
   local: 1,
@@ -81,7 +81,7 @@ const eachToEach = (count: number, wires: number, reach = count): Joint[] => {
 const inRing = (count: number, wires: number): Joint[] =>
   Array.from({ length: count }, (_, from) => ({ from, to: (from + 1) % count, wires }));
 
-const dragonfly = (chips: number): Layout | undefined => {
+const dragonfly = (chips: number): Topology | undefined => {
   const nodes = chips / NODE_CHIPS;
   if (!Number.isInteger(nodes)) return undefined;
   if (nodes <= DRAGONFLY_NODES) return joinedNodes(nodes, eachToEach(nodes, Math.floor(NODE_PORTS / (nodes - 1))));
@@ -106,7 +106,7 @@ const dragonfly = (chips: number): Layout | undefined => {
 
 /** By name; N stands for a number. */
 export const SYSTEMS = {
-  card: { doc: "One chip.", layout: () => ({ nodes: 1, size: 1, local: 0, ring: 0, joints: [] }) },
+  card: { doc: "One chip.", topology: () => ({ nodes: 1, size: 1, local: 0, ring: 0, joints: [] }) },
   // The makers' node has eight chips and 28 cables (C); that fewer chips share the same links is our own (A).
   node2: node(2, "Two chips, joined by all links that a chip has for its node."),
   node4: node(4, "Four chips, each joined to each; in a ring where chips have fewer than 3 links."),
@@ -116,18 +116,18 @@ export const SYSTEMS = {
   ),
   rack: {
     doc: "Nine nodes, every two joined by four wires.",
-    layout: () => joinedNodes(RACK_NODES, eachToEach(RACK_NODES, RACK_WIRES)),
+    topology: () => joinedNodes(RACK_NODES, eachToEach(RACK_NODES, RACK_WIRES)),
   },
   "line-N": {
     doc: "N nodes along a line, up to 1,305, each joined to its four next and four previous ones by four wires each.",
     numbers: `nodes, 2 to ${LINE_NODES}`,
-    layout: (nodes) =>
+    topology: (nodes) =>
       nodes > 1 && nodes <= LINE_NODES ? joinedNodes(nodes, eachToEach(nodes, LINE_WIRES, LINE_REACH)) : undefined,
   },
   "dragonfly-N": {
     doc: "N chips: up to 264 as nodes that are joined each to each, and up to 10,440 as racks that are.",
     numbers: "chips: a multiple of 8 up to 264, or of 72 up to 10440",
-    layout: (chips) => (chips > NODE_CHIPS ? dragonfly(chips) : undefined),
+    topology: (chips) => (chips > NODE_CHIPS ? dragonfly(chips) : undefined),
   },
 } as const satisfies Readonly<Record<string, SystemRow>>;
 
@@ -142,12 +142,12 @@ const rowOf = (name: string): { readonly row: SystemRow; readonly count: number 
   return row === undefined || name.endsWith("-N") ? undefined : { row, count: Number(digits ?? 0) };
 };
 
-const layoutOf = (name: string, links: number): Layout | undefined => {
+const topologyOf = (name: string, links: number): Topology | undefined => {
   const found = rowOf(name);
-  return found?.row.layout(found.count, Math.min(LOCAL_LINKS, links));
+  return found?.row.topology(found.count, Math.min(LOCAL_LINKS, links));
 };
 
-export const isSystem = (name: string): name is SystemName => layoutOf(name, LOCAL_LINKS) !== undefined;
+export const isSystem = (name: string): name is SystemName => topologyOf(name, LOCAL_LINKS) !== undefined;
 
 export interface System {
   readonly name: SystemName;
@@ -162,11 +162,11 @@ export interface System {
 
 /** Chips of a system. */
 export const chipsIn = (name: SystemName): number => {
-  const { nodes, size } = knownLayout(name, LOCAL_LINKS);
+  const { nodes, size } = knownTopology(name, LOCAL_LINKS);
   return nodes * size;
 };
 
-const knownLayout = (name: SystemName, links: number): Layout => layoutOf(name, links) ?? failUnknown(name);
+const knownTopology = (name: SystemName, links: number): Topology => topologyOf(name, links) ?? failUnknown(name);
 
 /** LPU2007 that says what systems there are, or what the number in a name may be; `at`: where the name was given. */
 export const failUnknown = (name: string, at = ""): never => {
@@ -179,7 +179,7 @@ export const failUnknown = (name: string, at = ""): never => {
 
 /** Whether the chips of a target have as many links as a system takes. */
 export const isJoinable = (name: SystemName, { links }: Target): boolean => {
-  const { size, local, ring, joints } = knownLayout(name, links);
+  const { size, local, ring, joints } = knownTopology(name, links);
   const needed = joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : 0;
   return links >= needed && (size === 1 || local + ring > 0);
 };
@@ -222,7 +222,7 @@ export const livingChips = (name: SystemName, dead: readonly number[] = []): rea
  * of this name, or `dead` is not of it.
  */
 export const systemOf = (name: SystemName, target: Target, dead: readonly number[] = []): System => {
-  const { nodes, size, local, ring, joints } = knownLayout(name, target.links);
+  const { nodes, size, local, ring, joints } = knownTopology(name, target.links);
   if (!isJoinable(name, target))
     fail("LPU2007", {
       message: `system '${name}' takes ${joints.length > 0 ? LOCAL_LINKS + OUTER_LINKS : Math.min(2, size - 1)} links of a chip, target '${target.name}' has ${target.links}`,
