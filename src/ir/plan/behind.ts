@@ -1,11 +1,11 @@
 /**
- * Plans of several entries: what they number together. Lane maps and origins of a program are one list for all its entries, so
- * a later plan counts its own behind those of the plans before it.
+ * Plans of several entries: what they have together. Lane maps and origins of a program are one list for all its entries, so
+ * a later plan counts its own behind those of the plans before it; and a state lies as all entries ask of it.
  */
 
 import { at } from "../../diagnostics.js";
 import type { Argument, Plan, Storage, Task } from "../plan.js";
-import { joinedGroups } from "./groups.js";
+import { joinedPanelGroups } from "./panel-groups.js";
 
 /** The same plan, with the maps and origins of another before its own. */
 export const behind = (plan: Plan, before: Plan): Plan => {
@@ -46,7 +46,7 @@ export const withSharedStates = (plans: readonly Plan[]): readonly Plan[] => {
       const { bothHemispheres, groups } = at(storages, storage, "storage");
       known.set(name, joinedPlace(known.get(name), { bothHemispheres, groups }));
     }
-  return plans.map((plan) => withStates(plan, (name) => known.get(name)));
+  return plans.map((plan) => withStatePlaces(plan, (name) => known.get(name)));
 };
 
 /** Where a state lies, as all entries have it. */
@@ -58,15 +58,15 @@ const joinedPlace = (some: StatePlace | undefined, other: StatePlace): StatePlac
   groups:
     some === undefined || other.groups === undefined || some.groups === undefined
       ? (some ?? other).groups && other.groups
-      : joinedGroups(some.groups, other.groups),
+      : joinedPanelGroups(some.groups, other.groups),
 });
 
 /** The same plan, with some of its states, and what takes their places, in both hemispheres. */
 export const inBoth = (plan: Plan, isWanted: (state: string) => boolean): Plan =>
-  withStates(plan, (name) => (isWanted(name) ? { bothHemispheres: true, groups: undefined } : undefined));
+  withStatePlaces(plan, (name) => (isWanted(name) ? { bothHemispheres: true, groups: undefined } : undefined));
 
 /** The same plan, with states, and what takes their places, as told by name. */
-const withStates = (plan: Plan, placeOf: (state: string) => StatePlace | undefined): Plan => {
+const withStatePlaces = (plan: Plan, placeOf: (state: string) => StatePlace | undefined): Plan => {
   const places = new Map(
     plan.states.flatMap(({ name, storage, next }) => {
       const place = placeOf(name);

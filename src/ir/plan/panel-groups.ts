@@ -7,14 +7,14 @@ import { at } from "../../diagnostics.js";
 import { panelsOf, type Storage, type StorageId, type Task } from "../plan.js";
 
 /** By panel, the lowest panel of its group. */
-export type Groups = readonly number[];
+export type PanelGroups = readonly number[];
 
 /** Groups of every state. */
-export const groupsOf = (
+export const panelGroupsOf = (
   storages: readonly Pick<Storage, "id" | "kind" | "panels">[],
   tasks: readonly Task[],
-): ReadonlyMap<StorageId, Groups> => {
-  const groups = new Map<StorageId, Groups>(
+): ReadonlyMap<StorageId, PanelGroups> => {
+  const groups = new Map<StorageId, PanelGroups>(
     storages.filter(({ kind }) => kind === "state").map(({ id, panels }) => [id, Array.from(Array(panels).keys())]),
   );
   for (const { passes } of tasks)
@@ -40,11 +40,11 @@ const panelsTogether = (taken: ReturnType<typeof panelsOf>): ReadonlyMap<Storage
 };
 
 /** The finest groups that keep together what either of two does. */
-export const joinedGroups = (some: Groups, others: Groups): Groups =>
+export const joinedPanelGroups = (some: PanelGroups, others: PanelGroups): PanelGroups =>
   others.reduce((all, group, panel) => united(all, panel, group), some);
 
 /** The same groups, but for those of two panels, which are one. */
-const united = (groups: Groups, a: number, b: number): Groups => {
+const united = (groups: PanelGroups, a: number, b: number): PanelGroups => {
   const [one, other] = [at(groups, a, "panel"), at(groups, b, "panel")];
   const [low, high] = [Math.min(one, other), Math.max(one, other)];
   return low === high ? groups : groups.map((group) => (group === high ? low : group));

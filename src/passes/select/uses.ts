@@ -14,7 +14,7 @@ import {
   type StorageId,
   statesOf,
 } from "../../ir/plan.js";
-import { groupsOf } from "../../ir/plan/groups.js";
+import { panelGroupsOf } from "../../ir/plan/panel-groups.js";
 import { lanesOf } from "./elements.js";
 import type { DraftStorage, Selection } from "./selection.js";
 
@@ -37,7 +37,7 @@ export const usedStorages = (
   const storages = s.storages.map((storage) => (isUnread(storage) ? { ...storage, panels: 0 } : storage));
   const lanes = lanesOf(s, storages);
   const nexts = new Map(states.map(({ storage, next }) => [next, storage]));
-  const groups = groupsOf(s.storages, s.tasks);
+  const groups = panelGroupsOf(s.storages, s.tasks);
   return storages.map((storage): Storage => {
     const { id, blocks } = storage;
     const output = lasting.has(id) || blocks !== undefined;
