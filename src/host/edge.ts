@@ -7,14 +7,13 @@
  */
 
 import { CompileError, didYouMean, fail } from "../diagnostics.js";
-import { type DType, DTYPES, type EdgeDType, isPacked, type TensorData } from "../ir/dtype.js";
+import { bytesOf, type DType, DTYPES, type EdgeDType, isPacked, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
-import { narrowDoubles, narrowInt64 } from "../ir/numerics.js";
+import { isNarrowFloat, narrowDoubles, narrowInt64 } from "../ir/numerics.js";
 import {
   equalShapes,
   firstUnheld,
   formatShape,
-  isNarrowFloat,
   isWideTensor,
   makeTensor,
   tensorOf,
@@ -223,6 +222,3 @@ function tensorOfNumbers(spec: TensorSpec, dtype: DType, values: ArrayLike<numbe
   wantHeld(spec, dtype, values);
   return tensorOf(dtype, spec.shape, values);
 }
-
-const bytesOf = (data: TensorData | BigInt64Array | Float64Array): Uint8Array =>
-  new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

@@ -40,6 +40,10 @@ export const DTYPES = {
 export type DType = keyof typeof DTYPES;
 export type TensorData = Float32Array | Int32Array | Uint32Array | Int16Array | Uint16Array | Int8Array | Uint8Array;
 
+/** The bytes of numbers, where they lie. */
+export const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
 /** Element types as files spell them: those of DTYPES, and the wide ones that narrow at the edge. */
 export type EdgeDType = DType | "i64" | "u64" | "f64";
 

@@ -83,6 +83,7 @@ export const NARROW_FORMATS = {
   },
 } as const satisfies Record<string, NarrowFormat>;
 export type NarrowFloat = keyof typeof NARROW_FORMATS;
+export const isNarrowFloat = (dtype: string): dtype is NarrowFloat => Object.hasOwn(NARROW_FORMATS, dtype);
 
 export const F32_NAN_BITS = 0x7fc00000;
 

@@ -15,10 +15,10 @@
 import { sure } from "../diagnostics.js";
 import type { Attrs, AttrValue, Graph, GraphOutput, Literal, Node, Tensor } from "./graph.js";
 import { elementCount } from "./graph.js";
-import { narrowFloat } from "./numerics.js";
+import { isNarrowFloat, narrowFloat } from "./numerics.js";
 import { isLiteral, stringAttr } from "./ops/attributes.js";
 import { isOp, OPS } from "./ops.js";
-import { formatType, isFloat, isNarrowFloat, toNumbers } from "./tensor.js";
+import { formatType, isFloat, toNumbers } from "./tensor.js";
 import { formatName, formatNumber } from "./text.js";
 
 /** Constants of at most this many elements are written out. */

@@ -9,14 +9,13 @@ import { createHash } from "node:crypto";
 import { at, type CompileError, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, integerLimits, type TensorData } from "./dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor, type TensorType } from "./graph.js";
-import { firstOverflow, NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
+import { firstOverflow, isNarrowFloat, narrowFloats, widenFloats } from "./numerics.js";
 
 /** Data whose elements are their values. */
 export type Numbers = Float32Array | Int32Array | Uint32Array | Int16Array | Uint16Array | Int8Array | Uint8Array;
 
 export const isFloat = (dtype: DType): boolean => DTYPES[dtype].kind === "float";
 export const isInteger = (dtype: DType): boolean => DTYPES[dtype].kind === "int";
-export const isNarrowFloat = (dtype: DType): dtype is NarrowFloat => dtype in NARROW_FORMATS;
 
 export const newData = (dtype: DType, length: number): TensorData => new DTYPES[dtype].array(length);
 /** Memory for the values of a dtype: as its data, but fp32 for the narrow floats. */

@@ -8,10 +8,10 @@
  */
 
 import { fail, invariant } from "../diagnostics.js";
-import { type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
+import { bytesOf, type DType, DTYPES, type EdgeDType, type TensorData } from "../ir/dtype.js";
 import { roundEven } from "../ir/functions.js";
-import type { Shape, Tensor } from "../ir/graph.js";
-import { firstOverflow, NARROW_FORMATS, type NarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
+import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
+import { firstOverflow, isNarrowFloat, narrowFloats, widenFloats } from "../ir/numerics.js";
 import { type Binding, type HostLookup, type Placement, rowsOfPlane, type StateBinding } from "../ir/program.js";
 import type { Sram } from "./sram.js";
 
@@ -104,10 +104,6 @@ function lookUp(name: string, { dtype, rows, width, bytes }: HostLookup, ids: Te
   });
   return { dtype, shape: [...ids.shape, width], data };
 }
-
-const elementCount = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
-const bytesOf = (data: TensorData): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-const isNarrowFloat = (dtype: DType): dtype is NarrowFloat => Object.hasOwn(NARROW_FORMATS, dtype);
 
 /** Elements as another dtype: floats round to nearest even, integers must fit, truth values are 0 and 1. */
 function convert(name: string, { dtype, data }: Tensor, to: DType): TensorData {

@@ -7,7 +7,8 @@
 import { at, fail, invariant, sure } from "../../diagnostics.js";
 import { type DType, isFp8, isPacked } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type TensorType } from "../graph.js";
-import { broadcastShapes, equalShapes, formatShape, formatType, isFloat, isInteger, isNarrowFloat } from "../tensor.js";
+import { isNarrowFloat } from "../numerics.js";
+import { broadcastShapes, equalShapes, formatShape, formatType, isFloat, isInteger } from "../tensor.js";
 import { booleanAttr, dtypeAttr, intsAttr, literalAttr, numberAttr, stringAttr } from "./attributes.js";
 
 export type Infer = (types: readonly TensorType[], attrs: Attrs) => TensorType;

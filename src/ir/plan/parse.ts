@@ -9,7 +9,7 @@ import { fail } from "../../diagnostics.js";
 import type { DType } from "../dtype.js";
 import { isDType, isEdgeDType } from "../ops/attributes.js";
 import type { Literal } from "../graph.js";
-import { ALU_FUNCTIONS, type AluFunction } from "../isa.js";
+import { isAluFunction } from "../isa.js";
 import {
   type AluOp,
   type Argument,
@@ -130,7 +130,6 @@ const KINDS = among(["temp", "constant", "input", "state"]);
 const HALVES = among(["low", "high"]);
 const BITS = among<BitsType>(["i16", "i32"]);
 const isStorageType = among<StorageType>(STORAGE_TYPES);
-const isFunction = (word: string): word is AluFunction => Object.hasOwn(ALU_FUNCTIONS, word);
 
 const string = (reader: TokenReader, what: string): string => reader.take("string", what).text;
 const after = (reader: TokenReader, word: string): number => {
@@ -418,7 +417,7 @@ const readLeaf = (reader: TokenReader, index: number): Leaf => {
 
 const readOperation = (reader: TokenReader, origins: readonly string[], index: number): AluOp => {
   next(reader, "a", index);
-  const fn = oneOf(reader, "a function of an ALU", isFunction);
+  const fn = oneOf(reader, "a function of an ALU", isAluFunction);
   const args = reader.list("(", ")", () => readArgument(reader));
   return reader.accept("of") ? { fn, args, origin: readOrigin(reader, origins) } : { fn, args };
 };

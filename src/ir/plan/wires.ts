@@ -31,7 +31,8 @@ export const dealingOf = ({ timing }: Target, links: number, bytes: number): Dea
   return { groups, size, slot, period: (bytes / groups) * slot };
 };
 
-const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
+/** The greatest number that divides both. */
+export const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** The cycle of the first plane of a row, after that of the task's first row. */
 export const rowCycle = ({ size, period }: Dealing, { first }: Wire, row: number): number =>

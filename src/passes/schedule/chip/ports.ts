@@ -9,6 +9,7 @@
 import { at } from "../../../diagnostics.js";
 import type { Chunk, Copy } from "../place/chunk.js";
 import type { Run, PanelRef } from "../../../ir/plan.js";
+import { greatestDivisor } from "../../../ir/plan/wires.js";
 import { memQueue } from "../../../ir/program.js";
 import { NEVER } from "./resources.js";
 import { bankOf, type Half, type Pair, pairAt } from "./machine.js";
@@ -101,8 +102,6 @@ export const apart = (bursts: readonly PairBurst[], { behind }: Pick<Flight, "be
           { ...delayed(high), bytes: [1] },
         ];
       });
-
-const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** Cycles from the first vector of a burst to its last, both counted. */
 export const spanOf = (burst: Pick<PairBurst, "count" | "interval">): number => (burst.count - 1) * burst.interval + 1;
