@@ -1,9 +1,11 @@
 /**
- * Everything that can be said to a user about something wrong, and what to do about it, as one table, and the three ways to say it.
+ * Everything that can be said to a user about something wrong, and what to do about it, as one table, and the ways to say it.
  *
  * `fail(code, ...)` raises a CompileError about the user's input; `MachineFault` is what the machine raises when a program
- * breaks a hardware rule; `invariant` is for states that cannot happen, and `at` for lists that cannot be too short. A bare `throw new Error` is not allowed in src.
- * Codes are stable: 1xxx frontend, 2xxx passes and scheduling, 3xxx text, assembly and image, 4xxx runtime and machine, 5xxx command line.
+ * breaks a hardware rule; `invariant` is for states that cannot happen, `at` for lists that cannot be too short, and `sure` for
+ * what must have been found. A bare `throw new Error` is not allowed in src. Codes are stable: 1xxx frontend, 2xxx passes and
+ * scheduling, 3xxx text, assembly and image, 4xxx runtime and machine, 50xx files and arguments, 51xx language models and what
+ * commands run, 52xx the server.
  */
 
 /** What to do about a fault that is not the user's. */
@@ -757,10 +759,10 @@ function editDistance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+      const replaced = at(row, j - 1, "distance") + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, at(row, j, "distance") + 1, at(next, j - 1, "distance") + 1));
     }
     row = next;
   }
-  return row[b.length] ?? 0;
+  return at(row, b.length, "distance");
 }

@@ -128,7 +128,6 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/codegen/text/bits.ts": 2,
   "src/codegen/text/decode.ts": 1,
   "src/codegen/text/operands.ts": 2,
-  "src/diagnostics.ts": 4,
   "src/frontend/bind.ts": 3,
   "src/frontend/import.ts": 1,
   "src/frontend/rule.ts": 1,
@@ -141,7 +140,6 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/language/sample.ts": 4,
   "src/passes/check/activity.ts": 2,
   "src/passes/check/burst.ts": 1,
-
   "src/passes/check/padding.ts": 1,
   "src/passes/check/streams.ts": 1,
   "src/passes/graph/fp8.ts": 1,

@@ -6,7 +6,7 @@
  * stage is there in the cycle in which it would be. Stages are numbered in an order in which they can run.
  */
 
-import { at, fail } from "../diagnostics.js";
+import { at, fail, sure } from "../diagnostics.js";
 import type { Binding, EntryPoint, Program, Queues, StateBinding } from "./program.js";
 
 /** A vector on its way between a chip of a stage and one that is not of it. */
@@ -60,16 +60,16 @@ export const stageOf = (program: Program, stage: number): Stage => {
 /* ---------- wires ---------- */
 
 /** What one chip sends to another, in order. */
-interface Wire {
+interface ChipWire {
   readonly from: number;
   readonly to: number;
   readonly vectors: readonly { readonly fromLink: number; readonly toLink: number; readonly cycle: number }[];
 }
 
 /** By pair of chips. Of links that lead nowhere nothing is said: the machine refuses to send on them. */
-const wiresIn = ({ links }: Program, queues: readonly Queues[]): readonly Wire[] => {
+const wiresIn = ({ links }: Program, queues: readonly Queues[]): readonly ChipWire[] => {
   const joined = new Map(links.map((link) => [`${link.fromChip}:${link.fromLink}`, link]));
-  const wires = new Map<string, { from: number; to: number; vectors: Wire["vectors"][number][] }>();
+  const wires = new Map<string, { from: number; to: number; vectors: ChipWire["vectors"][number][] }>();
   for (const [from, own] of queues.entries())
     for (const { op, fields, cycle, count, interval } of own.flat()) {
       const link = op === "send" ? joined.get(`${from}:${String(fields["link"])}`) : undefined;
@@ -83,19 +83,23 @@ const wiresIn = ({ links }: Program, queues: readonly Queues[]): readonly Wire[]
   return [...wires.values()].sort((a, b) => a.from - b.from || a.to - b.to);
 };
 
-const outerWire = ({ from, to, vectors }: Wire, numbers: ReadonlyMap<number, number>, name: string): OuterWire[] => {
+const outerWire = (
+  { from, to, vectors }: ChipWire,
+  numbers: ReadonlyMap<number, number>,
+  name: string,
+): OuterWire[] => {
   const [sender, receiver] = [numbers.get(from), numbers.get(to)];
   if ((sender === undefined) === (receiver === undefined)) return [];
   const kind = sender === undefined ? "receive" : "send";
-  const end = (vector: Wire["vectors"][number]): OuterVector =>
+  const end = (vector: ChipWire["vectors"][number]): OuterVector =>
     sender === undefined
-      ? { chip: receiver ?? 0, link: vector.toLink, cycle: vector.cycle }
+      ? { chip: sure(receiver, "chip that receives"), link: vector.toLink, cycle: vector.cycle }
       : { chip: sender, link: vector.fromLink, cycle: vector.cycle };
   return [{ name, kind, vectors: vectors.map(end) }];
 };
 
 /** Names that no input or output of the program has. */
-const wireNamesOf = ({ entries }: Program): ((wire: Wire) => string) => {
+const wireNamesOf = ({ entries }: Program): ((wire: ChipWire) => string) => {
   const taken = entries.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map(({ name }) => name));
   let prefix = "wire";
   while (taken.some((name) => name.startsWith(`${prefix}-`))) prefix += "_";
@@ -105,7 +109,7 @@ const wireNamesOf = ({ entries }: Program): ((wire: Wire) => string) => {
 /* ---------- stages ---------- */
 
 /** Chips that reach each other together, those first that fewest others reach. */
-const groupsOf = (chips: number, wires: readonly Wire[]): readonly (readonly number[])[] => {
+const groupsOf = (chips: number, wires: readonly ChipWire[]): readonly (readonly number[])[] => {
   const all = Array.from({ length: chips }, (_, chip) => chip);
   const reached = all.map((chip) => reachedFrom(chip, wires));
   const reaches = (from: number, to: number): boolean => at(reached, from, "chip").has(to);
@@ -119,7 +123,7 @@ const groupsOf = (chips: number, wires: readonly Wire[]): readonly (readonly num
 };
 
 /** A chip and all to which it sends, directly or through others. */
-const reachedFrom = (chip: number, wires: readonly Wire[]): ReadonlySet<number> => {
+const reachedFrom = (chip: number, wires: readonly ChipWire[]): ReadonlySet<number> => {
   const reached = new Set([chip]);
   for (const next of reached) for (const { from, to } of wires) if (from === next) reached.add(to);
   return reached;

@@ -8,7 +8,7 @@
  */
 
 import { DTYPES } from "../dtype.js";
-import { at, invariant } from "../../diagnostics.js";
+import { at, invariant, sure } from "../../diagnostics.js";
 import type { Plan, Task, Wire } from "../plan.js";
 import type { Target } from "../target.js";
 
@@ -61,7 +61,7 @@ export const spanOfWired = (plan: Plan, target: Target, task: Task): number => {
 
 /** Planes of a row that a task sends or receives. */
 const wiredBytes = ({ storages }: Plan, task: Task): number =>
-  DTYPES[storages[wiredRows(task).storage]?.dtype ?? "f16"].bytes;
+  DTYPES[at(storages, wiredRows(task).storage, "storage").dtype].bytes;
 
 /** One plane of a row of a panel, on its way over a link of a chip. */
 export interface WireVector {
@@ -95,14 +95,16 @@ export const wireVectors = (plan: Plan, target: Target, task: Task): WireVector[
 export const wiredRows = ({ leaves, outputs }: Task): { storage: number; panel: number; row: number } => {
   const [leaf] = leaves;
   const [output] = outputs;
-  const place = leaf === undefined ? output : { ...leaf, row: leaf.runs[0]?.row ?? 0 };
+  const place = leaf === undefined ? output : { ...leaf, row: at(leaf.runs, 0, "run").row };
   invariant(place !== undefined, "a task that sends has a leaf, and one that receives an output");
   return { storage: place.storage, panel: place.panel, row: place.row };
 };
 
 /** What names the rows of a task at both ends of its wire. */
-export const wireKey = (task: Task): string =>
-  task.wire?.twin === true ? task.wire.name : `${task.wire?.name ?? ""} ${wiredRows(task).row}`;
+export const wireKey = (task: Task): string => {
+  const { name, twin } = sure(task.wire, "wire of a task");
+  return twin === true ? name : `${name} ${wiredRows(task).row}`;
+};
 
 /** What a row of a storage is called at both ends of a wire: chips that run one plan call it by its number within its block. */
 export const calledRow = ({ storages }: Plan, { wire }: Task, storage: number, row: number): number => {
