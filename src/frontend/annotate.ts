@@ -6,7 +6,7 @@
 import { decodeMessage, encodeMessage, int64ToNumber } from "./schema.js";
 import type { Devices } from "./devices.js";
 import { nameOfNode } from "./order.js";
-import { type Cursor, cursorOver, FIELD, type Field, fieldsOf, type ModelSource, type Range } from "./source.js";
+import { type Cursor, cursorOver, FIELD, type Field, fieldsOf, type ModelSource, type ByteRange } from "./source.js";
 
 /** The first that has annotations for devices. */
 const IR_VERSION = 11;
@@ -89,7 +89,7 @@ const nameIn = (
   return name === undefined ? "" : Buffer.from(cursor.bytes(name.body)).toString("utf8");
 };
 
-function* piecesOf(source: ModelSource, { offset, length }: Range): Generator<Uint8Array> {
+function* piecesOf(source: ModelSource, { offset, length }: ByteRange): Generator<Uint8Array> {
   for (let done = 0; done < length; done += PIECE)
     yield source.read(offset + done, Math.min(PIECE, length - done)).slice();
 }

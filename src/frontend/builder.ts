@@ -21,7 +21,7 @@ import {
   type TensorType,
 } from "../ir/graph.js";
 import { keepsNumbers, likeIts } from "../ir/literals.js";
-import { literalIn, stringAttr } from "../ir/ops/attributes.js";
+import { intsAttr, literalIn, stringAttr } from "../ir/ops/attributes.js";
 import { evaluateNode, inferType, VIEWS } from "../ir/ops.js";
 import { contentKey, equalShapes, formatType, newData, tensorOf } from "../ir/tensor.js";
 
@@ -64,7 +64,7 @@ const computed = (literal: Literal, known: Map<string, Tensor>): Tensor =>
 
 function derive(op: string, attrs: Attrs, type: TensorType, inputs: readonly Literal[]): Derived {
   const words = JSON.stringify(attrs, (_, value: unknown) => (typeof value === "number" ? String(value) : value));
-  const key = contentKey(bytesOf(`${op}${words}(${inputs.map((input) => input.key).join(",")})`));
+  const key = contentKey(textBytes(`${op}${words}(${inputs.map((input) => input.key).join(",")})`));
   const compute = (known: Map<string, Tensor>): Tensor => {
     const before = known.get(key);
     if (before !== undefined) return before;
@@ -83,15 +83,10 @@ function derive(op: string, attrs: Attrs, type: TensorType, inputs: readonly Lit
   return base !== undefined && keepsNumbers(op) ? likeIts(base, derived) : derived;
 }
 
-function bytesOf(text: string): Tensor {
+function textBytes(text: string): Tensor {
   const data = new TextEncoder().encode(text);
   return { dtype: "u8", shape: [data.length], data };
 }
-
-const ints = (attrs: Attrs, name: string): readonly number[] => {
-  const value = attrs[name];
-  return Array.isArray(value) ? value : [];
-};
 
 /** When an operation gives its first operand unchanged. */
 const CHANGES_NOTHING: Readonly<
@@ -99,14 +94,15 @@ const CHANGES_NOTHING: Readonly<
 > = {
   reshape: () => true,
   expand: () => true,
-  transpose: (_x, _result, attrs) => ints(attrs, "perm").every((from, to) => from === to),
+  transpose: (_x, _result, attrs) => intsAttr(attrs, "perm").every((from, to) => from === to),
   slice: (_x, _result, attrs) =>
-    ints(attrs, "strides").every((stride, axis) => stride === 1 || ints(attrs, "sizes")[axis] === 1),
+    intsAttr(attrs, "strides").every((stride, axis) => stride === 1 || intsAttr(attrs, "sizes")[axis] === 1),
   concat: (_x, _result, _attrs, operands) => operands === 1,
   pad: () => true,
   cast: () => true,
 };
 
+/** What appends to a new graph; see above for what it folds, and when. */
 export function appender(name: string): Appender {
   const graph = new GraphBuilder(name);
   const byKey = new Map<string, NodeId>();

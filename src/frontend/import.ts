@@ -205,7 +205,7 @@ function importGraph(
   return { importer, finish: (more: readonly GraphOutput[] = []) => graph.finish([...made, ...more]) };
 }
 
-/** The end of the axis before the last, of what has one. */
+/** Of a value with rows, along the axis before the last, the last one: what `last` asks for. */
 function lastRow(graph: Appender, node: NodeId, name: string): NodeId {
   const { shape } = graph.type(node);
   const rows = shape.length - 2;

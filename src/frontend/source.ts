@@ -58,7 +58,7 @@ const isSource = (given: Partial<ModelSource> | null | undefined): boolean =>
   Number.isInteger(given?.size) && typeof given?.read === "function";
 
 /** Part of the file. */
-export interface Range {
+export interface ByteRange {
   readonly offset: number;
   readonly length: number;
 }
@@ -66,8 +66,8 @@ export interface Range {
 /** A tensor without its data: `raw` is where raw_data is, `whole` where all of the message is, for data in typed fields. */
 export interface TensorRecord {
   readonly proto: TensorProto;
-  readonly raw?: Range;
-  readonly whole?: Range;
+  readonly raw?: ByteRange;
+  readonly whole?: ByteRange;
 }
 
 /** A graph of the file, or of an attribute (whose tensors are decoded with it). */
@@ -103,14 +103,14 @@ export interface Field {
   readonly number: number;
   readonly wire: number;
   /** The field with its tag. */
-  readonly whole: Range;
+  readonly whole: ByteRange;
   /** The contents of a length-delimited field. */
-  readonly body: Range;
+  readonly body: ByteRange;
 }
 
 export interface Cursor {
   readonly byte: (position: number) => number;
-  readonly bytes: (range: Range) => Uint8Array;
+  readonly bytes: (range: ByteRange) => Uint8Array;
 }
 
 export function cursorOver(source: ModelSource): Cursor {
@@ -149,13 +149,13 @@ function varint(cursor: Cursor, start: number, end: number): { readonly value: n
 }
 
 /** The fields of the message in `range`, in order. */
-export function* fieldsOf(cursor: Cursor, range: Range, what: string): Generator<Field> {
+export function* fieldsOf(cursor: Cursor, range: ByteRange, what: string): Generator<Field> {
   const end = range.offset + range.length;
   for (let at = range.offset; at < end; ) {
     const tag = varint(cursor, at, end);
     const number = Math.floor(tag.value / 8);
     const wire = tag.value % 8;
-    let body: Range = { offset: tag.next, length: 0 };
+    let body: ByteRange = { offset: tag.next, length: 0 };
     if (wire === LENGTH_DELIMITED) {
       const length = varint(cursor, tag.next, end);
       body = { offset: length.next, length: length.value };
@@ -181,7 +181,7 @@ export function* fieldsOf(cursor: Cursor, range: Range, what: string): Generator
 }
 
 /** Bytes of the given parts as one message. */
-function join(cursor: Cursor, parts: readonly Range[]): Uint8Array {
+function join(cursor: Cursor, parts: readonly ByteRange[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -191,9 +191,9 @@ function join(cursor: Cursor, parts: readonly Range[]): Uint8Array {
   return joined;
 }
 
-function walkTensor(cursor: Cursor, range: Range): TensorRecord {
-  const kept: Range[] = [];
-  let raw: Range | undefined;
+function walkTensor(cursor: Cursor, range: ByteRange): TensorRecord {
+  const kept: ByteRange[] = [];
+  let raw: ByteRange | undefined;
   let typed = false;
   for (const field of fieldsOf(cursor, range, "TensorProto")) {
     if (field.number === FIELD.tensor.raw && field.wire === LENGTH_DELIMITED) raw = field.body;
@@ -206,8 +206,8 @@ function walkTensor(cursor: Cursor, range: Range): TensorRecord {
 }
 
 /** The graph, given as parts because protobuf lets one message come in several. */
-function walkGraph(cursor: Cursor, parts: readonly Range[]): GraphRecord {
-  const rest: Range[] = [];
+function walkGraph(cursor: Cursor, parts: readonly ByteRange[]): GraphRecord {
+  const rest: ByteRange[] = [];
   const nodes: NodeProto[] = [];
   const initializers: TensorRecord[] = [];
   for (const part of parts) {
@@ -240,8 +240,8 @@ export function recordOf(graph: GraphProto): GraphRecord {
 export function readModel(source: ModelSource): ModelRecord {
   if (!isSource(source)) notSource("a ModelSource (name, size, read)", source);
   const cursor = cursorOver(source);
-  const graphs: Range[] = [];
-  const rest: Range[] = [];
+  const graphs: ByteRange[] = [];
+  const rest: ByteRange[] = [];
   for (const { number, wire, whole, body } of fieldsOf(cursor, { offset: 0, length: source.size }, "ModelProto")) {
     if (number === FIELD.model.graph && wire === LENGTH_DELIMITED) graphs.push(body);
     else rest.push(whole);

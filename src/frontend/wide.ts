@@ -7,11 +7,10 @@
  * it refuses the value by name. Compared with integers of 32 bits, clamped, or cast to floats, the values are exact.
  */
 
-import { at, sure } from "../diagnostics.js";
-import type { Made, RuleContext, Wide, WideUse, UseWide } from "./rule.js";
+import { at, type CompileError, sure } from "../diagnostics.js";
+import { constantValue, type Made, type RuleContext, type UseWide, type Wide, type WideUse } from "./rule.js";
 import { DTYPES } from "../ir/dtype.js";
-import type { CompileError } from "../diagnostics.js";
-import { elementCount, type NodeId, type Tensor } from "../ir/graph.js";
+import { elementCount, type NodeId } from "../ir/graph.js";
 import type { Appender } from "./builder.js";
 
 const PARTS = ["held", "above", "below", "number"] as const;
@@ -52,9 +51,8 @@ export function wideOf(
   };
 }
 
-const constantOf = ({ context }: WideUse, id: NodeId): Tensor | undefined => context.graph.constant(id)?.load();
 const isNowhere = (use: WideUse, mask: NodeId): boolean =>
-  constantOf(use, mask)?.data.every((value) => value === 0) ?? false;
+  constantValue(use.context, mask)?.data.every((value) => value === 0) ?? false;
 
 /** What stands for an operand in one part of the result. */
 function partOf({ context: { graph }, operands, wide }: WideUse, index: number, part: Part): NodeId | undefined {
