@@ -67,6 +67,12 @@ export interface Graph {
   readonly outputs: readonly GraphOutput[];
 }
 
+/** The node of a number, where there is one: what is left out, or beyond the graph, has none. */
+export const nodeIf = ({ nodes }: Pick<Graph, "nodes">, id: NodeId | undefined): Node | undefined =>
+  id === undefined ? undefined : nodes[id];
+export const isConstant = (graph: Pick<Graph, "nodes">, id: NodeId | undefined): boolean =>
+  nodeIf(graph, id)?.op === "constant";
+
 export const elementCount = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
 
 /** For each node, those that take its value. */

@@ -13,9 +13,11 @@ import { type DType, isFp8, type TensorData } from "../../ir/dtype.js";
 import {
   elementCount,
   type Graph,
+  isConstant,
   type Literal,
   type Node,
   type NodeId,
+  nodeIf,
   type Tensor,
   type TensorType,
   consumersOf,
@@ -36,37 +38,35 @@ interface Norms {
   readonly shiftable: ReadonlySet<NodeId>;
 }
 
-const nodeAt = (graph: Graph, id: NodeId | undefined): Node | undefined =>
-  id === undefined ? undefined : graph.nodes[id];
-
-const lastExtent = ({ type }: Node): number => type.shape.at(-1) ?? 1;
+/** Numbers in a row of a value; a single number is a row of its own. */
+const rowLength = ({ type }: Node): number => type.shape.at(-1) ?? 1;
 
 /** The x of a node that is its mean over the last axis. */
 function meanOf(graph: Graph, node: Node | undefined): NodeId | undefined {
   if (node?.op !== "mul") return undefined;
-  const [sum, factor] = node.inputs.map((id) => nodeAt(graph, id));
+  const [sum, factor] = node.inputs.map((id) => nodeIf(graph, id));
   const x = sum?.inputs[0];
-  const source = nodeAt(graph, x);
+  const source = nodeIf(graph, x);
   if (sum?.op !== "reduce_sum" || source === undefined || factor?.op !== "constant") return undefined;
   const rank = source.type.shape.length;
   const axes = intsAttr(sum.attrs, "axes");
   const overLast = axes.length === 1 && axes[0] === rank - 1 && sum.type.shape.length === rank;
   const literal = literalIn(factor);
   const share = literal === undefined || elementCount(literal.shape) > 1 ? [] : toNumbers(literal.load());
-  const isShare = share.length === 1 && share[0] === Math.fround(1 / lastExtent(source));
+  const isShare = share.length === 1 && share[0] === Math.fround(1 / rowLength(source));
   return overLast && isShare && isFloat(source.type.dtype) ? source.id : undefined;
 }
 
 /** Whether a node only renames the rows of x. */
 const isRowView = (x: Node, { op, type, attrs }: Node): boolean =>
-  (op === "reshape" && type.shape.at(-1) === lastExtent(x)) ||
+  (op === "reshape" && type.shape.at(-1) === rowLength(x)) ||
   (op === "transpose" && intsAttr(attrs, "perm").at(-1) === type.shape.length - 1);
 
 function deviationsOf(graph: Graph): Map<NodeId, NodeId[]> {
   const deviations = new Map<NodeId, NodeId[]>();
   for (const { id, op, inputs } of graph.nodes) {
     const [x = -1, mean] = inputs;
-    if (op === "sub" && meanOf(graph, nodeAt(graph, mean)) === x) deviations.set(x, [...(deviations.get(x) ?? []), id]);
+    if (op === "sub" && meanOf(graph, nodeIf(graph, mean)) === x) deviations.set(x, [...(deviations.get(x) ?? []), id]);
   }
   return deviations;
 }
@@ -82,7 +82,7 @@ function normsOf(graph: Graph): Norms {
     (deviations.get(x.id)?.includes(reader.id) === true ||
       (reader.op === "reduce_sum" &&
         at(consumers, reader.id, "list of readers").every(
-          (id) => meanOf(graph, nodeAt(graph, id)) === x.id && readsOnlyDeviations(x.id, id),
+          (id) => meanOf(graph, nodeIf(graph, id)) === x.id && readsOnlyDeviations(x.id, id),
         )) ||
       ((reader.op === "add" || isRowView(x, reader)) && shiftable.has(reader.id)));
   const readsOnlyDeviations = (x: NodeId, mean: NodeId): boolean =>
@@ -92,7 +92,7 @@ function normsOf(graph: Graph): Norms {
     const node = graph.nodes[id];
     const readers = at(consumers, id, "list of readers");
     if (node === undefined || isOutput.has(id) || readers.length === 0) continue;
-    if (readers.every((reader) => forgives(node, nodeAt(graph, reader)))) shiftable.add(id);
+    if (readers.every((reader) => forgives(node, nodeIf(graph, reader)))) shiftable.add(id);
   }
   return { graph, deviations, shiftable };
 }
@@ -102,14 +102,12 @@ type Centring = "free" | "constant" | "paid";
 
 /** The addends of a sum that are not one number for all of a row: those vanish where rows have the mean zero. */
 const addendsOf = ({ graph }: Norms, sum: Node): readonly Node[] =>
-  sum.inputs.map((id) => at(graph.nodes, id, "node")).filter((addend) => lastExtent(addend) === lastExtent(sum));
-
-const isConstant = (graph: Graph, id: NodeId | undefined): boolean => nodeAt(graph, id)?.op === "constant";
+  sum.inputs.map((id) => at(graph.nodes, id, "node")).filter((addend) => rowLength(addend) === rowLength(sum));
 
 function centringOf({ graph, shiftable }: Norms, node: Node): Centring {
   const { op, inputs } = node;
   if (op === "constant") return "constant";
-  const matrix = nodeAt(graph, inputs[1]);
+  const matrix = nodeIf(graph, inputs[1]);
   if (
     op === "matmul" &&
     shiftable.has(node.id) &&
@@ -119,14 +117,14 @@ function centringOf({ graph, shiftable }: Norms, node: Node): Centring {
   )
     return "free";
   const isLookup = op === "gather" && isConstant(graph, inputs[0]) && shiftable.has(node.id);
-  return isLookup && node.attrs["axis"] === 0 && (nodeAt(graph, inputs[0])?.type.shape.length ?? 0) > 1
+  return isLookup && node.attrs["axis"] === 0 && (nodeIf(graph, inputs[0])?.type.shape.length ?? 0) > 1
     ? "free"
     : "paid";
 }
 
 /** Whether a node is a sum, or a view, of rows that may be shifted. */
 const isSum = (norms: Norms, node: Node): boolean => {
-  if (!norms.shiftable.has(node.id) || lastExtent(node) === 1) return false;
+  if (!norms.shiftable.has(node.id) || rowLength(node) === 1) return false;
   const [first, second] = addendsOf(norms, node);
   if (node.op !== "add") return first !== undefined && isRowView(first, node);
   return second !== undefined || (first !== undefined && equalShapes(first.type.shape, node.type.shape));
@@ -195,7 +193,7 @@ class Centred {
 
   /** Whether a node has rows of mean zero for nothing. */
   private isCentred(id: NodeId): boolean {
-    const node = nodeAt(this.norms.graph, id);
+    const node = nodeIf(this.norms.graph, id);
     return this.sums.has(id) || (node !== undefined && centringOf(this.norms, node) === "free");
   }
 

@@ -56,14 +56,15 @@ export const exponentNodes = (graph: Graph, scores: readonly NodeId[]): Readonly
  * beyond fp16 meets the rests of the other as the greatest fp16 number: infinity times a rest of 0 would be no number.
  */
 export const exactProduct = (g: Rewriter, { op, attrs }: Node, factors: readonly NodeId[]): NodeId => {
-  const [a, b] = factors.map((factor) => piecesOf(g, factor));
-  const product = (x = 0, y = 0): NodeId => g.emit("cast", [g.emit(op, [x, y], attrs)], { to: "f32" });
-  const rests = g.emit("add", [product(a?.within, b?.rest), product(a?.rest, b?.within)]);
-  return g.emit("add", [product(a?.whole, b?.whole), rests]);
+  const a = halvesOf(g, at(factors, 0, "factor"));
+  const b = halvesOf(g, at(factors, 1, "factor"));
+  const product = (x: NodeId, y: NodeId): NodeId => g.emit("cast", [g.emit(op, [x, y], attrs)], { to: "f32" });
+  const rests = g.emit("add", [product(a.within, b.rest), product(a.rest, b.within)]);
+  return g.emit("add", [product(a.whole, b.whole), rests]);
 };
 
-/** A value in fp16. */
-export interface Pieces {
+/** An fp32 value in two fp16 numbers, a whole one and what that leaves. */
+interface Halves {
   /** As fp16 has it: beyond its numbers are infinities. */
   readonly whole: NodeId;
   /** The same, within its numbers. */
@@ -72,8 +73,7 @@ export interface Pieces {
   readonly rest: NodeId;
 }
 
-/** An fp32 value in two fp16 numbers. */
-export const piecesOf = (g: Rewriter, x: NodeId): Pieces => {
+export const halvesOf = (g: Rewriter, x: NodeId): Halves => {
   const limited = g.emit("min", [x, g.number(LARGEST_F16, "f32")]);
   const held = g.emit("max", [limited, g.number(-LARGEST_F16, "f32")]);
   // Eleven bits, as fp16 has them, by the rounding of fp32 sums.

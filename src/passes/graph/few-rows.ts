@@ -10,7 +10,7 @@ import { at } from "../../diagnostics.js";
 import { elementCount, type Graph, type Node, type NodeId } from "../../ir/graph.js";
 import { isFp8 } from "../../ir/dtype.js";
 import { sliceAxis } from "./decompose/gather.js";
-import { isMove, piecesOf } from "./exponents.js";
+import { isMove, halvesOf } from "./exponents.js";
 import type { Rewriter } from "./rewriter.js";
 
 /** Up to so many rows are few. */
@@ -27,7 +27,7 @@ export const isOfFewRows = (graph: Graph, { op, inputs }: Node): boolean => {
 
 /** [.., M, K] in fp32 -> [.., 2 M, K] in fp16: rows, and behind them what fp16 leaves of them. */
 export const bothHalves = (g: Rewriter, x: NodeId): NodeId => {
-  const { whole, rest } = piecesOf(g, x);
+  const { whole, rest } = halvesOf(g, x);
   return g.emit("concat", [whole, rest], { axis: g.shape(whole).length - 2 });
 };
 

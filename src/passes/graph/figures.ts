@@ -7,7 +7,7 @@
  */
 
 import { at } from "../../diagnostics.js";
-import { elementCount, type Graph, type Node, type NodeId } from "../../ir/graph.js";
+import { elementCount, type Graph, isConstant, type Node, type NodeId } from "../../ir/graph.js";
 import { equalShapes } from "../../ir/tensor.js";
 
 /** Rows that are scaled by what `isSum` says is made of sums over them, and what constants make of these. */
@@ -22,11 +22,13 @@ export const scaledRows = (graph: Graph, isSum: (id: NodeId) => boolean): Readon
     const isRows = ({ type: { shape } }: Node): boolean => equalShapes(shape, type.shape);
     const isScaled =
       ((op === "mul" || op === "div") && isRows(a) && isFigure(b)) || (op === "mul" && isRows(b) && isFigure(a));
-    const isOfScaled = ([x, by]: readonly [Node, Node]): boolean => found.has(x.id) && isVector(by);
+    const isOfScaled = ([x, by]: readonly [Node, Node]): boolean => found.has(x.id) && isStored(graph, by.id);
     const isNext = (op === "mul" || op === "add") && (isOfScaled([a, b]) || isOfScaled([b, a]));
     if (isScaled || isNext) found.add(node.id);
   }
   return found;
 };
 
-const isVector = ({ op, type }: Node): boolean => op === "constant" && elementCount(type.shape) > 1;
+/** Whether a node is a constant that is stored: of more than one element, so that it is no immediate of an ALU. */
+export const isStored = (graph: Graph, id: NodeId): boolean =>
+  isConstant(graph, id) && elementCount(at(graph.nodes, id, "node").type.shape) > 1;

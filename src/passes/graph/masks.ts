@@ -10,7 +10,7 @@
 
 import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
 import { at } from "../../diagnostics.js";
-import { elementCount, type Graph, type Node, type NodeId } from "../../ir/graph.js";
+import { elementCount, type Graph, isConstant, type Node, type NodeId } from "../../ir/graph.js";
 import { VIEWS } from "../../ir/ops.js";
 import { isFloat } from "../../ir/tensor.js";
 import { isSpecial, type Range } from "../../ir/ranges.js";
@@ -102,14 +102,14 @@ export const maskedSum = (graph: Graph, ranges: readonly Range[], { op, inputs }
 /** What a selection chooses from: a constant that takes the place of scores is none of it, but two constants are a mask. */
 const chosenFrom = (graph: Graph, ranges: readonly Range[], { inputs }: Node): readonly NodeId[] => {
   const values = inputs.slice(1);
-  const isMask = values.every((id) => graph.nodes[id]?.op === "constant");
+  const isMask = values.every((id) => isConstant(graph, id));
   return isMask ? values : values.filter((id) => !isReplacement(graph, ranges, id));
 };
 
 /** A number of fp16 that takes the place of a score: no bits of others are lost beside it. */
 const isReplacement = (graph: Graph, ranges: readonly Range[], id: NodeId): boolean => {
   const range = ranges[id];
-  return graph.nodes[id]?.op === "constant" && range !== undefined && magnitude(range) <= LARGEST_F16;
+  return isConstant(graph, id) && range !== undefined && magnitude(range) <= LARGEST_F16;
 };
 
 /** The greatest finite magnitude in a constant; undefined if it was not looked at. */

@@ -12,7 +12,7 @@ import type { Graph } from "../../ir/graph.js";
 import { printGraph } from "../../ir/print.js";
 import { eliminateDeadNodes, equalGraphs } from "../../ir/rewrite.js";
 import type { Target } from "../../ir/target.js";
-import { PROPERTIES, type Property, verifyGraph } from "../../ir/verify.js";
+import { type Property, verifyGraph } from "../../ir/verify.js";
 import { requireLegal } from "./legal.js";
 import type { WeightOptions } from "../../ir/weights.js";
 import type { ScaledWeight } from "./fp8.js";
@@ -47,7 +47,10 @@ export interface PassContext {
   readonly onSharded?: ((sharding: Sharding) => void) | undefined;
 }
 
-/** Properties of `ir/verify.ts`, and those of the machine: its operations, and these with its types. */
+/**
+ * Properties of `ir/verify.ts`, and those of the machine (legal.ts): every operation is one that it has, in a form that it takes,
+ * and so they are on tensors of its types.
+ */
 export type GraphProperty = Property | "legal-ops" | "legal";
 
 export interface GraphPass {
@@ -147,12 +150,6 @@ export function checkProperties(graph: Graph, properties: readonly GraphProperty
     else verifyGraph(graph, [property]);
   }
 }
-
-export const GRAPH_PROPERTIES: Readonly<Record<GraphProperty, { readonly doc: string }>> = {
-  ...PROPERTIES,
-  "legal-ops": { doc: "Every operation is one that the machine has, in a form that it takes." },
-  legal: { doc: "Every operation is one that the machine has, on tensors of machine types." },
-};
 
 function guarded(pass: GraphPass, graph: Graph, context: PassContext, run: () => Graph): Graph {
   try {

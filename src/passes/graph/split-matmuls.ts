@@ -8,7 +8,7 @@
 
 import { at } from "../../diagnostics.js";
 import { isElementwise } from "../../ir/ops.js";
-import type { Graph, Node, NodeId } from "../../ir/graph.js";
+import { type Graph, isConstant, type Node, type NodeId } from "../../ir/graph.js";
 import { intsAttr, numberAttr } from "../../ir/ops/attributes.js";
 import { mergeOrigins } from "../../ir/rewrite.js";
 import { CANONICAL_RULES } from "./canonicalize.js";
@@ -24,7 +24,6 @@ interface Cut {
 }
 
 const lastOf = (node: Node): number => node.type.shape.length - 1;
-const isConstant = (graph: Graph, id: NodeId): boolean => graph.nodes[id]?.op === "constant";
 
 const cutsLastAxis = (graph: Graph, node: Node): boolean => {
   const [x] = node.inputs;
