@@ -21,7 +21,7 @@ import {
   KERNELS,
 } from "../src/runtime/kernels/kernels.js";
 import { createMachine } from "../src/runtime/machine.js";
-import type { MachineProgram } from "../src/runtime/state.js";
+import type { MachineProgram } from "../src/runtime/program.js";
 
 const target = TARGETS["lpu-v1"];
 const { timing, lanes, mxm } = target;

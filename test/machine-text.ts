@@ -19,7 +19,7 @@ import { TARGETS, type Target } from "../src/ir/target.js";
 import { type LiteralResult, runLiteral } from "../src/runtime/literal/literal.js";
 import { createMachine, type LoadedProgram, type MachineOptions } from "../src/runtime/machine.js";
 import { Sram } from "../src/runtime/sram.js";
-import type { MachineProgram } from "../src/runtime/state.js";
+import type { MachineProgram } from "../src/runtime/program.js";
 
 export interface ProgramOptions {
   readonly target?: Target;

@@ -14,7 +14,7 @@ import { TARGETS, type Target } from "../src/ir/target.js";
 import { bestEngine, type Engine, ENGINES } from "../src/runtime/kernels/kernels.js";
 import { runLiteral } from "../src/runtime/literal/literal.js";
 import { placeConstants, Sram } from "../src/runtime/sram.js";
-import type { MachineProgram } from "../src/runtime/state.js";
+import type { MachineProgram } from "../src/runtime/program.js";
 import { getF32, getRow, machineOf, type ProgramOptions, programOf, setF16, setF32, setRow } from "./machine-text.js";
 import { mutate, randomProgram } from "./random-program.js";
 

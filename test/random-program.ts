@@ -42,7 +42,7 @@ import {
   type Target,
 } from "../src/ir/target.js";
 import { wholeProgram } from "./machine-text.js";
-import { streamGroup } from "../src/runtime/state.js";
+import { streamGroup } from "../src/runtime/program.js";
 
 export interface RandomOptions {
   readonly target?: Target;

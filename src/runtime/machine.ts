@@ -17,7 +17,7 @@ import type { FixedBytes } from "./emit/layout.js";
 import { createMemory } from "./kernels/table.js";
 import { type LinkedProgram, link } from "./link/link.js";
 import { placeConstants, Sram, sramSize } from "./sram.js";
-import type { Counters, MachineProgram, OuterVectors } from "./state.js";
+import type { Counters, MachineProgram, OuterVectors } from "./program.js";
 
 export interface RunResult {
   /** Of each chip: one past the last cycle in which any instruction has an effect, counted from what is executed. */

@@ -18,7 +18,7 @@ import { clearState, fetchOutput, markInput, placeInput, preparedInput } from ".
 import { type Disturbance, flippedSend, type WireFlip } from "./disturb.js";
 import { createMachine, type LoadedProgram, type MachineOptions } from "./machine.js";
 import type { Sram } from "./sram.js";
-import type { Counters, MachineProgram } from "./state.js";
+import type { Counters, MachineProgram } from "./program.js";
 
 /** An input or output as the user sees it. */
 export interface BoundSpec {

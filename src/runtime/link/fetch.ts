@@ -14,7 +14,7 @@ import { queuePlace, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { SEGMENT, SEGMENT_SIZE, type Matches } from "./streams.js";
 import { ENTRY_SIZE, raiseAt, type Tables } from "./tables.js";
-import type { MachineProgram } from "../state.js";
+import type { MachineProgram } from "../program.js";
 
 interface Matched {
   readonly tables: Tables;

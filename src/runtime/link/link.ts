@@ -21,7 +21,7 @@ import { matchStreams } from "./streams.js";
 import { buildTables, raiseAt, type Tables } from "./tables.js";
 import { checkMaps, emitItem, wirePlace } from "../emit/units.js";
 import { linkWires } from "./wires.js";
-import type { Counters, MachineProgram } from "../state.js";
+import type { Counters, MachineProgram } from "../program.js";
 
 export interface LinkedProgram {
   /** Kernel of each call, by number in KERNEL_NAMES, the address of its arguments, and its chip. */

@@ -22,7 +22,7 @@ import {
 import { isWestward, queuePlace, type TimedInstruction, positionOf } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { raise } from "../fault.js";
-import { type Counters, type MachineProgram, numberField, streamGroup, typeField } from "../state.js";
+import { type Counters, type MachineProgram, numberField, streamGroup, typeField } from "../program.js";
 
 /** A growing array of int32. */
 export class IntList {

@@ -27,20 +27,22 @@ import { type FaultPlace, raise } from "../fault.js";
 import { semantics } from "./semantics.js";
 import type { Sram } from "../sram.js";
 import {
-  broken,
-  changed,
-  type ChipState,
   type Counters,
-  createChip,
-  type Execution,
-  type Inbox,
-  type Machine,
   type MachineProgram,
   numberField,
   type OuterVectors,
   streamGroup,
   type Vector,
-} from "../state.js";
+} from "../program.js";
+import {
+  broken,
+  changed,
+  type ChipState,
+  createChip,
+  type Execution,
+  type Inbox,
+  type LiteralMachine,
+} from "./state.js";
 
 export interface LiteralResult {
   /** Of each chip: the cycle from which on nothing changes any more, but for values that fly on. */
@@ -86,7 +88,7 @@ export function runLiteral(program: MachineProgram, sram: Sram, received: OuterV
     ]),
   );
   const outer = joinOuter(program, chips, inboxes, received);
-  const machine: Machine = {
+  const machine: LiteralMachine = {
     program,
     target,
     sram,
@@ -139,7 +141,7 @@ function joinOuter(
     );
 }
 
-function stepCycle(machine: Machine, agenda: Map<number, Due>): void {
+function stepCycle(machine: LiteralMachine, agenda: Map<number, Due>): void {
   for (const chip of machine.chips) moveStreams(machine.target, chip);
   const due = agenda.get(machine.now);
   if (due !== undefined) {
@@ -203,7 +205,7 @@ function takeAll(takes: readonly Take[]): void {
   }
 }
 
-function dispatch(machine: Machine, agenda: Map<number, Due>, execution: Execution): void {
+function dispatch(machine: LiteralMachine, agenda: Map<number, Due>, execution: Execution): void {
   const { state, instruction, cycle } = execution;
   const arrive = semantics[instruction.op](execution);
   const { executions } = state.counters;
@@ -215,7 +217,7 @@ function dispatch(machine: Machine, agenda: Map<number, Due>, execution: Executi
 
 /** Puts instructions on the agenda, early enough to look ahead for the operands of ALUs. */
 function addRecords(
-  machine: Machine,
+  machine: LiteralMachine,
   agenda: Map<number, Due>,
   chip: ChipState,
   queue: QueueNumber,
@@ -231,7 +233,7 @@ function addRecords(
 
 /** Puts all executions of a burst on the agenda: what they take, and their dispatch. */
 function expand(
-  machine: Machine,
+  machine: LiteralMachine,
   agenda: Map<number, Due>,
   chip: ChipState,
   queue: QueueNumber,
@@ -330,7 +332,7 @@ function takesOf({ target, instruction, cycle }: Execution): (Omit<Take, "execut
 }
 
 function scheduleGive(
-  machine: Machine,
+  machine: LiteralMachine,
   agenda: Map<number, Due>,
   execution: Execution,
   field: string,
@@ -365,7 +367,7 @@ function notifyCycle({ program }: ChipState): number {
  * Text that was fetched: its length in bytes (two bytes, low first), then instructions. The first is dispatched when the
  * queue is through with the text that it has, and not before the fetch is complete.
  */
-function fetchText(machine: Machine, agenda: Map<number, Due>, execution: Execution, bytes: Uint8Array): void {
+function fetchText(machine: LiteralMachine, agenda: Map<number, Due>, execution: Execution, bytes: Uint8Array): void {
   const { target, queue, state } = execution;
   const length = at(bytes, 0, "byte") | (at(bytes, 1, "byte") << 8);
   if (length > bytes.length - 2)

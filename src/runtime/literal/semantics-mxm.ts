@@ -23,6 +23,7 @@ import {
 } from "../../ir/isa.js";
 import { widenFloat } from "../../ir/numerics.js";
 import { readLanes, writeLanes } from "../lanes.js";
+import { numberField, type Vector } from "../program.js";
 import {
   broken,
   changed,
@@ -30,11 +31,9 @@ import {
   type Execution,
   type Handler,
   hemisphereIndex,
-  numberField,
-  type Plane,
-  type Vector,
   type LoadedWeights,
-} from "../state.js";
+  type Plane,
+} from "./state.js";
 
 export const mxmSemantics: { readonly [M in "lw" | "iw" | "iwStream" | "abc" | "acc"]: Handler } = {
   lw: (x) => {

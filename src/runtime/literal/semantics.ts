@@ -12,19 +12,9 @@ import { aluBinary, aluTernary, aluUnary } from "../../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction, isAluFunction, type Mnemonic } from "../../ir/isa.js";
 import { arrivalOf, flipBit, wireCheck } from "../disturb.js";
 import { convertLanes, floatToInt, type LaneValues, readLanes, writeLanes } from "../lanes.js";
+import { numberField, typeField, type Vector } from "../program.js";
 import { mxmSemantics } from "./semantics-mxm.js";
-import {
-  broken,
-  changed,
-  type Execution,
-  type Handler,
-  hemisphereIndex,
-  numberField,
-  type Port,
-  type Slice,
-  typeField,
-  type Vector,
-} from "../state.js";
+import { broken, changed, type Execution, type Handler, hemisphereIndex, type Port, type Slice } from "./state.js";
 
 export const semantics: { readonly [M in Mnemonic]: Handler } = {
   /** Waiting is the queue's own business: `literal.ts` knows until when it is busy. */

@@ -5,44 +5,15 @@
  * are literal: `registers[stream][position + mxm]` is the byte vector that stands there in this cycle, or undefined.
  */
 
-import { DIAGNOSTICS, type DiagnosticCode } from "../diagnostics.js";
-import { DTYPES } from "../ir/dtype.js";
-import {
-  type ArrayKind,
-  arrayDepth,
-  ISA,
-  type InstructionRow,
-  isStreamType,
-  type Mnemonic,
-  mxmModeOf,
-  STREAM_TYPES,
-  type StreamType,
-  weightColumns,
-} from "../ir/isa.js";
-import {
-  type ChipProgram,
-  type EntryProgram,
-  type QueuePlace,
-  queueCount,
-  type TimedInstruction,
-} from "../ir/program.js";
-import type { OuterWire } from "../ir/stage.js";
-import type { Target } from "../ir/target.js";
-import type { Disturbance, SendPlace } from "./disturb.js";
-import { type FaultPlace, raise } from "./fault.js";
-import type { LaneValues } from "./lanes.js";
-import type { Sram } from "./sram.js";
-
-export interface MachineProgram extends Pick<EntryProgram, "target" | "chips" | "links" | "origins"> {
-  /** What comes from, and goes to, chips that are not here. */
-  readonly outer?: readonly OuterWire[];
-  /** What goes other than planned on wires. */
-  readonly disturbed?: Disturbance;
-}
-export type Vector = Uint8Array;
-
-/** Vectors of outer wires, by name. */
-export type OuterVectors = Readonly<Record<string, readonly Vector[]>>;
+import { DIAGNOSTICS, type DiagnosticCode } from "../../diagnostics.js";
+import { type ArrayKind, arrayDepth } from "../../ir/isa.js";
+import { type ChipProgram, type QueuePlace, queueCount } from "../../ir/program.js";
+import type { Target } from "../../ir/target.js";
+import type { SendPlace } from "../disturb.js";
+import { type FaultPlace, raise } from "../fault.js";
+import type { LaneValues } from "../lanes.js";
+import type { Counters, MachineProgram, Vector } from "../program.js";
+import type { Sram } from "../sram.js";
 
 /** What has been sent on a link and not received yet. */
 export type Inbox = { readonly arrival: number; readonly vector: Vector; readonly check: number }[];
@@ -113,16 +84,9 @@ export const changed = (state: ChipState, cycle: number): void => {
   state.cycles = Math.max(state.cycles, cycle);
 };
 
-export interface Counters {
-  /** Executions by instruction. */
-  readonly executions: Partial<Record<Mnemonic, number>>;
-  /** Multiply-accumulates of the MXM, padding included. */
-  macs: number;
-}
-
 /** One execution of an instruction: `cycle` is that of its own dispatch, `index` its place in the burst. */
 export interface Execution extends FaultPlace {
-  readonly machine: Machine;
+  readonly machine: LiteralMachine;
   readonly state: ChipState;
   readonly place: QueuePlace;
   readonly position: number;
@@ -134,7 +98,7 @@ export interface Execution extends FaultPlace {
 /** What an instruction does at dispatch; what it returns is done once its operands have been taken. */
 export type Handler = (execution: Execution) => (() => void) | undefined;
 
-export interface Machine {
+export interface LiteralMachine {
   readonly program: MachineProgram;
   readonly target: Target;
   readonly sram: Sram;
@@ -193,78 +157,6 @@ export function createWeights(target: Target, kind: LoadedWeights["kind"]): Load
 /** Raises a fault of this execution, at this cycle. */
 export function broken(execution: Execution, code: DiagnosticCode, message: string = DIAGNOSTICS[code].title): never {
   return raise(code, { ...execution, cycle: execution.machine.now }, message);
-}
-
-/** A numeric field at this execution of the burst. */
-export function numberField({ instruction, index }: Pick<Execution, "instruction" | "index">, name: string): number {
-  const row: InstructionRow = ISA[instruction.op];
-  const advances = row.fields[name]?.advances ?? 0;
-  return (
-    Number(instruction.fields[name]) +
-    index * (typeof advances === "number" ? advances : advance(instruction, advances))
-  );
-}
-
-function advance({ fields, step, op }: TimedInstruction, by: "step" | "ways"): number {
-  if (by === "step") return step;
-  return weightColumns({ op, fields });
-}
-
-export function typeField({ fields }: Pick<TimedInstruction, "fields">, name: string): StreamType {
-  const type = String(fields[name]);
-  return isStreamType(type) ? type : "u8";
-}
-
-/** How many streams a stream operand takes or gives: groups of `unit` neighbours, each aligned to `unit`. */
-export interface StreamGroup {
-  readonly unit: number;
-  readonly groups: number;
-}
-
-export function streamGroup(
-  target: Target,
-  instruction: Pick<TimedInstruction, "op" | "fields">,
-  name: string,
-): StreamGroup {
-  const one = (unit: number): StreamGroup => ({ unit, groups: 1 });
-  const { op } = instruction;
-  switch (op) {
-    case "gather":
-    case "scatter":
-      return one(name === "map" ? 2 : 1);
-    case "ifetch":
-      return one(2);
-    case "unary":
-      return one(STREAM_TYPES[typeField(instruction, name === "a" ? "type" : "as")].bytes);
-    case "binary":
-    case "ternary":
-      return one(
-        STREAM_TYPES[typeField(instruction, name.startsWith("give") ? "as" : `type${name.toUpperCase()}`)].bytes,
-      );
-    case "lw":
-    case "iwStream":
-      return { unit: modeBytes(instruction), groups: Number(instruction.fields["ways"]) };
-    case "abc":
-      return one(modeBytes(instruction));
-    case "acc":
-      return one(4);
-    case "shift":
-    case "select":
-    case "permute":
-    case "distribute":
-    case "rotate":
-      return one(STREAM_TYPES[typeField(instruction, "type")].bytes);
-    case "transpose":
-      return one(target.superlane);
-    default:
-      return one(1);
-  }
-}
-
-/** Bytes of an element that an instruction of the MXM takes. */
-function modeBytes(instruction: Pick<TimedInstruction, "op" | "fields">): number {
-  const mode = mxmModeOf(instruction);
-  return mode === undefined ? 1 : DTYPES[mode.type].bytes;
 }
 
 export const hemisphereIndex = ({ hemisphere }: QueuePlace): number => (hemisphere === "E" ? 1 : 0);
