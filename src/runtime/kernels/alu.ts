@@ -9,14 +9,13 @@
 import { aluBinary, aluTernary, aluUnary, FUNCTION_CONSTANTS } from "../../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction } from "../../ir/isa.js";
 import { type KernelRow, kernel, type MachineMemory } from "./table.js";
+import { HIGH_TWICE, LOW_PAIRS } from "./shuffles.js";
 import type { FunctionBody, Local, Opcode } from "./wasm-emitter.js";
 
 type EmitUnary = (f: FunctionBody, a: Local) => void;
 type EmitBinary = (f: FunctionBody, a: Local, b: Local, scratch: Local) => void;
 
 const C = FUNCTION_CONSTANTS;
-const HIGH_TWICE = [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15];
-const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
 
 const plain =
   (...opcodes: readonly Opcode[]): EmitUnary =>

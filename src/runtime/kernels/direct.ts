@@ -10,7 +10,8 @@
 import { sure } from "../../diagnostics.js";
 import { f16ToF32, widenFloat } from "../../ir/numerics.js";
 import { kernel, type KernelRow } from "./table.js";
-import { type FunctionBody, INTERLEAVE_HIGH, INTERLEAVE_LOW, type Local } from "./wasm-emitter.js";
+import { HALVES_HIGH, HALVES_LOW, INTERLEAVE_HIGH, INTERLEAVE_LOW, LOW_PAIRS, splat, splatWord } from "./shuffles.js";
+import type { FunctionBody, Local } from "./wasm-emitter.js";
 
 /** Vectors of weights that a kernel multiplies side by side, two columns each. */
 export const DIRECT_VECTORS = 4;
@@ -39,13 +40,6 @@ interface WidenLocals {
   readonly spare: Local;
   readonly words: Local;
 }
-
-const splat = (byte: number): Uint8Array => new Uint8Array(16).fill(byte);
-const splatWord = (word: number): Uint8Array => new Uint8Array(Uint16Array.from({ length: 8 }, () => word).buffer);
-/** 16-bit elements of two vectors in turn, as bytes of a shuffle. */
-const WORDS_IN_TURN = [0, 8].map((first) =>
-  Array.from({ length: 16 }, (_, byte) => first + (byte >> 2) * 2 + (byte % 2) + (byte % 4 < 2 ? 0 : 16)),
-);
 
 const E4M3: DirectWeights = {
   doc: "FP8 E4M3FN weights",
@@ -82,7 +76,7 @@ const F16: DirectWeights = {
       f.get(half).get(all).op("v128.and").get(all).op("i16x8.eq").get(more).op("v128.and");
       f.get(half).i32(6).op("i16x8.shr_s").get(kept).ops("v128.and", "v128.or").set(high);
       f.get(half).i32(10).op("i16x8.shl").set(half);
-      for (const inTurn of WORDS_IN_TURN) {
+      for (const inTurn of [HALVES_LOW, HALVES_HIGH]) {
         f.get(half).get(high).shuffle(inTurn).set(words);
         meet();
       }
@@ -101,8 +95,6 @@ const topsOf = (bytes: number): readonly Uint8Array[] =>
 
 /** Of 65,504 times this no exponent is too large. */
 const ACTIVATION_EXPONENT = 1000;
-/** Lower halves of two vectors. */
-const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
 
 function direct({ doc, planes, numberOf, exponent, upper, constants, widen }: DirectWeights): KernelRow {
   const count = DIRECT_VECTORS * planes;

@@ -22,7 +22,6 @@ export const KERNELS: Readonly<Record<string, KernelRow>> = {
   ...ALU_KERNELS,
 };
 export const KERNEL_NAMES: readonly string[] = Object.keys(KERNELS);
-export type FixedKernel = keyof typeof MATRIX_KERNELS | keyof typeof DIRECT_KERNELS | keyof typeof STREAM_KERNELS;
 
 /** A kernel over one memory: its arguments are int32 words at the pointer. */
 export type BoundKernel = (pointer: number) => void;

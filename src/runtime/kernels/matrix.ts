@@ -10,18 +10,13 @@
 
 import { f16ToF32, f32ToF16, widenFloat } from "../../ir/numerics.js";
 import { kernel } from "./table.js";
-import { type FunctionBody, INTERLEAVE_LOW, type Local } from "./wasm-emitter.js";
+import { HIGH_PAIRS, HIGH_TWICE, INTERLEAVE_LOW, LOW_PAIRS, splat, WORDS_HIGH, WORDS_LOW } from "./shuffles.js";
+import type { FunctionBody, Local } from "./wasm-emitter.js";
 
 export const PANEL = 4;
 const ROWS = 4;
 const { fround } = Math;
 
-const HIGH_TWICE = [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15];
-const WORDS_LOW = [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23];
-const WORDS_HIGH = [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31];
-const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
-
-const splat = (byte: number): Uint8Array => new Uint8Array(16).fill(byte);
 /** Upper bytes of the fp16 values 0, 1, .. 7 times 2^-9, the subnormals of E4M3FN. */
 const SUBNORMAL_E4M3 = Uint8Array.from({ length: 16 }, (_, step) => (step < 8 ? f32ToF16(step * 2 ** -9) >> 8 : 0));
 
@@ -498,8 +493,6 @@ export const MATRIX_KERNELS = {
     },
   }),
 };
-
-const HIGH_PAIRS = [8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31];
 
 const halfAt = (bytes: Uint8Array, lo: number, hi: number): number =>
   f16ToF32((bytes[lo] as number) | ((bytes[hi] as number) << 8));

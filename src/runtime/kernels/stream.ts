@@ -13,7 +13,16 @@ import { F32_NAN_BITS, f16ToF32, f32ToF16 } from "../../ir/numerics.js";
 import { flipBit, wireCheck } from "../disturb.js";
 import { kernel, type MachineMemory } from "./table.js";
 import { emitHalfToFloat } from "./matrix.js";
-import { type FunctionBody, INTERLEAVE_HIGH, INTERLEAVE_LOW, type Local } from "./wasm-emitter.js";
+import {
+  EVEN_BYTES,
+  FOURTH_BYTES,
+  HALVES_HIGH,
+  HALVES_LOW,
+  INTERLEAVE_HIGH,
+  INTERLEAVE_LOW,
+  LOW_PAIRS,
+} from "./shuffles.js";
+import type { FunctionBody, Local } from "./wasm-emitter.js";
 
 /** Stream types by number, as kernels are given them. */
 export const TYPE_NUMBERS: Readonly<Record<StreamType, number>> = {
@@ -27,9 +36,6 @@ export const TYPE_NUMBERS: Readonly<Record<StreamType, number>> = {
   bool: 7,
 };
 
-const EVEN_BYTES = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
-const FOURTH_BYTES = [0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28];
-const LOW_PAIRS = [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
 const HALVES = [
   [0, "i32x4.extend_low_i16x8_s"],
   [1, "i32x4.extend_high_i16x8_s"],
@@ -529,9 +535,6 @@ export const STREAM_KERNELS = {
     },
   }),
 };
-
-const HALVES_LOW = [0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23];
-const HALVES_HIGH = [8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31];
 
 /** The address in two byte planes, low and high, of a lane's superlane. */
 const addressAt = (

@@ -133,10 +133,6 @@ const MEMORY_OPCODES = {
 export type MemoryOpcode = keyof typeof MEMORY_OPCODES;
 const LANE_STORES = { "v128.store32_lane": [SIMD + 90, 2], "v128.store64_lane": [SIMD + 91, 3] } as const;
 
-/** Shuffles: bytes of two vectors in turn, of their lower and of their upper halves. */
-export const INTERLEAVE_LOW = [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23];
-export const INTERLEAVE_HIGH = [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31];
-
 /** Index of a local; parameter 0 is the only parameter. */
 export type Local = number;
 
