@@ -12,8 +12,8 @@ import { invariant } from "../../diagnostics.js";
 import { MNEMONICS, STREAM_TYPES } from "../../ir/isa.js";
 import { KERNEL_NAMES, KERNELS } from "../kernels/kernels.js";
 import { SEGMENT, SEGMENT_SIZE, type Matches } from "../link/streams.js";
-import type { MemoryLinks } from "../link/memory.js";
-import type { MxmLinks } from "../link/mxm.js";
+import type { MemoryFindings } from "../link/memory.js";
+import type { MxmFindings } from "../link/mxm.js";
 import type { Nodes } from "../link/nodes.js";
 import type { SendPlace } from "../disturb.js";
 import { isWhole, type Order } from "../link/order.js";
@@ -27,12 +27,12 @@ export interface Place {
 }
 
 /** Everything that linking has found out. */
-export interface Links {
+export interface Findings {
   readonly tables: Tables;
   readonly nodes: Nodes;
   readonly matches: Matches;
-  readonly memory: MemoryLinks;
-  readonly mxm: MxmLinks;
+  readonly memory: MemoryFindings;
+  readonly mxm: MxmFindings;
   readonly wires: ReadonlyMap<number, readonly WireSegment[]>;
   /** Rows that hold constants or inputs when the program starts. */
   readonly initial: Uint8Array;
@@ -78,7 +78,7 @@ const align = (bytes: number, to = 64): number => Math.ceil(bytes / to) * to;
 export const FAULT_BYTES = 64;
 
 export class BufferLayout {
-  readonly links: Links;
+  readonly findings: Findings;
   readonly lanes: number;
   readonly rows: number;
   /** Calls: kernel, chip, and where its arguments start in `words`. */
@@ -115,10 +115,10 @@ export class BufferLayout {
   private readonly widths: Uint8Array;
 
   /** `start`: the first byte of memory that is free. */
-  constructor(links: Links, start: number) {
-    const { tables } = links;
+  constructor(findings: Findings, start: number) {
+    const { tables } = findings;
     const { target } = tables;
-    this.links = links;
+    this.findings = findings;
     this.lanes = target.lanes;
     this.rows = 2 * target.rowsPerBank;
     this.dataStart = align(start);
@@ -135,7 +135,7 @@ export class BufferLayout {
 
   /** Buffers of what a burst gives: one for its streams, one for ALU results. */
   private addBuffers(burst: number): void {
-    const { tables } = this.links;
+    const { tables } = this.findings;
     const first = tables.giveFirst.at(burst);
     const end = tables.giveFirst.at(burst + 1);
     if (first === end) return;
@@ -153,7 +153,7 @@ export class BufferLayout {
   }
 
   private widthOf(burst: number): number {
-    const { tables } = this.links;
+    const { tables } = this.findings;
     const instruction = tables.instructions[burst];
     const op = MNEMONICS[tables.op.at(burst)];
     if (instruction === undefined || op === "transpose") return 0;
@@ -173,7 +173,7 @@ export class BufferLayout {
   }
 
   private isRead(burst: number): boolean {
-    return MNEMONICS[this.links.tables.op.at(burst)] === "read";
+    return MNEMONICS[this.findings.tables.op.at(burst)] === "read";
   }
 
   /** Address of a buffer, which is in use now. */
@@ -190,13 +190,13 @@ export class BufferLayout {
 
   /** A read that is used where it lies needs no buffer. */
   private forget(burst: number): void {
-    const buffer = this.buffers[this.ofGive[this.links.tables.giveFirst.at(burst)] as number];
+    const buffer = this.buffers[this.ofGive[this.findings.tables.giveFirst.at(burst)] as number];
     if (buffer !== undefined) buffer.last = -1;
   }
 
   /** Row of a slice, by the MEM queue of a burst, at one of its executions. */
   rowPlace(burst: number, index: number): Place {
-    const { tables } = this.links;
+    const { tables } = this.findings;
     const instruction = tables.instructions[burst];
     const step = instruction?.step ?? 0;
     const row = Number(instruction?.fields["address"]) + (tables.base.at(burst) + index) * step;
@@ -208,25 +208,25 @@ export class BufferLayout {
   }
 
   sliceNumber(burst: number): number {
-    const { tables } = this.links;
+    const { tables } = this.findings;
     return tables.chip.at(burst) * 2 * tables.target.slices + tables.queue.at(burst);
   }
 
   /** Where a burst puts vector `index` of what it gives on streams. */
   givePlace(burst: number, index: number): Place {
-    const { address, stride } = this.use(this.ofGive[this.links.tables.giveFirst.at(burst)] as number);
+    const { address, stride } = this.use(this.ofGive[this.findings.tables.giveFirst.at(burst)] as number);
     return { address: address + index * stride, stride, laneStride: this.widths[burst] as number };
   }
 
   givesStreams(burst: number): boolean {
-    const { tables } = this.links;
+    const { tables } = this.findings;
     const first = tables.giveFirst.at(burst);
     return first < tables.giveFirst.at(burst + 1) && tables.gives.at(first * ENTRY_SIZE + ENTRY.slot) !== RAW_SLOT;
   }
 
   /** Where an ALU burst puts result `index`. */
   rawPlace(burst: number, index: number): Place {
-    const { address, stride } = this.use(this.ofGive[this.links.tables.giveFirst.at(burst + 1) - 1] as number);
+    const { address, stride } = this.use(this.ofGive[this.findings.tables.giveFirst.at(burst + 1) - 1] as number);
     return { address: address + index * stride, stride, laneStride: 4 };
   }
 
@@ -236,7 +236,7 @@ export class BufferLayout {
 
   /** Vectors of one give entry from `index` on, `step` apart. */
   private entryPlace(give: number, index: number, step: number): Place {
-    const { tables } = this.links;
+    const { tables } = this.findings;
     const burst = tables.gives.at(give * ENTRY_SIZE);
     if (tables.gives.at(give * ENTRY_SIZE + ENTRY.slot) === RAW_SLOT) {
       const { address, stride } = this.rawPlace(burst, index);
@@ -261,7 +261,7 @@ export class BufferLayout {
 
   /** One stream of an operand (or a chained one), from execution `index` of its burst on. */
   takePlace(entry: number, index: number): Place {
-    const { tables, matches } = this.links;
+    const { tables, matches } = this.findings;
     if (isWhole(tables, matches, entry)) {
       const at = (matches.first[entry] as number) * SEGMENT_SIZE;
       const step = matches.segments.at(at + SEGMENT.step);
@@ -283,7 +283,7 @@ export class BufferLayout {
 
   /** Source of one segment of an operand, from execution `index` of the segment on. */
   segmentPlace(segment: number, index: number): Place {
-    const { segments } = this.links.matches;
+    const { segments } = this.findings.matches;
     const at = segment * SEGMENT_SIZE;
     const step = segments.at(at + SEGMENT.step);
     return this.entryPlace(segments.at(at + SEGMENT.give), segments.at(at + SEGMENT.vector) + index * step, step);
@@ -333,7 +333,7 @@ export class BufferLayout {
 
   nextItem(position: number, burst: number): void {
     this.position = position;
-    this.chip = this.links.tables.chip.at(burst);
+    this.chip = this.findings.tables.chip.at(burst);
     this.scratchUsed = 0;
   }
 
@@ -366,7 +366,7 @@ export class BufferLayout {
 
   /** Ends planning: decides which reads are copied, and where buffers lie. */
   place(order: Order): void {
-    const { nodes, memory } = this.links;
+    const { nodes, memory } = this.findings;
     const firstOf = new Int32Array(nodes.kind.length).fill(-1);
     for (let item = order.node.length - 1; item >= 0; item--) firstOf[order.node.at(item)] = item;
     for (let at = 0; at < memory.overwrites.length; at += 2) {

@@ -11,11 +11,11 @@ import { SEGMENT, SEGMENT_SIZE } from "../link/streams.js";
 import { elementType, ENTRY, ENTRY_SIZE, type Tables } from "../link/tables.js";
 
 export const fieldsOf = (layout: BufferLayout, burst: number): Readonly<Record<string, unknown>> =>
-  layout.links.tables.instructions[burst]?.fields ?? {};
+  layout.findings.tables.instructions[burst]?.fields ?? {};
 export const number = (layout: BufferLayout, burst: number, field: string): number =>
   Number(fieldsOf(layout, burst)[field]);
 export const elementBytes = (layout: BufferLayout, burst: number): number =>
-  STREAM_TYPES[typeOf(layout.links.tables, burst, "type")].bytes;
+  STREAM_TYPES[typeOf(layout.findings.tables, burst, "type")].bytes;
 
 export function typeOf(tables: Tables, burst: number, field: string): StreamType {
   const instruction = tables.instructions[burst];
@@ -29,7 +29,7 @@ export function wordOf(tables: Tables, burst: number): string {
 
 /** First TAKE entry of an operand slot; -1 if the operand takes nothing. */
 export function takes(layout: BufferLayout, burst: number, slot: number): number {
-  const { takes, takeFirst } = layout.links.tables;
+  const { takes, takeFirst } = layout.findings.tables;
   for (let entry = takeFirst.at(burst); entry < takeFirst.at(burst + 1); entry++) {
     if (takes.at(entry * ENTRY_SIZE + ENTRY.slot) === slot) return entry;
   }
@@ -37,7 +37,7 @@ export function takes(layout: BufferLayout, burst: number, slot: number): number
 }
 
 export function producerOf(layout: BufferLayout, segment: number): number {
-  const { tables, matches } = layout.links;
+  const { tables, matches } = layout.findings;
   return tables.gives.at(matches.segments.at(segment * SEGMENT_SIZE + SEGMENT.give) * ENTRY_SIZE);
 }
 
@@ -70,7 +70,7 @@ export function mapPlanes(
 
 /** Lanes at and beyond the vector length of the queue are given as zero. */
 export function mask(layout: BufferLayout, burst: number, to: Place, count: number): void {
-  const length = layout.links.tables.length.at(burst);
+  const length = layout.findings.tables.length.at(burst);
   const rest = layout.lanes - length;
   if (rest <= 0) return;
   if (to.laneStride === 0)

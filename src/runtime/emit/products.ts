@@ -95,7 +95,7 @@ function isDirect(layout: BufferLayout, version: Version): boolean {
 
 /** Whether loads fill one rectangle, each column once, in steps of the kernel. */
 function fitsDirect(layout: BufferLayout, version: Version): boolean {
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const half = halfLanes(tables.target);
   const { fromK, toK, fromPanel, toPanel, complete } = extentOf(layout, version);
   let columns = 0;
@@ -132,7 +132,7 @@ const extents = new WeakMap<Version, Extent>();
 function extentOf(layout: BufferLayout, version: Version): Extent {
   const known = extents.get(version);
   if (known !== undefined) return known;
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const half = halfLanes(tables.target);
   const loaded = new Uint8Array(layout.lanes);
   let [fromK, toK, low, high] = version.base >= 0 ? [0, half, 0, layout.lanes] : [half, 0, layout.lanes, 0];
@@ -163,16 +163,16 @@ function windowOf(
   return { first, lanes: Math.max(Math.min(number(layout, burst, "lanes"), depth - first), 0) };
 }
 
-const panelBytes = (layout: BufferLayout): number => halfLanes(layout.links.tables.target) * PANEL * 8;
+const panelBytes = (layout: BufferLayout): number => halfLanes(layout.findings.tables.target) * PANEL * 8;
 
 function versionAddress(layout: BufferLayout, index: number): number {
-  const version = at(layout.links.mxm.versions, index, "version");
+  const version = at(layout.findings.mxm.versions, index, "version");
   return layout.versionAddress(index, callsOf(layout, version).bytes(layout));
 }
 
 /** Weights of a version before its loads. */
 export function prepare(layout: BufferLayout, index: number): void {
-  const version = at(layout.links.mxm.versions, index, "version");
+  const version = at(layout.findings.mxm.versions, index, "version");
   callsOf(layout, version).prepare(layout, version, versionAddress(layout, index));
 }
 
@@ -187,7 +187,7 @@ function prepareHalves(layout: BufferLayout, version: Version, address: number):
   if (complete) return;
   const panel = panelBytes(layout);
   layout.call("fillRows", address + fromPanel * panel, 0, 1, (toPanel - fromPanel) * panel);
-  const base = layout.links.mxm.versions[version.base];
+  const base = layout.findings.mxm.versions[version.base];
   if (base === undefined) return;
   const from = extentOf(layout, base);
   const offset = from.fromPanel * panel + from.fromK * PANEL * 8;
@@ -210,7 +210,7 @@ interface Column {
 }
 
 export function load(layout: BufferLayout, burst: number, first: number, count: number): void {
-  const { mxm } = layout.links;
+  const { mxm } = layout.findings;
   const index = mxm.versionOf.get(burst) ?? -1;
   const version = mxm.versions[index];
   // What a later load has cleared is in no array.
@@ -220,7 +220,7 @@ export function load(layout: BufferLayout, burst: number, first: number, count: 
 
 /** Column into which the first execution loads. */
 const columnOf = (layout: BufferLayout, { burst, first }: Stretch): number =>
-  number(layout, burst, "column") + first * loadedColumns(layout.links.tables, burst);
+  number(layout, burst, "column") + first * loadedColumns(layout.findings.tables, burst);
 
 function loadBytes(layout: BufferLayout, _: Version, address: number, loads: Stretch): void {
   const { lanes } = layout;
@@ -235,7 +235,7 @@ function loadBytes(layout: BufferLayout, _: Version, address: number, loads: Str
 }
 
 function loadHalves(layout: BufferLayout, version: Version, address: number, loads: Stretch): void {
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const { burst, first, count } = loads;
   const [entry, ways, column] = [takes(layout, burst, 0), number(layout, burst, "ways"), columnOf(layout, loads)];
   const half = halfLanes(tables.target);
@@ -368,7 +368,7 @@ function loadPanels(
 
 /** Products of a piece into its accumulator rows, and on streams. */
 export function multiply(layout: BufferLayout, piece: ProductPiece, first: number, count: number): void {
-  const { tables, mxm } = layout.links;
+  const { tables, mxm } = layout.findings;
   const version = mxm.versions[piece.version];
   // Products by weights that are not installed are a fault.
   if (version === undefined) return;
@@ -414,11 +414,11 @@ function multiplyHalves(layout: BufferLayout, products: Products): void {
   const { version, address: weights, abc, to, count, add } = products;
   const [low, high] = [activations(layout, products, 0), activations(layout, products, 1)];
   const { lanes } = layout;
-  const half = halfLanes(layout.links.tables.target);
+  const half = halfLanes(layout.findings.tables.target);
   const { fromK, toK, fromPanel, toPanel } = extentOf(layout, version);
   const rows = layout.scratch(count * half * 8);
   const flags = layout.scratch(count + 8) + 8;
-  const offset = wordOf(layout.links.tables, abc) === "high" ? half : 0;
+  const offset = wordOf(layout.findings.tables, abc) === "high" ? half : 0;
   layout.call("widenRows", rows, low.address + offset, low.stride, high.address + offset, high.stride, count, flags);
   const panel = panelBytes(layout);
   const [fromColumn, toColumn] = [fromPanel * PANEL, toPanel * PANEL];
@@ -447,7 +447,7 @@ function multiplyHalves(layout: BufferLayout, products: Products): void {
 
 /** Rows of activations, widened, times weights as they lie. */
 function multiplyDirect(layout: BufferLayout, { version, to, count, add }: Products, rows: number): void {
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const half = halfLanes(tables.target);
   const { fromK, toK } = extentOf(layout, version);
   const scaled = layout.scratch(half * 8);

@@ -53,7 +53,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   gather: (layout, burst, first, count) => {
     const to = layout.givePlace(burst, first);
     const [low, high] = mapPlanes(layout, burst, 0, first, count);
-    const { tables } = layout.links;
+    const { tables } = layout.findings;
     layout.call(
       "gatherRows",
       to.address,
@@ -87,7 +87,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       high.stride,
       count,
       layout.lanes,
-      layout.links.tables.target.superlane,
+      layout.findings.tables.target.superlane,
       layout.rows,
       layout.faultAddress(),
       burst,
@@ -120,7 +120,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   permute: (layout, burst, first, count) =>
     rearrange(layout, burst, first, count, "permute", (map, lane) => at(map, lane, "lane")),
   distribute: (layout, burst, first, count) => {
-    const { superlane } = layout.links.tables.target;
+    const { superlane } = layout.findings.tables.target;
     rearrange(layout, burst, first, count, "distribute", (map, lane) => {
       const source = at(map, lane % superlane, "lane");
       return source < 0 ? -1 : lane - (lane % superlane) + source;
@@ -148,7 +148,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
     mask(layout, burst, to, count);
   },
   transpose: (layout, burst, first, count) => {
-    const { superlane } = layout.links.tables.target;
+    const { superlane } = layout.findings.tables.target;
     const bytes = superlane * layout.lanes;
     const source = layout.scratch(count * bytes);
     for (let stream = 0; stream < superlane; stream++) {
@@ -172,7 +172,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
   },
   receive: (layout, burst, first, count) => {
     const to = layout.givePlace(burst, first);
-    for (const segment of layout.links.wires.get(burst) ?? []) {
+    for (const segment of layout.findings.wires.get(burst) ?? []) {
       const from = Math.max(first, segment.first);
       const until = Math.min(first + count, segment.first + segment.count);
       if (from >= until) continue;
@@ -180,7 +180,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
       if (segment.send >= 0) layout.noteCrossing(segment.send, vector + until - from);
       const wire = wirePlace(layout, segment.send, vector);
       copyPlane(layout, layout.givePlace(burst, from), wire, until - from);
-      if (segment.send < 0 || layout.links.tables.program.disturbed?.flip === undefined) continue;
+      if (segment.send < 0 || layout.findings.tables.program.disturbed?.flip === undefined) continue;
       const checks = checksAddress(layout, segment.send) + vector * 4;
       layout.call("checkRows", wire.address, until - from, layout.lanes, checks, layout.faultAddress(), burst, from);
     }
@@ -190,7 +190,7 @@ const EMITTERS: { readonly [M in Mnemonic]: Emit } = {
 
 /** Calls of one item: executions `first` .. `first + count` of a node. */
 export function emitItem(layout: BufferLayout, node: number, first: number, count: number): void {
-  const { nodes, tables, mxm } = layout.links;
+  const { nodes, tables, mxm } = layout.findings;
   const kind = nodes.kind.at(node);
   const burst = nodes.burst.at(node);
   const detail = nodes.detail.at(node);
@@ -213,7 +213,7 @@ export function emitItem(layout: BufferLayout, node: number, first: number, coun
 
 /** TAKE entry that a segment belongs to. */
 function entryOf(layout: BufferLayout, burst: number, segment: number): number {
-  const { tables, matches } = layout.links;
+  const { tables, matches } = layout.findings;
   let entry = tables.takeFirst.at(burst);
   while (
     segment < (matches.first[entry] as number) ||
@@ -228,13 +228,13 @@ function flagsOf(layout: BufferLayout, burst: number): number {
   const slice = layout.sliceNumber(burst);
   return layout.fixed(
     `flags ${slice}`,
-    () => layout.links.initial.slice(slice * layout.rows, (slice + 1) * layout.rows),
+    () => layout.findings.initial.slice(slice * layout.rows, (slice + 1) * layout.rows),
     true,
   );
 }
 
 function markWritten(layout: BufferLayout, burst: number, to: Place, count: number): void {
-  if (!layout.links.memory.tracked.has(layout.sliceNumber(burst))) return;
+  if (!layout.findings.memory.tracked.has(layout.sliceNumber(burst))) return;
   const row = (to.address - layout.sliceAddress(burst)) / layout.lanes;
   layout.call("markRows", flagsOf(layout, burst) + row, to.stride / layout.lanes, count);
 }
@@ -242,7 +242,7 @@ function markWritten(layout: BufferLayout, burst: number, to: Place, count: numb
 /** What a Send burst has sent, kept for the Receive, or for the host, which gives what has come in on an outer wire. */
 export function wirePlace(layout: BufferLayout, send: number, index: number): Place {
   const stride = layout.lanes;
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const vectors = (): number =>
     send < 0 ? at(tables.program.outer ?? [], -1 - send, "wire").vectors.length : tables.count.at(send);
   const address = layout.fixed(`wire ${send}`, () => new Uint8Array(vectors() * stride));
@@ -251,11 +251,11 @@ export function wirePlace(layout: BufferLayout, send: number, index: number): Pl
 
 /** Checks of what a Send burst has sent, a word each. */
 const checksAddress = (layout: BufferLayout, send: number): number =>
-  layout.fixed(`checks ${send}`, () => new Uint8Array(layout.links.tables.count.at(send) * 4));
+  layout.fixed(`checks ${send}`, () => new Uint8Array(layout.findings.tables.count.at(send) * 4));
 
 /** Where a bit is to flip on some wire: checks of what is sent, and the flip if it is here. */
 function disturb(layout: BufferLayout, send: number, first: number, count: number, wire: Place): void {
-  const { tables, flipped } = layout.links;
+  const { tables, flipped } = layout.findings;
   const { flip } = tables.program.disturbed ?? {};
   if (flip === undefined) return;
   layout.call("sealRows", wire.address, count, layout.lanes, checksAddress(layout, send) + first * 4);
@@ -298,13 +298,13 @@ type LaneRule = (map: Int16Array, lane: number) => number;
 
 /** What `lane` makes of the instruction's lane map, for every lane. */
 function laneSources(layout: BufferLayout, burst: number, lane: LaneRule): Int32Array {
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const map = tables.program.chips[tables.chip.at(burst)]?.maps[number(layout, burst, "map")] ?? new Int16Array(0);
   return Int32Array.from({ length: layout.lanes }, (_, at) => lane(map, at));
 }
 
 function laneMap(layout: BufferLayout, burst: number, op: string, lane: LaneRule): number {
-  const name = `map ${layout.links.tables.chip.at(burst)} ${op} ${number(layout, burst, "map")}`;
+  const name = `map ${layout.findings.tables.chip.at(burst)} ${op} ${number(layout, burst, "map")}`;
   return layout.fixedWords(name, () => laneSources(layout, burst, lane));
 }
 

@@ -46,14 +46,14 @@ function aluOperand(
   first: number,
   count: number,
 ): Place {
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const value = fieldsOf(layout, burst)[field];
   if (typeof value === "object" && value !== null && "constant" in value)
     return constantRow(layout, Number(value.constant), int);
   const entry = takes(layout, burst, slot);
   if (tables.takes.at(entry * ENTRY_SIZE + ENTRY.stream) === NO_STREAM) {
     const place = layout.takePlace(entry, first);
-    const { matches } = layout.links;
+    const { matches } = layout.findings;
     // Operands put together from several bursts were converted on the way.
     const producerInt = isWhole(tables, matches, entry)
       ? isInt(tables, producerOf(layout, matches.first[entry] as number))
@@ -108,7 +108,7 @@ export function compute(
   count: number,
   types: readonly string[],
 ): void {
-  const { tables } = layout.links;
+  const { tables } = layout.findings;
   const name = String(fieldsOf(layout, burst)["function"]);
   if (!isAluFunction(name)) return;
   const { int } = ALU_FUNCTIONS[name];

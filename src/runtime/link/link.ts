@@ -12,8 +12,8 @@ import { DIAGNOSTICS } from "../../diagnostics.js";
 import { flippedSend } from "../disturb.js";
 import type { MachineMemory } from "../kernels/table.js";
 import { expandFetches } from "./fetch.js";
-import { type FixedBytes, BufferLayout, FAULT_BYTES, type Links } from "../emit/layout.js";
-import { linkMemory, type MemoryLinks } from "./memory.js";
+import { type FixedBytes, BufferLayout, FAULT_BYTES, type Findings } from "../emit/layout.js";
+import { linkMemory, type MemoryFindings } from "./memory.js";
 import { linkMxm } from "./mxm.js";
 import { createNodes } from "./nodes.js";
 import { addBurstNodes, linkOperands, orderNodes } from "./order.js";
@@ -40,8 +40,8 @@ export interface LinkedProgram {
   readonly cycles: readonly number[];
   readonly counters: readonly Counters[];
   /** By row of SRAM: written when the program has ended, and written by the program. */
-  readonly written: MemoryLinks["written"];
-  readonly changed: MemoryLinks["changed"];
+  readonly written: MemoryFindings["written"];
+  readonly changed: MemoryFindings["changed"];
   /** By outer wire: addresses of its vectors. */
   readonly outer: readonly (readonly number[])[];
   /** Empties the fault words. */
@@ -73,8 +73,8 @@ export function link(program: MachineProgram, initial: Uint8Array, start: number
   const order = orderNodes(tables, nodes);
   const { flip } = program.disturbed ?? {};
   const flipped = flip && flippedSend(program, flip);
-  const links: Links = { tables, nodes, matches, memory, mxm, wires: wires.segments, initial, flipped };
-  const layout = new BufferLayout(links, start);
+  const findings: Findings = { tables, nodes, matches, memory, mxm, wires: wires.segments, initial, flipped };
+  const layout = new BufferLayout(findings, start);
   const outer = wires.outer.map((vectors) =>
     vectors.map(({ burst, index }) => wirePlace(layout, burst, index).address),
   );

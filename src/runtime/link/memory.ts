@@ -11,9 +11,9 @@
 import { at, sure } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
 import { addEdge, type Nodes } from "./nodes.js";
-import { IntList, type Tables } from "./tables.js";
+import { IntList, lastCycle, type Tables } from "./tables.js";
 
-export interface MemoryLinks {
+export interface MemoryFindings {
   /** A writing and a reading node of the same row, one after the other: write, read, write, read ... */
   readonly overwrites: IntList;
   /** Whether each row of every chip is written when the program has ended, in the order of Sram. */
@@ -27,9 +27,9 @@ export interface MemoryLinks {
 const NEVER = -(2 ** 30);
 
 /** `initial`: rows that hold constants or inputs when the program starts. */
-export function linkMemory(tables: Tables, nodes: Nodes, initial: Uint8Array): MemoryLinks {
+export function linkMemory(tables: Tables, nodes: Nodes, initial: Uint8Array): MemoryFindings {
   const { target, program } = tables;
-  const links: MemoryLinks & { tracked: Set<number> } = {
+  const findings: MemoryFindings & { tracked: Set<number> } = {
     overwrites: new IntList(),
     written: initial.slice(),
     changed: new Uint8Array(initial.length),
@@ -48,13 +48,13 @@ export function linkMemory(tables: Tables, nodes: Nodes, initial: Uint8Array): M
         (burst) => memoryOp(tables, burst) === "gather" || memoryOp(tables, burst) === "scatter",
       );
       if (tracked) {
-        links.tracked.add(index);
+        findings.tracked.add(index);
         orderTracked(tables, nodes, bursts);
       }
-      replaySlice(tables, nodes, links, state, bursts, index * rows);
+      replaySlice(tables, nodes, findings, state, bursts, index * rows);
     }
   });
-  return links;
+  return findings;
 }
 
 type MemoryOp = "read" | "write" | "gather" | "scatter";
@@ -63,9 +63,6 @@ function memoryOp(tables: Tables, burst: number): MemoryOp | undefined {
   const op = MNEMONICS[tables.op.at(burst)];
   return op === "read" || op === "write" || op === "gather" || op === "scatter" ? op : undefined;
 }
-
-const lastCycle = (tables: Tables, burst: number): number =>
-  tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
 
 function orderTracked(tables: Tables, nodes: Nodes, bursts: readonly number[]): void {
   bursts.forEach((burst, index) => {
@@ -134,7 +131,7 @@ interface Run {
 function replaySlice(
   tables: Tables,
   nodes: Nodes,
-  links: MemoryLinks,
+  findings: MemoryFindings,
   state: SliceState,
   bursts: readonly number[],
   firstRow: number,
@@ -156,7 +153,7 @@ function replaySlice(
     for (const candidate of running) if (candidate !== run) until = Math.min(until, candidate.cycle);
     // Alone until then; at an equal cycle the order among runs does not matter, so at least one execution goes.
     do {
-      step(tables, nodes, links, state, run, firstRow, noWrites);
+      step(tables, nodes, findings, state, run, firstRow, noWrites);
     } while (run.index < run.count && run.cycle < until);
     if (run.index === run.count) running = running.filter((candidate) => candidate !== run);
   }
@@ -207,7 +204,7 @@ function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number
 function step(
   tables: Tables,
   nodes: Nodes,
-  links: MemoryLinks,
+  findings: MemoryFindings,
   state: SliceState,
   run: Run,
   firstRow: number,
@@ -228,7 +225,7 @@ function step(
     if (op === "gather") {
       if (cycle < state.writePort + memWrite) fault("LPU4006", "a write is still on its way");
     } else {
-      if (links.written[firstRow + row] !== 1) fault("LPU4005", `row ${row} was never written`);
+      if (findings.written[firstRow + row] !== 1) fault("LPU4005", `row ${row} was never written`);
       const ready = Math.max(state.writeCycle[row] as number, state.lastScatter) + memWrite;
       if (cycle < ready) fault("LPU4006", `row ${row} may be read at cycle ${ready}`);
       if (!noWrites) {
@@ -249,13 +246,13 @@ function step(
     state.writeBank = bank;
     if (op === "scatter") {
       state.lastScatter = cycle;
-      scatterRows(links, state, node);
-      links.changed.fill(1, firstRow, firstRow + 2 * target.rowsPerBank);
+      scatterRows(findings, state, node);
+      findings.changed.fill(1, firstRow, firstRow + 2 * target.rowsPerBank);
     } else {
-      writeRow(nodes, links, state, node, row);
+      writeRow(nodes, findings, state, node, row);
       state.writeCycle[row] = cycle;
-      links.written[firstRow + row] = 1;
-      links.changed[firstRow + row] = 1;
+      findings.written[firstRow + row] = 1;
+      findings.changed[firstRow + row] = 1;
     }
   }
   run.row += run.step;
@@ -264,17 +261,17 @@ function step(
 }
 
 /** Any row may be overwritten, so every earlier read of the slice is one whose row is. Their order is that of time already. */
-function scatterRows(links: MemoryLinks, state: SliceState, node: number): void {
+function scatterRows(findings: MemoryFindings, state: SliceState, node: number): void {
   for (let at = 0; at < state.reader.length; at++) {
     const reader = state.reader.at(at);
     if (state.overwrittenBy[reader] === node) continue;
     state.overwrittenBy[reader] = node;
-    links.overwrites.pushAll(node, reader);
+    findings.overwrites.pushAll(node, reader);
   }
 }
 
 /** The write comes after the write before it, and after every read of what that left. */
-function writeRow(nodes: Nodes, links: MemoryLinks, state: SliceState, node: number, row: number): void {
+function writeRow(nodes: Nodes, findings: MemoryFindings, state: SliceState, node: number, row: number): void {
   const before = state.writer[row] as number;
   if (before >= 0 && before !== node && state.overwrittenBy[before] !== node) {
     state.overwrittenBy[before] = node;
@@ -285,7 +282,7 @@ function writeRow(nodes: Nodes, links: MemoryLinks, state: SliceState, node: num
     if (state.overwrittenBy[reader] === node) continue;
     state.overwrittenBy[reader] = node;
     addEdge(nodes, node, reader);
-    links.overwrites.pushAll(node, reader);
+    findings.overwrites.pushAll(node, reader);
   }
   state.readers[row] = -1;
   state.writer[row] = node;

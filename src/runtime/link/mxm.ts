@@ -35,16 +35,16 @@ export interface ProductPiece {
   readonly version: number;
 }
 
-export interface MxmLinks {
+export interface MxmFindings {
   readonly versions: readonly Version[];
   readonly pieces: readonly ProductPiece[];
   /** Version that a loading burst belongs to; -1 if what it loads is never used. */
   readonly versionOf: ReadonlyMap<number, number>;
 }
 
-export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
+export function linkMxm(tables: Tables, nodes: Nodes): MxmFindings {
   const { target, program } = tables;
-  const links: MxmLinks & { versions: Version[]; pieces: ProductPiece[]; versionOf: Map<number, number> } = {
+  const findings: MxmFindings & { versions: Version[]; pieces: ProductPiece[]; versionOf: Map<number, number> } = {
     versions: [],
     pieces: [],
     versionOf: new Map(),
@@ -57,12 +57,14 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
           2 * target.slices + target.alus + (hemisphere * target.planes + plane) * 3 + part,
           "queue",
         );
-      const planes = replayWeights(tables, links, queue);
-      const products = planes.map((_, plane) => pairProducts(tables, links, planes, queue(plane, 1), queue(plane, 2)));
-      orderAccumulators(tables, nodes, links, products);
+      const planes = replayWeights(tables, findings, queue);
+      const products = planes.map((_, plane) =>
+        pairProducts(tables, findings, planes, queue(plane, 1), queue(plane, 2)),
+      );
+      orderAccumulators(tables, nodes, findings, products);
     }
   });
-  for (const [index, version] of links.versions.entries()) {
+  for (const [index, version] of findings.versions.entries()) {
     // Loads have nodes already; what multiplies depends on them through orderAccumulators' pieces.
     version.prepare = addNode(
       nodes,
@@ -73,7 +75,7 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
       prepareKey(tables, version),
       index,
     );
-    const base = links.versions[version.base];
+    const base = findings.versions[version.base];
     if (base !== undefined) {
       base.copied = true;
       addVersionEdges(nodes, version.prepare, base);
@@ -85,16 +87,16 @@ export function linkMxm(tables: Tables, nodes: Nodes): MxmLinks {
       if (before !== undefined) addEdge(nodes, node, nodes.ofBurst[before] as number);
     });
   }
-  for (const { version, count } of links.pieces) {
-    const met = links.versions[version];
+  for (const { version, count } of findings.pieces) {
+    const met = findings.versions[version];
     if (met !== undefined) met.rows += count;
   }
   for (let node = 0; node < nodes.kind.length; node++) {
     if (nodes.kind.at(node) !== NODE_KINDS.product) continue;
-    const version = links.versions[links.pieces[nodes.detail.at(node)]?.version ?? -1];
+    const version = findings.versions[findings.pieces[nodes.detail.at(node)]?.version ?? -1];
     if (version !== undefined) addVersionEdges(nodes, node, version);
   }
-  return links;
+  return findings;
 }
 
 function addVersionEdges(nodes: Nodes, node: number, version: Version): void {
@@ -109,7 +111,7 @@ const prepareKey = (tables: Tables, { loads }: Version): number =>
 /** Pairs products with accumulations of one plane's queues, execution by execution, and cuts them into pieces. */
 function pairProducts(
   tables: Tables,
-  links: MxmLinks & { pieces: ProductPiece[] },
+  findings: MxmFindings & { pieces: ProductPiece[] },
   planes: readonly PlaneHistory[],
   abcs: readonly number[],
   accs: readonly number[],
@@ -138,14 +140,14 @@ function pairProducts(
       continue;
     }
     if (sums.burst < 0 || products.cycle < sums.cycle) {
-      metVersion(tables, links, planes, products.burst, products.cycle - mxmMultiply);
+      metVersion(tables, findings, planes, products.burst, products.cycle - mxmMultiply);
       faults.report("LPU4012", products.burst, products.cycle, "no acc takes the product of this instruction");
       products.advance(1);
       continue;
     }
     const dispatch = products.cycle - mxmMultiply;
     if (products.index === 0 || dispatch >= versionUntil) {
-      version = metVersion(tables, links, planes, products.burst, dispatch);
+      version = metVersion(tables, findings, planes, products.burst, dispatch);
       versionUntil = nextChange(planes, dispatch);
     }
     // As many executions as stay in step and meet the same version.
@@ -175,7 +177,7 @@ function pairProducts(
         abcStep: Number.isInteger(abcStep) ? abcStep : 1,
         version,
       };
-      own.push(links.pieces.push(piece) - 1);
+      own.push(findings.pieces.push(piece) - 1);
     }
     products.advance(together);
     sums.advance(together);
@@ -227,7 +229,7 @@ function cursor(tables: Tables, bursts: readonly number[], delay: number): Curso
 
 function metVersion(
   tables: Tables,
-  links: MxmLinks,
+  findings: MxmFindings,
   planes: readonly PlaneHistory[],
   burst: number,
   cycle: number,
@@ -235,13 +237,13 @@ function metVersion(
   const kind = kindOf(tables, burst);
   const met = planesFor(tables, planes, burst, kind).map((plane) => versionAt(tables, plane, burst, cycle));
   const version = met[0] ?? -1;
-  if (links.versions[version]?.kind === kind && met.every((other) => other === version)) return version;
+  if (findings.versions[version]?.kind === kind && met.every((other) => other === version)) return version;
   tables.faults.report("LPU4011", burst, cycle, "weights are not installed");
   return -1;
 }
 
 /** Orders the pieces of all planes of a hemisphere by cycle over the accumulator rows that they share. */
-function orderAccumulators(tables: Tables, nodes: Nodes, links: MxmLinks, products: readonly number[][]): void {
+function orderAccumulators(tables: Tables, nodes: Nodes, findings: MxmFindings, products: readonly number[][]): void {
   const rows = tables.target.accumulatorRows * tables.target.planes;
   const state: SumRows = {
     writer: new Int32Array(rows).fill(-1),
@@ -249,14 +251,14 @@ function orderAccumulators(tables: Tables, nodes: Nodes, links: MxmLinks, produc
   };
   const places = products.map((own): PiecePlace => ({ own, next: 0, index: 0, node: -1 }));
   const cycleOf = ({ own, next, index }: PiecePlace): number => {
-    const piece = links.pieces[own[next] ?? -1];
+    const piece = findings.pieces[own[next] ?? -1];
     if (piece === undefined) return Number.POSITIVE_INFINITY;
     return tables.cycle.at(piece.acc) + (piece.first + index) * tables.interval.at(piece.acc);
   };
   for (;;) {
     const [chosen, other] = [...places].sort((a, b) => cycleOf(a) - cycleOf(b));
     if (chosen === undefined || cycleOf(chosen) === Number.POSITIVE_INFINITY) return;
-    accumulate(tables, nodes, links, state, chosen, other === undefined ? Number.POSITIVE_INFINITY : cycleOf(other));
+    accumulate(tables, nodes, findings, state, chosen, other === undefined ? Number.POSITIVE_INFINITY : cycleOf(other));
   }
 }
 
@@ -278,14 +280,14 @@ interface PiecePlace {
 function accumulate(
   tables: Tables,
   nodes: Nodes,
-  links: MxmLinks,
+  findings: MxmFindings,
   { writer, kinds }: SumRows,
   place: PiecePlace,
   until: number,
 ): void {
   const { target, faults } = tables;
   const number = place.own[place.next] ?? -1;
-  const piece = links.pieces[number];
+  const piece = findings.pieces[number];
   const instruction = tables.instructions[piece?.acc ?? -1];
   if (piece === undefined || instruction === undefined) return;
   const { acc, abc, first, count } = piece;

@@ -10,7 +10,7 @@ import { at } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
 import { SEGMENT, SEGMENT_SIZE, type Matches } from "./streams.js";
 import { addBurstEdges, addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./nodes.js";
-import type { MxmLinks } from "./mxm.js";
+import type { MxmFindings } from "./mxm.js";
 import { ENTRY, ENTRY_SIZE, IntList, NO_STREAM, type Tables } from "./tables.js";
 
 /** Executions to run, in order: node, first execution within the node, and how many. */
@@ -56,7 +56,7 @@ export function isWhole(tables: Tables, matches: Matches, entry: number): boolea
 }
 
 /** Makes consumers depend on the bursts whose values they take, and adds the copies that put operands together. */
-export function linkOperands(tables: Tables, nodes: Nodes, matches: Matches, mxm: MxmLinks): void {
+export function linkOperands(tables: Tables, nodes: Nodes, matches: Matches, mxm: MxmFindings): void {
   const { segments } = matches;
   const products = new Map<number, number[]>();
   for (let node = 0; node < nodes.kind.length; node++) {

@@ -85,6 +85,10 @@ export interface Tables {
   readonly counters: Counters[];
 }
 
+/** The cycle of a burst's last execution. */
+export const lastCycle = ({ cycle, count, interval }: Tables, burst: number): number =>
+  cycle.at(burst) + (count.at(burst) - 1) * interval.at(burst);
+
 export const OP_NUMBERS: Readonly<Record<Mnemonic, number>> = Object.fromEntries(
   MNEMONICS.map((name, index) => [name, index]),
 ) as Record<Mnemonic, number>;

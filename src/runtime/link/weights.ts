@@ -9,10 +9,10 @@
 import { at } from "../../diagnostics.js";
 import { ARRAYS, type ArrayKind, arrayOf, MNEMONICS, weightColumns } from "../../ir/isa.js";
 import { queuePlace } from "../../ir/program.js";
-import type { Tables } from "./tables.js";
+import { lastCycle, type Tables } from "./tables.js";
 
 /** Versions found so far, and the one that each loading burst belongs to. */
-export interface WeightLinks {
+export interface WeightFindings {
   readonly versions: Version[];
   readonly versionOf: Map<number, number>;
 }
@@ -52,18 +52,14 @@ export interface PlaneHistory {
 }
 
 export const opOf = (tables: Tables, burst: number): string => at(MNEMONICS, tables.op.at(burst), "mnemonic");
-export const kindOf = (tables: Tables, burst: number): ArrayKind => {
-  const instruction = tables.instructions[burst];
-  return instruction === undefined ? "f16" : arrayOf(instruction);
-};
+export const kindOf = (tables: Tables, burst: number): ArrayKind =>
+  arrayOf(at(tables.instructions, burst, "instruction"));
 export const planeOf = (tables: Tables, burst: number): number =>
   queuePlace(tables.target, tables.queue.at(burst)).index;
-const endOf = (tables: Tables, burst: number): number =>
-  tables.cycle.at(burst) + (tables.count.at(burst) - 1) * tables.interval.at(burst);
 
 export function replayWeights(
   tables: Tables,
-  links: WeightLinks,
+  findings: WeightFindings,
   queue: (plane: number, part: number) => readonly number[],
 ): PlaneHistory[] {
   const { target } = tables;
@@ -77,9 +73,9 @@ export function replayWeights(
   if (planes.length > 1) bursts.sort((a, b) => tables.cycle.at(a) - tables.cycle.at(b) || a - b);
   for (const burst of bursts) {
     const op = opOf(tables, burst);
-    if (op === "lw") loadBuffer(tables, links, planes, burst);
-    else if (op === "iw") install(tables, links.versions, planes, burst);
-    else if (op === "iwStream") streamPastBuffer(tables, links, planes, burst);
+    if (op === "lw") loadBuffer(tables, findings, planes, burst);
+    else if (op === "iw") install(tables, findings.versions, planes, burst);
+    else if (op === "iwStream") streamPastBuffer(tables, findings, planes, burst);
   }
   return planes;
 }
@@ -103,8 +99,8 @@ function newVersion(versions: Version[], kind: ArrayKind, base: number): number 
   return versions.push({ kind, base, loads: [], prepare: -1, rows: 0, copied: false }) - 1;
 }
 
-function addLoad(tables: Tables, links: WeightLinks, version: number, burst: number): void {
-  const record = links.versions[version];
+function addLoad(tables: Tables, findings: WeightFindings, version: number, burst: number): void {
+  const record = findings.versions[version];
   if (record === undefined) return;
   const fields = tables.instructions[burst]?.fields ?? {};
   const { target } = tables;
@@ -115,12 +111,12 @@ function addLoad(tables: Tables, links: WeightLinks, version: number, burst: num
     tables.faults.report("LPU4008", burst, cycle, `expected columns below ${target.lanes}, got ${columns - 1}`);
   }
   if (Number(fields["clear"]) === 1) {
-    for (const undone of record.loads) links.versionOf.set(undone, -1);
+    for (const undone of record.loads) findings.versionOf.set(undone, -1);
     record.loads = [];
     record.base = -1;
   }
   record.loads.push(burst);
-  links.versionOf.set(burst, version);
+  findings.versionOf.set(burst, version);
 }
 
 /** Columns that one execution loads. */
@@ -129,20 +125,20 @@ export function loadedColumns(tables: Tables, burst: number): number {
   return instruction === undefined ? 1 : weightColumns(instruction);
 }
 
-function loadBuffer(tables: Tables, links: WeightLinks, planes: readonly PlaneHistory[], burst: number): void {
+function loadBuffer(tables: Tables, findings: WeightFindings, planes: readonly PlaneHistory[], burst: number): void {
   const kind = kindOf(tables, burst);
   const own = planesFor(tables, planes, burst, kind);
   const [first] = own;
   if (first === undefined) return;
-  if (own.some(({ buffer }) => buffer !== first.buffer || (buffer >= 0 && links.versions[buffer]?.kind !== kind))) {
+  if (own.some(({ buffer }) => buffer !== first.buffer || (buffer >= 0 && findings.versions[buffer]?.kind !== kind))) {
     tables.faults.report("LPU4010", burst, tables.cycle.at(burst), "the buffer holds weights of another kind");
   }
-  const buffer = first.buffer >= 0 ? first.buffer : newVersion(links.versions, kind, -1);
+  const buffer = first.buffer >= 0 ? first.buffer : newVersion(findings.versions, kind, -1);
   for (const plane of own) {
     plane.buffer = buffer;
-    plane.lastLoad = endOf(tables, burst);
+    plane.lastLoad = lastCycle(tables, burst);
   }
-  addLoad(tables, links, buffer, burst);
+  addLoad(tables, findings, buffer, burst);
 }
 
 function install(tables: Tables, versions: readonly Version[], planes: readonly PlaneHistory[], burst: number): void {
@@ -167,14 +163,19 @@ function install(tables: Tables, versions: readonly Version[], planes: readonly 
   }
 }
 
-function streamPastBuffer(tables: Tables, links: WeightLinks, planes: readonly PlaneHistory[], burst: number): void {
+function streamPastBuffer(
+  tables: Tables,
+  findings: WeightFindings,
+  planes: readonly PlaneHistory[],
+  burst: number,
+): void {
   const { mxmWeightSkew, mxmInstall } = tables.target.timing;
-  const { versions } = links;
+  const { versions } = findings;
   const kind = kindOf(tables, burst);
   const own = planesFor(tables, planes, burst, kind);
   const since = tables.cycle.at(burst);
   const from = since + mxmWeightSkew;
-  const until = endOf(tables, burst) + mxmWeightSkew + mxmInstall;
+  const until = lastCycle(tables, burst) + mxmWeightSkew + mxmInstall;
   for (const plane of own) stillArriving(tables, versions, plane, burst, since, from, kind);
   const latest = own[0]?.installs.at(-1)?.version ?? -1;
   const goesOn = own.every(({ changes }) => {
@@ -187,7 +188,7 @@ function streamPastBuffer(tables: Tables, links: WeightLinks, planes: readonly P
     plane.changes.push({ version, from, until, latest: Math.max(until, plane.changes.at(-1)?.latest ?? until) });
     plane.installs.push({ from: until, version });
   }
-  addLoad(tables, links, version, burst);
+  addLoad(tables, findings, version, burst);
 }
 
 /** No weights may be on their way past the buffer from a cycle on; those of one kind may follow each other. */

@@ -22,7 +22,7 @@ interface Passage {
   readonly arrival: number;
 }
 
-export interface WireLinks {
+export interface WireFindings {
   /** By Receive burst. */
   readonly segments: ReadonlyMap<number, readonly WireSegment[]>;
   /** By outer wire: for each vector what sends it. */
@@ -38,7 +38,7 @@ const passagesOf = (table: Map<string, Passage[]>, name: string): Passage[] => {
 /** Stands for the burst that sends what comes in on an outer wire. */
 const outerSend = (wire: number): number => -1 - wire;
 
-export function linkWires(tables: Tables, nodes: Nodes): WireLinks {
+export function linkWires(tables: Tables, nodes: Nodes): WireFindings {
   const { program, target, faults } = tables;
   const { outer = [], disturbed = {} } = program;
   const arrives = (chip: number, link: number, cycle: number): number =>
