@@ -6,7 +6,7 @@
 import { CompileError } from "./diagnostics.js";
 import type { Graph } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
-import { type Share, withPieces } from "./ir/plan/group.js";
+import { type TensorInPieces, withPieces } from "./ir/plan/group.js";
 import type { Plan, PlanState } from "./ir/plan.js";
 import type { Target } from "./ir/target.js";
 import { type ChipGraph, chipGraph } from "./passes/graph/shard/chip.js";
@@ -56,5 +56,5 @@ export const sharedPlan = (
 };
 
 /** What a state is called in the graph of one chip: it is whole, or in pieces, and never both. */
-const ownName = (inputs: ReadonlyMap<string, Share>, name: string): string =>
+const ownName = (inputs: ReadonlyMap<string, TensorInPieces>, name: string): string =>
   [...inputs].find(([, share]) => share.name === name)?.[0] ?? name;

@@ -80,13 +80,13 @@ export const likesOf = (chips: readonly ChipMemory[]): readonly (readonly (numbe
   });
 };
 
-type BlockPlace = Pick<ConstantBlock, "hemisphere" | "slice" | "row" | "rows">;
+type ConstantPlace = Pick<ConstantBlock, "hemisphere" | "slice" | "row" | "rows">;
 
 /** Finds the first block of a chip in a place whose bytes are its own. */
 export const blockFinder = (
   chips: readonly Pick<ChipMemory, "constants">[],
-): ((chip: number, place: BlockPlace) => ConstantBlock | undefined) => {
-  const keyOf = ({ hemisphere, slice, row, rows }: BlockPlace): string => `${hemisphere}${slice} ${row} ${rows}`;
+): ((chip: number, place: ConstantPlace) => ConstantBlock | undefined) => {
+  const keyOf = ({ hemisphere, slice, row, rows }: ConstantPlace): string => `${hemisphere}${slice} ${row} ${rows}`;
   const known = new Map<number, ReadonlyMap<string, ConstantBlock>>();
   const blocksIn = (chip: number): ReadonlyMap<string, ConstantBlock> => {
     const own = (chips[chip]?.constants ?? []).filter(({ like }) => like === undefined);

@@ -7,6 +7,7 @@
 
 import { at } from "../../diagnostics.js";
 import type { Plan, PlanBinding, Task, Wire } from "../plan.js";
+import type { Hemisphere } from "../target.js";
 
 /** A link of another chip, by that of the first in whose place it is. */
 export type LinksOf = ReadonlyMap<number, number>;
@@ -52,8 +53,19 @@ const taskOnChip = ({ storages }: Plan, task: Task, chip: number, links: LinksOf
 export const turned = (row: number, rows: number, blocks: number, by: number): number =>
   (row + (by * rows) / blocks) % rows;
 
+/** Rows of a slice in which the blocks of a storage lie, one for each chip, one after another. */
+export interface BlockPlace {
+  readonly hemisphere: Hemisphere;
+  readonly slice: number;
+  readonly address: number;
+  readonly rows: number;
+  readonly blocks: number;
+  /** Whether chips write them alike, and each reads its own. */
+  readonly dealt: boolean;
+}
+
 /** A tensor of which each chip has a piece. */
-export interface Share {
+export interface TensorInPieces {
   /** What the host calls the whole. */
   readonly name: string;
   readonly shape: readonly number[];
@@ -65,10 +77,13 @@ export const withPieces = (
   plan: Plan,
   lanes: number,
   chips: number,
-  inputs: ReadonlyMap<string, Share>,
-  outputs: ReadonlyMap<string, Share>,
+  inputs: ReadonlyMap<string, TensorInPieces>,
+  outputs: ReadonlyMap<string, TensorInPieces>,
 ): Plan => {
-  const whole = <Bound extends Omit<PlanBinding, "lookup">>(binding: Bound, share: Share | undefined): Bound => {
+  const whole = <Bound extends Omit<PlanBinding, "lookup">>(
+    binding: Bound,
+    share: TensorInPieces | undefined,
+  ): Bound => {
     const storage = plan.storages[binding.storage];
     if (share === undefined) return binding;
     const { name, shape, axis } = share;

@@ -6,8 +6,7 @@
  */
 
 import { at, sure } from "../../diagnostics.js";
-import type { LinksOf } from "../../ir/plan/group.js";
-import { turned } from "../../ir/plan/group.js";
+import { type BlockPlace, type LinksOf, turned } from "../../ir/plan/group.js";
 import type { Plan, PlanBinding } from "../../ir/plan.js";
 import {
   type Binding,
@@ -20,18 +19,6 @@ import {
   type Queues,
   type TimedInstruction,
 } from "../../ir/program.js";
-import type { Hemisphere } from "../../ir/target.js";
-
-/** Rows of a slice in which blocks lie one after another. */
-interface BlockPlace {
-  readonly hemisphere: Hemisphere;
-  readonly slice: number;
-  readonly address: number;
-  readonly rows: number;
-  readonly blocks: number;
-  /** Whether chips write them alike, and read their own. */
-  readonly dealt: boolean;
-}
 
 /** An entry of the first chip, and what others have in its place. */
 export interface GroupEntry {

@@ -22,8 +22,9 @@ import { type Contents, contentsOf } from "../../ir/contents.js";
 import { type Copy, rowsOfCopy } from "./place/chunk.js";
 import { at, CompileError, invariant } from "../../diagnostics.js";
 import type { Plan } from "../../ir/plan.js";
+import type { BlockPlace } from "../../ir/plan/group.js";
 import { chipCycles, type ConstantBlock, type Program } from "../../ir/program.js";
-import type { Hemisphere, Target } from "../../ir/target.js";
+import type { Target } from "../../ir/target.js";
 import { constantBlocks } from "./place/constant-blocks.js";
 import { releaseRows } from "./chip/memory.js";
 import { NEVER } from "./chip/resources.js";
@@ -98,25 +99,14 @@ export interface Scheduled extends Earlier {
   readonly constantsBy: (literals: Plan["literals"]) => readonly ConstantBlock[];
 }
 
-/** Rows of a slice in which blocks of a storage lie one after another. */
-export interface BlockPlace {
-  readonly hemisphere: Hemisphere;
-  readonly slice: number;
-  readonly address: number;
-  readonly rows: number;
-  readonly blocks: number;
-  /** Whether chips write them alike, and each reads its own. */
-  readonly dealt: boolean;
-}
-
 /** The entry that a plan becomes. */
-export interface EntryOptions extends Surroundings {
+export interface PlanEntry extends Surroundings {
   readonly name: string;
   /** The program that it is an entry of, if it is not the first: `plan` counts maps and origins behind those of that one. */
   readonly earlier?: Earlier | undefined;
 }
 
-const MAIN: EntryOptions = { name: "main" };
+const MAIN: PlanEntry = { name: "main" };
 
 export const schedule = (plan: Plan, target: Target, entry = MAIN): Scheduled => {
   checkRoom(plan, target);
@@ -127,7 +117,7 @@ export const schedule = (plan: Plan, target: Target, entry = MAIN): Scheduled =>
 const scheduleBest = (
   plan: Plan,
   target: Target,
-  entry: EntryOptions,
+  entry: PlanEntry,
   strategies: readonly Strategy[],
   before: Search = { tasks: 0, trials: 0 },
 ): Scheduled => {
@@ -352,7 +342,7 @@ const releaseCopy = (s: Scheduler, copy: Copy, rows: number): void => {
     releaseRows([memory], at(addresses, i, "address"), Math.ceil(rows / ways), from);
 };
 
-const scheduled = (s: Scheduler, entry: EntryOptions): Scheduled => {
+const scheduled = (s: Scheduler, entry: PlanEntry): Scheduled => {
   const states = s.plan.states.map(({ storage: id }): [string, EarlierState] => {
     const storage = storageOf(s, id);
     return [storage.name, { storage, panels: at(s.chunks, id, "storage").map((chunks) => chunks[0]?.copies ?? []) }];
@@ -385,7 +375,7 @@ const blockPlaces = (s: Scheduler): readonly BlockPlace[] =>
         ),
   );
 
-const programOf = (s: Scheduler, { name, earlier }: EntryOptions): Program => {
+const programOf = (s: Scheduler, { name, earlier }: PlanEntry): Program => {
   const { plan, target } = s;
   const contents = contentsOf(target, plan.literals);
   const inputs = plan.inputs.map((binding) => bind(s, contents, binding));

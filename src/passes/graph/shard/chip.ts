@@ -9,7 +9,7 @@
 
 import { at, fail } from "../../../diagnostics.js";
 import type { Graph, Node, NodeId, Shape } from "../../../ir/graph.js";
-import type { Share } from "../../../ir/plan/group.js";
+import type { TensorInPieces } from "../../../ir/plan/group.js";
 import { literalIn, numberAttr, stringAttr } from "../../../ir/ops/attributes.js";
 import { sharedLiteral } from "../../../ir/literals.js";
 import { isFloat } from "../../../ir/tensor.js";
@@ -20,14 +20,14 @@ import { sumCycles } from "./costs.js";
 export interface ChipGraph {
   readonly graph: Graph;
   /** By the name in the graph of one chip. */
-  readonly inputs: ReadonlyMap<string, Share>;
-  readonly outputs: ReadonlyMap<string, Share>;
+  readonly inputs: ReadonlyMap<string, TensorInPieces>;
+  readonly outputs: ReadonlyMap<string, TensorInPieces>;
 }
 
 /** `states`: the output that takes the place of an input, by the names of both; a chip has of it what it has of that. */
 export const chipGraph = (group: Graph, target: Target, states: ReadonlyMap<string, string> = new Map()): ChipGraph => {
   const g = new Rewriter([], false);
-  const inputs = new Map<string, Share>();
+  const inputs = new Map<string, TensorInPieces>();
   const made: NodeId[] = [];
   const map = (id: NodeId): NodeId => at(made, id, "node");
   for (const node of group.nodes) {
@@ -40,7 +40,7 @@ export const chipGraph = (group: Graph, target: Target, states: ReadonlyMap<stri
     else made.push(g.from(node, () => lower(g, map(at(node.inputs, 0, "operand")), node)));
   }
   const outputs = new Map(
-    group.outputs.flatMap(({ name, node: id }): [string, Share][] => {
+    group.outputs.flatMap(({ name, node: id }): [string, TensorInPieces][] => {
       const node = at(group.nodes, id, "node");
       return node.op === "join" ? [[name, { name, shape: node.type.shape, axis: numberAttr(node.attrs, "axis") }]] : [];
     }),
@@ -59,7 +59,7 @@ export const chipGraph = (group: Graph, target: Target, states: ReadonlyMap<stri
 };
 
 /** The chip's own of a constant or of an input. */
-const piece = (g: Rewriter, node: Node, source: Node | undefined, inputs: Map<string, Share>): NodeId => {
+const piece = (g: Rewriter, node: Node, source: Node | undefined, inputs: Map<string, TensorInPieces>): NodeId => {
   const [axis, chips] = [numberAttr(node.attrs, "axis"), numberAttr(node.attrs, "chips")];
   const literal = source === undefined ? undefined : literalIn(source);
   if (literal !== undefined) return g.constant(sharedLiteral(literal, axis, chips));
@@ -67,7 +67,13 @@ const piece = (g: Rewriter, node: Node, source: Node | undefined, inputs: Map<st
   return inputPiece(g, source, node.type.shape, axis, inputs);
 };
 
-const inputPiece = (g: Rewriter, source: Node, shape: Shape, axis: number, inputs: Map<string, Share>): NodeId => {
+const inputPiece = (
+  g: Rewriter,
+  source: Node,
+  shape: Shape,
+  axis: number,
+  inputs: Map<string, TensorInPieces>,
+): NodeId => {
   const whole = stringAttr(source.attrs, "name");
   const name = `${whole} along ${axis}`;
   inputs.set(name, { name: whole, shape: source.type.shape, axis });
