@@ -4,7 +4,7 @@
  *   importModel     ONNX -> Graph          every unsupported node reported at once
  *   runPasses       Graph -> Graph, legal  only operations the machine has, in its types
  *   buildProgram    Graphs -> Program      for the fewest chips that have room, as they are fastest (programs.ts):
- *     waysOf          Graph -> Graphs        that chips share, where products are shared
+ *     deployedBy      Graphs -> Graphs       that chips share, where products are shared
  *     select          Graph -> Plan          bursts through units, storages; no addresses, no time
  *     cutPlan         Plan -> Plans          one for each chip, where they work one behind the other
  *     schedule        Plan -> Program        addresses, units, streams, cycles

@@ -34,7 +34,7 @@ export interface Around {
 }
 
 /** Graphs of entries for a deployment: as its chips share them, or whole. */
-export interface Way {
+export interface Deployed {
   readonly deployment: Deployment;
   readonly graphs: readonly Graph[];
   /** What the search says of it, where chips are to share products. */
@@ -48,14 +48,14 @@ export interface Way {
  * estimates, then one chip. Only those that the model asks for, where it says how results lie. `left`: what the search says of chips
  * that have nothing to share.
  */
-export const waysOf = (
+export const deployedBy = (
   legal: readonly Graph[],
   around: Around,
   deployments: readonly Deployment[],
   options: CompileOptions,
   passes: PassOptions = {},
-): { readonly ways: readonly Way[]; readonly left: Sharding | undefined } => {
-  const all = deployments.flatMap((deployment): readonly Way[] => {
+): { readonly ways: readonly Deployed[]; readonly left: Sharding | undefined } => {
+  const all = deployments.flatMap((deployment): readonly Deployed[] => {
     if (deployment.members === 1) return [{ deployment, graphs: legal }];
     try {
       return [sharedOut(legal, around, deployment, options, passes)];
@@ -79,9 +79,9 @@ const sharedOut = (
   deployment: Deployment,
   options: CompileOptions,
   passes: PassOptions,
-): Way => {
+): Deployed => {
   const target = TARGETS[options.target ?? "lpu-v1"];
-  let found: Pick<Way, "sharding" | "placementOf"> = {};
+  let found: Pick<Deployed, "sharding" | "placementOf"> = {};
   const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
     const context = {
       target,
@@ -108,11 +108,11 @@ const sharedOut = (
   return { deployment, graphs, ...found };
 };
 
-const estimateOf = ({ sharding }: Way): number => sure(sharding, "sharding").cycles;
+const estimateOf = ({ sharding }: Deployed): number => sure(sharding, "sharding").cycles;
 
 /** What a step makes of the plans of a way, with the first number of its stages that has room. */
 export const firstLaidOut = <T>(
-  { deployment, graphs }: Way,
+  { deployment, graphs }: Deployed,
   { statesOf }: Around,
   options: CompileOptions,
   step: (plans: readonly Plan[], pipeline: Pipeline) => T,

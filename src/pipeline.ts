@@ -204,7 +204,7 @@ interface MadeEntry {
 }
 
 /** What stages of an entry are scheduled for. */
-interface Around {
+interface StageSurroundings {
   readonly target: Target;
   readonly name: string;
   readonly before: MadeEntry | undefined;
@@ -216,7 +216,11 @@ interface Around {
  * Each stage when it is known what the one before sends; `period`: cycles after which the next run begins, if that is before this
  * one ends. None behind one whose arrays are not done by then.
  */
-const madeStages = (plans: readonly Plan[], { target, name, before, later }: Around, period?: number): MadeStage[] => {
+const madeStages = (
+  plans: readonly Plan[],
+  { target, name, before, later }: StageSurroundings,
+  period?: number,
+): MadeStage[] => {
   const stages: MadeStage[] = [];
   for (const [stage, plan] of plans.entries()) {
     const { start, arrivals } = arrivalsFrom(target, stages.at(-1));

@@ -11,7 +11,7 @@ import { behind, withSharedStates } from "./ir/plan/behind.js";
 import { verifyPlan } from "./ir/plan/verify.js";
 import type { Plan } from "./ir/plan.js";
 import { entryPrograms, type Program } from "./ir/program.js";
-import { type Around, firstLaidOut, type Way, waysOf } from "./layouts.js";
+import { type Around, firstLaidOut, type Deployed, deployedBy } from "./layouts.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { checkSchedule } from "./passes/check/check.js";
 import { mayFollow } from "./passes/check/interval.js";
@@ -42,10 +42,10 @@ export const buildProgram = (
   options: CompileOptions,
   passes: PassOptions,
 ): Built => {
-  const make = (way: Way): Made =>
+  const make = (way: Deployed): Made =>
     firstLaidOut(way, around, options, (plans, pipeline) => compilePipeline(plans, pipeline, options));
   return firstOf(sets, (set) => {
-    const { ways, left } = waysOf(legal, around, set, options, passes);
+    const { ways, left } = deployedBy(legal, around, set, options, passes);
     return { ...fastestOf(ways, make), ...(left !== undefined && { sharding: left }) };
   });
 };
@@ -76,7 +76,7 @@ const compilePipeline = (plans: readonly Plan[], pipeline: Pipeline, options: Co
 
 /** A way, and the program that it leads to. */
 interface Tried extends Made {
-  readonly way: Way;
+  readonly way: Deployed;
   readonly taken: Taken;
 }
 
@@ -87,10 +87,10 @@ const CLOSE = 1.25;
  * Ways are compared by schedules, not by estimates: the two most promising ones in which chips share products, and one chip, as far as
  * they have room. More chips have to be faster by `LEAST_GAIN`.
  */
-const fastestOf = (ways: readonly Way[], make: (way: Way) => Made): Built => {
+const fastestOf = (ways: readonly Deployed[], make: (way: Deployed) => Made): Built => {
   const tried: Tried[] = [];
   const [{ sharding: first } = {}] = ways;
-  const isWorthIt = ({ sharding }: Way): boolean =>
+  const isWorthIt = ({ sharding }: Deployed): boolean =>
     tried.length === 0 ||
     sharding === undefined ||
     (tried.length < 2 && sharding.cycles <= CLOSE * sure(first, "sharding").cycles);
@@ -120,7 +120,7 @@ const fastestOf = (ways: readonly Way[], make: (way: Way) => Made): Built => {
 };
 
 /** `first`: what the search says of chips that share, where some do. */
-const triedAs = (way: Way, made: Made, first: Sharding | undefined): Tried => {
+const triedAs = (way: Deployed, made: Made, first: Sharding | undefined): Tried => {
   const { members } = way.deployment;
   const stages = made.program.chips.length / members;
   const constantBytes = way.sharding?.constantBytes ?? first?.runnerUp.constantBytes ?? 0;

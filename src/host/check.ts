@@ -13,7 +13,7 @@ import { checkSupport } from "../frontend/import.js";
 import { type ModelRecord, type ModelSource, readModel } from "../frontend/source.js";
 import { expectShared, type StateOption, type WithStates, withStates } from "../frontend/states.js";
 import type { Graph, Shape } from "../ir/graph.js";
-import { type Around, firstLaidOut, type Way, waysOf } from "../layouts.js";
+import { type Around, firstLaidOut, type Deployed, deployedBy } from "../layouts.js";
 import { type CompileOptions, entriesOf, type OptionsWithDevices, withDevices } from "../options.js";
 import { TARGETS } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
@@ -214,7 +214,7 @@ function checkPlaced(
   };
   const placed = attempt(() =>
     firstOf(sets, (set) => {
-      const { ways } = waysOf(legal, around, set, options);
+      const { ways } = deployedBy(legal, around, set, options);
       const looked = firstOf(ways, (way) => lookAt(way, around, options, onLooked));
       return { ...looked, others: ways.length - 1 };
     }),
@@ -229,7 +229,12 @@ function checkPlaced(
 }
 
 /** LPU2001 where there is no room for it. */
-const lookAt = (way: Way, around: Around, options: OptionsWithDevices, onLooked: (looked: Looked) => void): Looked => {
+const lookAt = (
+  way: Deployed,
+  around: Around,
+  options: OptionsWithDevices,
+  onLooked: (looked: Looked) => void,
+): Looked => {
   const target = TARGETS[options.target ?? "lpu-v1"];
   return firstLaidOut(way, around, options, (plans, asked) => {
     const { pipeline, cuts: stages } = cutEntries(plans, asked);

@@ -13,7 +13,7 @@ import type { Located } from "./layout/operand.js";
 import type { Factor, View } from "./layout/view.js";
 
 /** The value of a constant of one element, as an ALU's immediate. */
-export const scalarOf = (literal: Literal): number => {
+export const immediateOf = (literal: Literal): number => {
   const tensor = literal.load();
   const [value] = literal.dtype === "i32" ? Int32Array.from(tensor.data) : toFloats(tensor);
   invariant(value !== undefined, "a constant of one element has one");

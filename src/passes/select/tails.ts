@@ -114,14 +114,14 @@ const unpacked = (s: Selection, { name, origin }: Product, tail: Tail): StorageI
 };
 
 /** A panel from which a part of the rows comes, the permutation that brings it, and the lanes that it brings. */
-interface Source {
+interface Bringing {
   readonly panel: number;
   readonly map: number;
   readonly lanes: readonly number[];
 }
 
 /** Slots 2 * part and 2 * part + 1 go to the two halves; other lanes stay where they are. */
-const sourcesOf = (s: Selection, { count, lane, slots, panels }: Tail, part: number): readonly Source[] => {
+const sourcesOf = (s: Selection, { count, lane, slots, panels }: Tail, part: number): readonly Bringing[] => {
   const { lanes } = s.target;
   const half = halfLanes(s.target);
   const places = Array.from({ length: lanes }, (_, to) => {
@@ -129,7 +129,7 @@ const sourcesOf = (s: Selection, { count, lane, slots, panels }: Tail, part: num
     const index = (to % half) - lane;
     return index >= 0 && index < count && slot < slots ? slot * count + index : undefined;
   });
-  return Array.from({ length: panels }, (_, panel): Source => {
+  return Array.from({ length: panels }, (_, panel): Bringing => {
     const isHere = (place: number | undefined): place is number =>
       place !== undefined && Math.floor(place / lanes) === panel;
     const map = Int16Array.from(places, (place, to) => (isHere(place) ? place % lanes : to));
@@ -140,7 +140,7 @@ const sourcesOf = (s: Selection, { count, lane, slots, panels }: Tail, part: num
 /** What comes from one panel as it is; of two, the lanes that the second brings, and the first's elsewhere. */
 const joined = (
   s: Selection,
-  [, second, ...more]: readonly Source[],
+  [, second, ...more]: readonly Bringing[],
   leaves: readonly Leaf[],
   count: number,
 ): { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] } => {

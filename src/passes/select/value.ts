@@ -126,7 +126,7 @@ export const fitted = (s: Selection, id: NodeId, full: Layout, use: "inChain" | 
 };
 
 /** Rows through which a pass goes in less time than its weights need to load. */
-const FEW_ROWS = 20;
+const LOADING_ROWS = 20;
 
 /**
  * A value [.., M, K] as activations: fp16, K on columns, M on rows, batch dims on either. Few rows may have digits of K on
@@ -137,7 +137,7 @@ export const activations = (s: Selection, id: NodeId, stored: Located, deep = fa
   const { dims } = value.view;
   const [k, m] = [at(dims, dims.length - 1, "dim"), dims[dims.length - 2] ?? []];
   const pure = dims.every((factors) => factors.every((f) => f.row === 0 || f.column === 0));
-  const isDeep = deep && elementCount(value.shape.slice(0, -1)) <= FEW_ROWS && k.some((f) => f.column !== 0);
+  const isDeep = deep && elementCount(value.shape.slice(0, -1)) <= LOADING_ROWS && k.some((f) => f.column !== 0);
   const kOnColumns = isDeep || k.every((f) => f.column !== 0);
   if (pure && kOnColumns && m.every((f) => f.column === 0)) return value;
   const mOnColumns = pure && kOnColumns && m.every((f) => f.row === 0);

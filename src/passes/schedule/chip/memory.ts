@@ -41,7 +41,7 @@ export const closeBanks = ({ rowsPerBank }: Target, { freeAt, ends }: PairMemory
 };
 
 /** Where temporaries may lie: in the first rows of a bank, as many as `ceiling`. */
-export interface Space {
+export interface TempSpace {
   readonly bank: Bank;
   readonly ceiling: number;
 }
@@ -52,7 +52,7 @@ export const findRows = (
   pairs: readonly PairMemory[],
   rows: number,
   by: number,
-  { bank, ceiling }: Space,
+  { bank, ceiling }: TempSpace,
 ): number => {
   const start = bank * rowsPerBank;
   let end = start + ceiling;

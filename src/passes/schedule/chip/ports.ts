@@ -18,7 +18,7 @@ import { chunksOf, type Scheduler } from "../state.js";
 import { emit } from "../task/trial.js";
 
 /** Vectors that one chunk of a panel gives to a burst. */
-export interface Piece {
+export interface ReadPiece {
   readonly chunk: Chunk;
   /** Vectors of the burst before this piece. */
   readonly offset: number;
@@ -107,7 +107,7 @@ export const apart = (bursts: readonly PairBurst[], { behind }: Pick<Flight, "be
 export const spanOf = (burst: Pick<PairBurst, "count" | "interval">): number => (burst.count - 1) * burst.interval + 1;
 
 /** First cycle in which the first vector of a piece may be read, so that all are ready when their turn comes. */
-export const readyOf = ({ chunk, row, step, count }: Piece): number =>
+export const readyOf = ({ chunk, row, step, count }: ReadPiece): number =>
   chunk.ready === 0 ? -NEVER : chunk.ready + (row - chunk.row) + Math.max(0, (count - 1) * (step - 1));
 
 /** Cycle in which the first vector of a flight must be dispatched from a pair. */
@@ -118,7 +118,7 @@ export const dispatchOf = (
 ): number => diagonal - s.target.timing.memRead + (inward ? -position : position);
 
 /** 0 if the read ports are free for all bursts and their rows are ready, or a delay. */
-export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: Piece, flight: Flight): number => {
+export const tryPorts = (s: Scheduler, bursts: readonly PairBurst[], piece: ReadPiece, flight: Flight): number => {
   for (const burst of bursts) {
     const pair = pairAt(flight.half, burst.pair);
     const dispatch = dispatchOf(s, pair, flight);
@@ -188,7 +188,7 @@ export const emitMemory = (
 export const bookCopy = (
   s: Scheduler,
   panel: PanelRef,
-  { chunk }: Piece,
+  { chunk }: ReadPiece,
   copy: Copy,
   bursts: readonly PairBurst[],
   flight: Flight,

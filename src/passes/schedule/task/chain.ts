@@ -11,7 +11,7 @@ import { sxmQueue, vxmQueue } from "../../../ir/program.js";
 import { NEVER, type Timeline } from "../chip/resources.js";
 import { type TimedChain, timeChain } from "./chain-timing.js";
 import { type Half, lineAt, type Side } from "../chip/machine.js";
-import type { Flight, Piece } from "../chip/ports.js";
+import type { Flight, ReadPiece } from "../chip/ports.js";
 import { widthOf } from "../figures.js";
 import { piecesOf, tryRead } from "./read.js";
 import { type Scheduler, storageOf } from "../state.js";
@@ -162,7 +162,7 @@ const tryLeaf = (s: Scheduler, reader: Reader, leaf: Leaf, arrival: number, outb
 };
 
 /** Hemispheres from which all pieces can be read; where a constant has no copy yet, the less used one first. */
-export const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly Piece[]): readonly Side[] => {
+export const sidesWith = (s: Scheduler, storage: Storage, pieces: readonly ReadPiece[]): readonly Side[] => {
   const has = ([0, 1] as const).filter((side) =>
     pieces.every((piece) => piece.chunk.copies.some((copy) => copy.side === side)),
   );
@@ -175,7 +175,7 @@ interface TurnedLeaf {
   /** Index into Plan.maps. */
   readonly map: number;
   readonly storage: Storage;
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly ReadPiece[];
 }
 
 /** Out to the SXM, through a permutation, and back in as `back`. Returns 0 or a delay. */

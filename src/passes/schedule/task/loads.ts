@@ -9,7 +9,7 @@ import type { WeightLoad } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { NEVER } from "../chip/resources.js";
 import type { Half } from "../chip/machine.js";
-import { bookCopy, type Flight, later, type PairBurst, type Piece, readyOf, tryPorts } from "../chip/ports.js";
+import { bookCopy, type Flight, later, type PairBurst, type ReadPiece, readyOf, tryPorts } from "../chip/ports.js";
 import { piecesOf, tryPiece } from "./read.js";
 import type { Scheduler } from "../state.js";
 import { LOAD_WAYS } from "../place/rows.js";
@@ -65,9 +65,9 @@ const totalOf = (bursts: readonly LoadBurst[]): number => bursts.reduce((sum, { 
 /** A burst that loads columns, `ways` at a time, of rows that lie in `turns` times as many. */
 interface LoadBurst {
   readonly load: WeightLoad;
-  readonly piece: Piece;
+  readonly piece: ReadPiece;
   /** The piece as one that is ready when the last of its rows is: `ways` rows a cycle are read while one a cycle was written. */
-  readonly waited: Piece;
+  readonly waited: ReadPiece;
   readonly column: number;
   readonly ways: number;
   readonly turns: number;
@@ -109,7 +109,7 @@ interface LoadPart {
 }
 
 /** Whole turns of the interleaving load together, of what is left over as many as few ways divide, and the last ones one by one. */
-const partsOf = (s: Scheduler, { chunk, step, count }: Piece, half: Half): LoadPart[] => {
+const partsOf = (s: Scheduler, { chunk, step, count }: ReadPiece, half: Half): LoadPart[] => {
   const ways = chunk.copies.find((copy) => copy.side === half.side)?.ways ?? 1;
   const width = Math.min(ways, s.tilePairs);
   const isWide = step === 1 && width > 1;

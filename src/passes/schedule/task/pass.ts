@@ -14,7 +14,7 @@ import { tryChain } from "./chain.js";
 import { ACCUMULATOR_BLOCK, type Half } from "../chip/machine.js";
 import { newPlaced, type Placed } from "../repeat/placed.js";
 import { rowsOfTile, taskAt } from "../figures.js";
-import type { Flight, Piece } from "../chip/ports.js";
+import type { Flight, ReadPiece } from "../chip/ports.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";
 import { tilesAhead } from "../repeat/instances.js";
 import { homesOf, lastingRoom, otherHalf, type Scheduler, storageOf } from "../state.js";
@@ -159,7 +159,7 @@ const pickAccumulators = (s: Scheduler, { runs, task: { rows } }: PlacedPass, cy
 interface PlacedPass {
   readonly task: Task;
   readonly pass: Pass;
-  readonly pieces: readonly Piece[];
+  readonly pieces: readonly ReadPiece[];
   readonly half: Half;
   readonly runs: AccumulatorRuns;
   /** First block of accumulator rows; undefined of a brief task, which takes what is free. */

@@ -14,7 +14,7 @@ import { NEVER } from "../chip/resources.js";
 import { memoriesOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs } from "../place/rows.js";
 import { sliceRowsOf } from "../figures.js";
-import { apart, bookCopy, burstsOf, type Flight, later, type Piece, readyOf, tryPorts } from "../chip/ports.js";
+import { apart, bookCopy, burstsOf, type Flight, later, type ReadPiece, readyOf, tryPorts } from "../chip/ports.js";
 import { storagesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
 import { chunksOf, isPacked, type Scheduler, storageOf } from "../state.js";
@@ -24,9 +24,9 @@ const SPARE_COPY_ROWS = 8;
 const SPARE_COPIES = 6;
 
 /** Cuts runs of rows of a panel at the chunks that hold them. */
-export const piecesOf = (s: Scheduler, panel: PanelRef, runs: readonly Run[]): Piece[] => {
+export const piecesOf = (s: Scheduler, panel: PanelRef, runs: readonly Run[]): ReadPiece[] => {
   const chunks = chunksOf(s, panel);
-  const pieces: Piece[] = [];
+  const pieces: ReadPiece[] = [];
   let offset = 0;
   for (const run of runs)
     for (let i = 0; i < run.count; ) {
@@ -50,7 +50,7 @@ export const piecesOf = (s: Scheduler, panel: PanelRef, runs: readonly Run[]): P
 };
 
 /** Delay that the readiness of the rows asks for, if the first vector passes the VXM's position at `diagonal`. */
-export const waitFor = (s: Scheduler, pieces: readonly Piece[], diagonal: number): number => {
+export const waitFor = (s: Scheduler, pieces: readonly ReadPiece[], diagonal: number): number => {
   let worst = 0;
   // Slices lie at position 1 or further out, so this is on the safe side for what flies outward.
   for (const piece of pieces)
@@ -59,7 +59,7 @@ export const waitFor = (s: Scheduler, pieces: readonly Piece[], diagonal: number
 };
 
 /** Reads pieces of a panel, vector i on diagonal + i. Returns 0 or a delay. */
-export const tryRead = (s: Scheduler, panel: PanelRef, pieces: readonly Piece[], flight: Flight): number => {
+export const tryRead = (s: Scheduler, panel: PanelRef, pieces: readonly ReadPiece[], flight: Flight): number => {
   for (const piece of pieces) {
     const delay = tryPiece(s, panel, piece, later(flight, piece.offset));
     if (delay !== 0) return delay;
@@ -68,7 +68,7 @@ export const tryRead = (s: Scheduler, panel: PanelRef, pieces: readonly Piece[],
 };
 
 /** As `tryRead`, of one piece; its first vector is the first of the flight. */
-export const tryPiece = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight): number => {
+export const tryPiece = (s: Scheduler, panel: PanelRef, piece: ReadPiece, flight: Flight): number => {
   const { chunk } = piece;
   const run = { row: piece.row - chunk.row, step: piece.step, count: piece.count };
   let best = NEVER;
@@ -99,7 +99,7 @@ const mayHaveCopies = (s: Scheduler, { kind, rows }: Storage, copies: number): b
 };
 
 /** `known`: the delay that the copies ask for, NEVER if there are none. */
-const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight, known: number): number => {
+const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: ReadPiece, flight: Flight, known: number): number => {
   const { half } = flight;
   const { chunk } = piece;
   const storage = storageOf(s, panel.storage);
@@ -134,7 +134,7 @@ const tryNewCopy = (s: Scheduler, panel: PanelRef, piece: Piece, flight: Flight,
 const addCopies = (
   s: Scheduler,
   { panel, storage: own }: PanelRef,
-  { chunk }: Piece,
+  { chunk }: ReadPiece,
   alike: readonly StorageId[],
   places: readonly Copy[],
 ): void => {

@@ -16,7 +16,7 @@ import { linkDelay } from "../../../ir/target.js";
 import type { Copy } from "../place/chunk.js";
 import { findRows } from "../chip/memory.js";
 import { type Half, lineAt, memoriesOf, type PairGroup, positionsOf } from "../chip/machine.js";
-import { apart, bookWrite, burstsOf, type Flight, type PairBurst, type Piece } from "../chip/ports.js";
+import { apart, bookWrite, burstsOf, type Flight, type PairBurst, type ReadPiece } from "../chip/ports.js";
 import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { sliceRowsOf, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
@@ -170,7 +170,7 @@ const trySend = (s: Scheduler, transfer: Transfer, leaf: Leaf, at: number): numb
 };
 
 /** Pieces of a send, cut where its trains are and with the cycles in which their rows go. */
-const departing = (transfer: Transfer, pieces: readonly Piece[]): Piece[] =>
+const departing = (transfer: Transfer, pieces: readonly ReadPiece[]): ReadPiece[] =>
   trainsOf(transfer).flatMap((train) =>
     pieces.flatMap((piece) => {
       const from = Math.max(train.row, piece.offset);

@@ -99,11 +99,11 @@ export const fitOperand = (target: Target, full: View, fullShape: Shape, operand
 };
 
 /** Rows of a result up to which all its panels may read one panel of an operand: bursts of more would wait for its port. */
-const FEW_ROWS = 8;
+const SHARING_ROWS = 8;
 
 /** Whether a result has so few rows that panels of an operand are read for several of its own. */
 export const sharesPanels = (pairs: readonly FactorPair[]): boolean =>
-  pairs.reduce((rows, [{ row, extent }]) => (row === 0 ? rows : rows * extent), 1) <= FEW_ROWS;
+  pairs.reduce((rows, [{ row, extent }]) => (row === 0 ? rows : rows * extent), 1) <= SHARING_ROWS;
 
 /**
  * Panels after which the lanes of an operand are wanted again, if all that it is broadcast along on columns are whole panels around

@@ -13,7 +13,7 @@ import { elementCount, type Node, type NodeId, type Shape } from "../../../ir/gr
 import { intsAttr, literalIn } from "../../../ir/ops/attributes.js";
 import type { AluOp, Argument, StorageType } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
-import { scalarOf } from "../constants.js";
+import { immediateOf } from "../constants.js";
 import { type Fusion, isTransparent, stripCasts } from "../fuse.js";
 import { type Fit, fitOperand, leafOf, type Located } from "../layout/operand.js";
 import { mayDiverge, refine } from "../padding.js";
@@ -256,7 +256,7 @@ export const chainOf = (s: Selection, fusion: Fusion, layouts: ChainLayouts, tur
     if (op !== undefined) return { op };
     if (source.id === fusion.main) return { mxm: true };
     const literal = literalIn(source);
-    if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: scalarOf(literal) };
+    if (literal !== undefined && elementCount(literal.shape) === 1) return { constant: immediateOf(literal) };
     const layout = layouts.get(consumer);
     invariant(layout !== undefined, "every node of a chain has a layout");
     return leafArgument(s, apart(s, input, layout, operands), leafFor, ops, sums);

@@ -60,7 +60,7 @@ export const emitProduct = (s: Selection, product: Product): void => {
 };
 
 /** Passes whose sums go through a chain to rows of a panel. */
-interface Sums {
+interface SummedPasses {
   readonly panel: number;
   readonly row: number;
   readonly rows: number;
@@ -69,7 +69,7 @@ interface Sums {
   readonly to: StorageId;
 }
 
-const emitPasses = (s: Selection, product: Product, arrangement: Arrangement, sums: Sums): void =>
+const emitPasses = (s: Selection, product: Product, arrangement: Arrangement, sums: SummedPasses): void =>
   pushTask(s, {
     rows: sums.rows,
     passes: [...passesOf(s, product, arrangement, sums), ...passesOfRests(s, product, sums)],
@@ -87,7 +87,7 @@ const passesOf = (
   s: Selection,
   product: Product,
   { digits }: Arrangement,
-  { row, rows, passes }: Pick<Sums, "row" | "rows" | "passes">,
+  { row, rows, passes }: Pick<SummedPasses, "row" | "rows" | "passes">,
 ): readonly Pass[] =>
   passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
     const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
@@ -98,7 +98,7 @@ const passesOf = (
   });
 
 /** Passes over what K leaves, for the same columns: a product of its own, but for its sums. */
-const passesOfRests = (s: Selection, product: Product, { panel, row, rows }: Sums): readonly Pass[] => {
+const passesOfRests = (s: Selection, product: Product, { panel, row, rows }: SummedPasses): readonly Pass[] => {
   const { rests, ...rest } = product;
   if (rests === undefined) return [];
   const own: Product = { ...rest, ...rests, parts: [{ storage: rests.a.storage, scale: 1 }] };

@@ -36,7 +36,7 @@ import { withoutPadding } from "./chain.js";
 import { overlaid } from "./concat.js";
 
 /** Rows from which on the passes that are saved take longer than the way through the VXM. */
-const MANY_ROWS = 64;
+const SLOW_ROWS = 64;
 /** Rests that one chain joins. */
 const MOST_JOINED = 5;
 
@@ -73,7 +73,7 @@ const restsOf = (s: Selection, node: Node, { a, space, weights }: Product): Rest
     weights.parts.length > 1 ||
     k < half ||
     count === 0 ||
-    m < MANY_ROWS
+    m < SLOW_ROWS
   )
     return undefined;
   if (isInput(s, operandId(node, 1)) || a.repeated !== undefined || a.cycle !== undefined) return undefined;
