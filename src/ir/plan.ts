@@ -112,6 +112,12 @@ export interface PackedTile {
   readonly recipe: TileRecipe;
 }
 
+/**
+ * Columns of weights that load in a cycle, of rows that tasks compute: these lie in as many pairs of slices in turn. Tiles of
+ * constants lie so that more do.
+ */
+export const LOAD_WAYS = 4;
+
 /** Weight columns loaded from rows of a storage: one row is one column, from one half of its lanes. */
 export interface WeightLoad {
   readonly storage: StorageId;

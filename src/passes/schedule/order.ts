@@ -8,7 +8,7 @@
 
 import { at } from "../../diagnostics.js";
 import { spanOfWired } from "../../ir/plan/wires.js";
-import { isTile, type PanelRef, type Plan, type Run, type Task } from "../../ir/plan.js";
+import { isTile, LOAD_WAYS, type PanelRef, type Plan, type Run, type Task } from "../../ir/plan.js";
 import type { Target } from "../../ir/target.js";
 import { endOf, NEVER } from "./chip/resources.js";
 import type { Dependencies } from "./dependencies.js";
@@ -21,8 +21,6 @@ import { resultRoom, type Scheduler, type Strategy } from "./state.js";
 const CROWDED = 1 / 4;
 /** Cycles for which an array may wait for a task with a longer way to go. */
 const READY_SLACK = 16;
-/** Columns of computed weights that, most likely, load in one cycle. */
-const LOADED_TOGETHER = 4;
 /** ALU operations of a chain, one after another, as heights count them. */
 const CHAIN_LENGTH = 8;
 
@@ -249,7 +247,7 @@ const readyCycle = (s: Scheduler, task: Task): number => {
     if (isTile(pass.weights)) continue;
     let loaded = 0;
     for (const load of [...pass.weights].reverse()) {
-      loaded += load.run.count / LOADED_TOGETHER;
+      loaded += load.run.count / LOAD_WAYS;
       need(load, [load.run], mxm - timing.mxmWeightSkew + timing.mxmInstall + loaded - before);
     }
   }

@@ -10,7 +10,7 @@
 import { elementCount } from "../../ir/graph.js";
 import { invariant, sure } from "../../diagnostics.js";
 import { foldOp } from "../../ir/literals.js";
-import type { AluOp, Leaf, StorageId, WeightLoad } from "../../ir/plan.js";
+import { type AluOp, type Leaf, LOAD_WAYS, type StorageId, type WeightLoad } from "../../ir/plan.js";
 import type { Place, PointsRecipe, SpreadRecipe } from "../../ir/recipe.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import {
@@ -30,8 +30,6 @@ import type { Product } from "./weights.js";
 
 /** Columns that a vector of a tile holds. */
 const TILE_COLUMNS = 2;
-/** Rows of computed weights that load together: runs begin at multiples of as many. */
-const LOADED_TOGETHER = 4;
 /** The share of lanes that columns fill at least, if some way of packing is to be better than that of a tile. */
 const FILLED = 7 / 8;
 /** Vectors that are filled as if they were one. */
@@ -78,7 +76,8 @@ const tailOf = (s: Selection, { weights }: Product, { k, count, lane }: Block): 
   const packing = packingOf(s.target, count);
   const isMatrix = elementCount(shape.slice(0, -2)) === 1 && "literal" in matrix && matrix.scale === 1;
   if (!isMatrix || packing === undefined || n < s.target.lanes / TILE_COLUMNS) return undefined;
-  const rows = LOADED_TOGETHER * Math.ceil(n / packing.slots / LOADED_TOGETHER);
+  // Runs of computed rows begin at multiples of as many as load together.
+  const rows = LOAD_WAYS * Math.ceil(n / packing.slots / LOAD_WAYS);
   return { literal: matrix.literal, k, count, lane, n, ...packing, rows };
 };
 

@@ -5,14 +5,13 @@
 
 import { at } from "../../../diagnostics.js";
 import type { Copy } from "../place/chunk.js";
-import type { WeightLoad } from "../../../ir/plan.js";
+import { LOAD_WAYS, type WeightLoad } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { NEVER } from "../chip/resources.js";
 import type { Half } from "../chip/machine.js";
 import { bookCopy, type Flight, later, type PairBurst, type ReadPiece, readyOf, tryPorts } from "../chip/ports.js";
 import { piecesOf, tryPiece } from "./read.js";
 import type { Scheduler } from "../state.js";
-import { LOAD_WAYS } from "../place/rows.js";
 import { emit, markOf, pickStreams, rollback } from "./trial.js";
 
 /** Start cycles that are tried, and how far they are apart. */

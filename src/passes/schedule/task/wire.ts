@@ -9,7 +9,15 @@
 
 import { DTYPES } from "../../../ir/dtype.js";
 import { at as entryAt, invariant } from "../../../diagnostics.js";
-import type { Leaf, Run, Storage, Task, TaskOutput, Wire } from "../../../ir/plan.js";
+import {
+  type Leaf,
+  LOAD_WAYS,
+  type Run,
+  type Storage,
+  type Task,
+  type TaskOutput,
+  type Wire,
+} from "../../../ir/plan.js";
 import { type Dealing, dealingOf, linkOf, planeCycle, rowCycle, wireKey, wireSpan } from "../../../ir/plan/wires.js";
 import { sxmQueue } from "../../../ir/program.js";
 import { linkDelay } from "../../../ir/target.js";
@@ -20,7 +28,7 @@ import { apart, bookWrite, burstsOf, type Flight, type PairBurst, type ReadPiece
 import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { sliceRowsOf, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
-import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
+import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { chunksOf, homesOf, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { pickLine, sidesWith } from "./chain.js";
 import { piecesOf, tryRead, waitFor } from "./read.js";

@@ -8,11 +8,11 @@
 
 import { at } from "../../../diagnostics.js";
 import { type Copy, rowsOfCopy } from "../place/chunk.js";
-import type { Storage, Task, TaskOutput } from "../../../ir/plan.js";
+import { LOAD_WAYS, type Storage, type Task, type TaskOutput } from "../../../ir/plan.js";
 import { findRows, type PairMemory } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
-import { hold, LOAD_WAYS, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
+import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { burstsOf, emitMemory, type Flight, later, type PairBurst, reserveWrite, spanOf } from "../chip/ports.js";
 import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";

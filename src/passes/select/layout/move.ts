@@ -9,11 +9,10 @@
  * rows are packed densely, since any row is as good as another.
  */
 
-import type { PackedTile } from "../../../ir/plan.js";
+import { LOAD_WAYS, type PackedTile, type Pass } from "../../../ir/plan.js";
 import { type Place, tileKey, type TileRecipe } from "../../../ir/recipe.js";
 import { at, fail, invariant } from "../../../diagnostics.js";
 import type { Node, NodeId, Shape } from "../../../ir/graph.js";
-import type { Pass } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { type FactorPair, factorPairs, type Located, type RowDigit, runsOf, sharesPanels } from "./operand.js";
 import { stripCasts } from "../fuse.js";
@@ -217,8 +216,7 @@ const rowsFirst = (
 
 /** Tiles of selections that one move may take, each as large as any tile of weights. */
 const FEW_SELECTIONS = 32;
-/** Columns of computed weights that load in a cycle, and cycles that constant ones take. */
-const LOADED_TOGETHER = 4;
+/** Cycles in which a tile of constant weights loads. */
 const TILE_CYCLES = 40;
 
 /**
@@ -238,7 +236,7 @@ const isSelected = ({
     number,
   ];
   const selections = rows * joined;
-  const loading = Math.max(TILE_CYCLES, (joined * lanes) / LOADED_TOGETHER);
+  const loading = Math.max(TILE_CYCLES, (joined * lanes) / LOAD_WAYS);
   return selections <= FEW_SELECTIONS && selections * (kept + TILE_CYCLES) < kept * (loading + rows);
 };
 

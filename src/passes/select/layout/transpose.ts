@@ -8,7 +8,7 @@
 
 import { at } from "../../../diagnostics.js";
 import type { Place, PointsRecipe } from "../../../ir/recipe.js";
-import type { Pass, StorageId, WeightLoad } from "../../../ir/plan.js";
+import { LOAD_WAYS, type Pass, type StorageId, type WeightLoad } from "../../../ir/plan.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { combinations, type Move } from "./digits.js";
 import { addToPass, halfAt, neighbours, type Passes, passesInOrder } from "./passes.js";
@@ -128,18 +128,17 @@ const blocksOf = (target: Target, pickings: readonly Picking[], depth: number): 
   const byHalves = runs.flatMap(({ count, index }) => evenly(count, index));
   return cyclesOf(byHalves, pickings) <= cyclesOf(whole, pickings) ? byHalves : whole;
 };
+/** Rows fewer than which make a block short. */
 const SHORT_RUN = 32;
 
 /** Cycles of an array for a panel: a pass takes as long as its rows, or as the weights of the next, which load meanwhile. */
 const cyclesOf = (blocks: readonly Block[], pickings: readonly Picking[]): number =>
   sumOf(
     pickings.map(({ ones, loads }) => {
-      const load = sumOf(loads.map(({ run }) => run.count)) / COLUMNS_A_CYCLE;
+      const load = sumOf(loads.map(({ run }) => run.count)) / LOAD_WAYS;
       return sumOf(blocks.map((block) => (picksFor(block, ones) ? Math.max(block.rows, load) : 0)));
     }),
   );
-/** Columns of computed weights that load in a cycle, since their rows lie in four pairs. */
-const COLUMNS_A_CYCLE = 4;
 
 const sumOf = (numbers: readonly number[]): number => numbers.reduce((sum, number) => sum + number, 0);
 
