@@ -90,6 +90,9 @@ export const equalShapes = (a: Shape, b: Shape): boolean =>
 export const equalTypes = (a: TensorType, b: TensorType): boolean =>
   a.dtype === b.dtype && equalShapes(a.shape, b.shape);
 
+/** The extent of the last axis, of a shape that has one. */
+export const lastExtentOf = (shape: Shape): number => at(shape, shape.length - 1, "extent");
+
 /** Row-major strides in elements. */
 export function stridesOf(shape: Shape): number[] {
   const strides = new Array<number>(shape.length);

@@ -301,12 +301,13 @@ export const COPY: Chain = () => ({ ops: [{ fn: "copy", args: [{ mxm: true }] }]
  * many: a fourth of all, as far as that is neither less than SHORT_BLOCK nor more than the accumulators take.
  */
 export const rowBlock = (target: Target, rows: number): number => {
+  if (rows > MANY_ROWS) return longBlock(target);
   const quarter = Math.min(Math.ceil(rows / FEW_BLOCKS), longBlock(target));
-  const block = rows <= MANY_ROWS ? Math.max(SHORT_BLOCK, quarter) : longBlock(target);
-  return rows <= MANY_ROWS ? Math.ceil(rows / Math.ceil(rows / block)) : block;
+  return Math.ceil(rows / Math.ceil(rows / Math.max(SHORT_BLOCK, quarter)));
 };
 const SHORT_BLOCK = 64;
 const FEW_BLOCKS = 4;
+/** More rows are so much work that latencies no longer matter: blocks are as long as they can be. */
 const MANY_ROWS = 512;
 
 /** Rows of the longest burst: half of what a pair of planes accumulates, so that two can be under way. */

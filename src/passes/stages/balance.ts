@@ -188,7 +188,7 @@ const crossingVectors = ({ storages, tasks }: Plan, again: ReadonlySet<StorageId
     for (const { storage } of outputs) {
       const end = last.get(storage) ?? index;
       if (end <= index || again.has(storage)) continue;
-      const vectors = rows * DTYPES[storages[storage]?.dtype ?? "f16"].bytes;
+      const vectors = rows * DTYPES[at(storages, storage, "storage").dtype].bytes;
       between(changes, index, end, vectors);
     }
   return summedUp(changes);

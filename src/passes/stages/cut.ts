@@ -119,7 +119,7 @@ const wired = (
 ): Task[] => {
   let sent = 0;
   return transfers.map(({ storage, panel, row, rows, writer }) => {
-    const { dtype, name } = plan.storages[storage] ?? { dtype: "f16", name: "" };
+    const { dtype, name } = at(plan.storages, storage, "storage");
     const first = sent % dealingOf(target, links.length, DTYPES[dtype].bytes).size;
     sent += rows;
     const place = { storage, panel };
@@ -130,7 +130,7 @@ const wired = (
       leaves: kind === "send" ? [{ ...place, runs: [{ row, step: 1, count: rows }] }] : [],
       outputs: kind === "send" ? [] : [{ ...place, op: RECEIVED, row }],
       wire: { kind, name: `${name} ${storage}/${panel}`, links, first },
-      origin: plan.tasks[writer]?.origin ?? 0,
+      origin: at(plan.tasks, writer, "task").origin,
     };
   });
 };

@@ -37,6 +37,7 @@ import {
 } from "../selection.js";
 import { halfLanes } from "../../../ir/target.js";
 import { isSpecial } from "../../../ir/ranges.js";
+import { lastExtentOf } from "../../../ir/tensor.js";
 import { normalize, type View } from "../layout/view.js";
 
 /** Values of a magnitude below BORDER, or from there on, go through a window at a scale; weights undo it, but for FACTOR. */
@@ -62,7 +63,7 @@ export const isFolded = (s: Selection, fusion: Fusion): boolean => {
     reader !== undefined &&
     others.length === 0 &&
     nodeAt(s, reader).op === "reduce_sum" &&
-    (lastExtentOf(s, fusion.root) > s.target.lanes || isWideRange(s, fusion.root)) &&
+    (rowLength(s, fusion.root) > s.target.lanes || isWideRange(s, fusion.root)) &&
     !isCount(s, fusion.root) &&
     !s.graph.outputs.some((output) => output.node === fusion.root)
   );
@@ -74,10 +75,7 @@ const readersOf = (s: Selection, id: NodeId): NodeId[] =>
     isFloatCast(s.graph, nodeAt(s, next)) ? readersOf(s, next) : [next],
   );
 
-const lastExtentOf = (s: Selection, id: NodeId): number => {
-  const { shape } = nodeAt(s, id).type;
-  return at(shape, shape.length - 1, "extent");
-};
+const rowLength = (s: Selection, id: NodeId): number => lastExtentOf(nodeAt(s, id).type.shape);
 
 const isWideRange = (s: Selection, id: NodeId): boolean => nodeAt(s, id).type.dtype === "f32";
 
@@ -124,7 +122,7 @@ const foldPanels = (s: Selection, sum: Node, id: NodeId): Summands | undefined =
   if (folded !== undefined) return folded;
   // What could not be folded is stored after all.
   if (computed !== undefined && !s.located.has(id)) storeChain(s, computed);
-  return lastExtentOf(s, id) > s.target.lanes && s.refused.length === 0 ? foldStored(s, sum, id) : undefined;
+  return rowLength(s, id) > s.target.lanes && s.refused.length === 0 ? foldStored(s, sum, id) : undefined;
 };
 
 const foldStored = (s: Selection, sum: Node, id: NodeId): Summands | undefined => {

@@ -14,7 +14,7 @@ import { literalIn } from "../../../ir/ops/attributes.js";
 import { at, invariant } from "../../../diagnostics.js";
 import { elementCount, type Literal, type Node, type NodeId, type Shape } from "../../../ir/graph.js";
 import type { StorageId, StorageType } from "../../../ir/plan.js";
-import { literalOf } from "../../../ir/tensor.js";
+import { lastExtentOf, literalOf } from "../../../ir/tensor.js";
 import { halfLanes, type Target } from "../../../ir/target.js";
 import { type Fusion, isChainable, isFloatCast, stripCasts } from "../fuse.js";
 import type { Located } from "../layout/operand.js";
@@ -171,11 +171,9 @@ const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | u
   const groups = columnGroups(s, main, a).reduce((product, extent) => product * extent, 1);
   const most = largestDivisor(groups, Math.floor(lanes / (n + 1)));
   // Groups that share a half-vector of the activations are to share a panel of the result, too.
-  const shareHalves = 2 * lastExtent(a) <= halfLanes(s.target);
+  const shareHalves = 2 * lastExtentOf(a.shape) <= halfLanes(s.target);
   return { node, blocks: shareHalves ? most : fewestHalves(s.target, groups, n, most), n };
 };
-
-const lastExtent = ({ shape }: Located): number => at(shape, shape.length - 1, "extent");
 
 /** Blocks of n columns to a panel, so that what reads all groups takes the fewest half-vectors; of those, the most blocks. */
 const fewestHalves = (target: Target, groups: number, n: number, most: number): number => {

@@ -11,6 +11,7 @@ import { at, invariant } from "../../../diagnostics.js";
 import type { Node } from "../../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
+import { lastExtentOf } from "../../../ir/tensor.js";
 import { fitOperand, leafOf, type Located } from "../layout/operand.js";
 import { denseRows } from "./chain.js";
 import { relayout } from "../layout/move.js";
@@ -72,7 +73,7 @@ const FOLDED_PANELS = 4;
 export const lowerMax = (s: Selection, node: Node): Located => {
   const value = candidates(s, node);
   const { shape } = node.type;
-  const n = lastExtentOf(value);
+  const n = lastExtentOf(value.shape);
   if (n <= s.target.lanes) {
     const view = denseView(s, value);
     const { storage } = rotateAndMax(s, node, value, view, n);
@@ -85,7 +86,6 @@ export const lowerMax = (s: Selection, node: Node): Located => {
   return { storage, shape, view: withoutLast(folded.view), repeated: "all" };
 };
 
-const lastExtentOf = ({ shape }: Located): number => at(shape, shape.length - 1, "extent");
 const withoutLast = (view: View): View => ({ ...view, dims: [...view.dims.slice(0, -1), []] });
 
 /**
@@ -104,7 +104,7 @@ const candidates = (s: Selection, node: Node): Located => {
 const staysOnPanels = (target: Target, value: Located): boolean => {
   const view = denseRows(target, value, "kept");
   if (view === undefined) return false;
-  const n = lastExtentOf(value);
+  const n = lastExtentOf(value.shape);
   const last = normalize(at(view.dims, view.dims.length - 1, "dim"));
   if (n > 1 && (last.length !== 1 || last[0]?.column !== 1)) return false;
   const starts = groupStarts(view);
@@ -176,7 +176,7 @@ const rotation = (target: Target, starts: readonly number[], panel: number, n: n
 const foldPanels = (s: Selection, node: Node, value: Located): Located => {
   const { lanes } = s.target;
   const view = denseView(s, value);
-  const panels = Math.ceil(lastExtentOf(value) / lanes);
+  const panels = Math.ceil(lastExtentOf(value.shape) / lanes);
   const { rows } = spaceOf(s.target, { view, shape: value.shape });
   const { dtype } = storageAt(s, value.storage);
   let from: Panels = { panels, leaf: candidateLeaves(s, value, view, panels) };
@@ -201,7 +201,7 @@ interface Panels {
 
 /** Panels of the operand, without the lanes of the last one that no value has. */
 const candidateLeaves = (s: Selection, value: Located, view: View, panels: number): Panels["leaf"] => {
-  const beyond = lastExtentOf(value) % s.target.lanes;
+  const beyond = lastExtentOf(value.shape) % s.target.lanes;
   const fit = fitOperand(s.target, view, value.shape, value);
   invariant(fit !== undefined, "rows of a maximum may be renumbered");
   return (panel, row, rows) => {
