@@ -38,7 +38,10 @@ export interface Bursts {
 /** Cycles that an entry takes: those of its longest chip. */
 export const programCycles = ({ entry }: EntryProgram): number => Math.max(0, ...entry.cycles);
 
-/** Adds to `totals` the femtojoules of each class but flight and static; a burst's own lack its flights until these are known. */
+/**
+ * The bursts of a program. Their femtojoules, which lack those of flights until these are known, are added to `totals` by class;
+ * what flows at any time is no burst's.
+ */
 export function burstsOf(program: EntryProgram, totals: Record<EnergyClass, number>): Bursts {
   const { target, chips } = program;
   const instructions = chips.flatMap(({ queues }) => queues.flat());

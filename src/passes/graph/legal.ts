@@ -1,5 +1,5 @@
 /**
- * What the machine can do: the graph that the layout, selection and scheduling passes take, as a property to verify.
+ * What the machine can do: the graph that selection takes, as a property to verify.
  *
  * A legal graph has only operations of LEGAL_OPS, in the forms that their rows describe. What cannot be written in them is
  * an error that lists every such node at once; a token embedding (a gather from a constant table by an input) is legal, since

@@ -1,5 +1,5 @@
 /**
- * The passes over graphs, in order: the one list. What leaves it is legal (`legal.ts`) and goes to layout and selection.
+ * The passes over graphs, in order: the one list. What leaves it is legal (`legal.ts`) and goes to selection.
  */
 
 import { fail } from "../../diagnostics.js";

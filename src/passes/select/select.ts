@@ -5,7 +5,8 @@
  * (layout/view.ts). A matmul is passes of half-vectors through installed weights (rules/matmul.ts). A sum over lanes is a matmul
  * by ones (rules/sum.ts), a maximum is rotate-and-max through the SXM (rules/max.ts). What does not lie where it is needed
  * is moved by a matmul with a selection or with the identity (layout/move.ts). All else is chains of ALU operations on the
- * way (fuse.ts, rules/chain.ts). The nouns are in selection.ts.
+ * way (fuse.ts, rules/chain.ts). What chips of a group exchange is sent and received as it lies (rules/gather.ts,
+ * rules/reduce.ts). The nouns are in selection.ts.
  */
 
 import { at, CompileError, invariant } from "../../diagnostics.js";

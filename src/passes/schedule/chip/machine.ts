@@ -2,8 +2,8 @@
  * The chip as the scheduler sees it: everything that can be busy, as timelines, and the rows of SRAM.
  *
  * Slices work in pairs of the same position, one for each byte of an fp16 vector, so pairs are what is booked; streams go
- * two and two for the same reason. Port, queue and array timelines are in cycles of dispatch, stream timelines in diagonals
- * (machine.md, section 2): the cycle in which a vector passes the VXM, really or as if it flew on.
+ * two and two for the same reason. Port, queue and array timelines are in cycles of dispatch, stream timelines in diagonals:
+ * the cycle in which a vector passes the VXM, really or as if it flew on.
  */
 
 import { invariant } from "../../../diagnostics.js";
