@@ -36,8 +36,74 @@ export interface PathStep {
 }
 
 /** Steps in order of time: the first begins at cycle 0 and the last ends with the program. Time is linear in the bursts of the path's figures. */
-export function criticalPath({ program, bursts, flights, memory, cycles }: Activity): readonly PathStep[] {
-  const { target } = program;
+export function criticalPath(activity: Activity): readonly PathStep[] {
+  const { program, bursts, cycles } = activity;
+  const { barrier } = program.target.timing;
+  const { figureOf, waitsOf, doneAfter } = waitingIn(activity);
+  // A search by total slack, over figures: `open[s]` are the ends of chains of slack s; of these data goes before units.
+  const open: Awaited[][] = [];
+  const push = (total: number, awaited: Awaited): void => {
+    const ends = open[total] ?? [];
+    open[total] = ends;
+    ends.push(awaited);
+  };
+  push(0, { burst: lastToFinish(bursts.size, (one) => (bursts.last[one] as number) + doneAfter(one)) });
+  const settled = new Uint8Array(bursts.size);
+  for (let total = 0; total < open.length; total++) {
+    for (let end = open[total]?.pop(); end !== undefined; end = open[total]?.pop()) {
+      if (end.burst === START) return stepsOf(end, bursts, cycles);
+      if (settled[end.burst] === 1) continue;
+      const figure = figureOf(end.burst);
+      for (const [burst, slack] of figure) if (slack === 0) settled[burst] = 1;
+      const late = Math.min(
+        ...Array.from(figure, ([burst, slack]) => slack + (bursts.cycle[burst] as number) - barrier),
+      );
+      push(total + Math.max(0, late), { burst: START, after: end, wait: "start", slack: Math.max(0, late) });
+      const waits = [...waitsOf(figure)].filter(({ burst }) => settled[burst] === 0);
+      for (const data of [false, true])
+        for (const { burst, wait, slack } of waits)
+          if ((wait === "data") === data) push(total + slack, { burst, after: end, wait, slack });
+    }
+  }
+  return [];
+}
+
+const START = -1;
+
+/** A burst that the one after it waited for. */
+interface Awaited extends Partial<Waited> {
+  readonly burst: number;
+  readonly after?: Awaited;
+}
+
+/** The steps of a chain that leads from the start to the end. */
+function stepsOf(first: Awaited, { cycle }: Bursts, cycles: number): readonly PathStep[] {
+  const steps: PathStep[] = [];
+  let from = 0;
+  for (let end = first; end.after !== undefined; end = end.after) {
+    const { burst } = end.after;
+    // What was waited for may have begun after the burst did, beside another of its figure.
+    const to = end.after.after === undefined ? cycles : Math.max(from, cycle[burst] as number);
+    if (to > from)
+      steps.push({ from, to, burst, wait: end.wait ?? "start", slack: Math.min(to - from, end.slack ?? 0) });
+    from = to;
+  }
+  return steps;
+}
+
+/** Bursts that could only have come earlier together, by burst, each with the cycles by which it could have come later. */
+type BurstFigure = ReadonlyMap<number, number>;
+
+interface Waiting {
+  /** Bursts that are joined with one by flights; loads of weights may come later. */
+  readonly figureOf: (burst: number) => BurstFigure;
+  /** All that a figure waited for. */
+  readonly waitsOf: (figure: BurstFigure) => Iterable<Waited>;
+  /** Cycles from a burst's last dispatch to its last effect. */
+  readonly doneAfter: (burst: number) => number;
+}
+
+function waitingIn({ program: { target }, bursts, flights, memory }: Activity): Waiting {
   const takers = sortByBin(
     flights.to.map((to) => (to < 0 ? bursts.size : to)),
     bursts.size + 1,
@@ -49,8 +115,7 @@ export function criticalPath({ program, bursts, flights, memory, cycles }: Activ
     return instruction === undefined ? 0 : completionCycles(target, instruction);
   };
 
-  /** Bursts that are joined with `end` by flights, each with the cycles by which it could have come later: loads of weights may. */
-  const figureOf = (end: number): ReadonlyMap<number, number> => {
+  const figureOf = (end: number): BurstFigure => {
     const slackOf = new Map([[end, 0]]);
     const add = (burst: number, slack: number): void =>
       void slackOf.set(burst, Math.min(slackOf.get(burst) ?? Number.POSITIVE_INFINITY, slack));
@@ -87,8 +152,7 @@ export function criticalPath({ program, bursts, flights, memory, cycles }: Activ
     return install >= first ? install : -1;
   };
 
-  /** All that a figure waited for. */
-  function* waitsOf(figure: ReadonlyMap<number, number>): Generator<Waited> {
+  function* waitsOf(figure: BurstFigure): Generator<Waited> {
     for (const [burst, slack] of figure) {
       const [chip, queue] = [bursts.chip[burst] as number, bursts.queue[burst] as number];
       const [first] = bursts.ofQueue(chip, queue);
@@ -115,53 +179,7 @@ export function criticalPath({ program, bursts, flights, memory, cycles }: Activ
     }
   }
 
-  // A search by total slack, over figures: `open[s]` are links that end chains of slack s; of these data goes before units.
-  const open: Link[][] = [];
-  const push = (total: number, link: Link): void => {
-    const links = open[total] ?? [];
-    open[total] = links;
-    links.push(link);
-  };
-  push(0, { burst: lastToFinish(bursts.size, (one) => (bursts.last[one] as number) + doneAfter(one)) });
-  const settled = new Uint8Array(bursts.size);
-  for (let total = 0; total < open.length; total++) {
-    for (let link = open[total]?.pop(); link !== undefined; link = open[total]?.pop()) {
-      if (link.burst === START) return stepsOf(link, bursts, cycles);
-      if (settled[link.burst] === 1) continue;
-      const figure = figureOf(link.burst);
-      for (const [burst, slack] of figure) if (slack === 0) settled[burst] = 1;
-      const late = Math.min(...Array.from(figure, ([burst, slack]) => slack + at(burst) - target.timing.barrier));
-      push(total + Math.max(0, late), { burst: START, after: link, wait: "start", slack: Math.max(0, late) });
-      const waits = [...waitsOf(figure)].filter(({ burst }) => settled[burst] === 0);
-      for (const data of [false, true])
-        for (const { burst, wait, slack } of waits)
-          if ((wait === "data") === data) push(total + slack, { burst, after: link, wait, slack });
-    }
-  }
-  return [];
-}
-
-const START = -1;
-
-/** A burst that the one after it waited for. */
-interface Link extends Partial<Waited> {
-  readonly burst: number;
-  readonly after?: Link;
-}
-
-/** The steps of a chain that leads from the start to the end. */
-function stepsOf(first: Link, { cycle }: Bursts, cycles: number): readonly PathStep[] {
-  const steps: PathStep[] = [];
-  let from = 0;
-  for (let link = first; link.after !== undefined; link = link.after) {
-    const { burst } = link.after;
-    // What was waited for may have begun after the burst did, beside another of its figure.
-    const to = link.after.after === undefined ? cycles : Math.max(from, cycle[burst] as number);
-    if (to > from)
-      steps.push({ from, to, burst, wait: link.wait ?? "start", slack: Math.min(to - from, link.slack ?? 0) });
-    from = to;
-  }
-  return steps;
+  return { figureOf, waitsOf, doneAfter };
 }
 
 function* flightsAt({ order, start }: Bins, burst: number): Generator<number> {

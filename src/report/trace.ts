@@ -58,8 +58,22 @@ export function* traceChunks(
   power: Power,
   describe: (instruction: TimedInstruction) => string,
 ): Generator<Uint8Array> {
-  const { program, bursts } = activity;
-  const { target, chips } = program;
+  const trace = newTrace();
+  internTexts(trace, activity.program.origins);
+  yield* burstTracks(trace, activity, describe);
+  yield* counterTracks(trace, activity, power);
+  yield* trace.writer.take(true);
+}
+
+/** A trace that is being written. */
+interface Trace {
+  readonly writer: ProtoWriter;
+  readonly packet: (write: () => void, flags?: number) => void;
+  /** A further track, below a parent or, for 0, by itself; `more`: what its descriptor says besides. */
+  readonly track: (parent: number, rank: number, name: string, more?: () => void) => number;
+}
+
+function newTrace(): Trace {
   const writer = new ProtoWriter();
   const packet = (write: () => void, flags: number = FLAGS.needsState): void =>
     writer.message(TRACE.packet, () => {
@@ -82,7 +96,11 @@ export function* traceChunks(
     );
     return uuid;
   };
+  return { writer, packet, track };
+}
 
+/** Texts that events name by number. */
+function internTexts({ writer, packet }: Trace, origins: readonly string[]): void {
   packet(
     () =>
       writer.message(PACKET.internedData, () => {
@@ -95,10 +113,20 @@ export function* traceChunks(
         };
         entries(INTERNED.eventNames, MNEMONICS);
         entries(INTERNED.annotationNames, ANNOTATIONS);
-        entries(INTERNED.annotationTexts, program.origins);
+        entries(INTERNED.annotationTexts, origins);
       }),
     FLAGS.cleared,
   );
+}
+
+/** A process for each chip, in it a track for each unit, and below that those of its queues. */
+function* burstTracks(
+  { writer, packet, track }: Trace,
+  activity: Activity,
+  describe: (instruction: TimedInstruction) => string,
+): Generator<Uint8Array> {
+  const { program, bursts } = activity;
+  const { target, chips } = program;
   const flows = flowsOf(activity);
   const writeBurst = (burst: number, uuid: number): void => {
     const instruction = bursts.instructions[burst];
@@ -152,7 +180,11 @@ export function* traceChunks(
       }
     }
   }
+}
 
+/** Power by unit, vectors given to streams, and live SRAM, behind the chips. */
+function* counterTracks({ writer, packet, track }: Trace, activity: Activity, power: Power): Generator<Uint8Array> {
+  const { target, chips } = activity.program;
   const count = (uuid: number, at: number, write: () => void): void =>
     packet(() => {
       writer.uint(PACKET.timestamp, at);
@@ -190,7 +222,6 @@ export function* traceChunks(
     count(sram, live.cycle[step] as number, () => writer.uint(EVENT.counterValue, bytes));
     yield* writer.take();
   }
-  yield* writer.take(true);
 }
 
 function annotate(writer: ProtoWriter, name: (typeof ANNOTATIONS)[number], value: () => void): void {

@@ -43,14 +43,7 @@ export interface ConstantLayout {
 export const constantContent = (target: Target, literal: Literal, full: View, fullShape: Shape): ConstantLayout => {
   const { lanes } = target;
   const missing = fullShape.length - literal.shape.length;
-  // Element strides of the literal along the dims of the space.
-  const strides: number[] = fullShape.map(() => 0);
-  let stride = 1;
-  for (let axis = literal.shape.length - 1; axis >= 0; axis--) {
-    const extent = at(literal.shape, axis, "extent");
-    if (extent > 1 && !isFilled(literal)) strides[axis + missing] = stride;
-    stride *= extent;
-  }
+  const strides = stridesAlong(literal, fullShape);
   const digits = fullShape.flatMap((_, axis) => digitsOf(at(full.dims, axis, "dim"), at(strides, axis, "stride")));
   const varies = digits.some((d) => d.column !== 0 && d.element !== 0);
   let rowStride = 1;
@@ -106,6 +99,20 @@ export const constantContent = (target: Target, literal: Literal, full: View, fu
   };
 };
 
+/** Element strides of a literal along the dims of a space; 0 where it does not vary. */
+const stridesAlong = (literal: Literal, fullShape: Shape): readonly number[] => {
+  const missing = fullShape.length - literal.shape.length;
+  const strides: number[] = fullShape.map(() => 0);
+  let stride = 1;
+  for (let axis = literal.shape.length - 1; axis >= 0; axis--) {
+    const extent = at(literal.shape, axis, "extent");
+    if (extent > 1 && !isFilled(literal)) strides[axis + missing] = stride;
+    stride *= extent;
+  }
+  return strides;
+};
+
+/** A factor of the space, with the stride that the literal's elements have along it. */
 interface Digit {
   readonly factor: Factor;
   readonly extent: number;

@@ -7,7 +7,6 @@
  */
 
 import { at, sure } from "../../diagnostics.js";
-import { MNEMONICS } from "../../ir/isa.js";
 import { arrivalOf } from "../disturb.js";
 import type { WireSegment } from "../emit/layout.js";
 import { addEdge, type Nodes } from "./nodes.js";
@@ -39,6 +38,18 @@ const passagesOf = (table: Map<string, Passage[]>, name: string): Passage[] => {
 const outerSend = (wire: number): number => -1 - wire;
 
 export function linkWires(tables: Tables, nodes: Nodes): WireFindings {
+  const passages = passagesIn(tables);
+  checkIntervals(tables, passages);
+  return { segments: segmentsOf(tables, nodes, passages), outer: outerSendsOf(tables, passages) };
+}
+
+/** What goes into wires and comes out of them, by the link at which it comes out, each in order of cycles. */
+interface Passages {
+  readonly sends: ReadonlyMap<string, readonly Passage[]>;
+  readonly receives: ReadonlyMap<string, readonly Passage[]>;
+}
+
+const passagesIn = (tables: Tables): Passages => {
   const { program, target, faults } = tables;
   const { outer = [], disturbed = {} } = program;
   const arrives = (chip: number, link: number, cycle: number): number =>
@@ -51,14 +62,13 @@ export function linkWires(tables: Tables, nodes: Nodes): WireFindings {
   for (const [number, { kind, vectors }] of outer.entries())
     for (const [index, { chip, link, cycle }] of vectors.entries()) {
       const name = `${chip}:${link}`;
-      if (kind === "send") wires.set(name, `from ${name}`);
+      if (kind === "send") wires.set(name, outwardFrom(chip, link));
       else
         passagesOf(sends, name).push({ burst: outerSend(number), index, cycle, arrival: arrives(chip, link, cycle) });
     }
-  for (let burst = 0; burst < tables.instructions.length; burst++) {
-    const op = MNEMONICS[tables.op.at(burst)];
+  for (const [burst, { op, fields }] of tables.instructions.entries()) {
     if (op !== "send" && op !== "receive") continue;
-    const [chip, link] = [tables.chip.at(burst), Number(tables.instructions[burst]?.fields["link"])];
+    const [chip, link] = [tables.chip.at(burst), Number(fields["link"])];
     const own = `${chip}:${link}`;
     const name = op === "receive" ? own : wires.get(own);
     if (name === undefined) {
@@ -72,13 +82,24 @@ export function linkWires(tables: Tables, nodes: Nodes): WireFindings {
     }
   }
   for (const list of [...sends.values(), ...receives.values()]) list.sort((a, b) => a.cycle - b.cycle);
-  for (const list of sends.values()) {
+  return { sends, receives };
+};
+
+/** What a wire is called that leads out of the program from a link. */
+const outwardFrom = (chip: number, link: number): string => `from ${chip}:${link}`;
+
+/** A link takes a vector when it is through with the one before. */
+const checkIntervals = ({ target, faults }: Tables, { sends }: Passages): void => {
+  for (const list of sends.values())
     list.forEach(({ burst, cycle }, index) => {
       const free = (list[index - 1]?.cycle ?? Number.NEGATIVE_INFINITY) + target.timing.linkInterval;
       if (burst >= 0 && cycle < free)
         faults.report("LPU4015", burst, cycle, `the link takes the next vector at cycle ${free}`);
     });
-  }
+};
+
+/** By Receive burst, what it gets; each comes after the Sends that give it, and after they have arrived. */
+const segmentsOf = ({ faults }: Tables, nodes: Nodes, { sends, receives }: Passages): WireFindings["segments"] => {
   const segments = new Map<number, { first: number; count: number; send: number; vector: number }[]>();
   for (const [name, list] of receives) {
     let missed = 0;
@@ -103,18 +124,19 @@ export function linkWires(tables: Tables, nodes: Nodes): WireFindings {
       else own.push({ first: index, count: 1, send: send.burst, vector: send.index });
     });
   }
+  return segments;
+};
+
+const outerSendsOf = ({ program: { outer = [] } }: Tables, { sends }: Passages): WireFindings["outer"] => {
   const taken = new Map<string, number>();
   const nextOn = (name: string): Passage => {
     const index = taken.get(name) ?? 0;
     taken.set(name, index + 1);
     return at(sure(sends.get(name), "link"), index, "vector");
   };
-  return {
-    segments,
-    outer: outer.map(({ kind, vectors }, wire) =>
-      vectors.map(({ chip, link }, index) =>
-        kind === "send" ? nextOn(`from ${chip}:${link}`) : { burst: outerSend(wire), index },
-      ),
+  return outer.map(({ kind, vectors }, wire) =>
+    vectors.map(({ chip, link }, index) =>
+      kind === "send" ? nextOn(outwardFrom(chip, link)) : { burst: outerSend(wire), index },
     ),
-  };
-}
+  );
+};
