@@ -28,7 +28,7 @@ import { keptPairs, steadyFrom } from "./passes/schedule/overlap.js";
 import { type Scheduled, schedule } from "./passes/schedule/schedule.js";
 import { chipsInLine } from "./system/routes.js";
 import { cutPlan, type Hop } from "./passes/stages/cut.js";
-import { joinStages, type Stage, type StagedEntry } from "./passes/stages/join.js";
+import { joinStages, type ScheduledStage, type StagedEntry } from "./passes/stages/join.js";
 
 export interface Pipeline {
   readonly target: Target;
@@ -192,7 +192,7 @@ export const cutEntries = (
   return cutEntries(plans, { ...pipeline, hops: hops.slice(0, atWork - 1), links: links.filter(isLeft) });
 };
 
-interface MadeStage extends Omit<Stage, "program"> {
+interface MadeStage extends Omit<ScheduledStage, "program"> {
   readonly scheduled: Scheduled;
   /** The cycle of its clock from which on its arrays need not wait. */
   readonly from: number;

@@ -47,10 +47,10 @@ import { schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { MOST_RESIDENT } from "./passes/stages/balance.js";
 import { peersOf } from "./pipeline.js";
-import { figuresOf, type Kind, type Prices, type Stage, type SystemPlan } from "./planner/figures.js";
+import { figuresOf, type Kind, type Prices, type PlannedStage, type SystemPlan } from "./planner/figures.js";
 import { COMES, GOES, type Part, partsOf } from "./planner/parts.js";
 import { openShapes } from "./planner/shapes.js";
-import { bytesOf, fewestStages, type PartCost, type Span, spanOf, stagesBy, stagesOf } from "./planner/stages.js";
+import { neededBytes, fewestStages, type PartCost, type Span, spanOf, stagesBy, stagesOf } from "./planner/stages.js";
 import { hopsAlong } from "./planner/wires.js";
 import { activityOf } from "./report/activity.js";
 import { pcie } from "./report/report.js";
@@ -541,12 +541,12 @@ const saidStages = ({ parts, costs, capacity, most }: Made, groups: number, said
       message: `expected a part of the model in each of the ${stages} stages of configuration '${configuration}', found ${new Set(byPart).size} with one`,
       hint: "parts end where one value alone goes on; plan without the configuration (--configuration none)",
     });
-  const full = spans.findIndex((span) => bytesOf(span) > capacity);
+  const full = spans.findIndex((span) => neededBytes(span) > capacity);
   if (full >= 0 || Math.min(most, groups) < stages)
     return fail("LPU2008", {
       message:
         full >= 0
-          ? `stage ${full} of configuration '${configuration}' takes ${formatBytes(bytesOf(at(spans, full, "stage")))} of each chip, expected at most ${formatBytes(capacity)}`
+          ? `stage ${full} of configuration '${configuration}' takes ${formatBytes(neededBytes(at(spans, full, "stage")))} of each chip, expected at most ${formatBytes(capacity)}`
           : `configuration '${configuration}' has ${stages} stages, expected at most ${Math.min(most, groups)}, the groups of the system`,
     });
   return spans;
@@ -555,7 +555,7 @@ const saidStages = ({ parts, costs, capacity, most }: Made, groups: number, said
 /** Bytes of a chip that parts may fill; the ends of banks need the rest. */
 const capacityOf = (target: Target): number => MOST_RESIDENT * sramBytes(target);
 
-const stagesFor = (system: System, target: Target, made: Made): readonly Stage[] => {
+const stagesFor = (system: System, target: Target, made: Made): readonly PlannedStage[] => {
   const { parts, costs, tensor, most, capacity, devices } = made;
   const all = groupsIn(system, tensor);
   const spans =
@@ -575,7 +575,7 @@ const stagesFor = (system: System, target: Target, made: Made): readonly Stage[]
   const vectors = spans.slice(1).map(({ first }) => comingVectors(target, at(parts, first, "part").graph));
   const hops = hopsAlong(system, target, groups, vectors);
   return spans.map(
-    (span, stage): Stage => ({
+    (span, stage): PlannedStage => ({
       ...span,
       chips: at(groups, stage, "stage"),
       from: at(parts, span.first, "part").first,
@@ -609,7 +609,7 @@ interface TooMuch extends Omit<Made, "costs" | "devices"> {
 
 const refuse = ({ system, parts, costs, tensor, most, capacity, holds }: TooMuch): never => {
   const groups = fewestStages(costs, capacity);
-  const needed = tensor * bytesOf(spanOf(costs, 0, costs.length));
+  const needed = tensor * neededBytes(spanOf(costs, 0, costs.length));
   const room = tensor * most * capacity;
   const of = tensor === 1 ? "a chip" : `each of ${tensor} chips that share it`;
   const whole = system.nodes.flat().length === system.chips ? "" : ", if all its chips work";
@@ -625,8 +625,8 @@ const refuse = ({ system, parts, costs, tensor, most, capacity, holds }: TooMuch
       message: `the parts of the model fill ${groups} times ${of}, and there are ${most} on system '${system.name}'`,
       ...hint,
     });
-  const large = costs.findIndex((cost) => bytesOf(cost) > capacity);
+  const large = costs.findIndex((cost) => neededBytes(cost) > capacity);
   const { first, last } = at(parts, large, "part");
-  const largest = formatBytes(bytesOf(at(costs, large, "part")));
+  const largest = formatBytes(neededBytes(at(costs, large, "part")));
   return tooLarge(first, last, `it needs ${largest} of ${of}, which has room for ${formatBytes(capacity)}`);
 };

@@ -8,11 +8,11 @@ import type { SystemName } from "../ir/system.js";
 import { sramBytes, type Target } from "../ir/target.js";
 import type { WeightFormatName } from "../ir/weights.js";
 import { staticEnergy, watts } from "../report/energy.js";
-import { bytesOf, type PartCost, type Span } from "./stages.js";
-import type { Hop } from "./wires.js";
+import { neededBytes, type PartCost, type Span } from "./stages.js";
+import type { PlannedHop } from "./wires.js";
 
 /** Where the cycles of a part come from. */
-export type Source = "scheduled" | "modelled";
+export type CyclesFrom = "scheduled" | "modelled";
 
 /** Parts of the model that are alike, as one group of chips does each. */
 export interface Kind extends PartCost {
@@ -24,7 +24,7 @@ export interface Kind extends PartCost {
   readonly chips: number;
   /** Sets of them that do a piece each, side by side, and exchange nothing. */
   readonly beside: number;
-  readonly source: Source;
+  readonly source: CyclesFrom;
   /** Cycles in which the weights of a chip could reach its arrays, if nothing else took time. */
   readonly floor: number;
   /** Whether states are laid out as in a build; else they are counted as inputs, or by their elements. */
@@ -35,13 +35,13 @@ export interface Kind extends PartCost {
   readonly linkBusy: number;
 }
 
-export interface Stage extends Span {
+export interface PlannedStage extends Span {
   readonly chips: readonly number[];
   /** ONNX nodes. */
   readonly from: string;
   readonly to: string;
   /** To the next stage; null behind the last. */
-  readonly hop: Hop | null;
+  readonly hop: PlannedHop | null;
 }
 
 export interface Prices {
@@ -69,7 +69,7 @@ export interface SystemPlan {
   readonly batch: number;
   readonly context: number | null;
   readonly kinds: readonly Kind[];
-  readonly stages: readonly Stage[];
+  readonly stages: readonly PlannedStage[];
   /** From the first cycle of the first stage to the last of the last: in stages, and between them. `interval`: from a run to the next. */
   readonly cycles: {
     readonly stages: number;
@@ -159,7 +159,7 @@ export const figuresOf = (planned: Planned): SystemPlan => {
   const within = stages.map((stage) => sum(kindsIn(stage).map(({ linkBusy }) => linkBusy)));
   const between = stages.map(({ hop }) => hop?.busy ?? 0);
   const interval = Math.max(...stages.map(({ cycles }) => cycles), ...within, ...between);
-  const fullest = stages.reduce((a, b) => (bytesOf(a) >= bytesOf(b) ? a : b));
+  const fullest = stages.reduce((a, b) => (neededBytes(a) >= neededBytes(b) ? a : b));
   const capacity = sramBytes(target);
   const users = usersOf(stages, batch, capacity);
   const hertz = target.clock * 1e6;
@@ -211,7 +211,7 @@ export const figuresOf = (planned: Planned): SystemPlan => {
 const usersOf = (stages: readonly Span[], batch: number, capacity: number): SystemPlan["users"] => {
   const stateful = stages.filter(({ states }) => states > 0);
   if (stateful.length === 0) return null;
-  const fits = stateful.map((stage) => 1 + Math.max(0, Math.floor((capacity - bytesOf(stage)) / stage.states)));
+  const fits = stateful.map((stage) => 1 + Math.max(0, Math.floor((capacity - neededBytes(stage)) / stage.states)));
   return { fit: batch * Math.min(...fits), busy: batch * stages.length };
 };
 

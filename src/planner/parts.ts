@@ -83,7 +83,7 @@ const cutsIn = (graph: Graph, order: readonly Node[], crossing: readonly (readon
   for (const [place, node] of order.entries()) {
     const [only] = at(crossing, place, "place");
     if (products > 0 && only !== undefined && at(crossing, place, "place").length === 1) {
-      const bytes = bytesOf(at(graph.nodes, only, "node"));
+      const bytes = valueBytes(at(graph.nodes, only, "node"));
       if (best === undefined || bytes < best.bytes) best = { place, bytes };
     }
     if (!weighty(node)) continue;
@@ -125,7 +125,7 @@ const crossingsIn = (graph: Graph, order: readonly Node[]): readonly (readonly N
   return crossing;
 };
 
-const bytesOf = ({ type }: Node): number => elementCount(type.shape) * DTYPES[type.dtype].bytes;
+const valueBytes = ({ type }: Node): number => elementCount(type.shape) * DTYPES[type.dtype].bytes;
 
 /**
  * The graph of a part: its nodes, what they are made of, and the values that come and go as inputs and outputs. What leaves the

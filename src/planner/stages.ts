@@ -31,7 +31,8 @@ export const spanOf = (parts: readonly PartCost[], first: number, end: number): 
   };
 };
 
-export const bytesOf = ({ constants, states, results }: PartCost): number => constants + states + results;
+/** Bytes of SRAM that a part takes of each chip. */
+export const neededBytes = ({ constants, states, results }: PartCost): number => constants + states + results;
 
 /**
  * At most so many stages, of no more than `capacity` bytes each: the longest of them as short as can be, then the fullest as
@@ -43,7 +44,7 @@ export const stagesOf = (parts: readonly PartCost[], most: number, capacity: num
   if (shortest === undefined) return undefined;
   const longest = Math.max(...shortest.map(({ cycles }) => cycles));
   const short = spans.filter(({ cycles }) => cycles <= longest);
-  return leastOf(short, parts.length, most, bytesOf);
+  return leastOf(short, parts.length, most, neededBytes);
 };
 
 /** By a stage for each part, which never falls: so many stages; undefined where one has no part. */
@@ -63,7 +64,7 @@ const spansFrom = (parts: readonly PartCost[], first: number, capacity: number):
   const spans: Span[] = [];
   for (let end = first + 1; end <= parts.length; end += 1) {
     const span = spanOf(parts, first, end);
-    if (bytesOf(span) > capacity) break;
+    if (neededBytes(span) > capacity) break;
     spans.push(span);
   }
   return spans;
@@ -107,11 +108,11 @@ interface Chain {
 export const fewestStages = (parts: readonly PartCost[], capacity: number): number | undefined => {
   let [stages, first] = [1, 0];
   for (let end = 1; end <= parts.length; end += 1) {
-    if (bytesOf(spanOf(parts, first, end)) <= capacity) continue;
+    if (neededBytes(spanOf(parts, first, end)) <= capacity) continue;
     if (end - 1 === first) return undefined;
     first = end - 1;
     stages += 1;
-    if (bytesOf(spanOf(parts, first, end)) > capacity) return undefined;
+    if (neededBytes(spanOf(parts, first, end)) > capacity) return undefined;
   }
   return stages;
 };

@@ -10,7 +10,7 @@ import type { System } from "../ir/system.js";
 import { hopCycles, type Target } from "../ir/target.js";
 import { hopsFrom } from "../system/routes.js";
 
-export interface Hop {
+export interface PlannedHop {
   /** Wires that join the two groups; none where others lie between. */
   readonly wires: number;
   /** Until all chips of the next group have everything. */
@@ -20,15 +20,15 @@ export interface Hop {
 }
 
 /** Chips of each group, in their order. */
-export type Groups = readonly (readonly number[])[];
+export type ChipGroups = readonly (readonly number[])[];
 
 /** `vectors`: for each hop those, a byte of each lane, that every chip of a group has and every chip of the next is to have. */
 export const hopsAlong = (
   system: System,
   target: Target,
-  groups: Groups,
+  groups: ChipGroups,
   vectors: readonly number[],
-): readonly Hop[] => {
+): readonly PlannedHop[] => {
   const groupOf = new Map(groups.flatMap((chips, group) => chips.map((chip) => [chip, group] as const)));
   /** By group: how many wires lead into each chip of the next. */
   const ends = groups.map(() => new Map<number, number>());
@@ -40,7 +40,7 @@ export const hopsAlong = (
     if (to === from + 1) at(ends, from, "group").set(toChip, 1 + (at(ends, from, "group").get(toChip) ?? 0));
   }
   const { linkInterval } = target.timing;
-  return groups.slice(1).map((next, index): Hop => {
+  return groups.slice(1).map((next, index): PlannedHop => {
     const own = at(groups, index, "group");
     const into = at(ends, index, "group");
     const wires = [...into.values()].reduce((sum, count) => sum + count, 0);

@@ -24,7 +24,8 @@ import { beginnings } from "./since.js";
 import { type Flow, flowOf, type TakenPiece, piecesOf, type Taken } from "./streams.js";
 import { append, type Columns, consecutive, joined, partOf, PLANES, UNKNOWN, type Values, ZEROS } from "./values.js";
 
-interface Followed {
+/** A chip whose program is followed, and what is known of it by now. */
+interface FollowedChip {
   /** Planes of writes that are not followed, since the program repeats itself. */
   readonly repeated: Repeated[];
   readonly chip: CheckedChip;
@@ -96,9 +97,9 @@ const writesOf = ({ queues }: CheckedChip): Burst[] =>
     .filter(({ instruction }) => instruction.op === "write")
     .sort((a, b) => a.instruction.cycle - b.instruction.cycle);
 
-const followedFrom = (plan: Plan, learned: PlanValues, chip: CheckedChip, taken: Taken): Followed => {
+const followedFrom = (plan: Plan, learned: PlanValues, chip: CheckedChip, taken: Taken): FollowedChip => {
   const { target, queues } = chip;
-  const followed: Followed = {
+  const followed: FollowedChip = {
     repeated: [],
     chip,
     values: learned.values,
@@ -127,13 +128,13 @@ const checkMaps = ({ maps }: Plan, { chip }: CheckedChip): void => {
 /* ---------- memory ---------- */
 
 /** Planes that a burst writes. */
-const writtenBy = (f: Followed, burst: Burst): readonly Run[] => {
+const writtenBy = (f: FollowedChip, burst: Burst): readonly Run[] => {
   const planes = f.planes[burst.number] ?? repeatedBy(f, burst) ?? planesTaken(f, operandFlow(f, burst, "stream"), 0);
   f.planes[burst.number] = planes;
   return planes;
 };
 
-const repeatedBy = ({ repeated }: Followed, burst: Burst): readonly Run[] | undefined => {
+const repeatedBy = ({ repeated }: FollowedChip, burst: Burst): readonly Run[] | undefined => {
   for (const { written } of repeated) {
     const planes = written(burst);
     if (planes !== undefined) return planes;
@@ -142,13 +143,13 @@ const repeatedBy = ({ repeated }: Followed, burst: Burst): readonly Run[] | unde
 };
 
 /** Planes that a burst reads. */
-const readBy = (f: Followed, burst: Burst): readonly Run[] => {
+const readBy = (f: FollowedChip, burst: Burst): readonly Run[] => {
   const planes = f.planes[burst.number] ?? planesFound(f, burst.queue, f.found.read(burst));
   f.planes[burst.number] = planes;
   return planes;
 };
 
-const planesFound = (f: Followed, queue: number, pieces: readonly Found[]): readonly Run[] => {
+const planesFound = (f: FollowedChip, queue: number, pieces: readonly Found[]): readonly Run[] => {
   const first = queue * 2 * f.chip.target.rowsPerBank;
   return joined(
     pieces.map(({ write, from, step, count }) =>
@@ -161,11 +162,11 @@ const planesFound = (f: Followed, queue: number, pieces: readonly Found[]): read
 
 /* ---------- streams ---------- */
 
-const operandFlow = (f: Followed, burst: Burst, field: string): Flow =>
+const operandFlow = (f: FollowedChip, burst: Burst, field: string): Flow =>
   flowOf(f.taken, burst, field) ?? refuse(f, burst, `expected operand '${field}' from a stream`);
 
 /** Planes that an operand takes from one of its streams. */
-const planesTaken = (f: Followed, flow: Flow, index: number): readonly Run[] => {
+const planesTaken = (f: FollowedChip, flow: Flow, index: number): readonly Run[] => {
   const pieces = piecesOf(f.taken, flow, index);
   const [only] = pieces;
   const stream = flow.stream + index;
@@ -173,7 +174,7 @@ const planesTaken = (f: Followed, flow: Flow, index: number): readonly Run[] => 
   return joined(pieces.map((piece) => planesGiven(f, piece, stream)));
 };
 
-const planesGiven = (f: Followed, { giver, from, step, count }: TakenPiece, stream: number): readonly Run[] => {
+const planesGiven = (f: FollowedChip, { giver, from, step, count }: TakenPiece, stream: number): readonly Run[] => {
   if (giver.burst.instruction.op === "read") return partOf(readBy(f, giver.burst), from, step, count);
   if (giver.burst.instruction.op === "receive") return partOf(arrivedBy(f, giver.burst), from, step, count);
   const row = givenBy(f, giver.burst) + PLANES * from + stream - giver.stream;
@@ -181,7 +182,7 @@ const planesGiven = (f: Followed, { giver, from, step, count }: TakenPiece, stre
 };
 
 /** Vectors that an operand takes from `bytes` of its streams, from the first of them on. */
-const vectorsTaken = (f: Followed, flow: Flow, first: number, bytes: number): readonly Run[] => {
+const vectorsTaken = (f: FollowedChip, flow: Flow, first: number, bytes: number): readonly Run[] => {
   const vectors = planesTaken(f, flow, first);
   for (const { row, step } of vectors)
     if (row % PLANES !== 0 || step % PLANES !== 0)
@@ -202,7 +203,7 @@ const isByte = (planes: readonly Run[], vectors: readonly Run[], byte: number): 
 /* ---------- computations ---------- */
 
 /** First of the vectors that a burst gives. */
-const givenBy = (f: Followed, burst: Burst): number => {
+const givenBy = (f: FollowedChip, burst: Burst): number => {
   const { op, fields, count } = burst.instruction;
   const type = op === "acc" ? "f32" : typeIn(f, burst, op === "permute" ? "type" : "as");
   const first = f.values.results(computedBy(f, burst), type, count);
@@ -211,7 +212,7 @@ const givenBy = (f: Followed, burst: Burst): number => {
   return first;
 };
 
-const computedBy = (f: Followed, burst: Burst): number => {
+const computedBy = (f: FollowedChip, burst: Burst): number => {
   const { computations } = f;
   const known = computations[burst.number];
   if (known === UNKNOWN)
@@ -238,7 +239,7 @@ const OPERANDS = {
   ],
 } as const;
 
-const applied = (f: Followed, burst: Burst): number => {
+const applied = (f: FollowedChip, burst: Burst): number => {
   const { op, fields } = burst.instruction;
   const fn = fields["function"];
   if ((op !== "unary" && op !== "binary" && op !== "ternary") || typeof fn !== "string" || !isAluFunction(fn))
@@ -250,7 +251,7 @@ const applied = (f: Followed, burst: Burst): number => {
     : result;
 };
 
-const operand = (f: Followed, burst: Burst, name: string, typeName: string): number => {
+const operand = (f: FollowedChip, burst: Burst, name: string, typeName: string): number => {
   const source = burst.instruction.fields[name];
   if (typeof source !== "object") return refuse(f, burst, `expected an operand '${name}'`);
   if ("constant" in source) return f.values.constant(source.constant);
@@ -268,14 +269,14 @@ const operand = (f: Followed, burst: Burst, name: string, typeName: string): num
   return number === UNKNOWN ? mistaken(f, burst, name, vectors, `that some task takes as ${type}`) : number;
 };
 
-const permuted = (f: Followed, burst: Burst): number => {
+const permuted = (f: FollowedChip, burst: Burst): number => {
   const flow = operandFlow(f, burst, "source");
   const vectors = vectorsTaken(f, flow, 0, flow.width);
   const number = f.values.permuted(Number(burst.instruction.fields["map"]), typeIn(f, burst, "type"), vectors);
   return number === UNKNOWN ? mistaken(f, burst, "source", vectors, "that some task permutes so") : number;
 };
 
-const summed = (f: Followed, burst: Burst): number => {
+const summed = (f: FollowedChip, burst: Burst): number => {
   const { before, product, weights } =
     f.accumulations[burst.number] ?? refuse(f, burst, "expected the products of one whole burst and its own sums");
   const flow = operandFlow(f, product, "stream");
@@ -295,7 +296,7 @@ const summed = (f: Followed, burst: Burst): number => {
     : sum;
 };
 
-const COMPUTED: Readonly<Partial<Record<Mnemonic, (f: Followed, burst: Burst) => number>>> = {
+const COMPUTED: Readonly<Partial<Record<Mnemonic, (f: FollowedChip, burst: Burst) => number>>> = {
   unary: applied,
   binary: applied,
   ternary: applied,
@@ -303,7 +304,7 @@ const COMPUTED: Readonly<Partial<Record<Mnemonic, (f: Followed, burst: Burst) =>
   acc: summed,
 };
 
-const installed = (f: Followed, weights: Installed): number => {
+const installed = (f: FollowedChip, weights: Installed): number => {
   const known = f.weights.get(weights);
   if (known !== undefined) return known;
   const columns: Columns[] = [];
@@ -319,7 +320,7 @@ const installed = (f: Followed, weights: Installed): number => {
 };
 
 /** Columns that a burst loads; what is zero was cleared before. */
-const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
+const loadColumns = (f: FollowedChip, burst: Burst, columns: Columns[]): void => {
   const { fields, count } = burst.instruction;
   const [ways, column, first, lanes] = ["ways", "column", "first", "lanes"].map((name) => Number(fields[name])) as [
     number,
@@ -360,7 +361,7 @@ const loadColumns = (f: Followed, burst: Burst, columns: Columns[]): void => {
 
 /* ---------- links ---------- */
 
-const arrivedBy = (f: Followed, burst: Burst): readonly Run[] =>
+const arrivedBy = (f: FollowedChip, burst: Burst): readonly Run[] =>
   f.received.get(burst.number) ?? refuse(f, burst, "expected to receive what the plan receives, found more");
 
 /** The number of a plane that a plan brings to a link, or takes from one. */
@@ -383,7 +384,7 @@ const receivedBy = (plan: Plan, learned: PlanValues, chip: CheckedChip): Readonl
 };
 
 /** On every link goes out what the plan sends on it, in its order, and nothing else. */
-const checkSent = (plan: Plan, learned: PlanValues, f: Followed): void => {
+const checkSent = (plan: Plan, learned: PlanValues, f: FollowedChip): void => {
   const planned = plannedVectors(plan, f.chip.target, "send");
   const uses = linkUses(f.chip, "send");
   for (const [link, vectors] of planned)
@@ -407,7 +408,7 @@ const checkSent = (plan: Plan, learned: PlanValues, f: Followed): void => {
 /* ---------- outputs ---------- */
 
 /** What the host finds, and what the next run finds of states, is what the plan says. */
-const checkOutputs = (plan: Plan, values: PlanValues, f: Followed): void => {
+const checkOutputs = (plan: Plan, values: PlanValues, f: FollowedChip): void => {
   const { entry, states } = f.chip.program;
   checkLeft(values, f, "output", boundOn(entry.outputs, f.chip), plan.outputs);
   checkLeft(
@@ -421,7 +422,7 @@ const checkOutputs = (plan: Plan, values: PlanValues, f: Followed): void => {
 
 const checkLeft = (
   { rows }: PlanValues,
-  f: Followed,
+  f: FollowedChip,
   kind: "output" | "state",
   found: readonly StateBinding[],
   bound: readonly Omit<PlanBinding, "lookup">[],
@@ -446,13 +447,13 @@ const checkLeft = (
 
 /* ---------- reports ---------- */
 
-const typeIn = (f: Followed, burst: Burst, field: string): StreamType => {
+const typeIn = (f: FollowedChip, burst: Burst, field: string): StreamType => {
   const type = burst.instruction.fields[field];
   return typeof type === "string" && isStreamType(type) ? type : refuse(f, burst, `expected a type in '${field}'`);
 };
 
-const mistaken = (f: Followed, burst: Burst, field: string, vectors: readonly Run[], which: string): never =>
+const mistaken = (f: FollowedChip, burst: Burst, field: string, vectors: readonly Run[], which: string): never =>
   refuse(f, burst, `operand '${field}': expected vectors ${which}, found ${f.values.describe(vectors)}`);
 
-const refuse = (f: Followed, burst: Burst, message: string): never =>
+const refuse = (f: FollowedChip, burst: Burst, message: string): never =>
   raise(f.chip, "LPU2224", burst, burst.instruction.cycle, message);

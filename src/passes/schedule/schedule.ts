@@ -16,6 +16,7 @@
  *   place/constants        constants, packed
  *   place/earlier          entries before this one      repeat/       instances that are alike, what placing
  *   place/constant-blocks  bytes of constants                           a task changed (placed), constants
+ *   divide                 what fits in no cycle        overlap       how a run meets the next
  */
 
 import { type Contents, contentsOf } from "../../ir/contents.js";

@@ -10,7 +10,7 @@ import type { Plan } from "../../ir/plan.js";
 import { type Binding, type EntryPoint, type Link, placedBehind, type Program, type Queues } from "../../ir/program.js";
 
 /** One stage of an entry. */
-export interface Stage {
+export interface ScheduledStage {
   /** As it was cut. */
   readonly plan: Plan;
   /** Of its chip or of the group of them, with all entries. */
@@ -22,7 +22,7 @@ export interface Stage {
 /** An entry: the plan that was cut, and its stages. */
 export interface StagedEntry {
   readonly whole: Plan;
-  readonly stages: readonly Stage[];
+  readonly stages: readonly ScheduledStage[];
 }
 
 export const joinStages = (entries: readonly StagedEntry[], links: readonly Link[]): Program => {

@@ -16,7 +16,7 @@ import type { MemoryFindings } from "../link/memory.js";
 import type { MxmFindings } from "../link/mxm.js";
 import type { Nodes } from "../link/nodes.js";
 import type { SendPlace } from "../disturb.js";
-import { isWhole, type Order } from "../link/order.js";
+import { isWhole, type ExecutionOrder } from "../link/order.js";
 import { elementType, ENTRY, ENTRY_SIZE, IntList, NO_STREAM, RAW_SLOT, type Tables } from "../link/tables.js";
 
 /** Vectors in memory: address of the first, bytes from one to the next, and bytes from lane to lane. */
@@ -365,7 +365,7 @@ export class BufferLayout {
   }
 
   /** Ends planning: decides which reads are copied, and where buffers lie. */
-  place(order: Order): void {
+  place(order: ExecutionOrder): void {
     const { nodes, memory } = this.findings;
     const firstOf = new Int32Array(nodes.kind.length).fill(-1);
     for (let item = order.node.length - 1; item >= 0; item--) firstOf[order.node.at(item)] = item;

@@ -14,7 +14,7 @@ import type { MxmFindings } from "./mxm.js";
 import { ENTRY, ENTRY_SIZE, IntList, NO_STREAM, type Tables } from "./tables.js";
 
 /** Executions to run, in order: node, first execution within the node, and how many. */
-export interface Order {
+export interface ExecutionOrder {
   readonly node: IntList;
   readonly first: IntList;
   readonly count: IntList;
@@ -93,10 +93,10 @@ export function linkOperands(tables: Tables, nodes: Nodes, matches: Matches, mxm
   }
 }
 
-export function orderNodes(tables: Tables, nodes: Nodes): Order {
+export function orderNodes(tables: Tables, nodes: Nodes): ExecutionOrder {
   const total = nodes.kind.length;
   const { start, targets } = compress(nodes);
-  const order: Order = { node: new IntList(), first: new IntList(), count: new IntList() };
+  const order: ExecutionOrder = { node: new IntList(), first: new IntList(), count: new IntList() };
   const index = new Int32Array(total);
   const low = new Int32Array(total);
   const onStack = new Uint8Array(total);
@@ -171,7 +171,7 @@ function byKey(nodes: Nodes): Int32Array {
 function emit(
   tables: Tables,
   nodes: Nodes,
-  order: Order,
+  order: ExecutionOrder,
   members: Int32Array,
   start: Int32Array,
   targets: Int32Array,
@@ -200,7 +200,7 @@ function dependsOnItself(node: number, start: Int32Array, targets: Int32Array): 
   return false;
 }
 
-function push(order: Order, node: number, first: number, count: number): void {
+function push(order: ExecutionOrder, node: number, first: number, count: number): void {
   order.node.push(node);
   order.first.push(first);
   order.count.push(count);
