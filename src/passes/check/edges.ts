@@ -5,7 +5,7 @@
  * and factors is the plan's.
  */
 
-import { at, fail } from "../../diagnostics.js";
+import { at, fail, sure } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isTile, type PackedTile, type Plan, type PlanBinding, type Run } from "../../ir/plan.js";
 import { type Binding, memQueue, type Placement, rowsOfPlane, type StateBinding } from "../../ir/program.js";
@@ -128,7 +128,7 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
     if ("tile" in of ? !tiles.has(of.tile) : of.entry !== program.entry.name) continue;
     const queue = memQueue(target, hemisphere, slice);
     const storage = "tile" in of ? undefined : plan.storages[of.storage];
-    const length = "tile" in of ? vectorsOf(tiles.get(of.tile)) : (storage?.rows ?? 0);
+    const length = "tile" in of ? vectorsOf(sure(tiles.get(of.tile), "tile")) : (storage?.rows ?? 0);
     const base =
       "tile" in of ? values.tile(of.tile, length) : storage === undefined ? UNKNOWN : values.panel(storage, of.panel);
     // A tile is filled up with zeros.

@@ -211,7 +211,7 @@ const lanesWhere = (elements: Uint8Array, is: 0 | 1): number[] => {
 
 /** The lane from which a permutation takes a lane; -1 for zero. */
 const sourceOf = ({ plan }: Checked, map: number | undefined, lane: number): number =>
-  map === undefined ? lane : (plan.maps[map]?.[lane] ?? -1);
+  map === undefined ? lane : at(at(plan.maps, map, "map"), lane, "lane");
 
 /* ---------- ranges ---------- */
 

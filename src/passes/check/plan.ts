@@ -40,7 +40,7 @@ interface Learned extends PlanValues {
 }
 
 /** Vectors of a tile: two columns are one. */
-export const vectorsOf = (tile: PackedTile | undefined): number => Math.ceil((tile?.columns ?? 0) / 2);
+export const vectorsOf = ({ columns }: Pick<PackedTile, "columns">): number => Math.ceil(columns / 2);
 
 export const planValues = (plan: Plan, target: Target): PlanValues => {
   const values = new Values();

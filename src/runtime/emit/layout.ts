@@ -17,7 +17,16 @@ import type { MxmFindings } from "../link/mxm.js";
 import type { Nodes } from "../link/nodes.js";
 import type { SendPlace } from "../disturb.js";
 import { isWhole, type ExecutionOrder } from "../link/order.js";
-import { elementType, ENTRY, ENTRY_SIZE, IntList, NO_STREAM, RAW_SLOT, type Tables } from "../link/tables.js";
+import {
+  elementType,
+  ENTRY,
+  ENTRY_SIZE,
+  instructionOf,
+  IntList,
+  NO_STREAM,
+  RAW_SLOT,
+  type Tables,
+} from "../link/tables.js";
 
 /** Vectors in memory: address of the first, bytes from one to the next, and bytes from lane to lane. */
 export interface Place {
@@ -197,9 +206,8 @@ export class BufferLayout {
   /** Row of a slice, by the MEM queue of a burst, at one of its executions. */
   rowPlace(burst: number, index: number): Place {
     const { tables } = this.findings;
-    const instruction = tables.instructions[burst];
-    const step = instruction?.step ?? 0;
-    const row = Number(instruction?.fields["address"]) + (tables.base.at(burst) + index) * step;
+    const { step, fields } = instructionOf(tables, burst);
+    const row = Number(fields["address"]) + (tables.base.at(burst) + index) * step;
     return { address: this.sliceAddress(burst) + row * this.lanes, stride: step * this.lanes, laneStride: 1 };
   }
 

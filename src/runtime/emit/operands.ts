@@ -5,27 +5,23 @@
  * where it lies if the form is right, and otherwise calls a kernel that brings it into that form in scratch memory.
  */
 
+import type { TimedInstruction } from "../../ir/program.js";
 import { modeOf, STREAM_TYPES, type StreamType } from "../../ir/isa.js";
 import type { BufferLayout, Place } from "./layout.js";
 import { SEGMENT, SEGMENT_SIZE } from "../link/streams.js";
-import { elementType, ENTRY, ENTRY_SIZE, type Tables } from "../link/tables.js";
+import { elementType, ENTRY, ENTRY_SIZE, instructionOf, type Tables } from "../link/tables.js";
 
-export const fieldsOf = (layout: BufferLayout, burst: number): Readonly<Record<string, unknown>> =>
-  layout.findings.tables.instructions[burst]?.fields ?? {};
+export const fieldsOf = (layout: BufferLayout, burst: number): TimedInstruction["fields"] =>
+  instructionOf(layout.findings.tables, burst).fields;
 export const number = (layout: BufferLayout, burst: number, field: string): number =>
   Number(fieldsOf(layout, burst)[field]);
 export const elementBytes = (layout: BufferLayout, burst: number): number =>
   STREAM_TYPES[typeOf(layout.findings.tables, burst, "type")].bytes;
 
-export function typeOf(tables: Tables, burst: number, field: string): StreamType {
-  const instruction = tables.instructions[burst];
-  return instruction === undefined ? "u8" : elementType(instruction, field);
-}
+export const typeOf = (tables: Tables, burst: number, field: string): StreamType =>
+  elementType(instructionOf(tables, burst), field);
 
-export function wordOf(tables: Tables, burst: number): string {
-  const instruction = tables.instructions[burst];
-  return instruction === undefined ? "" : modeOf(instruction);
-}
+export const wordOf = (tables: Tables, burst: number): string => modeOf(instructionOf(tables, burst));
 
 /** First TAKE entry of an operand slot; -1 if the operand takes nothing. */
 export function takes(layout: BufferLayout, burst: number, slot: number): number {

@@ -7,6 +7,7 @@
  * canonical NaNs.
  */
 
+import { at } from "../../diagnostics.js";
 import { roundEven } from "../../ir/functions.js";
 import type { StreamType } from "../../ir/isa.js";
 import { F32_NAN_BITS, f16ToF32, f32ToF16 } from "../../ir/numerics.js";
@@ -374,8 +375,8 @@ export const STREAM_KERNELS = {
   storeAny: kernel(["dst", "src", "count", "type", "int"], {
     doc: "fp32 (or, if `int`, int32) lanes to whole elements of an integer type.",
     reference: (m, a) => {
-      const bytes = [2, 4, 4, 2, 2, 1, 1, 1][a.type] ?? 1;
-      const [least = 0, greatest = 0] = RANGES[a.type] ?? [];
+      const bytes = at(TYPE_BYTES, a.type, "type");
+      const [least, greatest] = at(RANGES, a.type, "type");
       for (let i = 0; i < a.count; i++) {
         const float = m.f32[a.src / 4 + i] as number;
         const word = m.i32[a.src / 4 + i] as number;
@@ -560,7 +561,8 @@ function reportAddress(
   m.i32.set([kind, burst, execution, address], fault / 4);
 }
 
-/** Least and greatest value of each type number. */
+/** Bytes of an element, and its least and greatest value where it is whole, by type number. */
+const TYPE_BYTES = [2, 4, 4, 2, 2, 1, 1, 1];
 const RANGES: readonly (readonly [number, number])[] = [
   [0, 0],
   [0, 0],

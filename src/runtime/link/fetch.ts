@@ -13,7 +13,7 @@ import { ISA, MNEMONICS } from "../../ir/isa.js";
 import { queuePlace, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { SEGMENT, SEGMENT_SIZE, type Matches } from "./streams.js";
-import { ENTRY_SIZE, raiseAt, type Tables } from "./tables.js";
+import { ENTRY_SIZE, instructionOf, raiseAt, type Tables } from "./tables.js";
 import type { MachineProgram } from "../program.js";
 
 interface Matched {
@@ -61,7 +61,7 @@ function fetchOnce(
     const fetched = decodeQueue(target, queue, text).instructions;
     if (fetched.some(({ op }) => op === "deskew"))
       raiseAt(tables, "LPU4017", burst, cycle, "fetched text cannot hold deskew");
-    const { origin } = tables.instructions[burst] ?? { origin: 0 };
+    const { origin } = instructionOf(tables, burst);
     for (const instruction of fetched)
       instructions.push({ ...instruction, cycle: instruction.cycle + start - target.timing.barrier, origin });
     grown ||= fetched.length > 0;
@@ -120,8 +120,8 @@ function constantVector(
     const burst = tables.gives.at(matches.segments.at(at + SEGMENT.give) * ENTRY_SIZE);
     if (MNEMONICS[tables.op.at(burst)] !== "read") return "data";
     const vector = matches.segments.at(at + SEGMENT.vector) + offset * matches.segments.at(at + SEGMENT.step);
-    const instruction = tables.instructions[burst];
-    const row = Number(instruction?.fields["address"]) + (tables.base.at(burst) + vector) * (instruction?.step ?? 0);
+    const { fields, step } = instructionOf(tables, burst);
+    const row = Number(fields["address"]) + (tables.base.at(burst) + vector) * step;
     const bytes = constantRow(program, tables.chip.at(burst), tables.queue.at(burst), row);
     return bytes?.map((byte, lane) => (lane < tables.length.at(burst) ? byte : 0)) ?? "data";
   }

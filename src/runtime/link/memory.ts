@@ -11,7 +11,7 @@
 import { at, sure } from "../../diagnostics.js";
 import { MNEMONICS } from "../../ir/isa.js";
 import { addEdge, type Nodes } from "./nodes.js";
-import { IntList, lastCycle, type Tables } from "./tables.js";
+import { instructionOf, IntList, lastCycle, type Tables } from "./tables.js";
 
 export interface MemoryFindings {
   /** A writing and a reading node of the same row, one after the other: write, read, write, read ... */
@@ -162,10 +162,10 @@ function replaySlice(
 function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number): Run {
   const { target, faults } = tables;
   const op = sure(memoryOp(tables, burst), "operation of a slice");
-  const instruction = tables.instructions[burst];
+  const instruction = instructionOf(tables, burst);
   const base = tables.base.at(burst);
-  const step = op === "read" || op === "write" ? (instruction?.step ?? 0) : 0;
-  const row = op === "read" || op === "write" ? Number(instruction?.fields["address"]) + base * step : -1;
+  const step = op === "read" || op === "write" ? instruction.step : 0;
+  const row = op === "read" || op === "write" ? Number(instruction.fields["address"]) + base * step : -1;
   const cycle = tables.cycle.at(burst);
   const count = tables.count.at(burst);
   const rows = 2 * target.rowsPerBank;
@@ -174,7 +174,7 @@ function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number
     faults.reportRecord("LPU4008", burst, cycle, `operand 'address': expected 0 to ${rows - 1} at every execution`);
     return { burst, op, node: nodes.ofBurst[burst] as number, count: 1, interval: 1, step: 0, row: 0, cycle, index: 0 };
   }
-  if (base === 0 && (instruction?.count ?? 1) > 1) {
+  if (base === 0 && instruction.count > 1) {
     const reads = op === "read" || op === "gather";
     const until = reads ? state.readUntil : state.writeUntil;
     if (until >= cycle)
@@ -184,7 +184,7 @@ function startRun(tables: Tables, nodes: Nodes, state: SliceState, burst: number
         cycle,
         `the ${reads ? "read" : "write"} address generator runs until cycle ${until}`,
       );
-    const end = cycle + ((instruction?.count ?? 1) - 1) * tables.interval.at(burst);
+    const end = cycle + (instruction.count - 1) * tables.interval.at(burst);
     if (reads) state.readUntil = end;
     else state.writeUntil = end;
   }

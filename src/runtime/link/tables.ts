@@ -85,6 +85,8 @@ export interface Tables {
   readonly counters: Counters[];
 }
 
+export const instructionOf = ({ instructions }: Tables, burst: number): TimedInstruction =>
+  at(instructions, burst, "instruction");
 /** The cycle of a burst's last execution. */
 export const lastCycle = ({ cycle, count, interval }: Tables, burst: number): number =>
   cycle.at(burst) + (count.at(burst) - 1) * interval.at(burst);
@@ -229,7 +231,7 @@ function addQueue(
   const place = queuePlace(target, queue);
   const position = positionOf(target, place);
   const layouts = layoutOf(target).byName;
-  const executions = tables.counters[chip]?.executions ?? {};
+  const { executions } = at(tables.counters, chip, "counters of a chip");
   const lengths = instructions
     .filter(({ op }) => op === "config")
     .map(({ cycle, fields }) => ({ cycle, length: Number(fields["length"]) }));

@@ -9,7 +9,7 @@
 import { at } from "../../diagnostics.js";
 import { ARRAYS, type ArrayKind, arrayOf, MNEMONICS, weightColumns } from "../../ir/isa.js";
 import { queuePlace } from "../../ir/program.js";
-import { lastCycle, type Tables } from "./tables.js";
+import { instructionOf, lastCycle, type Tables } from "./tables.js";
 
 /** Versions found so far, and the one that each loading burst belongs to. */
 export interface WeightFindings {
@@ -52,8 +52,7 @@ export interface PlaneHistory {
 }
 
 export const opOf = (tables: Tables, burst: number): string => at(MNEMONICS, tables.op.at(burst), "mnemonic");
-export const kindOf = (tables: Tables, burst: number): ArrayKind =>
-  arrayOf(at(tables.instructions, burst, "instruction"));
+export const kindOf = (tables: Tables, burst: number): ArrayKind => arrayOf(instructionOf(tables, burst));
 export const planeOf = (tables: Tables, burst: number): number =>
   queuePlace(tables.target, tables.queue.at(burst)).index;
 
@@ -102,7 +101,7 @@ function newVersion(versions: Version[], kind: ArrayKind, base: number): number 
 function addLoad(tables: Tables, findings: WeightFindings, version: number, burst: number): void {
   const record = findings.versions[version];
   if (record === undefined) return;
-  const fields = tables.instructions[burst]?.fields ?? {};
+  const { fields } = instructionOf(tables, burst);
   const { target } = tables;
   const columns = Number(fields["column"]) + tables.count.at(burst) * loadedColumns(tables, burst);
   if (columns > target.lanes) {

@@ -5,7 +5,7 @@
  * are literal: `registers[stream][position + mxm]` is the byte vector that stands there in this cycle, or undefined.
  */
 
-import { DIAGNOSTICS, type DiagnosticCode } from "../../diagnostics.js";
+import { at, DIAGNOSTICS, type DiagnosticCode } from "../../diagnostics.js";
 import { type ArrayKind, arrayDepth } from "../../ir/isa.js";
 import { type ChipProgram, type QueuePlace, queueCount } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
@@ -126,7 +126,7 @@ export function createChip(program: MachineProgram, index: number): ChipState {
   });
   return {
     index,
-    program: program.chips[index] ?? { queues: [], constants: [], maps: [] },
+    program: at(program.chips, index, "chip"),
     registers: Array.from({ length: 2 * target.streams }, () =>
       Array.from({ length: 2 * target.mxm + 1 }, () => undefined),
     ),

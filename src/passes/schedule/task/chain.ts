@@ -4,7 +4,7 @@
  * An operand that is rearranged over the lanes turns at the SXM: it flies out, through a permutation and back in.
  */
 
-import { at, invariant } from "../../../diagnostics.js";
+import { at, invariant, sure } from "../../../diagnostics.js";
 import { ALU_FUNCTIONS, type Source, type StreamType } from "../../../ir/isa.js";
 import type { Argument, Leaf, Storage, Task } from "../../../ir/plan.js";
 import { sxmQueue, vxmQueue } from "../../../ir/program.js";
@@ -305,7 +305,7 @@ const aluSource = (
   invariant(argument !== undefined, "an operation has its arguments");
   if ("constant" in argument) return { type: "f32", source: { constant: argument.constant } };
   if ("mxm" in argument) {
-    const stream = argument.map === undefined ? mxm : (turned.get(argument.map) ?? -1);
+    const stream = argument.map === undefined ? mxm : sure(turned.get(argument.map), "stream of the sums that turn");
     return { type: "f32", source: { stream, tap: false } };
   }
   if ("op" in argument) {

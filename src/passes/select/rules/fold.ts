@@ -313,16 +313,14 @@ const totalOf = (
   });
   finish(ops, total);
   const width = origins.reduce((sum, { panel, leaf }) => {
-    const storage = chain(panel, 0, 1).leaves[leaf]?.storage;
-    return sum + (storage === undefined ? 0 : STREAM_TYPES[storageAt(s, storage).dtype].bytes / 2);
+    const { storage } = at(chain(panel, 0, 1).leaves, leaf, "leaf");
+    return sum + STREAM_TYPES[storageAt(s, storage).dtype].bytes / 2;
   }, 0);
   if (alusOf(ops) > s.target.alus || width > MOST_STREAMS) return undefined;
   const mask = masked ? rowOfOnes(s, beyond) : undefined;
   return (row, rows) => {
     const byPanel = Array.from({ length: end - first }, (_, index) => chain(first + index, row, rows).leaves);
-    const leaves = origins.flatMap(
-      ({ panel, leaf }): readonly Leaf[] => byPanel[panel - first]?.slice(leaf, leaf + 1) ?? [],
-    );
+    const leaves = origins.map(({ panel, leaf }) => at(at(byPanel, panel - first, "panel"), leaf, "leaf"));
     if (mask !== undefined) leaves.push({ storage: mask, panel: 0, runs: [{ row: 0, step: 0, count: rows }] });
     return { ops, leaves };
   };

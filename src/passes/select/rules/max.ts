@@ -7,7 +7,7 @@
  * win: where they would, the panel is read through a permutation that puts a value there.
  */
 
-import { at, invariant } from "../../../diagnostics.js";
+import { at, invariant, sure } from "../../../diagnostics.js";
 import type { Node } from "../../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
@@ -65,7 +65,7 @@ const MAXIMA: Readonly<Record<number, readonly (readonly Argument[])[]>> = {
 };
 /** The maximum of leaf 0 and so many rotated leaves; rotated ones first, since they arrive together. */
 const maximaOf = (dtype: StorageType, rotated: number): AluOp[] =>
-  (MAXIMA[rotated] ?? []).map((args) => maxOf(dtype, ...args));
+  sure(MAXIMA[rotated], "chain of maxima").map((args) => maxOf(dtype, ...args));
 
 /** Panels that one task folds into one. */
 const FOLDED_PANELS = 4;
