@@ -89,7 +89,10 @@ const expectChips = (asked: Asked): void => {
     });
 };
 
-/** What a step makes with the first number of stages that has room for it; where none has, what was in the way with the last that could be. */
+/**
+ * What a step makes with the first number of stages that has room for it; where none has, what was in the way with the last
+ * that could be.
+ */
 export const firstWithRoom = <T>({ stages, pipelineOf: made }: Deployment, step: (pipeline: Pipeline) => T): T => {
   let full: CompileError | undefined;
   for (const count of stages)

@@ -645,7 +645,10 @@ export const isUnsupported = (code: DiagnosticCode): boolean => {
   return row.isUnsupported === true;
 };
 
-/** What a diagnostic says beyond its code: message (lower case, expected before actual), the ONNX node, a place in a text input, notes, a hint. */
+/**
+ * What a diagnostic says beyond its code: message (lower case, expected before actual), the ONNX node, a place in a text input,
+ * notes, a hint.
+ */
 export interface Details {
   readonly message: string;
   /** ONNX node, as `name (OpType)`. */

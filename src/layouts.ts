@@ -169,7 +169,10 @@ const constantsIn = ({ nodes }: Graph): number => {
   );
 };
 
-/** What `select` gives, its states where there is room for them; of a program that may be `alone`, so that it fits on one chip, if it can. */
+/**
+ * What `select` gives, its states where there is room for them; of a program that may be `alone`, so that it fits on one chip,
+ * if it can.
+ */
 export const fittingPlan = (
   graph: Graph,
   target: Target,

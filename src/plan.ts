@@ -69,7 +69,10 @@ export interface PlanOptions extends EntryOptions {
   readonly tensor?: number | undefined;
   /** Groups one behind the other; at most so many as the system has, if not given. */
   readonly stages?: number | undefined;
-  /** Which of the model's configurations of devices says numbers of chips and stages of nodes; the only one if not given, false for none. */
+  /**
+   * Which of the model's configurations of devices says numbers of chips and stages of nodes; the only one if not given, false
+   * for none.
+   */
   readonly configuration?: string | false | undefined;
   readonly weights?: WeightFormatName | undefined;
   readonly keep?: readonly string[] | undefined;

@@ -24,7 +24,10 @@ export interface OptOptions {
   readonly plan: boolean;
 }
 
-/** The text of a graph after passes, above it how it is shared out, or of its plan; the text of a plan is verified and comes out as it is printed. */
+/**
+ * The text of a graph after passes, above it how it is shared out, or of its plan; the text of a plan is verified and comes out
+ * as it is printed.
+ */
 export function optimize(text: string, file: string, options: OptOptions): string {
   const { weights, chips, only, plan } = options;
   const target = TARGETS[options.target];

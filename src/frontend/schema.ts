@@ -1,8 +1,9 @@
 /**
  * The ONNX messages that are read, as a protobuf schema of our own and as types, and the one place that decodes them.
  *
- * The schema covers IR versions up to 13; what the compiler has no use for (documentation, training, quantization notes) is left out and skipped by the decoder. `bytes` fields are views of the input, never copies. Whatever
- * the decoder says about bytes that are no such message becomes LPU1001; nothing else leaves this file.
+ * The schema covers IR versions up to 13; what the compiler has no use for (documentation, training, quantization notes) is
+ * left out and skipped by the decoder. `bytes` fields are views of the input, never copies. Whatever the decoder says about
+ * bytes that are no such message becomes LPU1001; nothing else leaves this file.
  */
 
 import protobuf from "protobufjs";

@@ -74,7 +74,10 @@ interface Named {
   readonly name: string;
 }
 
-/** Names of inputs, and of the outputs that a convention pairs with them. An input whose output is not there (keys of an encoder) is none. */
+/**
+ * Names of inputs, and of the outputs that a convention pairs with them. An input whose output is not there (keys of an
+ * encoder) is none.
+ */
 export function pastsOf({
   inputs,
   outputs,

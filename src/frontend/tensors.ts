@@ -2,8 +2,9 @@
  * Tensors of the file: element types as one table, and data (raw, in typed fields, or in external files) as lazy literals.
  *
  * Types that the tensor IR does not have narrow here and nowhere else: int64 and uint64 to i32 with a range check, double to
- * f32; integers of 4 and 2 bits are unpacked, one to a byte. Lengths and external ranges are checked when the literal is made, so that loading it later
- * cannot fail for a reason that was in the file. Raw data that is aligned is a view of the source's bytes; else it is copied.
+ * f32; integers of 4 and 2 bits are unpacked, one to a byte. Lengths and external ranges are checked when the literal is made,
+ * so that loading it later cannot fail for a reason that was in the file. Raw data that is aligned is a view of the source's
+ * bytes; else it is copied.
  */
 
 import { at, CompileError, fail, invariant } from "../diagnostics.js";

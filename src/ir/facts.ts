@@ -89,12 +89,18 @@ export interface FewBits {
   readonly values: number;
 }
 
-/** Weights in FP8: those that the compiler narrowed, the worst first, those that the model has so, those that were to stay fp16, and those that fp16 takes the place of. */
+/**
+ * Weights in FP8: those that the compiler narrowed, the worst first, those that the model has so, those that were to stay fp16,
+ * and those that fp16 takes the place of.
+ */
 export interface WeightFacts {
   readonly narrowed: readonly (Weight & NarrowingError)[];
   readonly given: readonly Weight[];
   readonly kept: readonly Weight[];
-  /** Those of few bits that the model has, and that do not lie in them: as fp16, exactly where products are of integers and rounded with their scales elsewhere. */
+  /**
+   * Those of few bits that the model has, and that do not lie in them: as fp16, exactly where products are of integers and
+   * rounded with their scales elsewhere.
+   */
   readonly widened: readonly FewBits[];
 }
 

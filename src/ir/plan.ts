@@ -56,7 +56,10 @@ export interface Storage {
    * where the passes of one task take several: else they go to the hemisphere in which it lies.
    */
   readonly bothHemispheres: boolean;
-  /** Of a state in one hemisphere only, by panel: the lowest panel of those that lie in one together (plan/panel-groups.ts); 0 of all if not said. */
+  /**
+   * Of a state in one hemisphere only, by panel: the lowest panel of those that lie in one together (plan/panel-groups.ts); 0
+   * of all if not said.
+   */
   readonly groups?: readonly number[];
   /** Constants: what their panels are made of. */
   readonly recipe?: PanelRecipe;

@@ -84,7 +84,10 @@ export interface SystemPlan {
   readonly rate: { readonly user: number; readonly userWithHost: number; readonly system: number };
   /** Until the first token after a prompt as long as the context, which goes through token by token; null without a past. */
   readonly firstTokenMicroseconds: number | null;
-  /** Sequences: that SRAM holds, whose states are the first to have no room in `fullest`, and that all stages need to be at work. Null without states. */
+  /**
+   * Sequences: that SRAM holds, whose states are the first to have no room in `fullest`, and that all stages need to be at
+   * work. Null without states.
+   */
   readonly users: { readonly fit: number; readonly busy: number } | null;
   /** Bytes, of the fullest chip and its stage. */
   readonly sram: {

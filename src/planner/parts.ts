@@ -71,7 +71,10 @@ const heavyNodes = (graph: Graph): ReadonlySet<NodeId> => {
   return heavy;
 };
 
-/** A value that is made again counts as crossing too, unless it is read over more of the order than this: the first part has it for itself. */
+/**
+ * A value that is made again counts as crossing too, unless it is read over more of the order than this: the first part has it
+ * for itself.
+ */
 const EVERYWHERE = 0.5;
 
 /** Places in the order at which one value crosses; between any two there is a product by weights, and the value is narrow. */

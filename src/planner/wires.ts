@@ -1,8 +1,9 @@
 /**
  * What goes from a group of chips to the next in a system, in cycles: a model from the table of systems, and no schedule.
  *
- * Rows leave over all wires between the two groups at once, and each goes on to the others of the group as soon as it is in SRAM of
- * the chip at the end of its wire, while the next ones come. Where no wire joins two groups, rows go over the chips between, one after the other.
+ * Rows leave over all wires between the two groups at once, and each goes on to the others of the group as soon as it is in
+ * SRAM of the chip at the end of its wire, while the next ones come. Where no wire joins two groups, rows go over the chips
+ * between, one after the other.
  */
 
 import { at, fail } from "../diagnostics.js";

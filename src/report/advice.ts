@@ -1,9 +1,9 @@
 /**
  * Where time could be won, in sentences, the most first.
  *
- * Cycles in which the arrays do not both work are summed over nodes that have the same name but for its numbers, since what
- * is true of one layer is true of all, and over what bounds them. The gain is what would be saved if none of them were left: no change gains more
- * in that place.
+ * Cycles in which the arrays do not both work are summed over nodes that have the same name but for its numbers, since what is
+ * true of one layer is true of all, and over what bounds them. The gain is what would be saved if none of them were left: no
+ * change gains more in that place.
  */
 
 import { at } from "../diagnostics.js";

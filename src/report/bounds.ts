@@ -38,7 +38,10 @@ export interface Stretches {
   readonly to: Int32Array;
   /** Index into BOUND_NAMES. */
   readonly bound: Int32Array;
-  /** The burst that works; of `latency` and `barrier` the next to start, at the end and when `idle` the last to finish. -1 if a chip has none. */
+  /**
+   * The burst that works; of `latency` and `barrier` the next to start, at the end and when `idle` the last to finish. -1 if a
+   * chip has none.
+   */
   readonly burst: Int32Array;
 }
 

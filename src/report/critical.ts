@@ -1,11 +1,11 @@
 /**
  * The critical path: what waited for what, from the burst that finishes last back to the start.
  *
- * In a static schedule what flows together is tight: a burst takes its vectors in the very cycle in which they pass, so that all
- * bursts that are joined by flights, without SRAM between, are one figure and could only have come earlier together. A figure
- * waits either for data, a row that one of its reads needs or a vector from another chip, or for a unit, whose burst before had to end. Where neither ended
- * just before it, the schedule has slack. Of all chains of such waits from the end to the start the path is one with the least
- * slack in all. Its steps cover every cycle of the program once.
+ * In a static schedule what flows together is tight: a burst takes its vectors in the very cycle in which they pass, so that
+ * all bursts that are joined by flights, without SRAM between, are one figure and could only have come earlier together. A
+ * figure waits either for data, a row that one of its reads needs or a vector from another chip, or for a unit, whose burst
+ * before had to end. Where neither ended just before it, the schedule has slack. Of all chains of such waits from the end to
+ * the start the path is one with the least slack in all. Its steps cover every cycle of the program once.
  */
 
 import { completionCycles } from "../ir/isa.js";
@@ -15,7 +15,10 @@ import { linkDelay } from "../ir/target.js";
 import { LINK } from "./flights.js";
 import { type Bursts, type Unit, UNITS, unitOf } from "./bursts.js";
 
-/** What a step waited for: rows that were not written before, vectors from another chip, a unit that worked on something else, or the start. */
+/**
+ * What a step waited for: rows that were not written before, vectors from another chip, a unit that worked on something else,
+ * or the start.
+ */
 export const WAITS = ["data", "links", ...UNITS, "start"] as const satisfies readonly (
   | "data"
   | "links"
@@ -35,7 +38,10 @@ export interface PathStep {
   readonly slack: number;
 }
 
-/** Steps in order of time: the first begins at cycle 0 and the last ends with the program. Time is linear in the bursts of the path's figures. */
+/**
+ * Steps in order of time: the first begins at cycle 0 and the last ends with the program. Time is linear in the bursts of the
+ * path's figures.
+ */
 export function criticalPath(activity: Activity): readonly PathStep[] {
   const { program, bursts, cycles } = activity;
   const { barrier } = program.target.timing;

@@ -72,7 +72,10 @@ export interface Attended {
   readonly output: NodeId;
 }
 
-/** Where a key is not allowed its score is minus infinity, and for the softmax this: exp of the difference from any real score is 0, also in fp16. */
+/**
+ * Where a key is not allowed its score is minus infinity, and for the softmax this: exp of the difference from any real score
+ * is 0, also in fp16.
+ */
 const FORBIDDEN = -LARGEST_F16;
 
 /** q [B,H,S,D], k [B,K,T,D], v [B,K,T,Dv], where K divides H. `sink`: scores [1,H,1,1] of which the softmax knows besides. */

@@ -1,6 +1,7 @@
 /**
- * Import rules of gathering, and of caches that are written row by row. Constant indices that step evenly (which is what exporters make of slices,
- * broadcasts and masks) become slices and expands, so that only gathers that depend on data, or jump about, remain.
+ * Import rules of gathering, and of caches that are written row by row. Constant indices that step evenly (which is what
+ * exporters make of slices, broadcasts and masks) become slices and expands, so that only gathers that depend on data, or jump
+ * about, remain.
  */
 
 import { at } from "../../diagnostics.js";

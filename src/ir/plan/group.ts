@@ -2,7 +2,8 @@
  * Plans of a group: chips that run one plan, which is written as that of the first.
  *
  * Chip i has constants of its own under the same keys, writes its own block where the first writes block 0, or reads it where
- * blocks are dealt out, and its links lead to other chips: to the one i behind that to which the link of the first chip leads. Nothing else is other.
+ * blocks are dealt out, and its links lead to other chips: to the one i behind that to which the link of the first chip leads.
+ * Nothing else is other.
  */
 
 import { at } from "../../diagnostics.js";

@@ -16,11 +16,12 @@
  *       }
  *     }
  *
- * Passes and operations that were made from another ONNX node than the task say so: `2 rows, passes of "MatMul_0" {`, `a0 = add(mxm, v0) of "Add_1"`.
- * A state says as `then 5` which storage takes its rows. Storages are by number, `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of
- * ALUs `a0 ..`. A task between chips says `send "name" over [0, 1] from 0` of its leaf, or `receive "name" ..` and
- * `received -> 5/0 from 0`. Lists of numbers are in the order of the fields that they stand for; a range is its least and its greatest
- * number, whether infinities and whether NaNs may be among them.
+ * Passes and operations that were made from another ONNX node than the task say so: `2 rows, passes of "MatMul_0" {`,
+ * `a0 = add(mxm, v0) of "Add_1"`. A state says as `then 5` which storage takes its rows. Storages are by number,
+ * `storage/panel`, and rows `[row:count]` or `[row:count:step]`. Leaves are `v0 ..`, operations of ALUs `a0 ..`. A task between
+ * chips says `send "name" over [0, 1] from 0` of its leaf, or `receive "name" ..` and `received -> 5/0 from 0`. Lists of numbers
+ * are in the order of the fields that they stand for; a range is its least and its greatest number, whether infinities and
+ * whether NaNs may be among them.
  */
 
 import type { Argument, Lanes, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad, Wire } from "../plan.js";

@@ -1,8 +1,8 @@
 /**
  * Decomposition: composites, and operations that the machine does not have, end as the operations of `legal.ts`.
  *
- * Canonical rules run along, so that what the rules make is in normal form at once; short axes are joined before they are reduced. Operations for which there is no rule
- * stay as they are: `legal.ts` reports them all together.
+ * Canonical rules run along, so that what the rules make is in normal form at once; short axes are joined before they are
+ * reduced. Operations for which there is no rule stay as they are: `legal.ts` reports them all together.
  */
 
 import { ATTENTION_RULES } from "./decompose/attention.js";

@@ -2,7 +2,8 @@
  * The program of the first chip becomes that of a group: the same instructions at the same cycles, with rows and links of each chip.
  *
  * What the first chip writes to its block of a storage, another writes to its own, rows further on in the same slices, and so
- * with what it reads where blocks are dealt out; what it sends and receives by its links goes over those of the other. No timing changes, and passes/check proves each chip anew.
+ * with what it reads where blocks are dealt out; what it sends and receives by its links goes over those of the other. No
+ * timing changes, and passes/check proves each chip anew.
  */
 
 import { at, sure } from "../../diagnostics.js";

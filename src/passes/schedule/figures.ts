@@ -41,7 +41,10 @@ export const CONSTANT_ROWS = 256;
 export interface PlanFacts extends Dependencies {
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
-  /** Temporaries whose rows are activations or weights of some pass, or a row that chains read again and again: two copies in each hemisphere. */
+  /**
+   * Temporaries whose rows are activations or weights of some pass, or a row that chains read again and again: two copies in
+   * each hemisphere.
+   */
   readonly feeders: ReadonlySet<StorageId>;
   /** The state whose rows a storage takes. */
   readonly nexts: ReadonlyMap<StorageId, StorageId>;

@@ -118,7 +118,10 @@ export interface Scheduler extends Known {
   turn: number;
   /** Rows of slice pairs that second copies of weight tiles may still take. */
   spareRows: number;
-  /** What instances to come will take of both, if their tiles lie where those of the model do: rows by hemisphere, and of these, of second copies. */
+  /**
+   * What instances to come will take of both, if their tiles lie where those of the model do: rows by hemisphere, and of these,
+   * of second copies.
+   */
   promised: { readonly rows: [number, number]; copies: number };
   /** Tasks for which a place was searched, and not taken from another instance. */
   searched: number;

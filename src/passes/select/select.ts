@@ -71,7 +71,10 @@ interface Options {
   readonly room: Room;
 }
 
-/** By a few of the graph's bodies; undefined if these do not say what all are, or if some node has no layout: all such are to be named then. */
+/**
+ * By a few of the graph's bodies; undefined if these do not say what all are, or if some node has no layout: all such are to be
+ * named then.
+ */
 const fromFew = (graph: Graph, less: Shortened, options: Options): Plan | undefined => {
   try {
     const { plan, made } = selectGraph(less.graph, less.ranges, options);

@@ -276,7 +276,10 @@ export const pushChain = (
       pushTask(s, { rows: block.rows, ...chain(panel, block.row, block.rows), storage, panel, row: block.row, origin });
 };
 
-/** Blocks of rows of a chain: where rows of one head after another are long, none has rows of two, since products read them head by head. */
+/**
+ * Blocks of rows of a chain: where rows of one head after another are long, none has rows of two, since products read them head
+ * by head.
+ */
 const chainBlocks = (target: Target, rows: number, view: View | undefined): ReturnType<typeof rowBlocks> => {
   const most = longBlock(target);
   const strides = (view?.dims ?? []).flat().flatMap(({ row, extent }) => (extent > 1 && row >= most ? [row] : []));

@@ -85,7 +85,10 @@ export interface Product {
   readonly name: string;
   /** Fill columns that no block uses with copies of the panel's first block, so that no lane of the result is empty. */
   readonly fill: boolean;
-  /** Further columns, one for each block of `n` columns of a panel from this column on: sums of the block's activations. Of stored weights only. */
+  /**
+   * Further columns, one for each block of `n` columns of a panel from this column on: sums of the block's activations. Of
+   * stored weights only.
+   */
   readonly sums?: { readonly column: number; readonly n: number; readonly ones: StorageId } | undefined;
 }
 

@@ -106,7 +106,10 @@ const placesOf = (plan: Plan, target: Target, { stages, links, again, homes, sta
   return [...best.values(), { task: tasks.length, work, wire: 0, resident, least: 0, most: stages }];
 };
 
-/** By task: which cuts may be before it, so that tasks that read states are in the stages where these are, and others where they must be. */
+/**
+ * By task: which cuts may be before it, so that tasks that read states are in the stages where these are, and others where they
+ * must be.
+ */
 const cutsAround = (plan: Plan, { homes, stageOf, stages }: Pick<Division, "homes" | "stageOf" | "stages">) => {
   const readers = stateReaders(plan);
   const last = lastTasks(plan);

@@ -30,7 +30,10 @@ interface DirectWeights {
   readonly upper: number;
   /** What `widen` is given in locals, since an engine makes a constant anew wherever it stands. */
   readonly constants: readonly Uint8Array[];
-  /** Puts the upper bits of DIRECT_STEP values of k, of two columns in turn, into `words`, 16 bytes at a time, and calls `meet` for each. */
+  /**
+   * Puts the upper bits of DIRECT_STEP values of k, of two columns in turn, into `words`, 16 bytes at a time, and calls `meet`
+   * for each.
+   */
   readonly widen: (f: FunctionBody, locals: WidenLocals, meet: () => void) => void;
 }
 

@@ -1,9 +1,10 @@
 /**
  * All kernels, and how they become functions of one pointer over a machine memory.
  *
- * `compileKernels` makes the emitted module, which all threads of a machine share; `bindKernels` binds it to a memory and takes the
- * reference for every kernel that has no emitter, or for all where SIMD is missing or unwanted. Fused multiply-add (relaxed SIMD) is used where a probe validates, after asking
- * the engine for it; it changes no bits, because products of fp16 values are exact in float64.
+ * `compileKernels` makes the emitted module, which all threads of a machine share; `bindKernels` binds it to a memory and takes
+ * the reference for every kernel that has no emitter, or for all where SIMD is missing or unwanted. Fused multiply-add (relaxed
+ * SIMD) is used where a probe validates, after asking the engine for it; it changes no bits, because products of fp16 values
+ * are exact in float64.
  */
 
 import { setFlagsFromString } from "node:v8";

@@ -548,7 +548,10 @@ const addressAt = (
 const checkAt = ({ u8 }: MachineMemory, { src, lanes }: Readonly<Record<"src" | "lanes", number>>, row: number) =>
   wireCheck(u8.subarray(src + row * lanes, src + (row + 1) * lanes));
 
-/** Words of a fault: 1 for an address out of range, 2 for an unwritten row or 3 for a vector that fails its check; burst, execution, address. */
+/**
+ * Words of a fault: 1 for an address out of range, 2 for an unwritten row or 3 for a vector that fails its check; burst,
+ * execution, address.
+ */
 function reportAddress(
   m: MachineMemory,
   fault: number,

@@ -76,7 +76,10 @@ interface Due {
   readonly arrivals: (() => void)[];
 }
 
-/** Runs a program to its end. Constants and inputs lie in `sram` already; outputs lie there afterwards. `received`: what comes in on outer wires. */
+/**
+ * Runs a program to its end. Constants and inputs lie in `sram` already; outputs lie there afterwards. `received`: what comes
+ * in on outer wires.
+ */
 export function runLiteral(program: MachineProgram, sram: Sram, received: OuterVectors = {}): LiteralResult {
   const { target, disturbed: { flip } = {} } = program;
   const agenda = new Map<number, Due>();

@@ -2,8 +2,9 @@
  * Indices that are data: gathers at computed places and places of maxima, by comparison with all places.
  *
  * A place compared with 0, 1, 2, .. is a row of truth values with one true; its product with the data picks a row, exactly,
- * since all other terms are zero (special.ts: also where there are infinities). Integers are picked in parts of eleven bits. An index below zero counts from the end; one
- * that is out of range picks zero. A gather from a constant table by an input is not one of these: the host looks it up.
+ * since all other terms are zero (special.ts: also where there are infinities). Integers are picked in parts of eleven bits. An
+ * index below zero counts from the end; one that is out of range picks zero. A gather from a constant table by an input is not
+ * one of these: the host looks it up.
  */
 
 import { at } from "../../../diagnostics.js";

@@ -67,8 +67,8 @@ export const findRows = (
 
 /**
  * For what is there from cycle 0 on: the highest rows that nothing ever used, `blocks` blocks of them in one bank; the first of
- * each, or none; of `banks` the first that has them. The first `spared` rows of each bank are not asked. What is no longer there when another entry has run may
- * take rows that those before use: `mayBeTouched`.
+ * each, or none; of `banks` the first that has them. The first `spared` rows of each bank are not asked. What is no longer
+ * there when another entry has run may take rows that those before use: `mayBeTouched`.
  */
 export const findUnused = (
   target: Target,

@@ -1,7 +1,8 @@
 /**
  * Resources of one chip over time: interval sets, and trial figures laid over them.
  *
- * A timeline is a set of disjoint busy intervals [start, end) in cycles (or, for streams, in diagonals: chip/machine.ts). A figure collects the intervals that one rigid group of bursts would take; nothing is booked until it fits as a whole.
+ * A timeline is a set of disjoint busy intervals [start, end) in cycles (or, for streams, in diagonals: chip/machine.ts). A
+ * figure collects the intervals that one rigid group of bursts would take; nothing is booked until it fits as a whole.
  */
 
 export interface Timeline {

@@ -180,10 +180,10 @@ export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispa
 };
 
 /**
- * What streams are for. inward: to the VXM, and on in its own registers. outward: from slices to the SXM or MXM. result:
- * from the VXM's registers of the other direction to the slices. weights: as outward, but the top of the streams belongs to
- * them alone, unless they take all: chains that all become ready at once would otherwise fill the streams and starve the arrays. through: as inward,
- * and on outward in the other hemisphere.
+ * What streams are for. inward: to the VXM, and on in its own registers. outward: from slices to the SXM or MXM. result: from
+ * the VXM's registers of the other direction to the slices. weights: as outward, but the top of the streams belongs to them
+ * alone, unless they take all: chains that all become ready at once would otherwise fill the streams and starve the arrays.
+ * through: as inward, and on outward in the other hemisphere.
  */
 type StreamUse = "inward" | "outward" | "result" | "weights" | "through";
 

@@ -45,7 +45,10 @@ export const halfAt = (number: number): { readonly panel: number; readonly half:
 
 const NO_CUTS: ReadonlySet<number> = new Set();
 
-/** Neighbouring places, cut where they leave a half and before the numbers in `cuts`: `count` places from `at`, of which the first is number `index`. */
+/**
+ * Neighbouring places, cut where they leave a half and before the numbers in `cuts`: `count` places from `at`, of which the
+ * first is number `index`.
+ */
 export const neighbours = (
   places: readonly number[],
   half: number,

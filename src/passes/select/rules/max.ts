@@ -2,9 +2,10 @@
  * The maximum rule: rotate-and-max over the lanes of each group, in the layout of the operand.
  *
  * After a step with window w, every lane holds the maximum of the w lanes from its own on, around the group; windows grow
- * fourfold until they cover the group (fivefold at the end, if that does), so that the maximum stands on every lane of it. Values that fill more than a panel are folded
- * first, panel by panel; then all lanes of one panel are the group. Lanes beyond the last column hold anything and must not
- * win: where they would, the panel is read through a permutation that puts a value there.
+ * fourfold until they cover the group (fivefold at the end, if that does), so that the maximum stands on every lane of it.
+ * Values that fill more than a panel are folded first, panel by panel; then all lanes of one panel are the group. Lanes beyond
+ * the last column hold anything and must not win: where they would, the panel is read through a permutation that puts a value
+ * there.
  */
 
 import { at, invariant, sure } from "../../../diagnostics.js";
