@@ -121,37 +121,27 @@ function internTexts({ writer, packet }: Trace, origins: readonly string[]): voi
 
 /** A process for each chip, in it a track for each unit, and below that those of its queues. */
 function* burstTracks(
-  { writer, packet, track }: Trace,
+  trace: Trace,
   activity: Activity,
   describe: (instruction: TimedInstruction) => string,
 ): Generator<Uint8Array> {
+  const { writer, track } = trace;
   const { program, bursts } = activity;
   const { target, chips } = program;
   const flows = flowsOf(activity);
   const writeBurst = (burst: number, uuid: number): void => {
     const instruction = bursts.instructions[burst];
     if (instruction === undefined) return;
-    packet(() => {
-      writer.uint(PACKET.timestamp, bursts.cycle[burst] as number);
-      writer.message(PACKET.trackEvent, () => {
-        writer.uint(EVENT.type, TYPE.begin);
-        writer.uint(EVENT.track, uuid);
-        writer.uint(EVENT.nameId, MNEMONICS.indexOf(instruction.op) + 1);
-        annotate(writer, "node", () => writer.uint(ANNOTATION.textId, (bursts.origin[burst] as number) + 1));
-        annotate(writer, "instruction", () => writer.text(ANNOTATION.text, describe(instruction)));
-        annotate(writer, "executions", () => writer.uint(ANNOTATION.uint, instruction.count));
-        annotate(writer, "femtojoules (model)", () => writer.uint(ANNOTATION.uint, bursts.energy[burst] as number));
-        for (const flow of flows.from(burst)) writer.fixed64(EVENT.flows, flow);
-        for (const flow of flows.to(burst)) writer.fixed64(EVENT.endingFlows, flow);
-      });
+    writeEvent(trace, uuid, TYPE.begin, bursts.cycle[burst] as number, () => {
+      writer.uint(EVENT.nameId, MNEMONICS.indexOf(instruction.op) + 1);
+      annotate(writer, "node", () => writer.uint(ANNOTATION.textId, (bursts.origin[burst] as number) + 1));
+      annotate(writer, "instruction", () => writer.text(ANNOTATION.text, describe(instruction)));
+      annotate(writer, "executions", () => writer.uint(ANNOTATION.uint, instruction.count));
+      annotate(writer, "femtojoules (model)", () => writer.uint(ANNOTATION.uint, bursts.energy[burst] as number));
+      for (const flow of flows.from(burst)) writer.fixed64(EVENT.flows, flow);
+      for (const flow of flows.to(burst)) writer.fixed64(EVENT.endingFlows, flow);
     });
-    packet(() => {
-      writer.uint(PACKET.timestamp, (bursts.last[burst] as number) + 1);
-      writer.message(PACKET.trackEvent, () => {
-        writer.uint(EVENT.type, TYPE.end);
-        writer.uint(EVENT.track, uuid);
-      });
-    });
+    writeEvent(trace, uuid, TYPE.end, (bursts.last[burst] as number) + 1);
   };
 
   for (let chip = 0; chip < chips.length; chip++) {
@@ -183,17 +173,10 @@ function* burstTracks(
 }
 
 /** Power by unit, vectors given to streams, and live SRAM, behind the chips. */
-function* counterTracks({ writer, packet, track }: Trace, activity: Activity, power: Power): Generator<Uint8Array> {
+function* counterTracks(trace: Trace, activity: Activity, power: Power): Generator<Uint8Array> {
+  const { writer, track } = trace;
   const { target, chips } = activity.program;
-  const count = (uuid: number, at: number, write: () => void): void =>
-    packet(() => {
-      writer.uint(PACKET.timestamp, at);
-      writer.message(PACKET.trackEvent, () => {
-        writer.uint(EVENT.type, TYPE.counter);
-        writer.uint(EVENT.track, uuid);
-        write();
-      });
-    });
+  const count = (uuid: number, at: number, write: () => void): void => writeEvent(trace, uuid, TYPE.counter, at, write);
   const counter = (name: string, rank: number, unit?: number): number =>
     track(0, chips.length + rank, name, () =>
       writer.message(DESCRIPTOR.counter, () => {
@@ -222,6 +205,18 @@ function* counterTracks({ writer, packet, track }: Trace, activity: Activity, po
     count(sram, live.cycle[step] as number, () => writer.uint(EVENT.counterValue, bytes));
     yield* writer.take();
   }
+}
+
+/** An event on a track at a cycle; `more`: what it says besides. */
+function writeEvent({ writer, packet }: Trace, uuid: number, type: number, cycle: number, more = (): void => {}): void {
+  packet(() => {
+    writer.uint(PACKET.timestamp, cycle);
+    writer.message(PACKET.trackEvent, () => {
+      writer.uint(EVENT.type, type);
+      writer.uint(EVENT.track, uuid);
+      more();
+    });
+  });
 }
 
 function annotate(writer: ProtoWriter, name: (typeof ANNOTATIONS)[number], value: () => void): void {
