@@ -28,7 +28,7 @@ import { Rewriter } from "./rewriter.js";
 import { timesPower } from "./small.js";
 
 /** What is wide in a graph, and what is done so that the rest need not be. */
-export interface Wide {
+export interface WideNodes {
   /** By node: why it is wide; undefined for those that are not. */
   readonly reasons: readonly (string | undefined)[];
   /** Scores that are brought into the range of fp16. */
@@ -66,7 +66,7 @@ const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "
 const READ_WIDE: readonly string[] = ["exact", "weights", "blocks", "angle", "gate"];
 
 /** The graph in types of the machine, of which `wide` are fp32. */
-export const inMachineTypes = (graph: Graph, wide: Wide): Graph => {
+export const inMachineTypes = (graph: Graph, wide: WideNodes): Graph => {
   const { g, map } = new Typed(graph, wide);
   return g.finish(graph, map);
 };
@@ -81,13 +81,13 @@ class Typed {
   private readonly indices: Uint8Array;
   private readonly reasons: readonly (string | undefined)[];
   private readonly held: ReadonlySet<NodeId>;
-  private readonly maskedSums: Wide["maskedSums"];
+  private readonly maskedSums: WideNodes["maskedSums"];
   private readonly emptyRows: ReadonlySet<NodeId>;
   private readonly scaled: ReadonlySet<NodeId>;
-  private readonly small: Wide["small"];
+  private readonly small: WideNodes["small"];
   private readonly halves = new Map<NodeId, NodeId>();
 
-  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows, scaled, small }: Wide) {
+  constructor(graph: Graph, { reasons, held, maskedSums, emptyRows, scaled, small }: WideNodes) {
     this.graph = graph;
     this.consumers = consumersOf(graph);
     this.indices = indexNodes(graph);

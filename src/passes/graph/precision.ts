@@ -21,9 +21,9 @@ import { angleNodes } from "./angles.js";
 import { scaledProducts } from "./blocks.js";
 import { exponentNodes } from "./exponents.js";
 import { isOfFewRows } from "./few-rows.js";
-import { isStored, scaledRows } from "./figures.js";
+import { isStored, scaledRows } from "./scaled-rows.js";
 import { type LongSums, longSums } from "./long-sums.js";
-import { indexNodes, inMachineTypes, type Wide } from "./machine-types.js";
+import { indexNodes, inMachineTypes, type WideNodes } from "./machine-types.js";
 import { isMaximumOf, magnitude, type Mask, type MaskedSum, maskedSum, maskOf, scoreNodes } from "./masks.js";
 import type { GraphPass } from "./pass.js";
 import { LEAST_NORMAL, smallConstants } from "./small.js";
@@ -367,7 +367,7 @@ const STICKY: readonly string[] = [
   ...VIEWS,
 ];
 
-const wideOf = (graph: Graph): Wide => {
+const wideOf = (graph: Graph): WideNodes => {
   const ranges = rangesOf(graph);
   const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
   const exponents = exponentNodes(graph, [...masks.keys()]);
@@ -442,7 +442,7 @@ const INTEGER = "integers that the chip reads or computes";
 const ORIGINS = 3;
 
 /** Everything that `precision` keeps in four bytes of a graph that goes into it, by reason; the most values first. */
-const keptWide = (graph: Graph, { reasons }: Wide): readonly Kept[] => {
+const keptWide = (graph: Graph, { reasons }: WideNodes): readonly Kept[] => {
   const indices = indexNodes(graph);
   const docs = new Map([
     ...WIDE.map(({ name, doc }) => [name, doc] as const),
