@@ -43,6 +43,7 @@ export interface Lanes {
   readonly columns?: readonly Run[];
 }
 
+/** A tensor as it lies: `rows` vectors in each of `panels` blocks of as many columns as there are lanes. */
 export interface Storage {
   readonly id: StorageId;
   readonly name: string;
@@ -127,11 +128,14 @@ export interface WeightLoad {
   readonly panel: number;
   readonly run: Run;
   readonly half: 0 | 1;
+  /** Lanes of the half that are kept, from `first` on; the others load as zeros. */
   readonly first: number;
   readonly lanes: number;
+  /** Of the array, into which the first row is loaded; the others follow. */
   readonly column: number;
 }
 
+/** Half-vectors of rows of a panel, one after another, through one set of weights. All passes of a task add up. */
 export interface Pass {
   readonly storage: StorageId;
   readonly panel: number;
@@ -168,6 +172,7 @@ export const panelsOf = ({ storage, panel, weights }: Pass): readonly PanelRef[]
 export const loadedBy = ({ weights }: Pass): StorageId[] =>
   isTile(weights) ? [] : weights.map(({ storage }) => storage);
 
+/** Rows of a panel that flow into a chain, one for each of the task. */
 export interface Leaf {
   readonly storage: StorageId;
   readonly panel: number;
@@ -179,7 +184,9 @@ export interface Leaf {
 /** Integers as which the bits of two and of four bytes are read and written. */
 export type BitsType = Extract<StreamType, "i16" | "i32">;
 
+/** What an operation of a chain takes. */
 export type Argument =
+  /** The result of an operation before it in the chain. */
   | { readonly op: number }
   /** Rows of a leaf; with `as`, their bits are taken as integers of this type. */
   | { readonly leaf: number; readonly as?: BitsType }
@@ -187,6 +194,7 @@ export type Argument =
   | { readonly mxm: true; readonly map?: number }
   | { readonly constant: number };
 
+/** One operation of a chain: what an ALU does with every row. */
 export interface AluOp {
   readonly fn: AluFunction;
   readonly args: readonly Argument[];
@@ -227,6 +235,7 @@ export interface Wire {
 /** The operation that stands for what a task receives. */
 export const RECEIVED = -1;
 
+/** Where a result of a task is written. */
 export interface TaskOutput {
   /** An operation of the task, or RECEIVED. */
   readonly op: number;
@@ -240,7 +249,9 @@ export interface TaskOutput {
   readonly as?: BitsType;
 }
 
+/** The unit of selection and scheduling: passes that add up, then a chain that their sums and leaves flow through, then writes. */
 export interface Task {
+  /** Of each pass, leaf and output. */
   readonly rows: number;
   readonly passes: readonly Pass[];
   readonly ops: readonly AluOp[];
@@ -301,14 +312,17 @@ export interface Plan {
   readonly name: string;
   readonly storages: readonly Storage[];
   readonly tasks: readonly Task[];
+  /** Permutations of the SXM: by lane of the result the lane that it comes from, or -1 for zero. */
   readonly maps: readonly Int16Array[];
   /** What the sums may be that a permutation brings to other lanes, by number of the map; any finite number if not said. */
   readonly turnedSums?: ReadonlyMap<number, Range>;
   readonly inputs: readonly PlanBinding[];
   readonly outputs: readonly PlanBinding[];
   readonly states: readonly PlanState[];
+  /** ONNX nodes, by name, that tasks and operations were made from. */
   readonly origins: readonly string[];
   /** The literals that recipes and lookups name, by their keys. */
   readonly literals: ReadonlyMap<string, Literal>;
+  /** Multiply-accumulates that the model asks for, without padding. */
   readonly macs: number;
 }

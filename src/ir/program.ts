@@ -25,6 +25,7 @@ export type QueueNumber = number;
  */
 export type FieldValue = number | string | Source;
 
+/** A burst, and the cycle in which its first execution is dispatched. */
 export interface TimedInstruction {
   readonly cycle: number;
   readonly op: Mnemonic;
@@ -157,6 +158,7 @@ export const placedBehind = (placement: Placement, chips: number): Placement => 
 export const rowsOfPlane = ({ dtype, rows, ways }: Pick<Placement, "dtype" | "rows" | "ways">, plane: number): number =>
   Math.max(0, Math.ceil((rows - Math.floor(plane / DTYPES[dtype].bytes)) / ways));
 
+/** An input or output, and where its elements live. */
 export interface Binding {
   readonly name: string;
   /** dtype and shape that the user gives or gets. */
@@ -189,6 +191,7 @@ export interface StateBinding {
   readonly placements: readonly Placement[];
 }
 
+/** A wire in one direction: what goes out on a link of one chip comes in on a link of another. */
 export interface Link {
   readonly fromChip: number;
   readonly fromLink: number;
@@ -209,6 +212,7 @@ export interface EntryPoint {
   readonly macs: number;
 }
 
+/** What is written as an image. */
 export interface Program {
   readonly target: Target;
   readonly name: string;

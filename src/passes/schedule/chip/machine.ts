@@ -35,6 +35,7 @@ export interface Pair {
 /** Pairs that hold one block of rows together. */
 export type PairGroup = readonly number[];
 
+/** A hemisphere, with all in it that can be busy: half of the chip, but for the VXM. */
 export interface Half {
   readonly side: Side;
   readonly hemisphere: Hemisphere;
