@@ -18,6 +18,7 @@ import { mayFollow } from "./passes/check/interval.js";
 import type { PassOptions } from "./passes/graph/pass.js";
 import { type NamedPlan, type Pipeline, pipelineProgram } from "./pipeline.js";
 
+/** The program that is the fastest, and how it came to be. */
 export interface Built {
   readonly program: Program;
   /** By entry: the plan of each chip. */

@@ -17,6 +17,7 @@ import { formatType } from "../ir/tensor.js";
 export const COMES = "from the part before";
 export const GOES = "to the part behind";
 
+/** A stretch of a graph between two places where one value goes on. */
 export interface Part {
   readonly graph: Graph;
   /** Index into the kinds. */
@@ -26,6 +27,7 @@ export interface Part {
   readonly last: string;
 }
 
+/** All parts in their order; those of one kind differ in nothing but their weights. */
 export interface Parts {
   readonly parts: readonly Part[];
   /** One part of each kind. */

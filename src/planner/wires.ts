@@ -11,6 +11,7 @@ import type { System } from "../ir/system.js";
 import { hopCycles, type Target } from "../ir/target.js";
 import { hopsFrom } from "../system/routes.js";
 
+/** What goes from a group of chips to the next takes this. */
 export interface PlannedHop {
   /** Wires that join the two groups; none where others lie between. */
   readonly wires: number;

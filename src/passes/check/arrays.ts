@@ -16,6 +16,7 @@ export interface Installed {
   readonly loads: readonly Burst[];
 }
 
+/** What an ACC burst adds up. */
 export interface Accumulation {
   /** The accumulation to whose sums it adds, row by row. */
   readonly before: Burst | undefined;

@@ -40,6 +40,7 @@ export interface Burst {
   readonly last: number;
 }
 
+/** One chip of an entry, with its bursts in order and what their instructions take and give. */
 export interface CheckedChip {
   readonly program: EntryProgram;
   readonly target: Target;
@@ -48,7 +49,7 @@ export interface CheckedChip {
   readonly specs: ReadonlyMap<Mnemonic, OpSpec>;
   /** Of each queue, in order. */
   readonly queues: readonly (readonly Burst[])[];
-  /** How many there are. */
+  /** How many bursts there are. */
   readonly bursts: number;
   /** One past the last effect of any instruction. */
   readonly cycles: number;
@@ -62,6 +63,7 @@ export interface StreamSpec {
   readonly slot: number;
 }
 
+/** An instruction as the parts of the checker ask for it. */
 export interface OpSpec {
   readonly op: Mnemonic;
   readonly row: InstructionRow;

@@ -28,6 +28,7 @@ interface Reading {
   readonly interval: number;
 }
 
+/** Which writes reads find. */
 export interface RowsFound {
   readonly read: (burst: Burst) => readonly Found[];
   /** Consecutive rows of the slice of a queue when the program has ended. */

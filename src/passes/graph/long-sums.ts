@@ -18,6 +18,7 @@ const LONG = 32;
 const FIRST = 2;
 const ADDS: readonly string[] = ["add", "sub"];
 
+/** Sums of many terms, and what they begin with. */
 export interface LongSums {
   /** Sums of which a long one is made, with itself, and rows of a table with which it begins. */
   readonly sums: ReadonlySet<NodeId>;

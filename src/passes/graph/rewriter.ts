@@ -25,6 +25,7 @@ export interface Candidate {
   readonly origin: readonly string[];
 }
 
+/** An equation that makes graphs cheaper, or brings them to what the machine has. */
 export interface Rule {
   readonly name: string;
   /** The equation, as text. */

@@ -5,6 +5,7 @@
 
 import { isTile, type Leaf, type Plan, readsOf, type Run, type Task, writtenBy } from "../../ir/plan.js";
 
+/** Who waits for whom, by numbers of tasks. */
 export interface Dependencies {
   /** By task: those that write what it reads. */
   readonly producers: readonly (readonly number[])[];

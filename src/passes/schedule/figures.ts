@@ -38,6 +38,7 @@ export const tileWays = ({ dtype }: PackedTile, pairs: number): number => (2 * p
 /** Constants are placed in pieces of at most so many rows, so that their reads spread over slices. */
 export const CONSTANT_ROWS = 256;
 
+/** What the scheduler asks of a plan again and again. */
 export interface PlanFacts extends Dependencies {
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;

@@ -77,6 +77,7 @@ export const knownOf = (plan: Plan, target: Target): Known => ({
   resident: residentIn(plan, target),
 });
 
+/** One chip while a plan is scheduled by one strategy. */
 export interface Scheduler extends Known {
   readonly plan: Plan;
   readonly target: Target;

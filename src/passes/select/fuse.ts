@@ -12,6 +12,7 @@ import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { consumersOf, elementCount } from "../../ir/graph.js";
 import { isFloat } from "../../ir/tensor.js";
 
+/** One chain: the nodes that it computes, of which only the root is stored. */
 export interface Fusion {
   readonly root: NodeId;
   /** Elementwise nodes of the chain, in topological order; the root is last. */

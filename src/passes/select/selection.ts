@@ -72,6 +72,7 @@ export type DraftStorage = Omit<Storage, "bothHemispheres" | "output" | "lanes">
  */
 export type Room = "ample" | "some" | "little";
 
+/** A plan in the making, with all that is known of the graph and of what was made by now. */
 export interface Selection {
   readonly graph: Graph;
   readonly target: Target;

@@ -58,6 +58,7 @@ export interface StoredPart {
   readonly beside?: (result: Layout) => { readonly value: Located; readonly fit: Fit };
 }
 
+/** A constant [.., K, N], of which tiles are made while the image is written. */
 export interface ConstantWeights {
   readonly kind: "constant";
   readonly matrix: Matrix;
@@ -65,6 +66,7 @@ export interface ConstantWeights {
   readonly shape: Shape;
 }
 
+/** What is to be multiplied, by what, and where the results go through which chain. */
 export interface Product {
   /** [.., M, K], as activations. */
   readonly a: Located;

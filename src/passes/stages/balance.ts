@@ -21,11 +21,13 @@ import {
 } from "../../ir/plan.js";
 import { sramBytes, type Target } from "../../ir/target.js";
 
+/** Where a plan is cut. */
 export interface Cuts {
   /** By task: its stage. No task reads what a later stage writes. */
   readonly stageOf: Int32Array;
 }
 
+/** Into how many stages a plan is to be cut, and what is given. */
 export interface Division {
   /** What crosses no cut. */
   readonly again: ReadonlySet<StorageId>;

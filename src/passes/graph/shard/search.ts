@@ -38,6 +38,7 @@ export interface Cost {
   readonly bytes: number;
 }
 
+/** A way to do a whole graph, and what it takes. */
 export interface Placed extends Cost {
   /** Of all nodes but constants and inputs, in order. */
   readonly steps: readonly Step[];
@@ -54,6 +55,7 @@ export interface Stay {
   readonly home?: Placement | undefined;
 }
 
+/** A graph, the chips that are to share it, and what is known of where values lie. */
 export interface Problem {
   readonly graph: Graph;
   readonly chips: number;

@@ -44,6 +44,7 @@ export interface PairBurst {
   readonly bytes?: readonly number[];
 }
 
+/** Vectors on their way past the VXM, one a cycle. */
 export interface Flight {
   readonly half: Half;
   readonly inward: boolean;

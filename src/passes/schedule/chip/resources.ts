@@ -5,6 +5,7 @@
  * figure collects the intervals that one rigid group of bursts would take; nothing is booked until it fits as a whole.
  */
 
+/** Busy intervals of one thing, disjoint and in order. */
 export interface Timeline {
   readonly starts: number[];
   readonly ends: number[];

@@ -11,6 +11,7 @@ import type { AluOp, Argument } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { NEVER } from "../chip/resources.js";
 
+/** A chain with the copies that it needs, each operation with its cycle. */
 export interface TimedChain {
   readonly ops: readonly TimedOp[];
   /** Operands that are read from storages. */

@@ -84,6 +84,7 @@ const noPlaceInTime = (s: Scheduler, task: Task): never =>
     hint: "choose a target with more slices and streams",
   });
 
+/** How far a trial had come: what was wanted behind it can be taken back. */
 export interface Mark {
   readonly figure: number;
   readonly wants: number;
@@ -187,6 +188,7 @@ export const emit = (s: Scheduler, queue: number, cycle: number, dispatch: Dispa
  */
 type StreamUse = "inward" | "outward" | "result" | "weights" | "through";
 
+/** Streams that are wanted for vectors one after another. */
 export interface StreamRequest {
   readonly half: Half;
   readonly use: StreamUse;

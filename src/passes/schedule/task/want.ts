@@ -47,6 +47,7 @@ interface Manner {
   readonly model: Placed | undefined;
 }
 
+/** What a task wants at a cycle at which it is tried. */
 export interface Trial extends Manner {
   readonly figure: Figure;
   /** In the order in which they came. */

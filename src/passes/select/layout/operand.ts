@@ -29,6 +29,7 @@ export interface RowDigit {
   readonly row: number;
 }
 
+/** How rows and panels of an operand follow from those of the result that it is read along with. */
 export interface Fit {
   readonly digits: readonly RowDigit[];
   readonly row: number;

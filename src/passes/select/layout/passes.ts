@@ -28,6 +28,7 @@ export const addToPass = <T>(
 
 const never = (): boolean => false;
 
+/** A half-vector of the activations, and the parts that share a pass over it. */
 export interface HalfPass<T> {
   readonly panel: number;
   readonly half: 0 | 1;

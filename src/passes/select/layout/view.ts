@@ -10,12 +10,14 @@
 import { at } from "../../../diagnostics.js";
 import type { Shape } from "../../../ir/graph.js";
 
+/** A digit of an index: its values, and how far each step of it leads along rows and columns. */
 export interface Factor {
   readonly extent: number;
   readonly row: number;
   readonly column: number;
 }
 
+/** The factors of every logical dim, major first, and the row and column of element 0. */
 export interface View {
   readonly dims: readonly (readonly Factor[])[];
   readonly row: number;
