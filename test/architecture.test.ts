@@ -191,7 +191,6 @@ const LONG_FUNCTIONS: readonly string[] = [
   "src/report/page/data.ts pageData",
   "src/report/page/script.ts runPage",
   "src/runtime/kernels/direct.ts direct",
-  "src/runtime/link/mxm.ts pairProducts",
   "src/runtime/link/streams.ts replayStream",
   "src/runtime/link/tables.ts addBurst",
   "src/runtime/link/tables.ts addQueue",

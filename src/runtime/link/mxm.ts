@@ -8,7 +8,7 @@
  */
 
 import { at } from "../../diagnostics.js";
-import { ARRAYS, arrayDepth, modeOf } from "../../ir/isa.js";
+import { ARRAYS, arrayDepth, type Mnemonic, modeOf } from "../../ir/isa.js";
 import { isWestward, queuePlace } from "../../ir/program.js";
 import { addBurstNode, addEdge, addNode, NODE_KINDS, type Nodes } from "./nodes.js";
 import type { Tables } from "./tables.js";
@@ -116,19 +116,11 @@ function pairProducts(
   abcs: readonly number[],
   accs: readonly number[],
 ): number[] {
-  const { target, faults } = tables;
-  const { mxmMultiply } = target.timing;
+  const { faults } = tables;
+  const { mxmMultiply } = tables.target.timing;
   const own: number[] = [];
-  const products = cursor(
-    tables,
-    abcs.filter((burst) => opOf(tables, burst) === "abc"),
-    mxmMultiply,
-  );
-  const sums = cursor(
-    tables,
-    accs.filter((burst) => opOf(tables, burst) === "acc"),
-    0,
-  );
+  const products = cursor(tables, ofOp(tables, abcs, "abc"), mxmMultiply);
+  const sums = cursor(tables, ofOp(tables, accs, "acc"), 0);
   let piece: ProductPiece | undefined;
   let version = -1;
   // The version is looked up again at each new burst, and when the next install takes effect.
@@ -152,44 +144,50 @@ function pairProducts(
     }
     // As many executions as stay in step and meet the same version.
     const pace = tables.interval.at(products.burst);
-    let together = 1;
-    if (pace === tables.interval.at(sums.burst)) {
-      together = Math.min(products.left(), sums.left(), Math.ceil((versionUntil - dispatch) / pace));
-    }
+    const together =
+      pace === tables.interval.at(sums.burst)
+        ? Math.min(products.left(), sums.left(), Math.ceil((versionUntil - dispatch) / pace))
+        : 1;
     const abcStep = tables.interval.at(sums.burst) / pace;
-    const last = piece === undefined ? 0 : piece.count;
-    if (
-      piece !== undefined &&
-      piece.acc === sums.burst &&
-      piece.abc === products.burst &&
-      piece.version === version &&
-      sums.index === piece.first + last &&
-      products.index === piece.abcFirst + last * piece.abcStep
-    ) {
-      piece.count += together;
-    } else {
-      piece = {
-        acc: sums.burst,
-        first: sums.index,
-        count: together,
-        abc: products.burst,
-        abcFirst: products.index,
-        abcStep: Number.isInteger(abcStep) ? abcStep : 1,
-        version,
-      };
+    const next: ProductPiece = {
+      acc: sums.burst,
+      first: sums.index,
+      count: together,
+      abc: products.burst,
+      abcFirst: products.index,
+      abcStep: Number.isInteger(abcStep) ? abcStep : 1,
+      version,
+    };
+    if (piece !== undefined && continues(piece, next)) piece.count += together;
+    else {
+      piece = next;
       own.push(findings.pieces.push(piece) - 1);
     }
     products.advance(together);
     sums.advance(together);
   }
-  for (const burst of abcs) {
-    const counters = tables.counters[tables.chip.at(burst)];
-    const depth = arrayDepth(target, kindOf(tables, burst));
-    if (counters !== undefined && opOf(tables, burst) === "abc")
-      counters.macs += tables.count.at(burst) * depth * target.lanes;
-  }
+  countProducts(tables, abcs);
   return own;
 }
+
+const ofOp = (tables: Tables, bursts: readonly number[], op: Mnemonic): number[] =>
+  bursts.filter((burst) => opOf(tables, burst) === op);
+
+/** Whether a piece goes on where another ends. */
+const continues = ({ acc, first, count, abc, abcFirst, abcStep, version }: ProductPiece, next: ProductPiece): boolean =>
+  acc === next.acc &&
+  abc === next.abc &&
+  version === next.version &&
+  next.first === first + count &&
+  next.abcFirst === abcFirst + count * abcStep;
+
+const countProducts = (tables: Tables, abcs: readonly number[]): void => {
+  const { target } = tables;
+  for (const burst of ofOp(tables, abcs, "abc")) {
+    const depth = arrayDepth(target, kindOf(tables, burst));
+    at(tables.counters, tables.chip.at(burst), "counters").macs += tables.count.at(burst) * depth * target.lanes;
+  }
+};
 
 /** Goes through the executions of a queue's bursts; `burst` is -1 at the end. */
 interface Cursor {
