@@ -233,24 +233,48 @@ const deviationOf = (literal: Literal): Literal => {
 
 /** Rows of the last axis, each minus its mean. */
 const rowsWithoutMean = (x: Tensor): Tensor => {
-  const { dtype, shape } = x;
+  const { dtype, shape, data } = x;
   const last = shape.length - 1;
-  const means: TensorType = { dtype, shape: shape.map((extent, axis) => (axis === last ? 1 : extent)) };
+  const extent = at(shape, last, "extent");
+  if (data instanceof Float32Array) return { dtype, shape, data: takeMeans(data.slice(), extent) };
+  const means: TensorType = { dtype, shape: shape.map((own, axis) => (axis === last ? 1 : own)) };
   const sum = evaluateNode("reduce_sum", [x], { axes: [last], keepdims: true }, means);
-  const mean = evaluateNode("mul", [sum, scalarOf(dtype, 1 / at(shape, last, "extent"))], {}, means);
+  const mean = evaluateNode("mul", [sum, scalarOf(dtype, 1 / extent)], {}, means);
   return evaluateNode("sub", [x, mean], {}, { dtype, shape });
 };
 
-/** The same of rows of so many numbers that come in pieces, wherever these end. */
+/** The same, to the bit, of fp32 where it lies: weights go through it by the million. */
+const takeMeans = (data: Float32Array, extent: number): Float32Array => {
+  const scale = Math.fround(1 / extent);
+  for (let start = 0; start < data.length; start += extent) {
+    const end = start + extent;
+    let sum = 0;
+    for (let i = start; i < end; i++) sum += data[i] as number;
+    const mean = Math.fround(Math.fround(sum) * scale);
+    for (let i = start; i < end; i++) data[i] = (data[i] as number) - mean;
+  }
+  return data;
+};
+
+/** The same of rows of so many numbers that come in pieces, wherever these end; in memory that the next of them take. */
 function* deviations(pieces: Iterable<TensorData>, dtype: DType, extent: number): Generator<TensorData> {
-  let left: TensorData = newData(dtype, 0);
+  let memory: TensorData = newData(dtype, 0);
+  // Numbers of a row that has not ended yet, at the start.
+  let left = 0;
   for (const piece of pieces) {
-    const all = newData(dtype, left.length + piece.length);
-    all.set(left);
-    all.set(piece, left.length);
-    const rows = Math.floor(all.length / extent);
-    if (rows > 0) yield rowsWithoutMean({ dtype, shape: [rows, extent], data: all.subarray(0, rows * extent) }).data;
-    left = all.subarray(rows * extent);
+    const length = left + piece.length;
+    if (memory.length < length) {
+      const before = memory.subarray(0, left);
+      memory = newData(dtype, length);
+      memory.set(before);
+    }
+    memory.set(piece, left);
+    const end = length - (length % extent);
+    const rows = memory.subarray(0, end);
+    if (rows instanceof Float32Array) yield takeMeans(rows, extent);
+    else if (end > 0) yield rowsWithoutMean({ dtype, shape: [end / extent, extent], data: rows }).data;
+    memory.copyWithin(0, end, length);
+    left = length - end;
   }
 }
 
