@@ -596,6 +596,13 @@ export function completionCycles(
   return cycles;
 }
 
+/** The most that `completionCycles` gives for any instruction. */
+export const longestCompletion = ({ timing }: Target): number => {
+  const own = Object.values(COMPLETION).map((names) => names.reduce((cycles, name) => cycles + timing[name], 0));
+  const given = [...GIVEN.values()].flatMap((fields) => fields.map(([, name]) => timing[name]));
+  return Math.max(1, ...own, ...given);
+};
+
 interface AnyInstruction {
   readonly op: Mnemonic;
   readonly fields: Readonly<Record<string, unknown>>;

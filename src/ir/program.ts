@@ -10,7 +10,14 @@
 import { at, fail, invariant } from "../diagnostics.js";
 import { type DType, DTYPES, type EdgeDType } from "./dtype.js";
 import type { Shape } from "./graph.js";
-import { completionCycles, type Mnemonic, type Source, type StreamNumber, type UnitKind } from "./isa.js";
+import {
+  completionCycles,
+  longestCompletion,
+  type Mnemonic,
+  type Source,
+  type StreamNumber,
+  type UnitKind,
+} from "./isa.js";
 import { type Hemisphere, mxmPosition, slicePosition, sxmPosition, type Target } from "./target.js";
 
 /**
@@ -347,11 +354,14 @@ export function parseQueueName(target: Target, name: string): QueueNumber | unde
 
 /** One past the last cycle in which any instruction of a chip has an effect: the chip's cycle count. */
 export function chipCycles(target: Target, queues: Queues): number {
+  const longest = longestCompletion(target);
   let cycles = 0;
   for (const queue of queues) {
     for (const instruction of queue) {
       const { cycle, count, interval } = instruction;
-      cycles = Math.max(cycles, cycle + (count - 1) * interval + completionCycles(target, instruction));
+      const last = cycle + (count - 1) * interval;
+      // Most are done long before the end.
+      if (last + longest > cycles) cycles = Math.max(cycles, last + completionCycles(target, instruction));
     }
   }
   return cycles;
