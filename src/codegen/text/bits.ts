@@ -5,8 +5,11 @@
  * `overrun`, which the decoder turns into an error with an offset.
  */
 
+/** What most instructions take; more are added as they are needed. */
+const FIRST_BYTES = 32;
+
 export class BitWriter {
-  private bytes = new Uint8Array(1024);
+  private bytes = new Uint8Array(FIRST_BYTES);
   private used = 0;
   private fill = 0;
 
@@ -35,17 +38,27 @@ export class BitWriter {
     this.fill = 0;
   }
 
+  /** Writes whole bytes, from the start of a byte on. */
+  append(bytes: Uint8Array): void {
+    this.reserve(bytes.length);
+    this.bytes.set(bytes, this.used);
+    this.used += bytes.length;
+  }
+
   finish(): Uint8Array {
     return this.bytes.slice(0, this.used);
   }
 
   private extend(): void {
-    if (this.used === this.bytes.length) {
-      const larger = new Uint8Array(2 * this.bytes.length);
-      larger.set(this.bytes);
-      this.bytes = larger;
-    }
+    this.reserve(1);
     this.bytes[this.used++] = 0;
+  }
+
+  private reserve(more: number): void {
+    if (this.used + more <= this.bytes.length) return;
+    const larger = new Uint8Array(2 * (this.used + more));
+    larger.set(this.bytes);
+    this.bytes = larger;
   }
 }
 

@@ -41,12 +41,13 @@ export function encodeQueue(
 ): Uint8Array {
   const bits = new BitWriter();
   if (instructions.length === 0) return bits.finish();
-  const { byName } = layoutOf(target);
   const unit = unitOfQueue(target, queue);
+  const { byName } = layoutOf(target);
+  const encoded = new Map<TimedInstruction["fields"], Encoded>();
   writeOwn(bits, target, options.notify ? "notify" : "sync", []);
   let clock = target.timing.barrier;
   for (const [index, instruction] of instructions.entries()) {
-    const { op, cycle, count, interval } = instruction;
+    const { op, cycle, count, interval, fields } = instruction;
     const refuse = (code: DiagnosticCode, message: string): never =>
       fail(code, { message, at: options.locate?.(index) ?? `${queueName(target, queue)} cycle ${cycle} (${op})` });
     const layout = byName.get(op);
@@ -56,20 +57,31 @@ export function encodeQueue(
     if (!Number.isSafeInteger(cycle) || cycle < clock) {
       refuse("LPU3020", `expected a dispatch at cycle ${clock} or later, got ${cycle}`);
     }
-    const refused = refuseBurst(instruction, layout) ?? refuseFields(instruction, layout);
-    if (refused !== undefined) refuse("LPU3021", refused);
-    for (let gap = cycle - clock; gap > 0; gap -= COUNT_MAX) writeOwn(bits, target, "nop", [Math.min(gap, COUNT_MAX)]);
-    const start = bits.length;
-    writeInstruction(bits, target, instruction, layout);
-    const bytes = bits.length - start;
-    if (bytes > target.dispatchBytes) {
-      refuse("LPU3022", `needs ${bytes} bytes, target '${target.name}' dispatches ${target.dispatchBytes}`);
+    let known = encoded.get(fields);
+    if (known === undefined || !hasText(known, instruction)) {
+      known = { instruction, text: encodeInstruction(target, instruction, layout, refuse) };
+      encoded.set(fields, known);
     }
-    if (count > 1 && !layout.generator) writeOwn(bits, target, "repeat", [count - 1, interval]);
+    for (let gap = cycle - clock; gap > 0; gap -= COUNT_MAX) writeOwn(bits, target, "nop", [Math.min(gap, COUNT_MAX)]);
+    bits.append(known.text);
     clock = nextDispatch(layout, cycle, count, interval);
   }
   return bits.finish();
 }
+
+/** An instruction, and its text. Layers that are alike share fields. */
+interface Encoded {
+  readonly instruction: TimedInstruction;
+  readonly text: Uint8Array;
+}
+
+/** Whether the text is also that of another instruction with the same fields, at another time. */
+const hasText = ({ instruction: one }: Encoded, other: TimedInstruction): boolean =>
+  one.op === other.op &&
+  one.count === other.count &&
+  one.interval === other.interval &&
+  one.step === other.step &&
+  one.tap === other.tap;
 
 /** The texts of all queues of a chip. */
 export type ChipTexts = readonly Uint8Array[];
@@ -88,12 +100,17 @@ export function encodeChip(target: Target, queues: Queues): ChipTexts {
 
 export const notifier = (queues: Queues): QueueNumber => queues.findIndex(({ length }) => length > 0);
 
-function writeInstruction(
-  bits: BitWriter,
+/** The text of an instruction with what makes it a burst. */
+function encodeInstruction(
   target: Target,
-  { fields, count, interval, step, tap }: TimedInstruction,
+  instruction: TimedInstruction,
   layout: InstructionLayout,
-): void {
+  refuse: (code: DiagnosticCode, message: string) => never,
+): Uint8Array {
+  const refused = refuseBurst(instruction, layout) ?? refuseFields(instruction, layout);
+  if (refused !== undefined) refuse("LPU3021", refused);
+  const { fields, count, interval, step, tap } = instruction;
+  const bits = new BitWriter();
   if (layout.generator && count > 1) {
     writeOwn(bits, target, "iterations", [count]);
     if (interval !== 1) writeOwn(bits, target, "countdown", [interval]);
@@ -106,6 +123,11 @@ function writeInstruction(
     if (field.tapBit >= 0) bits.put((tap >> field.tapBit) & 1, 1);
   }
   bits.align();
+  if (bits.length > target.dispatchBytes) {
+    refuse("LPU3022", `needs ${bits.length} bytes, target '${target.name}' dispatches ${target.dispatchBytes}`);
+  }
+  if (count > 1 && !layout.generator) writeOwn(bits, target, "repeat", [count - 1, interval]);
+  return bits.finish();
 }
 
 /** One of the encoder's own instructions; its operands are numbers in the row's order. */
