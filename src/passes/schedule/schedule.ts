@@ -272,7 +272,7 @@ const repeatModel = (
   for (let models = model; ; ) {
     const placed = placeAlike(s, agenda, models, 1, early);
     if (placed === undefined) return undefined;
-    const instance = repeatedOf(models, placed);
+    const instance = repeatedOf(s, models, placed);
     if (instance !== undefined) return instance;
     models = placed;
   }

@@ -100,6 +100,9 @@ const lastBlocker = (pairs: readonly PairMemory[], row: number, rows: number, by
   return -1;
 };
 
+export const isFreeBy = (pair: PairMemory, row: number, rows: number, by: number): boolean =>
+  lastBlocker([pair], row, rows, by, false) < 0;
+
 /** Rows that are free, but that something has used. */
 export const touchRows = (pairs: readonly PairMemory[], row: number, rows: number): void => {
   for (const { freeAt } of pairs)

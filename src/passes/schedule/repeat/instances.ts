@@ -9,8 +9,8 @@
 
 import { type Chunk, type Copy, rowsOfCopy, type TilePlace } from "../place/chunk.js";
 import { at, invariant } from "../../../diagnostics.js";
-import { isTile, type PackedTile, type StorageId, type Task } from "../../../ir/plan.js";
-import { holdRows } from "../chip/memory.js";
+import { isTile, type PackedTile, type Plan, type StorageId, type Task } from "../../../ir/plan.js";
+import { holdRows, isFreeBy } from "../chip/memory.js";
 import { positionIn } from "./repeats.js";
 import { book, fitFrom, NEVER, type Timeline } from "../chip/resources.js";
 import { bankOf, memoriesOf, pairAt, positionsOf, type Side } from "../chip/machine.js";
@@ -88,9 +88,22 @@ export const laterTask = ({ repeat }: Scheduler, task: number, later: number): n
   return positionIn(repeat, index) === undefined ? undefined : index;
 };
 
+/** What is placed of a task of an instance that later ones copy, and what all of them ask of it. */
+export interface Model extends Placed {
+  /** Of each source the first burst that reads it. */
+  readonly firsts: readonly Read[];
+  /** By what was dispatched: the operation of the task whose origin it has; MAIN_ORIGIN or PASS_ORIGIN for that of the task itself. */
+  readonly origins: readonly number[];
+}
+
+type Read = Dispatched & { readonly source: ReadSource };
+
+const MAIN_ORIGIN = -1;
+const PASS_ORIGIN = -2;
+
 /** An instance that later ones can copy. */
 export interface Instance {
-  readonly placed: readonly Placed[];
+  readonly placed: readonly Model[];
   /** Of each after the one before. */
   readonly cycles: number;
   /** How many others are at work before it ends. */
@@ -98,7 +111,11 @@ export interface Instance {
 }
 
 /** The second of two instances that follow one another, if they do not differ in anything but time. */
-export const repeatedOf = (before: readonly Placed[], placed: readonly Placed[]): Instance | undefined => {
+export const repeatedOf = (
+  { plan }: Scheduler,
+  before: readonly Placed[],
+  placed: readonly Placed[],
+): Instance | undefined => {
   const cycles = (placed[0]?.starts[0] ?? 0) - (before[0]?.starts[0] ?? 0);
   if (!before.every((one, i) => isLater(one, placed[i], cycles))) return undefined;
   let [first, last] = [NEVER, 0];
@@ -106,7 +123,23 @@ export const repeatedOf = (before: readonly Placed[], placed: readonly Placed[])
     for (const start of starts) first = Math.min(first, start);
     for (const end of ends) last = Math.max(last, end);
   }
-  return { placed, cycles, overlap: Math.ceil((last - first) / cycles) };
+  return { placed: placed.map((one) => modelOf(plan, one)), cycles, overlap: Math.ceil((last - first) / cycles) };
+};
+
+const modelOf = (plan: Plan, placed: Placed): Model => {
+  const task = taskAt(plan, placed.task);
+  const firsts = new Map<ReadSource, Read>();
+  for (const { source, ...read } of placed.dispatched)
+    if (source !== undefined && !firsts.has(source)) firsts.set(source, { ...read, source });
+  const origins = placed.dispatched.map(({ instruction }) => originIn(task, instruction.origin));
+  return { ...placed, firsts: [...firsts.values()], origins };
+};
+
+const originIn = (task: Task, origin: number): number => {
+  if (origin === task.origin) return MAIN_ORIGIN;
+  if (origin === task.passOrigin) return PASS_ORIGIN;
+  const op = task.ops.findIndex((one) => one.origin === origin);
+  return op < 0 ? MAIN_ORIGIN : op;
 };
 
 const isLater = (before: Placed, after: Placed | undefined, cycles: number): boolean =>
@@ -127,7 +160,7 @@ const isSums = ({ half }: Placed, line: Timeline): boolean => half?.accumulators
 interface Again {
   readonly s: Scheduler;
   readonly instance: Instance;
-  readonly model: Placed;
+  readonly model: Model;
   /** Number of the task. */
   readonly task: number;
   /** Instances after the model, and cycles. */
@@ -138,7 +171,7 @@ interface Again {
 }
 
 /** Books for a task of the instance so many behind one what was booked for the model in that. False, and nothing is changed, if it does not fit. */
-export const placeAgain = (s: Scheduler, instance: Instance, model: Placed, later: number): boolean => {
+export const placeAgain = (s: Scheduler, instance: Instance, model: Model, later: number): boolean => {
   const { repeat } = s;
   invariant(repeat !== undefined, "only repeats are placed again");
   const task = model.task + later * repeat.tasks;
@@ -156,7 +189,11 @@ export const placeAgain = (s: Scheduler, instance: Instance, model: Placed, late
     const copy = copyOf(again, source);
     if (copy !== undefined) copy.lastRead = Math.max(copy.lastRead, until + cycles);
   }
-  for (const dispatched of model.dispatched) dispatch(again, dispatched, moves);
+  const counterpart = taskAt(s.plan, task);
+  for (let i = 0; i < model.dispatched.length; i++) {
+    const origin = originAgain(counterpart, at(model.origins, i, "origin"));
+    dispatch(again, at(model.dispatched, i, "burst"), moves, origin);
+  }
   return true;
 };
 
@@ -170,11 +207,8 @@ interface Move {
 /** Of each source that does not lie where that of the model does; undefined if it cannot be read like that. */
 const movesOf = (again: Again): ReadonlyMap<ReadSource, Move> | undefined => {
   const moves = new Map<ReadSource, Move>();
-  const seen = new Set<ReadSource>();
-  for (const read of again.model.dispatched) {
+  for (const read of again.model.firsts) {
     const { source } = read;
-    if (source === undefined || seen.has(source)) continue;
-    seen.add(source);
     const found = "storage" in source ? rowsMove(again, source) : tileMove(again, source);
     if (found === undefined) return undefined;
     const move = { ...found, cycles: laterBy(again.s, read, found.pairs) };
@@ -197,22 +231,23 @@ const rowsMove = (again: Again, source: RowsSource): Omit<Move, "cycles"> | unde
 const tileMove = ({ s, model, task }: Again, { side, pass, way }: TileSource): Omit<Move, "cycles"> | undefined => {
   const from = s.tiles[side].get(tileOf(s, model.task, pass).key);
   const to = s.tiles[side].get(tileOf(s, task, pass).key);
-  if (from === undefined || to === undefined) return undefined;
-  const inWay = ({ pairs, addresses }: TilePlace): TilePlace => ({
-    pairs: [at(pairs, way, "pair")],
-    addresses: [at(addresses, way, "address")],
-  });
-  return moveOf(inWay(from), inWay(to));
+  return from && to && moveOfPair(from, to, way);
 };
 
 /** Undefined if it is not the same for all pairs of a place. */
 const moveOf = (from: TilePlace, to: TilePlace): Omit<Move, "cycles"> | undefined => {
-  const [first, ...others] = from.pairs.map((pair, i) => ({
-    rows: at(to.addresses, i, "address") - at(from.addresses, i, "address"),
-    pairs: at(to.pairs, i, "pair") - pair,
-  }));
-  return others.every(({ rows, pairs }) => rows === first?.rows && pairs === first.pairs) ? first : undefined;
+  const first = moveOfPair(from, to, 0);
+  for (let i = 1; i < from.pairs.length; i++) {
+    const { rows, pairs } = moveOfPair(from, to, i);
+    if (rows !== first.rows || pairs !== first.pairs) return undefined;
+  }
+  return first;
 };
+
+const moveOfPair = (from: TilePlace, to: TilePlace, i: number): Omit<Move, "cycles"> => ({
+  rows: at(to.addresses, i, "address") - at(from.addresses, i, "address"),
+  pairs: at(to.pairs, i, "pair") - at(from.pairs, i, "pair"),
+});
 
 /** By how many cycles a read of the same flight begins later that is of a slice so many pairs further on. */
 export const laterBy = (s: Scheduler, read: Dispatched, pairs: number): number => {
@@ -309,10 +344,9 @@ const isFree = (again: Again, { lines, starts, ends }: Pick<Placed, "lines" | "s
 /** Whether nothing lies in the rows of a copy any more when a result that leaves the VXM at `given` is written there. */
 const areRowsFree = ({ s }: Again, copy: Copy, rows: number, given: number): boolean => {
   const by = given + Math.min(...positionsOf(s.halves[copy.side], copy.pairs));
-  return memoriesOf(s.halves[copy.side], copy.pairs).every(({ freeAt }, i) => {
-    const address = at(copy.addresses, i, "address");
-    return freeAt.subarray(address, address + Math.ceil(rows / copy.ways)).every((free) => free <= by);
-  });
+  return memoriesOf(s.halves[copy.side], copy.pairs).every((memory, i) =>
+    isFreeBy(memory, at(copy.addresses, i, "address"), Math.ceil(rows / copy.ways), by),
+  );
 };
 
 const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][number]): void => {
@@ -328,20 +362,20 @@ const writeChunk = (again: Again, { panel, chunk, given }: Placed["chunks"][numb
   chunksOf(s, place).push({ row, rows, ready: ready + cycles, copies });
 };
 
-/** What a counterpart of a task has where the task has this origin. */
-const originAgain = (model: Task, task: Task, origin: number): number => {
-  if (origin === model.origin) return task.origin;
-  if (origin === model.passOrigin) return task.passOrigin ?? task.origin;
-  return task.ops[model.ops.findIndex((op) => op.origin === origin)]?.origin ?? task.origin;
+/** What a counterpart of a task has where the task has an origin of `Model.origins`. */
+const originAgain = (task: Task, origin: number): number => {
+  if (origin === MAIN_ORIGIN) return task.origin;
+  return (origin === PASS_ORIGIN ? task.passOrigin : task.ops[origin]?.origin) ?? task.origin;
 };
 
 const dispatch = (
-  { s, model, task, cycles }: Again,
+  { s, cycles }: Again,
   { queue, instruction, source }: Dispatched,
   moves: ReadonlyMap<ReadSource, Move>,
+  origin: number,
 ): void => {
   const move = source && moves.get(source);
-  const { cycle, op, fields, count, interval, step, tap, origin } = instruction;
+  const { cycle, op, fields, count, interval, step, tap } = instruction;
   s.queues[queue + 2 * (move?.pairs ?? 0)]?.push({
     cycle: cycle + cycles + (move?.cycles ?? 0),
     op,
@@ -350,6 +384,6 @@ const dispatch = (
     interval,
     step,
     tap,
-    origin: originAgain(taskAt(s.plan, model.task), taskAt(s.plan, task), origin),
+    origin,
   });
 };
