@@ -309,7 +309,7 @@ function safeLocation(location: string, what: string): string {
 }
 
 /** Small enough to stay in a processor's cache until it is used. */
-const PIECE = 1 << 19;
+const PIECE = 1 << 16;
 
 function* piecesOf(description: Description, read: ReadPart): Generator<TensorData> {
   const memory = new Uint8Array(Math.min(PIECE, description.bytes));
