@@ -113,6 +113,10 @@ export const specOfOp = (specs: ReadonlyMap<Mnemonic, OpSpec>, op: Mnemonic): Op
   return spec;
 };
 
+/** Whether two instructions are the same but for cycle, operands and origin. */
+export const haveSameForm = (a: TimedInstruction, b: TimedInstruction): boolean =>
+  a.op === b.op && a.count === b.count && a.interval === b.interval && a.step === b.step && a.tap === b.tap;
+
 /** First stream of an operand, or -1 if it names none. */
 export const streamOf = (value: FieldValue | undefined): number => {
   if (typeof value === "number") return value;

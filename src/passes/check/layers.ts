@@ -156,6 +156,8 @@ export class Layers {
   private readonly step: Step;
   /** By task: whether it is like the one of the next layer. */
   private readonly like: (boolean | undefined)[] = [];
+  /** By task: in how many layers from its own on, as far as was asked, each such task is like the next. */
+  private readonly alike: Uint32Array;
   /** By storage, and by key of a tile: what stands for it in the next layer; itself if it is shared. */
   private readonly storages = new Map<StorageId, StorageId>();
   private readonly tiles = new Map<string, string>();
@@ -163,6 +165,7 @@ export class Layers {
   constructor(plan: Plan, step: Step) {
     this.plan = plan;
     this.step = step;
+    this.alike = new Uint32Array(plan.tasks.length);
   }
 
   /** What stands for planes that are written some layers further on; undefined if some layer from theirs on is not like the next. */
@@ -189,10 +192,17 @@ export class Layers {
 
   /** The number of the first vector that stands for those of a task that is like the next. */
   private counterpart({ rows }: PlanValues, { task, storage, panel, row }: Made, layers: number): number | undefined {
-    for (let i = 0; i < layers; i++) if (!this.isLike(task + i * this.step.tasks)) return undefined;
+    if (!this.areAlike(task, layers)) return undefined;
     const there = this.laterStorage(storage) === storage ? storage : storage + layers * this.step.storages;
     const number = rows[there]?.[panel]?.[row] ?? UNKNOWN;
     return number === UNKNOWN ? undefined : number;
+  }
+
+  private areAlike(task: number, layers: number): boolean {
+    let known = this.alike[task] as number;
+    while (known < layers && this.isLike(task + known * this.step.tasks)) known++;
+    this.alike[task] = known;
+    return known >= layers;
   }
 
   /** Tasks of the last layer are like none, but weights for them are read before it begins. */

@@ -22,7 +22,7 @@ import {
 } from "../../ir/isa.js";
 import { type FieldValue, isWestward, type TimedInstruction } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
-import { type Burst, type CheckedChip, type OpSpec, raise, specOfOp, streamOf } from "./burst.js";
+import { type Burst, type CheckedChip, haveSameForm, type OpSpec, raise, specOfOp, streamOf } from "./burst.js";
 
 const COUNT_MAX = 65535;
 const OFFSET_MIN = -32768;
@@ -64,10 +64,16 @@ const RANGES: Readonly<Record<OperandKind, (target: Target, row: FieldRow) => re
 export const checkOperands = (chip: CheckedChip): void => {
   const ranges = rangesOf(chip);
   for (const queue of chip.queues) {
+    // By their fields: what differs from one of these in time alone keeps all rules but that of dispatch.
+    const proved = new Map<TimedInstruction["fields"], TimedInstruction>();
     let free = chip.target.timing.barrier;
     for (const burst of queue) {
-      const spec = specOfOp(chip.specs, burst.instruction.op);
+      const { instruction } = burst;
+      const spec = specOfOp(chip.specs, instruction.op);
       free = checkDispatch(chip, burst, spec, free);
+      const known = proved.get(instruction.fields);
+      if (known !== undefined && haveSameForm(known, instruction)) continue;
+      proved.set(instruction.fields, instruction);
       checkBurst(chip, burst, spec);
       for (const field of ranges.get(spec.op) ?? []) checkField(chip, burst, spec, field);
       for (const { field } of spec.takes) checkStreams(chip, burst, field);

@@ -23,6 +23,7 @@ import {
 } from "../../ir/plan.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
 import { halfLanes, type Target } from "../../ir/target.js";
+import { isSameRecord } from "./repeat.js";
 
 /** One panel of a storage. */
 interface Panel {
@@ -257,7 +258,7 @@ const rangeOnGroup = (
     return argument.as === undefined ? range : isZero(range) ? ZERO : INTEGERS[argument.as];
   };
   const same = (a: Argument, b: Argument): boolean =>
-    ("mxm" in a && "mxm" in b && stays !== undefined) || JSON.stringify(a) === JSON.stringify(b);
+    ("mxm" in a && "mxm" in b && stays !== undefined) || isSameRecord(a, b);
   for (const { fn, args } of ops.slice(0, last + 1)) {
     const [a, b, ...more] = args;
     const isSquare = a !== undefined && b !== undefined && more.length === 0 && same(a, b);

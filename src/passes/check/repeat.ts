@@ -23,6 +23,7 @@ import {
   type TimedInstruction,
 } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
+import { haveSameForm } from "./burst.js";
 
 /** In [from + period, to) every burst has its like a period before it, and in [from, to - period) one a period after it. */
 export interface Stretch {
@@ -194,11 +195,12 @@ const stretchAround = (
       after.cycle === before.cycle + period &&
       isSame(target, rows, before, after);
     const [before, after] = [firstFrom(queue, cycle - period), firstFrom(queue, cycle)];
+    // No further than others do.
     let ahead = 0;
-    while (isLater(queue[before + ahead], queue[after + ahead])) ahead++;
+    while ((queue[after + ahead]?.cycle ?? to) < to && isLater(queue[before + ahead], queue[after + ahead])) ahead++;
     to = Math.min(to, (queue[before + ahead]?.cycle ?? to) + period, queue[after + ahead]?.cycle ?? to);
     let back = 1;
-    while (isLater(queue[before - back], queue[after - back])) back++;
+    while ((queue[before - back]?.cycle ?? -1) >= from && isLater(queue[before - back], queue[after - back])) back++;
     from = Math.max(from, (queue[before - back]?.cycle ?? -1) + 1, (queue[after - back]?.cycle ?? -1) + 1 - period);
   }
   return { from, to, period };
@@ -217,9 +219,7 @@ const constantRows = (target: Target, { constants }: ChipProgram): Uint8Array =>
 
 /** Whether two bursts differ in nothing but time, origin and rows of constants that are read. What waits for an epoch never does. */
 const isSame = (target: Target, constants: Uint8Array, a: TimedInstruction, b: TimedInstruction): boolean => {
-  if (a.op !== b.op || a.count !== b.count || a.interval !== b.interval || a.step !== b.step || a.tap !== b.tap)
-    return false;
-  if (a.op === "deskew") return false;
+  if (!haveSameForm(a, b) || a.op === "deskew") return false;
   if (a.fields === b.fields) return true;
   const names = Object.keys(a.fields);
   if (names.length !== Object.keys(b.fields).length) return false;
