@@ -89,7 +89,7 @@ export interface ModelRecord {
 }
 
 /** Bytes read at once: enough for many small fields, and little to waste before the weights that are skipped. */
-const WINDOW = 1 << 15;
+const WINDOW = 1 << 12;
 const LENGTH_DELIMITED = 2;
 export const FIELD = {
   model: { irVersion: 1, graph: 7, configuration: 26 },
