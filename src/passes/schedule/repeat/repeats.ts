@@ -84,9 +84,10 @@ const identify = (plan: Plan, consumers: Dependencies["consumers"]): Identified[
   const shapeOf = shapes();
   const kinds = numbering<string>();
   const tiles = numbering<string>();
+  const storageKinds = numbering<string>();
   const storages = plan.storages.map(({ dtype, rows, panels, kind, bothHemispheres, output }, id) =>
     // What the host or the next run reads has a place of its own.
-    [dtype, rows, panels, kind, bothHemispheres, output || kind === "state" ? id : ""].join(),
+    storageKinds([dtype, rows, panels, kind, bothHemispheres, output || kind === "state" ? id : ""].join()),
   );
   return plan.tasks.map((task, index) => {
     const ids = storagesOf(task);
