@@ -32,7 +32,8 @@ import { encoded, type LanguageModel, languageModel } from "./language/model.js"
 import { plainReader, stepReader } from "./language/read.js";
 import type { Reader } from "./language/score.js";
 import { type Settings, settingsOf } from "./language/settings.js";
-import { type Decoder, expectRoom } from "./language/steps.js";
+import type { Decoder } from "./language/runs.js";
+import { expectRoom } from "./language/steps.js";
 import { expectFits, noTokenizer, openTokenizer, type Tokenizer } from "./language/text.js";
 import type { Tensor } from "./ir/graph.js";
 import { type Analysis, analysisOf } from "./report/analysis.js";
@@ -71,7 +72,7 @@ export type { Message } from "./language/chat.js";
 export type { GenerateOptions, LanguageModel, Piece } from "./language/model.js";
 export { type KeptPasts, keptPasts, type Saved } from "./language/pasts.js";
 export { type Distance, type Reader, type Score, type ScoredText, scoreTexts } from "./language/score.js";
-export type { Step } from "./language/steps.js";
+export type { Step } from "./language/runs.js";
 export { type Answer, type ServeOptions, type Server, serve } from "./serve/server.js";
 export type { Stages } from "./pipeline.js";
 export { type Job, type JobFile, type JobGraph, plannedJobs } from "./jobs.js";

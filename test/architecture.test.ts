@@ -184,7 +184,6 @@ const LONG_FUNCTIONS: readonly string[] = [
   "bin/show/stages.ts taskReporter",
   "src/frontend/builder.ts appender",
   "src/language/model.ts languageModel",
-  "src/language/steps.ts stepsOf",
   "src/planner/figures.ts figuresOf",
   "src/report/bursts.ts burstsOf",
   "src/report/critical.ts waitingIn",

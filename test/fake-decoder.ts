@@ -2,7 +2,7 @@
 
 import type { ChatTemplate } from "../src/language/chat.js";
 import { type LanguageModel, languageModel } from "../src/language/model.js";
-import type { Decoder } from "../src/language/steps.js";
+import type { Decoder } from "../src/language/runs.js";
 import { makeTensor } from "../src/ir/tensor.js";
 
 const FIRST = 32;

@@ -18,7 +18,7 @@ import { type TargetName, TARGETS } from "../src/ir/target.js";
 import { openTemplate } from "../src/language/chat.js";
 import { cutAtStop, type Piece } from "../src/language/model.js";
 import { keptPasts, type Saved } from "../src/language/pasts.js";
-import type { Step } from "../src/language/steps.js";
+import type { Step } from "../src/language/runs.js";
 import { chooseToken, GREEDY, penalised } from "../src/language/sample.js";
 import { type Settings, settingsOf } from "../src/language/settings.js";
 import { expectFits, textStream } from "../src/language/text.js";

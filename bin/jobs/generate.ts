@@ -3,7 +3,7 @@
  */
 
 import type { GenerateOptions, LanguageModel, Piece } from "../../src/language/model.js";
-import type { Cost } from "../../src/language/steps.js";
+import type { Cost } from "../../src/language/runs.js";
 import { clock } from "../show/terminal.js";
 import { type DecoderRequest, openDecoder } from "./decoder.js";
 import type { JobContext } from "./job.js";

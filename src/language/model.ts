@@ -6,7 +6,8 @@ import { type ChatTemplate, type Message, noTemplate } from "./chat.js";
 import type { KeptPasts, Saved } from "./pasts.js";
 import { chooseToken, GREEDY, penalised, type Sampling } from "./sample.js";
 import type { Settings } from "./settings.js";
-import { type Cost, type Decoder, type Room, type Sequence, type Step, stepsOf } from "./steps.js";
+import type { Cost, Decoder, Room, Step } from "./runs.js";
+import { type Sequence, stepsOf } from "./steps.js";
 import { noTokenizer, textStream, type Tokenizer } from "./text.js";
 
 /** What is not given of the sampling is as the files beside the model say, or greedy. */

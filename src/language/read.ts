@@ -4,7 +4,7 @@ import { sure } from "../diagnostics.js";
 import { toFloats } from "../ir/tensor.js";
 import type { LanguageModel } from "./model.js";
 import type { Reader } from "./score.js";
-import type { Entry } from "./steps.js";
+import type { Entry } from "./runs.js";
 import { noTokenizer, type Tokenizer } from "./text.js";
 
 /** One token a run, as when it writes. */

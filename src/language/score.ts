@@ -6,7 +6,7 @@
  */
 
 import { at, fail, invariant } from "../diagnostics.js";
-import type { Cost, Step } from "./steps.js";
+import type { Cost, Step } from "./runs.js";
 import { chooseToken, GREEDY } from "./sample.js";
 
 /** Reads a text, token by token. */
