@@ -7,7 +7,7 @@
 
 import { at } from "../../../diagnostics.js";
 import type { Copy } from "./chunk.js";
-import type { Storage, PanelRef } from "../../../ir/plan.js";
+import { LOAD_WAYS, type PanelRef, type Storage } from "../../../ir/plan.js";
 import { findUnused, holdRows, isHeld, type PairMemory } from "../chip/memory.js";
 import { type Half, memoriesOf, type PairGroup } from "../chip/machine.js";
 import { panelKey, sliceRowsOf, widthOf } from "../figures.js";
@@ -88,9 +88,6 @@ export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[]
 
 /** Rows of a way from which on more ways are worth their pairs. */
 const LONG = 16;
-
-/** Columns of weights that load in one cycle, of rows that are computed. */
-export const LOAD_WAYS = 4;
 
 /**
  * In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two; and
