@@ -164,6 +164,8 @@ const sumsOf = (s: Selection, { nodes }: Fusion, main: Node): ActivationSums | u
     .flatMap((id) => nodeAt(s, id).inputs.map((input) => stripCasts(s.graph, input).id))
     .find(isSum);
   if (node === undefined || operandAt(s, main, 1).op === "constant" || isAligned(s, main)) return undefined;
+  // Of one row each, like those of a decode step, arrays wait for their weights, and what is new of them may be apart.
+  if (shape.at(-2) === 1) return undefined;
   // The result waits in an ALU for its sums. Passes of their own would take the two arrays as long as this.
   const saved = elementCount(shape) / n / 2;
   if (timing.sxmPermute > chainDepth || timing.sxmPermute > saved || n + 1 > lanes) return undefined;
