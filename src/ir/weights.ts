@@ -21,46 +21,33 @@ export interface WeightFormat {
   readonly doc: string;
 }
 
-export const WEIGHT_FORMATS = {
-  fp16: { doc: "as they are multiplied" },
-  "fp8-e4m3": { fp8: { format: "f8e4m3", sharing: "channel" }, doc: "E4M3FN, a scale for each output channel" },
-  "fp8-e4m3:tensor": { fp8: { format: "f8e4m3", sharing: "tensor" }, doc: "E4M3FN, one scale for each weight" },
-  "fp8-e4m3:block32": {
-    fp8: { format: "f8e4m3", sharing: 32 },
-    doc: "E4M3FN, a scale for each 32 numbers of an output channel",
-  },
-  "fp8-e4m3:block64": {
-    fp8: { format: "f8e4m3", sharing: 64 },
-    doc: "E4M3FN, a scale for each 64 numbers of an output channel",
-  },
-  "fp8-e4m3:block128": {
-    fp8: { format: "f8e4m3", sharing: 128 },
-    doc: "E4M3FN, a scale for each 128 numbers of an output channel",
-  },
-  "fp8-e4m3:block160": {
-    fp8: { format: "f8e4m3", sharing: 160 },
-    doc: "E4M3FN, a scale for each 160 numbers of an output channel",
-  },
-  "fp8-e5m2": { fp8: { format: "f8e5m2", sharing: "channel" }, doc: "E5M2, a scale for each output channel" },
-  "fp8-e5m2:tensor": { fp8: { format: "f8e5m2", sharing: "tensor" }, doc: "E5M2, one scale for each weight" },
-  "fp8-e5m2:block32": {
-    fp8: { format: "f8e5m2", sharing: 32 },
-    doc: "E5M2, a scale for each 32 numbers of an output channel",
-  },
-  "fp8-e5m2:block64": {
-    fp8: { format: "f8e5m2", sharing: 64 },
-    doc: "E5M2, a scale for each 64 numbers of an output channel",
-  },
-  "fp8-e5m2:block128": {
-    fp8: { format: "f8e5m2", sharing: 128 },
-    doc: "E5M2, a scale for each 128 numbers of an output channel",
-  },
-  "fp8-e5m2:block160": {
-    fp8: { format: "f8e5m2", sharing: 160 },
-    doc: "E5M2, a scale for each 160 numbers of an output channel",
-  },
-} as const satisfies Record<string, WeightFormat>;
-export type WeightFormatName = keyof typeof WEIGHT_FORMATS;
+const FP8 = {
+  "fp8-e4m3": { format: "f8e4m3", title: "E4M3FN" },
+  "fp8-e5m2": { format: "f8e5m2", title: "E5M2" },
+} as const satisfies Record<string, { readonly format: Fp8; readonly title: string }>;
+
+const SHARINGS = {
+  "": { sharing: "channel", doc: "a scale for each output channel" },
+  ":tensor": { sharing: "tensor", doc: "one scale for each weight" },
+  ":block32": { sharing: 32, doc: "a scale for each 32 numbers of an output channel" },
+  ":block64": { sharing: 64, doc: "a scale for each 64 numbers of an output channel" },
+  ":block128": { sharing: 128, doc: "a scale for each 128 numbers of an output channel" },
+  ":block160": { sharing: 160, doc: "a scale for each 160 numbers of an output channel" },
+} as const satisfies Record<string, { readonly sharing: Sharing; readonly doc: string }>;
+
+export type WeightFormatName = "fp16" | `${keyof typeof FP8}${keyof typeof SHARINGS}`;
+
+/** fp16, and each format of FP8 with each way to share scales. */
+export const WEIGHT_FORMATS = Object.fromEntries<WeightFormat>([
+  ["fp16", { doc: "as they are multiplied" }],
+  ...Object.entries(FP8).flatMap(([name, { format, title }]) =>
+    Object.entries(SHARINGS).map(
+      ([suffix, { sharing, doc }]) =>
+        [`${name}${suffix}`, { fp8: { format, sharing }, doc: `${title}, ${doc}` }] as const,
+    ),
+  ),
+  // The names are those of the two tables.
+]) as Readonly<Record<WeightFormatName, WeightFormat>>;
 export const isWeightFormat = (name: string): name is WeightFormatName => Object.hasOwn(WEIGHT_FORMATS, name);
 
 /** The format of a name. LPU5008 if there is none. */
