@@ -109,14 +109,16 @@ const scalesAt = (
   return all;
 };
 
+/** Whether a node is a product by weights in FP8. */
+export const isOfFp8 = (graph: Graph, { op, inputs }: Node): boolean =>
+  op === "matmul" && isFp8(at(graph.nodes, at(inputs, 1, "input"), "node").type.dtype);
+
 /** Products by FP8 weights times scales, sums of such, and views of these: what is to be added up before it is rounded. */
 export const scaledProducts = (graph: Graph): ReadonlySet<NodeId> => {
   const found = new Set<NodeId>();
-  const isOfFp8 = ({ op, inputs }: Node): boolean =>
-    op === "matmul" && isFp8(at(graph.nodes, at(inputs, 1, "input"), "node").type.dtype);
   for (const { id, op, inputs } of graph.nodes) {
     const [a, b] = inputs.map((input) => at(graph.nodes, input, "node"));
-    const isScaled = op === "mul" && a !== undefined && b?.op === "constant" && (isOfFp8(a) || found.has(a.id));
+    const isScaled = op === "mul" && a !== undefined && b?.op === "constant" && (isOfFp8(graph, a) || found.has(a.id));
     const isSum = (op === "add" || VIEWS.includes(op)) && inputs.every((input) => found.has(input));
     if (isScaled || isSum) found.add(id);
   }

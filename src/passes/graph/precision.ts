@@ -10,7 +10,6 @@
 import { at } from "../../diagnostics.js";
 import type { Kept } from "../../ir/facts.js";
 import { consumersOf, elementCount, type Graph, isConstant, type Node, type NodeId, nodeIf } from "../../ir/graph.js";
-import { isFp8 } from "../../ir/dtype.js";
 import { isLaneMap } from "../../ir/literals.js";
 import { LARGEST_F16 } from "../../ir/numerics.js";
 import { isElementwise, VIEWS } from "../../ir/ops.js";
@@ -18,7 +17,7 @@ import { literalIn } from "../../ir/ops/attributes.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
 import { isFloat } from "../../ir/tensor.js";
 import { angleNodes } from "./angles.js";
-import { scaledProducts } from "./blocks.js";
+import { isOfFp8, scaledProducts } from "./blocks.js";
 import { exponentNodes } from "./exponents.js";
 import { isOfFewRows } from "./few-rows.js";
 import { isStored, scaledRows } from "./scaled-rows.js";
@@ -172,8 +171,7 @@ export const WIDE: readonly WideRow[] = [
   {
     name: "weights",
     doc: "sums of products by FP8 weights: their scale follows, in fp32",
-    holds: ({ graph }, { op, inputs }) =>
-      op === "matmul" && isFp8(at(graph.nodes, at(inputs, 1, "input"), "node").type.dtype),
+    holds: ({ graph }, node) => isOfFp8(graph, node),
   },
   {
     name: "blocks",
