@@ -58,7 +58,7 @@ export async function generateJob(request: GenerateRequest, context: JobContext<
   }
   return {
     texts: await Promise.all(texts),
-    ...costOf(model.spent()),
+    ...model.spent(),
     batch: model.batch,
     cyclesOf: model.cycles,
     room: model.room,
@@ -66,8 +66,6 @@ export async function generateJob(request: GenerateRequest, context: JobContext<
     seconds: (clock() - start) / 1000,
   };
 }
-
-const costOf = ({ cycles, predictedCycles, runs }: Cost): Cost => ({ cycles, predictedCycles, runs });
 
 /** Writes on from a prompt, and tells of each piece. */
 export async function write(

@@ -4,7 +4,7 @@ import { sure } from "../diagnostics.js";
 import { toFloats } from "../ir/tensor.js";
 import type { LanguageModel } from "./model.js";
 import type { Reader } from "./score.js";
-import type { Entry } from "./runs.js";
+import { type Entry, NO_COST } from "./runs.js";
 import { noTokenizer, type Tokenizer } from "./text.js";
 
 /** One token a run, as when it writes. */
@@ -42,11 +42,8 @@ export const plainReader = ({ entry, tokens: stretch, logits }: Plain, tokenizer
     const rows = made === undefined ? new Float32Array() : toFloats(made);
     const { vocabulary } = logits;
     for (const index of tokens.keys()) {
-      const cost = index === 0 ? { cycles, predictedCycles: entry.cycles, runs: 1 } : NOTHING;
+      const cost = index === 0 ? { cycles, predictedCycles: entry.cycles, runs: 1 } : NO_COST;
       yield { ...cost, logits: rows.subarray(index * vocabulary, (index + 1) * vocabulary) };
     }
   },
 });
-
-/** Of rows that came with the first. */
-const NOTHING = { cycles: 0, predictedCycles: 0, runs: 0 } as const;

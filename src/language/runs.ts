@@ -87,10 +87,11 @@ export interface Running<State> {
 }
 
 const NO_LOGITS = new Float32Array();
-export const NOTHING: Step = { logits: NO_LOGITS, cycles: 0, predictedCycles: 0, runs: 0 };
+/** Of no run. */
+export const NO_COST: Cost = { cycles: 0, predictedCycles: 0, runs: 0 };
 
 export const newRunning = <State>(decoder: Decoder<State>): Running<State> => ({
-  ...{ decoder, spent: NOTHING, isRunning: false },
+  ...{ decoder, spent: NO_COST, isRunning: false },
   seats: Array.from({ length: decoder.sequences }, (_, index): Seat => {
     return { index, taken: [], isHeld: false, asked: undefined };
   }),
@@ -109,7 +110,7 @@ export function ask<State>(
 ): Promise<Step> {
   if (seat.asked !== undefined) fail("LPU5111", { message: "a step of this sequence has not ended yet" });
   return new Promise<Step>((resolve, reject) => {
-    seat.asked = { tokens, signal, resolve, reject, next: 0, sum: NOTHING };
+    seat.asked = { tokens, signal, resolve, reject, next: 0, sum: { logits: NO_LOGITS, ...NO_COST } };
     void goOn(running);
   });
 }

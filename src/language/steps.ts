@@ -13,7 +13,7 @@ import {
   type Decoder,
   goOn,
   newRunning,
-  NOTHING,
+  NO_COST,
   opened,
   type Running,
   type Seat,
@@ -135,7 +135,7 @@ async function takeOf<State>(
   else if (sequences === 1) reset(running);
   else seat.taken = [];
   const kept = seat.taken.length;
-  let cost: Cost = NOTHING;
+  let cost: Cost = NO_COST;
   // At least one token is left, whose logits are wanted.
   const most = prompt.length - 1;
   const [{ tokens: longest } = { tokens: 1 }] = whole.blocks;
