@@ -121,10 +121,17 @@ describe("entries of one row and of many", () => {
     }
   });
 
-  test("many rows load on few streams what lies for one: its pairs in turns", () => {
-    const { program } = compile(bytesSource("step", model), { entries: { one, many } });
-    expect(new Set(dispatched(program, "lw", 0).map(({ fields }) => fields["ways"]))).toEqual(new Set([16]));
-    expect(new Set(dispatched(program, "lw", 1).map(({ fields }) => fields["ways"]))).toEqual(new Set([4]));
-    expect(dispatched(program, "read", 1).some(({ interval }) => interval === 4)).toBe(true);
-  });
+  test.each([
+    [1, 16, 1],
+    [24, 8, 2],
+    [60, 4, 4],
+  ])(
+    "%i rows load what lies for one in no more cycles than they take: %i columns a cycle, its pairs in turns",
+    (rows, ways, interval) => {
+      const { program } = compile(bytesSource("step", model), { entries: { one, others: { bind: { rows } } } });
+      expect(new Set(dispatched(program, "lw", 0).map(({ fields }) => fields["ways"]))).toEqual(new Set([16]));
+      expect(Math.max(...dispatched(program, "lw", 1).map(({ fields }) => Number(fields["ways"])))).toBe(ways);
+      expect(dispatched(program, "read", 1).some((read) => read.interval === interval)).toBe(true);
+    },
+  );
 });

@@ -59,15 +59,19 @@ export interface PlanFacts extends Dependencies {
   readonly repeat: Repeat | undefined;
   /** Instances of these whose constants are placed together. */
   readonly together: number;
-  /** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
+  /** Pairs of slices in which a constant tile lies that has no place yet. */
   readonly tilePairs: number;
+  /** Pairs of streams that are kept for weights: tiles load on as many, or on more where few rows meet them. */
+  readonly weightPairs: number;
   /** Rows of slice pairs that one copy of each weight tile takes. */
   readonly tileRows: number;
 }
 
-export const planFacts = (plan: Plan, target: Target): PlanFacts => {
+/** `earlierPairs`: pairs in which tiles lie of entries before this one. */
+export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFacts => {
   const dependencies = dependenciesOf(plan);
-  const tilePairs = tilePairsOf(plan, target);
+  const weightPairs = tilePairsOf(plan, target);
+  const tilePairs = Math.max(weightPairs, earlierPairs);
   const repeat = findRepeat(plan, dependencies);
   const nexts = new Map(plan.states.map(({ storage, next }) => [next, storage]));
   const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
@@ -82,6 +86,7 @@ export const planFacts = (plan: Plan, target: Target): PlanFacts => {
     repeat,
     together: repeat === undefined ? 1 : togetherIn(plan, target, repeat, { tilePairs, tileRows }),
     tilePairs,
+    weightPairs,
     tileRows,
   };
 };

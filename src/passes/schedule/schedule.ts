@@ -122,7 +122,7 @@ const scheduleBest = (
   strategies: readonly Strategy[],
   before: Search = { tasks: 0, trials: 0 },
 ): Scheduled => {
-  const known = knownOf(plan, target);
+  const known = knownOf(plan, target, entry.earlier);
   const order = orderOf(plan, target, known);
   const started = (strategy: Strategy): Scheduler => newScheduler(plan, target, known, strategy, entry);
   const begun: Begun[] = [];

@@ -20,7 +20,7 @@ import { heldIn, takenIn } from "./chip/memory.js";
 import { CONSTANT_ROWS, distinctTiles, type PlanFacts, planFacts, rowsOfTile, sliceRowsOf } from "./figures.js";
 import { keepRows, type KeptPairs, keptPairs, keptRows, type Overlap } from "./overlap.js";
 import { residentIn, rowsOf } from "./place/resident.js";
-import { holdEarlier, type Earlier, resultRowsForLater, rowsForLater } from "./place/earlier.js";
+import { holdEarlier, type Earlier, resultRowsForLater, rowsForLater, earlierPairs } from "./place/earlier.js";
 
 /**
  * Ways to weigh the choices of the scheduler. None is best for every plan, and the result of each is exact before anything
@@ -72,8 +72,8 @@ export interface Known extends PlanFacts {
   readonly resident: number;
 }
 
-export const knownOf = (plan: Plan, target: Target): Known => ({
-  ...planFacts(plan, target),
+export const knownOf = (plan: Plan, target: Target, earlier?: Earlier): Known => ({
+  ...planFacts(plan, target, earlierPairs(earlier)),
   resident: residentIn(plan, target),
 });
 

@@ -29,6 +29,10 @@ export interface EarlierState {
   readonly panels: readonly (readonly Copy[])[];
 }
 
+/** Pairs in which tiles of an entry lie; 0 if it has none. */
+export const earlierPairs = (earlier: Earlier | undefined): number =>
+  Math.max(0, ...(earlier?.tiles ?? []).flatMap((tiles) => [...tiles.values()].map(({ pairs }) => pairs.length)));
+
 /** Takes the rows of a new chip that are taken already. */
 export const holdEarlier = (target: Target, halves: readonly [Half, Half], { program }: Earlier): void => {
   const memoryAt = (queue: number) => {

@@ -2,8 +2,9 @@
  * Weights: loads a pass's weights into the buffer of an array as late as they may be, before the IW that installs them,
  * while the array still computes the pass before.
  *
- * A constant tile lies in several pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams; on
- * fewer in an entry that keeps fewer for weights than the one that placed it, which then reads its pairs in turns.
+ * A constant tile lies in several pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams; in an
+ * entry that keeps fewer for weights than the one that placed it on as many as it keeps, and reads its pairs in turns, unless
+ * that took longer than the rows do that meet it.
  * Weights that are computed are loads.ts.
  */
 
@@ -36,7 +37,8 @@ export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): nu
   const { weights } = pass;
   if (!isTile(weights)) return tryLoads(s, weights, load, earliest);
   const index = task.passes.indexOf(pass);
-  return tryTile(s, weights, { ...load, pass: index, neighbours: neighboursOf(task, pass) }, earliest);
+  const { rows } = task;
+  return tryTile(s, weights, { ...load, pass: index, rows, neighbours: neighboursOf(task, pass) }, earliest);
 };
 
 /**
@@ -47,9 +49,8 @@ export const installLead = (s: Scheduler, task: Task, pass: Pass, half: Half): n
   const { mxmInstall, mxmActivationSkew, mxmWeightSkew } = s.target.timing;
   const { weights } = task.passes.at(task.passes.indexOf(pass) + 1) ?? pass;
   const all = half.outward.length;
-  if (s.tilePairs < all) return mxmInstall;
   const next = isTile(weights)
-    ? { width: widthOfTile(s, weights, half), executions: executionsOf(weights, all) }
+    ? { width: widthOfTile(s, weights, half, task.rows), executions: executionsOf(weights, all) }
     : loadsOf(s, weights, half);
   if (next.width < all) return mxmInstall;
   return Math.max(mxmInstall, next.executions + 1 + mxmWeightSkew - mxmActivationSkew);
@@ -64,15 +65,24 @@ const neighboursOf = (task: Task, pass: Pass): Pass[] => {
 interface TileLoad extends Load {
   /** Number of the pass in its task. */
   readonly pass: number;
+  /** Rows that meet it. */
+  readonly rows: number;
   readonly neighbours: readonly Pass[];
 }
 
-/** Pairs of streams on which a tile loads: as many as there are pairs in which it lies, or is to lie, if the plan has so many. */
-const widthOfTile = (s: Scheduler, { key }: PackedTile, { side }: Half): number =>
-  Math.min(s.tilePairs, s.tiles[side].get(key)?.pairs.length ?? s.tilePairs);
+/**
+ * Pairs of streams on which a tile loads: as many as there are pairs in which it lies, or is to lie, if the plan has so many; or
+ * more of those in which it lies, so that it loads in no more cycles than `rows` take that meet it.
+ */
+const widthOfTile = (s: Scheduler, tile: PackedTile, { side }: Half, rows: number): number => {
+  const lying = s.tiles[side].get(tile.key)?.pairs.length ?? s.tilePairs;
+  let width = Math.min(s.weightPairs, lying);
+  while (width < lying && executionsOf(tile, width) > rows) width *= 2;
+  return width;
+};
 
 const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
-  const executions = executionsOf(tile, widthOfTile(s, tile, load.half));
+  const executions = executionsOf(tile, widthOfTile(s, tile, load.half, load.rows));
   const latest = load.install - s.target.timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
   const rooms = s.tiles[load.half.side].has(tile.key) ? undefined : roomsFor(s, tile, load);
@@ -87,7 +97,7 @@ const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: numbe
 /** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
 const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number, rooms: Rooms | undefined): number => {
   const { half } = load;
-  const width = widthOfTile(s, tile, half);
+  const width = widthOfTile(s, tile, half, load.rows);
   const executions = executionsOf(tile, width);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const mark = markOf(s);
