@@ -47,6 +47,8 @@ export interface PlanFacts extends Dependencies {
    * each hemisphere.
    */
   readonly feeders: ReadonlySet<StorageId>;
+  /** By panel: tiles that load while rows of it pass through an array, of the passes behind these. */
+  readonly tilesMeanwhile: ReadonlyMap<string, ReadonlySet<string>>;
   /** The state whose rows a storage takes. */
   readonly nexts: ReadonlyMap<StorageId, StorageId>;
   /** Temporaries that are read by nothing but what leaves a state to the next run: no burst reads across their blocks of rows. */
@@ -59,10 +61,10 @@ export interface PlanFacts extends Dependencies {
   readonly repeat: Repeat | undefined;
   /** Instances of these whose constants are placed together. */
   readonly together: number;
-  /** Pairs of slices in which a constant tile lies that has no place yet. */
+  /** Pairs of slices in which a constant tile lies, and pairs of streams on which it loads. */
   readonly tilePairs: number;
-  /** Pairs of streams that are kept for weights: tiles load on as many, or on more where few rows meet them. */
-  readonly weightPairs: number;
+  /** The most of them, where few rows meet a tile: those in which tiles lie of entries before this one. */
+  readonly mostPairs: number;
   /** Rows of slice pairs that one copy of each weight tile takes. */
   readonly tileRows: number;
 }
@@ -70,8 +72,7 @@ export interface PlanFacts extends Dependencies {
 /** `earlierPairs`: pairs in which tiles lie of entries before this one. */
 export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFacts => {
   const dependencies = dependenciesOf(plan);
-  const weightPairs = tilePairsOf(plan, target);
-  const tilePairs = Math.max(weightPairs, earlierPairs);
+  const tilePairs = tilePairsOf(plan, target);
   const repeat = findRepeat(plan, dependencies);
   const nexts = new Map(plan.states.map(({ storage, next }) => [next, storage]));
   const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
@@ -79,6 +80,7 @@ export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFac
     ...dependencies,
     rivals: rivalsOf(plan, nexts),
     feeders: feedersOf(plan),
+    tilesMeanwhile: tilesMeanwhileIn(plan),
     passing: passingIn(plan),
     nexts,
     stateSides: stateSidesOf(plan, repeat),
@@ -86,7 +88,7 @@ export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFac
     repeat,
     together: repeat === undefined ? 1 : togetherIn(plan, target, repeat, { tilePairs, tileRows }),
     tilePairs,
-    weightPairs,
+    mostPairs: Math.max(tilePairs, earlierPairs),
     tileRows,
   };
 };
@@ -207,6 +209,19 @@ const stateSidesOf = (plan: Plan, repeat: Repeat | undefined): Map<number, reado
     );
   }
   return sides;
+};
+
+const tilesMeanwhileIn = ({ tasks }: Plan): Map<string, Set<string>> => {
+  const found = new Map<string, Set<string>>();
+  for (const { passes } of tasks)
+    for (const [index, pass] of passes.entries()) {
+      const next = passes[index + 1]?.weights;
+      if (next === undefined || !isTile(next)) continue;
+      const key = panelKey(pass);
+      const tiles = found.get(key) ?? new Set();
+      found.set(key, tiles.add(next.key));
+    }
+  return found;
 };
 
 const feedersOf = (plan: Plan): Set<StorageId> => {

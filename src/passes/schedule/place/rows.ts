@@ -93,10 +93,10 @@ const LONG = 16;
  * In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two; and
  * as many as load at once, if they are weights.
  */
-const lastingWays = ({ target, interleaved, weightPairs }: Scheduler, { id, rows }: Storage): number => {
+const lastingWays = ({ target, interleaved, tilePairs }: Scheduler, { id, rows }: Storage): number => {
   const needed = 2 ** Math.ceil(Math.log2(Math.max(1, rows / target.rowsPerBank)));
   if (!interleaved.has(id) || rows < LOAD_WAYS) return needed;
-  let ways = weightPairs;
+  let ways = tilePairs;
   while (ways > LOAD_WAYS && rows < LONG * ways) ways /= 2;
   return Math.max(needed, ways);
 };

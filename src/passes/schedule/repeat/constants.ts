@@ -129,7 +129,7 @@ const tileAt = (s: Scheduler, task: number, { side, pass, way }: TileSource): Pl
     side,
     pairs: [at(pairs, way, "pair")],
     address: at(addresses, way, "address"),
-    rows: executionsOf(tile, s.tilePairs),
+    rows: executionsOf(tile, pairs.length),
   };
 };
 

@@ -39,7 +39,7 @@ export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load,
   // Where the ports of a burst are taken for longer than starts are tried, none before that is worth a trial.
   let delay = LOAD_STRIDE;
   // Where loads take all streams, activations fly between two of them, and every cycle counts.
-  const stride = s.weightPairs < load.half.outward.length ? LOAD_STRIDE : 1;
+  const stride = s.tilePairs < load.half.outward.length ? LOAD_STRIDE : 1;
   for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= stride, tries++) {
     const failure = tryLoadsAt(s, bursts, load, { start, total, last });
     if (failure === undefined) return 0;
@@ -110,7 +110,7 @@ interface LoadPart {
 /** Whole turns of the interleaving load together, of what is left over as many as few ways divide, and the last ones one by one. */
 const partsOf = (s: Scheduler, { chunk, step, count }: ReadPiece, half: Half): LoadPart[] => {
   const ways = chunk.copies.find((copy) => copy.side === half.side)?.ways ?? 1;
-  const width = Math.min(ways, s.weightPairs);
+  const width = Math.min(ways, s.tilePairs);
   const isWide = step === 1 && width > 1;
   const whole = isWide ? count - (count % ways) : 0;
   const parts: LoadPart[] = [{ skip: 0, count: whole, ways: width, turns: ways / width }];

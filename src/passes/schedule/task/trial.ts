@@ -207,7 +207,7 @@ export const pickStreams = (s: Scheduler, { half, use, width, diagonal, length }
   const crossing = inward ? half.crossing : use === "result" ? otherHalf(s, half).crossing : undefined;
   const beyond = use === "through" ? otherHalf(s, half).outward : undefined;
   const ways = crossing === undefined ? [lines] : beyond === undefined ? [lines, crossing] : [lines, crossing, beyond];
-  const kept = s.weightPairs < lines.length ? s.weightPairs : 0;
+  const kept = s.tilePairs < lines.length ? s.tilePairs : 0;
   const shared = lines.length - kept;
   const groups = Math.floor((use === "inward" || use === "weights" ? lines.length : shared) / width);
   let best = NEVER;

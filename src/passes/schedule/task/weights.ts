@@ -70,15 +70,18 @@ interface TileLoad extends Load {
   readonly neighbours: readonly Pass[];
 }
 
-/**
- * Pairs of streams on which a tile loads: as many as there are pairs in which it lies, or is to lie, if the plan has so many; or
- * more of those in which it lies, so that it loads in no more cycles than `rows` take that meet it.
- */
-const widthOfTile = (s: Scheduler, tile: PackedTile, { side }: Half, rows: number): number => {
-  const lying = s.tiles[side].get(tile.key)?.pairs.length ?? s.tilePairs;
-  let width = Math.min(s.weightPairs, lying);
-  while (width < lying && executionsOf(tile, width) > rows) width *= 2;
-  return width;
+/** Pairs in which a tile comes to lie that has no place yet: so many that it loads while `rows` pass that meet it. */
+const pairsForTile = (s: Scheduler, tile: PackedTile, rows: number): number => asFewAs(s, tile, rows, s.mostPairs);
+
+/** Pairs of streams on which a tile loads: of those in which it lies as few as it loads on while the rows pass that meet it. */
+const widthOfTile = (s: Scheduler, tile: PackedTile, { side }: Half, rows: number): number =>
+  asFewAs(s, tile, rows, s.tiles[side].get(tile.key)?.pairs.length ?? s.mostPairs);
+
+/** As many pairs as the plan has for a tile, or twice as many and so on, up to `most`. */
+const asFewAs = (s: Scheduler, tile: PackedTile, rows: number, most: number): number => {
+  let pairs = Math.min(s.tilePairs, most);
+  while (pairs < most && executionsOf(tile, pairs) > rows) pairs *= 2;
+  return pairs;
 };
 
 const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
@@ -175,8 +178,8 @@ interface Rooms {
   readonly rowsIn: (pair: number) => readonly number[];
 }
 
-const roomsFor = (s: Scheduler, tile: PackedTile, { half, pass }: TileLoad): Rooms => {
-  const executions = executionsOf(tile, s.tilePairs);
+const roomsFor = (s: Scheduler, tile: PackedTile, { half, pass, rows }: TileLoad): Rooms => {
+  const executions = executionsOf(tile, pairsForTile(s, tile, rows));
   const placed = tilesAlike(s, tile, pass);
   const alike = placed.filter((one) => !s.tiles[half.side].has(one.key));
   const behind = tilesAhead(s, tile, pass).length - placed.length;
@@ -197,7 +200,8 @@ const newTilePlace = (
   { alike, rowsIn }: Rooms,
 ): PlacedTile[] | undefined => {
   const { half } = load;
-  const executions = executionsOf(tile, s.tilePairs);
+  const wanted = pairsForTile(s, tile, load.rows);
+  const executions = executionsOf(tile, wanted);
   const pairs: number[] = [];
   const addresses: (readonly number[])[] = [];
   for (const index of emptiestFirst(s, load)) {
@@ -210,14 +214,14 @@ const newTilePlace = (
     if (!s.trial.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
     pairs.push(index);
     addresses.push(rows);
-    if (pairs.length === s.tilePairs)
+    if (pairs.length === wanted)
       return alike.map((each, later) => ({
         tile: each,
         place: { pairs, addresses: addresses.map((list) => at(list, later, "address")) },
       }));
   }
   const room = half.pairs.filter((_, index) => rowsIn(index).length > 0).length;
-  if (room < s.tilePairs) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile, s.tilePairs));
+  if (room < wanted) noRoom(s, originName(s, load.origin), 2 * rowsOfTile(tile, wanted));
   return undefined;
 };
 

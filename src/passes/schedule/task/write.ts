@@ -14,7 +14,7 @@ import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
 import { hold, pairChoices, rivalPairs, waysOf } from "../place/rows.js";
 import { burstsOf, emitMemory, type Flight, later, type PairBurst, reserveWrite, spanOf } from "../chip/ports.js";
-import { sliceRowsOf, taskAt, widthOf } from "../figures.js";
+import { panelKey, sliceRowsOf, taskAt, widthOf } from "../figures.js";
 import { noRoom } from "../place/room.js";
 import { chunksOf, homesOf, isPacked, resultRoom, type Scheduler, storageOf } from "../state.js";
 import { markOf, pickStreams, rollback } from "./trial.js";
@@ -325,7 +325,8 @@ const newPlaces = (s: Scheduler, result: Result, ways: number, other: Written | 
     isRoomBy(s, result, { groups: all.filter(isAlone), banks: [0, 1], ways, apart: false }, NEVER);
   // Where room is short, a block goes in parts rather than to where it could not be read with others; what only the next run needs can wait.
   const keepsAlone = isPacked(s) ? rows > SMALLEST_PART : s.passing.has(storage.id) && mayWait();
-  const choices = keepsAlone && rivals.size > 0 ? all.filter(isAlone) : all;
+  const possible = keepsAlone && rivals.size > 0 ? all.filter(isAlone) : all;
+  const choices = s.earlier === undefined ? possible : besideTiles(s, result, possible, isAlone);
   if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways, apart: false };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
@@ -333,6 +334,26 @@ const newPlaces = (s: Scheduler, result: Result, ways: number, other: Written | 
   const banks = earlier.length % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const);
   const groups = last === undefined || last.some((pair) => rivals.has(pair)) ? choices : [last, ...choices];
   return { groups, banks, ways, apart: false };
+};
+
+/**
+ * Choices in the order of how many tiles lie there that load while the rows pass through an array; those that hold a rival are still
+ * the last. Only tiles of entries before this one have their places by then.
+ */
+const besideTiles = (
+  s: Scheduler,
+  { output, half }: Result,
+  choices: readonly PairGroup[],
+  isAlone: (pairs: PairGroup) => boolean,
+): readonly PairGroup[] => {
+  const tiles = s.tilesMeanwhile.get(panelKey(output));
+  if (tiles === undefined) return choices;
+  const lying = half.pairs.map(() => 0);
+  for (const key of tiles)
+    for (const pair of s.tiles[half.side].get(key)?.pairs ?? []) lying[pair] = at(lying, pair, "pair") + 1;
+  const costOf = (pairs: PairGroup): number =>
+    pairs.reduce((sum, pair) => sum + at(lying, pair, "pair"), isAlone(pairs) ? 0 : tiles.size * half.pairs.length);
+  return [...choices].sort((a, b) => costOf(a) - costOf(b));
 };
 
 export const writeCycle = (burst: PairBurst, { half, inward, diagonal }: Flight): number =>
