@@ -9,10 +9,11 @@
  * the next layer; this is compared for every read. The task of the next layer makes of it what the write is said to write.
  * Other rows that it takes were written in a period that was compared: in the stretch a row that is written is written in every
  * period, so at most one period before it is read, and how long before the write it is read is asked of each (since.ts).
+ * So of tasks of which no burst is left nothing need be known but where they write (plan.ts).
  */
 
 import { at, sure } from "../../diagnostics.js";
-import { isTile, type Pass, type Plan, type Run, type StorageId, type Task } from "../../ir/plan.js";
+import { isTile, type PackedTile, type Pass, type Plan, type Run, type StorageId, type Task } from "../../ir/plan.js";
 import type { Queues } from "../../ir/program.js";
 import type { Burst, CheckedChip } from "./burst.js";
 import type { HeldRows, RowsBefore, RowSpan } from "./edges.js";
@@ -130,15 +131,18 @@ const areEqual = (a: readonly Run[], b: readonly Run[]): boolean =>
 
 /** Undefined if no tasks of a plan are like those behind them, over and over. */
 export const layersOf = (plan: Plan): Layers | undefined => {
-  const middle = Math.floor(plan.tasks.length / 2);
-  const length = lengthOf(plan.tasks, middle);
+  const middle = middleOf(plan.tasks);
+  const length = layerLength(plan.tasks);
   const [from, to] = [plan.tasks[middle], plan.tasks[middle + length]].map((task) => task?.outputs[0]?.storage);
   if (length === 0 || from === undefined || to === undefined || from === to) return undefined;
   return new Layers(plan, { tasks: length, storages: to - from });
 };
 
+const middleOf = (tasks: readonly Task[]): number => Math.floor(tasks.length / 2);
+
 /** How many tasks a layer most likely has: so many are, each, like the one behind as many. */
-const lengthOf = (tasks: readonly Task[], middle: number): number => {
+export const layerLength = (tasks: readonly Task[]): number => {
+  const middle = middleOf(tasks);
   const isShaped = (length: number): boolean => {
     for (let i = middle; i < middle + length; i++) {
       const [task, next] = [tasks[i], tasks[i + length]];
@@ -229,11 +233,11 @@ export class Layers {
   private compare(task: Task | undefined, next: Task | undefined): boolean {
     if (task === undefined || next === undefined || !haveSameShape(task, next)) return false;
     const [storages, laterStorages] = [storagesOf(task), storagesOf(next)];
-    const [tiles, laterTiles] = [tilesOf(task), tilesOf(next)];
+    const [tiles, laterTiles] = [task, next].map((one) => tilesOf(one).map(({ key }) => key)) as [string[], string[]];
     const same =
       storages.every((storage, i) => this.mayBeLater(storage, at(laterStorages, i, "storage"))) &&
-      isMap(this.storages, storages, laterStorages) &&
-      isMap(this.tiles, tiles, laterTiles);
+      isMap(storages, laterStorages, this.storages) &&
+      isMap(tiles, laterTiles, this.tiles);
     if (!same) return false;
     for (const [i, storage] of storages.entries()) this.storages.set(storage, at(laterStorages, i, "storage"));
     for (const [i, tile] of tiles.entries()) this.tiles.set(tile, at(laterTiles, i, "tile"));
@@ -254,7 +258,7 @@ export class Layers {
 }
 
 /** Whether what stands for each is the same everywhere, also where it is known already. */
-const isMap = <T>(known: ReadonlyMap<T, T>, from: readonly T[], to: readonly T[]): boolean => {
+export const isMap = <T>(from: readonly T[], to: readonly T[], known: ReadonlyMap<T, T> = new Map()): boolean => {
   const all = new Map<T, T>();
   return from.every((one, i) => {
     const other = sure(to[i], "counterpart");
@@ -267,7 +271,7 @@ const isMap = <T>(known: ReadonlyMap<T, T>, from: readonly T[], to: readonly T[]
 /* ---------- tasks ---------- */
 
 /** Every storage that a task names, as often as it does. */
-const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
+export const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
   ...passes.flatMap(({ storage, weights }) => [
     storage,
     ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
@@ -276,10 +280,11 @@ const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
   ...outputs.map(({ storage }) => storage),
 ];
 
-const tilesOf = ({ passes }: Task): string[] => passes.flatMap(({ weights }) => (isTile(weights) ? [weights.key] : []));
+export const tilesOf = ({ passes }: Task): PackedTile[] =>
+  passes.flatMap(({ weights }) => (isTile(weights) ? [weights] : []));
 
 /** Whether two tasks are the same but for the storages and tiles that they name. */
-const haveSameShape = (a: Task, b: Task): boolean =>
+export const haveSameShape = (a: Task, b: Task): boolean =>
   a.wire === undefined &&
   b.wire === undefined &&
   a.rows === b.rows &&
@@ -292,7 +297,7 @@ const haveSameShape = (a: Task, b: Task): boolean =>
   allAlike(a.leaves, b.leaves, (x, y) => x.panel === y.panel && x.map === y.map && areEqual(x.runs, y.runs)) &&
   allAlike(a.outputs, b.outputs, (x, y) => isSameRecord(x, y, ["storage"]));
 
-const allAlike = <T>(a: readonly T[], b: readonly T[], isLike: (x: T, y: T) => boolean): boolean =>
+export const allAlike = <T>(a: readonly T[], b: readonly T[], isLike: (x: T, y: T) => boolean): boolean =>
   a === b || (a.length === b.length && a.every((x, i) => isLike(x, at(b, i, "counterpart"))));
 
 const isSamePass = (a: Pass, b: Pass): boolean => {

@@ -4,7 +4,8 @@
  * Elements are what the plan says of them, and finite as far as the model is; all other lanes are followed through the tasks,
  * by what each ALU function makes of ranges (ALU_RANGES). The host fills them with zeros, constants have none but by their
  * recipes, columns without weights sum up to zero. Where a permutation or an array takes such a lane, no infinity and no NaN
- * may lie there. Nothing is asked of the rules that made the plan.
+ * may lie there. Nothing is asked of the rules that made the plan. A task that is like the one a layer before it, and finds panels
+ * of which the same is known, leaves what that one left, and is not followed.
  */
 
 import { at, fail, invariant } from "../../diagnostics.js";
@@ -13,6 +14,7 @@ import {
   type Argument,
   type BitsType,
   isTile,
+  type PackedTile,
   type Pass,
   type Plan,
   type PlanState,
@@ -23,21 +25,34 @@ import {
 } from "../../ir/plan.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
 import { halfLanes, type Target } from "../../ir/target.js";
+import { allAlike, haveSameShape, isMap, layerLength, storagesOf, tilesOf } from "./layers.js";
 import { isSameRecord } from "./repeat.js";
 
-/** One panel of a storage. */
+/** What is known of one panel of a storage; never changed. Panels of which the same is known have the same one. */
 interface Panel {
+  readonly type: StorageType;
+  readonly isConstant: boolean;
+  /** Whether the plan says which lanes elements use. */
+  readonly isTold: boolean;
   /** By lane: 1 if elements use it. */
   readonly elements: Uint8Array;
   readonly values: Range;
   /** What lies on the other lanes, as far as tasks have written them; undefined if none has. */
-  padding: Range | undefined;
+  readonly padding: Range | undefined;
 }
 
 interface Checked {
   readonly plan: Plan;
   readonly target: Target;
-  readonly panels: readonly Panel[][];
+  readonly panels: Panel[][];
+  /** The panel of which this is known. */
+  readonly same: (panel: Panel) => Panel;
+}
+
+/** What a task took and found where it writes, and what it left there. */
+interface Proved {
+  readonly found: readonly Panel[];
+  readonly left: readonly Panel[];
 }
 
 const GREATEST: Readonly<Record<StorageType, number>> = { f16: LARGEST_F16, f32: LARGEST_F32, i32: 2 ** 31 };
@@ -51,19 +66,77 @@ export const checkPadding = (plans: readonly Plan[], target: Target): void => {
 };
 
 const checkPlan = (plan: Plan, target: Target, sent: Map<string, Panel>): void => {
+  const same = knownPanels();
   const panels = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, (_, panel): Panel => {
-      const elements = elementsOf(storage, panel, target);
-      const values = storage.lanes?.values ?? finite(storage.dtype);
-      return { elements, values, padding: storage.kind === "temp" ? undefined : ZERO };
+      const { dtype, kind, lanes } = storage;
+      return same({
+        ...{ type: dtype, isConstant: kind === "constant", isTold: lanes?.columns !== undefined },
+        elements: elementsOf(storage, panel, target),
+        values: lanes?.values ?? finite(dtype),
+        padding: kind === "temp" ? undefined : ZERO,
+      });
     }),
   );
-  const checked = { plan, target, panels };
-  for (const task of plan.tasks)
-    if (task.wire === undefined) checkTask(checked, task);
-    else if (task.wire.kind === "send") noteSent(checked, task, task.wire, sent);
-    else takeReceived(checked, task, task.wire, sent);
+  const checked = { plan, target, panels, same };
+  const layer = layerLength(plan.tasks);
+  const proved: Proved[] = [];
+  for (const [index, task] of plan.tasks.entries()) {
+    const found = panelsOf(checked, task);
+    const before = index - layer;
+    if (task.wire?.kind === "send") noteSent(checked, task, task.wire, sent);
+    else if (task.wire !== undefined) takeReceived(checked, task, task.wire, sent);
+    else if (isProved(plan.tasks[before], task, proved[before], found))
+      leave(checked, task, proved[before]?.left ?? []);
+    else checkTask(checked, task);
+    proved.push({ found, left: task.outputs.map(({ storage, panel }) => panelOf(checked, storage, panel)) });
+  }
   for (const state of plan.states) checkState(checked, state);
+};
+
+const knownPanels = (): Checked["same"] => {
+  const known = new Map<string, Panel>();
+  const text = new TextDecoder();
+  return (panel) => {
+    const { type, isConstant, isTold, elements, values, padding } = panel;
+    const ranges = [values, ...(padding === undefined ? [] : [padding])].map(rangeText).join();
+    const key = `${type} ${isConstant} ${isTold} ${ranges} ${text.decode(elements)}`;
+    const one = known.get(key) ?? panel;
+    known.set(key, one);
+    return one;
+  };
+};
+
+const rangeText = ({ lo, hi, mayBeInfinite, mayBeNan }: Range): string => `${lo} ${hi} ${mayBeInfinite} ${mayBeNan}`;
+
+/** What a task takes, and what is where it writes. */
+const panelsOf = (checked: Checked, { passes, leaves, outputs }: Task): Panel[] =>
+  [...passes.flatMap((pass) => [pass, ...(isTile(pass.weights) ? [] : pass.weights)]), ...leaves, ...outputs].map(
+    ({ storage, panel }) => panelOf(checked, storage, panel),
+  );
+
+/** Whether a task does what the one a layer before it did, to the like: what was proved of that holds of it. */
+const isProved = (before: Task | undefined, task: Task, proved: Proved | undefined, found: readonly Panel[]): boolean =>
+  before !== undefined &&
+  proved !== undefined &&
+  allAlike(proved.found, found, (a, b) => a === b) &&
+  haveSameShape(before, task) &&
+  isMap(storagesOf(before), storagesOf(task)) &&
+  isMap(storagesOf(task), storagesOf(before)) &&
+  allAlike(tilesOf(before), tilesOf(task), haveSameBlocks);
+
+/** Whether weights are of the same lanes and columns. */
+const haveSameBlocks = ({ recipe: a }: PackedTile, { recipe: b }: PackedTile): boolean =>
+  a.kind === "points"
+    ? b.kind === "points" && allAlike(a.places, b.places, ([x, y], [vector, element]) => x === vector && y === element)
+    : b.kind === "blocks" &&
+      "ones" in a.matrix === "ones" in b.matrix &&
+      allAlike(a.blocks, b.blocks, (x, y) => isSameRecord(x, y));
+
+/** Notes what a task leaves where it writes. */
+const leave = ({ panels }: Checked, { outputs }: Task, left: readonly Panel[]): void => {
+  for (const [index, { storage, panel }] of outputs.entries())
+    at(panels, storage, "storage")[panel] = at(left, index, "panel");
 };
 
 const noteSent = (checked: Checked, { leaves }: Task, { name }: Wire, sent: Map<string, Panel>): void => {
@@ -74,9 +147,8 @@ const takeReceived = (checked: Checked, { outputs }: Task, { name }: Wire, sent:
   const from = sent.get(name);
   if (from === undefined) fail("LPU2226", { message: `expected a chip before that sends '${name}', found none` });
   for (const { storage, panel } of outputs) {
-    const to = panelOf(checked, storage, panel);
-    to.elements.set(from.elements);
-    to.padding = from.padding;
+    const { elements, padding } = from;
+    setPanel(checked, storage, panel, { ...panelOf(checked, storage, panel), elements, padding });
   }
 };
 
@@ -91,6 +163,10 @@ const panelOf = ({ panels }: Checked, storage: number, panel: number): Panel => 
   const known = panels[storage]?.[panel];
   invariant(known !== undefined, "a panel of a storage exists");
   return known;
+};
+
+const setPanel = ({ panels, same }: Checked, storage: number, panel: number, to: Panel): void => {
+  at(panels, storage, "storage")[panel] = same(to);
 };
 
 /** Lanes of a panel that elements use. Of a constant: those that its recipe fills. */
@@ -110,23 +186,22 @@ const elementsOf = ({ lanes, recipe }: Storage, panel: number, target: Target): 
 };
 
 const checkTask = (checked: Checked, task: Task): void => {
-  const { plan, target } = checked;
-  const covered = coveredBy(task.passes, target);
+  const covered = coveredBy(task.passes, checked.target);
   for (const pass of task.passes) checkPass(checked, task, pass);
-  for (const { op, storage: id, panel, as } of task.outputs) {
-    const storage = plan.storages[id];
-    invariant(storage !== undefined, "a storage exists");
-    const to = panelOf(checked, id, panel);
-    if (storage.lanes?.columns === undefined || isCopy(task)) inferElements(checked, task, covered, to.elements);
-    checkPermuted(checked, task, to.elements);
-    if (!to.elements.includes(0)) continue;
-    const copies = copiesOf(task, covered, to.elements);
-    const others = lanesWhere(to.elements, 0).filter((lane) => copies[lane] !== 1);
-    if (copies.includes(1)) to.padding = to.padding === undefined ? to.values : union(to.padding, to.values);
-    if (others.length === 0) continue;
-    const made = rangeOn(checked, task, covered, others, op);
-    const padding = as === undefined ? stored(made, storage.dtype) : asBits(made, storage.dtype);
-    to.padding = to.padding === undefined ? padding : union(to.padding, padding);
+  for (const { op, storage, panel, as } of task.outputs) {
+    const to = panelOf(checked, storage, panel);
+    const elements = !to.isTold || isCopy(task) ? inferredElements(checked, task, covered, to.elements) : to.elements;
+    checkPermuted(checked, task, elements);
+    const copies = copiesOf(task, covered, elements);
+    const others = lanesWhere(elements, 0).filter((lane) => copies[lane] !== 1);
+    const made = others.length === 0 ? undefined : rangeOn(checked, task, covered, others, op);
+    const written = [
+      ...(to.padding === undefined ? [] : [to.padding]),
+      ...(copies.includes(1) ? [to.values] : []),
+      ...(made === undefined ? [] : [as === undefined ? stored(made, to.type) : asBits(made, to.type)]),
+    ];
+    const padding = written.length === 0 ? undefined : written.reduce(union);
+    setPanel(checked, storage, panel, { ...to, elements, padding });
   }
 };
 
@@ -195,13 +270,15 @@ const isCopy = ({ ops, passes, leaves }: Task): boolean =>
   passes.length === 0 && leaves.length === 1 && ops.length === 1 && (ops[0]?.fn === "copy" || ops[0]?.fn === "orBits");
 
 /** Parts of values use the lanes that what they are made of uses, constants aside. */
-const inferElements = (checked: Checked, task: Task, covered: Uint8Array, elements: Uint8Array): void => {
+const inferredElements = (checked: Checked, task: Task, covered: Uint8Array, known: Uint8Array): Uint8Array => {
+  const elements = Uint8Array.from(known);
   for (let lane = 0; lane < elements.length; lane++) if (covered[lane] === 1) elements[lane] = 1;
   for (const { storage, panel, map } of task.leaves) {
-    if (checked.plan.storages[storage]?.kind === "constant") continue;
-    const from = panelOf(checked, storage, panel).elements;
+    const { isConstant, elements: from } = panelOf(checked, storage, panel);
+    if (isConstant) continue;
     for (let lane = 0; lane < elements.length; lane++) if (from[sourceOf(checked, map, lane)] === 1) elements[lane] = 1;
   }
+  return elements;
 };
 
 const lanesWhere = (elements: Uint8Array, is: 0 | 1): number[] => {
