@@ -241,6 +241,22 @@ describe("changes in what is left out", () => {
     expect(expectSame(model.program, plan, "tiles")).toMatch(/^LPU2224/);
   });
 
+  test("tasks that go by no name of a burst are not followed, and their plan is proved as a whole", () => {
+    const { plan, program } = model;
+    const nameless = (from: number): Plan => ({
+      ...plan,
+      origins: [...plan.origins, "nothing"],
+      tasks: plan.tasks.map(({ passOrigin: _, ...task }, index) =>
+        index < from ? task : { ...task, origin: plan.origins.length, ops: task.ops.map(({ origin: _, ...op }) => op) },
+      ),
+    });
+    for (const part of [0, 0.5]) {
+      const other = nameless(Math.floor(part * plan.tasks.length));
+      expect(verdict(() => isMeant(other, chosenEntry(program)))).toMatch(/^LPU2224/);
+      expect(verdict(() => checkSchedule(chosenEntry(program), other))).toBe("ok");
+    }
+  });
+
   test("the plan reads what another layer gave", () => {
     const plan = planWith((task, index) => {
       const [leaf, ...rest] = task.leaves;

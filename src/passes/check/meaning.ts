@@ -10,7 +10,7 @@
 
 import { at, fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
-import type { Plan, PlanBinding, Run } from "../../ir/plan.js";
+import type { Plan, PlanBinding, Run, Task } from "../../ir/plan.js";
 import type { Queues, StateBinding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
@@ -68,7 +68,7 @@ export const meansRepeatedly = (
 ): boolean => {
   const layers = layersOf(plan);
   if (layers === undefined) return false;
-  const learned = planValues(plan, chip.target);
+  const learned = planValues(plan, chip.target, hasBurstsIn(chip));
   const f = followedFrom(plan, learned, chip, taken);
   const writes = writesOf(chip);
   let next = 0;
@@ -88,6 +88,13 @@ export const meansRepeatedly = (
   followTo(Number.POSITIVE_INFINITY);
   checkOutputs(plan, learned, f);
   return true;
+};
+
+/** Whether a task most likely has bursts in a program: some have its origins. Of one that has, but not by these, nothing is proved. */
+const hasBurstsIn = ({ queues }: CheckedChip): ((task: Task) => boolean) => {
+  const origins = new Set(queues.flatMap((queue) => queue.map(({ instruction: { origin } }) => origin)));
+  return ({ origin, passOrigin = origin, ops }) =>
+    origins.has(origin) || origins.has(passOrigin) || ops.some((op) => origins.has(op.origin ?? origin));
 };
 
 /** In order of cycles, so that what a write depends on has been followed before, and the way back is short. */

@@ -12,8 +12,10 @@ import {
   type Run,
   type Storage,
   type Task,
+  type TaskOutput,
   writtenBy,
 } from "../../ir/plan.js";
+import type { StreamType } from "../../ir/isa.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import { append, type Columns, consecutive, PLANES, UNKNOWN, Values } from "./values.js";
 
@@ -42,7 +44,15 @@ interface Learned extends PlanValues {
 /** Vectors of a tile: two columns are one. */
 export const vectorsOf = ({ columns }: Pick<PackedTile, "columns">): number => Math.ceil(columns / 2);
 
-export const planValues = (plan: Plan, target: Target): PlanValues => {
+/**
+ * Of tasks that are not followed, since their like are, what they make has numbers of its own, which stand for it whatever it is:
+ * a burst that computes it is refused.
+ */
+export const planValues = (
+  plan: Plan,
+  target: Target,
+  isFollowed: (task: Task) => boolean = () => true,
+): PlanValues => {
   const values = new Values();
   const rows = plan.storages.map((storage) =>
     Array.from({ length: storage.panels }, (_, panel) => {
@@ -57,7 +67,8 @@ export const planValues = (plan: Plan, target: Target): PlanValues => {
   const learned = { values, rows, made: [] };
   for (const [index, task] of plan.tasks.entries())
     if (task.wire !== undefined) learnGiven(learned, plan, task);
-    else learnTask(learned, plan, target, index);
+    else if (isFollowed(task)) learnTask(learned, plan, target, index);
+    else learnMade(learned, plan, index);
   values.seal();
   return learned;
 };
@@ -78,7 +89,7 @@ const learnGiven = ({ values, rows }: PlanValues, plan: Plan, task: Task): void 
 
 const learnTask = (learned: Learned, plan: Plan, target: Target, index: number): void => {
   const task = at(plan.tasks, index, "task");
-  const { values, rows, made } = learned;
+  const { values } = learned;
   const typeOf = (id: number): Storage["dtype"] => at(plan.storages, id, "storage").dtype;
   const sums = sumsOf(learned, target, task);
   const argument = (arg: Argument, ops: readonly number[]): number => {
@@ -101,9 +112,28 @@ const learnTask = (learned: Learned, plan: Plan, target: Target, index: number):
         args.map((arg) => argument(arg, ops)),
       ),
     );
-  for (const { op, storage, panel, row, step = 1, as } of task.outputs) {
-    const first = values.results(at(ops, op, "operation"), as ?? typeOf(storage), task.rows);
-    const name = plan.storages[storage]?.name;
+  noteMade(learned, plan, index, ({ op }, type) => values.results(at(ops, op, "operation"), type, task.rows));
+};
+
+const learnMade = (learned: Learned, plan: Plan, index: number): void => {
+  const { values } = learned;
+  const { passes, rows } = at(plan.tasks, index, "task");
+  for (const { weights } of passes) if (isTile(weights)) values.tile(weights.key, vectorsOf(weights));
+  noteMade(learned, plan, index, ({ op }, type) => values.made(index, op, type, rows));
+};
+
+/** Notes which vectors a task writes: `firstOf` says the first of those that an output gives as a type. */
+const noteMade = (
+  { values, rows, made }: Learned,
+  plan: Plan,
+  index: number,
+  firstOf: (output: TaskOutput, type: StreamType) => number,
+): void => {
+  const task = at(plan.tasks, index, "task");
+  for (const output of task.outputs) {
+    const { storage, panel, row, step = 1, as } = output;
+    const { name, dtype } = at(plan.storages, storage, "storage");
+    const first = firstOf(output, as ?? dtype);
     const last = row + (task.rows - 1) * step;
     values.label(first, () => `rows ${row} to ${last} of panel ${panel} of '${name}'`);
     const numbers = rows[storage]?.[panel];

@@ -62,6 +62,11 @@ export class Values {
     return computation === UNKNOWN ? UNKNOWN : this.named(`${type} of ${computation} x${count}`, count);
   }
 
+  /** First of the vectors that an operation of a task gives as a type, whatever it computes. */
+  made(task: number, op: number, type: StreamType, count: number): number {
+    return this.named(`${type} of operation ${op} of task ${task}`, count);
+  }
+
   /** First of the rows of a panel of a constant or an input. */
   panel({ id, rows }: Storage, panel: number): number {
     return this.named(`panel ${panel} of storage ${id}`, rows);
