@@ -3,7 +3,7 @@
  * so what `finish` gives is well formed by construction. Passes rebuild a graph by walking the old one with a map of ids.
  */
 
-import { fail, invariant } from "../diagnostics.js";
+import { at, fail } from "../diagnostics.js";
 import type { EdgeDType } from "./dtype.js";
 import type { Attrs, Graph, GraphOutput, Literal, Node, NodeId, TensorType } from "./graph.js";
 import { inferType } from "./ops.js";
@@ -53,9 +53,7 @@ export class GraphBuilder {
   }
 
   node(id: NodeId): Node {
-    const node = this.nodes[id];
-    invariant(node !== undefined, `node %${id} has been built`);
-    return node;
+    return at(this.nodes, id, "node");
   }
 
   type(id: NodeId): TensorType {

@@ -83,7 +83,7 @@ function renumber(graph: Graph, place: (node: Node, inputs: readonly NodeId[], n
   const map = new Int32Array(graph.nodes.length).fill(NOTHING);
   const moved = (id: NodeId): NodeId => {
     const target = at(map, id, "node");
-    invariant(target !== NOTHING, `%${id} is still there`);
+    invariant(target !== NOTHING, "what is read is still there");
     return target;
   };
   const nodes: Node[] = [];

@@ -41,33 +41,57 @@ export function encodeQueue(
 ): Uint8Array {
   const bits = new BitWriter();
   if (instructions.length === 0) return bits.finish();
+  const q: Encoding = { target, queue, instructions, options };
   const unit = unitOfQueue(target, queue);
   const { byName } = layoutOf(target);
   const encoded = new Map<TimedInstruction["fields"], Encoded>();
-  writeOwn(bits, target, options.notify ? "notify" : "sync", []);
+  const nops = new Map<number, Uint8Array>();
+  bits.append(ownText(target, options.notify ? "notify" : "sync", []));
   let clock = target.timing.barrier;
-  for (const [index, instruction] of instructions.entries()) {
+  for (let index = 0; index < instructions.length; index++) {
+    const instruction = at(instructions, index, "instruction");
     const { op, cycle, count, interval, fields } = instruction;
-    const refuse = (code: DiagnosticCode, message: string): never =>
-      fail(code, { message, at: options.locate?.(index) ?? `${queueName(target, queue)} cycle ${cycle} (${op})` });
     const layout = byName.get(op);
     if (layout === undefined || layout.own || !issues(layout.row, unit)) {
-      return refuse("LPU3023", `expected an instruction of unit '${unit}', got '${op}'`);
+      return refuse(q, index, "LPU3023", `expected an instruction of unit '${unit}', got '${op}'`);
     }
     if (!Number.isSafeInteger(cycle) || cycle < clock) {
-      refuse("LPU3020", `expected a dispatch at cycle ${clock} or later, got ${cycle}`);
+      refuse(q, index, "LPU3020", `expected a dispatch at cycle ${clock} or later, got ${cycle}`);
     }
     let known = encoded.get(fields);
     if (known === undefined || !hasText(known, instruction)) {
-      known = { instruction, text: encodeInstruction(target, instruction, layout, refuse) };
+      known = { instruction, text: encodeInstruction(q, index, layout) };
       encoded.set(fields, known);
     }
-    for (let gap = cycle - clock; gap > 0; gap -= COUNT_MAX) writeOwn(bits, target, "nop", [Math.min(gap, COUNT_MAX)]);
+    for (let gap = cycle - clock; gap > 0; gap -= COUNT_MAX) {
+      const cycles = Math.min(gap, COUNT_MAX);
+      const text = nops.get(cycles) ?? ownText(target, "nop", [cycles]);
+      nops.set(cycles, text);
+      bits.append(text);
+    }
     bits.append(known.text);
     clock = nextDispatch(layout, cycle, count, interval);
   }
   return bits.finish();
 }
+
+/** What is encoded. */
+interface Encoding {
+  readonly target: Target;
+  readonly queue: QueueNumber;
+  readonly instructions: readonly TimedInstruction[];
+  readonly options: EncodeOptions;
+}
+
+const refuse = (
+  { target, queue, instructions, options }: Encoding,
+  index: number,
+  code: DiagnosticCode,
+  message: string,
+): never => {
+  const { op, cycle } = at(instructions, index, "instruction");
+  return fail(code, { message, at: options.locate?.(index) ?? `${queueName(target, queue)} cycle ${cycle} (${op})` });
+};
 
 /** An instruction, and its text. Layers that are alike share fields. */
 interface Encoded {
@@ -101,14 +125,11 @@ export function encodeChip(target: Target, queues: Queues): ChipTexts {
 export const notifier = (queues: Queues): QueueNumber => queues.findIndex(({ length }) => length > 0);
 
 /** The text of an instruction with what makes it a burst. */
-function encodeInstruction(
-  target: Target,
-  instruction: TimedInstruction,
-  layout: InstructionLayout,
-  refuse: (code: DiagnosticCode, message: string) => never,
-): Uint8Array {
+function encodeInstruction(q: Encoding, index: number, layout: InstructionLayout): Uint8Array {
+  const { target } = q;
+  const instruction = at(q.instructions, index, "instruction");
   const refused = refuseBurst(instruction, layout) ?? refuseFields(instruction, layout);
-  if (refused !== undefined) refuse("LPU3021", refused);
+  if (refused !== undefined) refuse(q, index, "LPU3021", refused);
   const { fields, count, interval, step, tap } = instruction;
   const bits = new BitWriter();
   if (layout.generator && count > 1) {
@@ -124,9 +145,21 @@ function encodeInstruction(
   }
   bits.align();
   if (bits.length > target.dispatchBytes) {
-    refuse("LPU3022", `needs ${bits.length} bytes, target '${target.name}' dispatches ${target.dispatchBytes}`);
+    refuse(
+      q,
+      index,
+      "LPU3022",
+      `needs ${bits.length} bytes, target '${target.name}' dispatches ${target.dispatchBytes}`,
+    );
   }
   if (count > 1 && !layout.generator) writeOwn(bits, target, "repeat", [count - 1, interval]);
+  return bits.finish();
+}
+
+/** The text of one of the encoder's own instructions; its operands are numbers in the row's order. */
+function ownText(target: Target, op: Mnemonic, operands: readonly number[]): Uint8Array {
+  const bits = new BitWriter();
+  writeOwn(bits, target, op, operands);
   return bits.finish();
 }
 

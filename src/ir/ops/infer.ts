@@ -4,7 +4,7 @@
  * Rules run after `checkAttributes`, and after the number of operands was checked against the row.
  */
 
-import { at, fail, invariant, sure } from "../../diagnostics.js";
+import { at, fail, sure } from "../../diagnostics.js";
 import { type DType, isFp8, isPacked } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type TensorType } from "../graph.js";
 import { isNarrowFloat } from "../numerics.js";
@@ -32,11 +32,7 @@ export type DTypeClass = keyof typeof DTYPE_CLASSES;
 const wrong = (message: string): never => fail("LPU2010", { message });
 const outOfRange = (message: string): never => fail("LPU2011", { message });
 
-export function operand(types: readonly TensorType[], index: number): TensorType {
-  const type = types[index];
-  invariant(type !== undefined, `operand ${index} exists`);
-  return type;
-}
+export const operand = (types: readonly TensorType[], index: number): TensorType => at(types, index, "operand");
 
 const want = (type: TensorType, kind: DTypeClass, what: string): void => {
   if (!DTYPE_CLASSES[kind].accepts(type.dtype))

@@ -7,7 +7,7 @@
  */
 
 import { operandSpecs } from "../../ir/operands.js";
-import { type DiagnosticCode, invariant, MachineFault } from "../../diagnostics.js";
+import { type DiagnosticCode, invariant, MachineFault, sure } from "../../diagnostics.js";
 import {
   completionCycles,
   ISA,
@@ -107,11 +107,7 @@ export const checkedChip = (program: EntryProgram, index: number): CheckedChip =
   return { program, target, index, chip, specs, queues, bursts, cycles };
 };
 
-export const specOfOp = (specs: ReadonlyMap<Mnemonic, OpSpec>, op: Mnemonic): OpSpec => {
-  const spec = specs.get(op);
-  invariant(spec !== undefined, `instruction '${op}' is in the table`);
-  return spec;
-};
+export const specOfOp = (specs: ReadonlyMap<Mnemonic, OpSpec>, op: Mnemonic): OpSpec => sure(specs.get(op), "row");
 
 /** Whether two instructions are the same but for cycle, operands and origin. */
 export const haveSameForm = (a: TimedInstruction, b: TimedInstruction): boolean =>

@@ -116,14 +116,18 @@ const panelsOf = (checked: Checked, { passes, leaves, outputs }: Task): Panel[] 
   );
 
 /** Whether a task does what the one a layer before it did, to the like: what was proved of that holds of it. */
-const isProved = (before: Task | undefined, task: Task, proved: Proved | undefined, found: readonly Panel[]): boolean =>
-  before !== undefined &&
-  proved !== undefined &&
-  allAlike(proved.found, found, (a, b) => a === b) &&
-  haveSameShape(before, task) &&
-  isMap(storagesOf(before), storagesOf(task)) &&
-  isMap(storagesOf(task), storagesOf(before)) &&
-  allAlike(tilesOf(before), tilesOf(task), haveSameBlocks);
+const isProved = (
+  before: Task | undefined,
+  task: Task,
+  proved: Proved | undefined,
+  found: readonly Panel[],
+): boolean => {
+  if (before === undefined || proved === undefined || !allAlike(proved.found, found, (a, b) => a === b)) return false;
+  if (!haveSameShape(before, task) || !allAlike(tilesOf(before), tilesOf(task), haveSameBlocks)) return false;
+  // What is one storage for the one is one for the other.
+  const [one, other] = [storagesOf(before), storagesOf(task)];
+  return isMap(one, other) && isMap(other, one);
+};
 
 /** Whether weights are of the same lanes and columns. */
 const haveSameBlocks = ({ recipe: a }: PackedTile, { recipe: b }: PackedTile): boolean =>

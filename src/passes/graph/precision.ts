@@ -452,7 +452,10 @@ const keptWide = (graph: Graph, { reasons }: WideNodes): readonly Kept[] => {
     if (node.op === "constant" || VIEWS.includes(node.op) || indices[node.id] === 1) continue;
     const { dtype } = node.type;
     const reason = isFloat(dtype) || dtype === "bool" ? reasons[node.id] : "integer";
-    if (reason !== undefined) groups.set(reason, [...(groups.get(reason) ?? []), node]);
+    if (reason === undefined) continue;
+    const group = groups.get(reason) ?? [];
+    groups.set(reason, group);
+    group.push(node);
   }
   const kept = [...groups].map(
     ([reason, nodes]): Kept => ({

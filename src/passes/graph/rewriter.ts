@@ -57,9 +57,7 @@ export class Rewriter {
   }
 
   node(id: NodeId): Node {
-    const node = this.nodes[id];
-    invariant(node !== undefined, `node %${id} has been made`);
-    return node;
+    return at(this.nodes, id, "node");
   }
 
   type(id: NodeId): TensorType {

@@ -7,7 +7,7 @@
  */
 
 import { ALU_OF_OP } from "../../ir/ops/alu.js";
-import { at, invariant, sure } from "../../diagnostics.js";
+import { at, sure } from "../../diagnostics.js";
 import type { Graph, Node, NodeId } from "../../ir/graph.js";
 import { consumersOf, elementCount } from "../../ir/graph.js";
 import { isFloat } from "../../ir/tensor.js";
@@ -21,11 +21,7 @@ export interface Fusion {
   readonly main?: NodeId;
 }
 
-const nodeAt = (graph: Graph, id: NodeId | undefined): Node => {
-  const node = id === undefined ? undefined : graph.nodes[id];
-  invariant(node !== undefined, `node ${id} is in the graph`);
-  return node;
-};
+const nodeAt = (graph: Graph, id: NodeId | undefined): Node => at(graph.nodes, sure(id, "operand"), "node");
 
 /** Whether a node only renames elements: a reshape, a transpose, or a cast between float types, since an ALU takes any. */
 export const isTransparent = (graph: Graph, node: Node): boolean =>

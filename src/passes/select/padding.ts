@@ -8,7 +8,7 @@
  */
 
 import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
-import { at, invariant } from "../../diagnostics.js";
+import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../ir/plan.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
@@ -51,11 +51,7 @@ export const SUMS: Facts = { values: bounded(-LARGEST.f32, LARGEST.f32), padding
 /** Where copies fill the columns that have no weights of their own. */
 export const FILLED_SUMS: Facts = { values: SUMS.values, padding: SUMS.values };
 
-const typeOf = ({ storages }: Known, storage: number): StorageType => {
-  const known = storages[storage];
-  invariant(known !== undefined, `storage ${storage} is in the plan`);
-  return known.dtype;
-};
+const typeOf = ({ storages }: Known, storage: number): StorageType => at(storages, storage, "storage").dtype;
 
 export const factsOf = (s: Known, storage: number): Facts => {
   const known = s.facts[storage];

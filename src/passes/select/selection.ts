@@ -124,17 +124,9 @@ export interface Selection {
 
 /* ---------- nodes ---------- */
 
-export const nodeAt = (s: Selection, id: NodeId): Node => {
-  const node = s.graph.nodes[id];
-  invariant(node !== undefined, `node ${id} is in the graph`);
-  return node;
-};
+export const nodeAt = (s: Selection, id: NodeId): Node => at(s.graph.nodes, id, "node");
 
-export const operandId = (node: Node, index: number): NodeId => {
-  const id = node.inputs[index];
-  invariant(id !== undefined, `${node.op} has operand ${index}`);
-  return id;
-};
+export const operandId = (node: Node, index: number): NodeId => at(node.inputs, index, "operand");
 
 export const operandAt = (s: Selection, node: Node, index: number): Node => nodeAt(s, operandId(node, index));
 
@@ -170,11 +162,7 @@ export const addStorage = (s: Selection, storage: Omit<DraftStorage, "id">): Sto
   return s.storages.length - 1;
 };
 
-export const storageAt = (s: Selection, id: StorageId): DraftStorage => {
-  const storage = s.storages[id];
-  invariant(storage !== undefined, `storage ${id} is in the plan`);
-  return storage;
-};
+export const storageAt = (s: Selection, id: StorageId): DraftStorage => at(s.storages, id, "storage");
 
 /** Rows of fp16 numbers that selection itself needs, made once for each recipe. */
 export const constantOnce = (
