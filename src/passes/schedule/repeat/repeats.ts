@@ -183,6 +183,10 @@ const lengthsOf = (tasks: readonly Identified[]): number[] => {
 const longestRun = (tasks: readonly Identified[], length: number): Repeat | undefined => {
   let best: Repeat | undefined;
   for (let first = 0; first + length < tasks.length; ) {
+    if (tasks[first]?.kind !== tasks[first + length]?.kind) {
+      first++;
+      continue;
+    }
     const run = runFrom(tasks, length, first);
     if (run.count > 1 && sizeOf(run) > sizeOf(best)) best = run;
     first += Math.max(1, (run.count - 1) * run.tasks);
@@ -195,8 +199,9 @@ const runFrom = (tasks: readonly Identified[], length: number, first: number): R
   const tiles = newStep();
   let same = 0;
   for (; first + same + length < tasks.length; same++) {
-    const [task, next] = [tasks[first + same], tasks[first + same + length]];
-    if (task === undefined || next === undefined || task.kind !== next.kind) break;
+    const task = at(tasks, first + same, "task");
+    const next = at(tasks, first + same + length, "task");
+    if (task.kind !== next.kind) break;
     if (!isStep(storages, task.storages, next.storages) || !isStep(tiles, task.tiles, next.tiles)) break;
   }
   const count = same < length ? 1 : Math.floor(same / length) + 1;

@@ -73,6 +73,8 @@ interface LoadBurst {
   readonly executions: number;
   /** Cycles after the first load. */
   readonly offset: number;
+  /** By copy that was tried: what its pairs read, whenever loading starts. */
+  readonly tried: Map<Copy, readonly PairBurst[]>;
 }
 
 const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): LoadBurst[] => {
@@ -93,6 +95,7 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
           turns,
           executions,
           offset,
+          tried: new Map(),
         });
         offset += executions;
       }
@@ -186,7 +189,8 @@ const tryBurst = (s: Scheduler, burst: LoadBurst, flight: Flight): number => {
   let best = NEVER;
   for (const copy of piece.chunk.copies) {
     if (copy.side !== flight.half.side) continue;
-    const bursts = wideBursts(copy, burst);
+    const bursts = burst.tried.get(copy) ?? wideBursts(copy, burst);
+    burst.tried.set(copy, bursts);
     const delay = tryPorts(s, bursts, waited, flight);
     if (delay === 0) {
       bookCopy(s, { storage: load.storage, panel: load.panel }, piece, copy, bursts, flight);

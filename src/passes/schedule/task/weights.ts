@@ -85,20 +85,28 @@ const asFewAs = (s: Scheduler, tile: PackedTile, rows: number, most: number): nu
 };
 
 const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
-  const executions = executionsOf(tile, widthOfTile(s, tile, load.half, load.rows));
+  const width = widthOfTile(s, tile, load.half, load.rows);
+  const executions = executionsOf(tile, width);
   const latest = load.install - s.target.timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
-  const rooms = s.tiles[load.half.side].has(tile.key) ? undefined : roomsFor(s, tile, load);
+  const place = s.tiles[load.half.side].get(tile.key);
+  const where = place === undefined ? roomsFor(s, tile, load) : burstsOfTile(place, width, executions);
   for (let start = latest, tries = 0; start >= earliest && tries < TILE_TRIES; tries++) {
-    const lead = tryTileAt(s, tile, load, start, rooms);
+    const lead = tryTileAt(s, tile, load, start, where);
     if (lead === 0) return 0;
     start -= lead;
   }
   return 2;
 };
 
-/** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
-const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number, rooms: Rooms | undefined): number => {
+/** Loads a tile from `start` on, by the bursts that read it or from rows that it may get. Returns 0, or by how many cycles to start earlier. */
+const tryTileAt = (
+  s: Scheduler,
+  tile: PackedTile,
+  load: TileLoad,
+  start: number,
+  where: readonly PairBurst[] | Rooms,
+): number => {
   const { half } = load;
   const width = widthOfTile(s, tile, half, load.rows);
   const executions = executionsOf(tile, width);
@@ -106,18 +114,18 @@ const tryTileAt = (s: Scheduler, tile: PackedTile, load: TileLoad, start: number
   const mark = markOf(s);
   const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: executions });
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
-  const known = s.tiles[half.side].get(tile.key);
+  const rooms = "behind" in where ? where : undefined;
   const placed = stream < 0 || rooms === undefined ? undefined : newTilePlace(s, tile, load, flight, rooms);
-  const place = stream < 0 ? undefined : (known ?? placed?.[0]?.place);
-  if (place === undefined) {
+  const place = placed?.[0]?.place;
+  const bursts = "behind" in where ? place && burstsOfTile(place, width, executions) : where;
+  if (stream < 0 || bursts === undefined) {
     rollback(s, mark);
     return 2;
   }
-  const bursts = burstsOfTile(place, width, executions);
   const lead = leadOf(s, bursts, flight);
   if (lead > 0) {
     rollback(s, mark);
-    return known === undefined ? 1 : lead;
+    return rooms === undefined ? lead : 1;
   }
   if (placed !== undefined && rooms !== undefined) {
     holdTile(s, executions, placed, half);
