@@ -329,9 +329,10 @@ const fewOf = (description: Description, read: ReadPart): Tensor => {
   const { type, count } = description;
   const data = newData(type.dtype, FEW);
   const part = { ...description, count: RUN, bytes: (RUN * type.bits) / 8 };
+  const memory = new Uint8Array(part.bytes);
   for (let run = 0; run < RUNS; run++) {
     const first = Math.floor((run * (count - RUN)) / (RUNS - 1));
-    data.set(fromRaw(read((first * type.bits) / 8, part.bytes), part), run * RUN);
+    data.set(fromRaw(read((first * type.bits) / 8, part.bytes, memory), part), run * RUN);
   }
   return { dtype: type.dtype, shape: [FEW], data };
 };

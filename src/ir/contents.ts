@@ -62,8 +62,13 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
       const rows = recipe.vectors;
       return pointsContent(recipe, target.lanes, panel * rows, rows);
     },
-    table: (literal, dtype) => {
-      const bits = bitsOf(literal, dtype).slice();
+    table: (key, dtype) => {
+      const literal = named(key);
+      const ofHalfs = dtype === "f16" ? halfPiecesOf(literal) : undefined;
+      const bits =
+        ofHalfs === undefined
+          ? bitsOf(key, dtype).slice()
+          : joined(new Uint16Array(elementCount(literal.shape)), ofHalfs());
       return new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
     },
   };
@@ -241,10 +246,8 @@ const literalReader = (): LiteralReader => {
     },
     halfs: (literal) => {
       if (literal.key === key) return halfs;
-      halfs =
-        literal.dtype === "f16" && literal.pieces !== undefined
-          ? joined(memory(elementCount(literal.shape)), literal.pieces())
-          : halfsOf(literal.load());
+      const pieces = halfPiecesOf(literal);
+      halfs = pieces === undefined ? halfsOf(literal.load()) : joined(memory(elementCount(literal.shape)), pieces());
       key = literal.key;
       return halfs;
     },
@@ -252,6 +255,9 @@ const literalReader = (): LiteralReader => {
     integers: (literal) => Int32Array.from(literal.load().data),
   };
 };
+
+/** Of a literal that comes as fp16 bit patterns, one piece after another. */
+const halfPiecesOf = ({ dtype, pieces }: Literal): Literal["pieces"] => (dtype === "f16" ? pieces : undefined);
 
 const halfsOf = (tensor: Tensor): Uint16Array =>
   tensor.dtype === "f16" && tensor.data instanceof Uint16Array ? tensor.data : encodeF16(toFloats(tensor));
