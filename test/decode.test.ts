@@ -36,7 +36,8 @@ const numbers = (shape: readonly number[]): Tensor => {
   );
 };
 
-const product = (type: Weights, [m, k, n]: readonly [number, number, number]): Graph => {
+/** `beside`: columns of a further row, of which a function is given. */
+const product = (type: Weights, [m, k, n]: readonly [number, number, number], beside = 0): Graph => {
   const b = new GraphBuilder("main");
   const x = b.input("x", { dtype: "f32", shape: [m, k] });
   const bits = Uint8Array.from({ length: k * n }, (_, i) => ((i * 97) % 112) | ((i % 3) << 7));
@@ -44,6 +45,7 @@ const product = (type: Weights, [m, k, n]: readonly [number, number, number]): G
   const y = b.add("matmul", [x, b.constant(literalOf(weights), AT)], {}, AT);
   const scales = b.constant(literalOf(tensorOf("f32", [n], new Float32Array(n).fill(2 ** -8))), AT);
   b.output("y", type === "f16" ? y : b.add("mul", [y, scales], {}, AT));
+  if (beside > 0) b.output("w", b.add("tanh", [b.input("v", { dtype: "f32", shape: [1, beside] })], {}, AT));
   return b.finish();
 };
 
@@ -84,6 +86,28 @@ describe.each(["f16", "f8e4m3"] as const)("weights in %s", (type) => {
     const cycles = dispatched(program, "iw").map(({ cycle }) => cycle);
     const half = cycles.slice(0, cycles.length / 2);
     expect(half.slice(1).map((cycle, i) => cycle - (half[i] ?? 0))).toEqual(new Array(9).fill(perLoad + 1));
+  });
+});
+
+describe.each(["f16", "f8e4m3"] as const)("results that fly where weights in %s load", (type) => {
+  const [sizes, beside] = [[1, 320, 640], 3200] as const;
+  const stretched = (program: Program): readonly TimedInstruction[] =>
+    dispatched(program, "lw").filter(({ fields }) => Number(fields["column"]) > 0);
+
+  test("a tile loads in stretches around them, on both machines as it is evaluated", () => {
+    const graph = product(type, sizes, beside);
+    const { program, plan } = schedule(planOf(graph, target), target);
+    expect(stretched(program).length).toBeGreaterThan(0);
+    for (const { fields } of stretched(program)) expect(fields["clear"]).toBe(0);
+    checkSchedule(chosenEntry(program), plan);
+    const inputs = { x: numbers([1, sizes[1]]), v: numbers([1, beside]) };
+    const [literal, { outputs, cycles }] = [
+      runOnLiteral(program, inputs),
+      loadImage(writeImage(program)).entry().run(inputs),
+    ];
+    expect(literal.cycles).toEqual([cycles]);
+    expect(distance(literal.outputs[0], outputs["y"] as Tensor)).toBe(0);
+    expect(distance(outputs["y"] as Tensor, evaluate(graph, inputs)[0] as Tensor)).toBeLessThan(5e-4);
   });
 });
 

@@ -67,6 +67,8 @@ export interface PlanFacts extends Dependencies {
   readonly mostPairs: number;
   /** Rows of slice pairs that one copy of each weight tile takes. */
   readonly tileRows: number;
+  /** Cycles in which a tile loads, on the average. */
+  readonly tileCycles: number;
 }
 
 /** `earlierPairs`: pairs in which tiles lie of entries before this one. */
@@ -90,6 +92,7 @@ export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFac
     tilePairs,
     mostPairs: Math.max(tilePairs, earlierPairs),
     tileRows,
+    tileCycles: Math.ceil(tileRows / (tilePairs * Math.max(1, distinctTiles(plan).size))),
   };
 };
 

@@ -8,7 +8,7 @@
  *
  *   place/room             whether SRAM suffices        order         which task is next (dependencies)
  *   figures                facts of the plan alone      task/pass     a task's place: its passes,
- *   chip/                  what can be busy             task/weights    (loads) their weights,
+ *   chip/                  what can be busy             task/weights    (loads, stretches) their weights,
  *   state                  what lies and goes where     task/chain      its chain (chain-timing), or task/wire
  *   task/trial, task/want  sliding; what a trial wants  task/write      and what it writes
  *   place/rows             rows for a panel             task/read     rows onto streams, by

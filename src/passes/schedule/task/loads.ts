@@ -12,7 +12,8 @@ import type { Half } from "../chip/machine.js";
 import { bookCopy, type Flight, later, type PairBurst, type ReadPiece, readyOf, tryPorts } from "../chip/ports.js";
 import { piecesOf, tryPiece } from "./read.js";
 import type { Scheduler } from "../state.js";
-import { emit, markOf, pickStreams, rollback } from "./trial.js";
+import { inOne, isLoadFree, latestStretches, pickLoadStreams, type Stretch } from "./stretches.js";
+import { emit, markOf, rollback } from "./trial.js";
 
 /** Start cycles that are tried, and how far they are apart. */
 const LOAD_TRIES = 24;
@@ -40,14 +41,50 @@ export const tryLoads = (s: Scheduler, loads: readonly WeightLoad[], load: Load,
   let delay = LOAD_STRIDE;
   // Where loads take all streams, activations fly between two of them, and every cycle counts.
   const stride = s.tilePairs < load.half.outward.length ? LOAD_STRIDE : 1;
+  const stretches = inOne(total);
   for (let start = latest, tries = 0; start >= first && tries < LOAD_TRIES; start -= stride, tries++) {
-    const failure = tryLoadsAt(s, bursts, load, { start, total, last });
+    const failure = tryLoadsAt(s, bursts, load, { start, stretches, last });
     if (failure === undefined) return 0;
     if (start === latest && failure.delay > LOAD_TRIES * LOAD_STRIDE) delay = failure.delay;
     last = failure.burst ?? last;
   }
-  return delay;
+  return tryLoadsApart(s, bursts, load, first) ? 0 : delay;
 };
+
+/** Loads that take all streams in several stretches, around what flies on them. Whether they do. */
+const tryLoadsApart = (s: Scheduler, bursts: readonly LoadBurst[], load: Load, first: number): boolean => {
+  const { half, install } = load;
+  const count = totalOf(bursts);
+  if (Math.max(...bursts.map(({ ways }) => ways)) < half.outward.length) return false;
+  const places = bursts.flatMap((burst) => Array.from({ length: burst.executions }, () => placeOf(burst, half)));
+  const window = { first, last: install - s.target.timing.mxmLoad, count };
+  const found = latestStretches(window, (cycle, execution) => isLoadFree(s, half, cycle, places[execution]));
+  if (found === undefined) return false;
+  const parts = found.stretches.flatMap((stretch) => bursts.flatMap((burst) => partIn(burst, stretch)));
+  return tryLoadsAt(s, parts, load, { ...found, last: undefined }) === undefined;
+};
+
+/** Where rows of a burst lie in a hemisphere. */
+const placeOf = ({ piece: { chunk } }: LoadBurst, { side }: Half): Copy | undefined =>
+  chunk.copies.find((copy) => copy.side === side);
+
+/** What of a burst loads in a stretch of all. */
+const partIn = (burst: LoadBurst, { delay, done, count }: Stretch): readonly LoadBurst[] => {
+  const { piece, column, ways, offset } = burst;
+  const from = Math.max(done, offset);
+  const executions = Math.min(done + count, offset + burst.executions) - from;
+  if (executions <= 0) return [];
+  const skip = (from - offset) * ways;
+  const part = { ...piece, row: piece.row + skip * piece.step, count: executions * ways };
+  return [{ ...burst, ...readIn(part, executions), column: column + skip, offset: delay + from - done }];
+};
+
+/** What is read in so many cycles, and a piece that is ready when the last of its rows is: rows are written one a cycle. */
+const readIn = (piece: ReadPiece, executions: number): Pick<LoadBurst, "piece" | "waited" | "executions"> => ({
+  piece,
+  waited: { ...piece, step: 0, row: piece.row + piece.count - executions },
+  executions,
+});
 
 /** Pairs of streams on which weights load, and in how many cycles. */
 export const loadsOf = (
@@ -73,8 +110,6 @@ interface LoadBurst {
   readonly executions: number;
   /** Cycles after the first load. */
   readonly offset: number;
-  /** By copy that was tried: what its pairs read, whenever loading starts. */
-  readonly tried: Map<Copy, readonly PairBurst[]>;
 }
 
 const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): LoadBurst[] => {
@@ -85,18 +120,8 @@ const loadBursts = (s: Scheduler, loads: readonly WeightLoad[], half: Half): Loa
       for (const { skip, count, ways, turns } of partsOf(s, piece, half)) {
         const executions = count / ways;
         const part = { ...piece, row: piece.row + skip * piece.step, step: count === 1 ? 0 : piece.step, count };
-        const waited = { ...part, step: 0, row: part.row + count - executions };
-        bursts.push({
-          load,
-          piece: part,
-          waited,
-          column: load.column + piece.offset + skip,
-          ways,
-          turns,
-          executions,
-          offset,
-          tried: new Map(),
-        });
+        const column = load.column + piece.offset + skip;
+        bursts.push({ load, ...readIn(part, executions), column, ways, turns, offset });
         offset += executions;
       }
   return bursts;
@@ -133,10 +158,10 @@ const firstStart = (s: Scheduler, bursts: readonly LoadBurst[], earliest: number
   return Math.max(earliest, ...bursts.map(({ waited, offset }) => earliest + readyOf(waited) - (dispatch + offset)));
 };
 
-/** When loading starts, and for how many cycles it goes on; `last`: the burst for which a start before this one failed. */
+/** When loading starts, and in which stretches it goes on; `last`: the burst for which a start before this one failed. */
 interface Start {
   readonly start: number;
-  readonly total: number;
+  readonly stretches: readonly Stretch[];
   readonly last: LoadBurst | undefined;
 }
 
@@ -151,13 +176,13 @@ const tryLoadsAt = (
   s: Scheduler,
   bursts: readonly LoadBurst[],
   load: Load,
-  { start, total, last }: Start,
+  { start, stretches, last }: Start,
 ): Failure | undefined => {
   const { half, origin } = load;
   const mark = markOf(s);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const width = Math.max(...bursts.map(({ ways }) => ways));
-  const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: total });
+  const stream = pickLoadStreams(s, half, width, diagonal, stretches);
   const flight: Flight = { half, inward: false, diagonal, stream, origin };
   const failure = stream < 0 ? { burst: undefined, delay: -stream } : tryBursts(s, bursts, flight, last);
   if (failure === undefined) emitLoads(s, bursts, load, start, stream);
@@ -189,8 +214,7 @@ const tryBurst = (s: Scheduler, burst: LoadBurst, flight: Flight): number => {
   let best = NEVER;
   for (const copy of piece.chunk.copies) {
     if (copy.side !== flight.half.side) continue;
-    const bursts = burst.tried.get(copy) ?? wideBursts(copy, burst);
-    burst.tried.set(copy, bursts);
+    const bursts = wideBursts(copy, burst);
     const delay = tryPorts(s, bursts, waited, flight);
     if (delay === 0) {
       bookCopy(s, { storage: load.storage, panel: load.panel }, piece, copy, bursts, flight);

@@ -4,16 +4,16 @@
  *
  * A constant tile lies in several pairs, placed at its first use in a hemisphere, and loads on as many pairs of streams; in an
  * entry that keeps fewer for weights than the one that placed it on as many as it keeps, and reads its pairs in turns, unless
- * that took longer than the rows do that meet it.
+ * that took longer than the rows do that meet it. A load that takes all streams goes on around what flies (stretches.ts).
  * Weights that are computed are loads.ts.
  */
 
 import { at } from "../../../diagnostics.js";
 import { halfLanes } from "../../../ir/target.js";
-import { isTile, type PackedTile, type Pass, type Task, TILE_TYPES } from "../../../ir/plan.js";
+import { isTile, type PackedTile, type Pass, type Task, TILE_TYPES, type WeightLoad } from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { findUnused } from "../chip/memory.js";
-import { fitBefore, lastEndBefore, NEVER } from "../chip/resources.js";
+import { fitBefore, lastEndBefore, NEVER, type Timeline } from "../chip/resources.js";
 import { type Load, loadsOf, tryLoads } from "./loads.js";
 import { bankOf, type Half, memoriesOf, pairAt } from "../chip/machine.js";
 import { hold, pairsOf } from "../place/rows.js";
@@ -23,10 +23,15 @@ import { tilesAhead, tilesAlike } from "../repeat/instances.js";
 import { noRoom } from "../place/room.js";
 import type { TilePlace } from "../place/chunk.js";
 import type { Scheduler } from "../state.js";
-import { emit, markOf, pickStreams, rollback } from "./trial.js";
+import { inOne, isLoadFree, latestStretches, pickLoadStreams, type Stretch } from "./stretches.js";
+import { emit, markOf, rollback } from "./trial.js";
 
 /** Start cycles that are tried for a tile. */
 const TILE_TRIES = 40;
+/** And choices of cycles for one that loads in stretches. */
+const APART_TRIES = 8;
+/** Columns that a vector of a tile holds. */
+const TILE_COLUMNS = 2;
 
 /** Loads the weights of a pass for the IW at `load.install`. Returns 0 or a delay. */
 export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): number => {
@@ -51,9 +56,15 @@ export const installLead = (s: Scheduler, task: Task, pass: Pass, half: Half): n
   const all = half.outward.length;
   const next = isTile(weights)
     ? { width: widthOfTile(s, weights, half, task.rows), executions: executionsOf(weights, all) }
-    : loadsOf(s, weights, half);
+    : shortLoads(s, weights, half);
   if (next.width < all) return mxmInstall;
   return Math.max(mxmInstall, next.executions + 1 + mxmWeightSkew - mxmActivationSkew);
+};
+
+/** What takes longer than a tile goes on behind the activations that fly when one would be loaded. */
+const shortLoads = (s: Scheduler, loads: readonly WeightLoad[], half: Half): ReturnType<typeof loadsOf> => {
+  const { width, executions } = loadsOf(s, loads, half);
+  return { width, executions: Math.min(executions, s.tileCycles) };
 };
 
 /** A pass and the one that, most likely, computes while its weights load: neither's activations should lie with the weights. */
@@ -85,70 +96,102 @@ const asFewAs = (s: Scheduler, tile: PackedTile, rows: number, most: number): nu
 };
 
 const tryTile = (s: Scheduler, tile: PackedTile, load: TileLoad, earliest: number): number => {
-  const width = widthOfTile(s, tile, load.half, load.rows);
-  const executions = executionsOf(tile, width);
+  const executions = executionsOf(tile, widthOfTile(s, tile, load.half, load.rows));
   const latest = load.install - s.target.timing.mxmLoad - executions + 1;
   if (latest < earliest) return earliest - latest;
-  const place = s.tiles[load.half.side].get(tile.key);
-  const where = place === undefined ? roomsFor(s, tile, load) : burstsOfTile(place, width, executions);
+  const rooms = s.tiles[load.half.side].has(tile.key) ? undefined : roomsFor(s, tile, load);
   for (let start = latest, tries = 0; start >= earliest && tries < TILE_TRIES; tries++) {
-    const lead = tryTileAt(s, tile, load, start, where);
+    const lead = tryTileAt(s, tile, load, start, inOne(executions), rooms);
     if (lead === 0) return 0;
     start -= lead;
   }
-  return 2;
+  return tryTileApart(s, tile, load, earliest, rooms) ? 0 : 2;
 };
 
-/** Loads a tile from `start` on, by the bursts that read it or from rows that it may get. Returns 0, or by how many cycles to start earlier. */
+/** Loads a tile that takes all streams in several stretches, around what flies on them. Whether it does. */
+const tryTileApart = (
+  s: Scheduler,
+  tile: PackedTile,
+  load: TileLoad,
+  earliest: number,
+  rooms: Rooms | undefined,
+): boolean => {
+  const { half, install } = load;
+  const width = widthOfTile(s, tile, half, load.rows);
+  const place = s.tiles[half.side].get(tile.key);
+  if (width < half.outward.length || (place !== undefined && place.pairs.length > width)) return false;
+  const count = executionsOf(tile, width);
+  for (let last = install - s.target.timing.mxmLoad, tries = 0; tries < APART_TRIES; last--, tries++) {
+    const found = latestStretches({ first: earliest, last, count }, (cycle) => isLoadFree(s, half, cycle, place));
+    if (found === undefined) return false;
+    if (tryTileAt(s, tile, load, found.start, found.stretches, rooms) === 0) return true;
+    last = found.last;
+  }
+  return false;
+};
+
+/** Loads a tile from `start` on. Returns 0, or by how many cycles to start earlier. */
 const tryTileAt = (
   s: Scheduler,
   tile: PackedTile,
   load: TileLoad,
   start: number,
-  where: readonly PairBurst[] | Rooms,
+  stretches: readonly Stretch[],
+  rooms: Rooms | undefined,
 ): number => {
   const { half } = load;
   const width = widthOfTile(s, tile, half, load.rows);
   const executions = executionsOf(tile, width);
   const diagonal = start + s.target.timing.mxmWeightSkew - s.target.mxm;
   const mark = markOf(s);
-  const stream = pickStreams(s, { half, use: "weights", width, diagonal, length: executions });
+  const stream = pickLoadStreams(s, half, width, diagonal, stretches);
   const flight: Flight = { half, inward: false, diagonal, stream, origin: load.origin };
-  const rooms = "behind" in where ? where : undefined;
-  const placed = stream < 0 || rooms === undefined ? undefined : newTilePlace(s, tile, load, flight, rooms);
-  const place = placed?.[0]?.place;
-  const bursts = "behind" in where ? place && burstsOfTile(place, width, executions) : where;
-  if (stream < 0 || bursts === undefined) {
+  const known = s.tiles[half.side].get(tile.key);
+  const placed = stream < 0 || rooms === undefined ? undefined : newTilePlace(s, tile, load, flight, stretches, rooms);
+  const place = stream < 0 ? undefined : (known ?? placed?.[0]?.place);
+  if (place === undefined) {
     rollback(s, mark);
     return 2;
   }
+  const bursts = burstsOfTile(place, width, stretches);
   const lead = leadOf(s, bursts, flight);
   if (lead > 0) {
     rollback(s, mark);
-    return rooms === undefined ? lead : 1;
+    return known === undefined ? 1 : lead;
   }
   if (placed !== undefined && rooms !== undefined) {
     holdTile(s, executions, placed, half);
     s.trial.wants.push({ kind: "promise", tile, side: half.side, instances: rooms.behind });
   }
-  for (const [way, burst] of bursts.entries()) {
+  for (const burst of bursts) {
     const cycle = dispatchOf(s, pairAt(half, burst.pair), flight) + burst.delay;
-    bookRead(s, burst, cycle, flight, { side: half.side, pass: load.pass, way });
+    bookRead(s, burst, cycle, flight, { side: half.side, pass: load.pass, way: burst.way });
   }
-  emitTile(s, tile, width, start, stream, load);
+  emitTile(s, tile, width, start, stretches, stream, load);
   return 0;
 };
 
+/** What a pair of a tile reads: it is number `way` of the tile's. */
+interface TileBurst extends PairBurst {
+  readonly way: number;
+}
+
 /** What each pair of a tile reads: `width` pairs at a time, in turns if it lies in more. */
-const burstsOfTile = ({ pairs, addresses }: TilePlace, width: number, executions: number): readonly PairBurst[] => {
+const burstsOfTile = (
+  { pairs, addresses }: TilePlace,
+  width: number,
+  stretches: readonly Stretch[],
+): readonly TileBurst[] => {
   const turns = pairs.length / width;
-  return pairs.flatMap((pair, way): readonly PairBurst[] => {
-    const delay = Math.floor(way / width);
-    const count = Math.ceil((executions - delay) / turns);
-    if (count <= 0) return [];
-    const address = at(addresses, way, "address");
-    return [{ pair, address, delay, count, interval: turns, step: 1, stream: way % width }];
-  });
+  return pairs.flatMap((pair, way) =>
+    stretches.flatMap(({ delay: behind, done, count: executions }): readonly TileBurst[] => {
+      const turn = Math.floor(way / width);
+      const count = Math.ceil((executions - turn) / turns);
+      if (count <= 0) return [];
+      const address = at(addresses, way, "address") + done;
+      return [{ pair, way, address, delay: behind + turn, count, interval: turns, step: 1, stream: way % width }];
+    }),
+  );
 };
 
 /** By how many cycles a tile must be read earlier, so that all its ports are free. */
@@ -205,21 +248,23 @@ const newTilePlace = (
   tile: PackedTile,
   load: TileLoad,
   flight: Flight,
+  stretches: readonly Stretch[],
   { alike, rowsIn }: Rooms,
 ): PlacedTile[] | undefined => {
   const { half } = load;
   const wanted = pairsForTile(s, tile, load.rows);
-  const executions = executionsOf(tile, wanted);
   const pairs: number[] = [];
   const addresses: (readonly number[])[] = [];
   for (const index of emptiestFirst(s, load)) {
     const pair = pairAt(half, index);
-    const cycle = dispatchOf(s, pair, flight);
-    if (!s.trial.figure.free(pair.read, cycle, executions) || !s.trial.figure.free(pair.issue, cycle, 1)) continue;
+    const dispatch = dispatchOf(s, pair, flight);
+    const isFree = (line: Timeline, length?: number): boolean =>
+      stretches.every(({ delay, count }) => s.trial.figure.free(line, dispatch + delay, length ?? count));
+    if (!isFree(pair.read) || !isFree(pair.issue, 1)) continue;
     const rows = rowsIn(index);
     const [address] = rows;
     if (address === undefined) continue;
-    if (!s.trial.figure.free(pair.writeBank[bankOf(s.target, address)], cycle, executions)) continue;
+    if (!isFree(pair.writeBank[bankOf(s.target, address)])) continue;
     pairs.push(index);
     addresses.push(rows);
     if (pairs.length === wanted)
@@ -260,6 +305,7 @@ const emitTile = (
   tile: PackedTile,
   width: number,
   start: number,
+  stretches: readonly Stretch[],
   stream: number,
   load: TileLoad,
 ): void => {
@@ -267,7 +313,11 @@ const emitTile = (
   const { mode } = TILE_TYPES[tile.dtype];
   s.trial.figure.add(half.buffer, start, install + 1 - start);
   const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
-  const shape = { mode, ways: tileWays(tile, width), column: 0, first: 0, lanes: halfLanes(s.target), clear: 1 };
-  emit(s, queue, start, { op: "lw", fields: { stream, ...shape }, origin, count: executionsOf(tile, width) });
+  const ways = tileWays(tile, width);
+  for (const { delay, done, count } of stretches) {
+    const place = { column: TILE_COLUMNS * ways * done, first: 0, lanes: halfLanes(s.target) };
+    const fields = { stream, mode, ways, ...place, clear: done === 0 ? 1 : 0 };
+    emit(s, queue, start + delay, { op: "lw", fields, origin, count });
+  }
   emit(s, queue, install, { op: "iw", fields: {}, origin });
 };
