@@ -34,7 +34,8 @@ import {
 } from "../src/passes/schedule/chip/resources.js";
 import { dividedPlan } from "../src/passes/schedule/divide.js";
 import { newPlaced, type Placed } from "../src/passes/schedule/repeat/placed.js";
-import { schedule } from "../src/passes/schedule/schedule.js";
+import { schedule, scheduleBy } from "../src/passes/schedule/schedule.js";
+import { knownOf, newScheduler } from "../src/passes/schedule/state.js";
 import { residentBytes } from "../src/passes/schedule/place/resident.js";
 import { sramNeed } from "../src/passes/schedule/place/room.js";
 import { select } from "../src/passes/select/select.js";
@@ -232,6 +233,35 @@ describe("where free rows lie in pieces, constants are packed and results go in 
     checkSchedule(chosenEntry(small.program), small.plan);
     expect(runOnLiteral(small.program, smallInputs(name)).outputs).toEqual(want);
   });
+});
+
+test("a result that is longer than the rows that constants leave in each bank lies beyond them", () => {
+  const builder = new GraphBuilder("long");
+  const matrix = (rows: number, columns: number): NodeId =>
+    builder.constant(literalOf(ramp([rows, columns], "f16")), [`w${rows}`]);
+  const x = builder.input("x", { dtype: "f16", shape: [64, 16] });
+  const v = builder.input("v", { dtype: "f16", shape: [1, 80] });
+  const between = builder.add("abs", [builder.add("matmul", [x, matrix(16, 16)], {}, ["before"])], {}, ["abs"]);
+  builder.output("y", builder.add("matmul", [between, matrix(16, 16)], {}, ["behind"]));
+  builder.output("z", builder.add("matmul", [v, matrix(80, 320)], {}, ["much"]));
+  const target = { ...TARGETS.tiny, rowsPerBank: 96 };
+  const plan = planOf(builder.finish(), target);
+  const strategy = {
+    stagger: 0,
+    nearWeights: 0,
+    duplicates: 0.5,
+    constants: "apart",
+    model: 1,
+    thrift: "none",
+  } as const;
+  const { ceiling } = newScheduler(plan, target, knownOf(plan, target), strategy);
+  expect(ceiling).toBeGreaterThan(0);
+  expect(ceiling).toBeLessThan(64);
+  const program = scheduleBy(plan, target, strategy);
+  checkSchedule(chosenEntry(program), plan);
+  const inputs = { x: ramp([64, 16], "f16"), v: ramp([1, 80], "f16") };
+  const roomy = schedule(plan, TARGETS.tiny).program;
+  expect(runOnLiteral(program, inputs).outputs).toEqual(runOnLiteral(roomy, inputs).outputs);
 });
 
 describe("tails of weights, packed where SRAM is short", () => {

@@ -242,13 +242,15 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
 
 /** Rows that are free from cycle `by` on: at one address in all pairs, or `apart`, in either bank of each; undefined if there are none. */
 const addressesFor = (
-  { target, ceiling }: Scheduler,
+  { target, ceiling: most }: Scheduler,
   memories: readonly PairMemory[],
   rows: number,
   by: number,
   bank: 0 | 1,
   apart: boolean,
 ): readonly number[] | undefined => {
+  // What is longer than the rows that results keep to lies in none of these.
+  const ceiling = rows > most ? target.rowsPerBank : most;
   const find = (some: readonly PairMemory[], within: 0 | 1): number =>
     findRows(target, some, rows, by, { bank: within, ceiling });
   const other = bank === 0 ? 1 : 0;
