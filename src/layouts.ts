@@ -16,7 +16,7 @@ import { type CompileOptions, entriesOf } from "./options.js";
 import { type PassContext, type PassOptions, runPasses } from "./passes/graph/pass.js";
 import { PLACE } from "./passes/graph/pipeline.js";
 import { constantBytes } from "./passes/graph/shard/costs.js";
-import { residentIn } from "./passes/schedule/place/resident.js";
+import { residentIn, resultsIn } from "./passes/schedule/place/resident.js";
 import { select } from "./passes/select/select.js";
 import { peersOf, type Pipeline } from "./pipeline.js";
 
@@ -150,6 +150,9 @@ const layoutsOf = (
 /** Where more of SRAM is taken from the first cycle on than this, weights take fewer rows, and more cycles. */
 const FULL = 0.9;
 
+/** And where what is computed takes it beyond this, no lanes of them are left empty that could be filled. */
+const BURSTING = 0.98;
+
 /** Where constants take no more of it than this, what is computed may take rows that save cycles. */
 const AMPLE = 0.7;
 
@@ -188,6 +191,8 @@ export const fittingPlan = (
   const spread = inBoth(plan, () => true);
   if (residentOf(spread) <= ROOMY * sramBytes(target)) return spread;
   if (!alone || residentOf(plan) <= FULL * sramBytes(target)) return plan;
-  const tight = select(graph, target, states, lying, peers, "little");
+  const little = select(graph, target, states, lying, peers, "little");
+  const isBursting = residentOf(little) + resultsIn(little, target) > BURSTING * sramBytes(target);
+  const tight = isBursting ? select(graph, target, states, lying, peers, "least") : little;
   return residentOf(tight) < Math.min(residentOf(plan), sramBytes(target)) ? tight : plan;
 };

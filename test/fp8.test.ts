@@ -20,16 +20,18 @@ import { narrowFloat, widenFloat } from "../src/ir/numerics.js";
 import { parsePlan } from "../src/ir/plan/parse.js";
 import { parseGraph } from "../src/ir/parse.js";
 import { printPlan } from "../src/ir/plan/print.js";
+import { verifyPlan } from "../src/ir/plan/verify.js";
 import { chosenEntry, type TimedInstruction } from "../src/ir/program.js";
 import { TARGETS } from "../src/ir/target.js";
 import { literalOf, makeTensor, tensorOf, toFloats, toNumbers } from "../src/ir/tensor.js";
 import { weightFormat, type WeightFormatName, weightOptions } from "../src/ir/weights.js";
 import { checkSchedule } from "../src/passes/check/check.js";
+import { sramNeed } from "../src/passes/schedule/place/room.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
 import { reportProgram } from "../src/report/report.js";
 import { loadImage, loadProgram } from "../src/runtime/run.js";
 import { withQueues } from "./changed.js";
-import { distance, planOf, programOf, runOnLiteral, verdict } from "./compiled.js";
+import { distance, legalGraph, planOf, programOf, runOnLiteral, verdict } from "./compiled.js";
 
 /** FP8 weights: what lies in SRAM, what the machines make of it, and what the checker proves of it. */
 
@@ -109,6 +111,29 @@ describe.each(FORMATS)("%s", (dtype) => {
     toNumbers(got).forEach((value, i) => {
       expect(value).toBe(widenFloat("f16", narrowFloat("f16", expected[i] ?? 0)));
     });
+  });
+
+  // Tails of 4, 6, 3 and 5 of the 8 lanes of a half: two to a tile, four in three, in a tile and a part of the next, and 8 in 5.
+  test.each([
+    [1, 20, 64],
+    [1, 14, 70],
+    [2, 19, 100],
+    [1, 13, 128],
+  ])("where room is least, tails of [%i, %i] by %i columns share tiles", (m, k, n) => {
+    const target = TARGETS.tiny;
+    const graph = scaledProduct(dtype, [m, k, n]);
+    const legal = legalGraph(graph, target);
+    const [loose, packed] = (["little", "least"] as const).map((room) => {
+      const plan = select(legal, target, new Map(), [], [], room);
+      verifyPlan(plan, target);
+      const { program, plan: scheduled } = schedule(plan, target);
+      checkSchedule(chosenEntry(program), scheduled);
+      return { rows: sramNeed(plan, target).constants, outputs: runOnLiteral(program, { x: numbers([m, k]) }).outputs };
+    });
+    expect(packed?.rows).toBeLessThan(loose?.rows ?? 0);
+    // Sums of what is cut in two are added up in fp32.
+    expect(distance(packed?.outputs[0], loose?.outputs[0] as Tensor)).toBeLessThan(1e-3);
+    expect(distance(packed?.outputs[0], evaluate(graph, { x: numbers([m, k]) })[0] as Tensor)).toBeLessThan(1e-3);
   });
 
   test("weights take half the rows and half the cycles of fp16", () => {

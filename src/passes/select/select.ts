@@ -32,7 +32,7 @@ import { lowerSum } from "./rules/sum.js";
 import { type Range, rangesOf } from "../../ir/ranges.js";
 import { usedStorages } from "./uses.js";
 import { locate } from "./value.js";
-import { nodeAt, operandId, originText, type LowerReduction, type Room, type Selection } from "./selection.js";
+import { isTight, nodeAt, operandId, originText, type LowerReduction, type Room, type Selection } from "./selection.js";
 
 const REDUCTIONS: Readonly<Record<"reduce_sum" | "reduce_max", LowerReduction>> = {
   reduce_sum: lowerSum,
@@ -55,7 +55,7 @@ export const select = (
   room: Room = "ample",
 ): Plan => {
   // What is packed tightly is made of literals that no node of the graph has.
-  const less = room === "little" ? undefined : shortened(graph);
+  const less = isTight(room) ? undefined : shortened(graph);
   const options = { target, states, lying, peers, room };
   return (less && fromFew(graph, less, options)) ?? selectWhole(graph, options);
 };

@@ -68,9 +68,11 @@ export type DraftStorage = Omit<Storage, "bothHemispheres" | "output" | "lanes">
 
 /**
  * What constants leave of SRAM: where it is ample, rows may be taken that save cycles (rules/rests.ts); where it is little, tails of
- * weights lie packed (tails.ts), which takes cycles.
+ * weights lie packed (tails.ts), which takes cycles; where it is least, those of FP8 too (tail-tiles.ts).
  */
-export type Room = "ample" | "some" | "little";
+export type Room = "ample" | "some" | "little" | "least";
+
+export const isTight = (room: Room): boolean => room === "little" || room === "least";
 
 /** A plan in the making, with all that is known of the graph and of what was made by now. */
 export interface Selection {

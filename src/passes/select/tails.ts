@@ -17,6 +17,7 @@ import {
   addStorage,
   constantOnce,
   copyOfLeaf,
+  isTight,
   longBlock,
   mapId,
   pushTask,
@@ -70,7 +71,7 @@ export const tailLoads = (
 };
 
 const tailOf = (s: Selection, { weights }: Product, { k, count, lane }: Block): Tail | undefined => {
-  if (s.room !== "little" || weights.kind !== "constant" || weights.dtype !== "f16") return undefined;
+  if (!isTight(s.room) || weights.kind !== "constant" || weights.dtype !== "f16") return undefined;
   const { matrix, shape } = weights;
   const [n = 1] = shape.slice(-1);
   const packing = packingOf(s.target, count);

@@ -161,6 +161,13 @@ const sumLoads = ({ sums }: Product, blocks: readonly Block[]): WeightLoad[] =>
 /** A matrix times a power of two. */
 const scaled = (matrix: Matrix, scale: number): Matrix => ({ ...matrix, scale: matrix.scale * scale });
 
+/** What constants give to a pass, made of blocks. */
+export const tileOfBlocks = (product: Product, scale: number, blocks: readonly Block[]): PackedTile => {
+  const { weights, name } = product;
+  invariant(weights.kind === "constant", `weights of ${name} are constant`);
+  return tileOf(product, weights, scale, blocks);
+};
+
 const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blocks: readonly Block[]): PackedTile => {
   const [k = 1, n = 1] = weights.shape.slice(-2);
   const batchOf = weightBatch(weights, space.shape.slice(0, -2));

@@ -16,12 +16,14 @@ import type { Arrangement, Block, DeepPass, PanelPasses, Segment } from "../layo
 import { factorPairs, type RowDigit, runsOf } from "../layout/operand.js";
 import { FILLED_SUMS } from "../padding.js";
 import { addToPass, neighbours, type Passes, passesInOrder } from "../layout/passes.js";
+import { tailPasses } from "../tail-tiles.js";
 import { tailLoads } from "../tails.js";
 import { cutsOfK, passWeights, type Product, type SecondOperand, weightBatch } from "../weights.js";
 import {
   addStorage,
   type Chain,
   COPY,
+  isTight,
   longBlock,
   pushTask,
   rowBlock,
@@ -89,11 +91,15 @@ const passesOf = (
   { digits }: Arrangement,
   { row, rows, passes }: Pick<SummedPasses, "row" | "rows" | "passes">,
 ): readonly Pass[] =>
-  passes.flatMap(({ panel: from, half, depth, parts: blocks }) => {
+  passes.flatMap((pass) => {
+    const { panel: from, half, depth, parts: blocks } = pass;
     const runs = runsOf({ digits, row: product.a.view.row + depth }, row, rows);
-    return product.parts.map(({ storage, scale }): Pass => {
+    return product.parts.flatMap((part): readonly Pass[] => {
+      const { storage, scale } = part;
+      const shared = tailPasses(s, product, pass, part, runs);
+      if (shared !== undefined) return shared;
       const weights = tailLoads(s, product, blocks, scale) ?? passWeights(s.target, product, blocks, scale);
-      return { storage, panel: from, half, runs, weights };
+      return [{ storage, panel: from, half, runs, weights }];
     });
   });
 
@@ -317,7 +323,7 @@ const segmentsOf = ({ weights }: Product, places: Places): Segment[] => {
 const blockOf = ({ target, room }: Selection, { weights, space }: Product, rows: number): number => {
   const block = rowBlock(target, rows);
   if (rows > longBlock(target)) return block;
-  if (weights.kind === "constant") return room === "little" ? rows : block;
+  if (weights.kind === "constant") return isTight(room) ? rows : block;
   const n = at(space.shape, space.shape.length - 1, "extent");
   const columns = Math.min(target.lanes, n) * (space.panels > 1 ? 2 : 1);
   return columns / 4 > block / 2 ? rows : block;
