@@ -22,11 +22,9 @@ import { nextTrial, type Want } from "./want.js";
 const TRIES = 20_000;
 /** So many choices of places are tried once nothing that was booked before is at work: then all have had their turn. */
 const TURNS_WHEN_IDLE = 24;
-/** Trials after which it is asked when that is. */
-const TRIES_WHEN_BUSY = 500;
 /**
  * For so many trials the choices of a task are those of the model, or of any instance: then all that follows can do the same.
- * After that anything is tried, and constants may have further copies.
+ * After that anything is tried, constants may have further copies, and it is asked from when on nothing is at work.
  */
 const PATIENCE = 64;
 /** Cycles after the end of all that is booked from which on a trial meets none of it, wherever its bursts begin and end. */
@@ -39,10 +37,11 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
   let turn = 0;
   let left = TURNS_WHEN_IDLE;
   for (let tries = 0, since = 0; tries < TRIES && left > 0 && at < NEVER; tries++, since++) {
-    if (tries === TRIES_WHEN_BUSY) idle = idleFrom(s);
+    if (tries === PATIENCE) idle = idleFrom(s);
     const cornered = at >= idle;
+    const isClear = at >= idle + CLEAR;
     // Where nothing is met, what does not fit now will not fit later: one trial a turn is enough.
-    if (since >= (at >= idle + CLEAR ? 1 : PATIENCE)) {
+    if (since >= (isClear ? 1 : PATIENCE)) {
       turn++;
       since = 0;
       if (cornered) left--;
@@ -58,7 +57,7 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
       return at;
     }
     rollback(s, START);
-    at += delay;
+    if (!isClear) at += delay;
   }
   const { starved } = s.trial;
   if (starved !== undefined) return noRoom(s, starved.name, sliceRowsOf(starved, task.rows));
