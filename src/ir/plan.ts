@@ -83,6 +83,9 @@ export interface Run {
   readonly count: number;
 }
 
+/** Columns that a vector of a tile holds, one in each half. */
+export const TILE_COLUMNS = 2;
+
 /**
  * How constant weights lie and load, by their element type: the mode of LW and its number, and bytes of an element. All are
  * packed, two columns to a vector, and meet fp16 activations.

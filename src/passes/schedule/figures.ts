@@ -47,7 +47,7 @@ export interface PlanFacts extends Dependencies {
    * each hemisphere.
    */
   readonly feeders: ReadonlySet<StorageId>;
-  /** By panel: tiles that load while rows of it pass through an array, of the passes behind these. */
+  /** By panel: tiles that load while rows of it pass through an array, of the passes behind these; none where no tile has a place yet. */
   readonly tilesMeanwhile: ReadonlyMap<string, ReadonlySet<string>>;
   /** The state whose rows a storage takes. */
   readonly nexts: ReadonlyMap<StorageId, StorageId>;
@@ -77,12 +77,13 @@ export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFac
   const tilePairs = tilePairsOf(plan, target);
   const repeat = findRepeat(plan, dependencies);
   const nexts = new Map(plan.states.map(({ storage, next }) => [next, storage]));
-  const tileRows = [...distinctTiles(plan).values()].reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
+  const tiles = [...distinctTiles(plan).values()];
+  const tileRows = tiles.reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
   return {
     ...dependencies,
     rivals: rivalsOf(plan, nexts),
     feeders: feedersOf(plan),
-    tilesMeanwhile: tilesMeanwhileIn(plan),
+    tilesMeanwhile: earlierPairs === 0 ? new Map() : tilesMeanwhileIn(plan),
     passing: passingIn(plan),
     nexts,
     stateSides: stateSidesOf(plan, repeat),
@@ -92,7 +93,7 @@ export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFac
     tilePairs,
     mostPairs: Math.max(tilePairs, earlierPairs),
     tileRows,
-    tileCycles: Math.ceil(tileRows / (tilePairs * Math.max(1, distinctTiles(plan).size))),
+    tileCycles: Math.ceil(tileRows / (tilePairs * Math.max(1, tiles.length))),
   };
 };
 

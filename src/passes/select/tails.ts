@@ -10,7 +10,7 @@
 import { elementCount } from "../../ir/graph.js";
 import { invariant, sure } from "../../diagnostics.js";
 import { foldOp } from "../../ir/literals.js";
-import { type AluOp, type Leaf, LOAD_WAYS, type StorageId, type WeightLoad } from "../../ir/plan.js";
+import { type AluOp, type Leaf, LOAD_WAYS, type StorageId, TILE_COLUMNS, type WeightLoad } from "../../ir/plan.js";
 import type { Place, PointsRecipe, SpreadRecipe } from "../../ir/recipe.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import {
@@ -29,8 +29,6 @@ import { naturalLayout } from "./layout/view.js";
 import type { Block } from "./layout/arrangement.js";
 import type { Product } from "./weights.js";
 
-/** Columns that a vector of a tile holds. */
-const TILE_COLUMNS = 2;
 /** The share of lanes that columns fill at least, if some way of packing is to be better than that of a tile. */
 const FILLED = 7 / 8;
 /** Vectors that are filled as if they were one. */

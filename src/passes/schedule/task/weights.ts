@@ -10,7 +10,15 @@
 
 import { at } from "../../../diagnostics.js";
 import { halfLanes } from "../../../ir/target.js";
-import { isTile, type PackedTile, type Pass, type Task, TILE_TYPES, type WeightLoad } from "../../../ir/plan.js";
+import {
+  isTile,
+  type PackedTile,
+  type Pass,
+  type Task,
+  TILE_COLUMNS,
+  TILE_TYPES,
+  type WeightLoad,
+} from "../../../ir/plan.js";
 import { mxmQueue } from "../../../ir/program.js";
 import { findUnused } from "../chip/memory.js";
 import { fitBefore, lastEndBefore, NEVER, type Timeline } from "../chip/resources.js";
@@ -30,8 +38,6 @@ import { emit, markOf, rollback } from "./trial.js";
 const TILE_TRIES = 40;
 /** And choices of cycles for one that loads in stretches. */
 const APART_TRIES = 8;
-/** Columns that a vector of a tile holds. */
-const TILE_COLUMNS = 2;
 
 /** Loads the weights of a pass for the IW at `load.install`. Returns 0 or a delay. */
 export const tryWeights = (s: Scheduler, task: Task, pass: Pass, load: Load): number => {
@@ -54,6 +60,7 @@ export const installLead = (s: Scheduler, task: Task, pass: Pass, half: Half): n
   const { mxmInstall, mxmActivationSkew, mxmWeightSkew } = s.target.timing;
   const { weights } = task.passes.at(task.passes.indexOf(pass) + 1) ?? pass;
   const all = half.outward.length;
+  if (s.mostPairs < all) return mxmInstall;
   const next = isTile(weights)
     ? { width: widthOfTile(s, weights, half, task.rows), executions: executionsOf(weights, all) }
     : shortLoads(s, weights, half);

@@ -327,8 +327,7 @@ const newPlaces = (s: Scheduler, result: Result, ways: number, other: Written | 
     isRoomBy(s, result, { groups: all.filter(isAlone), banks: [0, 1], ways, apart: false }, NEVER);
   // Where room is short, a block goes in parts rather than to where it could not be read with others; what only the next run needs can wait.
   const keepsAlone = isPacked(s) ? rows > SMALLEST_PART : s.passing.has(storage.id) && mayWait();
-  const possible = keepsAlone && rivals.size > 0 ? all.filter(isAlone) : all;
-  const choices = s.earlier === undefined ? possible : besideTiles(s, result, possible, isAlone);
+  const choices = besideTiles(s, result, keepsAlone && rivals.size > 0 ? all.filter(isAlone) : all, isAlone);
   if (ways > 1) return { groups: waysOf(choices, ways), banks: [0, 1], ways, apart: false };
   const earlier = chunksOf(s, output);
   const copies = earlier.at(-1)?.copies.filter((copy) => copy.side === half.side && copy.ways === ways) ?? [];
