@@ -10,7 +10,7 @@
 
 import { at, fail, invariant } from "../../diagnostics.js";
 import { isAluFunction, isStreamType, type Mnemonic, modeOf, mxmModeOf, type StreamType } from "../../ir/isa.js";
-import type { Plan, PlanBinding, Run, Task } from "../../ir/plan.js";
+import { isAlikeInSuperlanes, type Plan, type PlanBinding, type Run, type Task } from "../../ir/plan.js";
 import type { Queues, StateBinding } from "../../ir/program.js";
 import { type Accumulations, accumulationsOf, type Installed } from "./arrays.js";
 import { type Burst, type CheckedChip, raise } from "./burst.js";
@@ -212,7 +212,7 @@ const isByte = (planes: readonly Run[], vectors: readonly Run[], byte: number): 
 /** First of the vectors that a burst gives. */
 const givenBy = (f: FollowedChip, burst: Burst): number => {
   const { op, fields, count } = burst.instruction;
-  const type = op === "acc" ? "f32" : typeIn(f, burst, op === "permute" ? "type" : "as");
+  const type = op === "acc" ? "f32" : typeIn(f, burst, op === "permute" || op === "distribute" ? "type" : "as");
   const first = f.values.results(computedBy(f, burst), type, count);
   if (first === UNKNOWN)
     refuse(f, burst, `expected a result that some task stores or permutes, found one given as ${fields["as"] ?? type}`);
@@ -283,6 +283,15 @@ const permuted = (f: FollowedChip, burst: Burst): number => {
   return number === UNKNOWN ? mistaken(f, burst, "source", vectors, "that some task permutes so") : number;
 };
 
+/** What a map of all lanes does, if it does the same in each superlane. */
+const distributed = (f: FollowedChip, burst: Burst): number => {
+  const map = Number(burst.instruction.fields["map"]);
+  const { chip, target } = f.chip;
+  return isAlikeInSuperlanes(at(chip.maps, map, "map"), target.superlane)
+    ? permuted(f, burst)
+    : refuse(f, burst, `expected a map that does the same in each superlane, found lane map ${map}`);
+};
+
 const summed = (f: FollowedChip, burst: Burst): number => {
   const { before, product, weights } =
     f.accumulations[burst.number] ?? refuse(f, burst, "expected the products of one whole burst and its own sums");
@@ -308,6 +317,7 @@ const COMPUTED: Readonly<Partial<Record<Mnemonic, (f: FollowedChip, burst: Burst
   binary: applied,
   ternary: applied,
   permute: permuted,
+  distribute: distributed,
   acc: summed,
 };
 

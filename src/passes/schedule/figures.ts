@@ -18,6 +18,8 @@ import {
   type StorageId,
   type Task,
   TILE_TYPES,
+  type Turn,
+  turnOf,
 } from "../../ir/plan.js";
 import type { Side } from "./chip/machine.js";
 import { type Dependencies, dependenciesOf } from "./dependencies.js";
@@ -40,6 +42,8 @@ export const CONSTANT_ROWS = 256;
 
 /** What the scheduler asks of a plan again and again. */
 export interface PlanFacts extends Dependencies {
+  /** How lanes are rearranged, by lane map. */
+  readonly turns: readonly Turn[];
   /** Panels that some task reads in the same burst: in one pair of slices they could never be read together. */
   readonly rivals: ReadonlyMap<string, ReadonlyMap<string, PanelRef>>;
   /**
@@ -81,6 +85,7 @@ export const planFacts = (plan: Plan, target: Target, earlierPairs = 0): PlanFac
   const tileRows = tiles.reduce((sum, { tile }) => sum + rowsOfTile(tile, tilePairs), 0);
   return {
     ...dependencies,
+    turns: plan.maps.map((map) => turnOf(map, target)),
     rivals: rivalsOf(plan, nexts),
     feeders: feedersOf(plan),
     tilesMeanwhile: earlierPairs === 0 ? new Map() : tilesMeanwhileIn(plan),

@@ -7,7 +7,7 @@
  */
 
 import { at, fail } from "../../../diagnostics.js";
-import type { AluOp, Argument } from "../../../ir/plan.js";
+import type { AluOp, Argument, Turn } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
 import { NEVER } from "../chip/resources.js";
 
@@ -16,8 +16,10 @@ export interface TimedChain {
   readonly ops: readonly TimedOp[];
   /** Operands that are read from storages. */
   readonly takes: readonly Take[];
-  /** Permutations that the MXM result also goes through: indices into Plan.maps. */
-  readonly turns: readonly number[];
+  /** Lane maps that the MXM result also goes through: indices into Plan.maps. */
+  readonly maps: readonly number[];
+  /** How it does, if it does: each map in as many cycles, so that all arrive together. */
+  readonly turn: Turn | undefined;
   /** Index of each of the task's operations among `ops`. */
   readonly index: readonly number[];
 }
@@ -34,7 +36,8 @@ export interface Take {
   readonly argument: number;
 }
 
-export const timeChain = (task: readonly AluOp[], target: Target): TimedChain => {
+/** `turns`: how lanes are rearranged, by lane map. */
+export const timeChain = (task: readonly AluOp[], target: Target, turns: readonly Turn[]): TimedChain => {
   const copies = copiesOf(task);
   const shift = copies.size;
   const ops: AluOp[] = [...copies.values()].map(({ argument }) => copyOf(argument));
@@ -44,13 +47,18 @@ export const timeChain = (task: readonly AluOp[], target: Target): TimedChain =>
       message: `a chain of ${ops.length} operations, target '${target.name}' has ${target.alus} ALUs`,
       hint: "choose a target with more ALUs",
     });
-  const offsets = offsetsOf(ops, target);
+  const maps = ops.flatMap(({ args }) => args.flatMap((argument) => mapOf(argument) ?? []));
+  const turn = maps
+    .map((map) => at(turns, map, "lane map"))
+    .reduce<Turn | undefined>((slowest, one) => (one.cycles > (slowest?.cycles ?? 0) ? one : slowest), undefined);
+  const offsets = offsetsOf(ops, target, turn?.cycles ?? 0);
   return {
     ops: ops.map((op, index) => ({ ...op, offset: at(offsets, index, "offset") })),
     takes: ops.flatMap(({ args }, op) =>
       args.flatMap((arg, argument) => ("leaf" in arg ? [{ leaf: arg.leaf, op, argument }] : [])),
     ),
-    turns: ops.flatMap(({ args }) => args.flatMap((argument) => mapOf(argument) ?? [])),
+    maps,
+    turn,
     index: task.map((_, index) => index + shift),
   };
 };
@@ -94,14 +102,15 @@ const moved = (argument: Argument, copies: ReturnType<typeof copiesOf>, shift: n
   return "op" in argument ? { op: argument.op + shift } : argument;
 };
 
-const offsetsOf = (ops: readonly AluOp[], { timing }: Target): number[] => {
+/** `turning`: cycles that the MXM result takes more where it is rearranged. */
+const offsetsOf = (ops: readonly AluOp[], { timing }: Target, turning: number): number[] => {
   const follows: boolean[] = [];
   for (const { args } of ops)
     follows.push(args.some((argument) => "mxm" in argument || ("op" in argument && follows[argument.op] === true)));
   // Without an MXM result all is as soon as possible.
   const soon = (index: number): boolean => follows[index] === true || !follows.includes(true);
   const isTurned = ({ args }: AluOp): boolean => args.some((argument) => mapOf(argument) !== undefined);
-  const offsets = ops.map((op) => timing.vxmEntry + (isTurned(op) ? timing.sxmPermute : 0));
+  const offsets = ops.map((op) => timing.vxmEntry + (isTurned(op) ? turning : 0));
   const offsetOf = (index: number): number => at(offsets, index, "offset");
   for (const [index, { args }] of ops.entries())
     if (soon(index))

@@ -1,12 +1,12 @@
 /**
  * Chains: gives each operation of a task's chain an ALU, brings its operands onto streams and its results into SRAM.
  *
- * An operand that is rearranged over the lanes turns at the SXM: it flies out, through a permutation and back in.
+ * An operand that is rearranged over the lanes turns at the SXM: it flies out, is permuted or distributed, and flies back in.
  */
 
 import { at, invariant, sure } from "../../../diagnostics.js";
 import { ALU_FUNCTIONS, type Source, type StreamType } from "../../../ir/isa.js";
-import type { Argument, Leaf, Storage, Task } from "../../../ir/plan.js";
+import type { Argument, Leaf, Storage, Task, Turn } from "../../../ir/plan.js";
 import { sxmQueue, vxmQueue } from "../../../ir/program.js";
 import { NEVER, type Timeline } from "../chip/resources.js";
 import { type TimedChain, timeChain } from "./chain-timing.js";
@@ -32,8 +32,9 @@ export const tryChain = (s: Scheduler, task: Task, start: number, sums: FlyingSu
   const delay = tryAlus(s, chain, task, start, alus);
   if (delay !== 0) return delay;
   const turned = new Map<number, number>();
-  for (const map of chain.turns) {
-    const stream = sums === undefined ? -NEVER : trySumsTurn(s, task, start, sums, map);
+  for (const map of chain.maps) {
+    const { turn } = chain;
+    const stream = sums === undefined || turn === undefined ? -NEVER : trySumsTurn(s, task, start, { sums, map, turn });
     if (stream < 0) return -stream;
     turned.set(map, stream);
   }
@@ -71,7 +72,7 @@ const liesInOne = (s: Scheduler, leaf: Leaf): boolean => {
 const timedChain = (s: Scheduler, { ops }: Task): TimedChain => {
   const known = s.chains.get(ops);
   if (known !== undefined) return known;
-  const chain = timeChain(ops, s.target);
+  const chain = timeChain(ops, s.target, s.turns);
   s.chains.set(ops, chain);
   return chain;
 };
@@ -122,7 +123,7 @@ export const pickLine = (
 /** What rows are read for: an operation of a chain, by its origin, and how many it takes. */
 type Reader = Pick<Task, "rows" | "origin">;
 
-/** Rows on their way out to the SXM: further permutations of the same rows at the same cycle take them from the same stream. */
+/** Rows on their way out to the SXM: what else is made of the same rows at the same cycle is taken from the same stream. */
 interface Outbound {
   readonly side: Side;
   readonly diagonal: number;
@@ -178,12 +179,13 @@ interface TurnedLeaf {
   readonly pieces: readonly ReadPiece[];
 }
 
-/** Out to the SXM, through a permutation, and back in as `back`. Returns 0 or a delay. */
-const tryTurn = (s: Scheduler, reader: Reader, turn: TurnedLeaf, back: Flight, outbound: Outbound[]): number => {
-  const { leaf, map, storage, pieces } = turn;
+/** Out to the SXM, where lanes are rearranged, and back in as `back`. Returns 0 or a delay. */
+const tryTurn = (s: Scheduler, reader: Reader, turned: TurnedLeaf, back: Flight, outbound: Outbound[]): number => {
+  const { leaf, map, storage, pieces } = turned;
   const { target } = s;
   const { half } = back;
-  const diagonal = back.diagonal - 2 * target.sxm - target.timing.sxmPermute;
+  const turn = at(s.turns, map, "lane map");
+  const diagonal = back.diagonal - 2 * target.sxm - turn.cycles;
   const dispatch = diagonal + target.sxm;
   if (dispatch < target.timing.barrier) return target.timing.barrier - dispatch;
   const unit = pickLine(s, half.sxm, dispatch, reader.rows);
@@ -199,42 +201,46 @@ const tryTurn = (s: Scheduler, reader: Reader, turn: TurnedLeaf, back: Flight, o
     if (delay !== 0) return delay;
     outbound.push({ side: half.side, diagonal, stream: source, leaf });
   }
-  emitPermute(s, reader, { half, unit, dispatch, tap: 0 }, { source, map, type: storage.dtype, give: back.stream });
+  const by: Turning = { op: turn.op, half, unit, dispatch, tap: 0 };
+  emitTurn(s, reader, by, { source, map, type: storage.dtype, give: back.stream });
   return 0;
 };
 
-/** A permutation by one unit of an SXM; with `tap`, what it takes flies on. */
-interface Permute {
+/** What one unit of an SXM does; with `tap`, what it takes flies on. */
+interface Turning {
+  readonly op: Turn["op"];
   readonly half: Half;
   readonly unit: number;
   readonly dispatch: number;
   readonly tap: 0 | 1;
 }
 
-const emitPermute = (
+const emitTurn = (
   s: Scheduler,
   { origin, rows }: Reader,
-  { half, unit, dispatch, tap }: Permute,
+  { op, half, unit, dispatch, tap }: Turning,
   fields: Readonly<Record<"source" | "map" | "give", number>> & { readonly type: Storage["dtype"] },
-): void =>
-  emit(s, sxmQueue(s.target, half.hemisphere, unit), dispatch, { op: "permute", fields, origin, count: rows, tap });
+): void => emit(s, sxmQueue(s.target, half.hemisphere, unit), dispatch, { op, fields, origin, count: rows, tap });
 
-/** Through a permutation as they fly past the SXM, and on beside themselves. Returns the stream, or minus a delay. */
-const trySumsTurn = (
-  s: Scheduler,
-  task: Task,
-  at: number,
-  { half, stream: source }: FlyingSums,
-  map: number,
-): number => {
+/** Sums on their way, and how their lanes are rearranged. */
+interface TurnedSums {
+  readonly sums: FlyingSums;
+  /** Index into Plan.maps. */
+  readonly map: number;
+  readonly turn: Turn;
+}
+
+/** Rearranged as they fly past the SXM, and on beside themselves. Returns the stream, or minus a delay. */
+const trySumsTurn = (s: Scheduler, task: Task, at: number, { sums, map, turn }: TurnedSums): number => {
+  const { half, stream: source } = sums;
   const { target } = s;
   const dispatch = at - target.sxm;
   const unit = pickLine(s, half.sxm, dispatch, task.rows);
   if (unit < 0) return unit;
-  const diagonal = at + target.timing.sxmPermute;
+  const diagonal = at + turn.cycles;
   const give = pickStreams(s, { half, use: "inward", width: 2, diagonal, length: task.rows });
   if (give < 0) return give;
-  emitPermute(s, task, { half, unit, dispatch, tap: 1 }, { source, map, type: "f32", give });
+  emitTurn(s, task, { op: turn.op, half, unit, dispatch, tap: 1 }, { source, map, type: "f32", give });
   return give;
 };
 

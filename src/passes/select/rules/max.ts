@@ -1,14 +1,12 @@
 /**
- * The maximum rule: rotate-and-max over the lanes of each group, in the layout of the operand.
+ * The maximum rule: steps over the lanes of each group, in the layout of the operand (max-steps.ts).
  *
- * After a step with window w, every lane holds the maximum of the w lanes from its own on, around the group; windows grow
- * fourfold until they cover the group (fivefold at the end, if that does), so that the maximum stands on every lane of it.
  * Values that fill more than a panel are folded first, panel by panel; then all lanes of one panel are the group. Lanes beyond
  * the last column hold anything and must not win: where they would, the panel is read through a permutation that puts a value
  * there.
  */
 
-import { at, invariant, sure } from "../../../diagnostics.js";
+import { at, invariant } from "../../../diagnostics.js";
 import type { Node } from "../../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
@@ -31,14 +29,8 @@ import {
   spaceOf,
   storageAt,
 } from "../selection.js";
+import { type LaneSource, stepsOf } from "./max-steps.js";
 import { columnsFrom, naturalLayout, normalize, type View } from "../layout/view.js";
-
-/** Rotations of one step, in windows: so many windows become one. All of them turn at the SXM in the same cycles. */
-const ROTATIONS = [1, 2, 3];
-/** And of the last, where that saves another one. */
-const LAST_ROTATIONS = [1, 2, 3, 4];
-const rotationsOf = (windows: number): readonly number[] =>
-  windows > ROTATIONS.length + 1 && windows <= LAST_ROTATIONS.length + 1 ? LAST_ROTATIONS : ROTATIONS;
 
 /** The greater of two: results of operations, or leaves of a storage of this type. */
 const maxOf = (dtype: StorageType, ...args: Argument[]): AluOp =>
@@ -46,27 +38,19 @@ const maxOf = (dtype: StorageType, ...args: Argument[]): AluOp =>
     ? { fn: "maxInt", args: args.map((argument) => ("leaf" in argument ? { ...argument, as: dtype } : argument)) }
     : { fn: "max", args };
 
-const MAXIMA: Readonly<Record<number, readonly (readonly Argument[])[]>> = {
-  1: [[{ leaf: 0 }, { leaf: 1 }]],
-  2: [
-    [{ leaf: 1 }, { leaf: 2 }],
-    [{ leaf: 0 }, { op: 0 }],
-  ],
-  3: [
-    [{ leaf: 1 }, { leaf: 2 }],
-    [{ leaf: 0 }, { leaf: 3 }],
-    [{ op: 0 }, { op: 1 }],
-  ],
-  4: [
-    [{ leaf: 1 }, { leaf: 2 }],
-    [{ leaf: 3 }, { leaf: 4 }],
-    [{ op: 0 }, { op: 1 }],
-    [{ op: 2 }, { leaf: 0 }],
-  ],
+/** The maximum of so many leaves, by twos; the first leaf comes last, since others arrive together. */
+const maximumOf = (dtype: StorageType, leaves: number): AluOp[] => {
+  if (leaves === 1) return [copyOfLeaf(dtype, 0)];
+  const ops: AluOp[] = [];
+  let open = Array.from({ length: leaves }, (_, i): Argument => ({ leaf: (i + 1) % leaves }));
+  while (open.length > 1) {
+    const next: Argument[] = [];
+    for (let i = 0; i + 1 < open.length; i += 2)
+      next.push({ op: ops.push(maxOf(dtype, at(open, i, "operand"), at(open, i + 1, "operand"))) - 1 });
+    open = open.length % 2 === 0 ? next : [...next, at(open, open.length - 1, "operand")];
+  }
+  return ops;
 };
-/** The maximum of leaf 0 and so many rotated leaves; rotated ones first, since they arrive together. */
-const maximaOf = (dtype: StorageType, rotated: number): AluOp[] =>
-  sure(MAXIMA[rotated], "chain of maxima").map((args) => maxOf(dtype, ...args));
 
 /** Panels that one task folds into one. */
 const FOLDED_PANELS = 4;
@@ -77,12 +61,12 @@ export const lowerMax = (s: Selection, node: Node): Located => {
   const n = lastExtentOf(value.shape);
   if (n <= s.target.lanes) {
     const view = denseView(s, value);
-    const { storage } = rotateAndMax(s, node, value, view, n);
+    const { storage } = maxOfLanes(s, node, value, view, n);
     refine(s, storage, node.id);
     return { storage, shape, view: withoutLast(view), repeated: [{ extent: n, column: 1 }] };
   }
   const folded = foldPanels(s, node, value);
-  const { storage } = rotateAndMax(s, node, folded, folded.view, s.target.lanes);
+  const { storage } = maxOfLanes(s, node, folded, folded.view, s.target.lanes);
   refine(s, storage, node.id, true);
   return { storage, shape, view: withoutLast(folded.view), repeated: "all" };
 };
@@ -131,44 +115,46 @@ const groupStarts = ({ dims, column }: View): number[] =>
 /* ---------- within a panel ---------- */
 
 /** The maximum of every group of n lanes, on all of them; rows as `view` has them. */
-const rotateAndMax = (s: Selection, node: Node, value: Located, view: View, n: number): Located => {
+const maxOfLanes = (s: Selection, node: Node, value: Located, view: View, n: number): Located => {
   const space = spaceOf(s.target, { view, shape: value.shape });
   const { dtype } = storageAt(s, value.storage);
   const starts = groupStarts(view);
   let from: Located = value;
-  for (let window = 1; window < n; ) {
+  for (const { keeps, sources } of stepsOf(s.target, dtype, starts, n)) {
     const fit = fitOperand(s.target, view, value.shape, from);
     invariant(fit !== undefined, "steps of a maximum share a layout");
     const storage = addTemp(s, node, dtype, space);
     const source = from;
-    const width = window;
-    const shifts = rotationsOf(n / width)
-      .map((k) => k * width)
-      .filter((shift) => shift < n)
-      .map((shift) => Math.min(shift, n - width));
-    const ops = maximaOf(dtype, shifts.length);
+    const ops = maximumOf(dtype, sources.length + (keeps ? 1 : 0));
     const maps = Array.from({ length: space.panels }, (_, panel) =>
-      shifts.map((shift) => mapId(s, rotation(s.target, starts, panel, n, shift))),
+      sources.map((each) => mapId(s, laneMap(s.target, starts, panel, each))),
     );
     const step: Chain = (panel, row, rows) => {
       const leaf = leafOf(source, fit, panel, row, rows);
-      const rotated = at(maps, panel, "map").map((map) => ({ ...leaf, map }));
-      return { ops, leaves: [leaf, ...rotated] };
+      const moved = at(maps, panel, "map").map((map) => ({ ...leaf, map }));
+      return { ops, leaves: keeps ? [leaf, ...moved] : moved };
     };
     pushChain(s, space, step, storage, originOf(s, node));
     from = { storage, shape: value.shape, view };
-    window = Math.min(n, width * (shifts.length + 1));
   }
   return from;
 };
 
-/** Every group of n lanes of a panel rotated by `shift`; other lanes stay. */
-const rotation = (target: Target, starts: readonly number[], panel: number, n: number, shift: number): Int16Array => {
-  const { lanes } = target;
-  const map = Int16Array.from({ length: lanes }, (_, lane) => lane);
-  for (const start of starts.filter((column) => Math.floor(column / lanes) === panel))
-    for (let i = 0; i < n; i++) map[(start % lanes) + i] = (start % lanes) + ((i + shift) % n);
-  return map;
+/** The map of a panel by which lanes take those of their group, or of the panel's first where they belong to none. */
+export const laneMap = (
+  { lanes }: Target,
+  starts: readonly number[],
+  panel: number,
+  source: LaneSource,
+): Int16Array => {
+  const here = starts.filter((column) => Math.floor(column / lanes) === panel).map((column) => column % lanes);
+  const [first = 0] = here;
+  return Int16Array.from({ length: lanes }, (_, lane) =>
+    source(
+      lane,
+      here.reduce((found, start) => (start <= lane ? start : found), first),
+    ),
+  );
 };
 
 /* ---------- across panels ---------- */
