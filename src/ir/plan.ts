@@ -113,10 +113,12 @@ function tileType(mode: MxmModeName): TileType {
 
 /** A constant weight tile: `columns` columns of halfLanes values; packed two columns a vector. */
 export interface PackedTile {
-  /** Equal for equal tiles: those are stored and loaded once. */
+  /** Equal for equal tiles, wherever they load: those are stored once. */
   readonly key: string;
   readonly dtype: TileDType;
   readonly columns: number;
+  /** The column of the array that the first one fills, an even one; those before it are zero. */
+  readonly column: number;
   readonly recipe: TileRecipe;
 }
 

@@ -249,8 +249,9 @@ const readDigits = (reader: TokenReader): SpreadDigit[] =>
 const readTile = (reader: TokenReader): PackedTile => {
   const columns = reader.integer("the columns of a tile");
   const narrow = isTileDType(reader.peek().text) ? reader.take("word", "a type").text : "f16";
+  const column = reader.accept("from") ? reader.integer("a column") : 0;
   const recipe = readTileRecipe(reader);
-  return { key: tileKey(recipe), dtype: isTileDType(narrow) ? narrow : "f16", columns, recipe };
+  return { key: tileKey(recipe), dtype: isTileDType(narrow) ? narrow : "f16", columns, column, recipe };
 };
 
 const readTileRecipe = (reader: TokenReader): TileRecipe => {

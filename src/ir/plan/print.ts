@@ -24,7 +24,20 @@
  * whether NaNs may be among them.
  */
 
-import type { Argument, Lanes, Leaf, Pass, Plan, PlanBinding, Run, Storage, Task, WeightLoad, Wire } from "../plan.js";
+import type {
+  Argument,
+  Lanes,
+  Leaf,
+  PackedTile,
+  Pass,
+  Plan,
+  PlanBinding,
+  Run,
+  Storage,
+  Task,
+  WeightLoad,
+  Wire,
+} from "../plan.js";
 import { invariant } from "../../diagnostics.js";
 import { isTile, RECEIVED } from "../plan.js";
 import type { Range } from "../ranges.js";
@@ -147,10 +160,11 @@ const originAt = ({ origins }: Plan, origin: number): string => {
   return name;
 };
 
+const printTile = ({ columns, column, dtype, recipe }: PackedTile): string =>
+  `tile ${columns}${dtype === "f16" ? "" : ` ${dtype}`}${column === 0 ? "" : ` from ${column}`} ${printRecipe(recipe)}`;
+
 const printPass = ({ storage, panel, half, runs, weights }: Pass): string => {
-  const by = isTile(weights)
-    ? `tile ${weights.columns}${weights.dtype === "f16" ? "" : ` ${weights.dtype}`} ${printRecipe(weights.recipe)}`
-    : `rows {${weights.map(printLoad).join(", ")}}`;
+  const by = isTile(weights) ? printTile(weights) : `rows {${weights.map(printLoad).join(", ")}}`;
   return `pass ${storage}/${panel} ${halfName(half)} ${printRuns(runs)} by ${by}`;
 };
 

@@ -187,10 +187,13 @@ const isFactor = ({ storages }: Plan, id: number): boolean => {
 const tileProblems = (
   { literals }: Plan,
   target: Target,
-  { columns, dtype, recipe }: PackedTile,
+  { columns, column: from, dtype, recipe }: PackedTile,
 ): readonly string[] => {
   const half = halfLanes(target);
-  const tooWide = when(columns > target.lanes, `a tile of ${columns} columns`);
+  const tooWide = when(
+    from < 0 || from % 2 !== 0 || from + columns > target.lanes,
+    `a tile of ${columns} columns from column ${from} on`,
+  );
   // FP8 is not made while an image is written: a literal is it already.
   const other = when(
     isFp8(dtype) && !(recipe.kind === "blocks" && isOfType(literals, recipe.matrix, dtype)),

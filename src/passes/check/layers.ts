@@ -303,8 +303,7 @@ export const allAlike = <T>(a: readonly T[], b: readonly T[], isLike: (x: T, y: 
 const isSamePass = (a: Pass, b: Pass): boolean => {
   if (a.panel !== b.panel || a.half !== b.half || !areEqual(a.runs, b.runs)) return false;
   const [one, other] = [a.weights, b.weights];
-  if (isTile(one) || isTile(other))
-    return isTile(one) && isTile(other) && one.dtype === other.dtype && one.columns === other.columns;
+  if (isTile(one) || isTile(other)) return isTile(one) && isTile(other) && isSameRecord(one, other, ["key", "recipe"]);
   return allAlike(one, other, (x, y) => isSameRecord(x, y, ["storage", "run"]) && isSameRecord(x.run, y.run));
 };
 

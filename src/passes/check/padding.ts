@@ -231,8 +231,11 @@ const coveredBy = (passes: readonly Pass[], target: Target): Uint8Array => {
   const covered = new Uint8Array(target.lanes);
   for (const { weights } of passes)
     if (!isTile(weights)) for (const { column, run } of weights) covered.fill(1, column, column + run.count);
-    else if (weights.recipe.kind === "points") for (const [column] of weights.recipe.places) covered[column] = 1;
-    else for (const { column, columns } of weights.recipe.blocks) covered.fill(1, column, column + columns);
+    else {
+      const { recipe, column: from } = weights;
+      if (recipe.kind === "points") for (const [column] of recipe.places) covered[from + column] = 1;
+      else for (const { column, columns } of recipe.blocks) covered.fill(1, from + column, from + column + columns);
+    }
   return covered;
 };
 
@@ -247,15 +250,16 @@ const copiesOf = ({ passes, leaves }: Task, covered: Uint8Array, elements: Uint8
 };
 
 /** A text that is equal for columns of equal weights. */
-const columnText = ({ weights }: Pass, at: number): string => {
+const columnText = ({ weights }: Pass, lane: number): string => {
   if (!isTile(weights))
     return weights
-      .filter(({ column, run }) => column <= at && at < column + run.count)
+      .filter(({ column, run }) => column <= lane && lane < column + run.count)
       .map(({ storage, panel, run, half, first, lanes, column }) =>
-        [storage, panel, run.row + (at - column) * run.step, half, first, lanes].join(),
+        [storage, panel, run.row + (lane - column) * run.step, half, first, lanes].join(),
       )
       .join();
   const { recipe } = weights;
+  const at = lane - weights.column;
   if (recipe.kind === "points")
     return recipe.places
       .filter(([vector]) => vector === at)
@@ -263,8 +267,8 @@ const columnText = ({ weights }: Pass, at: number): string => {
       .join();
   return recipe.blocks
     .filter(({ column, columns }) => column <= at && at < column + columns)
-    .map(({ column, k, count, lane, n, offset }) =>
-      "ones" in recipe.matrix ? [count, lane].join() : [offset, k, count, lane, n + at - column].join(),
+    .map(({ column, k, count, lane: first, n, offset }) =>
+      "ones" in recipe.matrix ? [count, first].join() : [offset, k, count, first, n + at - column].join(),
     )
     .join(";");
 };

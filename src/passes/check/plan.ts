@@ -165,7 +165,7 @@ const loadedColumns = (learned: PlanValues, target: Target, weights: Pass["weigh
   if (isTile(weights)) {
     const count = vectorsOf(weights);
     const vectors = consecutive(learned.values.tile(weights.key, count), count);
-    return [{ type: weights.dtype, column: 0, half: "both", first: 0, lanes: halfLanes(target), vectors }];
+    return [{ type: weights.dtype, column: weights.column, half: "both", first: 0, lanes: halfLanes(target), vectors }];
   }
   for (const load of weights)
     appendColumns(columns, { type: "f16", ...load, vectors: vectorsIn(learned, load, [load.run]) });

@@ -17,7 +17,7 @@ export interface Turn {
 }
 
 /** Turns of fewer rows than this are not worth a burst. */
-const SHORTEST = 16;
+const SHORTEST = 8;
 
 /** All rows of a state in as many turns, a power of two, as are long enough; few rows as neighbours. */
 export const turnsOf = (target: Target, rows: number): readonly Turn[] => {

@@ -171,14 +171,22 @@ export const tileOfBlocks = (product: Product, scale: number, blocks: readonly B
 const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blocks: readonly Block[]): PackedTile => {
   const [k = 1, n = 1] = weights.shape.slice(-2);
   const batchOf = weightBatch(weights, space.shape.slice(0, -2));
+  // Columns before the first that has weights do not load; two are one vector.
+  const before = Math.min(...blocks.map(({ column }) => column - (column % 2)));
   const recipe: TileRecipe = {
     kind: "blocks",
     matrix: scaled(weights.matrix, scale),
     width: n,
-    blocks: blocks.map(({ batch, ...block }): TileBlock => ({ ...block, offset: batchOf(batch) * k * n })),
+    blocks: blocks.map(
+      ({ batch, ...block }): TileBlock => ({
+        ...block,
+        column: block.column - before,
+        offset: batchOf(batch) * k * n,
+      }),
+    ),
   };
-  const columns = Math.max(...blocks.map((block) => block.column + block.columns));
-  return { key: tileKey(recipe), dtype: weights.dtype, columns, recipe };
+  const columns = Math.max(...recipe.blocks.map((block) => block.column + block.columns));
+  return { key: tileKey(recipe), dtype: weights.dtype, columns, column: before, recipe };
 };
 
 /* ---------- computed tensors ---------- */

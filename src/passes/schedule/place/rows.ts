@@ -86,8 +86,8 @@ export const waysOf = (choices: readonly PairGroup[], ways: number): PairGroup[]
   return groups;
 };
 
-/** Rows of a way from which on more ways are worth their pairs. */
-const LONG = 16;
+/** Rows of a way from which on more ways are worth their pairs: loads are short then, and copies of a state still read neighbours. */
+const LONG = 4;
 
 /**
  * In how many ways rows lie that nothing else ever takes: one if they fit in a bank, or as few as they need, a power of two; and

@@ -131,7 +131,7 @@ const shapes = (): ((task: Task) => string) => {
   const loadText = ({ panel, run, half, first, lanes, column }: WeightLoad): string =>
     `${panel},${runText(run)},${half},${first},${lanes},${column}`;
   const weightsText = (weights: Pass["weights"]): string =>
-    isTile(weights) ? `${weights.columns}` : weights.map(loadText).join(" ");
+    isTile(weights) ? `${weights.columns} ${weights.column}` : weights.map(loadText).join(" ");
   return ({ rows, passes, ops, leaves, outputs }) =>
     [
       rows,

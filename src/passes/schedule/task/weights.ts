@@ -322,7 +322,7 @@ const emitTile = (
   const queue = mxmQueue(s.target, half.hemisphere, 0, 0);
   const ways = tileWays(tile, width);
   for (const { delay, done, count } of stretches) {
-    const place = { column: TILE_COLUMNS * ways * done, first: 0, lanes: halfLanes(s.target) };
+    const place = { column: tile.column + TILE_COLUMNS * ways * done, first: 0, lanes: halfLanes(s.target) };
     const fields = { stream, mode, ways, ...place, clear: done === 0 ? 1 : 0 };
     emit(s, queue, start + delay, { op: "lw", fields, origin, count });
   }

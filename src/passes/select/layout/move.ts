@@ -371,5 +371,5 @@ const selectedLanes = (
 const selectionTile = (places: readonly Place[], value: number): PackedTile => {
   const columns = Math.max(...places.map(([column]) => column)) + 1;
   const recipe: TileRecipe = { kind: "points", vectors: columns, value, places };
-  return { key: tileKey(recipe), dtype: "f16", columns, recipe };
+  return { key: tileKey(recipe), dtype: "f16", columns, column: 0, recipe };
 };
