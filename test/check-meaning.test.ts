@@ -187,10 +187,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
     const map = numberIn(permute, "map");
     return setting({ map: map === 0 ? 1 : map - 1 });
   }),
-  "another distribution": one(["distribute"], (distribute) => {
-    const map = numberIn(distribute, "map");
-    return setting({ map: map === 0 ? 1 : map - 1 });
-  }),
+  "a distribution by a map that is not alike in all superlanes": one(["distribute"], () => setting({ map: 0 })),
   "two constants lie in each other's places": (program, random) => {
     const constants = program.chips[0]?.constants ?? [];
     const a = pick(constants, random);

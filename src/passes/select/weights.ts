@@ -180,8 +180,9 @@ const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blo
     blocks: blocks.map(
       ({ batch, ...block }): TileBlock => ({
         ...block,
+        // Of ones all parts are alike, and so one tile.
+        ...("ones" in weights.matrix ? { k: 0, n: 0, offset: 0 } : { offset: batchOf(batch) * k * n }),
         column: block.column - before,
-        offset: batchOf(batch) * k * n,
       }),
     ),
   };

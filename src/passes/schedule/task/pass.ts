@@ -60,6 +60,7 @@ export const placeTask = (s: Scheduler, index: number, model: Placed | undefined
       runs,
       block: chosen?.block,
       mode: index === 0 ? 0 : 1,
+      behind: index > 0 && isSameTile(task, index) ? at : undefined,
     };
     const last = index === task.passes.length - 1;
     at = slide(s, task, at, (start) =>
@@ -156,6 +157,12 @@ const pickAccumulators = (s: Scheduler, { runs, task: { rows } }: PlacedPass, cy
   return -best;
 };
 
+/** Whether a pass of a task meets the tile that the one before it met. */
+const isSameTile = ({ passes }: Task, index: number): boolean => {
+  const [before, own] = [at(passes, index - 1, "pass").weights, at(passes, index, "pass").weights];
+  return isTile(before) && isTile(own) && before.key === own.key && before.column === own.column;
+};
+
 interface PlacedPass {
   readonly task: Task;
   readonly pass: Pass;
@@ -166,6 +173,8 @@ interface PlacedPass {
   readonly block: number | undefined;
   /** 0 sets partial sums, 1 adds to them. */
   readonly mode: 0 | 1;
+  /** If the pass before it meets the same tile: the cycle in which that ends. */
+  readonly behind: number | undefined;
 }
 
 /** A pass whose sums flow into the task's chain. `first`: the cycle of the first ABC of the task. */
@@ -189,8 +198,10 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, block: number, gi
   const { task, pass, pieces, half } = placed;
   const { rows } = task;
   const origin = originOfPasses(task);
+  // The tile stays in the array if nothing comes between.
+  const stays = placed.behind !== undefined && isFree(s, half.array, placed.behind, at + rows);
   const install = at - installLead(s, task, pass, half);
-  const from = install + timing.mxmInstall;
+  const from = stays ? sure(placed.behind, "end of a pass") : install + timing.mxmInstall;
   const busy = s.trial.figure.fit(half.array, from, at + rows - from) - from;
   if (busy > 0) return busy;
   const diagonal = at + timing.mxmActivationSkew - mxm;
@@ -202,11 +213,14 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, block: number, gi
   const flight: Flight = { half, inward: false, diagonal, stream, origin };
   const read = tryRead(s, pass, pieces, flight);
   if (read !== 0) return read;
-  const weights = tryWeights(s, task, pass, { half, install, origin });
+  const weights = stays ? 0 : tryWeights(s, task, pass, { half, install, origin });
   if (weights !== 0) return weights;
   emitPass(s, placed, at, block, stream, give);
   return 0;
 };
+
+const isFree = (s: Scheduler, line: Timeline, from: number, end: number): boolean =>
+  s.trial.figure.fit(line, from, end - from) === from;
 
 const originOfPasses = ({ origin, passOrigin = origin }: Task): number => passOrigin;
 
