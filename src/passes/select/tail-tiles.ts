@@ -45,7 +45,7 @@ export const tailPasses = (
   return pieces.map((piece): Pass => {
     const shape = all.findIndex(({ from, lane }) => from === piece.from && lane === piece.lane);
     const storage = turned(s, product, { storage: part.storage, panel: pass.panel, half: pass.half, block }, all);
-    const weights = tileOfBlocks(product, part.scale, blocksOf(s.target, product, block, piece.tile));
+    const weights = tileOfBlocks(s.target, product, part.scale, blocksOf(s.target, product, block, piece.tile));
     return { storage, panel: Math.floor(shape / 2), half: shape % 2 === 0 ? 0 : 1, runs, weights };
   });
 };

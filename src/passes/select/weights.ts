@@ -14,6 +14,8 @@ import {
   type PackedTile,
   type Pass,
   type StorageId,
+  TILE_COLUMNS,
+  TILE_TYPES,
   type TileDType,
   type WeightLoad,
 } from "../../ir/plan.js";
@@ -115,7 +117,7 @@ export const passWeights = (
   scale: number,
 ): Pass["weights"] => {
   const { weights, name } = product;
-  if (weights.kind === "constant") return tileOf(product, weights, scale, blocks);
+  if (weights.kind === "constant") return tileOf(target, product, weights, scale, blocks);
   invariant(scale === 1, "computed weights are as they are");
   const loads = weights.parts.flatMap((part) => {
     const own = blocks.flatMap((block) => blockWithin(weights.along, part, block));
@@ -162,17 +164,24 @@ const sumLoads = ({ sums }: Product, blocks: readonly Block[]): WeightLoad[] =>
 const scaled = (matrix: Matrix, scale: number): Matrix => ({ ...matrix, scale: matrix.scale * scale });
 
 /** What constants give to a pass, made of blocks. */
-export const tileOfBlocks = (product: Product, scale: number, blocks: readonly Block[]): PackedTile => {
+export const tileOfBlocks = (target: Target, product: Product, scale: number, blocks: readonly Block[]): PackedTile => {
   const { weights, name } = product;
   invariant(weights.kind === "constant", `weights of ${name} are constant`);
-  return tileOf(product, weights, scale, blocks);
+  return tileOf(target, product, weights, scale, blocks);
 };
 
-const tileOf = ({ space }: Product, weights: ConstantWeights, scale: number, blocks: readonly Block[]): PackedTile => {
+const tileOf = (
+  target: Target,
+  { space }: Product,
+  weights: ConstantWeights,
+  scale: number,
+  blocks: readonly Block[],
+): PackedTile => {
   const [k = 1, n = 1] = weights.shape.slice(-2);
   const batchOf = weightBatch(weights, space.shape.slice(0, -2));
-  // Columns before the first that has weights do not load; two are one vector.
-  const before = Math.min(...blocks.map(({ column }) => column - (column % 2)));
+  // Columns before the first that has weights do not load, as many as load in a cycle or a multiple of it.
+  const atOnce = (TILE_COLUMNS * target.streams) / TILE_TYPES[weights.dtype].bytes;
+  const before = Math.min(...blocks.map(({ column }) => column - (column % atOnce)));
   const recipe: TileRecipe = {
     kind: "blocks",
     matrix: scaled(weights.matrix, scale),
