@@ -250,7 +250,7 @@ const loadsFrom = (
 };
 
 /** Moves a part so that K lies on the lanes on which the activations have it; rows: batch dims not on columns, then N. */
-const movedWeights = (
+export const movedWeights = (
   target: Target,
   { a, space }: Product,
   { shape, along }: StoredWeights,

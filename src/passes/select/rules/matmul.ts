@@ -27,6 +27,7 @@ import { relayout } from "../layout/move.js";
 import { union } from "../../../ir/ranges.js";
 import { refine, withinType } from "../padding.js";
 import { joinedWeights } from "./join.js";
+import { byGroups } from "./heads.js";
 import { emitProduct } from "./product.js";
 import { withRests } from "./rests.js";
 import { activations, leavesOf, locate } from "../value.js";
@@ -216,7 +217,10 @@ const emitMatmul = (
   const name = at(node.origin, 0, "origin");
   const passOrigin = originOf(s, node);
   const product: Product = { a, parts, weights, space, storage, chain, origin, passOrigin, name, fill: false, sums };
-  emitProduct(s, withRests(s, node, withoutRow(s, product)));
+  const whole = withoutRow(s, product);
+  const groups = byGroups(s, node, whole);
+  if (groups === undefined) emitProduct(s, withRests(s, node, whole));
+  else for (const group of groups) emitProduct(s, group);
 };
 
 const activationsOf = (s: Selection, node: Node): Located => {

@@ -255,7 +255,7 @@ const placesOf = (target: Target, { a, space, weights }: Product): Places => {
     m,
     n,
     a: wide,
-    rowOf: (batch) => offsetAt(batchDims, batchShape, batch, "row"),
+    rowOf: (batch) => space.view.row + offsetAt(batchDims, batchShape, batch, "row"),
     columnOf: (batch) => space.view.column + offsetAt(batchDims, batchShape, batch, "column"),
     depthOf: (batch) => offsetAt(besides, batchShape, batch, "row"),
     firstOfK,
