@@ -7,7 +7,7 @@
 
 import { readFileSync } from "node:fs";
 import yargs from "yargs";
-import type { CommandFor, Execute } from "./commands.js";
+import type { CommandFor, Execute } from "./commands/command.js";
 import { CompileError } from "../src/diagnostics.js";
 import { problemsOf } from "./show/problems.js";
 import { EXIT, openTerminal } from "./show/terminal.js";
