@@ -6,7 +6,9 @@
 import { wholeProgram } from "./machine-text.js";
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { MachineFault } from "../src/diagnostics.js";
+import { encodeQueue } from "../src/codegen/text/encode.js";
 import type { Source } from "../src/ir/isa.js";
+import { COUNT_MAX } from "../src/ir/operands.js";
 import {
   chosenEntry,
   memQueue,
@@ -229,6 +231,21 @@ describe("compiled programs", () => {
       queues[0] = [{ ...once(60), op, fields: { cycles: 1, count: 1, interval: 1, source: 0 } }];
       expect(check(withQueues(program, queues))).toBe("LPU2211");
     }
+  });
+
+  test("a burst is as long as its text can be: `repeat` counts what is behind the first, an address generator all", () => {
+    const { target } = program;
+    const long = (count: number, op: "config" | "read"): readonly string[] => {
+      const fields = op === "config" ? { length: target.lanes, power: 1 } : { address: 0, stream: 0 };
+      const queue = op === "config" ? vxmQueue(target, 0) : memQueue(target, "W", 0);
+      const queued = [{ ...once(60), op, fields, count }];
+      const encode = (): Uint8Array => encodeQueue(target, queue, queued, { notify: true });
+      return [check(bare({ [queue]: queued })), verdict(encode).slice(0, 7)];
+    };
+    expect(long(COUNT_MAX + 1, "config")).toEqual(["ok", "ok"]);
+    expect(long(COUNT_MAX + 2, "config")).toEqual(["LPU2211", "LPU3021"]);
+    expect(long(COUNT_MAX, "read")).toEqual(["LPU2213", "ok"]);
+    expect(long(COUNT_MAX + 1, "read")).toEqual(["LPU2211", "LPU3021"]);
   });
 
   test("nothing is dispatched before the barrier", () => {

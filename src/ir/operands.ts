@@ -1,12 +1,56 @@
 /**
- * Operands of instructions on streams, by the tables of the ISA: where and when each is taken or given, and how many
- * neighbouring streams it has.
+ * Operands of instructions, by the tables of the ISA: the numbers that each may be, and of those on streams where and when each
+ * is taken or given, and how many neighbouring streams it has.
  */
 
 import { DTYPES } from "./dtype.js";
-import { ISA, type InstructionRow, isStreamType, type Mnemonic, mxmModeOf, STREAM_TYPES } from "./isa.js";
+import {
+  type FieldRow,
+  ISA,
+  type InstructionRow,
+  isStreamType,
+  type Mnemonic,
+  mxmModeOf,
+  type OperandKind,
+  STREAM_TYPES,
+} from "./isa.js";
 import type { TimedInstruction } from "./program.js";
 import type { Target } from "./target.js";
+
+/** Operands that are words, or sources, which have parts of their own; all others are whole numbers. */
+type WordKind = "type" | "function" | "source";
+export type NumberKind = Exclude<OperandKind, WordKind>;
+export type NumberRange = readonly [least: number, greatest: number];
+
+/** The most that the 16 bits of a count hold. */
+export const COUNT_MAX = 65535;
+
+/** What the 16 bits of an offset hold: the step of a burst, too. */
+export const OFFSETS: NumberRange = [-32768, 32767];
+
+/** By kind, on a target. */
+export const NUMBER_RANGES: Readonly<Record<NumberKind, (target: Target, row: FieldRow) => NumberRange>> = {
+  stream: ({ streams }) => [0, 2 * streams - 1],
+  optionalStream: ({ streams }) => [-1, 2 * streams - 1],
+  address: ({ rowsPerBank }) => [0, 2 * rowsPerBank - 1],
+  count: () => [0, COUNT_MAX],
+  offset: () => OFFSETS,
+  lane: ({ lanes }) => [0, lanes],
+  column: ({ lanes }) => [0, lanes - 1],
+  bit: () => [0, 1],
+  accumulatorRow: ({ planes, accumulatorRows }) => [0, planes * accumulatorRows - 1],
+  map: () => [0, COUNT_MAX],
+  link: ({ links }) => [0, links - 1],
+  mode: (_, { words = [] }) => [0, words.length - 1],
+};
+
+export const isNumberKind = (kind: OperandKind): kind is NumberKind => Object.hasOwn(NUMBER_RANGES, kind);
+
+/** The most executions of a burst: `iterations` of an address generator counts them, `repeat` those behind the first. */
+export const mostExecutions = (op: Mnemonic, isGenerated: boolean): number => {
+  if (op === "deskew") return 1;
+  return isGenerated ? COUNT_MAX : COUNT_MAX + 1;
+};
 
 /** A stream operand in a field of an instruction; `slot` is its place among those that are taken, or given. */
 export interface OperandSpec {

@@ -57,6 +57,9 @@ export interface Timings {
   readonly linkInterval: number;
 }
 
+/** Cycles of every chip's aligned counter, for which `deskew` waits (P). */
+export const EPOCH = 256;
+
 export interface Target {
   readonly name: string;
   readonly doc: string;

@@ -10,7 +10,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { EPOCH } from "../codegen/text/layout.js";
+import { EPOCH } from "../ir/target.js";
 import type { Queues } from "../ir/program.js";
 import type { OuterWire } from "../ir/stage.js";
 import { linkDelay, type Target } from "../ir/target.js";

@@ -8,6 +8,7 @@
 import { at, fail } from "../../diagnostics.js";
 import type { Mnemonic, UnitKind } from "../../ir/isa.js";
 import { type FieldValue, type QueueNumber, queueName, type TimedInstruction, unitOfQueue } from "../../ir/program.js";
+import { COUNT_MAX } from "../../ir/operands.js";
 import type { Target } from "../../ir/target.js";
 import { BitReader } from "./bits.js";
 import {
@@ -23,7 +24,6 @@ import { OPERAND_CODECS } from "./operands.js";
 
 /** Prefixes of the address generator in the order in which they must stand: one for each number of a burst. */
 const PREFIXES: readonly Mnemonic[] = ["iterations", "countdown", "step"];
-const NOP_MAX = 65535;
 
 /** Count, interval and step of one execution. */
 type Burst = readonly [count: number, interval: number, step: number];
@@ -113,9 +113,9 @@ class TextReader {
   /** Cycles of the nops before an instruction: all but the last are as long as they can be. */
   gap(): number {
     let cycles = 0;
-    let last = NOP_MAX;
+    let last = COUNT_MAX;
     while (this.bits.peek() === this.nop) {
-      if (last !== NOP_MAX) this.refuse("expected as few nops as the gap needs");
+      if (last !== COUNT_MAX) this.refuse("expected as few nops as the gap needs");
       last = at(this.numbers(this.opcode()), 0, "operand");
       if (last === 0) this.refuse("expected a nop of 1 cycle or more");
       cycles += last;

@@ -10,6 +10,7 @@
 
 import { at, type DiagnosticCode, fail } from "../../diagnostics.js";
 import type { Mnemonic } from "../../ir/isa.js";
+import { COUNT_MAX, mostExecutions, OFFSETS } from "../../ir/operands.js";
 import {
   type Program,
   type QueueNumber,
@@ -22,9 +23,6 @@ import type { Target } from "../../ir/target.js";
 import { BitWriter } from "./bits.js";
 import { type InstructionLayout, issues, layoutOf, nextDispatch, OPCODE_BITS, refuseLast } from "./layout.js";
 import { OPERAND_CODECS } from "./operands.js";
-
-/** The most that a 16-bit count holds. */
-const COUNT_MAX = 65535;
 
 export interface EncodeOptions {
   /** This queue releases the barrier. */
@@ -178,14 +176,15 @@ function refuseBurst(
   { op, count, interval, step, tap }: TimedInstruction,
   { generator, steps, tapMask }: InstructionLayout,
 ): string | undefined {
-  const most = op === "deskew" ? 1 : generator ? COUNT_MAX : COUNT_MAX + 1;
+  const most = mostExecutions(op, generator);
   if (!Number.isInteger(count) || count < 1 || count > most) return `expected a count from 1 to ${most}, got ${count}`;
   if (count === 1) return refuseTap(tap, tapMask);
   if (!Number.isInteger(interval) || interval < 1 || interval > COUNT_MAX) {
     return `expected an interval from 1 to ${COUNT_MAX}, got ${interval}`;
   }
   if (!Number.isInteger(step) || (step !== 0 && !steps)) return `expected step 0 for ${op}, got ${step}`;
-  if (step < -32768 || step > 32767) return `expected a step from -32768 to 32767, got ${step}`;
+  const [back, ahead] = OFFSETS;
+  if (step < back || step > ahead) return `expected a step from ${back} to ${ahead}, got ${step}`;
   return refuseTap(tap, tapMask);
 }
 

@@ -7,7 +7,7 @@
 
 import { ISA, type InstructionRow, MNEMONICS, type Mnemonic, type UnitKind } from "../../ir/isa.js";
 import type { TimedInstruction } from "../../ir/program.js";
-import type { Target } from "../../ir/target.js";
+import { EPOCH, type Target } from "../../ir/target.js";
 import { type FieldLayout, fieldLayout } from "./operands.js";
 
 export const OPCODE_BITS = 8;
@@ -80,9 +80,6 @@ function instructionLayout(target: Target, op: Mnemonic): InstructionLayout {
 
 /** Whether a unit may issue the instruction. */
 export const issues = (row: InstructionRow, unit: UnitKind): boolean => row.units === "all" || row.units.includes(unit);
-
-/** Cycles of the chip's aligned counter: what `deskew` waits for. */
-export const EPOCH = 256;
 
 /** The first cycle at which the queue may dispatch again, after `count` executions from `cycle` on. */
 export function nextDispatch(

@@ -15,6 +15,7 @@ import {
   type Source,
   STREAM_TYPES,
 } from "../../ir/isa.js";
+import { NUMBER_RANGES, type NumberKind } from "../../ir/operands.js";
 import type { FieldValue } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import type { BitReader, BitWriter } from "./bits.js";
@@ -47,21 +48,21 @@ export interface OperandCodec {
 }
 
 export const OPERAND_CODECS: { readonly [K in OperandKind]: OperandCodec } = {
-  stream: integer((target) => [0, 2 * target.streams - 1], printStream, parseStream),
-  optionalStream: integer((target) => [-1, 2 * target.streams - 1], printStream, parseStream),
-  address: integer((target) => [0, 2 * target.rowsPerBank - 1]),
-  count: integer(() => [0, 65535]),
-  offset: integer(() => [-32768, 32767]),
+  stream: integer("stream", printStream, parseStream),
+  optionalStream: integer("optionalStream", printStream, parseStream),
+  address: integer("address"),
+  count: integer("count"),
+  offset: integer("offset"),
   source: source(),
   type: words(Object.keys(STREAM_TYPES)),
   function: words(functionNames()),
-  lane: integer((target) => [0, target.lanes]),
-  column: integer((target) => [0, target.lanes - 1]),
-  bit: integer(() => [0, 1]),
-  accumulatorRow: integer((target) => [0, target.planes * target.accumulatorRows - 1]),
-  map: integer(() => [0, 65535]),
-  link: integer((target) => [0, target.links - 1]),
-  mode: integer((_, row) => [0, (row.words?.length ?? 1) - 1], printMode, parseMode),
+  lane: integer("lane"),
+  column: integer("column"),
+  bit: integer("bit"),
+  accumulatorRow: integer("accumulatorRow"),
+  map: integer("map"),
+  link: integer("link"),
+  mode: integer("mode", printMode, parseMode),
 };
 
 export function fieldLayout(
@@ -80,12 +81,12 @@ const bitsFor = (greatest: number): number => 32 - Math.clz32(greatest);
 
 /** A whole number, kept as its distance from the least one. */
 function integer(
-  range: OperandCodec["range"],
+  kind: NumberKind,
   print: (value: number, field: FieldLayout) => string = String,
   parse: (text: string, field: FieldLayout) => number | undefined = parseInteger,
 ): OperandCodec {
   return {
-    range,
+    range: NUMBER_RANGES[kind],
     refuse: (value, { min, max }) =>
       typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
         ? undefined

@@ -6,7 +6,16 @@
  * and within one direction; lane maps exist. What depends on other instructions is for the other parts.
  */
 
-import { elementStreams, operandStreams } from "../../ir/operands.js";
+import {
+  COUNT_MAX,
+  elementStreams,
+  isNumberKind,
+  mostExecutions,
+  NUMBER_RANGES,
+  type NumberRange,
+  OFFSETS,
+  operandStreams,
+} from "../../ir/operands.js";
 import {
   ALU_FUNCTIONS,
   ARRAYS,
@@ -21,14 +30,8 @@ import {
   weightColumns,
 } from "../../ir/isa.js";
 import { type FieldValue, isWestward, type TimedInstruction } from "../../ir/program.js";
-import type { Target } from "../../ir/target.js";
+import { EPOCH, type Target } from "../../ir/target.js";
 import { type Burst, type CheckedChip, haveSameForm, type OpSpec, raise, specOfOp, streamOf } from "./burst.js";
-
-const COUNT_MAX = 65535;
-const OFFSET_MIN = -32768;
-const OFFSET_MAX = 32767;
-/** Cycles of the chip's aligned counter, for which `deskew` waits. */
-const EPOCH = 256;
 
 /** Not for a schedule: the encoder writes the first ones, and text that is fetched cannot be checked before it runs. */
 const REFUSED: ReadonlySet<Mnemonic> = new Set([
@@ -41,25 +44,6 @@ const REFUSED: ReadonlySet<Mnemonic> = new Set([
   "iterations",
   "ifetch",
 ]);
-
-const RANGES: Readonly<Record<OperandKind, (target: Target, row: FieldRow) => readonly [number, number] | undefined>> =
-  {
-    stream: ({ streams }) => [0, 2 * streams - 1],
-    optionalStream: ({ streams }) => [-1, 2 * streams - 1],
-    address: ({ rowsPerBank }) => [0, 2 * rowsPerBank - 1],
-    count: () => [0, COUNT_MAX],
-    offset: () => [OFFSET_MIN, OFFSET_MAX],
-    lane: ({ lanes }) => [0, lanes],
-    column: ({ lanes }) => [0, lanes - 1],
-    bit: () => [0, 1],
-    accumulatorRow: ({ planes, accumulatorRows }) => [0, planes * accumulatorRows - 1],
-    map: () => [0, COUNT_MAX],
-    link: ({ links }) => [0, links - 1],
-    mode: (_, { words = [] }) => [0, words.length - 1],
-    source: () => undefined,
-    type: () => undefined,
-    function: () => undefined,
-  };
 
 export const checkOperands = (chip: CheckedChip): void => {
   const ranges = rangesOf(chip);
@@ -103,14 +87,15 @@ const checkDispatch = (chip: CheckedChip, burst: Burst, { op, row, generator }: 
 const mayIssue = ({ units }: InstructionRow, unit: Burst["place"]["unit"]): boolean =>
   units === "all" || units.includes(unit);
 
-const checkBurst = (chip: CheckedChip, burst: Burst, { op, row, takes }: OpSpec): void => {
+const checkBurst = (chip: CheckedChip, burst: Burst, { op, row, takes, generator }: OpSpec): void => {
   const { count, interval, step, tap } = burst.instruction;
-  const most = op === "deskew" ? 1 : COUNT_MAX;
+  const most = mostExecutions(op, generator);
   if (!within(count, 1, most)) refuse(chip, burst, `expected a count from 1 to ${most}, found ${count}`);
   if (!within(interval, 1, count === 1 ? 1 : COUNT_MAX))
     refuse(chip, burst, `expected an interval of at least 1 (1 for a single execution), found ${interval}`);
   const steps = count > 1 && (op === "read" || op === "write");
-  if (!within(step, steps ? OFFSET_MIN : 0, steps ? OFFSET_MAX : 0))
+  const [back, ahead] = steps ? OFFSETS : [0, 0];
+  if (!within(step, back, ahead))
     refuse(chip, burst, `expected a step of rows for a read or write burst and 0 otherwise, found ${step}`);
   if (tap === 0) return;
   const mask = takes.reduce(
@@ -124,7 +109,8 @@ interface RangedField {
   readonly name: string;
   readonly kind: OperandKind;
   readonly advances: FieldRow["advances"];
-  readonly range: readonly [number, number] | undefined;
+  /** Undefined of what is no number. */
+  readonly range: NumberRange | undefined;
 }
 
 const rangesOf = ({ target, specs }: CheckedChip): ReadonlyMap<Mnemonic, readonly RangedField[]> =>
@@ -135,7 +121,7 @@ const rangesOf = ({ target, specs }: CheckedChip): ReadonlyMap<Mnemonic, readonl
         name,
         kind: field.kind,
         advances: field.advances,
-        range: RANGES[field.kind](target, field),
+        range: isNumberKind(field.kind) ? NUMBER_RANGES[field.kind](target, field) : undefined,
       })),
     ]),
   );
