@@ -7,7 +7,8 @@
 
 import { at, fail, sure } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
-import { isTile, type PackedTile, type Plan, type PlanBinding, type Run } from "../../ir/plan.js";
+import type { Plan, PlanBinding, Run } from "../../ir/plan.js";
+import { tilesNamed } from "../../ir/plan/names.js";
 import { type Binding, memQueue, type Placement, rowsOfPlane, type StateBinding } from "../../ir/program.js";
 import type { CheckedChip } from "./burst.js";
 import { type PlanValues, vectorsOf } from "./plan.js";
@@ -119,7 +120,7 @@ export const rowsBefore = (plan: Plan, { values }: PlanValues, chip: CheckedChip
   };
   addBound(inputs, plan.inputs);
   addBound(states, plan.states);
-  const tiles = tilesOf(plan);
+  const tiles = new Map(plan.tasks.flatMap(tilesNamed).map((tile) => [tile.key, tile]));
   for (const { hemisphere, slice, row, rows, holds } of chip.chip.constants) {
     if (holds === undefined)
       fail("LPU2224", { message: "expected constant blocks that say what they hold, found one that does not" });
@@ -161,11 +162,6 @@ export const planesIn = ({ spanAt, spans }: RowsBefore, first: number, step: num
   }
   return planes;
 };
-
-const tilesOf = ({ tasks }: Plan): ReadonlyMap<string, PackedTile> =>
-  new Map(
-    tasks.flatMap(({ passes }) => passes.flatMap(({ weights }) => (isTile(weights) ? [[weights.key, weights]] : []))),
-  );
 
 const checkBindings = (
   { index }: CheckedChip,

@@ -13,7 +13,8 @@
  */
 
 import { at, sure } from "../../diagnostics.js";
-import { isTile, type PackedTile, type Pass, type Plan, type Run, type StorageId, type Task } from "../../ir/plan.js";
+import { isTile, type Pass, type Plan, type Run, type StorageId, type Task } from "../../ir/plan.js";
+import { storagesNamed, tilesNamed } from "../../ir/plan/names.js";
 import type { Queues } from "../../ir/program.js";
 import type { Burst, CheckedChip } from "./burst.js";
 import type { HeldRows, RowsBefore, RowSpan } from "./edges.js";
@@ -232,8 +233,11 @@ export class Layers {
 
   private compare(task: Task | undefined, next: Task | undefined): boolean {
     if (task === undefined || next === undefined || !haveSameShape(task, next)) return false;
-    const [storages, laterStorages] = [storagesOf(task), storagesOf(next)];
-    const [tiles, laterTiles] = [task, next].map((one) => tilesOf(one).map(({ key }) => key)) as [string[], string[]];
+    const [storages, laterStorages] = [storagesNamed(task), storagesNamed(next)];
+    const [tiles, laterTiles] = [task, next].map((one) => tilesNamed(one).map(({ key }) => key)) as [
+      string[],
+      string[],
+    ];
     const same =
       storages.every((storage, i) => this.mayBeLater(storage, at(laterStorages, i, "storage"))) &&
       isMap(storages, laterStorages, this.storages) &&
@@ -269,19 +273,6 @@ export const isMap = <T>(from: readonly T[], to: readonly T[], known: ReadonlyMa
 };
 
 /* ---------- tasks ---------- */
-
-/** Every storage that a task names, as often as it does. */
-export const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
-  ...passes.flatMap(({ storage, weights }) => [
-    storage,
-    ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
-  ]),
-  ...leaves.map(({ storage }) => storage),
-  ...outputs.map(({ storage }) => storage),
-];
-
-export const tilesOf = ({ passes }: Task): PackedTile[] =>
-  passes.flatMap(({ weights }) => (isTile(weights) ? [weights] : []));
 
 /** Whether two tasks are the same but for the storages and tiles that they name. */
 export const haveSameShape = (a: Task, b: Task): boolean =>

@@ -23,9 +23,10 @@ import {
   type Task,
   type Wire,
 } from "../../ir/plan.js";
+import { panelsNamed, storagesNamed, tilesNamed } from "../../ir/plan/names.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
 import { halfLanes, type Target } from "../../ir/target.js";
-import { allAlike, haveSameShape, isMap, layerLength, storagesOf, tilesOf } from "./layers.js";
+import { allAlike, haveSameShape, isMap, layerLength } from "./layers.js";
 import { isSameRecord } from "./repeat.js";
 
 /** What is known of one panel of a storage; never changed. Panels of which the same is known have the same one. */
@@ -82,7 +83,7 @@ const checkPlan = (plan: Plan, target: Target, sent: Map<string, Panel>): void =
   const layer = layerLength(plan.tasks);
   const proved: Proved[] = [];
   for (const [index, task] of plan.tasks.entries()) {
-    const found = panelsOf(checked, task);
+    const found = foundBy(checked, task);
     const before = index - layer;
     if (task.wire?.kind === "send") noteSent(checked, task, task.wire, sent);
     else if (task.wire !== undefined) takeReceived(checked, task, task.wire, sent);
@@ -110,10 +111,8 @@ const knownPanels = (): Checked["same"] => {
 const rangeText = ({ lo, hi, mayBeInfinite, mayBeNan }: Range): string => `${lo} ${hi} ${mayBeInfinite} ${mayBeNan}`;
 
 /** What a task takes, and what is where it writes. */
-const panelsOf = (checked: Checked, { passes, leaves, outputs }: Task): Panel[] =>
-  [...passes.flatMap((pass) => [pass, ...(isTile(pass.weights) ? [] : pass.weights)]), ...leaves, ...outputs].map(
-    ({ storage, panel }) => panelOf(checked, storage, panel),
-  );
+const foundBy = (checked: Checked, task: Task): Panel[] =>
+  panelsNamed(task).map(({ storage, panel }) => panelOf(checked, storage, panel));
 
 /** Whether a task does what the one a layer before it did, to the like: what was proved of that holds of it. */
 const isProved = (
@@ -123,9 +122,9 @@ const isProved = (
   found: readonly Panel[],
 ): boolean => {
   if (before === undefined || proved === undefined || !allAlike(proved.found, found, (a, b) => a === b)) return false;
-  if (!haveSameShape(before, task) || !allAlike(tilesOf(before), tilesOf(task), haveSameBlocks)) return false;
+  if (!haveSameShape(before, task) || !allAlike(tilesNamed(before), tilesNamed(task), haveSameBlocks)) return false;
   // What is one storage for the one is one for the other.
-  const [one, other] = [storagesOf(before), storagesOf(task)];
+  const [one, other] = [storagesNamed(before), storagesNamed(task)];
   return isMap(one, other) && isMap(other, one);
 };
 

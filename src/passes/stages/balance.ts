@@ -9,16 +9,8 @@
 import { at, sure } from "../../diagnostics.js";
 import { DTYPES } from "../../ir/dtype.js";
 import { isWeightless, workOf } from "./again.js";
-import {
-  isTile,
-  nodesOf,
-  type Plan,
-  readsOf,
-  type Storage,
-  type StorageId,
-  type Task,
-  TILE_TYPES,
-} from "../../ir/plan.js";
+import { nodesOf, type Plan, readsOf, type Storage, type StorageId, type Task, TILE_TYPES } from "../../ir/plan.js";
+import { tilesNamed } from "../../ir/plan/names.js";
 import { sramBytes, type Target } from "../../ir/target.js";
 
 /** Where a plan is cut. */
@@ -247,10 +239,10 @@ const residentAt = ({ storages, tasks, states }: Plan, { lanes }: Target): numbe
     rows * panels * DTYPES[dtype].bytes * lanes * (bothHemispheres ? 2 : 1);
   return tasks.map((task) => {
     let bytes = 0;
-    for (const { weights } of task.passes)
-      if (isTile(weights) && !known.has(weights.key)) {
-        known.add(weights.key);
-        bytes += Math.ceil(weights.columns / 2) * TILE_TYPES[weights.dtype].bytes * lanes;
+    for (const { key, columns, dtype } of tilesNamed(task))
+      if (!known.has(key)) {
+        known.add(key);
+        bytes += Math.ceil(columns / 2) * TILE_TYPES[dtype].bytes * lanes;
       }
     for (const id of [...readsOf(task), ...task.outputs.map(({ storage }) => storage)]) {
       const storage = storages[id];
