@@ -111,6 +111,98 @@ export const DIAGNOSTICS = {
     doc: "A model asks for a way to lie on devices that chips of a group have not: each has one of equal pieces along one axis, in their order, or the whole.",
     hint: "leave it to the search (without this annotation), or build without (--configuration none)",
   },
+  LPU2001: {
+    title: "model does not fit in SRAM",
+    doc: "Constants and live tensors need more SRAM than the target has.",
+    hint: "build it for several chips (--chips 16), bind a shorter sequence or a smaller batch, or use fewer layers or a smaller vocabulary",
+  },
+  LPU2002: {
+    title: "no place in time",
+    doc: "An operation needs more ports, streams or units in one cycle than the target has, whenever it is placed.",
+    hint: "choose a target with more slices and streams, or split the operation into ones with fewer operands",
+  },
+  LPU2003: {
+    title: "64-bit number out of range",
+    isUnsupported: true,
+    doc: "A 64-bit integer, or a finite fp64 number, is beyond the 32 bits that it narrows to.",
+    hint: "64-bit integers are kept in 32 bits: use values from -2147483648 to 2147483647",
+  },
+  LPU2004: {
+    title: "entries do not share",
+    doc: "Two entries of a program have a state by the same name that is not the same tensor in both, nor fewer rows in the later one of a window or a cache.",
+    hint: "bind dimensions of states to the same sizes in all entries, or put the entry with the most rows of a window or a cache first",
+  },
+  LPU2006: {
+    title: "no stages",
+    doc: "A program cannot be cut into so many stages: it has too few operations, or what must be on one chip leaves no place between.",
+    hint: "ask for fewer stages or chips",
+  },
+  LPU2007: {
+    title: "system does not fit",
+    doc: "A system is not known, has fewer chips than are asked for, or takes more links of a chip than its target has.",
+    hint: "lpu systems lists what there is",
+  },
+  LPU2008: {
+    title: "system too small",
+    doc: "A model is planned for a system whose chips do not hold its weights, states and results, together or in one of its parts.",
+    hint: "plan for a larger system, let more chips share products (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
+  },
+  LPU2010: {
+    title: "operands do not fit the operation",
+    doc: "The types or shapes of the operands are not what the operation takes.",
+    hint: "look at the types and shapes before the operation; lpu ops says what it takes",
+  },
+  LPU2011: {
+    title: "attribute does not fit the operation",
+    doc: "An attribute is missing, unknown, of the wrong kind or out of range.",
+    hint: "lpu ops lists the attributes of every operation",
+  },
+  LPU2012: {
+    title: "graph breaks a rule",
+    doc: "A graph is not well formed, or lacks a property that the next pass requires.",
+    hint: "operands must be defined before their use, and results have the types that the operations give",
+  },
+  LPU2013: {
+    title: "index out of range",
+    doc: "A gather was given an index outside of its data.",
+    hint: "indices run from minus the extent of the axis to one less than it: the data or the indices of the model are wrong",
+  },
+  LPU2014: {
+    title: "rewriting does not end",
+    doc: "The rewrite rules were still changing the graph after the largest number of steps.",
+    hint: REPORT,
+  },
+  LPU2101: {
+    title: "not supported on the chip",
+    isUnsupported: true,
+    doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes.",
+    hint: "make what it takes a constant or a fixed input (--fix name=value), or let the host compute it",
+  },
+  LPU2102: {
+    title: "unknown pass",
+    doc: "A pass is named that is not in the pipeline.",
+    hint: "lpu passes lists the passes",
+  },
+  LPU2103: {
+    title: "constant beyond fp16",
+    doc: "The MXM multiplies fp16 numbers, and a constant that it is to multiply holds a finite number beyond 65504.",
+    hint: "scale the weights of the layer before this one",
+  },
+  LPU2104: {
+    title: "a weight that FP8 would ruin",
+    doc: "A constant weight is to lie in FP8, and so little of it would be left that results would be of no use.",
+    hint: "keep it in fp16 (--keep NAME), or build without --weights",
+  },
+  LPU2105: {
+    title: "no such weight",
+    doc: "A weight is to stay fp16 by a name that no product with a constant weight has, nor the weight itself.",
+    hint: "names are those of ONNX nodes and of initializers, as lpu build lists them",
+  },
+  LPU2106: {
+    title: "cannot be shared out",
+    doc: "A number of chips divides no axis of any of a model's products, or a state would lie in pieces in one entry and not in another.",
+    hint: "ask for another number of chips, or build it for one",
+  },
   LPU2201: {
     title: "layout cannot be expressed",
     isUnsupported: true,
@@ -202,98 +294,6 @@ export const DIAGNOSTICS = {
     doc: "Lanes that no element uses may hold an infinity or a NaN where a plan brings them to an array or a reduction.",
     hint: SCHEDULER,
   },
-  LPU2001: {
-    title: "model does not fit in SRAM",
-    doc: "Constants and live tensors need more SRAM than the target has.",
-    hint: "build it for several chips (--chips 16), bind a shorter sequence or a smaller batch, or use fewer layers or a smaller vocabulary",
-  },
-  LPU2002: {
-    title: "no place in time",
-    doc: "An operation needs more ports, streams or units in one cycle than the target has, whenever it is placed.",
-    hint: "choose a target with more slices and streams, or split the operation into ones with fewer operands",
-  },
-  LPU2003: {
-    title: "64-bit number out of range",
-    isUnsupported: true,
-    doc: "A 64-bit integer, or a finite fp64 number, is beyond the 32 bits that it narrows to.",
-    hint: "64-bit integers are kept in 32 bits: use values from -2147483648 to 2147483647",
-  },
-  LPU2010: {
-    title: "operands do not fit the operation",
-    doc: "The types or shapes of the operands are not what the operation takes.",
-    hint: "look at the types and shapes before the operation; lpu ops says what it takes",
-  },
-  LPU2011: {
-    title: "attribute does not fit the operation",
-    doc: "An attribute is missing, unknown, of the wrong kind or out of range.",
-    hint: "lpu ops lists the attributes of every operation",
-  },
-  LPU2012: {
-    title: "graph breaks a rule",
-    doc: "A graph is not well formed, or lacks a property that the next pass requires.",
-    hint: "operands must be defined before their use, and results have the types that the operations give",
-  },
-  LPU2013: {
-    title: "index out of range",
-    doc: "A gather was given an index outside of its data.",
-    hint: "indices run from minus the extent of the axis to one less than it: the data or the indices of the model are wrong",
-  },
-  LPU2004: {
-    title: "entries do not share",
-    doc: "Two entries of a program have a state by the same name that is not the same tensor in both, nor fewer rows in the later one of a window or a cache.",
-    hint: "bind dimensions of states to the same sizes in all entries, or put the entry with the most rows of a window or a cache first",
-  },
-  LPU2006: {
-    title: "no stages",
-    doc: "A program cannot be cut into so many stages: it has too few operations, or what must be on one chip leaves no place between.",
-    hint: "ask for fewer stages or chips",
-  },
-  LPU2007: {
-    title: "system does not fit",
-    doc: "A system is not known, has fewer chips than are asked for, or takes more links of a chip than its target has.",
-    hint: "lpu systems lists what there is",
-  },
-  LPU2008: {
-    title: "system too small",
-    doc: "A model is planned for a system whose chips do not hold its weights, states and results, together or in one of its parts.",
-    hint: "plan for a larger system, let more chips share products (--tensor), or take half the bytes of weights (--weights fp8-e4m3)",
-  },
-  LPU2101: {
-    title: "not supported on the chip",
-    isUnsupported: true,
-    doc: "An operation, after all rewriting, is not one that the machine has, or not in a form that it takes.",
-    hint: "make what it takes a constant or a fixed input (--fix name=value), or let the host compute it",
-  },
-  LPU2103: {
-    title: "constant beyond fp16",
-    doc: "The MXM multiplies fp16 numbers, and a constant that it is to multiply holds a finite number beyond 65504.",
-    hint: "scale the weights of the layer before this one",
-  },
-  LPU2104: {
-    title: "a weight that FP8 would ruin",
-    doc: "A constant weight is to lie in FP8, and so little of it would be left that results would be of no use.",
-    hint: "keep it in fp16 (--keep NAME), or build without --weights",
-  },
-  LPU2105: {
-    title: "no such weight",
-    doc: "A weight is to stay fp16 by a name that no product with a constant weight has, nor the weight itself.",
-    hint: "names are those of ONNX nodes and of initializers, as lpu build lists them",
-  },
-  LPU2106: {
-    title: "cannot be shared out",
-    doc: "A number of chips divides no axis of any of a model's products, or a state would lie in pieces in one entry and not in another.",
-    hint: "ask for another number of chips, or build it for one",
-  },
-  LPU2102: {
-    title: "unknown pass",
-    doc: "A pass is named that is not in the pipeline.",
-    hint: "lpu passes lists the passes",
-  },
-  LPU2014: {
-    title: "rewriting does not end",
-    doc: "The rewrite rules were still changing the graph after the largest number of steps.",
-    hint: REPORT,
-  },
   LPU3010: {
     title: "text does not parse",
     doc: "A text form breaks the grammar.",
@@ -303,146 +303,6 @@ export const DIAGNOSTICS = {
     title: "constant not found",
     doc: "A text form refers to a constant by a key that is not known.",
     hint: "texts with large constants need these beside them: print again with the graph's constants",
-  },
-  LPU5000: {
-    title: "internal error",
-    doc: "A state that should not exist; a fault of this program and not of its input.",
-    hint: REPORT,
-  },
-  LPU5001: {
-    title: "file cannot be read",
-    doc: "A file is missing, is not a file, or may not be read.",
-    hint: "check the path and the permissions",
-  },
-  LPU5002: {
-    title: "not a tensor file",
-    doc: "A file is not a readable .npy array or TensorProto.",
-    hint: "give a .npy array (numpy.save, without pickles) or a TensorProto in a .pb file",
-  },
-  LPU5003: {
-    title: "file cannot be written",
-    doc: "The place where a result should go cannot be written.",
-    hint: "choose a folder that exists, may be written to and has room",
-  },
-  LPU5004: {
-    title: "unknown input",
-    doc: "A tensor is given for a name that the program does not take.",
-    hint: "compare the name with the inputs of the model",
-  },
-  LPU5005: {
-    title: "input missing",
-    doc: "The program takes an input for which no tensor is given.",
-    hint: "give it a tensor with --input name=file.npy",
-  },
-  LPU5006: {
-    title: "shape of an input differs",
-    doc: "A tensor does not have the shape with which the program was built.",
-    hint: "give a tensor of the shape that the program was built for, or build again with other dimensions (--bind)",
-  },
-  LPU5007: {
-    title: "dtype of an input differs",
-    doc: "A tensor does not have the dtype that the model declares.",
-    hint: "convert the tensor to the dtype that the model declares",
-  },
-  LPU5008: {
-    title: "bad argument",
-    doc: "A command, an option or its value is not understood.",
-    hint: "lpu --help and lpu COMMAND --help say how commands are written",
-  },
-  LPU5009: {
-    title: "not a case folder",
-    doc: "A folder is not in the layout of the ONNX backend tests: model.onnx and test_data_set_N with input_K.pb and output_K.pb.",
-    hint: "give folders with model.onnx and test_data_set_0, as the ONNX backend tests have them",
-  },
-  LPU5101: {
-    title: "model cannot be built",
-    doc: "The sizes given to the model builder do not make a model.",
-    hint: "choose other sizes: `node dist/models/build.js FAMILY --help` says what each is, and what it is if it is not given",
-  },
-  LPU5102: {
-    title: "optional package missing",
-    doc: "A package that only some commands need is not installed.",
-    hint: "install the package that is named with npm",
-  },
-  LPU5103: {
-    title: "measurement failed",
-    doc: "A process of the bench ended badly, or an engine did not do what it was asked.",
-    hint: "run the bench again by itself: npm run bench -- --help",
-  },
-  LPU5104: {
-    title: "not a decoder with a past",
-    doc: "A model that is to write text has other inputs than a token, its position, an attention mask and a past, or lacks one of them.",
-    hint: "export the decoder with past and present (optimum: --task text-generation-with-past), attention_mask and position_ids",
-  },
-  LPU5105: {
-    title: "context is full",
-    doc: "More tokens are given than the context holds for which the program was built.",
-    hint: "give a shorter prompt, or build with a longer --context",
-  },
-  LPU5106: {
-    title: "not a token",
-    doc: "A token is none of the vocabulary, there is none, or there is no tokenizer that makes tokens of text.",
-    hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
-  },
-  LPU5107: {
-    title: "file beside a model is wrong",
-    doc: "A file beside a model is not an object in JSON, or what it sets is not what it should be.",
-    hint: "download or save it again",
-  },
-  LPU5108: {
-    title: "tokenizer does not fit",
-    doc: "A tokenizer has tokens that the model does not know: it belongs to another model.",
-    hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
-  },
-  LPU5109: {
-    title: "no chat",
-    doc: "A model has no chat template, it cannot be read, or it refuses the messages.",
-    hint: "give the messages that the template expects, or a prompt of plain text",
-  },
-  LPU5110: {
-    title: "model is closed",
-    doc: "A language model was closed, and is asked for something that needs the machine or its past.",
-    hint: "close a model when nothing runs on it any more, or open it again",
-  },
-  LPU5111: {
-    title: "sequences side by side",
-    doc: "Of a language model that takes several sequences side by side something is asked that only one has, or of one that it takes two steps at once.",
-    hint: "write with generate, as many texts at once as the model takes sequences, or open it with a batch of 1",
-  },
-  LPU5201: {
-    title: "request not understood",
-    doc: "A client sent no JSON, or a field that the API does not have, that is not what it must be, or that is not supported here.",
-    hint: "compare the request with the API; what is supported is in docs/LANGUAGE-MODELS.md",
-  },
-  LPU5202: {
-    title: "no such model",
-    doc: "A client asked for another model than the one that is served.",
-    hint: "ask for the name that /v1/models gives",
-  },
-  LPU5203: {
-    title: "unknown request",
-    doc: "A client asked for a path, or by a method, that the server does not have.",
-    hint: "there are /v1/models, /v1/chat/completions and /v1/completions",
-  },
-  LPU5204: {
-    title: "request too large",
-    doc: "The body of a request is larger than the server takes.",
-    hint: "send fewer or shorter messages at once",
-  },
-  LPU5205: {
-    title: "queue is full",
-    doc: "As many requests wait as the server lets wait.",
-    hint: "ask again when some of them are answered",
-  },
-  LPU5206: {
-    title: "server is stopping",
-    doc: "The server was told to stop before a request was answered.",
-    hint: "ask again when it runs",
-  },
-  LPU5207: {
-    title: "cannot listen",
-    doc: "The address or the port of a server is taken, is not this computer's, or may not be used.",
-    hint: "choose another --port, or a --host that this computer has",
   },
   LPU3020: {
     title: "dispatches of a queue overlap",
@@ -605,6 +465,16 @@ export const DIAGNOSTICS = {
     doc: "An input that chooses rows of a table has a value outside of the table.",
     hint: "indices run from minus the number of rows to one less than it: does the tokenizer belong to the model?",
   },
+  LPU4032: {
+    title: "prediction not met",
+    doc: "The program took another number of cycles than the image predicts; the image is damaged or its maker is wrong.",
+    hint: PROGRAM,
+  },
+  LPU4033: {
+    title: "output not written",
+    doc: "A row of an output was never written by the program.",
+    hint: PROGRAM,
+  },
   LPU4034: {
     title: "entry not known",
     doc: "The program has no entry of that name, or has several and none was named.",
@@ -615,25 +485,155 @@ export const DIAGNOSTICS = {
     doc: "The program has no stage of that number: chips that work one behind the other are stages, numbered from 0.",
     hint: "lpu plan IMAGE --jobs lists the stages of an image",
   },
-  LPU4033: {
-    title: "output not written",
-    doc: "A row of an output was never written by the program.",
-    hint: PROGRAM,
+  LPU4036: {
+    title: "thread of the machine ended",
+    doc: "A thread that runs chips of a machine has ended, or could not do its part of a run.",
+    hint: "load the image again, with more free memory or fewer threads",
   },
   LPU4037: {
     title: "nothing to disturb",
     doc: "A bit is to flip on a wire, and nothing is sent over one so late in the program.",
     hint: "give an earlier cycle, and chips that send each other something in the same run: a stage by itself may have none",
   },
-  LPU4036: {
-    title: "thread of the machine ended",
-    doc: "A thread that runs chips of a machine has ended, or could not do its part of a run.",
-    hint: "load the image again, with more free memory or fewer threads",
+  LPU5000: {
+    title: "internal error",
+    doc: "A state that should not exist; a fault of this program and not of its input.",
+    hint: REPORT,
   },
-  LPU4032: {
-    title: "prediction not met",
-    doc: "The program took another number of cycles than the image predicts; the image is damaged or its maker is wrong.",
-    hint: PROGRAM,
+  LPU5001: {
+    title: "file cannot be read",
+    doc: "A file is missing, is not a file, or may not be read.",
+    hint: "check the path and the permissions",
+  },
+  LPU5002: {
+    title: "not a tensor file",
+    doc: "A file is not a readable .npy array or TensorProto.",
+    hint: "give a .npy array (numpy.save, without pickles) or a TensorProto in a .pb file",
+  },
+  LPU5003: {
+    title: "file cannot be written",
+    doc: "The place where a result should go cannot be written.",
+    hint: "choose a folder that exists, may be written to and has room",
+  },
+  LPU5004: {
+    title: "unknown input",
+    doc: "A tensor is given for a name that the program does not take.",
+    hint: "compare the name with the inputs of the model",
+  },
+  LPU5005: {
+    title: "input missing",
+    doc: "The program takes an input for which no tensor is given.",
+    hint: "give it a tensor with --input name=file.npy",
+  },
+  LPU5006: {
+    title: "shape of an input differs",
+    doc: "A tensor does not have the shape with which the program was built.",
+    hint: "give a tensor of the shape that the program was built for, or build again with other dimensions (--bind)",
+  },
+  LPU5007: {
+    title: "dtype of an input differs",
+    doc: "A tensor does not have the dtype that the model declares.",
+    hint: "convert the tensor to the dtype that the model declares",
+  },
+  LPU5008: {
+    title: "bad argument",
+    doc: "A command, an option or its value is not understood.",
+    hint: "lpu --help and lpu COMMAND --help say how commands are written",
+  },
+  LPU5009: {
+    title: "not a case folder",
+    doc: "A folder is not in the layout of the ONNX backend tests: model.onnx and test_data_set_N with input_K.pb and output_K.pb.",
+    hint: "give folders with model.onnx and test_data_set_0, as the ONNX backend tests have them",
+  },
+  LPU5101: {
+    title: "model cannot be built",
+    doc: "The sizes given to the model builder do not make a model.",
+    hint: "choose other sizes: `node dist/models/build.js FAMILY --help` says what each is, and what it is if it is not given",
+  },
+  LPU5102: {
+    title: "optional package missing",
+    doc: "A package that only some commands need is not installed.",
+    hint: "install the package that is named with npm",
+  },
+  LPU5103: {
+    title: "measurement failed",
+    doc: "A process of the bench ended badly, or an engine did not do what it was asked.",
+    hint: "run the bench again by itself: npm run bench -- --help",
+  },
+  LPU5104: {
+    title: "not a decoder with a past",
+    doc: "A model that is to write text has other inputs than a token, its position, an attention mask and a past, or lacks one of them.",
+    hint: "export the decoder with past and present (optimum: --task text-generation-with-past), attention_mask and position_ids",
+  },
+  LPU5105: {
+    title: "context is full",
+    doc: "More tokens are given than the context holds for which the program was built.",
+    hint: "give a shorter prompt, or build with a longer --context",
+  },
+  LPU5106: {
+    title: "not a token",
+    doc: "A token is none of the vocabulary, there is none, or there is no tokenizer that makes tokens of text.",
+    hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
+  },
+  LPU5107: {
+    title: "file beside a model is wrong",
+    doc: "A file beside a model is not an object in JSON, or what it sets is not what it should be.",
+    hint: "download or save it again",
+  },
+  LPU5108: {
+    title: "tokenizer does not fit",
+    doc: "A tokenizer has tokens that the model does not know: it belongs to another model.",
+    hint: "give the tokenizer.json that belongs to the model (--tokenizer)",
+  },
+  LPU5109: {
+    title: "no chat",
+    doc: "A model has no chat template, it cannot be read, or it refuses the messages.",
+    hint: "give the messages that the template expects, or a prompt of plain text",
+  },
+  LPU5110: {
+    title: "model is closed",
+    doc: "A language model was closed, and is asked for something that needs the machine or its past.",
+    hint: "close a model when nothing runs on it any more, or open it again",
+  },
+  LPU5111: {
+    title: "sequences side by side",
+    doc: "Of a language model that takes several sequences side by side something is asked that only one has, or of one that it takes two steps at once.",
+    hint: "write with generate, as many texts at once as the model takes sequences, or open it with a batch of 1",
+  },
+  LPU5201: {
+    title: "request not understood",
+    doc: "A client sent no JSON, or a field that the API does not have, that is not what it must be, or that is not supported here.",
+    hint: "compare the request with the API; what is supported is in docs/LANGUAGE-MODELS.md",
+  },
+  LPU5202: {
+    title: "no such model",
+    doc: "A client asked for another model than the one that is served.",
+    hint: "ask for the name that /v1/models gives",
+  },
+  LPU5203: {
+    title: "unknown request",
+    doc: "A client asked for a path, or by a method, that the server does not have.",
+    hint: "there are /v1/models, /v1/chat/completions and /v1/completions",
+  },
+  LPU5204: {
+    title: "request too large",
+    doc: "The body of a request is larger than the server takes.",
+    hint: "send fewer or shorter messages at once",
+  },
+  LPU5205: {
+    title: "queue is full",
+    doc: "As many requests wait as the server lets wait.",
+    hint: "ask again when some of them are answered",
+  },
+  LPU5206: {
+    title: "server is stopping",
+    doc: "The server was told to stop before a request was answered.",
+    hint: "ask again when it runs",
+  },
+  LPU5207: {
+    title: "cannot listen",
+    doc: "The address or the port of a server is taken, is not this computer's, or may not be used.",
+    hint: "choose another --port, or a --host that this computer has",
   },
 } as const satisfies Record<string, Diagnostic>;
 

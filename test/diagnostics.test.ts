@@ -25,6 +25,10 @@ const NOT_PROVOKED: Readonly<Record<string, string>> = {
 const codes = Object.keys(DIAGNOSTICS);
 
 describe("the table", () => {
+  test("rows stand in the order of their codes", () => {
+    expect(codes).toEqual([...codes].sort());
+  });
+
   test("titles are lower case without a period, sentences end with one", () => {
     const wrong = Object.entries(DIAGNOSTICS).filter(
       ([, { title, doc }]) => /^[A-Z][a-z]|\.$/.test(title) || !/^[A-Z].*\.$/s.test(doc),
