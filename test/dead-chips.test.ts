@@ -10,7 +10,7 @@ import { groupsIn, isSystem, livingChips, type SystemName, systemOf } from "../s
 import { TARGETS } from "../src/ir/target.js";
 import { pipelineOf } from "../src/pipeline.js";
 import { loadImage } from "../src/runtime/run.js";
-import { chipsInLine, hopsFrom, routeOf } from "../src/system/routes.js";
+import { chipsInLine, hopsFrom } from "../src/system/routes.js";
 import { smallInputs, smallSource, verdict } from "./compiled.js";
 import { seeded } from "./random-program.js";
 
@@ -36,9 +36,9 @@ describe("a line", () => {
   test("of a ring begins on one side of what is dead, and ends on the other", () => {
     const ring = systemOf("node8", TARGETS.tiny, [3]);
     expect(chipsInLine(ring, 7)).toEqual([2, 1, 0, 7, 6, 5, 4]);
-    expect(routeOf(ring, 2, 4)).toEqual([2, 1, 0, 7, 6, 5, 4]);
+    expect(hopsFrom(ring, 2)[4]).toBe(6);
     expect(verdict(() => chipsInLine(systemOf("node8", TARGETS.tiny, [3, 6]), 6))).toMatch(/^LPU2007/);
-    expect(verdict(() => routeOf(systemOf("node8", TARGETS.tiny, [3, 6]), 2, 4))).toMatch(/^LPU2007/);
+    expect(hopsFrom(systemOf("node8", TARGETS.tiny, [3, 6]), 2)[4]).toBe(Number.POSITIVE_INFINITY);
   });
 });
 

@@ -4,7 +4,8 @@ import { describe, expect, test } from "@jest/globals";
 import { CompileError } from "../src/diagnostics.js";
 import type { DType } from "../src/ir/dtype.js";
 import { type Attrs, elementCount, type Tensor, type TensorType } from "../src/ir/graph.js";
-import { applyOp, inferType, type OpName, OPS, opRow } from "../src/ir/ops.js";
+import { applyOp } from "./apply-op.js";
+import { inferType, type OpName, OPS, opRow } from "../src/ir/ops.js";
 import { formatType, tensorOf, toNumbers } from "../src/ir/tensor.js";
 
 const f32 = (shape: readonly number[], values: readonly number[]): Tensor => tensorOf("f32", shape, values);

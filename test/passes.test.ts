@@ -18,7 +18,7 @@ import { printGraph } from "../src/ir/print.js";
 import { equalGraphs } from "../src/ir/rewrite.js";
 import { TARGETS } from "../src/ir/target.js";
 import { isWeightFormat } from "../src/ir/weights.js";
-import { applyOp } from "../src/ir/ops.js";
+import { applyOp } from "./apply-op.js";
 import { isFloat, literalOf, tensorOf, toFloats } from "../src/ir/tensor.js";
 import { CANONICAL_RULES } from "../src/passes/graph/canonicalize.js";
 import { DECOMPOSE_RULES } from "../src/passes/graph/decompose.js";

@@ -13,7 +13,7 @@ import { CompileError } from "../src/diagnostics.js";
 import { evaluate } from "../src/ir/evaluate.js";
 import type { Graph, Tensor } from "../src/ir/graph.js";
 import { stringAttr } from "../src/ir/ops/attributes.js";
-import { applyOp } from "../src/ir/ops.js";
+import { applyOp } from "./apply-op.js";
 import type { Target } from "../src/ir/target.js";
 import { isFloat, toNumbers } from "../src/ir/tensor.js";
 import { checkSchedule } from "../src/passes/check/check.js";

@@ -12,7 +12,7 @@ import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { type Compiled, compile } from "../src/compile.js";
 import { at, CompileError, sure } from "../src/diagnostics.js";
 import { bytesSource } from "../src/frontend/source.js";
-import { fileFromTensor, tensorFromFile } from "../src/host/edge.js";
+import { fileFromTensor, wideFromFile } from "../src/host/edge.js";
 import { checkModel } from "../src/host/check.js";
 import { decodeNpy, encodeNpy } from "../src/host/npy.js";
 import { joinChunks } from "../src/host/build.js";
@@ -29,8 +29,8 @@ import { openLanguageModel } from "../src/index.js";
 import { stagesOf } from "../src/ir/stage.js";
 import { isSystem, systemOf } from "../src/ir/system.js";
 import { linkDelay, type Target, TARGETS } from "../src/ir/target.js";
-import { literalOf, tensorOf } from "../src/ir/tensor.js";
-import { chipsInLine, hopsFrom, routeOf } from "../src/system/routes.js";
+import { literalOf, narrowTensor, tensorOf } from "../src/ir/tensor.js";
+import { chipsInLine, hopsFrom } from "../src/system/routes.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { mayFollow } from "../src/passes/check/interval.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
@@ -138,7 +138,7 @@ describe("small models", () => {
         }
         for (const { name: output, dtype, shape } of entry.outputs) {
           const file = encodeNpy(fileFromTensor(sure(run.outputs[output], output), dtype));
-          const read = tensorFromFile(decodeNpy(file, output), output);
+          const read = narrowTensor(wideFromFile(decodeNpy(file, output), output));
           expect(read.shape).toEqual(shape);
           ready.set(output, read);
         }
@@ -484,8 +484,6 @@ test("ways are as short as the makers say", () => {
   const rack = systemOf("rack", TARGETS["lpu-v1"]);
   const large = systemOf("dragonfly-10440", TARGETS["lpu-v1"]);
   expect([Math.max(...hopsFrom(rack, 0)), large.chips]).toEqual([3, 10440]);
-  const route = routeOf(rack, 3, 70);
-  expect([route[0], route.at(-1), route.length]).toEqual([3, 70, 1 + (hopsFrom(rack, 3)[70] ?? 0)]);
 });
 
 test("what cannot be a pipeline says why", () => {

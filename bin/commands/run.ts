@@ -1,5 +1,6 @@
 /** `lpu run`: an image on the reference machine. */
 
+import { EARLIEST } from "../../src/runtime/disturb.js";
 import { runJob } from "../jobs/jobs.js";
 import { parseFault, parseInputs, parseThreads, parseWhole } from "../arguments.js";
 import { printRun } from "../show/run.js";
@@ -28,8 +29,7 @@ export const run = command({
       threads: OPTIONS.threads,
       jitter: {
         type: "string",
-        describe:
-          "seed: vectors on wires come up to 19 cycles before the schedule counts on them, which changes nothing",
+        describe: `seed: vectors on wires come up to ${EARLIEST} cycles before the schedule counts on them, which changes nothing`,
       },
       fault: {
         type: "string",

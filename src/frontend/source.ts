@@ -47,9 +47,9 @@ export function bytesSource(name: string, bytes: Uint8Array, external?: External
 
 /** For callers whose types nobody checked: a LPU1001 about what is given in the place of a source or of its bytes. */
 function notSource(expected: string, given: unknown): never {
-  const isRecord = typeof given === "object" && given !== null;
+  const isObject = typeof given === "object" && given !== null;
   return fail("LPU1001", {
-    message: `expected ${expected}, got ${isRecord ? `an object with ${Object.keys(given).join(", ")}` : String(given)}`,
+    message: `expected ${expected}, got ${isObject ? `an object with ${Object.keys(given).join(", ")}` : String(given)}`,
     hint: "openModel(path).source is a source, and so is bytesSource(name, bytes)",
   });
 }

@@ -8,7 +8,7 @@
  */
 
 import { at, CompileError, fail, invariant } from "../diagnostics.js";
-import { type DType, DTYPES, type EdgeDType, integerLimits, isPacked, type TensorData } from "../ir/dtype.js";
+import { type DType, DTYPES, type EdgeDType, integerLimits, isSubByte, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Literal, type Shape, type Tensor } from "../ir/graph.js";
 import { narrowDoubles, narrowInt64 } from "../ir/numerics.js";
 import {
@@ -16,7 +16,7 @@ import {
   formatShape,
   isFloat,
   isInteger,
-  isWideTensor,
+  narrowTensor,
   newData,
   stridesOf,
   tensorOf,
@@ -341,7 +341,7 @@ const fewOf = (description: Description, read: ReadPart): Tensor => {
 function fromRaw(bytes: Uint8Array, description: Description): TensorData {
   const { type, count, what } = description;
   invariant(bytes.length === description.bytes, "a source gives as many bytes as it is asked for");
-  if (isPacked(type.dtype)) return unpacked(bytes, count, type);
+  if (isSubByte(type.dtype)) return unpacked(bytes, count, type);
   if (type.edge === "i64" || type.edge === "u64") return description.narrow(viewOf(Int32Array, bytes, count * 2));
   if (type.edge === "f64") return narrowDoubles(viewOf(Float64Array, bytes, count), what);
   if (type.dtype === "bool") return normalizedBools(bytes);
@@ -379,14 +379,14 @@ function fromFields(proto: TensorProto, description: Description): TensorData {
   const { type, count, what, shape } = description;
   const values = proto[type.field];
   // Of packed elements the field holds bytes.
-  if (values.length !== (isPacked(type.dtype) ? Math.ceil((count * type.bits) / 8) : count)) {
+  if (values.length !== (isSubByte(type.dtype) ? Math.ceil((count * type.bits) / 8) : count)) {
     malformed(`${what} of ${type.name}${formatShape(shape)} expects ${count} elements, has ${values.length}`);
   }
   if (type.field === "int64Data") return description.narrow(int64Words(proto.int64Data));
   if (type.edge === "u64") return description.narrow(int64Words(proto.uint64Data));
   if (type.field === "uint64Data")
     return Uint32Array.from(proto.uint64Data, (value) => (typeof value === "number" ? value : value.low));
-  if (isPacked(type.dtype)) return unpacked(Uint8Array.from(proto.int32Data), count, type);
+  if (isSubByte(type.dtype)) return unpacked(Uint8Array.from(proto.int32Data), count, type);
   if (type.dtype === "bool") return Uint8Array.from(proto.int32Data, (value) => (value === 0 ? 0 : 1));
   if (type.edge === "f64") return narrowDoubles(Float64Array.from(proto.doubleData), what);
   const data = new DTYPES[type.dtype].array(count);
@@ -403,9 +403,7 @@ export interface NamedTensor<T = Tensor> {
 /** A TensorProto file, as the ONNX backend tests keep their inputs and outputs. */
 export function decodeTensorProto(bytes: Uint8Array): NamedTensor {
   const named = decodeWide(bytes);
-  const { tensor } = named;
-  if (isWideTensor(tensor)) throw tensor.problem;
-  return { ...named, tensor };
+  return { ...named, tensor: narrowTensor(named.tensor) };
 }
 
 /** The same, where integers beyond 32 bits may be of use. */

@@ -7,14 +7,13 @@
  */
 
 import { CompileError, didYouMean, fail } from "../diagnostics.js";
-import { bytesOf, type DType, DTYPES, type EdgeDType, isPacked, type TensorData } from "../ir/dtype.js";
+import { bytesOf, type DType, DTYPES, type EdgeDType, isSubByte, type TensorData } from "../ir/dtype.js";
 import { elementCount, type Shape, type Tensor } from "../ir/graph.js";
 import { isNarrowFloat, narrowDoubles, narrowInt64 } from "../ir/numerics.js";
 import {
   equalShapes,
   firstUnheld,
   formatShape,
-  isWideTensor,
   makeTensor,
   tensorOf,
   toFloats,
@@ -48,14 +47,7 @@ export function narrowDtype(dtype: EdgeDType): DType {
 export const edgeBytes = (dtype: EdgeDType): number =>
   dtype === "i64" || dtype === "u64" || dtype === "f64" ? 8 : DTYPES[dtype].bytes;
 
-/** `what` names the tensor in errors. */
-export function tensorFromFile(file: FileTensor, what: string): Tensor {
-  const tensor = wideFromFile(file, what);
-  if (isWideTensor(tensor)) throw tensor.problem;
-  return tensor;
-}
-
-/** The same, where integers beyond 32 bits may be of use. */
+/** With integers beyond 32 bits, where they may be of use. `what` names the tensor in errors. */
 export function wideFromFile({ dtype, shape, bytes }: FileTensor, what: string): Tensor | WideTensor {
   // A copy, because typed arrays must be aligned and bytes of a file need not be.
   const aligned = bytes.slice();
@@ -86,7 +78,7 @@ const byteDtype = (dtype: DType): "i8" | "u8" => (DTYPES[dtype].array === Int8Ar
 export function fileFromTensor(tensor: Tensor, declared: EdgeDType): FileTensor {
   const { dtype, shape, data } = tensor;
   if (isNarrowFloat(dtype) && dtype !== "f16") return { dtype: "f32", shape, bytes: bytesOf(toFloats(tensor)) };
-  if (isPacked(dtype)) return { dtype: byteDtype(dtype), shape, bytes: bytesOf(data) };
+  if (isSubByte(dtype)) return { dtype: byteDtype(dtype), shape, bytes: bytesOf(data) };
   switch (declared) {
     case "i64":
     case "u64":
@@ -156,7 +148,7 @@ function bindInput(spec: TensorSpec, value: InputValue): Tensor {
     });
   }
   const dtype = narrowDtype(spec.dtype);
-  const isUnpacked = isPacked(dtype) && tensor.dtype === byteDtype(dtype);
+  const isUnpacked = isSubByte(dtype) && tensor.dtype === byteDtype(dtype);
   if (tensor.dtype !== dtype && !isUnpacked) {
     fail("LPU5007", {
       message: `input '${spec.name}': expected dtype ${spec.dtype}, found ${tensor.dtype}`,
@@ -164,7 +156,7 @@ function bindInput(spec: TensorSpec, value: InputValue): Tensor {
     });
   }
   // Bytes that stand for integers of fewer bits must be such.
-  if (isPacked(dtype)) wantHeld(spec, dtype, tensor.data);
+  if (isSubByte(dtype)) wantHeld(spec, dtype, tensor.data);
   return { ...tensor, dtype };
 }
 

@@ -31,7 +31,7 @@ import { bytesSource, type ExternalFiles, type ModelSource, readModel } from "..
 import { decodeTensorProto, decodeWide, type NamedTensor } from "../frontend/tensors.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Tensor } from "../ir/graph.js";
-import { isWideTensor, type WideTensor } from "../ir/tensor.js";
+import { narrowTensor, type WideTensor } from "../ir/tensor.js";
 import { decodeNpy, encodeNpy } from "./npy.js";
 
 const CHUNK = 1 << 22;
@@ -225,11 +225,7 @@ function makeFolders(path: string): void {
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
 /** A tensor from a .npy array or a TensorProto in a .pb file, narrowed to what the machine keeps it in. */
-export function readTensorFile(path: string): Tensor {
-  const tensor = readWideFile(path);
-  if (isWideTensor(tensor)) throw tensor.problem;
-  return tensor;
-}
+export const readTensorFile = (path: string): Tensor => narrowTensor(readWideFile(path));
 
 /** The same, where integers beyond 32 bits may be of use. */
 export function readWideFile(path: string): Tensor | WideTensor {

@@ -61,8 +61,8 @@ export function integerLimits(dtype: DType): Limits | undefined {
 export const isFp8 = (dtype: DType): dtype is "f8e4m3" | "f8e5m2" =>
   DTYPES[dtype].kind === "float" && DTYPES[dtype].bytes === 1;
 
-/** Whether values of a type are narrower than the bytes that hold them. */
-export const isPacked = (dtype: DType): boolean => {
+/** Whether values of a type are narrower than the byte that holds each: files pack several in one. */
+export const isSubByte = (dtype: DType): boolean => {
   const row = DTYPES[dtype];
   return row.kind === "int" && row.hi - row.lo + 1 < 2 ** (8 * row.bytes);
 };

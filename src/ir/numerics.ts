@@ -293,8 +293,6 @@ export function encodeF16(values: Float32Array, out: Uint16Array = new Uint16Arr
   return out;
 }
 
-export const decodeF16 = (bits: Uint16Array, out?: Float32Array): Float32Array => widenFloats("f16", bits, out);
-
 /** The greatest finite numbers of binary16 and binary32. */
 export const LARGEST_F16 = 65504;
 export const LARGEST_F32 = 3.4028234663852886e38;

@@ -407,11 +407,6 @@ export function inferType(
   }
 }
 
-/** Infers and evaluates at once: for folding, and for small computations on shapes. */
-export function applyOp(op: string, inputs: readonly Tensor[], attrs: Attrs = {}): Tensor {
-  return opRow(op).evaluate(inputs, attrs, inferType(op, inputs, attrs));
-}
-
 /** The value of an operation whose type is known. */
 export const evaluateNode = (op: string, inputs: readonly Tensor[], attrs: Attrs, type: TensorType): Tensor =>
   opRow(op).evaluate(inputs, attrs, type);

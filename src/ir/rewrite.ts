@@ -1,11 +1,11 @@
 /**
- * What every change to a Graph needs: dropping dead nodes, sharing equal ones, comparing, and joining origins.
+ * What every change to a Graph needs: dropping dead nodes, comparing nodes and graphs, and joining origins.
  *
  * Nodes are compared by key: operation, operands, type and attributes, constants by the key of their literal. Inputs stay
  * even if nothing uses them, since they are the program's signature. Order is kept, so the result is deterministic.
  */
 
-import { at, invariant, sure } from "../diagnostics.js";
+import { at, sure } from "../diagnostics.js";
 import type { Attrs, AttrValue, Graph, Node, NodeId } from "./graph.js";
 import { isLiteral } from "./ops/attributes.js";
 import { formatType } from "./tensor.js";
@@ -54,47 +54,18 @@ export function eliminateDeadNodes(graph: Graph): Graph {
   for (let id = graph.nodes.length - 1; id >= 0; id -= 1) {
     if (live[id] === 1) for (const operand of at(graph.nodes, id, "node").inputs) live[operand] = 1;
   }
-  if (live.every((flag) => flag === 1)) return graph;
-  return renumber(graph, (node, _inputs, nodes) => (live[node.id] === 1 ? nodes.length : NOTHING));
+  return live.every((flag) => flag === 1) ? graph : kept(graph, live);
 }
 
-/** Each computation once; the first of equal nodes takes the origins of the others. */
-export function eliminateCommonSubexpressions(graph: Graph): Graph {
-  const made = new Map<string, NodeId>();
-  const shared = renumber(graph, (node, inputs, nodes) => {
-    const key = node.op === "input" ? `input %${node.id}` : nodeKey(node.op, inputs, node.attrs, node.type);
-    const first = made.get(key);
-    if (first === undefined) {
-      made.set(key, nodes.length);
-      return nodes.length;
-    }
-    const kept = nodes[first];
-    invariant(kept !== undefined, `node %${first} was made`);
-    nodes[first] = Object.freeze({ ...kept, origin: mergeOrigins(kept.origin, node.origin) });
-    return first;
-  });
-  return shared.nodes.length === graph.nodes.length ? graph : shared;
-}
-
-const NOTHING = -1;
-
-/** Rebuilds a graph: `place` says which new node stands for an old one; the next free number makes a copy. */
-function renumber(graph: Graph, place: (node: Node, inputs: readonly NodeId[], nodes: Node[]) => NodeId): Graph {
-  const map = new Int32Array(graph.nodes.length).fill(NOTHING);
-  const moved = (id: NodeId): NodeId => {
-    const target = at(map, id, "node");
-    invariant(target !== NOTHING, "what is read is still there");
-    return target;
-  };
+/** A graph of those of its nodes that are marked: all that these read are among them. */
+function kept(graph: Graph, marks: Uint8Array): Graph {
+  const ids = new Int32Array(graph.nodes.length);
+  const moved = (id: NodeId): NodeId => at(ids, id, "node");
   const nodes: Node[] = [];
   for (const node of graph.nodes) {
-    const id = place(
-      node,
-      node.inputs.map((input) => at(map, input, "node")),
-      nodes,
-    );
-    map[node.id] = id;
-    if (id === nodes.length) nodes.push(Object.freeze({ ...node, id, inputs: node.inputs.map(moved) }));
+    if (marks[node.id] !== 1) continue;
+    ids[node.id] = nodes.length;
+    nodes.push(Object.freeze({ ...node, id: nodes.length, inputs: node.inputs.map(moved) }));
   }
   const outputs = graph.outputs.map((output) => Object.freeze({ ...output, node: moved(output.node) }));
   return Object.freeze({ name: graph.name, nodes, inputs: graph.inputs.map(moved), outputs });

@@ -141,3 +141,9 @@ export interface WideTensor {
   readonly problem: CompileError;
 }
 export const isWideTensor = (value: object): value is WideTensor => "words" in value;
+
+/** A tensor for where integers beyond 32 bits are of no use: their problem is raised. */
+export function narrowTensor(tensor: Tensor | WideTensor): Tensor {
+  if (isWideTensor(tensor)) throw tensor.problem;
+  return tensor;
+}

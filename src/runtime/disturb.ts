@@ -10,10 +10,9 @@
  */
 
 import { crc32 } from "node:zlib";
-import { EPOCH } from "../ir/target.js";
 import type { Queues } from "../ir/program.js";
 import type { OuterWire } from "../ir/stage.js";
-import { linkDelay, type Target } from "../ir/target.js";
+import { EPOCH, linkDelay, type Target } from "../ir/target.js";
 
 export interface Disturbance {
   /** Seed of how much earlier vectors arrive; all arrive at the latest cycle if not given. */

@@ -1,5 +1,5 @@
 /**
- * Ways through a system, by graphlib: topology alone, without a program.
+ * Ways through a system: distances by graphlib, and lines of chips. Topology alone, without a program.
  */
 
 import { alg, Graph } from "graphlib";
@@ -27,19 +27,6 @@ const made = ({ chips, links }: System): Graph => {
 export const hopsFrom = (system: System, chip: number): readonly number[] => {
   const found = waysFrom(system, chip);
   return Array.from({ length: system.chips }, (_, other) => sure(found[String(other)], "chip").distance);
-};
-
-/** The chips of a shortest way from one to another, both among them. LPU2007 if no wires lead there. */
-export const routeOf = (system: System, from: number, to: number): readonly number[] => {
-  const found = waysFrom(system, from);
-  if (sure(found[String(to)], "chip").distance === Number.POSITIVE_INFINITY)
-    fail("LPU2007", {
-      message: `expected a way from chip ${from} to chip ${to} of system '${system.name}', found none`,
-    });
-  const route = [to];
-  while (at(route, 0, "chip") !== from)
-    route.unshift(Number(sure(found[String(at(route, 0, "chip"))]?.predecessor, "way")));
-  return route;
 };
 
 /** Shortest ways from a chip. dijkstra asks for edges that lead from a node; these go both ways. */

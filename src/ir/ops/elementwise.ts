@@ -10,7 +10,7 @@
 import { at } from "../../diagnostics.js";
 import { elementCount, type Shape, type Tensor, type TensorType } from "../graph.js";
 import { aluUnary, roundEven } from "../functions.js";
-import { integerLimits, isPacked, type Limits } from "../dtype.js";
+import { integerLimits, isSubByte, type Limits } from "../dtype.js";
 import { broadcastStrides, fromNumbers, isFloat, isInteger, newData, newNumbers, toNumbers } from "../tensor.js";
 
 export type Unary = (x: number) => number;
@@ -201,7 +201,7 @@ export function cast(x: Tensor, type: TensorType): Tensor {
   const limits = integerLimits(dtype);
   if (limits === undefined) return mapUnary((value) => value, x, type);
   if (isFloat(x.dtype)) return mapUnary(towardZero(limits), x, type);
-  return mapUnary(isPacked(dtype) ? modulo(limits) : (value) => value, x, type);
+  return mapUnary(isSubByte(dtype) ? modulo(limits) : (value) => value, x, type);
 }
 
 /** Float to integer: toward zero, NaN to 0, and to the nearest limit out of range. */

@@ -5,7 +5,7 @@
  */
 
 import { at, fail, sure } from "../../diagnostics.js";
-import { type DType, isFp8, isPacked } from "../dtype.js";
+import { type DType, isFp8, isSubByte } from "../dtype.js";
 import { type Attrs, elementCount, type Shape, type TensorType } from "../graph.js";
 import { isNarrowFloat } from "../numerics.js";
 import { broadcastShapes, equalShapes, formatShape, formatType, isFloat, isInteger } from "../tensor.js";
@@ -18,11 +18,11 @@ export const DTYPE_CLASSES = {
   float: { doc: "a float type", accepts: isFloat },
   number: {
     doc: "a number type of 8 bits or more",
-    accepts: (dtype: DType): boolean => dtype !== "bool" && !isPacked(dtype),
+    accepts: (dtype: DType): boolean => dtype !== "bool" && !isSubByte(dtype),
   },
   int: {
     doc: "an integer type of 8 bits or more",
-    accepts: (dtype: DType): boolean => isInteger(dtype) && !isPacked(dtype),
+    accepts: (dtype: DType): boolean => isInteger(dtype) && !isSubByte(dtype),
   },
   bool: { doc: "bool", accepts: (dtype: DType): boolean => dtype === "bool" },
   index: { doc: "i32", accepts: (dtype: DType): boolean => dtype === "i32" },
