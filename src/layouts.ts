@@ -21,7 +21,7 @@ import { select } from "./passes/select/select.js";
 import { peersOf, type Pipeline } from "./pipeline.js";
 
 /** Whether chips share the work of an entry. */
-export const isShared = (graphs: readonly Graph[]): boolean => graphs.some((graph) => chipsOf(graph) > 1);
+const isShared = (graphs: readonly Graph[]): boolean => graphs.some((graph) => chipsOf(graph) > 1);
 
 /** By entry: its states, and the outputs that take their place. */
 export type StatesOf = (index: number) => ReadonlyMap<string, string>;

@@ -89,7 +89,7 @@ export const chipOptions = ({
 };
 
 /** Reads the files of fixed inputs. */
-export const modelOptions = (request: ModelRequest) => {
+const modelOptions = (request: ModelRequest) => {
   const { bind, shapes, fix, state, entries, configuration } = request;
   return { ...chipOptions(request), bind, shapes, fix: readFixes(fix), state, entries, configuration };
 };

@@ -20,7 +20,7 @@ export interface Resident {
 }
 
 /** The only axis along which a shape is shorter than another, which is like it otherwise; undefined if there is none. */
-export const shorterAxis = (shape: Shape, whole: Shape): number | undefined => {
+const shorterAxis = (shape: Shape, whole: Shape): number | undefined => {
   const unlike = shape.flatMap((extent, axis) => (extent === whole[axis] ? [] : [axis]));
   const [axis] = unlike;
   if (axis === undefined || unlike.length > 1 || shape.length !== whole.length) return undefined;

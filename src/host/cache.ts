@@ -196,7 +196,7 @@ function statusOf(place: string): { readonly bytes: number; readonly used: numbe
 let version: string | undefined;
 
 /** The package's version and a hash of its compiled sources, so that a changed compiler never finds an old build. */
-export function compilerVersion(): string {
+function compilerVersion(): string {
   if (version === undefined) {
     const root = dirname(dirname(fileURLToPath(import.meta.url)));
     const hash = createHash("sha256");

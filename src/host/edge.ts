@@ -135,7 +135,7 @@ export function throwTogether(problems: readonly CompileError[]): void {
   if (first !== undefined) throw new CompileError(first.code, first.details, [...first.others, ...others]);
 }
 
-export const describeSpec = (spec: TensorSpec): string => `'${spec.name}' ${spec.dtype}${formatShape(spec.shape)}`;
+const describeSpec = (spec: TensorSpec): string => `'${spec.name}' ${spec.dtype}${formatShape(spec.shape)}`;
 const listSpecs = (specs: readonly TensorSpec[]): string =>
   specs.length === 0 ? "no inputs" : specs.map(describeSpec).join(", ");
 

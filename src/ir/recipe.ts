@@ -77,7 +77,7 @@ export const productOf = (digits: readonly SpreadDigit[]): number =>
   digits.reduce((product, { extent }) => product * extent, 1);
 
 /** A text that is equal for equal matrices. */
-export const matrixKey = (matrix: Matrix): string =>
+const matrixKey = (matrix: Matrix): string =>
   `${"ones" in matrix ? `ones ${matrix.ones.join("x")}` : matrix.literal}${matrix.scale === 1 ? "" : ` times ${matrix.scale}`}`;
 
 /** A text that is equal for equal tiles: those are stored and loaded once. */

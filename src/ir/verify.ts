@@ -17,7 +17,7 @@ import { equalTypes, formatType } from "./tensor.js";
 const MACHINE_DTYPES: ReadonlySet<DType> = new Set<DType>(["f16", "f32", "i32", "i16", "i8", "u8", "bool"]);
 
 /** Properties beyond well-formedness: what is wrong with a node, or undefined. */
-export const PROPERTIES = {
+const PROPERTIES = {
   "static-shapes": {
     doc: "Every extent is a non-negative integer.",
     broken: (node: Node) =>

@@ -15,7 +15,7 @@ import { type Account, accountsByLayer, accountsByNode, cyclesByBound } from "./
 import type { Power } from "./power.js";
 
 /** Stands wherever a figure of energy or power is shown. */
-export const POWER_NOTE = "a model, calibrated to the published envelope, not measured";
+const POWER_NOTE = "a model, calibrated to the published envelope, not measured";
 
 export interface Overview {
   readonly name: string;

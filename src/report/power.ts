@@ -27,7 +27,7 @@ export interface Power {
 }
 
 /** A grid that divides a program into about a thousand bins, and no finer than 16 cycles. */
-export const defaultGrid = (cycles: number): number => Math.max(16, Math.ceil(cycles / 1000));
+const defaultGrid = (cycles: number): number => Math.max(16, Math.ceil(cycles / 1000));
 
 export function powerOf(activity: Activity, grid: number = defaultGrid(activity.cycles)): Power {
   const { program, bursts, cycles } = activity;

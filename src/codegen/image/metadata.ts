@@ -144,7 +144,7 @@ const state = record<StateBinding>({
   placements: list(placement),
 });
 
-export const linkReader = record<Link>({ fromChip: natural, fromLink: natural, toChip: natural, toLink: natural });
+const linkReader = record<Link>({ fromChip: natural, fromLink: natural, toChip: natural, toLink: natural });
 
 const entry = record<EntryRecord>({
   name: string,

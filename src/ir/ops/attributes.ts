@@ -34,7 +34,7 @@ export function literalIn({ op, attrs }: { readonly op: string; readonly attrs: 
   const value = attrs["value"];
   return op === "constant" && value !== undefined && isLiteral(value) ? value : undefined;
 }
-export const isInts = (value: AttrValue): value is readonly number[] => typeof value === "object" && !("load" in value);
+const isInts = (value: AttrValue): value is readonly number[] => typeof value === "object" && !("load" in value);
 export const isDType = (value: unknown): value is DType => typeof value === "string" && Object.hasOwn(DTYPES, value);
 export const isEdgeDType = (value: unknown): value is EdgeDType =>
   isDType(value) || value === "i64" || value === "u64" || value === "f64";

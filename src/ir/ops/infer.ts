@@ -13,7 +13,7 @@ import { booleanAttr, dtypeAttr, intsAttr, literalAttr, numberAttr, stringAttr }
 
 export type Infer = (types: readonly TensorType[], attrs: Attrs) => TensorType;
 
-export const DTYPE_CLASSES = {
+const DTYPE_CLASSES = {
   any: { doc: "any element type", accepts: (_: DType): boolean => true },
   float: { doc: "a float type", accepts: isFloat },
   number: {

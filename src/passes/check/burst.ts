@@ -74,7 +74,7 @@ export interface OpSpec {
   readonly generator: boolean;
 }
 
-export const specsOf = (target: Target): ReadonlyMap<Mnemonic, OpSpec> =>
+const specsOf = (target: Target): ReadonlyMap<Mnemonic, OpSpec> =>
   new Map(MNEMONICS.map((op) => [op, specOf(target, op)]));
 
 const specOf = (target: Target, op: Mnemonic): OpSpec => {

@@ -47,7 +47,7 @@ export const byteRows = ({ target, index }: CheckedChip, { placements }: StateBi
   );
 
 /** Placements as a chip has them: of tensors of which several chips have a piece each, the panels of its own. */
-export const placementsOn = (placements: readonly Placement[], chip: number): readonly Placement[] =>
+const placementsOn = (placements: readonly Placement[], chip: number): readonly Placement[] =>
   placements.flatMap((placement) => {
     const panels = placement.panels.filter(({ planes }) => planes.some((plane) => plane.chip === chip));
     return panels.length === 0 ? [] : [{ ...placement, panels }];

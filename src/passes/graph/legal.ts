@@ -87,7 +87,7 @@ const lastAxisInOrder: LegalRow = ({ type, attrs }) => {
 };
 
 /** Operations of a legal graph, with what is wrong about a node of theirs. */
-export const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
+const LEGAL_OPS: Readonly<Record<string, LegalRow>> = {
   input: alwaysLegal,
   constant: alwaysLegal,
   ...Object.fromEntries(Object.keys(ALU_OF_OP).map((op) => [op, alu])),

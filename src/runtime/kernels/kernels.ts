@@ -91,7 +91,7 @@ export function bindKernels(memory: MachineMemory, { options, module }: KernelCo
 }
 
 /** The reference as a function of a pointer; the record of arguments is made once. */
-export function bindReference(row: KernelRow, memory: MachineMemory, options: EmitOptions): BoundKernel {
+function bindReference(row: KernelRow, memory: MachineMemory, options: EmitOptions): BoundKernel {
   const values: Record<string, number> = Object.fromEntries(row.arguments.map((name) => [name, 0]));
   return (pointer) => {
     row.arguments.forEach((name, index) => {

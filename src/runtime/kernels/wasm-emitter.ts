@@ -13,7 +13,7 @@ const VALUE_TYPES: Readonly<Record<ValueType, number>> = { i32: 0x7f, f64: 0x7c,
 const SIMD = 0xfd0000;
 const BULK = 0xfc0000;
 
-export const OPCODES = {
+const OPCODES = {
   "i32.add": 0x6a,
   "i32.sub": 0x6b,
   "i32.mul": 0x6c,

@@ -91,7 +91,7 @@ export const instructionOf = ({ instructions }: Tables, burst: number): TimedIns
 export const lastCycle = ({ cycle, count, interval }: Tables, burst: number): number =>
   cycle.at(burst) + (count.at(burst) - 1) * interval.at(burst);
 
-export const OP_NUMBERS: Readonly<Record<Mnemonic, number>> = Object.fromEntries(
+const OP_NUMBERS: Readonly<Record<Mnemonic, number>> = Object.fromEntries(
   MNEMONICS.map((name, index) => [name, index]),
 ) as Record<Mnemonic, number>;
 
