@@ -11,7 +11,7 @@ import type { EdgeDType } from "./ir/dtype.js";
 import type { Shape } from "./ir/graph.js";
 import { type EntryPoint, entryNamed, type Program, type StateBinding } from "./ir/program.js";
 import { type Stage, stagesOf } from "./ir/stage.js";
-import type { SystemPlan } from "./planner/figures.js";
+import type { SystemPlan } from "./planner/system-plan.js";
 
 /** A tensor in a .npy file. */
 export interface JobFile {

@@ -47,7 +47,7 @@ import { schedule } from "./passes/schedule/schedule.js";
 import { select } from "./passes/select/select.js";
 import { MOST_RESIDENT } from "./passes/stages/balance.js";
 import { peersOf } from "./pipeline.js";
-import { figuresOf, type Kind, type Prices, type PlannedStage, type SystemPlan } from "./planner/figures.js";
+import { figuresOf, type Kind, type Prices, type PlannedStage, type SystemPlan } from "./planner/system-plan.js";
 import { COMES, GOES, type Part, partsOf } from "./planner/parts.js";
 import { openShapes } from "./planner/shapes.js";
 import { neededBytes, fewestStages, type PartCost, type Span, spanOf, stagesBy, stagesOf } from "./planner/stages.js";
@@ -57,7 +57,7 @@ import { pcie } from "./report/report.js";
 import { formatBytes } from "./report/units.js";
 import { chipsInLine } from "./system/routes.js";
 
-export type { SystemPlan } from "./planner/figures.js";
+export type { SystemPlan } from "./planner/system-plan.js";
 
 export interface PlanOptions extends EntryOptions {
   /** The smallest that holds the model, if not given. */

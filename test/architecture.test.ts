@@ -184,7 +184,7 @@ const LONG_FUNCTIONS: readonly string[] = [
   "bin/show/stages.ts taskReporter",
   "src/frontend/builder.ts appender",
   "src/language/model.ts languageModel",
-  "src/planner/figures.ts figuresOf",
+  "src/planner/system-plan.ts figuresOf",
   "src/report/bursts.ts burstsOf",
   "src/report/critical.ts waitingIn",
   "src/report/page/data.ts pageData",

@@ -1,7 +1,7 @@
 /** How a plan of a system looks to a person: its figures, what they are made of, and what they rest on. */
 
 import { at } from "../../src/diagnostics.js";
-import type { Kind, SystemPlan } from "../../src/planner/figures.js";
+import type { Kind, SystemPlan } from "../../src/planner/system-plan.js";
 import { alignRows } from "../../src/report/summary.js";
 import { formatBytes, formatCount, formatEnergy, formatSeconds, formatShare } from "../../src/report/units.js";
 import type { PlanResult } from "../jobs/plan.js";
