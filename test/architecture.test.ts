@@ -115,7 +115,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** What the runtime may know: the machine and its numbers, never the graph level. */
-const RUNTIME_IR = ["dtype", "numerics", "functions", "graph", "target", "isa", "program", "stage"];
+const RUNTIME_IR = ["dtype", "numerics", "functions", "graph", "target", "isa", "bursts", "program", "stage"];
 const RUNTIME_CODEGEN_NOT = ["encode", "assemble", "disassemble"];
 
 const DEFAULT = /\]\s*\?\?\s*(?:-?\d|\[\]|""|false|-?Number\.|Infinity)/g;

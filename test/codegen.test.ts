@@ -12,7 +12,8 @@ import { decodeOrigins, decodeQueue } from "../src/codegen/text/decode.js";
 import { disassemble, listing } from "../src/codegen/listing/disassemble.js";
 import { encodeOrigins, encodeQueue } from "../src/codegen/text/encode.js";
 import { imageChunks, readImage, writeImage } from "../src/codegen/image/image.js";
-import { type InstructionLayout, issues, layoutOf, nextDispatch } from "../src/codegen/text/layout.js";
+import { type InstructionLayout, layoutOf, nextDispatch } from "../src/codegen/text/layout.js";
+import { mayIssue } from "../src/ir/bursts.js";
 import type { FieldLayout } from "../src/codegen/text/operands.js";
 import { VERSION } from "../src/codegen/image/sections.js";
 import { CompileError, DIAGNOSTICS, type DiagnosticCode } from "../src/diagnostics.js";
@@ -160,7 +161,7 @@ describe("queue names", () => {
 /** A queue that may issue an instruction. */
 function queueFor(target: Target, { row }: InstructionLayout): number {
   return Array.from({ length: queueCount(target) }, (_, queue) => queue).findIndex((queue) =>
-    issues(row, unitOfQueue(target, queue)),
+    mayIssue(row, unitOfQueue(target, queue)),
   );
 }
 
@@ -260,7 +261,7 @@ const constants = ({ fields }: TimedInstruction): number =>
 /** A legal list of instructions of one queue. */
 function anyQueue(target: Target, queue: number): fc.Arbitrary<TimedInstruction[]> {
   const { byName } = layoutOf(target);
-  const layouts = [...byName.values()].filter(({ own, row }) => !own && issues(row, unitOfQueue(target, queue)));
+  const layouts = [...byName.values()].filter(({ own, row }) => !own && mayIssue(row, unitOfQueue(target, queue)));
   return fc
     .array(
       fc.oneof(...layouts.map(anyInstruction)).filter(({ instruction }) => constants(instruction) < 3),

@@ -46,12 +46,6 @@ export const NUMBER_RANGES: Readonly<Record<NumberKind, (target: Target, row: Fi
 
 export const isNumberKind = (kind: OperandKind): kind is NumberKind => Object.hasOwn(NUMBER_RANGES, kind);
 
-/** The most executions of a burst: `iterations` of an address generator counts them, `repeat` those behind the first. */
-export const mostExecutions = (op: Mnemonic, isGenerated: boolean): number => {
-  if (op === "deskew") return 1;
-  return isGenerated ? COUNT_MAX : COUNT_MAX + 1;
-};
-
 /** A stream operand in a field of an instruction; `slot` is its place among those that are taken, or given. */
 export interface OperandSpec {
   readonly field: string;

@@ -6,20 +6,13 @@
  */
 
 import { at, fail } from "../../diagnostics.js";
+import { mayIssue } from "../../ir/bursts.js";
 import type { Mnemonic, UnitKind } from "../../ir/isa.js";
 import { type FieldValue, type QueueNumber, queueName, type TimedInstruction, unitOfQueue } from "../../ir/program.js";
 import { COUNT_MAX } from "../../ir/operands.js";
 import type { Target } from "../../ir/target.js";
 import { BitReader } from "./bits.js";
-import {
-  type InstructionLayout,
-  type IsaLayout,
-  issues,
-  layoutOf,
-  nextDispatch,
-  OPCODE_BITS,
-  refuseLast,
-} from "./layout.js";
+import { type InstructionLayout, type IsaLayout, layoutOf, nextDispatch, OPCODE_BITS, refuseLast } from "./layout.js";
 import { OPERAND_CODECS } from "./operands.js";
 
 /** Prefixes of the address generator in the order in which they must stand: one for each number of a burst. */
@@ -99,7 +92,7 @@ class TextReader {
     this.start = this.bits.offset;
     const layout = this.layouts.byOpcode[this.bits.get(OPCODE_BITS)];
     if (layout === undefined) return this.refuse(`expected an opcode, got ${this.text[this.start] ?? "the end"}`);
-    if (issues(layout.row, this.unit)) return layout;
+    if (mayIssue(layout.row, this.unit)) return layout;
     return this.refuse(`expected an instruction of unit '${this.unit}', got '${layout.op}'`);
   }
 

@@ -9,8 +9,9 @@
  */
 
 import { at, type DiagnosticCode, fail } from "../../diagnostics.js";
+import { mayIssue, mostExecutions } from "../../ir/bursts.js";
 import type { Mnemonic } from "../../ir/isa.js";
-import { COUNT_MAX, mostExecutions, OFFSETS } from "../../ir/operands.js";
+import { COUNT_MAX, OFFSETS } from "../../ir/operands.js";
 import {
   type Program,
   type QueueNumber,
@@ -21,7 +22,7 @@ import {
 } from "../../ir/program.js";
 import type { Target } from "../../ir/target.js";
 import { BitWriter } from "./bits.js";
-import { type InstructionLayout, issues, layoutOf, nextDispatch, OPCODE_BITS, refuseLast } from "./layout.js";
+import { type InstructionLayout, layoutOf, nextDispatch, OPCODE_BITS, refuseLast } from "./layout.js";
 import { OPERAND_CODECS } from "./operands.js";
 
 export interface EncodeOptions {
@@ -50,7 +51,7 @@ export function encodeQueue(
     const instruction = at(instructions, index, "instruction");
     const { op, cycle, count, interval, fields } = instruction;
     const layout = byName.get(op);
-    if (layout === undefined || layout.own || !issues(layout.row, unit)) {
+    if (layout === undefined || layout.own || !mayIssue(layout.row, unit)) {
       return refuse(q, index, "LPU3023", `expected an instruction of unit '${unit}', got '${op}'`);
     }
     if (!Number.isSafeInteger(cycle) || cycle < clock) {
@@ -174,9 +175,9 @@ function writeOwn(bits: BitWriter, target: Target, op: Mnemonic, operands: reado
 
 function refuseBurst(
   { op, count, interval, step, tap }: TimedInstruction,
-  { generator, steps, tapMask }: InstructionLayout,
+  { steps, tapMask }: InstructionLayout,
 ): string | undefined {
-  const most = mostExecutions(op, generator);
+  const most = mostExecutions(op);
   if (!Number.isInteger(count) || count < 1 || count > most) return `expected a count from 1 to ${most}, got ${count}`;
   if (count === 1) return refuseTap(tap, tapMask);
   if (!Number.isInteger(interval) || interval < 1 || interval > COUNT_MAX) {

@@ -5,15 +5,13 @@
  * `stream` that the row takes is followed by one bit: tap. Nothing else is in the text of an instruction.
  */
 
-import { ISA, type InstructionRow, MNEMONICS, type Mnemonic, type UnitKind } from "../../ir/isa.js";
+import { ENCODER_OWN, isGenerated } from "../../ir/bursts.js";
+import { ISA, type InstructionRow, MNEMONICS, type Mnemonic } from "../../ir/isa.js";
 import type { TimedInstruction } from "../../ir/program.js";
 import { EPOCH, type Target } from "../../ir/target.js";
 import { type FieldLayout, fieldLayout } from "./operands.js";
 
 export const OPCODE_BITS = 8;
-
-/** Who writes the instruction into a queue: the encoder for itself, or an instruction record. */
-const ENCODER_OWN: readonly Mnemonic[] = ["nop", "sync", "notify", "repeat", "countdown", "step", "iterations"];
 
 export interface InstructionLayout {
   readonly op: Mnemonic;
@@ -65,21 +63,18 @@ function instructionLayout(target: Target, op: Mnemonic): InstructionLayout {
     }),
   );
   const bits = fields.reduce((sum, { width, tapBit }) => sum + width + (tapBit < 0 ? 0 : 1), OPCODE_BITS);
-  const own = ENCODER_OWN.includes(op);
+  const own = ENCODER_OWN.has(op);
   return Object.freeze({
     op,
     row,
     fields,
     bytes: Math.ceil(bits / 8),
     own,
-    generator: !own && issues(row, "mem") && row.units !== "all",
+    generator: isGenerated(op),
     steps: rows.some(([, { advances }]) => advances === "step"),
     tapMask: fields.reduce((mask, { tapBit }) => (tapBit < 0 ? mask : mask | (1 << tapBit)), 0),
   });
 }
-
-/** Whether a unit may issue the instruction. */
-export const issues = (row: InstructionRow, unit: UnitKind): boolean => row.units === "all" || row.units.includes(unit);
 
 /** The first cycle at which the queue may dispatch again, after `count` executions from `cycle` on. */
 export function nextDispatch(

@@ -6,6 +6,7 @@
  * execution of every burst; the first broken rule raises a MachineFault with cycle, queue, instruction and ONNX node.
  */
 
+import { isGenerated } from "../../ir/bursts.js";
 import { operandSpecs } from "../../ir/operands.js";
 import { type DiagnosticCode, invariant, MachineFault, sure } from "../../diagnostics.js";
 import {
@@ -84,7 +85,7 @@ const specOf = (target: Target, op: Mnemonic): OpSpec => {
     row,
     fields: Object.entries(row.fields).map(([name, { kind }]) => ({ name, kind })),
     ...operandSpecs(target, op),
-    generator: op === "read" || op === "write" || op === "gather" || op === "scatter",
+    generator: isGenerated(op),
   };
 };
 

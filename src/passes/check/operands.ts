@@ -6,11 +6,11 @@
  * and within one direction; lane maps exist. What depends on other instructions is for the other parts.
  */
 
+import { ENCODER_OWN, mayIssue, mostExecutions } from "../../ir/bursts.js";
 import {
   COUNT_MAX,
   elementStreams,
   isNumberKind,
-  mostExecutions,
   NUMBER_RANGES,
   type NumberRange,
   OFFSETS,
@@ -33,17 +33,8 @@ import { type FieldValue, isWestward, type TimedInstruction } from "../../ir/pro
 import { EPOCH, type Target } from "../../ir/target.js";
 import { type Burst, type CheckedChip, haveSameForm, type OpSpec, raise, specOfOp, streamOf } from "./burst.js";
 
-/** Not for a schedule: the encoder writes the first ones, and text that is fetched cannot be checked before it runs. */
-const REFUSED: ReadonlySet<Mnemonic> = new Set([
-  "nop",
-  "sync",
-  "notify",
-  "repeat",
-  "countdown",
-  "step",
-  "iterations",
-  "ifetch",
-]);
+/** Not for a schedule: what the encoder writes, and text that is fetched, which cannot be checked before it runs. */
+const REFUSED: ReadonlySet<Mnemonic> = new Set([...ENCODER_OWN, "ifetch"]);
 
 export const checkOperands = (chip: CheckedChip): void => {
   const ranges = rangesOf(chip);
@@ -84,12 +75,9 @@ const checkDispatch = (chip: CheckedChip, burst: Burst, { op, row, generator }: 
   return generator ? cycle + 1 : last + 1;
 };
 
-const mayIssue = ({ units }: InstructionRow, unit: Burst["place"]["unit"]): boolean =>
-  units === "all" || units.includes(unit);
-
-const checkBurst = (chip: CheckedChip, burst: Burst, { op, row, takes, generator }: OpSpec): void => {
+const checkBurst = (chip: CheckedChip, burst: Burst, { op, row, takes }: OpSpec): void => {
   const { count, interval, step, tap } = burst.instruction;
-  const most = mostExecutions(op, generator);
+  const most = mostExecutions(op);
   if (!within(count, 1, most)) refuse(chip, burst, `expected a count from 1 to ${most}, found ${count}`);
   if (!within(interval, 1, count === 1 ? 1 : COUNT_MAX))
     refuse(chip, burst, `expected an interval of at least 1 (1 for a single execution), found ${interval}`);

@@ -8,7 +8,8 @@
  */
 
 import { at } from "../../diagnostics.js";
-import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
+import { layoutOf, nextDispatch } from "../../codegen/text/layout.js";
+import { mayIssue } from "../../ir/bursts.js";
 import type { DiagnosticCode } from "../../diagnostics.js";
 import {
   completionCycles,
@@ -261,7 +262,7 @@ function addQueue(
     }
     if (base < count) add(base, count - base, length);
     const burst = tables.instructions.length - 1;
-    if (!issues(spec.row, place.unit))
+    if (!mayIssue(spec.row, place.unit))
       faults.reportRecord("LPU4008", burst, cycle, `unit '${place.unit}' has no '${op}'`);
     if (op === "lw" || op === "iwStream") {
       const last = numberField({ instruction, index: count - 1 }, "column");

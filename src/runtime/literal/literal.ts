@@ -8,7 +8,8 @@
  * MachineFault. An ALU takes its stream operands `vxmEntry` cycles before dispatch, so the machine looks that far ahead.
  */
 
-import { issues, layoutOf, nextDispatch } from "../../codegen/text/layout.js";
+import { layoutOf, nextDispatch } from "../../codegen/text/layout.js";
+import { mayIssue } from "../../ir/bursts.js";
 import { decodeQueue } from "../../codegen/text/decode.js";
 import { OPERAND_CODECS } from "../../codegen/text/operands.js";
 import { at, invariant, sure } from "../../diagnostics.js";
@@ -284,7 +285,7 @@ function expand(
 function checkRecord(at: FaultPlace, { unit }: QueuePlace): void {
   const { target, instruction } = at;
   const layout = layoutOf(target).byName.get(instruction.op);
-  if (layout === undefined || !issues(layout.row, unit))
+  if (layout === undefined || !mayIssue(layout.row, unit))
     raise("LPU4008", at, `unit '${unit}' has no '${instruction.op}'`);
   for (const field of layout.fields) {
     const value = instruction.fields[field.name];
