@@ -76,6 +76,27 @@ export const literalOf = (recipe: TileRecipe | PanelRecipe): string | undefined 
 export const productOf = (digits: readonly SpreadDigit[]): number =>
   digits.reduce((product, { extent }) => product * extent, 1);
 
+/** A block as it is written: `blockOf` reads it. */
+export const blockNumbers = ({ offset, k, count, lane, n, columns, column }: TileBlock): readonly number[] => [
+  offset,
+  k,
+  count,
+  lane,
+  n,
+  columns,
+  column,
+];
+
+export const blockOf = ([
+  offset = 0,
+  k = 0,
+  count = 0,
+  lane = 0,
+  n = 0,
+  columns = 0,
+  column = 0,
+]: readonly number[]): TileBlock => ({ offset, k, count, lane, n, columns, column });
+
 /** A text that is equal for equal matrices. */
 const matrixKey = (matrix: Matrix): string =>
   `${"ones" in matrix ? `ones ${matrix.ones.join("x")}` : matrix.literal}${matrix.scale === 1 ? "" : ` times ${matrix.scale}`}`;
@@ -84,14 +105,5 @@ const matrixKey = (matrix: Matrix): string =>
 export const tileKey = (recipe: TileRecipe): string => {
   if (recipe.kind === "points")
     return `select ${recipe.value === 1 ? "" : `times ${recipe.value} `}${JSON.stringify(recipe.places)}`;
-  const places = recipe.blocks.map(({ offset, k, count, lane, n, columns, column }) => [
-    offset,
-    k,
-    count,
-    lane,
-    n,
-    columns,
-    column,
-  ]);
-  return `${matrixKey(recipe.matrix)} ${JSON.stringify(places)}`;
+  return `${matrixKey(recipe.matrix)} ${JSON.stringify(recipe.blocks.map(blockNumbers))}`;
 };

@@ -33,7 +33,15 @@ import {
   type Wire,
 } from "../plan.js";
 import type { Range } from "../ranges.js";
-import { type Matrix, type PanelRecipe, type Place, type SpreadDigit, tileKey, type TileRecipe } from "../recipe.js";
+import {
+  blockOf,
+  type Matrix,
+  type PanelRecipe,
+  type Place,
+  type SpreadDigit,
+  tileKey,
+  type TileRecipe,
+} from "../recipe.js";
 import { formatType } from "../tensor.js";
 import { parseNumber, type Token, TokenReader } from "../text.js";
 
@@ -261,16 +269,7 @@ const readTileRecipe = (reader: TokenReader): TileRecipe => {
   reader.expect("times");
   const matrix: Matrix = { ...source, scale: reader.number() };
   const width = after(reader, "width");
-  const blocks = lists(reader, 7).map(([offset = 0, k = 0, count = 0, lane = 0, n = 0, columns = 0, column = 0]) => ({
-    offset,
-    k,
-    count,
-    lane,
-    n,
-    columns,
-    column,
-  }));
-  return { kind: "blocks", matrix, width, blocks };
+  return { kind: "blocks", matrix, width, blocks: lists(reader, 7).map(blockOf) };
 };
 
 const readMatrix = (reader: TokenReader): { literal: string } | { ones: [number, number] } => {

@@ -41,7 +41,7 @@ import type {
 import { invariant } from "../../diagnostics.js";
 import { isTile, RECEIVED } from "../plan.js";
 import type { Range } from "../ranges.js";
-import type { PanelRecipe, SpreadDigit, TileRecipe } from "../recipe.js";
+import { blockNumbers, type PanelRecipe, type SpreadDigit, type TileRecipe } from "../recipe.js";
 import { formatType } from "../tensor.js";
 import { formatName, formatNumber } from "../text.js";
 
@@ -105,16 +105,8 @@ const printRecipe = (recipe: PanelRecipe | TileRecipe): string => {
     case "blocks": {
       const { matrix, width } = recipe;
       const source = "ones" in matrix ? `ones ${numbers(matrix.ones)}` : quoted(matrix.literal);
-      const blocks = recipe.blocks.map(({ offset, k, count, lane, n, columns, column }) => [
-        offset,
-        k,
-        count,
-        lane,
-        n,
-        columns,
-        column,
-      ]);
-      return `blocks ${source} times ${formatNumber(matrix.scale)} width ${width} ${lists(blocks)}`;
+      const blocks = lists(recipe.blocks.map(blockNumbers));
+      return `blocks ${source} times ${formatNumber(matrix.scale)} width ${width} ${blocks}`;
     }
   }
 };

@@ -17,13 +17,7 @@ import { equalTypes, formatType, toNumbers } from "../../ir/tensor.js";
 import { foldOp, numberLiteral, smallValues } from "../../ir/literals.js";
 
 /** A node that is about to be made. */
-export interface Candidate {
-  readonly op: string;
-  readonly inputs: readonly NodeId[];
-  readonly attrs: Attrs;
-  readonly type: TensorType;
-  readonly origin: readonly string[];
-}
+export type Candidate = Omit<Node, "id">;
 
 /** An equation that makes graphs cheaper, or brings them to what the machine has. */
 export interface Rule {

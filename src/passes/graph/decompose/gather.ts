@@ -34,6 +34,21 @@ export function sliceAxis(g: Rewriter, x: NodeId, axis: number, start: number, s
   });
 }
 
+/** What indices choose along an axis, by `take`, which takes it of the operand with that axis in front. */
+export function takenInFront(
+  g: Rewriter,
+  x: NodeId,
+  ids: NodeId,
+  axis: number,
+  take: (moved: NodeId) => NodeId,
+): NodeId {
+  const others = g.shape(x).flatMap((_, i) => (i === axis ? [] : [i]));
+  const taken = take(g.emit("transpose", [x], { perm: [axis, ...others] }));
+  const chosen = g.shape(ids).map((_, i) => i);
+  const rest = others.map((_, i) => chosen.length + i);
+  return g.emit("transpose", [taken], { perm: [...rest.slice(0, axis), ...chosen, ...rest.slice(axis)] });
+}
+
 /** How an integer function of a place steps along each axis of a shape, if it does so evenly. */
 function affineSteps(
   values: ArrayLike<number>,
@@ -121,13 +136,7 @@ const gatherTable: Rule = {
     const [table, ids] = [operandOf(node, 0), operandOf(node, 1)];
     const axis = numberAttr(node.attrs, "axis");
     if (axis === 0 || g.literal(table) === undefined) return undefined;
-    const rank = g.shape(table).length;
-    const others = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
-    const taken = g.emit("gather", [g.emit("transpose", [table], { perm: [axis, ...others] }), ids], { axis: 0 });
-    const count = g.shape(ids).length;
-    const places = Array.from({ length: count }, (_, i) => i);
-    const rest = others.map((_, i) => count + i);
-    return g.emit("transpose", [taken], { perm: [...rest.slice(0, axis), ...places, ...rest.slice(axis)] });
+    return takenInFront(g, table, ids, axis, (moved) => g.emit("gather", [moved, ids], { axis: 0 }));
   },
 };
 

@@ -11,7 +11,7 @@ import { at } from "../../../diagnostics.js";
 import { elementCount, type NodeId } from "../../../ir/graph.js";
 import { booleanAttr, numberAttr } from "../../../ir/ops/attributes.js";
 import { isFloat, literalOf, tensorOf } from "../../../ir/tensor.js";
-import { sliceAxis } from "./gather.js";
+import { sliceAxis, takenInFront } from "./gather.js";
 import { contractByParts } from "./integers.js";
 import { LONG_AXIS, MOST_SLICES } from "./reduce.js";
 import { areHostIndices } from "../legal.js";
@@ -71,17 +71,12 @@ const gather: Rule = {
       const only = g.emit("select", [g.emit("eq", [wanted, along]), number, g.number(0, node.type.dtype)]);
       return g.emit("reduce_sum", [only], { axes: [0], keepdims: false });
     }
-    const others = shape.map((_, i) => i).filter((i) => i !== axis);
-    const rest = others.map((i) => at(shape, i, "extent"));
-    const rows = g.emit("reshape", [g.emit("transpose", [x], { perm: [axis, ...others] })], {
-      shape: [extent, elementCount(rest)],
+    return takenInFront(g, x, ids, axis, (moved) => {
+      const rest = g.shape(moved).slice(1);
+      const rows = g.emit("reshape", [moved], { shape: [extent, elementCount(rest)] });
+      const flat = g.emit("reshape", [ids], { shape: [elementCount(own)] });
+      return g.emit("reshape", [pick(g, oneHot(g, flat, extent), rows)], { shape: [...own, ...rest] });
     });
-    const flat = g.emit("reshape", [ids], { shape: [elementCount(g.shape(ids))] });
-    const taken = g.emit("reshape", [pick(g, oneHot(g, flat, extent), rows)], { shape: [...g.shape(ids), ...rest] });
-    const count = own.length;
-    const chosen = own.map((_, i) => i);
-    const after = others.map((_, i) => count + i);
-    return g.emit("transpose", [taken], { perm: [...after.slice(0, axis), ...chosen, ...after.slice(axis)] });
   },
 };
 
