@@ -15,8 +15,14 @@ import {
 import { UNITS } from "../bursts.js";
 import { WAITS } from "../critical.js";
 import type { PageData } from "./data.js";
-import { runPage } from "./script.js";
+import * as contents from "./contents.js";
+import * as painter from "./painter.js";
+import * as script from "./script.js";
 import * as view from "./view.js";
+import * as words from "./words.js";
+
+/** What runs in the browser: all that these modules export, which therefore use nothing else of theirs. */
+const MODULES: readonly Readonly<Record<string, unknown>>[] = [view, contents, words, painter, script];
 
 /** Pieces of the file, in order. */
 export function* htmlLines(data: PageData): Generator<string> {
@@ -61,12 +67,15 @@ ${adviceHtml(data)}
   yield `</script>
 <script>
 "use strict";
-${Object.values(view).map(String).join("\n")}
-${String(runPage)}
-runPage(JSON.parse(document.getElementById("data").textContent));
+${MODULES.flatMap((module) => Object.entries(module).map(sourceOf)).join("\n")}
+${script.runPage.name}(JSON.parse(document.getElementById("data").textContent));
 </script>
 </html>`;
 }
+
+/** A function or a class as it is written, or a constant. */
+const sourceOf = ([name, value]: readonly [string, unknown]): string =>
+  typeof value === "function" ? String(value) : `const ${name} = ${JSON.stringify(value)};`;
 
 function factsHtml({ overview }: PageData): string {
   const { cycles, microseconds, clockMHz, target, chips, energy, sram, bursts } = overview;
