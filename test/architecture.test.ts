@@ -142,7 +142,7 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/codegen/text/decode.ts": 1,
   "src/codegen/text/operands.ts": 2,
   "src/frontend/bind.ts": 3,
-  "src/frontend/import.ts": 1,
+  "src/frontend/problems.ts": 1,
   "src/frontend/rule.ts": 1,
   "src/host/npy.ts": 3,
   "src/ir/isa.ts": 2,

@@ -7,7 +7,7 @@
  * not trusted: the shapes of the Graph are inferred.
  */
 
-import { at, CompileError, didYouMean, fail, InvariantError, sure } from "../diagnostics.js";
+import { at, CompileError, fail, sure } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { isWideTensor, type WideTensor } from "../ir/tensor.js";
@@ -15,11 +15,32 @@ import { type BoundShapes, type ImportOptions, bindInputs, failUnbound } from ".
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
 import { inOrder, nameOfNode } from "./order.js";
-import { refusedFor } from "./refused.js";
-import { type Made, type Rule, type RuleContext, type Sequence, unsupported, type Wide } from "./rule.js";
+import {
+  countsByOperator,
+  labelOf,
+  missingResult,
+  PASSED_OVER,
+  passOver,
+  problemOf,
+  refuse,
+  unknownOperator,
+} from "./problems.js";
+import { type Made, type Rule, type RuleContext, unsupported, type Wide } from "./rule.js";
+import {
+  define,
+  find,
+  isAbsent,
+  isSequence,
+  isWide,
+  lookUp,
+  NO_SEQUENCES,
+  type Scope,
+  type Value,
+  valueNamed,
+} from "./scope.js";
 import { wideOf } from "./wide.js";
 import { witness } from "./witness.js";
-import { domainsOf, findRule, operatorKey, RULES } from "./rules/table.js";
+import { domainOf, findRule, operatorKey } from "./rules/table.js";
 import {
   type AttributeProto,
   type FunctionProto,
@@ -46,14 +67,6 @@ export type { ImportOptions } from "./bind.js";
 export const OLDEST_OPSET = 7;
 export const NEWEST_OPSET = 26;
 const DEEPEST = 64;
-
-/** What a rule made; what is wrong with a value if it is used; or a value that a reported node should have made. */
-type Value = Made | CompileError | "failed" | "absent";
-
-interface Scope {
-  readonly values: Map<string, Value>;
-  readonly parent?: Scope;
-}
 
 /** What nodes mean at a place in the model: in the main graph, or in the body of a function. */
 interface Frame {
@@ -129,15 +142,6 @@ function prepare(source: ModelSource, model: ModelRecord, options: ImportOptions
   return { unbound, run: () => importGraph(source, model, frame, inputs, shapes, fixed, declared, options) };
 }
 
-const countsByOperator = (problems: readonly CompileError[]): string[] => {
-  const counts = new Map<string, number>();
-  for (const { details } of problems) {
-    const operator = /\(([^()]*)\)$/.exec(details.node ?? "")?.[1] ?? "model";
-    counts.set(operator, (counts.get(operator) ?? 0) + 1);
-  }
-  return [...counts].map(([operator, count]) => `${operator}: ${count}`);
-};
-
 /** Inputs that have an initializer are constants (a habit of old exporters). */
 function trueInputs(graph: GraphRecord): ValueInfoProto[] {
   const constants = new Set(graph.initializers.map((record) => record.proto.name));
@@ -148,7 +152,7 @@ const functionKey = (domain: string, name: string, overload: string): string =>
   `${operatorKey(domain, name)}:${overload}`;
 
 function opsetsOf(imports: readonly OperatorSetIdProto[]): Map<string, number> {
-  return new Map(imports.map(({ domain, version }) => [domain === "ai.onnx" ? "" : domain, int64ToNumber(version)]));
+  return new Map(imports.map(({ domain, version }) => [domainOf(domain), int64ToNumber(version)]));
 }
 
 function rootFrame(model: ModelRecord): Frame {
@@ -239,57 +243,6 @@ function declaredType(inferred: TensorType, declared: number): EdgeDType {
   return row !== undefined && row.dtype === inferred.dtype ? row.edge : inferred.dtype;
 }
 
-function define(scope: Scope, name: string, value: Value): void {
-  if (scope.values.has(name))
-    fail("LPU1008", {
-      message: `value '${name}' is made twice`,
-      hint: "the model breaks a rule of ONNX; export it again",
-    });
-  scope.values.set(name, value);
-}
-
-/** An operand that is not given: an empty name, or that of an operand of a function which its call leaves out. */
-function isAbsent(scope: Scope, name: string): boolean {
-  return name === "" || valueNamed(scope, name) === "absent";
-}
-
-/** What a name stands for, here or further out. */
-function valueNamed(scope: Scope, name: string): Value | undefined {
-  for (let at: Scope | undefined = scope; at !== undefined; at = at.parent) {
-    const value = at.values.get(name);
-    if (value !== undefined) return value;
-  }
-  return undefined;
-}
-
-/** The node of a value; undefined (with the cause noted) where it could not be made, or is no tensor of the IR. */
-function lookUp(importer: Importer, scope: Scope, name: string, user: string): NodeId | undefined {
-  const value = find(importer, scope, name, user);
-  if (value === undefined || typeof value === "number") return value;
-  importer.problems.add(
-    isSequence(value)
-      ? new CompileError("LPU1009", { message: `${user} is a sequence`, hint: NO_SEQUENCES })
-      : value.problem,
-  );
-  return undefined;
-}
-
-/** What was made of a value; undefined (with the cause noted) where it could not be made. */
-function find(importer: Importer, scope: Scope, name: string, user: string): Made | undefined {
-  const value = valueNamed(scope, name);
-  if (value === undefined)
-    fail("LPU1008", {
-      message: `${user} uses value '${name}' before it is made`,
-      hint: "the model breaks a rule of ONNX; export it again",
-    });
-  if (value instanceof CompileError) importer.problems.add(value);
-  return value instanceof CompileError || typeof value === "string" ? undefined : value;
-}
-
-const NO_SEQUENCES = "sequences are taken apart when the program is compiled: only tensors may enter and leave it";
-const isSequence = (value: Made): value is Sequence => typeof value === "object" && "items" in value;
-const isWide = (value: Made | undefined): value is Wide => typeof value === "object" && "held" in value;
-
 function importBody(importer: Importer, body: GraphRecord, scope: Scope, frame: Frame): void {
   for (const sparse of body.sparse) {
     const name = sparse.values?.name ?? "";
@@ -324,9 +277,6 @@ function importConstant({ graph, source }: Importer, record: TensorRecord): Node
   }
 }
 
-const labelOf = (node: NodeProto, prefix = ""): string =>
-  `${prefix}${nameOfNode(node)} (${operatorKey(node.domain, node.opType)})`;
-
 function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
   const origin = `${frame.prefix}${nameOfNode(node)}`;
   const label = labelOf(node, frame.prefix);
@@ -352,36 +302,6 @@ const readBy = ({ graph }: Importer, scope: Scope, node: NodeProto): NodeId[] =>
     return typeof value === "number" && graph.constant(value) === undefined ? [value] : [];
   });
 
-const missingResult = (index: number, name: string, node: string): CompileError =>
-  new CompileError("LPU1003", { message: `result ${index} ('${name}') is not supported`, node });
-
-/** Thrown where the causes were noted already. */
-const PASSED_OVER = new CompileError("LPU1013", { message: "depends on nodes that are not supported" });
-
-function problemOf(error: unknown, label: string): CompileError {
-  if (error instanceof CompileError) {
-    const { code, details, others } = error;
-    // Type errors of operations name the operation; users know the node.
-    const foreign = code.startsWith("LPU2");
-    if (!foreign)
-      return details.node === undefined ? new CompileError(code, { ...details, node: label }, others) : error;
-    return new CompileError(
-      code === "LPU2003" ? code : "LPU1012",
-      { ...details, node: label, hint: details.hint ?? MISFIT_HINT },
-      others,
-    );
-  }
-  if (error instanceof InvariantError || error instanceof RangeError) {
-    return new CompileError("LPU1012", {
-      message: `operands do not fit: ${error.message}`,
-      node: label,
-      hint: MISFIT_HINT,
-    });
-  }
-  throw error;
-}
-const MISFIT_HINT = "the model may be inconsistent, or a dimension is bound to a size for which it was not made";
-
 /** Results of a node; undefined where an operand is missing for a reason that is noted already. */
 function buildNode(
   importer: Importer,
@@ -391,7 +311,7 @@ function buildNode(
   origin: string,
   label: string,
 ): readonly (Made | undefined)[] | undefined {
-  const domain = node.domain === "ai.onnx" ? "" : node.domain;
+  const domain = domainOf(node.domain);
   const opset = frame.opsets.get(domain) ?? 1;
   const body = importer.functions.get(functionKey(domain, node.opType, node.overload));
   const rule = body === undefined ? findRule(domain, node.opType, opset) : undefined;
@@ -432,11 +352,6 @@ function buildNode(
   return made ?? refuse(first, label);
 }
 
-function refuse({ problem: { code, details } }: Wide, node: string): never {
-  const from = details.node === undefined ? [] : [`it comes from ${details.node}`];
-  return fail(code, { ...details, node, notes: [...(details.notes ?? []), ...from] });
-}
-
 /** What a rule makes of operands; an error where it does not read all that it is given. */
 function buildByRule(
   rule: Rule,
@@ -455,29 +370,6 @@ function buildByRule(
       "export the model without it, or write it out in other operators",
     );
   return typeof made === "number" || !("length" in made) ? [made] : made;
-}
-
-function unknownOperator(node: NodeProto, label: string): CompileError {
-  const key = operatorKey(node.domain, node.opType);
-  const refused = refusedFor(node.domain, key);
-  return new CompileError("LPU1002", {
-    message: `operator '${key}' is not supported`,
-    node: label,
-    ...(refused === undefined ? {} : { notes: [refused.doc] }),
-    hint: refused?.hint ?? unknownHint(node),
-  });
-}
-
-/** Another domain, or a name that is spelled nearly like it; operators of other meanings are no help. */
-function unknownHint({ domain, opType }: NodeProto): string {
-  const rest = "lpu ops lists what is supported; write the operator out in others, or do it outside of the program";
-  const [elsewhere] = domainsOf(opType).filter((other) => other !== domain);
-  if (elsewhere !== undefined)
-    return `'${operatorKey(elsewhere, opType)}' is supported, if that is what is meant; else ${rest}`;
-  return `${didYouMean(
-    opType,
-    RULES.map(({ op }) => op),
-  )}${rest}`;
 }
 
 /** In the body of a function an attribute may stand for one of the call. */
@@ -514,15 +406,10 @@ function callFunction(
   return body.output.map((name) => find(importer, scope, name, label) ?? passOver());
 }
 
-const passOver = (): never => {
-  throw PASSED_OVER;
-};
-
 function outputsOf(importer: Importer, scope: Scope, names: readonly string[], user: string): readonly NodeId[] {
   return names.map((name) => {
     const id = lookUp(importer, scope, name, user);
-    if (id === undefined) throw PASSED_OVER;
-    return id;
+    return id ?? passOver();
   });
 }
 
@@ -546,7 +433,7 @@ function unknownOperators(model: ModelRecord): CompileError[] {
   const found: CompileError[] = [];
   const visit = (nodes: readonly NodeProto[]): void => {
     for (const node of nodes) {
-      const domain = node.domain === "ai.onnx" ? "" : node.domain;
+      const domain = domainOf(node.domain);
       const known =
         functions.has(functionKey(domain, node.opType, node.overload)) ||
         findRule(domain, node.opType, opsets.get(domain) ?? 1) !== undefined;

@@ -45,8 +45,13 @@ for (const rule of RULES) {
   byOperator.set(key, [...(byOperator.get(key) ?? []), rule]);
 }
 
+/** ONNX itself is the empty domain. */
+export function domainOf(domain: string): string {
+  return domain === "ai.onnx" ? "" : domain;
+}
+
 export function operatorKey(domain: string, op: string): string {
-  return domain === "" || domain === "ai.onnx" ? op : `${domain}:${op}`;
+  return domainOf(domain) === "" ? op : `${domain}:${op}`;
 }
 
 /** The row of the newest version that is not newer than the model's. */
