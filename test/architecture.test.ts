@@ -180,7 +180,7 @@ const DEFAULTS: Readonly<Record<string, number>> = {
   "src/report/page/script.ts": 5,
   "src/report/page/words.ts": 1,
   "src/report/tables.ts": 1,
-  "src/runtime/emit/layout.ts": 1,
+  "src/runtime/emit/buffers.ts": 1,
   "src/runtime/emit/vxm.ts": 1,
   "src/runtime/fault.ts": 1,
   "src/runtime/kernels/stream.ts": 1,

@@ -12,14 +12,15 @@
  * So of tasks of which no burst is left nothing need be known but where they write (plan.ts).
  */
 
-import { at, sure } from "../../diagnostics.js";
-import { isTile, type Pass, type Plan, type Run, type StorageId, type Task } from "../../ir/plan.js";
+import { at } from "../../diagnostics.js";
+import type { Plan, Run, StorageId, Task } from "../../ir/plan.js";
 import { storagesNamed, tilesNamed } from "../../ir/plan/names.js";
 import type { Queues } from "../../ir/program.js";
+import { areEqual, haveSameShape, isMap, layerLength, middleOf } from "./alike.js";
 import type { Burst, CheckedChip } from "./burst.js";
 import type { HeldRows, RowsBefore, RowSpan } from "./edges.js";
 import type { Made, PlanValues } from "./plan.js";
-import { type Cut, firstFrom, isSameRecord, KEPT } from "./repeat.js";
+import { type Cut, firstFrom, KEPT } from "./repeat.js";
 import { append, PLANES, UNKNOWN } from "./values.js";
 
 /** How far apart what is alike lies in a plan. */
@@ -125,11 +126,6 @@ const makerOf = ({ made }: PlanValues, number: number): Made | undefined => {
   return found !== undefined && number < found.first + PLANES * found.count ? found : undefined;
 };
 
-const areEqual = (a: readonly Run[], b: readonly Run[]): boolean =>
-  a === b ||
-  (a.length === b.length &&
-    a.every(({ row, step, count }, i) => b[i]?.row === row && b[i]?.step === step && b[i]?.count === count));
-
 /** Undefined if no tasks of a plan are like those behind them, over and over. */
 export const layersOf = (plan: Plan): Layers | undefined => {
   const middle = middleOf(plan.tasks);
@@ -137,22 +133,6 @@ export const layersOf = (plan: Plan): Layers | undefined => {
   const [from, to] = [plan.tasks[middle], plan.tasks[middle + length]].map((task) => task?.outputs[0]?.storage);
   if (length === 0 || from === undefined || to === undefined || from === to) return undefined;
   return new Layers(plan, { tasks: length, storages: to - from });
-};
-
-const middleOf = (tasks: readonly Task[]): number => Math.floor(tasks.length / 2);
-
-/** How many tasks a layer most likely has: so many are, each, like the one behind as many. */
-export const layerLength = (tasks: readonly Task[]): number => {
-  const middle = middleOf(tasks);
-  const isShaped = (length: number): boolean => {
-    for (let i = middle; i < middle + length; i++) {
-      const [task, next] = [tasks[i], tasks[i + length]];
-      if (task === undefined || next === undefined || !haveSameShape(task, next)) return false;
-    }
-    return true;
-  };
-  for (let length = 1; length <= middle / KEPT; length++) if (isShaped(length)) return length;
-  return 0;
 };
 
 /** Tasks and constants that are alike. */
@@ -260,43 +240,6 @@ export class Layers {
     );
   }
 }
-
-/** Whether what stands for each is the same everywhere, also where it is known already. */
-export const isMap = <T>(from: readonly T[], to: readonly T[], known: ReadonlyMap<T, T> = new Map()): boolean => {
-  const all = new Map<T, T>();
-  return from.every((one, i) => {
-    const other = sure(to[i], "counterpart");
-    const before = known.get(one) ?? all.get(one) ?? other;
-    all.set(one, other);
-    return before === other;
-  });
-};
-
-/* ---------- tasks ---------- */
-
-/** Whether two tasks are the same but for the storages and tiles that they name. */
-export const haveSameShape = (a: Task, b: Task): boolean =>
-  a.wire === undefined &&
-  b.wire === undefined &&
-  a.rows === b.rows &&
-  allAlike(a.passes, b.passes, isSamePass) &&
-  allAlike(
-    a.ops,
-    b.ops,
-    (x, y) => x.fn === y.fn && allAlike(x.args, y.args, (one, other) => isSameRecord(one, other)),
-  ) &&
-  allAlike(a.leaves, b.leaves, (x, y) => x.panel === y.panel && x.map === y.map && areEqual(x.runs, y.runs)) &&
-  allAlike(a.outputs, b.outputs, (x, y) => isSameRecord(x, y, ["storage"]));
-
-export const allAlike = <T>(a: readonly T[], b: readonly T[], isLike: (x: T, y: T) => boolean): boolean =>
-  a === b || (a.length === b.length && a.every((x, i) => isLike(x, at(b, i, "counterpart"))));
-
-const isSamePass = (a: Pass, b: Pass): boolean => {
-  if (a.panel !== b.panel || a.half !== b.half || !areEqual(a.runs, b.runs)) return false;
-  const [one, other] = [a.weights, b.weights];
-  if (isTile(one) || isTile(other)) return isTile(one) && isTile(other) && isSameRecord(one, other, ["key", "recipe"]);
-  return allAlike(one, other, (x, y) => isSameRecord(x, y, ["storage", "run"]) && isSameRecord(x.run, y.run));
-};
 
 /* ---------- rows that lie there before cycle 0 ---------- */
 

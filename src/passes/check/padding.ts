@@ -26,7 +26,7 @@ import {
 import { panelsNamed, storagesNamed, tilesNamed } from "../../ir/plan/names.js";
 import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
 import { halfLanes, type Target } from "../../ir/target.js";
-import { allAlike, haveSameShape, isMap, layerLength } from "./layers.js";
+import { allAlike, haveSameShape, isMap, layerLength } from "./alike.js";
 import { isSameRecord } from "./repeat.js";
 
 /** What is known of one panel of a storage; never changed. Panels of which the same is known have the same one. */
