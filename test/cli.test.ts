@@ -21,7 +21,7 @@ import { afterAll, describe, expect, test } from "@jest/globals";
 import { parseBinds, parseInputs, parseShapes } from "../bin/arguments.js";
 import { type Problem, problemsOf, renderProblems } from "../bin/show/problems.js";
 import { type TaskEvent, taskReporter } from "../bin/show/stages.js";
-import { distance } from "../bin/jobs/verify.js";
+import { distance } from "../bin/jobs/compare.js";
 import { buildSmallModel } from "../models/families.js";
 import { writeModel } from "../models/onnx-writer.js";
 import { at, CompileError, invariant, MachineFault } from "../src/diagnostics.js";
