@@ -227,45 +227,48 @@ const costOf = ({ chip, kwh }: Prices, chips: number, rate: number, joules: numb
   return { chips: ofChips, energy, total: ofChips + energy };
 };
 
-const assumptionsOf = ({ kinds, stages, unit, prices, tensor, appends, said }: Planned): readonly string[] => [
-  "cycles of parts are of schedules by the compiler, on shapes: one for each kind, not proved by the checker; nothing overlaps between parts",
-  ...(kinds.some(({ source }) => source === "modelled")
-    ? [
-        "parts for which no schedule was found are marked 'modelled': their cycles are an estimate in which nothing overlaps, from the tables by which ways to share are compared; their results in SRAM, energy and load of links are not known and count as none",
-      ]
-    : []),
-  ...(said === undefined
-    ? []
-    : [
-        `nodes are in the stages that configuration '${said.configuration}' of the model says, a part in that of most of its nodes${said.results === 0 ? "" : `; where results lie on the chips of a group is left to the search, though it says so of ${said.results}`}`,
-      ]),
-  ...(kinds.some(({ beside }) => beside > 1)
-    ? [
-        "of some parts chips share pieces of pieces, as along rows and columns of a product: a build shares along one axis at once",
-      ]
-    : []),
-  ...(stages.length > 1
-    ? [
-        `between stages a vector takes a wire for 27 cycles and is in SRAM of the next chip after that and a hop; ${tensor > 1 ? "it goes on to the others of the group as soon as it is there, while the next ones come" : "wires of the shortest way are all taken"}: modelled`,
-      ]
-    : []),
-  ...(unit === "token"
-    ? [
-        appends
-          ? "new keys and values are written in the place of the oldest, and nothing else of the past moves"
-          : "the model writes the past with what is new, row for row: cycles of parts and results in SRAM hold all of that",
-        kinds.every(({ allLaidOut }) => allLaidOut)
-          ? "states take of SRAM what they do in a build that has little room, where each lies once; a part reads its past as it reads an input"
-          : "states of some parts are not laid out as in a build, and may take other room there",
-        "the first token follows a prompt as long as the context, token by token, each behind the one before it",
-        "the system's rate takes as many users as SRAM holds, up to one run in each stage",
-      ]
-    : []),
-  "the host's time is two PCIe transfers (bytes / 24 GB/s + 10 us each way); what it does between them takes none",
-  "energy and power are a model, calibrated to the published envelope, not measured; all chips that work are always on",
-  ...(prices === undefined
-    ? []
-    : [
-        `a chip is bought and has paid for itself in ${YEARS} years at this rate; room, cooling and hosts are not in it`,
-      ]),
-];
+const assumptionsOf = (planned: Planned): readonly string[] => {
+  const { target, kinds, stages, unit, prices, tensor, appends, said } = planned;
+  return [
+    "cycles of parts are of schedules by the compiler, on shapes: one for each kind, not proved by the checker; nothing overlaps between parts",
+    ...(kinds.some(({ source }) => source === "modelled")
+      ? [
+          "parts for which no schedule was found are marked 'modelled': their cycles are an estimate in which nothing overlaps, from the tables by which ways to share are compared; their results in SRAM, energy and load of links are not known and count as none",
+        ]
+      : []),
+    ...(said === undefined
+      ? []
+      : [
+          `nodes are in the stages that configuration '${said.configuration}' of the model says, a part in that of most of its nodes${said.results === 0 ? "" : `; where results lie on the chips of a group is left to the search, though it says so of ${said.results}`}`,
+        ]),
+    ...(kinds.some(({ beside }) => beside > 1)
+      ? [
+          "of some parts chips share pieces of pieces, as along rows and columns of a product: a build shares along one axis at once",
+        ]
+      : []),
+    ...(stages.length > 1
+      ? [
+          `between stages a vector takes a wire for ${target.timing.linkInterval} cycles and is in SRAM of the next chip after that and a hop; ${tensor > 1 ? "it goes on to the others of the group as soon as it is there, while the next ones come" : "wires of the shortest way are all taken"}: modelled`,
+        ]
+      : []),
+    ...(unit === "token"
+      ? [
+          appends
+            ? "new keys and values are written in the place of the oldest, and nothing else of the past moves"
+            : "the model writes the past with what is new, row for row: cycles of parts and results in SRAM hold all of that",
+          kinds.every(({ allLaidOut }) => allLaidOut)
+            ? "states take of SRAM what they do in a build that has little room, where each lies once; a part reads its past as it reads an input"
+            : "states of some parts are not laid out as in a build, and may take other room there",
+          "the first token follows a prompt as long as the context, token by token, each behind the one before it",
+          "the system's rate takes as many users as SRAM holds, up to one run in each stage",
+        ]
+      : []),
+    `the host's time is two PCIe transfers (bytes / ${target.pcieGBs} GB/s + ${target.pcieMicroseconds} us each way); what it does between them takes none`,
+    "energy and power are a model, calibrated to the published envelope, not measured; all chips that work are always on",
+    ...(prices === undefined
+      ? []
+      : [
+          `a chip is bought and has paid for itself in ${YEARS} years at this rate; room, cooling and hosts are not in it`,
+        ]),
+  ];
+};
