@@ -202,7 +202,6 @@ const LONG_FUNCTIONS: readonly string[] = [
   "src/planner/system-plan.ts figuresOf",
   "src/report/bursts.ts burstsOf",
   "src/report/critical.ts waitingIn",
-  "src/report/page/data.ts pageData",
   "src/runtime/kernels/direct.ts direct",
   "src/runtime/link/streams.ts replayStream",
   "src/runtime/link/tables.ts addBurst",

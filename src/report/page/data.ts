@@ -96,27 +96,58 @@ export type DescribeOn = (target: Target, instruction: TimedInstruction) => stri
 /** With another program its bursts are further rows below, on the same axis, and nodes of one name are one. */
 export function pageData(own: Analysis, other: Analysis | undefined, describe: DescribeOn): PageData {
   const { power, overview } = own;
-  const { program, memory, cycles } = own.activity;
+  const { program, memory } = own.activity;
   const sides = other === undefined ? [own] : [own, other];
-  const rows: PageRow[] = [];
-  const [nodes, layers, texts, ops, streams] = Array.from({ length: 5 }, () => new Index()) as [
-    Index,
-    Index,
-    Index,
-    Index,
-    Index,
-  ];
+  const [nodes, layers, texts, ops, streams] = [new Index(), new Index(), new Index(), new Index(), new Index()];
+  const columns = {
+    ...burstColumns(sides, { nodes, texts, ops }, describe),
+    ...flightColumns(sides, streams),
+    ...stretchColumns(sides),
+    path: column(Int32Array.from(own.path, ({ burst }) => burst)),
+    sramCycle: column(memory.live.cycle),
+    sramRows: column(memory.live.value),
+    ...heldColumns(own, (origin) => nodes.of(program.origins[origin] as string)),
+    ...binColumns(own),
+  };
+  return {
+    overview: withoutNodes(overview),
+    comparison: other === undefined ? null : withoutNodes(compareOverviews(overview, other.overview)),
+    cycles: Math.max(...sides.map(({ activity }) => activity.cycles)),
+    lanes: program.target.lanes,
+    bounds: BOUND_NAMES,
+    strips: stripsOf(sides),
+    powerRows: POWER_ROWS,
+    rows: sides.flatMap(({ activity }, side) =>
+      rowsOf(activity, side === 0 ? 0 : own.activity.bursts.size, side === 0 ? "" : "other "),
+    ),
+    nodes: nodes.texts,
+    layerOfNode: nodes.texts.map((name) => layers.of(layerOf(name))),
+    layers: layers.texts,
+    ops: ops.texts,
+    texts: texts.texts,
+    streams: streams.texts,
+    grid: power.grid,
+    constants: memory.constants,
+    columns,
+  };
+}
+
+/** What each burst is, those of the second program behind those of the first. */
+function burstColumns(
+  sides: readonly Analysis[],
+  { nodes, texts, ops }: Readonly<Record<"nodes" | "texts" | "ops", Index>>,
+  describe: DescribeOn,
+) {
   const size = sides.reduce((sum, { activity }) => sum + activity.bursts.size, 0);
   const [text, op, address] = [new Int32Array(size), new Uint16Array(size), new Int32Array(size)];
   const [cycle, last, node] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
   const energy = new Float64Array(size);
   let before = 0;
-  for (const [side, { activity }] of sides.entries()) {
-    const { bursts } = activity;
-    rows.push(...rowsOf(activity, before, side === 0 ? "" : "other "));
-    const numbers = activity.program.origins.map((name) => nodes.of(name));
+  for (const { activity } of sides) {
+    const { bursts, program } = activity;
+    const numbers = program.origins.map((name) => nodes.of(name));
     for (const [burst, instruction] of bursts.instructions.entries()) {
-      const written = describe(activity.program.target, instruction);
+      const written = describe(program.target, instruction);
       text[before + burst] = texts.of(written.replace(/\baddress=\d+/, "address=@"));
       op[before + burst] = ops.of(instruction.op);
       address[before + burst] = Number(instruction.fields["address"] ?? -1);
@@ -128,53 +159,27 @@ export function pageData(own: Analysis, other: Analysis | undefined, describe: D
     before += bursts.size;
   }
   return {
-    overview: withoutNodes(overview),
-    comparison: other === undefined ? null : withoutNodes(compareOverviews(overview, other.overview)),
-    cycles: Math.max(...sides.map(({ activity }) => activity.cycles)),
-    lanes: program.target.lanes,
-    bounds: BOUND_NAMES,
-    strips: stripsOf(sides),
-    powerRows: POWER_ROWS,
-    rows,
-    nodes: nodes.texts,
-    layerOfNode: nodes.texts.map((name) => layers.of(layerOf(name))),
-    layers: layers.texts,
-    ops: ops.texts,
-    texts: texts.texts,
-    streams: streams.texts,
-    grid: power.grid,
-    constants: memory.constants,
-    columns: {
-      cycle: column(cycle),
-      last: column(last),
-      node: column(node),
-      op: column(op),
-      text: column(text),
-      address: column(address),
-      energy: column(energy),
-      ...flightColumns(sides, streams),
-      ...stretchColumns(sides),
-      path: column(Int32Array.from(own.path, ({ burst }) => burst)),
-      sramCycle: column(memory.live.cycle),
-      sramRows: column(memory.live.value),
-      ...heldColumns(own, (origin) => nodes.of(program.origins[origin] as string)),
-      sent: column(
-        perCycle(
-          givenByBin(own.activity, power.grid, power.bins, ({ op, count }) => (op === "send" ? count : 0)),
-          own,
-        ),
-      ),
-      given: column(perCycle(givenByBin(own.activity, power.grid, power.bins), own)),
-      watts: column(
-        Float64Array.from(
-          POWER_ROWS.flatMap((row) =>
-            Array.from(power.energy[row], (spent, bin) =>
-              watts(program.target, spent, binCycles(cycles, power.grid, bin)),
-            ),
-          ),
-        ),
-      ),
-    },
+    cycle: column(cycle),
+    last: column(last),
+    node: column(node),
+    op: column(op),
+    text: column(text),
+    address: column(address),
+    energy: column(energy),
+  };
+}
+
+/** Curves over bins: vectors that are sent and given, and power. */
+function binColumns(own: Analysis) {
+  const { activity, power } = own;
+  const { grid, bins } = power;
+  const wattsOf = (spent: number, bin: number): number =>
+    watts(activity.program.target, spent, binCycles(activity.cycles, grid, bin));
+  const sent = givenByBin(activity, grid, bins, ({ op, count }) => (op === "send" ? count : 0));
+  return {
+    sent: column(perCycle(sent, own)),
+    given: column(perCycle(givenByBin(activity, grid, bins), own)),
+    watts: column(Float64Array.from(POWER_ROWS.flatMap((row) => Array.from(power.energy[row], wattsOf)))),
   };
 }
 
