@@ -26,7 +26,7 @@ import { expectShared, type WithStates, withStates } from "./frontend/states.js"
 import type { Kept } from "./ir/facts.js";
 import type { Shape } from "./ir/graph.js";
 import { entryPrograms, type Program } from "./ir/program.js";
-import { TARGETS } from "./ir/target.js";
+import { targetOf } from "./ir/target.js";
 import { weightOptions } from "./ir/weights.js";
 import type { Around } from "./layouts.js";
 import { type CompileOptions, entriesOf, withDevices } from "./options.js";
@@ -48,8 +48,8 @@ export interface Compiled {
 export const compile = (source: ModelSource, asked: CompileOptions = {}): Compiled => {
   const model = readModel(source);
   const options = withDevices(model, asked);
-  const { target: targetName = "lpu-v1", verify = false, clock, onPass, state = {} } = options;
-  const target = TARGETS[targetName];
+  const { verify = false, clock, onPass, state = {} } = options;
+  const target = targetOf(options.target);
   const deployments = deploymentsOf(options, target);
   const passes = { verify, ...(clock && { clock }), ...(onPass && { onPass }) };
   const stage = announcer(options.onStage, { check: (problems) => supportedText(model.graph.nodes.length, problems) });

@@ -46,7 +46,8 @@ import { type PlanOptions, plan as planSource, type SystemPlan } from "./plan.js
 import { readImage } from "./codegen/image/image.js";
 import { printInstruction } from "./codegen/listing/print.js";
 import { chosenEntry, entryNamed, type Program } from "./ir/program.js";
-import { TARGETS } from "./ir/target.js";
+import { DEFAULT_TARGET, targetOf } from "./ir/target.js";
+import { DEFAULT_WEIGHTS } from "./ir/weights.js";
 import type { Disturbance } from "./runtime/disturb.js";
 import { type LoadedEntry, type LoadedModel, loadImage, type Snapshot } from "./runtime/run.js";
 
@@ -253,7 +254,7 @@ const BUILT = [
   "rebuild",
 ] as const;
 /** Values that ask for nothing. */
-const UNSAID: Readonly<Record<string, unknown>> = { target: "lpu-v1", weights: "fp16", rebuild: false };
+const UNSAID: Readonly<Record<string, unknown>> = { target: DEFAULT_TARGET, weights: DEFAULT_WEIGHTS, rebuild: false };
 const isSaid = (name: string, value: unknown): boolean =>
   value !== undefined && value !== UNSAID[name] && (typeof value !== "object" || Object.keys(value ?? {}).length > 0);
 
@@ -276,7 +277,7 @@ export async function openLanguageModel(path: string, options: LanguageModelOpti
   const found = await openWords(path, { tokenizer, text, past: true }, (graph) => {
     const buckets = { contexts: [context].flat(), prefill: [prefill].flat(), batch };
     const most = mostOf(buckets.contexts);
-    const entries = decoderEntries(graph, buckets, TARGETS[options.target ?? "lpu-v1"]);
+    const entries = decoderEntries(graph, buckets, targetOf(options.target));
     return { capacity: capacityOf(decoderShapes(graph, most, 1, batch).past, most), entries };
   });
   const build = (): Uint8Array => {

@@ -11,7 +11,7 @@ import type { Graph } from "./ir/graph.js";
 import { chipsOf } from "./ir/group.js";
 import { inBoth } from "./ir/plan/behind.js";
 import type { Plan, PlanState } from "./ir/plan.js";
-import { sramBytes, type Target, TARGETS } from "./ir/target.js";
+import { sramBytes, type Target, targetOf } from "./ir/target.js";
 import { type CompileOptions, entriesOf } from "./options.js";
 import { type PassContext, type PassOptions, runPasses } from "./passes/graph/pass.js";
 import { PLACE } from "./passes/graph/pipeline.js";
@@ -80,7 +80,7 @@ const sharedOut = (
   options: CompileOptions,
   passes: PassOptions,
 ): Deployed => {
-  const target = TARGETS[options.target ?? "lpu-v1"];
+  const target = targetOf(options.target);
   let found: Pick<Deployed, "sharding" | "placementOf"> = {};
   const graphs = placedGraphs(legal.length, (index, before, wholeStates) => {
     const context = {
@@ -117,7 +117,7 @@ export const firstLaidOut = <T>(
   options: CompileOptions,
   step: (plans: readonly Plan[], pipeline: Pipeline) => T,
 ): T => {
-  const target = TARGETS[options.target ?? "lpu-v1"];
+  const target = targetOf(options.target);
   const plansOn = layoutsOf(graphs, statesOf, target, isAlone(options, deployment));
   return firstWithRoom(deployment, (pipeline) => step(plansOn(pipeline), pipeline));
 };

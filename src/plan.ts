@@ -12,7 +12,8 @@
 import { at, CompileError, sure } from "./diagnostics.js";
 import { type ModelSource, readModel } from "./frontend/source.js";
 import { deadOf, groupsIn, systemOf, systemWith } from "./ir/system.js";
-import { type Target, TARGETS } from "./ir/target.js";
+import { type Target, targetOf } from "./ir/target.js";
+import { DEFAULT_WEIGHTS } from "./ir/weights.js";
 import { withDevices } from "./options.js";
 import { type Choice, choicesOf } from "./planner/choices.js";
 import { costOf, peersIn } from "./planner/costs.js";
@@ -31,7 +32,7 @@ export const plan = (source: ModelSource, asked: PlanOptions): SystemPlan => {
   const record = readModel(source);
   const said = withDevices(record, asked);
   const options: Options = { ...said, tensor: said.devices?.members ?? said.tensor };
-  const target = TARGETS[options.target ?? "lpu-v1"];
+  const target = targetOf(options.target);
   const choices = choicesOf(target, options);
   const model = modelOf(source, record, target, options);
   let tooSmall: CompileError | undefined;
@@ -89,7 +90,7 @@ const planOn = (choice: Choice, model: Model, target: Target, options: Options):
     systemChips: system.chips,
     dead: deadOf(options),
     tensor,
-    weights: options.weights ?? "fp16",
+    weights: options.weights ?? DEFAULT_WEIGHTS,
     unit: past === undefined ? "run" : "token",
     batch: past === undefined ? (options.batch ?? 1) : at(past.type.shape, 0, "batch"),
     context: past === undefined ? null : at(past.type.shape, past.type.shape.length - 2, "context"),

@@ -3,8 +3,8 @@
 import type { InferredOptionTypes } from "yargs";
 import { defaultCacheFolder } from "../../src/host/cache.js";
 import { SYSTEMS } from "../../src/ir/system.js";
-import { TARGETS } from "../../src/ir/target.js";
-import { weightFormat } from "../../src/ir/weights.js";
+import { DEFAULT_TARGET, TARGETS } from "../../src/ir/target.js";
+import { DEFAULT_WEIGHTS, weightFormat } from "../../src/ir/weights.js";
 import {
   parseBinds,
   parseConfiguration,
@@ -79,7 +79,7 @@ export const OPTIONS = {
   },
   weights: {
     type: "string",
-    default: "fp16",
+    default: DEFAULT_WEIGHTS as string,
     describe: `what constant weights lie as: ${WEIGHT_WORDS.join(", ")}`,
   },
   keep: {
@@ -91,7 +91,11 @@ export const OPTIONS = {
   cache: { type: "boolean", default: true, describe: "keeps the build in the cache; --no-cache does not" },
   "cache-dir": { type: "string", describe: "folder of the cache" },
   rebuild: { type: "boolean", default: false, describe: "builds even if the same build is in the cache" },
-  target: { type: "string", default: "lpu-v1", describe: `machine: ${Object.keys(TARGETS).join(", ")}` },
+  target: {
+    type: "string",
+    default: DEFAULT_TARGET as string,
+    describe: `machine: ${Object.keys(TARGETS).join(", ")}`,
+  },
   system: {
     type: "string",
     describe: `chips, and what joins them: ${Object.keys(SYSTEMS).join(", ")}; the smallest with as many chips as are taken if not given`,

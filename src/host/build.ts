@@ -8,6 +8,8 @@
 import { type CacheOptions, cacheKey, findBuild, storeBuild } from "./cache.js";
 import { compile } from "../compile.js";
 import type { Devices } from "../frontend/devices.js";
+import { DEFAULT_TARGET } from "../ir/target.js";
+import { DEFAULT_WEIGHTS } from "../ir/weights.js";
 import type { CompileOptions } from "../options.js";
 import { chunksOf, copyAtomically, type OpenModel, openFile, type Written, writeAtomically } from "./files.js";
 import type { BuildReport } from "../report/report.js";
@@ -61,7 +63,7 @@ export function buildModel(model: OpenModel, options: CompileOptions, context: B
 
 const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions => ({
   name: options.name ?? model.source.name,
-  target: options.target ?? "lpu-v1",
+  target: options.target ?? DEFAULT_TARGET,
   system: options.system ?? "",
   dead: options.dead ?? [],
   chips: options.chips ?? 0,
@@ -74,7 +76,7 @@ const cacheOptions = (model: OpenModel, options: CompileOptions): CacheOptions =
   last: options.last ?? [],
   state: options.state ?? {},
   entries: options.entries ?? {},
-  weights: options.weights ?? "fp16",
+  weights: options.weights ?? DEFAULT_WEIGHTS,
   keep: options.keep ?? [],
 });
 

@@ -15,7 +15,7 @@ import { expectShared, type StateOption, type WithStates, withStates } from "../
 import type { Graph, Shape } from "../ir/graph.js";
 import { type Around, firstLaidOut, type Deployed, deployedBy } from "../layouts.js";
 import { type CompileOptions, entriesOf, type OptionsWithDevices, withDevices } from "../options.js";
-import { TARGETS } from "../ir/target.js";
+import { targetOf } from "../ir/target.js";
 import { legalErrors } from "../passes/graph/legal.js";
 import { type PassContext, runPasses } from "../passes/graph/pass.js";
 import { NARROW, OPTIMIZE } from "../passes/graph/pipeline.js";
@@ -49,7 +49,7 @@ export interface CheckReport {
 export function checkModel(source: ModelSource, asked: CompileOptions = {}): CheckReport {
   const model = readModel(source);
   const options = withDevices(model, asked);
-  const deployments = deploymentsOf(options, TARGETS[options.target ?? "lpu-v1"]);
+  const deployments = deploymentsOf(options, targetOf(options.target));
   const entries: CheckedEntry[] = [];
   const narrowed: PassContext["narrowed"] = new Map();
   for (const [, entry] of entriesOf(options)) {
@@ -124,7 +124,7 @@ function checkEntry(
   before: readonly WithStates[],
   narrowed: PassContext["narrowed"],
 ): CheckedEntry {
-  const target = TARGETS[options.target ?? "lpu-v1"];
+  const target = targetOf(options.target);
   const { bind = {}, shapes, fix, last, state = {} } = options;
   const made = new Map<string, Shape>();
   const binding = { bind, shapes, fix, last, onValue: (name: string, shape: Shape) => made.set(name, shape) };
@@ -235,7 +235,7 @@ const lookAt = (
   options: OptionsWithDevices,
   onLooked: (looked: Looked) => void,
 ): Looked => {
-  const target = TARGETS[options.target ?? "lpu-v1"];
+  const target = targetOf(options.target);
   return firstLaidOut(way, around, options, (plans, asked) => {
     const { pipeline, cuts: stages } = cutEntries(plans, asked);
     // By entry the chip that holds most.

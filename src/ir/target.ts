@@ -202,6 +202,11 @@ export const TARGETS = { "lpu-v1": LPU_V1, tiny: TINY, "unit-latency": UNIT_LATE
 >;
 export type TargetName = keyof typeof TARGETS;
 
+/** The machine that programs are for where none is named. */
+export const DEFAULT_TARGET: TargetName = "lpu-v1";
+
+export const targetOf = (name: TargetName | undefined): Target => TARGETS[name ?? DEFAULT_TARGET];
+
 /**
  * Energy of each instruction class, in picojoules, and what flows while nothing happens. None of it is part of the machine's
  * meaning, so no image holds it. Nothing is published for each instruction: these figures are set so that a full-rate int8

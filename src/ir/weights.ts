@@ -37,6 +37,9 @@ const SHARINGS = {
 
 export type WeightFormatName = "fp16" | `${keyof typeof FP8}${keyof typeof SHARINGS}`;
 
+/** The format where none is asked for. */
+export const DEFAULT_WEIGHTS: WeightFormatName = "fp16";
+
 /** fp16, and each format of FP8 with each way to share scales. */
 export const WEIGHT_FORMATS = Object.fromEntries<WeightFormat>([
   ["fp16", { doc: "as they are multiplied" }],
@@ -74,4 +77,4 @@ export interface WeightOptions {
 export const weightOptions = (words: {
   readonly weights?: WeightFormatName | undefined;
   readonly keep?: readonly string[] | undefined;
-}): WeightOptions => ({ format: weightFormat(words.weights ?? "fp16"), keep: words.keep ?? [] });
+}): WeightOptions => ({ format: weightFormat(words.weights ?? DEFAULT_WEIGHTS), keep: words.keep ?? [] });
