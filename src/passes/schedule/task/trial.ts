@@ -37,7 +37,11 @@ export const slide = (s: Scheduler, task: Task, from: number, trial: (at: number
   let turn = 0;
   let left = TURNS_WHEN_IDLE;
   for (let tries = 0, since = 0; tries < TRIES && left > 0 && at < NEVER; tries++, since++) {
-    if (tries === PATIENCE) idle = idleFrom(s);
+    if (tries === PATIENCE) {
+      idle = idleFrom(s);
+      // What was wanted of other tasks while they were at work is no reason to go further than where they are not.
+      at = Math.max(from, Math.min(at, idle));
+    }
     const cornered = at >= idle;
     const isClear = at >= idle + CLEAR;
     // Where nothing is met, what does not fit now will not fit later: one trial a turn is enough.
