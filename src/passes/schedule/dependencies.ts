@@ -3,7 +3,8 @@
  * its way while others of the same storage wait, and is free again when its own readers are done.
  */
 
-import { isTile, type Leaf, type Plan, readsOf, type Run, type Task, writtenBy } from "../../ir/plan.js";
+import { at, sure } from "../../diagnostics.js";
+import { isTile, type PanelRef, type Plan, type Run, type StorageId, type Task, writtenBy } from "../../ir/plan.js";
 
 /** Who waits for whom, by numbers of tasks. */
 export interface Dependencies {
@@ -32,7 +33,7 @@ interface Produced {
  * links before it: what goes over links keeps the order of the plan.
  */
 const producersOf = (plan: Plan): number[][] => {
-  const before = readersOfStates(plan);
+  const before = readsOfStates(plan);
   const wired = new Map<string, number>();
   const twins = new Map<string, number>();
   const produced: Produced[][][] = plan.storages.map(({ panels }) => Array.from({ length: panels }, () => []));
@@ -42,7 +43,7 @@ const producersOf = (plan: Plan): number[][] => {
       produced[output.storage]?.[output.panel]?.push({ row, end: row + (count - 1) * step + 1, task });
     }
   return plan.tasks.map((task, index) => {
-    const found = new Set<number>(task.outputs.flatMap(({ storage }) => before.get(storage) ?? []));
+    const found = new Set<number>(task.outputs.flatMap((output) => readersOf(before, output, writtenBy(task, output))));
     for (const link of task.wire?.links ?? []) {
       const use = `${task.wire?.kind} ${link}`;
       const earlier = wired.get(use);
@@ -54,8 +55,7 @@ const producersOf = (plan: Plan): number[][] => {
     const sent = twin === true && name !== undefined && kind === "receive" ? twins.get(name) : undefined;
     if (sent !== undefined) found.add(sent);
     forEachRun(task, ({ storage, panel }, { row, step, count }) => {
-      const last = row + step * (count - 1);
-      const [low, high] = [Math.min(row, last), Math.max(row, last)];
+      const [low, high] = endsOf({ row, step, count });
       // Which block a chip writes itself, and which it receives, is other on each chip.
       const isAnyBlock = plan.storages[storage]?.blocks !== undefined;
       for (const producer of produced[storage]?.[panel] ?? [])
@@ -65,17 +65,49 @@ const producersOf = (plan: Plan): number[][] => {
   });
 };
 
-/** By the storage that takes the rows of a state: the tasks that read the state. */
-const readersOfStates = ({ states, tasks }: Plan): ReadonlyMap<number, readonly number[]> =>
-  new Map(
-    states.map(({ storage, next }) => [
-      next,
-      [...tasks.keys()].filter((index) => readsOf(tasks[index] as Task).has(storage)),
+/** Rows of a panel that a task reads. */
+interface Read {
+  readonly run: Run;
+  readonly task: number;
+}
+
+/** By the storage that takes the rows of a state, and by panel: who reads which rows of the state. */
+const readsOfStates = ({ states, storages, tasks }: Plan): ReadonlyMap<StorageId, readonly Read[][]> => {
+  const read = new Map(
+    states.map(({ storage }) => [
+      storage,
+      Array.from({ length: at(storages, storage, "storage").panels }, (): Read[] => []),
     ]),
   );
+  for (const [task, own] of tasks.entries())
+    forEachRun(own, ({ storage, panel }, run) => read.get(storage)?.[panel]?.push({ run, task }));
+  return new Map(states.map(({ storage, next }) => [next, sure(read.get(storage), "state")]));
+};
+
+/** Tasks that read what lies in some rows of a panel before these are written; none of storages that take no state's rows. */
+const readersOf = (reads: ReturnType<typeof readsOfStates>, { storage, panel }: PanelRef, rows: Run): number[] => {
+  const panels = reads.get(storage);
+  if (panels === undefined) return [];
+  const own = at(panels, panel, "panel");
+  return own.filter(({ run }) => mayMeet(run, rows)).map(({ task }) => task);
+};
+
+/** Whether two runs may have a row together: one lies among those of the other, as far as their steps allow it. */
+const mayMeet = (a: Run, b: Run): boolean => {
+  const [[low, high], [from, to]] = [endsOf(a), endsOf(b)];
+  const step = commonDivisor(Math.abs(a.step), Math.abs(b.step));
+  return low <= to && from <= high && (step === 0 || (a.row - b.row) % step === 0);
+};
+
+const endsOf = ({ row, step, count }: Run): readonly [number, number] => {
+  const last = row + step * (count - 1);
+  return [Math.min(row, last), Math.max(row, last)];
+};
+
+const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));
 
 /** Every run of rows that a task reads. */
-const forEachRun = (task: Task, visit: (panel: Pick<Leaf, "storage" | "panel">, run: Run) => void): void => {
+const forEachRun = (task: Task, visit: (panel: PanelRef, run: Run) => void): void => {
   for (const leaf of task.leaves) for (const run of leaf.runs) visit(leaf, run);
   for (const pass of task.passes) {
     for (const run of pass.runs) visit(pass, run);

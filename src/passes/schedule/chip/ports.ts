@@ -189,15 +189,16 @@ export const emitMemory = (
 export const bookCopy = (
   s: Scheduler,
   panel: PanelRef,
-  { chunk }: ReadPiece,
+  { chunk, row, step, count }: ReadPiece,
   copy: Copy,
   bursts: readonly PairBurst[],
   flight: Flight,
 ): void => {
+  const rows = { row: row - chunk.row, step, count };
   const source = { ...panel, chunk: chunksOf(s, panel).indexOf(chunk), copy: chunk.copies.indexOf(copy) };
   for (const burst of bursts) {
     const cycle = dispatchOf(s, pairAt(flight.half, burst.pair), flight) + burst.delay;
     bookRead(s, burst, cycle, flight, source);
-    s.trial.wants.push({ kind: "read", source, copy, until: cycle + spanOf(burst) });
+    s.trial.wants.push({ kind: "read", source, copy, rows, until: cycle + spanOf(burst) });
   }
 };

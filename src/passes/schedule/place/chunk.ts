@@ -2,6 +2,8 @@
  * Chunks: where rows of a storage lie, in one or several copies; and where a weight tile does.
  */
 
+import { at } from "../../../diagnostics.js";
+import type { Run } from "../../../ir/plan.js";
 import type { PairGroup, Side } from "../chip/machine.js";
 
 /**
@@ -19,7 +21,29 @@ export interface Copy {
   readonly before: number;
   /** One past the last cycle in which it is read (or written). */
   lastRead: number;
+  /** Of a state, whose rows are taken one by one: the same for each of its rows. */
+  readonly lastReadOf?: Int32Array;
 }
+
+/** Notes that some rows, counted from the start of the block, are read before cycle `until`. */
+export const noteRead = (copy: Copy, { row, step, count }: Run, until: number): void => {
+  copy.lastRead = Math.max(copy.lastRead, until);
+  const { lastReadOf } = copy;
+  if (lastReadOf === undefined) return;
+  for (let i = 0; i < count; i++) {
+    const own = row + i * step;
+    lastReadOf[own] = Math.max(at(lastReadOf, own, "row"), until);
+  }
+};
+
+/** One past the last cycle in which any of some rows is read; of what is no state, of all. */
+export const lastReadIn = ({ lastRead, lastReadOf }: Copy, { row, step, count }: Run): number =>
+  lastReadOf === undefined
+    ? lastRead
+    : Array.from({ length: count }, (_, i) => at(lastReadOf, row + i * step, "row")).reduce(
+        (a, b) => Math.max(a, b),
+        0,
+      );
 
 /** Rows of slice pairs that a copy of so many vectors takes. */
 export const rowsOfCopy = ({ pairs, ways }: Pick<Copy, "pairs" | "ways">, rows: number): number =>

@@ -106,5 +106,5 @@ export const earlierCopies = (
       hint: "bind its dimensions to the same sizes in all entries",
     });
   invariant(storage.bothHemispheres === bothHemispheres, "states that entries share lie in as many hemispheres");
-  return known.panels[panel]?.map((copy) => ({ ...copy, lastRead: 0 }));
+  return known.panels[panel]?.map((copy) => ({ ...copy, lastRead: 0, lastReadOf: new Int32Array(rows) }));
 };

@@ -126,7 +126,8 @@ export const lastingCopy = (s: Scheduler, storage: Storage, panel: number, half:
     if (address === undefined) continue;
     holdRows(memories, address, rows);
     s.lasting[half.side] += rows * pairs.length;
-    return { side: half.side, pairs, ways, addresses: pairs.map(() => address), before: 0, lastRead: 0 };
+    const place = { side: half.side, pairs, ways, addresses: pairs.map(() => address), before: 0, lastRead: 0 };
+    return storage.kind === "state" ? { ...place, lastReadOf: new Int32Array(storage.rows) } : place;
   }
   return noRoom(s, storage.name, sliceRowsOf(storage, storage.rows));
 };

@@ -7,7 +7,7 @@
  * later, with constants of its own (constants.ts), as long as all that it needs is free. What follows the repeat is scheduled freely.
  */
 
-import { type Chunk, type Copy, rowsOfCopy, type TilePlace } from "../place/chunk.js";
+import { type Chunk, type Copy, noteRead, rowsOfCopy, type TilePlace } from "../place/chunk.js";
 import { at, invariant } from "../../../diagnostics.js";
 import { isTile, type PackedTile, type Plan, type StorageId, type Task } from "../../../ir/plan.js";
 import { holdRows, isFreeBy } from "../chip/memory.js";
@@ -185,9 +185,9 @@ export const placeAgain = (s: Scheduler, instance: Instance, model: Model, later
   for (let i = 0; i < lines.length; i++)
     book(at(lines, i, "line"), at(starts, i, "line") + cycles, at(ends, i, "line") + cycles);
   for (const written of model.chunks) writeChunk(again, written);
-  for (const { source, until } of model.reads) {
+  for (const { source, rows, until } of model.reads) {
     const copy = copyOf(again, source);
-    if (copy !== undefined) copy.lastRead = Math.max(copy.lastRead, until + cycles);
+    if (copy !== undefined) noteRead(copy, rows, until + cycles);
   }
   const counterpart = taskAt(s.plan, task);
   for (let i = 0; i < model.dispatched.length; i++) {

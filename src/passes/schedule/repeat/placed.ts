@@ -4,7 +4,7 @@
  */
 
 import type { Chunk } from "../place/chunk.js";
-import type { StorageId, PanelRef } from "../../../ir/plan.js";
+import type { PanelRef, Run, StorageId } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import type { Timeline } from "../chip/resources.js";
 import type { Half, Side } from "../chip/machine.js";
@@ -42,8 +42,8 @@ export interface Placed {
   readonly dispatched: Dispatched[];
   /** Chunks that were written, by a result that left the VXM at `given`. */
   readonly chunks: { readonly panel: PanelRef; readonly chunk: Chunk; readonly given: number }[];
-  /** Copies that were read before cycle `until`. */
-  readonly reads: { readonly source: RowsSource; readonly until: number }[];
+  /** Rows of copies that were read before cycle `until`. */
+  readonly reads: { readonly source: RowsSource; readonly rows: Run; readonly until: number }[];
   /** Whose array its passes took. */
   half: Half | undefined;
 }

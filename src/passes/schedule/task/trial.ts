@@ -13,7 +13,7 @@ import { endOf, NEVER, type Timeline } from "../chip/resources.js";
 import { type Half, lineAt, streamNumber } from "../chip/machine.js";
 import type { ReadSource } from "../repeat/placed.js";
 import { noRoom } from "../place/room.js";
-import { rowsOfCopy } from "../place/chunk.js";
+import { noteRead, rowsOfCopy } from "../place/chunk.js";
 import { rowsOfTile, sliceRowsOf } from "../figures.js";
 import { addChunk, otherHalf, type Scheduler, storageOf } from "../state.js";
 import { nextTrial, type Want } from "./want.js";
@@ -147,7 +147,7 @@ const take = (s: Scheduler, want: Want): void => {
       break;
     }
     case "read":
-      want.copy.lastRead = Math.max(want.copy.lastRead, want.until);
+      noteRead(want.copy, want.rows, want.until);
       s.placed.reads.push(want);
       break;
     case "chunk": {

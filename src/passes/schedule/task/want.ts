@@ -3,7 +3,7 @@
  * dropped and leaves nothing behind (trial.ts).
  */
 
-import type { PackedTile, Storage, PanelRef } from "../../../ir/plan.js";
+import type { PackedTile, PanelRef, Run, Storage } from "../../../ir/plan.js";
 import type { TimedInstruction } from "../../../ir/program.js";
 import type { Side } from "../chip/machine.js";
 import type { PairMemory } from "../chip/memory.js";
@@ -32,8 +32,14 @@ export type Want =
   | { readonly kind: "tile"; readonly tile: PackedTile; readonly side: Side; readonly place: TilePlace }
   /** So many more instances are to have a tile where one has this; a negative number, where they have it now. */
   | { readonly kind: "promise"; readonly tile: PackedTile; readonly side: Side; readonly instances: number }
-  /** A copy is read before cycle `until`. */
-  | { readonly kind: "read"; readonly source: RowsSource; readonly copy: Copy; readonly until: number }
+  /** Rows of a copy are read before cycle `until`. */
+  | {
+      readonly kind: "read";
+      readonly source: RowsSource;
+      readonly copy: Copy;
+      readonly rows: Run;
+      readonly until: number;
+    }
   /** Rows that a result becomes, which left the VXM at `given`. */
   | { readonly kind: "chunk"; readonly panel: PanelRef; readonly chunk: Chunk; readonly given: number };
 

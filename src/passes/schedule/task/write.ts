@@ -7,8 +7,8 @@
  */
 
 import { at } from "../../../diagnostics.js";
-import { type Copy, rowsOfCopy } from "../place/chunk.js";
-import { LOAD_WAYS, type Storage, type Task, type TaskOutput } from "../../../ir/plan.js";
+import { type Copy, lastReadIn, rowsOfCopy } from "../place/chunk.js";
+import { LOAD_WAYS, type Storage, type Task, type TaskOutput, writtenBy } from "../../../ir/plan.js";
 import { findRows, type PairMemory } from "../chip/memory.js";
 import { NEVER } from "../chip/resources.js";
 import { bankOf, type Half, memoriesOf, type PairGroup, pairAt, positionsOf } from "../chip/machine.js";
@@ -223,7 +223,8 @@ const tryPlaces = (s: Scheduler, result: Result, flight: Flight, places: Places)
         { row: 0, step: output.step ?? 1, count: result.rows },
       );
       // Rows of a state are taken once nothing reads them any more.
-      const taken = own !== undefined && s.nexts.has(output.storage) ? own.lastRead - cycle : 0;
+      const taken =
+        own !== undefined && s.nexts.has(output.storage) ? lastReadIn(own, writtenBy(result, output)) - cycle : 0;
       const delay = Math.max(taken, writeDelay(s, bursts, flight));
       if (delay > 0) {
         best = Math.min(best, delay);
