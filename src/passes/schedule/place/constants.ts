@@ -9,7 +9,7 @@
 import { at } from "../../../diagnostics.js";
 import { type Half, memoriesOf, pairAt, type Side } from "../chip/machine.js";
 import { closeBanks, findUnused, holdRows } from "../chip/memory.js";
-import { isTile, loadedBy, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
+import { isTile, type Leaf, loadedBy, type PackedTile, type Storage, type Task } from "../../../ir/plan.js";
 import { CONSTANT_ROWS, executionsOf, rowsOfTile, sliceRowsOf } from "../figures.js";
 import { chunksOf, type Scheduler, storageOf } from "../state.js";
 import { constantPieces } from "./resident.js";
@@ -24,16 +24,23 @@ export const placeConstants = (s: Scheduler): void => {
   for (const { memory } of s.halves.flatMap(({ pairs }) => pairs)) closeBanks(s.target, memory);
 };
 
-/** Rows of constants that something reads; what the VXM alone reads, though it may turn in an SXM on the way, in one hemisphere. */
+/**
+ * Rows of constants that something reads; what the VXM alone reads, though it may turn in an SXM on the way, in one hemisphere, but for
+ * what goes along with rows of a state: those have no choice of places, so that this must have one.
+ */
 const placeRows = (s: Scheduler, spared: number): void => {
-  const multiplied = new Set(
-    s.plan.tasks.flatMap(({ passes }) => passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)])),
+  const isState = ({ storage }: Leaf): boolean => storageOf(s, storage).kind === "state";
+  const taken = new Set(
+    s.plan.tasks.flatMap(({ passes, leaves }) => [
+      ...passes.flatMap((pass) => [pass.storage, ...loadedBy(pass)]),
+      ...(leaves.some(isState) ? leaves.map(({ storage }) => storage) : []),
+    ]),
   );
   for (const [id, pieces] of constantPieces(s.plan)) {
     const storage = storageOf(s, id);
     const perPanel = Math.ceil(storage.rows / CONSTANT_ROWS);
     for (let panel = 0; panel < storage.panels; panel++) {
-      const homes: readonly Side[] = multiplied.has(id) ? [0, 1] : [s.lasting[0] <= s.lasting[1] ? 0 : 1];
+      const homes: readonly Side[] = taken.has(id) ? [0, 1] : [s.lasting[0] <= s.lasting[1] ? 0 : 1];
       for (const side of homes)
         for (let piece = 0; piece < perPanel; piece++)
           if (pieces.has(panel * perPanel + piece)) placePiece(s, storage, panel, piece, s.halves[side], spared);

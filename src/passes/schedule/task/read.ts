@@ -73,7 +73,7 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: ReadPiece, flight
   const run = { row: piece.row - chunk.row, step: piece.step, count: piece.count };
   let best = NEVER;
   let copies = 0;
-  for (const copy of chunk.copies) {
+  for (const copy of inTurn(s, chunk.copies)) {
     if (copy.side !== flight.half.side) continue;
     copies++;
     const bursts = apart(burstsOf(copy, run), flight);
@@ -86,6 +86,12 @@ export const tryPiece = (s: Scheduler, panel: PanelRef, piece: ReadPiece, flight
   }
   const storage = storageOf(s, panel.storage);
   return mayHaveCopies(s, storage, copies) ? tryNewCopy(s, panel, piece, flight, best) : best;
+};
+
+/** Copies in the order in which they are asked: once waiting does not help, each is the first in its turn. */
+const inTurn = ({ trial: { cornered, cursor } }: Scheduler, copies: readonly Copy[]): readonly Copy[] => {
+  const first = cornered && copies.length > 0 ? cursor % copies.length : 0;
+  return first === 0 ? copies : [...copies.slice(first), ...copies.slice(0, first)];
 };
 
 /**
