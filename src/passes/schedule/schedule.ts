@@ -72,12 +72,15 @@ const STRATEGIES: readonly Strategy[] = [
 ];
 /**
  * When nothing else fits, one after the other: no constant is in both hemispheres, and results are read soon after they are made;
- * then constants lie packed, too.
+ * then constants lie packed, too, and first results are read soon only as far as the arrays need not wait for that.
  */
-const FRUGAL: readonly Strategy[] = (["anywhere", "first"] as const).map((constants) => ({
-  ...{ stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER, thrift: "all" },
-  constants,
-}));
+const FRUGAL: readonly Strategy[] = (
+  [
+    ["anywhere", "all"],
+    ["first", "some"],
+    ["first", "all"],
+  ] as const
+).map(([constants, thrift]) => ({ stagger: 0, nearWeights: 0, duplicates: 0, model: NEVER, constants, thrift }));
 /**
  * Strategies are tried until about so many tasks were placed, or so many places of one tried, also for schedules that came to no end:
  * long programs are scheduled fewer times. One is always brought to its end.
@@ -151,7 +154,8 @@ const scheduleBest = (
     const s = started(strategy);
     const done = attempt(() => complete(begin(s, order)));
     if (!(done instanceof CompileError)) return scheduled(done, entry);
-    const divided = dividedFor(s, done);
+    // What needs more room than there is is not divided for that.
+    const divided = strategy.thrift === "all" ? dividedFor(s, done) : undefined;
     if (divided !== undefined) return scheduleBest(divided, target, entry, []);
     refusal ??= done;
   }

@@ -183,7 +183,8 @@ const tryCopy = (s: Scheduler, result: Result, flight: Flight, other: Written | 
     s.trial.starved = result.storage;
     return waitForRoom(s, result, places);
   }
-  if (s.strategy.thrift !== "all") return noRoom(s, result.storage.name, sliceRowsOf(result.storage, result.rows));
+  if (s.strategy.thrift !== "all" && !isPacked(s))
+    return noRoom(s, result.storage.name, sliceRowsOf(result.storage, result.rows));
   const inPieces = tryPlaces(s, result, flight, scattered(s, result, places));
   return cornered && typeof inPieces === "number" && result.rows > SMALLEST_PART ? NEVER : inPieces;
 };
