@@ -19,6 +19,7 @@ import { measureText } from "./codegen/text/measure.js";
 import { deploymentsOf } from "./deployments.js";
 import { at } from "./diagnostics.js";
 import { type Chosen, type Devices, devicesChosen, placedResults } from "./frontend/devices.js";
+import { importedEntries } from "./frontend/entries.js";
 import { fewBitWeights } from "./frontend/few-bits.js";
 import { importModel } from "./frontend/import.js";
 import { type ModelSource, readModel } from "./frontend/source.js";
@@ -57,10 +58,14 @@ export const compile = (source: ModelSource, asked: CompileOptions = {}): Compil
   const named = entriesOf(options);
   const shapesOf = named.map(() => new Map<string, Shape>());
   const imported = stage("receive", () =>
-    named.map(([, { bind = {}, ...entry }], index) => {
-      const own = at(shapesOf, index, "entry");
-      return importModel(source, { bind, ...entry, onValue: (name, shape) => own.set(name, shape) }, model);
-    }),
+    importedEntries(
+      named.map(([name]) => name),
+      (index) => {
+        const [, { bind = {}, ...entry }] = at(named, index, "entry");
+        const own = at(shapesOf, index, "entry");
+        return importModel(source, { bind, ...entry, onValue: (name, shape) => own.set(name, shape) }, model);
+      },
+    ),
   );
   const entries: WithStates[] = [];
   for (const graph of imported) entries.push(withStates(graph, state, entries));

@@ -321,6 +321,16 @@ export const BAD_INPUTS: Readonly<Record<string, () => unknown>> = {
   "a shape for an input that the model does not have": () => buildModel(layer, { shapes: { z: [2, 8] } }),
   "bindings that are no bindings": () => parseBinds(["seq", "batch=0", "a=1,b=x"]),
 
+  "sizes that a model takes in one entry and not in another": () =>
+    buildModel(
+      {
+        ...model({ nodes: [node("Add", ["x", "b"], ["y"])], initializers: [weights("b", 2, 8)] }),
+        inputs: [{ ...floats("x", 2, 8), open: { 0: "rows" } }],
+        outputs: [{ ...floats("y", 2, 8), open: { 0: "rows" } }],
+      },
+      { entries: { two: { bind: { rows: 2 } }, three: { bind: { rows: 3 } } } },
+    ),
+
   // Files
   "a model that is not there": () => buildFile(temporary("none.onnx")),
   "a model that is a folder": () => {
