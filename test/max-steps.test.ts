@@ -61,13 +61,19 @@ const CASES: readonly [target: TargetName, n: number, groups: number, apart: num
 ];
 
 describe("the greatest of groups of lanes", () => {
-  for (const dtype of ["f16", "f32", "i32"] satisfies StorageType[])
+  const kinds: readonly (readonly [StorageType, number])[] = [
+    ["f16", 1],
+    ["f16", 4096],
+    ["f32", 1],
+    ["i32", 1],
+  ];
+  for (const [dtype, vectors] of kinds)
     test.each(CASES)(
-      `${dtype}, %s: groups of %i, %i of them, %i lanes apart, from lane %i`,
+      `${dtype} in ${vectors} vectors, %s: groups of %i, %i of them, %i lanes apart, from lane %i`,
       (name, n, groups, apart, first) => {
         const target = TARGETS[name];
         const starts = Array.from({ length: groups }, (_, group) => first + group * apart);
-        const steps = stepsOf(target, dtype, starts, n);
+        const steps = stepsOf(target, dtype, { starts, n, vectors });
         const leaves = steps.map(({ keeps, sources }) => sources.length + (keeps ? 1 : 0));
         const bytes = dtype === "f16" ? 2 : 4;
         const maps = mapped(target, steps, starts);
@@ -85,13 +91,14 @@ describe("the greatest of groups of lanes", () => {
     );
 
   test("of 256 fp16 numbers takes three steps, one of them across superlanes; of 64 two", () => {
-    const ways = (dtype: StorageType, n: number): string =>
-      stepsOf(TARGETS["lpu-v1"], dtype, [0], n)
+    const ways = (dtype: StorageType, n: number, vectors = 1): string =>
+      stepsOf(TARGETS["lpu-v1"], dtype, { starts: [0], n, vectors })
         .map(({ keeps, sources, within }) => `${within ? "within" : "across"} ${sources.length + (keeps ? 1 : 0)}`)
         .join(", ");
     expect(ways("f16", 256)).toBe("within 4, across 8, within 8");
     expect(ways("f16", 64)).toBe("across 8, within 8");
     expect(ways("f16", 320)).toBe("within 4, across 10, within 8");
     expect(ways("f32", 256)).toBe("within 4, across 4, within 4, within 4");
+    expect(ways("f16", 256, 4096)).toBe("within 4, across 4, within 4, within 4");
   });
 });

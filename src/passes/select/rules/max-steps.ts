@@ -22,17 +22,31 @@ export interface MaxStep {
   readonly within: boolean;
 }
 
-/** The steps that take the fewest cycles. `starts`: first columns of the groups, of n lanes each. */
-export const stepsOf = (target: Target, dtype: StorageType, starts: readonly number[], n: number): MaxStep[] => {
-  const most = mostLeaves(target, dtype);
+/** Groups of lanes, and how many vectors have them. */
+export interface Groups {
+  /** First columns. */
+  readonly starts: readonly number[];
+  /** Lanes of each. */
+  readonly n: number;
+  readonly vectors: number;
+}
+
+/** The steps that take the fewest cycles. */
+export const stepsOf = (target: Target, dtype: StorageType, { starts, n, vectors }: Groups): MaxStep[] => {
+  const most = mostLeaves(target, dtype, vectors);
   const rotated = Array.from({ length: most - 1 }, (_, i) => rotations(n, i + 2));
   const ways = [...rotated, ...dealtWays(target, most, starts, n)];
   return ways.reduce((best, way) => (cyclesOf(target, way) < cyclesOf(target, best) ? way : best));
 };
 
+/** Vectors from which on a maximum leaves streams to others: it is no longer what all wait for. */
+const MANY = 2048;
+
 /** Leaves that a step may have: all arrive at once, and leave streams and ALUs to others. */
-const mostLeaves = ({ streams, sxmQueues, alus }: Target, dtype: StorageType): number =>
-  Math.min(Math.floor((5 * streams) / 8 / DTYPES[dtype].bytes), sxmQueues, alus);
+const mostLeaves = ({ streams, sxmQueues, alus }: Target, dtype: StorageType, vectors: number): number => {
+  const bytes = vectors < MANY ? DTYPES[dtype].bytes : DTYPES.f32.bytes;
+  return Math.min(Math.floor((5 * streams) / 8 / bytes), sxmQueues, alus);
+};
 
 /** From reading rows to having written what a step makes of them, and as much for each. */
 const cyclesOf = ({ timing, sxm }: Target, steps: readonly MaxStep[]): number =>

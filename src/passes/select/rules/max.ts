@@ -120,7 +120,7 @@ const maxOfLanes = (s: Selection, node: Node, value: Located, view: View, n: num
   const { dtype } = storageAt(s, value.storage);
   const starts = groupStarts(view);
   let from: Located = value;
-  for (const { keeps, sources } of stepsOf(s.target, dtype, starts, n)) {
+  for (const { keeps, sources } of stepsOf(s.target, dtype, { starts, n, vectors: space.rows * space.panels })) {
     const fit = fitOperand(s.target, view, value.shape, from);
     invariant(fit !== undefined, "steps of a maximum share a layout");
     const storage = addTemp(s, node, dtype, space);
