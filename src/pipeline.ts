@@ -238,7 +238,7 @@ const madeStages = (
 /** How long the end of a run may meet what the arrays begin of the next one, in parts of the period. */
 const MEETING = 0.04;
 /** Periods that are tried, in parts of the longest time for which arrays work: where runs meet they take some more. */
-const PERIODS = [1.01, 1.03] as const;
+const PERIODS = [1.01, 1.03, 1.06] as const;
 
 /**
  * Stages of which the next run begins before the present one ends, if one may then follow the other so much sooner that it makes up
