@@ -10,7 +10,6 @@ import { at } from "../../../diagnostics.js";
 import {
   type Argument,
   isTile,
-  type PackedTile,
   type Pass,
   type Plan,
   type Run,
@@ -18,6 +17,7 @@ import {
   type Task,
   type WeightLoad,
 } from "../../../ir/plan.js";
+import { storagesNamed, tilesNamed } from "../../../ir/plan/names.js";
 import type { Dependencies } from "../dependencies.js";
 
 /** Fewer instances are not worth the trouble: some are scheduled one by one before a schedule repeats itself. */
@@ -90,13 +90,13 @@ const identify = (plan: Plan, consumers: Dependencies["consumers"]): Identified[
     storageKinds([dtype, rows, panels, kind, bothHemispheres, output || kind === "state" ? id : ""].join()),
   );
   return plan.tasks.map((task, index) => {
-    const ids = storagesOf(task);
+    const ids = storagesNamed(task);
     // What goes over links keeps its order, and is placed one by one.
     const shape = task.wire === undefined ? shapeOf(task) : `wire ${index}`;
     return {
       kind: kinds(`${consumers[index]?.length} ${shape} ${ids.map((id) => storages[id]).join(" ")}`),
       storages: ids,
-      tiles: tilesOf(task).map(({ key }) => tiles(key)),
+      tiles: tilesNamed(task).map(({ key }) => tiles(key)),
     };
   });
 };
@@ -111,18 +111,6 @@ const numbering = <K>(): ((key: K) => number) => {
     return numbers.size - 1;
   };
 };
-
-const tilesOf = ({ passes }: Task): PackedTile[] => passes.flatMap(({ weights }) => (isTile(weights) ? [weights] : []));
-
-/** Every storage that a task names, as often as it does. */
-const storagesOf = ({ passes, leaves, outputs }: Task): StorageId[] => [
-  ...passes.flatMap(({ storage, weights }) => [
-    storage,
-    ...(isTile(weights) ? [] : weights.map((load) => load.storage)),
-  ]),
-  ...leaves.map(({ storage }) => storage),
-  ...outputs.map(({ storage }) => storage),
-];
 
 /** A task without the names of what it refers to, as text. Instances share runs and operands, which are not written out more than once. */
 const shapes = (): ((task: Task) => string) => {

@@ -199,9 +199,10 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, block: number, gi
   const { rows } = task;
   const origin = originOfPasses(task);
   // The tile stays in the array if nothing comes between.
-  const stays = placed.behind !== undefined && isFree(s, half.array, placed.behind, at + rows);
+  const { behind } = placed;
+  const stays = behind !== undefined && s.trial.figure.free(half.array, behind, at + rows - behind);
   const install = at - installLead(s, task, pass, half);
-  const from = stays ? sure(placed.behind, "end of a pass") : install + timing.mxmInstall;
+  const from = stays ? behind : install + timing.mxmInstall;
   const busy = s.trial.figure.fit(half.array, from, at + rows - from) - from;
   if (busy > 0) return busy;
   const diagonal = at + timing.mxmActivationSkew - mxm;
@@ -218,9 +219,6 @@ const tryPass = (s: Scheduler, placed: PlacedPass, at: number, block: number, gi
   emitPass(s, placed, at, block, stream, give);
   return 0;
 };
-
-const isFree = (s: Scheduler, line: Timeline, from: number, end: number): boolean =>
-  s.trial.figure.fit(line, from, end - from) === from;
 
 const originOfPasses = ({ origin, passOrigin = origin }: Task): number => passOrigin;
 

@@ -10,6 +10,7 @@
 import { DTYPES } from "../../../ir/dtype.js";
 import type { StorageType } from "../../../ir/plan.js";
 import type { Target } from "../../../ir/target.js";
+import { largestDivisor } from "../layout/digits.js";
 
 /** The lane that a lane takes, where its group begins at lane `start`. */
 export type LaneSource = (lane: number, start: number) => number;
@@ -148,10 +149,7 @@ const divisorsOf = (n: number): number[] => Array.from({ length: n }, (_, i) => 
 
 /** Factors of a number, each at most `most` and as alike as can be, few of them; none of 1. */
 const radicesOf = (count: number, most: number): number[] => {
-  if (count <= most) return count === 1 ? [] : [count];
-  const factor =
-    divisorsOf(count)
-      .filter((d) => d * d <= count && d > 1)
-      .at(-1) ?? count;
+  const factor = largestDivisor(count, Math.floor(Math.sqrt(count)));
+  if (count <= most || factor === 1) return count === 1 ? [] : [count];
   return [factor, ...radicesOf(count / factor, most)];
 };
