@@ -258,36 +258,6 @@ export function widenFloats(
   return out;
 }
 
-/**
- * The sum, in their order, of squares of what is lost of fp32 values where they lie in a format as parts of `scale`. Once it comes
- * to `enough`, the rest is not looked at.
- */
-export function squaresLost(
-  format: NarrowFloat,
-  values: Float32Array,
-  scale: number,
-  weight = 1,
-  enough = Number.POSITIVE_INFINITY,
-): number {
-  const { drop, leastNormal, largest }: NarrowFormat = NARROW_FORMATS[format];
-  const last = f32ToBits(WIDE[format][largest] as number);
-  const [half, kept] = [(1 << (drop - 1)) - 1, -(1 << drop)];
-  let sum = 0;
-  for (let i = 0; i < values.length; i += 1) {
-    const value = values[i] as number;
-    scratch[0] = value / scale;
-    const word = scratchBits[0] as number;
-    const magnitude = word & 0x7fffffff;
-    // What becomes a normal number is rounded on its bits as they are.
-    if (magnitude >= leastNormal && magnitude <= last) scratchBits[0] = (word + half + ((word >>> drop) & 1)) & kept;
-    else scratch[0] = widenFloat(format, narrowFloat(format, scratch[0]));
-    const difference = value - (scratch[0] as number) * scale;
-    sum += weight * difference * difference;
-    if (sum >= enough) return sum;
-  }
-  return sum;
-}
-
 export function encodeF16(values: Float32Array, out: Uint16Array = new Uint16Array(values.length)): Uint16Array {
   narrowFloats("f16", values, out);
   return out;

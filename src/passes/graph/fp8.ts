@@ -11,7 +11,8 @@
 import { at } from "../../diagnostics.js";
 import { elementCount, type Literal, type Shape } from "../../ir/graph.js";
 import type { NarrowingError } from "../../ir/facts.js";
-import { f32ToBits, NARROW_FORMATS, narrowFloats, squaresLost, widenFloat, widenFloats } from "../../ir/numerics.js";
+import { f32ToBits, NARROW_FORMATS, widenFloat } from "../../ir/numerics.js";
+import { losesLess, nearestParts, patternsOf, type Sample, squaresLostByFour } from "../../ir/rounding.js";
 import type { Fp8, Sharing } from "../../ir/weights.js";
 
 /** A constant that was narrowed, or rows of it, with what was lost of all. */
@@ -43,11 +44,17 @@ const LEAST = -20 * STEPS;
 /** Scales are not above this: 2^15. */
 const GREATEST = 15 * STEPS;
 
+/** Number of a scale below all that are tried. */
+const FEWEST = -128 * STEPS;
+
 /** Scale number i: numbers with four bits after the leading one, in order; number 0 is 1. */
 const scaleAt = (index: number): number => {
   const exponent = Math.floor(index / STEPS);
   return (1 + (index - exponent * STEPS) / STEPS) * 2 ** exponent;
 };
+
+/** All scales, from number FEWEST on. */
+const SCALES = Float32Array.from({ length: GREATEST + CANDIDATES - FEWEST }, (_, i) => scaleAt(FEWEST + i));
 
 /** Number of the least scale that is not below a positive number of fp32. */
 const firstFrom = (value: number): number => {
@@ -110,10 +117,15 @@ const firstScale = (magnitude: number, largest: number): number => {
 };
 
 /** Scales that are tried for numbers of at most this magnitude. */
-const candidatesFor = (magnitude: number, format: Fp8): readonly number[] => {
-  if (magnitude === 0) return [];
-  const first = firstScale(magnitude, widenFloat(format, NARROW_FORMATS[format].largest));
-  return Array.from({ length: CANDIDATES }, (_, candidate) => Math.fround(scaleAt(first + candidate)));
+const candidatesFor = (magnitude: number, format: Fp8): Float32Array => {
+  if (magnitude === 0) return SCALES.subarray(0, 0);
+  const first = firstScale(magnitude, widenFloat(format, NARROW_FORMATS[format].largest)) - FEWEST;
+  return SCALES.subarray(first, first + CANDIDATES);
+};
+
+/** Squares that are lost of a sample under each of so many scales. */
+const squaresLost = (format: Fp8, sample: Sample, scales: Float32Array, sums: Float64Array): void => {
+  for (let i = 0; i < scales.length; i += 4) squaresLostByFour(format, sample, scales, i, sums);
 };
 
 /** Of how many of its greatest numbers one may be the greatest of what was in a format before: three octaves of E4M3. */
@@ -127,13 +139,13 @@ const ROUNDINGS = 2 ** -40;
  * The scale of numbers that were in the format before, under which they lose no more than roundings of fp32; undefined of others,
  * and where no more is `lost` anyway.
  */
-const exactScale = (magnitude: number, sample: Float32Array, format: Fp8, lost: number): number | undefined => {
+const exactScale = (magnitude: number, sample: Sample, format: Fp8, lost: number): number | undefined => {
   const enough = ROUNDINGS * magnitude ** 2;
-  if (sample.length < LEAST_EXACT || lost < enough) return undefined;
+  if (sample.to - sample.from < LEAST_EXACT || lost < enough) return undefined;
   const { largest } = NARROW_FORMATS[format];
   for (let bits = largest; bits > largest - GREATEST_NUMBERS; bits--) {
     const scale = Math.fround(magnitude / widenFloat(format, bits));
-    if (squaresLost(format, sample, scale, 1, enough) < enough) return scale;
+    if (losesLess(format, sample, scale, enough)) return scale;
   }
   return undefined;
 };
@@ -152,15 +164,19 @@ const greatestOf = ({ values, rows, columns }: Matrix): Float32Array => {
 const bestScales = (matrix: Matrix, format: Fp8): Float32Array => {
   const greatest = greatestOf(matrix);
   const best = new Float32Array(greatest.length).fill(1);
-  eachSample([matrix], (n, sample, weight) => {
-    const greatestAlone = greatest.subarray(n, n + 1);
+  const [lost, lostOfGreatest] = [new Float64Array(CANDIDATES), new Float64Array(CANDIDATES)];
+  eachSample([matrix], (n, sample) => {
+    const magnitude = greatest[n] as number;
+    const candidates = candidatesFor(magnitude, format);
+    squaresLost(format, sample, candidates, lost);
+    // The greatest may not be in the sample, and is the one that saturates.
+    squaresLost(format, { values: greatest, from: n, to: n + 1, weight: 1 }, candidates, lostOfGreatest);
     let least = Number.POSITIVE_INFINITY;
-    for (const scale of candidatesFor(greatest[n] as number, format)) {
-      // The greatest may not be in the sample, and is the one that saturates.
-      const lost = squaresLost(format, sample, scale, weight, least) + squaresLost(format, greatestAlone, scale);
-      if (lost < least) [least, best[n]] = [lost, scale];
+    for (let i = 0; i < candidates.length; i++) {
+      const sum = (lost[i] as number) + (lostOfGreatest[i] as number);
+      if (sum < least) [least, best[n]] = [sum, candidates[i] as number];
     }
-    best[n] = exactScale(greatest[n] as number, sample, format, least) ?? (best[n] as number);
+    best[n] = exactScale(magnitude, sample, format, least) ?? (best[n] as number);
   });
   return best;
 };
@@ -170,12 +186,12 @@ const bestOfAll = (matrices: readonly Matrix[], format: Fp8): number => {
     matrices.flatMap((matrix) => [...greatestOf(matrix)]).reduce((a, b) => Math.max(a, b), 0),
   );
   const candidates = candidatesFor(at(greatest, 0, "magnitude"), format);
-  const lost = candidates.map(() => 0);
-  eachSample(matrices, (_, sample, weight) => {
-    for (const [i, scale] of candidates.entries()) {
-      const own = squaresLost(format, sample, scale, weight) + squaresLost(format, greatest, scale);
-      lost[i] = at(lost, i, "sum") + own;
-    }
+  const { length } = candidates;
+  const [own, ofGreatest, lost] = [new Float64Array(length), new Float64Array(length), new Float64Array(length)];
+  squaresLost(format, { values: greatest, from: 0, to: 1, weight: 1 }, candidates, ofGreatest);
+  eachSample(matrices, (_, sample) => {
+    squaresLost(format, sample, candidates, own);
+    for (let i = 0; i < length; i++) lost[i] = (lost[i] as number) + ((own[i] as number) + (ofGreatest[i] as number));
   });
   const least = lost.filter((sum) => !Number.isNaN(sum)).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   return least < Number.POSITIVE_INFINITY ? at(candidates, lost.indexOf(least), "scale") : 1;
@@ -184,13 +200,11 @@ const bestOfAll = (matrices: readonly Matrix[], format: Fp8): number => {
 /** Columns whose samples are taken together: what lies side by side in a row. */
 const TOGETHER = 64;
 
-/** Calls with a sample of each column, of all matrices, and how many rows there are for each of it. */
-const eachSample = (
-  matrices: readonly Matrix[],
-  visit: (column: number, sample: Float32Array, weight: number) => void,
-): void => {
+/** Calls with a sample of each column, of all matrices. */
+const eachSample = (matrices: readonly Matrix[], visit: (column: number, sample: Sample) => void): void => {
   const { rows, columns } = at(matrices, 0, "matrix");
   const count = Math.min(rows, SAMPLE);
+  const weight = rows / count;
   const size = matrices.length * count;
   const samples = new Float32Array(TOGETHER * size);
   for (let first = 0; first < columns; first += TOGETHER) {
@@ -200,7 +214,7 @@ const eachSample = (
         const from = Math.floor((i * rows) / count) * columns + first;
         for (let n = 0; n < taken; n++) samples[n * size + m * count + i] = values[from + n] as number;
       }
-    for (let n = 0; n < taken; n++) visit(first + n, samples.subarray(n * size, (n + 1) * size), rows / count);
+    for (let n = 0; n < taken; n++) visit(first + n, { values: samples, from: n * size, to: (n + 1) * size, weight });
   }
 };
 
@@ -209,6 +223,9 @@ export interface Narrowing {
   readonly data: Uint8Array;
   readonly error: NarrowingError;
 }
+
+/** Numbers of a row that are narrowed together: what a cache holds. */
+const WIDTH = 512;
 
 /** The numbers over their scales, as FP8. */
 export const narrowed = (
@@ -222,45 +239,61 @@ export const narrowed = (
   const block = blockOf(shape, sharing);
   const blocks = Math.ceil(rows / block);
   const data = new Uint8Array(values.length);
-  const [scaled, near] = [new Float32Array(columns), new Float32Array(columns)];
-  const one = sharing === "tensor" ? new Float32Array(columns).fill(at(scales, 0, "scale")) : undefined;
-  const [signals, noises] = [new Float64Array(columns), new Float64Array(columns)];
-  let [kept, both, greatest, saturated] = [0, 0, 0, 0];
-  for (let row = 0, from = 0; from < values.length; row++, from += columns) {
-    const index = Math.floor(row / rows) * blocks + Math.floor((row % rows) / block);
-    const own = one ?? scales.subarray(index * columns, (index + 1) * columns);
-    for (let n = 0; n < columns; n++) scaled[n] = (values[from + n] as number) / (own[n] as number);
-    const bits = data.subarray(from, from + columns);
-    saturated += narrowFloats(format, scaled, bits).beyond;
-    widenFloats(format, bits, near);
-    for (let n = 0; n < columns; n++) {
-      const value = values[from + n] as number;
-      const now = (near[n] as number) * (own[n] as number);
-      const difference = value - now;
-      signals[n] = (signals[n] as number) + value * value;
-      noises[n] = (noises[n] as number) + difference * difference;
-      kept += now * now;
-      both += value * now;
-      if (!(Math.abs(difference) <= greatest)) greatest = Math.abs(difference);
+  const own = sharing === "tensor" ? new Float32Array(columns).fill(at(scales, 0, "scale")) : scales;
+  const inverses = Float64Array.from(own, (scale) => 1 / scale);
+  const sums = { signals: new Float64Array(columns), noises: new Float64Array(columns), all: new Float64Array(3) };
+  const room = new Float32Array(WIDTH);
+  let saturated = 0;
+  for (let row = 0, start = 0; start < values.length; row++, start += columns) {
+    const index = sharing === "tensor" ? 0 : Math.floor(row / rows) * blocks + Math.floor((row % rows) / block);
+    for (let first = 0; first < columns; first += WIDTH) {
+      const near = room.subarray(0, Math.min(WIDTH, columns - first));
+      const [from, place] = [start + first, index * columns + first];
+      saturated += nearestParts(format, values, from, inverses, place, near);
+      patternsOf(format, near, data, from);
+      addLost(values, from, near, own, place, sums, first);
     }
   }
-  const error = errorOf(signals, noises, { kept, both, greatest, saturated });
-  return { data, error };
+  return { data, error: errorOf(sums, saturated) };
 };
 
-/** `kept`: the squares of what is there now; `both`: its products with what was there. */
+/** Of each column the squares of its numbers and of what is lost; of all numbers KEPT, BOTH and GREATEST. */
 interface Sums {
-  readonly kept: number;
-  readonly both: number;
-  readonly greatest: number;
-  readonly saturated: number;
+  readonly signals: Float64Array;
+  readonly noises: Float64Array;
+  readonly all: Float64Array;
 }
+/** The squares of what is there now, its products with what was there, and the most that is lost of a number. */
+const [KEPT, BOTH, GREATEST_LOST] = [0, 1, 2] as const;
 
-const errorOf = (
-  signals: Float64Array,
-  noises: Float64Array,
-  { kept, both, greatest, saturated }: Sums,
-): NarrowingError => {
+/** Adds numbers of a row, from a column on, which are `near` parts of scales from a place on. */
+const addLost = (
+  values: Float32Array,
+  from: number,
+  near: Float32Array,
+  scales: Float32Array,
+  place: number,
+  { signals, noises, all }: Sums,
+  column: number,
+): void => {
+  let kept = all[KEPT] as number;
+  let both = all[BOTH] as number;
+  let greatest = all[GREATEST_LOST] as number;
+  for (let i = 0; i < near.length; i++) {
+    const value = values[from + i] as number;
+    const now = (near[i] as number) * (scales[place + i] as number);
+    const difference = value - now;
+    signals[column + i] = (signals[column + i] as number) + value * value;
+    noises[column + i] = (noises[column + i] as number) + difference * difference;
+    kept += now * now;
+    both += value * now;
+    if (!(Math.abs(difference) <= greatest)) greatest = Math.abs(difference);
+  }
+  all.set([kept, both, greatest]);
+};
+
+const errorOf = ({ signals, noises, all }: Sums, saturated: number): NarrowingError => {
+  const [kept, both, greatest] = [at(all, KEPT, "sum"), at(all, BOTH, "sum"), at(all, GREATEST_LOST, "magnitude")];
   const signal = signals.reduce((a, b) => a + b, 0);
   const ofColumns = Array.from(
     noises,
