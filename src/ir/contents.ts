@@ -55,7 +55,7 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
       if (recipe.kind === "points") return pointsContent(recipe, halfLanes(target), 0, recipe.vectors);
       return dtype === "f16"
         ? scaleBy(recipe.matrix.scale, tileContent(target, matrixOf(recipe.matrix), recipe, tiles))
-        : byteTileContent(target, bytesOf(recipe.matrix, dtype), recipe);
+        : byteTileContent(target, bytesOf(recipe.matrix, dtype), recipe, tiles);
     },
     panel: (recipe, dtype, panel) => {
       if (recipe.kind === "spread") return spreadContent(target, recipe, bitsOf(recipe.literal, dtype), panel);
@@ -132,19 +132,20 @@ const tileContent = (
 };
 
 /** The same of bytes. */
-const byteTileContent = (target: Target, matrix: Uint8Array, { width, blocks }: BlocksRecipe): Uint8Array => {
+const byteTileContent = (
+  target: Target,
+  matrix: Uint8Array,
+  { width, blocks }: BlocksRecipe,
+  memory: (length: number) => Uint16Array,
+): Uint8Array => {
   const half = halfLanes(target);
   const columns = Math.max(...blocks.map((block) => block.column + block.columns));
-  const tile = new Uint8Array(columns * half);
-  for (const { offset, k, count, lane, n, columns: taken, column } of blocks)
-    turnElements(matrix, tile, {
-      from: offset + k * width + n,
-      width,
-      count,
-      to: column * half + lane,
-      half,
-      columns: taken,
-    });
+  const tile = new Uint8Array(memory(Math.ceil((columns * half) / 2)).buffer, 0, columns * half).fill(0);
+  for (const { offset, k, count, lane, n, columns: taken, column } of blocks) {
+    const turn = { from: offset + k * width + n, width, count, to: column * half + lane, half, columns: taken };
+    if ([turn.to, half, count].every((value) => value % 4 === 0)) turnFours(matrix, tile, turn);
+    else turnElements(matrix, tile, turn);
+  }
   return tile;
 };
 
@@ -188,6 +189,26 @@ const turnPairs = (
       written[place + (half >> 1)] = (one >>> 16) | (two & 0xffff0000);
       place += half;
     }
+  }
+};
+
+/** Bytes of four rows, which come to lie side by side: a word of each column. */
+const turnFours = (
+  matrix: Uint8Array,
+  tile: Uint8Array,
+  { from, width, count, to, half, columns }: RowsToColumns,
+): void => {
+  const written = new Uint32Array(tile.buffer, tile.byteOffset, tile.length >> 2);
+  const step = half >> 2;
+  for (let i = 0; i < count; i += 4) {
+    const first = from + i * width;
+    const [second, third, fourth] = [first + width, first + 2 * width, first + 3 * width];
+    for (let j = 0, place = (to + i) >> 2; j < columns; j++, place += step)
+      written[place] =
+        (matrix[first + j] as number) |
+        ((matrix[second + j] as number) << 8) |
+        ((matrix[third + j] as number) << 16) |
+        ((matrix[fourth + j] as number) << 24);
   }
 };
 
