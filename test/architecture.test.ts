@@ -51,9 +51,10 @@ const ALL: readonly string[] = [
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/diagnostics.ts": [],
+  "src/wasm": [],
   "src/ir": ["src/diagnostics.ts"],
   "src/frontend": ["src/diagnostics.ts", "src/ir"],
-  "src/passes/graph": ["src/diagnostics.ts", "src/ir"],
+  "src/passes/graph": ["src/diagnostics.ts", "src/ir", "src/wasm"],
   "src/passes/select": ["src/diagnostics.ts", "src/ir"],
   "src/passes/stages": ["src/diagnostics.ts", "src/ir"],
   "src/passes/group": ["src/diagnostics.ts", "src/ir"],
@@ -61,7 +62,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "src/passes/check": ["src/diagnostics.ts", "src/ir"],
   "src/codegen": ["src/diagnostics.ts", "src/ir"],
   "src/report": ["src/diagnostics.ts", "src/ir"],
-  "src/runtime": ["src/diagnostics.ts", "src/ir", "src/codegen"],
+  "src/runtime": ["src/diagnostics.ts", "src/ir", "src/codegen", "src/wasm"],
   "src/stages.ts": ["src/diagnostics.ts"],
   "src/system": ["src/diagnostics.ts", "src/ir"],
   "src/pipeline.ts": [

@@ -8,7 +8,7 @@
 
 import { Worker } from "node:worker_threads";
 import type { KernelCode } from "../kernels/kernels.js";
-import type { WasmMemory } from "../kernels/wasm-api.js";
+import type { WasmMemory } from "../../wasm/api.js";
 import { ALL, awaitCalls, awaitEnd, END, progressWords, refuseRun, tellCalls, tellLeft, WORD } from "./progress.js";
 import type { Share } from "./share.js";
 

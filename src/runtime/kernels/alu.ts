@@ -9,8 +9,8 @@
 import { aluBinary, aluTernary, aluUnary, FUNCTION_CONSTANTS } from "../../ir/functions.js";
 import { ALU_FUNCTIONS, type AluFunction } from "../../ir/isa.js";
 import { type KernelRow, kernel, type MachineMemory } from "./table.js";
-import { HIGH_TWICE, LOW_PAIRS } from "./shuffles.js";
-import type { FunctionBody, Local, Opcode } from "./wasm-emitter.js";
+import { HIGH_TWICE, LOW_PAIRS } from "../../wasm/shuffles.js";
+import type { FunctionBody, Local, Opcode } from "../../wasm/emitter.js";
 
 type EmitUnary = (f: FunctionBody, a: Local) => void;
 type EmitBinary = (f: FunctionBody, a: Local, b: Local, scratch: Local) => void;

@@ -10,8 +10,16 @@
 import { sure } from "../../diagnostics.js";
 import { f16ToF32, widenFloat } from "../../ir/numerics.js";
 import { kernel, type KernelRow } from "./table.js";
-import { HALVES_HIGH, HALVES_LOW, INTERLEAVE_HIGH, INTERLEAVE_LOW, LOW_PAIRS, splat, splatWord } from "./shuffles.js";
-import type { FunctionBody, Local } from "./wasm-emitter.js";
+import {
+  HALVES_HIGH,
+  HALVES_LOW,
+  INTERLEAVE_HIGH,
+  INTERLEAVE_LOW,
+  LOW_PAIRS,
+  splat,
+  splatWord,
+} from "../../wasm/shuffles.js";
+import type { FunctionBody, Local } from "../../wasm/emitter.js";
 
 /** Vectors of weights that a kernel multiplies side by side, two columns each. */
 export const DIRECT_VECTORS = 4;

@@ -13,8 +13,8 @@ import { ALU_KERNELS } from "./alu.js";
 import { DIRECT_KERNELS } from "./direct.js";
 import { MATRIX_KERNELS } from "./matrix.js";
 import { STREAM_KERNELS } from "./stream.js";
-import { wasm, type WasmModule } from "./wasm-api.js";
-import { assembleModule, FunctionBody } from "./wasm-emitter.js";
+import { wasm, type WasmModule } from "../../wasm/api.js";
+import { assembleModule, FunctionBody } from "../../wasm/emitter.js";
 
 export const KERNELS: Readonly<Record<string, KernelRow>> = {
   ...MATRIX_KERNELS,

@@ -10,8 +10,16 @@
 
 import { f16ToF32, f32ToF16, widenFloat } from "../../ir/numerics.js";
 import { kernel } from "./table.js";
-import { HIGH_PAIRS, HIGH_TWICE, INTERLEAVE_LOW, LOW_PAIRS, splat, WORDS_HIGH, WORDS_LOW } from "./shuffles.js";
-import type { FunctionBody, Local } from "./wasm-emitter.js";
+import {
+  HIGH_PAIRS,
+  HIGH_TWICE,
+  INTERLEAVE_LOW,
+  LOW_PAIRS,
+  splat,
+  WORDS_HIGH,
+  WORDS_LOW,
+} from "../../wasm/shuffles.js";
+import type { FunctionBody, Local } from "../../wasm/emitter.js";
 
 export const PANEL = 4;
 const ROWS = 4;

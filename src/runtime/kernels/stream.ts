@@ -22,8 +22,8 @@ import {
   INTERLEAVE_HIGH,
   INTERLEAVE_LOW,
   LOW_PAIRS,
-} from "./shuffles.js";
-import type { FunctionBody, Local } from "./wasm-emitter.js";
+} from "../../wasm/shuffles.js";
+import type { FunctionBody, Local } from "../../wasm/emitter.js";
 
 /** Stream types by number, as kernels are given them. */
 export const TYPE_NUMBERS: Readonly<Record<StreamType, number>> = {

@@ -7,8 +7,8 @@
  * the same bytes, except that neither promises the payload of a NaN before it is made canonical.
  */
 
-import { wasm, type WasmMemory } from "./wasm-api.js";
-import type { FunctionBody, Local } from "./wasm-emitter.js";
+import { wasm, type WasmMemory } from "../../wasm/api.js";
+import type { FunctionBody, Local } from "../../wasm/emitter.js";
 
 /** Views of one WebAssembly memory. Rebuilt never: the memory does not grow. */
 export interface MachineMemory {
