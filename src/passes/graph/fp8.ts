@@ -12,8 +12,10 @@ import { at } from "../../diagnostics.js";
 import { elementCount, type Literal, type Shape } from "../../ir/graph.js";
 import type { NarrowingError } from "../../ir/facts.js";
 import { f32ToBits, NARROW_FORMATS, widenFloat } from "../../ir/numerics.js";
-import { losesLess, nearestParts, patternsOf, type Sample, squaresLostByFour } from "../../ir/rounding.js";
+import { losesLess, type Sample } from "../../ir/rounding.js";
 import type { Fp8, Sharing } from "../../ir/weights.js";
+import { CANDIDATES, type Loops, type Lost, plainLoops, STRIP } from "./fp8-loops.js";
+import { simdLoops } from "./fp8-simd.js";
 
 /** A constant that was narrowed, or rows of it, with what was lost of all. */
 export interface NarrowedLiteral extends Literal {
@@ -34,9 +36,8 @@ export interface ScaledWeight {
 
 /** Steps of scales in an octave. */
 const STEPS = 16;
-/** Scales that are tried: an octave, and some below it. */
-const BELOW = 4;
-const CANDIDATES = STEPS + BELOW;
+/** Scales that are tried below the octave. */
+const BELOW = CANDIDATES - STEPS;
 /** Rows that are looked at for each scale. */
 const SAMPLE = 256;
 /** The least scale whose steps fp16 holds. */
@@ -46,6 +47,12 @@ const GREATEST = 15 * STEPS;
 
 /** Number of a scale below all that are tried. */
 const FEWEST = -128 * STEPS;
+
+/** The fastest loops that the host has, from the first time on that they are wanted. */
+const loops = ((made?: Loops) => () => {
+  made ??= simdLoops() ?? plainLoops;
+  return made;
+})();
 
 /** Scale number i: numbers with four bits after the leading one, in order; number 0 is 1. */
 const scaleAt = (index: number): number => {
@@ -116,16 +123,10 @@ const firstScale = (magnitude: number, largest: number): number => {
   return magnitude < scaleAt(LEAST) ? first : Math.max(LEAST, first);
 };
 
-/** Scales that are tried for numbers of at most this magnitude. */
+/** Scales that are tried for numbers of at most this magnitude, which is not zero. */
 const candidatesFor = (magnitude: number, format: Fp8): Float32Array => {
-  if (magnitude === 0) return SCALES.subarray(0, 0);
   const first = firstScale(magnitude, widenFloat(format, NARROW_FORMATS[format].largest)) - FEWEST;
   return SCALES.subarray(first, first + CANDIDATES);
-};
-
-/** Squares that are lost of a sample under each of so many scales. */
-const squaresLost = (format: Fp8, sample: Sample, scales: Float32Array, sums: Float64Array): void => {
-  for (let i = 0; i < scales.length; i += 4) squaresLostByFour(format, sample, scales, i, sums);
 };
 
 /** Of how many of its greatest numbers one may be the greatest of what was in a format before: three octaves of E4M3. */
@@ -150,14 +151,18 @@ const exactScale = (magnitude: number, sample: Sample, format: Fp8, lost: number
   return undefined;
 };
 
+/** Columns of a matrix as strips: where each begins, and how many it has. */
+const stripsOf = (columns: number): readonly { readonly first: number; readonly width: number }[] =>
+  Array.from({ length: Math.ceil(columns / STRIP) }, (_, i) => ({
+    first: i * STRIP,
+    width: Math.min(STRIP, columns - i * STRIP),
+  }));
+
 /** Magnitude of the greatest number of each column. */
 const greatestOf = ({ values, rows, columns }: Matrix): Float32Array => {
   const greatest = new Float32Array(columns);
-  for (let row = 0, at = 0; row < rows; row++)
-    for (let n = 0; n < columns; n++, at++) {
-      const magnitude = Math.abs(values[at] as number);
-      if (magnitude > (greatest[n] as number)) greatest[n] = magnitude;
-    }
+  for (const { first, width } of stripsOf(columns))
+    greatest.set(loops().greatest({ values, from: first, stride: columns, rows, width }), first);
   return greatest;
 };
 
@@ -167,10 +172,11 @@ const bestScales = (matrix: Matrix, format: Fp8): Float32Array => {
   const [lost, lostOfGreatest] = [new Float64Array(CANDIDATES), new Float64Array(CANDIDATES)];
   eachSample([matrix], (n, sample) => {
     const magnitude = greatest[n] as number;
+    if (magnitude === 0) return;
     const candidates = candidatesFor(magnitude, format);
-    squaresLost(format, sample, candidates, lost);
+    loops().squaresLost(format, sample, candidates, lost);
     // The greatest may not be in the sample, and is the one that saturates.
-    squaresLost(format, { values: greatest, from: n, to: n + 1, weight: 1 }, candidates, lostOfGreatest);
+    loops().squaresLost(format, { values: greatest, from: n, to: n + 1, weight: 1 }, candidates, lostOfGreatest);
     let least = Number.POSITIVE_INFINITY;
     for (let i = 0; i < candidates.length; i++) {
       const sum = (lost[i] as number) + (lostOfGreatest[i] as number);
@@ -182,16 +188,16 @@ const bestScales = (matrix: Matrix, format: Fp8): Float32Array => {
 };
 
 const bestOfAll = (matrices: readonly Matrix[], format: Fp8): number => {
-  const greatest = Float32Array.of(
-    matrices.flatMap((matrix) => [...greatestOf(matrix)]).reduce((a, b) => Math.max(a, b), 0),
-  );
-  const candidates = candidatesFor(at(greatest, 0, "magnitude"), format);
-  const { length } = candidates;
-  const [own, ofGreatest, lost] = [new Float64Array(length), new Float64Array(length), new Float64Array(length)];
-  squaresLost(format, { values: greatest, from: 0, to: 1, weight: 1 }, candidates, ofGreatest);
+  const magnitude = matrices.flatMap((matrix) => [...greatestOf(matrix)]).reduce((a, b) => Math.max(a, b), 0);
+  if (magnitude === 0) return 1;
+  const candidates = candidatesFor(magnitude, format);
+  const greatest: Sample = { values: Float32Array.of(magnitude), from: 0, to: 1, weight: 1 };
+  const [own, ofGreatest] = [new Float64Array(CANDIDATES), new Float64Array(CANDIDATES)];
+  const lost = new Float64Array(CANDIDATES);
+  loops().squaresLost(format, greatest, candidates, ofGreatest);
   eachSample(matrices, (_, sample) => {
-    squaresLost(format, sample, candidates, own);
-    for (let i = 0; i < length; i++) lost[i] = (lost[i] as number) + ((own[i] as number) + (ofGreatest[i] as number));
+    loops().squaresLost(format, sample, candidates, own);
+    for (const [i, sum] of own.entries()) lost[i] = at(lost, i, "sum") + (sum + at(ofGreatest, i, "sum"));
   });
   const least = lost.filter((sum) => !Number.isNaN(sum)).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   return least < Number.POSITIVE_INFINITY ? at(candidates, lost.indexOf(least), "scale") : 1;
@@ -224,9 +230,6 @@ export interface Narrowing {
   readonly error: NarrowingError;
 }
 
-/** Numbers of a row that are narrowed together: what a cache holds. */
-const WIDTH = 512;
-
 /** The numbers over their scales, as FP8. */
 export const narrowed = (
   values: Float32Array,
@@ -240,60 +243,28 @@ export const narrowed = (
   const blocks = Math.ceil(rows / block);
   const data = new Uint8Array(values.length);
   const own = sharing === "tensor" ? new Float32Array(columns).fill(at(scales, 0, "scale")) : scales;
-  const inverses = Float64Array.from(own, (scale) => 1 / scale);
-  const sums = { signals: new Float64Array(columns), noises: new Float64Array(columns), all: new Float64Array(3) };
-  const room = new Float32Array(WIDTH);
-  let saturated = 0;
-  for (let row = 0, start = 0; start < values.length; row++, start += columns) {
-    const index = sharing === "tensor" ? 0 : Math.floor(row / rows) * blocks + Math.floor((row % rows) / block);
-    for (let first = 0; first < columns; first += WIDTH) {
-      const near = room.subarray(0, Math.min(WIDTH, columns - first));
-      const [from, place] = [start + first, index * columns + first];
-      saturated += nearestParts(format, values, from, inverses, place, near);
-      patternsOf(format, near, data, from);
-      addLost(values, from, near, own, place, sums, first);
-    }
-  }
-  return { data, error: errorOf(sums, saturated) };
+  const blockAt = (row: number): number =>
+    sharing === "tensor" ? 0 : Math.floor(row / rows) * blocks + Math.floor((row % rows) / block);
+  const strips = stripsOf(columns).map(({ first, width }) =>
+    loops().narrow(format, {
+      values,
+      data,
+      from: first,
+      stride: columns,
+      rows: values.length / columns,
+      width,
+      scales: own,
+      place: (row) => blockAt(row) * columns + first,
+    }),
+  );
+  return { data, error: errorOf(strips) };
 };
 
-/** Of each column the squares of its numbers and of what is lost; of all numbers KEPT, BOTH and GREATEST. */
-interface Sums {
-  readonly signals: Float64Array;
-  readonly noises: Float64Array;
-  readonly all: Float64Array;
-}
-/** The squares of what is there now, its products with what was there, and the most that is lost of a number. */
-const [KEPT, BOTH, GREATEST_LOST] = [0, 1, 2] as const;
-
-/** Adds numbers of a row, from a column on, which are `near` parts of scales from a place on. */
-const addLost = (
-  values: Float32Array,
-  from: number,
-  near: Float32Array,
-  scales: Float32Array,
-  place: number,
-  { signals, noises, all }: Sums,
-  column: number,
-): void => {
-  let kept = all[KEPT] as number;
-  let both = all[BOTH] as number;
-  let greatest = all[GREATEST_LOST] as number;
-  for (let i = 0; i < near.length; i++) {
-    const value = values[from + i] as number;
-    const now = (near[i] as number) * (scales[place + i] as number);
-    const difference = value - now;
-    signals[column + i] = (signals[column + i] as number) + value * value;
-    noises[column + i] = (noises[column + i] as number) + difference * difference;
-    kept += now * now;
-    both += value * now;
-    if (!(Math.abs(difference) <= greatest)) greatest = Math.abs(difference);
-  }
-  all.set([kept, both, greatest]);
-};
-
-const errorOf = ({ signals, noises, all }: Sums, saturated: number): NarrowingError => {
-  const [kept, both, greatest] = [at(all, KEPT, "sum"), at(all, BOTH, "sum"), at(all, GREATEST_LOST, "magnitude")];
+const errorOf = (strips: readonly Lost[]): NarrowingError => {
+  const sum = (own: (strip: Lost) => number): number => strips.reduce((all, strip) => all + own(strip), 0);
+  const [kept, both] = [sum((strip) => strip.kept), sum((strip) => strip.both)];
+  const signals = strips.flatMap((strip) => [...strip.signals]);
+  const noises = strips.flatMap((strip) => [...strip.noises]);
   const signal = signals.reduce((a, b) => a + b, 0);
   const ofColumns = Array.from(
     noises,
@@ -307,8 +278,8 @@ const errorOf = ({ signals, noises, all }: Sums, saturated: number): NarrowingEr
     ),
     weakest: weakest === Number.POSITIVE_INFINITY ? null : weakest,
     cosine: signal * kept === 0 ? 1 : rounded(both / Math.sqrt(signal * kept), 6),
-    greatest: Math.fround(greatest),
-    saturated,
+    greatest: Math.fround(strips.reduce((most, { greatest }) => Math.max(most, greatest), 0)),
+    saturated: sum(({ saturated }) => saturated),
   };
 };
 
