@@ -14,8 +14,8 @@ import { forEachRow } from "./elementwise.js";
 
 const extentOf = (shape: Shape, axis: number): number => at(shape, axis, "extent");
 
-/** Columns that are written together where they become rows, so that what is read lies side by side too. */
-const TOGETHER = 32;
+/** Numbers of a row that are written before those of the next rows, where columns become rows: a cache holds what is read of all. */
+const TOGETHER = 64;
 
 function copyView(source: TensorData, offset: number, strides: readonly number[], type: TensorType): Tensor {
   const { shape, dtype } = type;
@@ -38,14 +38,39 @@ function copyTurned(source: TensorData, offset: number, strides: readonly number
   forEachRow(shape.slice(0, -2), [strides.slice(0, -2)], (matrix, count, [from = 0], [step = 0]) => {
     for (let m = 0; m < count; m += 1) {
       const [first, start] = [offset + from + m * step, (matrix + m) * rows * columns];
-      for (let block = 0; block < rows; block += TOGETHER) {
-        const end = Math.min(block + TOGETHER, rows);
-        for (let n = 0; n < columns; n += 1)
-          for (let row = block; row < end; row += 1)
-            out[start + row * columns + n] = source[first + row + n * right] as number;
+      for (let n = 0; n < columns; n += TOGETHER) {
+        const turn: Turn = { source, out, right, columns, count: Math.min(TOGETHER, columns - n) };
+        const [read, written] = [first + n * right, start + n];
+        let row = 0;
+        for (; row + 4 <= rows; row += 4) turnFour(turn, read + row, written + row * columns);
+        for (; row < rows; row += 1) turnOne(turn, read + row, written + row * columns);
       }
     }
   });
+}
+
+/** So many elements of a row, each `right` behind the one before in what is read. */
+interface Turn {
+  readonly source: TensorData;
+  readonly out: TensorData;
+  readonly right: number;
+  readonly columns: number;
+  readonly count: number;
+}
+
+function turnOne({ source, out, right, count }: Turn, read: number, written: number): void {
+  for (let n = 0, from = read; n < count; n += 1, from += right) out[written + n] = source[from] as number;
+}
+
+/** Four rows, which lie side by side in what is read. */
+function turnFour({ source, out, right, columns, count }: Turn, read: number, written: number): void {
+  const [second, third, fourth] = [written + columns, written + 2 * columns, written + 3 * columns];
+  for (let n = 0, from = read; n < count; n += 1, from += right) {
+    out[written + n] = source[from] as number;
+    out[second + n] = source[from + 1] as number;
+    out[third + n] = source[from + 2] as number;
+    out[fourth + n] = source[from + 3] as number;
+  }
 }
 
 function copyRows(source: TensorData, offset: number, strides: readonly number[], { shape, out }: Copied): void {
