@@ -243,17 +243,35 @@ const rowsWithoutMean = (x: Tensor): Tensor => {
   return evaluateNode("sub", [x, mean], {}, { dtype, shape });
 };
 
-/** The same, to the bit, of fp32 where it lies: weights go through it by the million. */
+/** The same, to the bit, of fp32 where it lies: weights go through it by the million, four rows at a time, whose sums do not wait for each other. */
 const takeMeans = (data: Float32Array, extent: number): Float32Array => {
   const scale = Math.fround(1 / extent);
-  for (let start = 0; start < data.length; start += extent) {
-    const end = start + extent;
+  const meanOf = (sum: number): number => Math.fround(Math.fround(sum) * scale);
+  let start = 0;
+  for (; start + 4 * extent <= data.length; start += 4 * extent) {
+    const [second, third, fourth] = [start + extent, start + 2 * extent, start + 3 * extent];
+    let [a, b, c, d] = [0, 0, 0, 0];
+    for (let i = 0; i < extent; i++) {
+      a += data[start + i] as number;
+      b += data[second + i] as number;
+      c += data[third + i] as number;
+      d += data[fourth + i] as number;
+    }
+    takeMean(data, start, second, meanOf(a));
+    takeMean(data, second, third, meanOf(b));
+    takeMean(data, third, fourth, meanOf(c));
+    takeMean(data, fourth, fourth + extent, meanOf(d));
+  }
+  for (; start < data.length; start += extent) {
     let sum = 0;
-    for (let i = start; i < end; i++) sum += data[i] as number;
-    const mean = Math.fround(Math.fround(sum) * scale);
-    for (let i = start; i < end; i++) data[i] = (data[i] as number) - mean;
+    for (let i = start; i < start + extent; i++) sum += data[i] as number;
+    takeMean(data, start, start + extent, meanOf(sum));
   }
   return data;
+};
+
+const takeMean = (data: Float32Array, start: number, end: number, mean: number): void => {
+  for (let i = start; i < end; i++) data[i] = (data[i] as number) - mean;
 };
 
 /** The same of rows of so many numbers that come in pieces, wherever these end; in memory that the next of them take. */
