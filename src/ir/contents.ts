@@ -35,6 +35,7 @@ export interface Contents {
 export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal>): Contents => {
   const reader = literalReader();
   const tiles = memoryOfHalfs();
+  const columnsOf = columnOffsets();
   const named = (key: string): Literal => {
     const literal = literals.get(key);
     invariant(literal !== undefined, `the plan has a literal ${key}`);
@@ -58,7 +59,10 @@ export const contentsOf = (target: Target, literals: ReadonlyMap<string, Literal
         : byteTileContent(target, bytesOf(recipe.matrix, dtype), recipe, tiles);
     },
     panel: (recipe, dtype, panel) => {
-      if (recipe.kind === "spread") return spreadContent(target, recipe, bitsOf(recipe.literal, dtype), panel);
+      if (recipe.kind === "spread") {
+        const columns = columnsOf(recipe)?.subarray(panel * target.lanes);
+        return spreadContent(target, recipe, bitsOf(recipe.literal, dtype), columns);
+      }
       const rows = recipe.vectors;
       return pointsContent(recipe, target.lanes, panel * rows, rows);
     },
@@ -91,24 +95,40 @@ const pointsContent = ({ value, places }: PointsRecipe, width: number, first: nu
   return bits;
 };
 
+/** Of each column of all panels the offset of its element, or -1; undefined where a row is one element. Panels of one recipe come together. */
+const columnOffsets = (): ((recipe: SpreadRecipe) => Int32Array | undefined) => {
+  const last: { recipe?: SpreadRecipe; offsets?: Int32Array | undefined } = {};
+  return (recipe) => {
+    if (last.recipe === recipe) return last.offsets;
+    const { columns, column } = recipe;
+    const count = (digits: readonly SpreadDigit[]): number =>
+      digits.reduce((most, { extent, to }) => most + (extent - 1) * to, column + 1);
+    last.recipe = recipe;
+    last.offsets = columns === undefined ? undefined : offsets(count(columns), columns, column);
+    return last.offsets;
+  };
+};
+
+/** [rows][lanes] bits of a panel; `columns`: the offsets of its columns, of the first ones where there are fewer than lanes. */
 const spreadContent = (
   { lanes }: Target,
-  { rows: rowDigits, columns, column }: SpreadRecipe,
+  { rows: rowDigits }: SpreadRecipe,
   source: Uint16Array | Uint32Array,
-  panel: number,
+  columns: Int32Array | undefined,
 ): Uint16Array | Uint32Array => {
   const rows = productOf(rowDigits);
   const rowElement = offsets(rows, rowDigits);
-  const columnElement =
-    columns === undefined
-      ? new Int32Array(lanes)
-      : offsets((panel + 1) * lanes, columns, column).subarray(panel * lanes);
+  const width = Math.min(lanes, columns?.length ?? lanes);
   const bits = source instanceof Uint16Array ? new Uint16Array(rows * lanes) : new Uint32Array(rows * lanes);
-  for (let row = 0; row < rows; row++)
-    for (let lane = 0; lane < lanes; lane++) {
-      const element = columnElement[lane] as number;
-      if (element >= 0) bits[row * lanes + lane] = source[(rowElement[row] as number) + element] as number;
-    }
+  for (let row = 0; row < rows; row++) {
+    const [from, to] = [rowElement[row] as number, row * lanes];
+    if (columns === undefined) bits.fill(source[from] as number, to, to + lanes);
+    else
+      for (let lane = 0; lane < width; lane++) {
+        const element = columns[lane] as number;
+        if (element >= 0) bits[to + lane] = source[from + element] as number;
+      }
+  }
   return bits;
 };
 
