@@ -76,7 +76,7 @@ describe.each(FORMATS)("%s", (format) => {
     ] as const) {
       const [plain, simd] = BOTH.map((loops) => {
         const sums = new Float64Array(CANDIDATES);
-        loops.squaresLost(format, { values, from, to, weight: 3.3 }, tried, sums);
+        loops.squaresLost(format, { values, from, to, weight: 3.3 }, 1.2, tried, sums);
         return sums;
       });
       expect(simd).toEqual(plain);
@@ -85,7 +85,7 @@ describe.each(FORMATS)("%s", (format) => {
     for (const bits of [0x7fc00000, 0x7fffffff, 0xffffffff, 0x7f800001]) {
       const none = new Float32Array(Uint32Array.of(bits).buffer);
       for (const loops of BOTH) {
-        loops.squaresLost(format, { values: none, from: 0, to: 1, weight: 1 }, tried, sums);
+        loops.squaresLost(format, { values: none, from: 0, to: 1, weight: 1 }, 0, tried, sums);
         expect([...sums].every((sum) => Number.isNaN(sum))).toBe(true);
       }
     }

@@ -4,6 +4,7 @@
  * They are here in plain TypeScript, which is their definition, and in `fp8-simd` for the host's vector unit, with the same bits.
  */
 
+import { at } from "../../diagnostics.js";
 import { nearestParts, patternsOf, type Sample, squaresLostByFour } from "../../ir/rounding.js";
 import type { Fp8 } from "../../ir/weights.js";
 
@@ -39,8 +40,8 @@ export interface Lost {
 }
 
 export interface Loops {
-  /** Sums of squares that are lost of a sample under CANDIDATES scales. */
-  readonly squaresLost: (format: Fp8, sample: Sample, scales: Float32Array, sums: Float64Array) => void;
+  /** Sums of squares that are lost of a sample, and of one number more, under CANDIDATES scales. */
+  readonly squaresLost: (format: Fp8, sample: Sample, more: number, scales: Float32Array, sums: Float64Array) => void;
   /** Narrows a strip of at most STRIP columns. */
   readonly narrow: (format: Fp8, strip: Strip) => Lost;
   /** The greatest magnitude of each of at most STRIP columns, of what is a number. */
@@ -54,8 +55,14 @@ export const CANDIDATES = 20;
 export const STRIP = 2048;
 
 export const plainLoops: Loops = {
-  squaresLost: (format, sample, scales, sums) => {
-    for (let i = 0; i < scales.length; i += 4) squaresLostByFour(format, sample, scales, i, sums);
+  squaresLost: (format, sample, more, scales, sums) => {
+    const one = { values: Float32Array.of(more), from: 0, to: 1, weight: 1 };
+    const lostOfOne = new Float64Array(CANDIDATES);
+    for (let i = 0; i < CANDIDATES; i += 4) {
+      squaresLostByFour(format, sample, scales, i, sums);
+      squaresLostByFour(format, one, scales, i, lostOfOne);
+    }
+    for (const [i, lost] of lostOfOne.entries()) sums[i] = at(sums, i, "sum") + lost;
   },
   narrow: (format, strip) => {
     const { values, data, from, stride, rows, width, scales, place } = strip;

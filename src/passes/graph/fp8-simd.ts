@@ -227,15 +227,19 @@ export const simdLoops = (): Loops | undefined => {
   const [floats, doubles] = [new Float32Array(buffer), new Float64Array(buffer)];
   const found = new Float64Array(buffer, SUMS, CANDIDATES);
   return {
-    squaresLost: (format, { values, from, to, weight }, scales, sums) => {
+    squaresLost: (format, { values, from, to, weight }, more, scales, sums) => {
+      const kernel = lost[format];
       floats.set(scales, TRIED / 4);
       doubles[WEIGHT / 8] = weight;
       found.fill(0);
       for (let first = from; first < to; first += STRIP) {
         const end = Math.min(to, first + STRIP);
         floats.set(values.subarray(first, end), VALUES / 4);
-        lost[format](end - first);
+        kernel(end - first);
       }
+      floats[VALUES / 4] = more;
+      doubles[WEIGHT / 8] = 1;
+      kernel(1);
       sums.set(found);
     },
     narrow: (format, strip) => narrowStrip(narrow[format], buffer, strip),

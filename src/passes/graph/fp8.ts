@@ -169,17 +169,16 @@ const greatestOf = ({ values, rows, columns }: Matrix): Float32Array => {
 const bestScales = (matrix: Matrix, format: Fp8): Float32Array => {
   const greatest = greatestOf(matrix);
   const best = new Float32Array(greatest.length).fill(1);
-  const [lost, lostOfGreatest] = [new Float64Array(CANDIDATES), new Float64Array(CANDIDATES)];
+  const lost = new Float64Array(CANDIDATES);
   eachSample([matrix], (n, sample) => {
     const magnitude = greatest[n] as number;
     if (magnitude === 0) return;
     const candidates = candidatesFor(magnitude, format);
-    loops().squaresLost(format, sample, candidates, lost);
     // The greatest may not be in the sample, and is the one that saturates.
-    loops().squaresLost(format, { values: greatest, from: n, to: n + 1, weight: 1 }, candidates, lostOfGreatest);
+    loops().squaresLost(format, sample, magnitude, candidates, lost);
     let least = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < candidates.length; i++) {
-      const sum = (lost[i] as number) + (lostOfGreatest[i] as number);
+    for (let i = 0; i < CANDIDATES; i++) {
+      const sum = lost[i] as number;
       if (sum < least) [least, best[n]] = [sum, candidates[i] as number];
     }
     best[n] = exactScale(magnitude, sample, format, least) ?? (best[n] as number);
@@ -191,13 +190,10 @@ const bestOfAll = (matrices: readonly Matrix[], format: Fp8): number => {
   const magnitude = matrices.flatMap((matrix) => [...greatestOf(matrix)]).reduce((a, b) => Math.max(a, b), 0);
   if (magnitude === 0) return 1;
   const candidates = candidatesFor(magnitude, format);
-  const greatest: Sample = { values: Float32Array.of(magnitude), from: 0, to: 1, weight: 1 };
-  const [own, ofGreatest] = [new Float64Array(CANDIDATES), new Float64Array(CANDIDATES)];
-  const lost = new Float64Array(CANDIDATES);
-  loops().squaresLost(format, greatest, candidates, ofGreatest);
+  const [own, lost] = [new Float64Array(CANDIDATES), new Float64Array(CANDIDATES)];
   eachSample(matrices, (_, sample) => {
-    loops().squaresLost(format, sample, candidates, own);
-    for (const [i, sum] of own.entries()) lost[i] = at(lost, i, "sum") + (sum + at(ofGreatest, i, "sum"));
+    loops().squaresLost(format, sample, magnitude, candidates, own);
+    for (const [i, sum] of own.entries()) lost[i] = at(lost, i, "sum") + sum;
   });
   const least = lost.filter((sum) => !Number.isNaN(sum)).reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   return least < Number.POSITIVE_INFINITY ? at(candidates, lost.indexOf(least), "scale") : 1;
