@@ -60,6 +60,8 @@ const scaleAt = (index: number): number => {
   return (1 + (index - exponent * STEPS) / STEPS) * 2 ** exponent;
 };
 
+const LEAST_SCALE = scaleAt(LEAST);
+
 /** All scales, from number FEWEST on. */
 const SCALES = Float32Array.from({ length: GREATEST + CANDIDATES - FEWEST }, (_, i) => scaleAt(FEWEST + i));
 
@@ -120,7 +122,7 @@ export const scalesOf = (values: Float32Array, shape: Shape, format: Fp8, sharin
  */
 const firstScale = (magnitude: number, largest: number): number => {
   const first = Math.min(GREATEST, firstFrom(magnitude / largest) - BELOW);
-  return magnitude < scaleAt(LEAST) ? first : Math.max(LEAST, first);
+  return magnitude < LEAST_SCALE ? first : Math.max(LEAST, first);
 };
 
 /** Scales that are tried for numbers of at most this magnitude, which is not zero. */

@@ -23,6 +23,7 @@ import { equalShapes, isFloat, literalOf, makeTensor, tensorOf, toFloats, toNumb
 import { isScaling } from "./angles.js";
 import { exactProduct, isMove } from "./exponents.js";
 import { bothHalves, sumOfHalves } from "./few-rows.js";
+import { narrowHalves } from "./halves-simd.js";
 import { heldScores, heldSum, type MaskedSum } from "./masks.js";
 import { Rewriter } from "./rewriter.js";
 import { timesPower } from "./small.js";
@@ -340,6 +341,7 @@ function* halfPieces(dtype: DType, pieces: Iterable<TensorData>): Generator<Tens
   let memory: Uint16Array | undefined;
   for (const data of pieces) {
     if (memory === undefined || memory.length < data.length) memory = new Uint16Array(data.length);
-    yield toF16({ dtype, shape: [data.length], data }, memory).data;
+    if (data instanceof Float32Array && narrowHalves(data, memory)) yield memory.subarray(0, data.length);
+    else yield toF16({ dtype, shape: [data.length], data }, memory).data;
   }
 }
