@@ -65,7 +65,9 @@ const emitNearest = (f: FunctionBody, part: Local, near: Local, format: Fp8): vo
 const emitSquaresLost = (format: Fp8): FunctionBody => {
   const f = new FunctionBody();
   const [at, left] = [f.local("i32"), f.local("i32")];
-  const [value, scale, part, near, weight, wide, lost] = Array.from({ length: 7 }, () => f.local("v128")) as Seven;
+  const vector = (): Local => f.local("v128");
+  const [value, scale, part, near] = [vector(), vector(), vector(), vector()];
+  const [weight, wide, lost] = [vector(), vector(), vector()];
   const [scales, nears, sums] = [pairOf(f), pairOf(f), pairOf(f)];
   f.i32(0).memory("v128.load64_splat", WEIGHT).set(weight);
   for (let first = 0; first < CANDIDATES; first += 4) {
@@ -100,7 +102,6 @@ const emitSquaresLost = (format: Fp8): FunctionBody => {
   }
   return f;
 };
-type Seven = [Local, Local, Local, Local, Local, Local, Local];
 
 /** Stores the patterns of numbers of a format, with the signs of parts. */
 const emitCodes = (
@@ -143,8 +144,10 @@ const emitBeyond = (f: FunctionBody, part: Local, beyond: Local, size: Local, fo
 const emitNarrow = (format: Fp8): FunctionBody => {
   const f = new FunctionBody();
   const [at, wideAt, codeAt] = [f.local("i32"), f.local("i32"), f.local("i32")];
-  const [value, scale, part, near, size, totals, greatest] = Array.from({ length: 7 }, () => f.local("v128")) as Seven;
-  const [beyond, now, lost, square, product] = Array.from({ length: 5 }, () => f.local("v128")) as unknown as Seven;
+  const vector = (): Local => f.local("v128");
+  const [value, scale, part, near, size] = [vector(), vector(), vector(), vector(), vector()];
+  const [totals, greatest, beyond] = [vector(), vector(), vector()];
+  const [now, lost, square, product] = [vector(), vector(), vector(), vector()];
   const [values, scales, nears] = [pairOf(f), pairOf(f), pairOf(f)];
   const kept = [
     [totals, TOTALS],
