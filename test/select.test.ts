@@ -5,9 +5,13 @@
 
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { buildModel } from "../models/families.js";
+import { encodeModel } from "../models/onnx-writer.js";
 import { CompileError } from "../src/diagnostics.js";
 import { importModel } from "../src/frontend/import.js";
-import type { Run } from "../src/ir/plan.js";
+import { bytesSource } from "../src/frontend/source.js";
+import type { Run, Task } from "../src/ir/plan.js";
+import { joinChunks } from "../src/host/build.js";
 import { planProblems } from "../src/ir/plan/verify.js";
 import { TARGETS, type TargetName } from "../src/ir/target.js";
 import { fitOperand, type Located, type RowDigit, runsOf } from "../src/passes/select/layout/operand.js";
@@ -48,6 +52,36 @@ describe("plans", () => {
       }
     }
     expect(problems).toEqual([]);
+  });
+});
+
+describe("squares of a norm", () => {
+  /** Tasks that store more than one result, of a decoder of 640 features (two panels) with so many tokens. */
+  const besides = (seq: number): readonly Task[] => {
+    const sizes = {
+      layers: 1,
+      hidden: 640,
+      heads: 10,
+      "kv-heads": 10,
+      "head-size": 64,
+      intermediate: 640,
+      vocab: 64,
+      seq,
+    };
+    const bytes = joinChunks(encodeModel(buildModel("llama", sizes)));
+    const plan = planOf(importModel(bytesSource("llama", bytes), { bind: {} }), TARGETS["lpu-v1"]);
+    expect(planProblems(plan, TARGETS["lpu-v1"])).toEqual([]);
+    return plan.tasks.filter(({ outputs }) => outputs.length > 1);
+  };
+
+  test("leave the VXM beside a value of few rows, in both windows", () => {
+    const tasks = besides(1);
+    expect(tasks.map(({ outputs }) => outputs.length)).toEqual([3, 3, 3, 3]);
+    for (const { outputs } of tasks) expect(new Set(outputs.map(({ panel, row }) => `${panel} ${row}`)).size).toBe(1);
+  });
+
+  test("are made of what is stored where rows are many", () => {
+    expect(besides(64)).toEqual([]);
   });
 });
 

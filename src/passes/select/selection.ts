@@ -45,7 +45,18 @@ export type Chain = (
   panel: number,
   row: number,
   rows: number,
-) => { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] };
+) => {
+  readonly ops: readonly AluOp[];
+  readonly leaves: readonly Leaf[];
+  /** What follows from that, and is stored beside it. */
+  readonly beside?: Beside;
+};
+
+/** Operations behind those of a chain, and which of all of them are stored where, at the same place as the chain's own result. */
+export interface Beside {
+  readonly ops: readonly AluOp[];
+  readonly results: readonly { readonly op: number; readonly storage: StorageId }[];
+}
 
 /** A storage of fp16 numbers that a product takes `scale` times, a power of two that fp16 holds. */
 export interface Part {
@@ -217,6 +228,7 @@ interface NewTask {
   readonly passes?: readonly Pass[];
   readonly ops: readonly AluOp[];
   readonly leaves: readonly Leaf[];
+  readonly beside?: Beside | undefined;
   readonly storage: StorageId;
   readonly panel: number;
   readonly row: number;
@@ -229,29 +241,32 @@ interface NewTask {
   readonly sums?: Facts | undefined;
 }
 
-/** Adds a task whose last operation writes `rows` rows of a panel, from `row` on. */
+/** Adds a task whose last operation, but for those beside it, writes `rows` rows of a panel, from `row` on. */
 export const pushTask = (s: Selection, task: NewTask): void => {
-  const { rows, passes = [], ops, leaves, storage, panel, row, step = 1, origin, passOrigin } = task;
+  const { rows, passes = [], leaves, panel, row, step = 1, origin, passOrigin, sums = SUMS } = task;
   for (const pass of passes) {
     for (const id of [pass.storage, ...loadedBy(pass)])
       invariant(isMultiplied(storageAt(s, id).dtype), `the MXM takes storage ${id} as numbers of fp16`);
   }
-  const output: TaskOutput = {
-    op: ops.length - 1,
-    storage,
-    panel,
-    row,
-    ...(step === 1 || rows === 1 ? {} : { step }),
-    ...(task.as === undefined ? {} : { as: task.as }),
-  };
+  const ops = task.beside === undefined ? task.ops : [...task.ops, ...task.beside.ops];
+  const results = [{ op: task.ops.length - 1, storage: task.storage }, ...(task.beside?.results ?? [])];
+  const outputs = results.map(
+    ({ op, storage }, index): TaskOutput => ({
+      ...{ op, storage, panel, row },
+      ...(step === 1 || rows === 1 ? {} : { step }),
+      ...(task.as === undefined || index > 0 ? {} : { as: task.as }),
+    }),
+  );
   const product = passOrigin === undefined || passOrigin === origin ? {} : { passOrigin };
-  s.tasks.push({ rows, passes, ops, leaves, outputs: [output], origin, ...product });
-  const made = storedFacts(factsOfChain(s, ops, leaves, task.sums ?? SUMS), storageAt(s, storage).dtype);
-  const known = s.facts[storage];
-  s.facts[storage] =
-    known === undefined
-      ? made
-      : { values: union(known.values, made.values), padding: union(known.padding, made.padding) };
+  s.tasks.push({ rows, passes, ops, leaves, outputs, origin, ...product });
+  for (const { op, storage } of results) {
+    const made = storedFacts(factsOfChain(s, ops.slice(0, op + 1), leaves, sums), storageAt(s, storage).dtype);
+    const known = s.facts[storage];
+    s.facts[storage] =
+      known === undefined
+        ? made
+        : { values: union(known.values, made.values), padding: union(known.padding, made.padding) };
+  }
 };
 
 /** Stores what a chain computes without the MXM: every panel of every block of rows. */

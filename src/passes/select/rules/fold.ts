@@ -48,12 +48,12 @@ interface Window {
 }
 
 const BORDER = 8;
-const WINDOWS: readonly Window[] = [
+export const WINDOWS: readonly Window[] = [
   { keeps: "greater", scale: 2 ** -18, weight: 2 ** 15 },
   { keeps: "less", scale: 2 ** 12, weight: 2 ** -15 },
 ];
 /** scale * weight * FACTOR is 1 in each window. */
-const FACTOR = 2 ** 3;
+export const FACTOR = 2 ** 3;
 
 /** Whether a chain is computed only where its root is folded: one sum is all that reads it, and it has panels or windows to fold. */
 export const isFolded = (s: Selection, fusion: Fusion): boolean => {
@@ -70,14 +70,14 @@ export const isFolded = (s: Selection, fusion: Fusion): boolean => {
 };
 
 /** Nodes that read a value, through casts between float types. */
-const readersOf = (s: Selection, id: NodeId): NodeId[] =>
+export const readersOf = (s: Selection, id: NodeId): NodeId[] =>
   at(s.consumers, id, "list of readers").flatMap((next) =>
     isFloatCast(s.graph, nodeAt(s, next)) ? readersOf(s, next) : [next],
   );
 
 const rowLength = (s: Selection, id: NodeId): number => lastExtentOf(nodeAt(s, id).type.shape);
 
-const isWideRange = (s: Selection, id: NodeId): boolean => nodeAt(s, id).type.dtype === "f32";
+export const isWideRange = (s: Selection, id: NodeId): boolean => nodeAt(s, id).type.dtype === "f32";
 
 /** Integers in fp16 are summed one by one: their totals would be rounded. */
 const isCount = (s: Selection, id: NodeId): boolean => {
@@ -168,7 +168,7 @@ const times =
   };
 
 /** The total at the window's scale if its magnitude is one of the window's, else zero. */
-const throughWindow =
+export const throughWindow =
   ({ keeps, scale }: Window): Finish =>
   (ops, total) => {
     const zero: Argument = { constant: 0 };

@@ -29,6 +29,7 @@ import { refine, withinType } from "../padding.js";
 import { joinedWeights } from "./join.js";
 import { byGroups } from "./heads.js";
 import { emitProduct } from "./product.js";
+import { withSquares } from "./squares.js";
 import { withRests } from "./rests.js";
 import { activations, leavesOf, locate } from "../value.js";
 import { constantWeights, type Product, type StoredPart, type SecondOperand } from "../weights.js";
@@ -136,9 +137,11 @@ export const lowerMatmulChain = (s: Selection, fusion: Fusion, main: Node): void
   const chain = chainOf(s, fusion, layouts, turned);
   const storage = addTemp(s, root, rootType(s, root), space);
   const columns = sums && { column: sums.blocks * sums.n, n: sums.n, ones: rowOfOnes(s, s.target.lanes) };
-  emitMatmul(s, main, space, storage, chain, originOf(s, root), columns);
+  const value = { storage, shape: root.type.shape, view };
+  s.located.set(root.id, value);
+  const whole = literalIn(operandAt(s, main, 1)) === undefined ? chain : withSquares(s, root, value, chain);
+  emitMatmul(s, main, space, storage, whole, originOf(s, root), columns);
   refine(s, storage, root.id);
-  s.located.set(root.id, { storage, shape: root.type.shape, view });
 };
 
 /* ---------- sums of the activations ---------- */
