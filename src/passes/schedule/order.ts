@@ -19,6 +19,8 @@ import { resultRoom, type Scheduler, type Strategy } from "./state.js";
 
 /** Share of what results may take. */
 const CROWDED = 1 / 4;
+/** Cycles for which a pass that only the next run needs leaves the arrays to what is not ready yet: that is of the same layer. */
+const PATIENCE = 300;
 /** Cycles for which an array may wait for a task with a longer way to go. */
 const READY_SLACK = 16;
 /** ALU operations of a chain, one after another, as heights count them. */
@@ -32,7 +34,7 @@ export interface Order {
   readonly toWeights: Float64Array;
   /** By task: its number in an order in which few results wait for their readers at once. */
   readonly demanded: Float64Array;
-  /** Tasks without a pass that only the next run needs. */
+  /** Tasks that only the next run needs. */
   readonly forNextRun: ReadonlySet<number>;
 }
 
@@ -78,9 +80,10 @@ export const newAgenda = (s: Scheduler, order: Order): Agenda => {
 
 const addReady = (s: Scheduler, { chains, passes, last, forNextRun }: Agenda, index: number): void => {
   const task = taskAt(s.plan, index);
-  if (forNextRun.has(index)) last.push(index);
-  else if (task.passes.length === 0) chains.push(index);
-  else passes.push({ index, ready: readyCycle(s, task) });
+  const isLast = forNextRun.has(index);
+  if (task.passes.length > 0) passes.push({ index, ready: readyCycle(s, task) + (isLast ? PATIENCE : 0) });
+  else if (isLast) last.push(index);
+  else chains.push(index);
 };
 
 /** Whether all that a task reads has its place, and it has none itself. */
@@ -122,16 +125,15 @@ const allReady = ({ chains, passes, last }: Agenda): readonly number[] => [
   ...last,
 ];
 
-/** Copies that leave a state to the next run: what this one waits for takes ports and streams before them. */
+/** What leaves a state to the next run: what this one waits for takes arrays, ports and streams before that. */
 const tasksForNextRun = (plan: Plan, consumers: Dependencies["consumers"]): ReadonlySet<number> => {
   const nexts = new Set(plan.states.map(({ next }) => next));
   const found = new Set<number>();
-  for (const [index, { passes, outputs }] of [...plan.tasks.entries()].reverse()) {
+  for (const [index, { outputs }] of [...plan.tasks.entries()].reverse()) {
     const after = at(consumers, index, "list of readers");
     // What is sent has no outputs, and the next chip waits for it.
     const isNextState = outputs.length > 0 && outputs.every(({ storage }) => nexts.has(storage));
-    if (passes.length === 0 && (isNextState || after.length > 0) && after.every((next) => found.has(next)))
-      found.add(index);
+    if ((isNextState || after.length > 0) && after.every((next) => found.has(next))) found.add(index);
   }
   return found;
 };
