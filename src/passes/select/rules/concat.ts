@@ -126,12 +126,12 @@ interface Brought {
 
 /**
  * Lanes that turn are stored together where they come from, a vector for each of the result, and turn at the SXM when they are
- * copied; what lies on its lanes already is laid over them then.
+ * copied; what lies on its lanes already, or comes from lanes that are taken, is laid over them then.
  */
 const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], storage: StorageId): Joined => {
   const { dtype, rows, panels } = storageAt(s, storage);
-  const turning = parts.map((part) => turnedLeaves(s, part, s.loaded.get(stripCasts(s.graph, part.id).id)));
-  const turned = turning.flatMap((leaves) => leaves ?? []);
+  const turning = turnedParts(s, parts);
+  const turned = turning.flatMap((leaves) => leaves ?? []).filter(turns);
   const isOneLeft = turning.filter((leaves) => leaves === undefined).length === 1;
   const packed = (part: JoinedPart): readonly Brought[] | undefined =>
     isOneLeft ? leavesOfPacked(s, part, freeLanes(s.target, turned, part)) : undefined;
@@ -169,12 +169,42 @@ const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], stora
 
 const turns = ({ lanes }: Brought): boolean => [...lanes].some(([to, from]) => to !== from);
 
-/** Vectors laid over one another: of each but the first, these lanes. */
+/**
+ * What parts bring that lie on other lanes of the same rows. Of several that would come to a panel from the same lanes only the first is
+ * stored there, states before all others, since their rows are written when they are copied: a further state has to be moved, and
+ * what is none turns by itself, whenever it is read.
+ */
+const turnedParts = (s: Selection, parts: readonly JoinedPart[]): readonly (readonly Brought[] | undefined)[] => {
+  const values = parts.map(({ id }) => s.loaded.get(stripCasts(s.graph, id).id) ?? locate(s, id));
+  const isState = values.map(({ storage }) => storageAt(s, storage).kind === "state");
+  const turning = parts.map((part, index) => turnedLeaves(s, part, at(values, index, "value")));
+  const taken = new Set<string>();
+  for (const [index, leaves] of [...turning.entries()].sort(([a], [b]) => Number(isState[b]) - Number(isState[a]))) {
+    if (leaves === undefined) continue;
+    const sources = leaves
+      .filter(turns)
+      .flatMap(({ panel, lanes }) => [...lanes.values()].map((lane) => `${panel} ${lane}`));
+    if (!sources.some((source) => taken.has(source))) for (const source of sources) taken.add(source);
+    else turning[index] = isState[index] === true ? undefined : leaves.map((one) => turnedAlone(s, one));
+  }
+  return turning;
+};
+
+/** What turns whenever it is read, and so lies on its lanes. */
+const turnedAlone = (s: Selection, { panel, leaf, lanes }: Brought): Brought => {
+  const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? -1);
+  const own = new Map([...lanes.keys()].map((lane) => [lane, lane]));
+  return { panel, leaf: (rows) => ({ ...leaf(rows), map: mapId(s, map) }), lanes: own };
+};
+
+/** Vectors laid over one another: of each these lanes, which are no other's; all others are of the first. */
 export const overlaid = (
   s: Selection,
   dtype: StorageType,
   layers: readonly { readonly leaf: (rows: Run) => Leaf; readonly lanes: readonly number[] }[],
 ): ((rows: Run) => { readonly ops: readonly AluOp[]; readonly leaves: readonly Leaf[] }) => {
+  const named = layers.flatMap(({ lanes }) => lanes);
+  invariant(new Set(named).size === named.length, "vectors that are laid over one another have lanes of their own");
   const masks = layers.slice(1).map(({ lanes }) => {
     const places = lanes.map((lane): Place => [0, lane]);
     return constantOnce(s, {
@@ -201,7 +231,7 @@ export const overlaid = (
 };
 
 /** A part that lies on other lanes of the same rows; undefined where two lanes of a panel would come from one lane. */
-const turnedLeaves = (s: Selection, { id, own }: JoinedPart, value = locate(s, id)): readonly Brought[] | undefined => {
+const turnedLeaves = (s: Selection, { own }: JoinedPart, value: Located): readonly Brought[] | undefined => {
   const pairs = factorPairs(own.view, own.shape, value.view);
   const stays = pairs?.every(([to, from]) =>
     to.row === 0 ? to.column !== 0 && from.row === 0 && from.column !== 0 : from.column === 0,
