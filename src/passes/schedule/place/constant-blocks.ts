@@ -64,12 +64,14 @@ export const constantBlocks = (target: Target, contents: Contents, entry: string
     },
     addTile: (tile, hemisphere, { pairs, addresses }, executions, ways) => {
       const { bytes: size } = TILE_TYPES[tile.dtype];
+      // In the other hemisphere it may lie in other ways.
+      const cutAs = `${tile.key} in ${ways} ways`;
       const cut = (): Uint8Array => tilePlanes(contents.tile(tile), { lanes, executions, ways });
       for (const [index, pair] of pairs.entries())
         for (const slice of [0, 1]) {
           const plane = 2 * index + slice;
           const from = plane * executions * lanes;
-          const bytes = (): Uint8Array => remember(tile.key, cut).subarray(from, from + executions * lanes);
+          const bytes = (): Uint8Array => remember(cutAs, cut).subarray(from, from + executions * lanes);
           const row = addresses[index];
           invariant(row !== undefined, "each pair has an address");
           const first = Math.floor(plane / size);
