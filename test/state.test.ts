@@ -389,6 +389,11 @@ test("what an entry takes together lies together for all of them", () => {
   ]);
   expect(withSharedStates([plan, plan]).map(groupsOf)).toEqual([groupsOf(plan), groupsOf(plan)]);
   expect(withSharedStates([plan, whole]).map(groupsOf)).toEqual([[], []]);
+  // Which state a plan has first is where selection came upon it first, and a program has one order.
+  const turned = { ...plan, states: [...plan.states].reverse() };
+  const namesOf = (of: Plan): readonly string[] => of.states.map(({ name }) => name);
+  expect(namesOf(plan)).toHaveLength(2);
+  expect(withSharedStates([plan, turned]).map(namesOf)).toEqual([namesOf(plan), namesOf(plan)]);
 });
 
 /** On two chips that share the graph in a way that is drawn. */

@@ -38,7 +38,7 @@ export const behind = (plan: Plan, before: Plan): Plan => {
   };
 };
 
-/** What the entries of a program ask together of their states. */
+/** What the entries of a program ask together of their states, which all have in the order of the first. */
 export const withSharedStates = (plans: readonly Plan[]): readonly Plan[] => {
   const known = new Map<string, StatePlace>();
   for (const { states, storages } of plans)
@@ -46,7 +46,11 @@ export const withSharedStates = (plans: readonly Plan[]): readonly Plan[] => {
       const { bothHemispheres, groups } = at(storages, storage, "storage");
       known.set(name, joinedPlace(known.get(name), { bothHemispheres, groups }));
     }
-  return plans.map((plan) => withStatePlaces(plan, (name) => known.get(name)));
+  const order = [...known.keys()];
+  return plans.map((plan) => ({
+    ...withStatePlaces(plan, (name) => known.get(name)),
+    states: [...plan.states].sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name)),
+  }));
 };
 
 /** Where a state lies, as all entries have it. */
