@@ -7,10 +7,11 @@ import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { buildModel } from "../models/families.js";
-import { encodeModel } from "../models/onnx-writer.js";
+import { encodeModel, modelBytes } from "../models/onnx-writer.js";
 import { readImage, writeImage } from "../src/codegen/image/image.js";
 import { type Compiled, compile } from "../src/compile.js";
 import { at, CompileError, sure } from "../src/diagnostics.js";
+import { importModel } from "../src/frontend/import.js";
 import { bytesSource } from "../src/frontend/source.js";
 import { fileFromTensor, wideFromFile } from "../src/host/edge.js";
 import { checkModel } from "../src/host/check.js";
@@ -34,6 +35,7 @@ import { chipsInLine, hopsFrom } from "../src/system/routes.js";
 import { checkSchedule } from "../src/passes/check/check.js";
 import { mayFollow } from "../src/passes/check/interval.js";
 import { schedule } from "../src/passes/schedule/schedule.js";
+import { cutPlan } from "../src/passes/stages/cut.js";
 import { pipelineOf, pipelineProgram } from "../src/pipeline.js";
 import { deploymentsOf, firstWithRoom } from "../src/deployments.js";
 import { loadImage } from "../src/runtime/run.js";
@@ -493,4 +495,16 @@ test("what cannot be a pipeline says why", () => {
   expect(verdict(() => pipelineOf({ system: "rack" }, TARGETS.tiny))).toMatch(/^LPU2007: .*has 2/);
   expect(verdict(() => pipelineOf({ system: "node2", stages: 3 }, TARGETS.tiny))).toMatch(/^LPU2007/);
   expect(pipelineOf({ stages: 9 }, TARGETS["lpu-v1"]).hops.length).toBe(8);
+});
+
+test("what is made again is made of what comes over a wire, if others read that", () => {
+  const sizes = { layers: 2, hidden: 96, heads: 3, intermediate: 321, vocab: 50, seq: 128, positions: 200, classes: 3 };
+  const target = TARGETS["lpu-v1"];
+  const graph = importModel(bytesSource("bert", modelBytes(buildModel("bert", sizes))), { bind: {} });
+  for (const { tasks } of cutPlan(planOf(graph, target), target, pipelineOf({ stages: 2 }, target).hops)) {
+    const written = tasks.flatMap(({ outputs }) =>
+      outputs.map(({ storage, panel, row }) => [storage, panel, row].join()),
+    );
+    expect(written.filter((place, index) => written.indexOf(place) !== index)).toEqual([]);
+  }
 });

@@ -60,8 +60,13 @@ const isMadeWithin = (
 export const isAgain = ({ outputs }: Task, again: ReadonlySet<StorageId>): boolean =>
   outputs.length > 0 && outputs.every(({ storage }) => again.has(storage));
 
-/** The tasks that make what some tasks read of what is made again, from the start on. */
-export const makersFor = (plan: Plan, again: ReadonlySet<StorageId>, readers: readonly Task[]): ReadonlySet<number> => {
+/** The tasks that make what some tasks read of what is made again, from the start on, or from what comes over a wire for others. */
+export const makersFor = (
+  plan: Plan,
+  again: ReadonlySet<StorageId>,
+  readers: readonly Task[],
+  received: ReadonlySet<StorageId>,
+): ReadonlySet<number> => {
   const wanted = new Set<StorageId>();
   for (const task of readers) for (const id of readsOf(task)) if (again.has(id)) wanted.add(id);
   const makers = new Set<number>();
@@ -69,7 +74,7 @@ export const makersFor = (plan: Plan, again: ReadonlySet<StorageId>, readers: re
   for (const [index, task] of [...plan.tasks.entries()].reverse()) {
     if (!task.outputs.some(({ storage }) => wanted.has(storage))) continue;
     makers.add(index);
-    for (const id of readsOf(task)) wanted.add(id);
+    for (const id of readsOf(task)) if (!received.has(id)) wanted.add(id);
   }
   return makers;
 };

@@ -53,11 +53,11 @@ export const cutPlan = (
   return Array.from({ length: hops.length + 1 }, (_, stage) => {
     const before = hops[stage - 1];
     const after = hops[stage];
-    const received =
-      before === undefined ? [] : wired(plan, target, "receive", before.to, at(transfers, stage - 1, "hop"));
+    const coming = before === undefined ? [] : at(transfers, stage - 1, "hop");
+    const received = before === undefined ? [] : wired(plan, target, "receive", before.to, coming);
     const sent = after === undefined ? [] : wired(plan, target, "send", after.from, at(transfers, stage, "hop"));
     const isOwn = (task: Task, index: number): boolean => cuts.stageOf[index] === stage && !isAgain(task, again);
-    const makers = makersFor(plan, again, plan.tasks.filter(isOwn));
+    const makers = makersFor(plan, again, plan.tasks.filter(isOwn), new Set(coming.map(({ storage }) => storage)));
     const tasks = plan.tasks.filter((task, index) => isOwn(task, index) || makers.has(index));
     return stagePlan(plan, cuts, stage, [...received, ...tasks, ...sent]);
   });
