@@ -19,8 +19,8 @@ import { addTemp, type Beside, type Chain, nodeAt, type Selection, storageAt } f
 import { chainLayouts, chainOf, viewOfChain } from "./chain.js";
 import { FACTOR, isFolded, isWideRange, readersOf, throughWindow, WINDOWS } from "./fold.js";
 
-/** Cycles that a value takes from the VXM to SRAM and back. */
-const SAVED = 40;
+/** Cycles of further passes that are worth what a value takes from the VXM to SRAM and back, to where the array waits for it. */
+const SAVED = 20;
 
 /** The chain of a value, with squares of it beside it, if sums of few rows want them; else as it is. */
 export const withSquares = (s: Selection, node: Node, value: Located, chain: Chain): Chain => {
