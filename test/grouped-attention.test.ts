@@ -71,6 +71,29 @@ describe.each([
   });
 });
 
+describe("sequences of several lengths", () => {
+  const ofLengths = (sizes: typeof PROMPT, last: readonly number[], more: Readonly<Record<number, Operand>> = {}) => ({
+    ...more,
+    5: whole([BATCH], last, "int32"),
+    6: constant(whole([1], [sizes.past + sizes.length], "int32")),
+  });
+  test.each<[string, typeof PROMPT, readonly number[]]>([
+    ["begin together, and no query sees what fills them up", PROMPT, [9, 23]],
+    ["go on each at its end, with zeros behind it", STEP, [11, 30]],
+  ])("%s", async (_, sizes, last) => {
+    await expectAgreement(grouped(sizes, {}, ofLengths(sizes, last)));
+    await expectAgreement(grouped(sizes, { do_rotary: 1 }, ofLengths(sizes, last, ROTARY)));
+    // Behind an end a window may hold no key at all.
+    await expectAgreement(grouped(sizes, { local_window_size: 4 }, ofLengths(sizes, last)));
+  });
+
+  test("begin at the beginning of a buffer with more rows", async () => {
+    const buffer = (): Operand => spread(2, BATCH, GROUPS, 40, WIDTH);
+    const more = { 3: buffer(), 4: buffer(), ...ofLengths(PROMPT, [5, 23], ROTARY) };
+    await expectAgreement(grouped(PROMPT, { do_rotary: 1 }, more));
+  });
+});
+
 test("a sink far above the scores takes all of the weight, and one far below none", async () => {
   for (const sink of [300, -300])
     await expectAgreement(grouped(PROMPT, {}, { 11: float([HEADS], Array(HEADS).fill(sink)) }), { evaluated: 1e-5 });
@@ -97,6 +120,7 @@ describe("rotary positions", () => {
     await expectAgreement(rotary(whole([BATCH, 9], places)));
     await expectAgreement(rotary(whole([1], [3])));
     await expectAgreement(rotary(whole([], [4]), { interleaved: 1 }));
+    await expectAgreement(rotary(whole([1], [3]), { scale: { float: 1 } }));
   });
 });
 
@@ -114,4 +138,23 @@ test("a past that ONNX Runtime does not read is refused", () => {
   });
   expect(refusalOf(given(["float32"]))).toContain("a past without present keys and values");
   expect(refusalOf(given(["float32", "float32", "float32"]))).toBe("none");
+});
+
+test("keys that are masked and keys that come later are told apart where a mask leaves a row nothing else", async () => {
+  const [length, width] = [9, 32];
+  await expectAgreement({
+    op: "Attention",
+    domain: MICROSOFT,
+    attributes: { num_heads: 2, unidirectional: 1 },
+    operands: [
+      spread(1, BATCH, length, width),
+      constant(spread(0.4, width, 3 * width)),
+      constant(spread(0.2, 3 * width)),
+      whole(
+        [BATCH, length],
+        Array.from({ length: BATCH * length }, (_, i) => Number(i >= length)),
+        "int32",
+      ),
+    ],
+  });
 });

@@ -106,6 +106,23 @@ describe("rows of a constant table", () => {
   test.each(Object.entries(LOOKUPS))("%s", (_, given) => expectAgreement(given));
 });
 
+const halves = (...dims: readonly number[]): Operand => ({ ...varied(...dims), type: "float16" });
+
+const OF_HALVES: Readonly<Record<string, NodeCase>> = {
+  "rows of a constant": {
+    op: "x",
+    nodes: [node("Add", ["x1", "x1"], ["i"]), node("Gather", ["x0", "i"], ["y0"])],
+    operands: [constant(halves(7, 3)), whole([4], [0, 1, 2, 3])],
+    results: ["float16"],
+  },
+  rows: { op: "Gather", operands: [halves(7, 3), whole([4], [0, 1, 2, -1])], results: ["float16"] },
+  elements: { op: "GatherND", operands: [halves(7, 3), whole([2, 2], [0, 1, 2, 1])], results: ["float16"] },
+};
+
+describe("fp16 at computed places", () => {
+  test.each(Object.entries(OF_HALVES))("%s", (_, given) => expectAgreement(given));
+});
+
 test("elements of lines longer than a vector, at computed places", () =>
   expectAgreement({
     op: "GatherElements",

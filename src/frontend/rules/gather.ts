@@ -157,22 +157,35 @@ function gatherElements(c: RuleContext): NodeId {
   return op(c, "gather_elements", [x, asIndex(c, indices)], { axis: axisIn(c, int(c, "axis", 0), rankOf(c, x)) });
 }
 
-/**
- * Rows [B,H,S,D] written over rows [B,H,T,D] from place start[B] on, which may depend on data: a matrix of zeros and ones
- * moves each new row to its place (exactly: every sum has one term), and a selection keeps the old rows elsewhere.
- */
-export function placeRows(c: RuleContext, past: NodeId, update: NodeId, start: NodeId, circular = false): NodeId {
-  const [t, s, batch] = [extent(c, past, 2), extent(c, update, 2), extent(c, past, 0)];
-  const rows = c.graph.numbers("i32", [1, 1, t, 1], iota(t));
-  const from = reshape(c, asIndex(c, start), [batch, 1, 1, 1]);
-  const distance = sub(c, rows, from);
+/** i32 [B,1,T,1]: how many rows each place of a past is behind place start[B]. */
+const distanceFrom = (c: RuleContext, past: NodeId, start: NodeId): NodeId => {
+  const [batch, t] = [extent(c, past, 0), extent(c, past, 2)];
+  return sub(c, c.graph.numbers("i32", [1, 1, t, 1], iota(t)), reshape(c, asIndex(c, start), [batch, 1, 1, 1]));
+};
+
+/** Rows at their distances; zeros where there is no row for one. A matrix of zeros and ones moves them exactly: every sum has one term. */
+function rowsAt(c: RuleContext, update: NodeId, distance: NodeId): NodeId {
+  const s = extent(c, update, 2);
+  const hit = op(c, "eq", [distance, c.graph.numbers("i32", [1, 1, 1, s], iota(s))]);
+  return op(c, "matmul", [cast(c, hit, dtypeOf(c, update)), update]);
+}
+
+/** Rows [B,H,S,D] written over rows [B,H,T,D] from place start[B] on, which may depend on data. */
+function placeRows(c: RuleContext, past: NodeId, update: NodeId, start: NodeId, circular: boolean): NodeId {
+  const [t, s] = [extent(c, past, 2), extent(c, update, 2)];
+  const distance = distanceFrom(c, past, start);
   const wrapped = circular ? op(c, "mod", [distance, scalar(c, "i32", t)]) : distance;
-  const hit = op(c, "eq", [wrapped, c.graph.numbers("i32", [1, 1, 1, s], iota(s))]);
   const written = op(c, "and", [
     op(c, "ge", [wrapped, scalar(c, "i32", 0)]),
     op(c, "lt", [wrapped, scalar(c, "i32", s)]),
   ]);
-  return select(c, written, op(c, "matmul", [cast(c, hit, dtypeOf(c, update)), update]), past);
+  return select(c, written, rowsAt(c, update, wrapped), past);
+}
+
+/** The rows of a past before place start[B], new ones from there on, and zeros behind them. */
+export function continueRows(c: RuleContext, past: NodeId, update: NodeId, start: NodeId): NodeId {
+  const distance = distanceFrom(c, past, start);
+  return select(c, op(c, "lt", [distance, scalar(c, "i32", 0)]), past, rowsAt(c, update, distance));
 }
 
 /** A cache is updated in place: as rows along the sequence axis. */

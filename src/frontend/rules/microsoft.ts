@@ -11,6 +11,7 @@ import {
   add,
   cast,
   concat,
+  constantValue,
   dtypeOf,
   expand,
   extent,
@@ -42,9 +43,9 @@ import {
   unsupported,
   wants,
 } from "../rule.js";
-import { anglesAt, attend, causal, joinHeads, type Mask, rotate, splitHeads } from "./attention.js";
+import { anglesAt, attend, both, causal, joinHeads, type Mask, rotate, splitHeads } from "./attention.js";
 import { hardSigmoid } from "./elementwise.js";
-import { placeRows } from "./gather.js";
+import { continueRows } from "./gather.js";
 import { matmul } from "./matmul.js";
 import { convolution, zerosLike } from "./nn.js";
 
@@ -221,7 +222,8 @@ function multiHeadAttention(c: RuleContext): readonly NodeId[] {
 
 /**
  * com.microsoft.GroupQueryAttention: seqlens_k[b] is the place of the last key, so new keys go to the places from
- * seqlens_k[b] + 1 - S on, which is also where rotary positions start; all of it may depend on data.
+ * seqlens_k[b] + 1 - S on, which is also where rotary positions start; all of it may depend on data. Sequences of several
+ * lengths begin together, at place 0, and are filled up at their ends, which no query sees.
  */
 function groupQueryAttention(c: RuleContext): readonly NodeId[] {
   const [heads, groups] = [int(c, "num_heads"), int(c, "kv_num_heads")];
@@ -236,35 +238,37 @@ function groupQueryAttention(c: RuleContext): readonly NodeId[] {
   const last = reshape(c, cast(c, operand(c, 5), "i32"), [batch, 1]);
   const start = sub(c, last, scalar(c, "i32", length - 1));
   const held = has(c, 3) ? extent(c, operand(c, 3), 2) : 0;
-  // The first call may be shorter than its padded length: it then starts at 0.
-  const first = held === 0 ? mul(c, start, scalar(c, "i32", 0)) : start;
+  const begins = held === 0 || (batch > 1 && length > 1);
+  const first = begins ? mul(c, start, scalar(c, "i32", 0)) : start;
   const counted = (): NodeId => add(c, first, c.graph.numbers("i32", [1, length], iota(length)));
   const places = has(c, 9) ? cast(c, operand(c, 9), "i32") : undefined;
   const turned = (x: NodeId): NodeId => (flag(c, "do_rotary") ? turnedAt(c, x, places ?? counted()) : x);
   // A buffer that past and present share has no more rows than the past.
-  const rows = (wants(c, 1) ? c.declared(1)?.[2] : undefined) ?? held + length;
+  const total = constantValue(c, operand(c, 6))?.data[0];
+  const least = total === undefined ? held + length : Math.max(held, total);
+  const rows = (wants(c, 1) ? c.declared(1)?.[2] : undefined) ?? least;
   if (rows < held) reject(c, "LPU1012", `expected a present of at least ${held} rows, as its past has, got ${rows}`);
   const grown = (past: number, own: NodeId): NodeId => {
     if (held === 0) return own;
     const [batches = 1, count = 1, , size = 1] = shapeOf(c, own);
     const more = expand(c, scalarLike(c, own, 0), [batches, count, rows - held, size]);
-    return placeRows(c, rows === held ? operand(c, past) : concat(c, [operand(c, past), more], 2), own, first);
+    return continueRows(c, rows === held ? operand(c, past) : concat(c, [operand(c, past), more], 2), own, first);
   };
   const [keys, values] = [grown(3, turned(k)), grown(4, v)];
-  const offset = reshape(c, first, [batch, 1, 1, 1]);
-  const seen = causal(c, length, extent(c, keys, 2), offset, true);
-  const allowed =
-    window > 0
-      ? op(c, "and", [
-          seen,
-          op(c, "not", [causal(c, length, extent(c, keys, 2), sub(c, offset, scalar(c, "i32", window)), true)]),
-        ])
-      : seen;
+  const [count, offset] = [extent(c, keys, 2), reshape(c, first, [batch, 1, 1, 1])];
+  const upTo = (place: NodeId): NodeId => causal(c, length, count, place, true);
+  const gone = window > 0 ? upTo(sub(c, offset, scalar(c, "i32", window))) : undefined;
+  const real = begins && length > 1 ? notBehind(c, reshape(c, last, [batch, 1, 1, 1]), count) : undefined;
+  const allowed = both(c, both(c, upTo(offset), real), gone === undefined ? undefined : op(c, "not", [gone]));
   const factor = optionalFloat(c, "scale") || 1 / Math.sqrt(width);
-  const mask = { allowed, bias: optional(c, 10) };
+  const mask = { allowed, bias: optional(c, 10), mayBeEmpty: real !== undefined && gone !== undefined };
   const done = attend(c, turned(q), keys, values, factor, float(c, "softcap", 0), mask, sinkOf(c, q));
   return [joinHeads(c, done.output), keys, values];
 }
+
+/** Keys up to place last[B,1,1,1]. */
+const notBehind = (c: RuleContext, last: NodeId, keys: number): NodeId =>
+  op(c, "le", [c.graph.numbers("i32", [1, 1, 1, keys], iota(keys)), last]);
 
 /** A score of each head, or 0 for a smooth softmax. */
 function sinkOf(c: RuleContext, q: NodeId): NodeId | undefined {
@@ -412,6 +416,7 @@ const rows: readonly Omit<Rule, "domain">[] = [
   {
     op: "RotaryEmbedding",
     doc: "Products with tables of cosines and sines, gathered by position.",
+    defaults: { scale: 1 },
     build: rotaryEmbedding,
   },
 ];

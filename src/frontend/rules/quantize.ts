@@ -349,17 +349,26 @@ function zeroPoints(c: RuleContext, given: NodeId | undefined, bits: number, sha
   return cast(c, unpacked(c, bytes, bits, blocks), "f32");
 }
 
-/** a [.., K] by weights [N, blocks, bytes of a block], whose blocks along K have a scale and a zero point each. */
+/**
+ * a [.., K] by weights [N, blocks, bytes of a block], whose blocks along K have a scale and a zero point each; operand 4 says
+ * for each place along K which of these are its own, where weights were put in another order than that of the blocks.
+ */
 function matmulNBits(c: RuleContext): NodeId {
   const [a, packed] = [operand(c, 0), operand(c, 1)];
   const [inner, columns, block, bits] = [int(c, "K"), int(c, "N"), int(c, "block_size"), weightBits(c)];
   const blocks = Math.ceil(inner / block);
-  const perBlock = [columns, blocks, 1];
   const weights = unpacked(c, reshape(c, packed, [columns, blocks, (block * bits) / 8]), bits, block);
+  const groups = has(c, 4) ? sliceAxis(c, cast(c, operand(c, 4), "i32"), 0, 0, inner) : undefined;
+  const flat = (x: NodeId): NodeId => sliceAxis(c, reshape(c, x, [columns, blocks * block]), 1, 0, inner);
+  const own = (figures: NodeId): NodeId =>
+    groups === undefined
+      ? reshape(c, figures, [columns, blocks, 1])
+      : op(c, "gather", [reshape(c, figures, [columns, blocks]), groups], { axis: 1 });
   const zero = zeroPoints(c, optional(c, 3), bits, [columns, blocks]);
-  const shifted = sub(c, cast(c, weights, "f32"), rankOf(c, zero) === 0 ? zero : reshape(c, zero, perBlock));
-  const scaled = mul(c, shifted, reshape(c, cast(c, operand(c, 2), "f32"), perBlock));
-  const rows = sliceAxis(c, reshape(c, scaled, [columns, blocks * block]), 1, 0, inner);
+  const numbers = cast(c, groups === undefined ? weights : flat(weights), "f32");
+  const shifted = sub(c, numbers, rankOf(c, zero) === 0 ? zero : own(zero));
+  const scaled = mul(c, shifted, own(cast(c, operand(c, 2), "f32")));
+  const rows = groups === undefined ? flat(scaled) : scaled;
   const product = matmul(c, a, transpose(c, cast(c, rows, dtypeOf(c, a)), [1, 0]));
   return has(c, 5) ? add(c, product, operand(c, 5)) : product;
 }

@@ -82,6 +82,39 @@ export const maskOf = (graph: Graph, ranges: readonly Range[], scores: NodeId): 
   return unknown || least < ABSORBING ? "bits" : "absorbing";
 };
 
+/** Whether a value has the magnitude of a mask, and whether it says more than what is masked. */
+interface Met {
+  readonly great: boolean;
+  readonly scores: boolean;
+}
+
+/** On the way from masks to the given scores, what is a sum of both already: it needs its bits as much as they do. */
+export const maskedNodes = (graph: Graph, ranges: readonly Range[], scores: readonly NodeId[]): ReadonlySet<NodeId> => {
+  const known = new Map<NodeId, Met>();
+  const found = new Set<NodeId>();
+  const metAt = (id: NodeId): Met => {
+    const met = known.get(id) ?? metBy(graph, ranges, at(graph.nodes, id, "node"), metAt);
+    known.set(id, met);
+    if (met.great && met.scores) found.add(id);
+    return met;
+  };
+  for (const id of scores) metAt(id);
+  return found;
+};
+
+const metBy = (graph: Graph, ranges: readonly Range[], node: Node, metAt: (id: NodeId) => Met): Met => {
+  const range = ranges[node.id];
+  if (node.op === "input") return { great: isFloat(node.type.dtype), scores: false };
+  if (node.op === "constant") {
+    const great = (greatnessOf(node, range) ?? Number.POSITIVE_INFINITY) > GREAT;
+    return { great, scores: !great && range?.lo !== range?.hi };
+  }
+  if (!isFloat(node.type.dtype) || !CARRIERS.includes(node.op))
+    return { great: false, scores: isFloat(node.type.dtype) };
+  const from = (node.op === "select" ? chosenFrom(graph, ranges, node) : node.inputs).map(metAt);
+  return { great: from.some(({ great }) => great), scores: from.some((met) => met.scores) };
+};
+
 /** Scores of one masked place from which on five operations less for each are worth a chain of its own for the mask. */
 const MANY = 512;
 

@@ -23,7 +23,16 @@ import { isOfFewRows } from "./few-rows.js";
 import { isStored, scaledRows } from "./scaled-rows.js";
 import { type LongSums, longSums } from "./long-sums.js";
 import { indexNodes, inMachineTypes, type WideNodes } from "./machine-types.js";
-import { isMaximumOf, magnitude, type Mask, type MaskedSum, maskedSum, maskOf, scoreNodes } from "./masks.js";
+import {
+  isMaximumOf,
+  magnitude,
+  type Mask,
+  type MaskedSum,
+  maskedNodes,
+  maskedSum,
+  maskOf,
+  scoreNodes,
+} from "./masks.js";
 import type { GraphPass } from "./pass.js";
 import { LEAST_NORMAL, smallConstants } from "./small.js";
 
@@ -368,6 +377,11 @@ const STICKY: readonly string[] = [
 const wideOf = (graph: Graph): WideNodes => {
   const ranges = rangesOf(graph);
   const masks = new Map([...scoreNodes(graph)].map((id): [NodeId, Mask] => [id, maskOf(graph, ranges, id)]));
+  const masked = maskedNodes(
+    graph,
+    ranges,
+    [...masks].flatMap(([id, mask]) => (mask === "bits" ? [id] : [])),
+  );
   const exponents = exponentNodes(graph, [...masks.keys()]);
   const held = new Set([...masks].flatMap(([id, mask]) => (mask === "absorbing" && !exponents.has(id) ? [id] : [])));
   const beyond = greatNodes(graph, ranges, LARGEST_F16, held);
@@ -389,7 +403,7 @@ const wideOf = (graph: Graph): WideNodes => {
   const reasons: (string | undefined)[] = [];
   for (const node of graph.nodes) {
     if (!isFloat(node.type.dtype) || node.op === "constant" || held.has(node.id)) continue;
-    if (masks.get(node.id) === "bits") {
+    if (masks.get(node.id) === "bits" || masked.has(node.id)) {
       reasons[node.id] = "masked";
       continue;
     }

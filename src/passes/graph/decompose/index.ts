@@ -43,7 +43,7 @@ const oneHot = (g: Rewriter, ids: NodeId, extent: number): NodeId =>
 /** matmul(chosen, data) for bool rows with at most one true; data [.., K, N] of any type. */
 function pick(g: Rewriter, chosen: NodeId, data: NodeId): NodeId {
   const { dtype } = g.type(data);
-  const rows = g.emit("cast", [chosen], { to: "f32" });
+  const rows = g.emit("cast", [chosen], { to: isFloat(dtype) ? dtype : "f32" });
   const product = (x: NodeId): NodeId => g.emit("matmul", [rows, x]);
   if (isFloat(dtype)) return moved(g, data, product);
   if (dtype === "bool") return g.emit("lt", [g.number(0.5, "f32"), product(g.emit("cast", [data], { to: "f32" }))]);
