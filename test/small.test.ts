@@ -95,3 +95,37 @@ test("what is not small: some numbers below, zeros, infinities, fp16 itself", ()
   expect(powerOf(many(2 ** -14 + 2 ** -26))).toBe(undefined);
   expect(powerOf(many(1e-7), "f16")).toBe(undefined);
 });
+
+/** The mean of the rows that a mask keeps, of length 1, as sentence encoders make it: `least` keeps both divisors from zero. */
+const pooled = (least: number): readonly OnnxNode[] => [
+  node("Unsqueeze", ["x1", "x2"], ["places"]),
+  node("Expand", ["places", "x3"], ["kept"]),
+  node("Cast", ["kept"], ["weights"], { to: 1 }),
+  node("Mul", ["x0", "weights"], ["rows"]),
+  node("ReduceSum", ["rows", "x4"], ["sum"], { keepdims: 0 }),
+  node("ReduceSum", ["weights", "x4"], ["count"], { keepdims: 0 }),
+  node("Constant", [], ["least"], { value_float: { float: least } }),
+  node("Max", ["count", "least"], ["some"]),
+  node("Div", ["sum", "some"], ["mean"]),
+  node("ReduceL2", ["mean"], ["length"], { axes: [1] }),
+  node("Max", ["length", "least"], ["positive"]),
+  node("Div", ["mean", "positive"], ["y0"]),
+];
+
+test.each([1e-12, 1e-9, 1e-6])("divisors that are at least %s, where nothing is left", async (least) => {
+  await expectAgreement({
+    op: "x",
+    opset: 17,
+    nodes: pooled(least),
+    operands: [
+      varied(2, 9, 64),
+      whole(
+        [2, 9],
+        Array.from({ length: 18 }, (_, i) => Number(i < 7)),
+      ),
+      constant(whole([1], [-1])),
+      constant(whole([3], [2, 9, 64])),
+      constant(whole([1], [1])),
+    ],
+  });
+});

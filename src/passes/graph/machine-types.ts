@@ -63,8 +63,8 @@ const narrowLimits = (dtype: DType): Limits | undefined =>
 /** Integer operations whose results may leave the range of their type. */
 const WRAPPING: readonly string[] = ["add", "sub", "mul", "neg", "abs", "div", "reduce_sum", "shift_left"];
 
-/** Reasons of sums whose scale is still to come, of angles and of gates: what reads them reads fp32. */
-const READ_WIDE: readonly string[] = ["exact", "weights", "blocks", "angle", "gate"];
+/** Reasons of sums whose scale is still to come, of angles, of gates and of small divisors: what reads them reads fp32. */
+const READ_WIDE: readonly string[] = ["exact", "weights", "blocks", "angle", "gate", "floor"];
 
 /** The graph in types of the machine, of which `wide` are fp32. */
 export const inMachineTypes = (graph: Graph, wide: WideNodes): Graph => {
@@ -133,7 +133,7 @@ class Typed {
 
   private stored(node: Node): NodeId {
     const dtype = this.typeOf(node.id);
-    // What reads sums of products of integers, as their scales do, angles or gates reads them in fp32, whatever becomes of its result.
+    // What reads sums of products of integers, as their scales do, angles, gates or small divisors reads them in fp32, whatever becomes of its result.
     const readsWide =
       this.scaled.has(node.id) ||
       (isElementwise(node.op) && node.inputs.some((id) => READ_WIDE.includes(this.reasons[id] ?? "")));

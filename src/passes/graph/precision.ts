@@ -90,6 +90,9 @@ const greatNodes = (graph: Graph, ranges: readonly Range[], beyond: number, held
   return great;
 };
 
+/** Operations by which a small constant keeps a number from zero. */
+const FLOORS: readonly string[] = ["max", "add"];
+
 const COMPARISONS: readonly string[] = ["eq", "lt", "le"];
 const ROUNDINGS: readonly string[] = ["floor", "round"];
 
@@ -163,6 +166,12 @@ export const WIDE: readonly WideRow[] = [
     holds: (c, { op, inputs }) =>
       (["matmul", "mul", "div", "gather"].includes(op) && inputs.some((input) => c.small.has(input))) ||
       (op === "mul" && inputs.some((input, index) => isSmallNumber(c, input) && !isGreatBy(c, inputs[1 - index]))),
+  },
+  {
+    name: "floor",
+    doc: "divisors that a constant below the normal ones of fp16 keeps from zero, and their roots",
+    holds: (c, node) =>
+      FLOORS.includes(node.op) && node.inputs.some((input) => isSmallNumber(c, input)) && isDividedBy(c, node),
   },
   {
     name: "compared",
@@ -249,6 +258,15 @@ const isGate = (c: Context, node: Node): boolean => {
   const all = readers(c, node);
   return node.op === "matmul" && all.length > 1 && all.every(({ op }) => isElementwise(op) && op !== "cast");
 };
+
+/** Whether others are divided by a value, by its root or by what is seen of it, or its logarithm is taken. */
+const isDividedBy = (c: Context, node: Node): boolean =>
+  readers(c, node).some(
+    (next) =>
+      next.op === "log" ||
+      (next.op === "div" && next.inputs[1] === node.id) ||
+      ((VIEWS.includes(next.op) || next.op === "sqrt") && isDividedBy(c, next)),
+  );
 
 /** Whether a node is one number below the normal ones of fp16. */
 const isSmallNumber = ({ graph, ranges }: Context, id: NodeId): boolean => {
@@ -409,7 +427,11 @@ const wideOf = (graph: Graph): WideNodes => {
     }
     const own = WIDE.find(({ holds }) => holds(context, node))?.name;
     const countOf = (id: NodeId): number => elementCount(at(graph.nodes, id, "node").type.shape);
-    reasons[node.id] = own ?? inherited(node, reasons, countOf) ?? (isGreatRoot(ranges, node) ? "beyond" : undefined);
+    reasons[node.id] =
+      own ??
+      (isSmallByFloor(ranges, node, reasons) ? "floor" : undefined) ??
+      inherited(node, reasons, countOf) ??
+      (isGreatRoot(ranges, node) ? "beyond" : undefined);
   }
   const emptyRows = new Set(
     graph.nodes.flatMap(({ id, op, inputs: [x = -1, m = -1] }) =>
@@ -425,6 +447,16 @@ const wideOf = (graph: Graph): WideNodes => {
   const scaled: ReadonlySet<NodeId> =
     context.longSums.sums.size === 0 ? new Set() : scaledRows(graph, (id) => reasons[id] === "sum");
   return { reasons, held, maskedSums, emptyRows, scaled, small };
+};
+
+/** Whether numbers that are kept from zero are still as small, as the root of their squares is. */
+const isSmallByFloor = (
+  ranges: readonly Range[],
+  { id, op, inputs }: Node,
+  reasons: readonly (string | undefined)[],
+): boolean => {
+  const { lo } = at(ranges, id, "range");
+  return isElementwise(op) && lo > 0 && lo < LEAST_NORMAL && inputs.some((input) => reasons[input] === "floor");
 };
 
 /** Whether a node is an inverse root that is bounded, as by the epsilon of a norm, beyond fp16. */

@@ -7,7 +7,7 @@
  * Elements themselves are taken to be finite unless the graph says otherwise: those that overflow are not wrong in silence.
  */
 
-import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
+import { LARGEST_F16, LARGEST_F32, roundToF16 } from "../../ir/numerics.js";
 import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
 import type { AluOp, Argument, Leaf, StorageType } from "../../ir/plan.js";
@@ -32,10 +32,14 @@ interface Known {
 /** The greatest finite number of each type. */
 const LARGEST: Readonly<Record<StorageType, number>> = { f16: LARGEST_F16, f32: LARGEST_F32, i32: 2 ** 31 };
 
+/** A bound as a type rounds it: near zero that may be zero, by which nothing may be divided. */
+const roundedTo = (bound: number, dtype: StorageType): number =>
+  dtype === "f16" && Math.abs(bound) < 1 ? roundToF16(bound) : bound;
+
 /** What numbers of a type are, as far as a range does not say more. */
 export const withinType = ({ lo, hi, mayBeInfinite, mayBeNan }: Range, dtype: StorageType): Range => ({
-  lo: Math.max(lo, -LARGEST[dtype]),
-  hi: Math.min(hi, LARGEST[dtype]),
+  lo: roundedTo(Math.max(lo, -LARGEST[dtype]), dtype),
+  hi: roundedTo(Math.min(hi, LARGEST[dtype]), dtype),
   mayBeInfinite,
   mayBeNan,
 });
