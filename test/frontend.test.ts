@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { encodeModel, modelBytes, type OnnxModel, type OnnxNode } from "../models/onnx-writer.js";
+import { type AttributeValue, encodeModel, modelBytes, type OnnxModel, type OnnxNode } from "../models/onnx-writer.js";
 import { checkModel } from "../src/host/check.js";
 import { CompileError } from "../src/diagnostics.js";
 import { type ImportOptions, importModel } from "../src/frontend/import.js";
@@ -445,6 +445,47 @@ describe("errors", () => {
     );
     const report = checkModel(bytesSource("m", bytes));
     expect([report.supported, report.nodes, report.problems.length]).toEqual([2, 5, 3]);
+  });
+  test("what nobody reads may be of operators that are not supported", () => {
+    const bytes = model({
+      nodes: [node("NonZero", ["x"], ["a"]), node("Neg", ["a"], ["b"]), node("Neg", ["x"], ["y"])],
+      inputs: [x],
+      outputs: [floats("y")],
+    });
+    expect(run(bytes, { x: f32([2, 3], [1, 2, 3, 4, 5, 6]) })).toEqual([-1, -2, -3, -4, -5, -6]);
+    expect(checkModel(bytesSource("m", bytes)).problems).toEqual([]);
+  });
+  test("an attribute of another type is refused, unless it is the same number", () => {
+    const leaky = (alpha: AttributeValue): Uint8Array =>
+      model({ nodes: [node("LeakyRelu", ["x"], ["y"], { alpha })], inputs: [x], outputs: [floats("y")] });
+    const softmax = (axis: AttributeValue): Uint8Array =>
+      model({ nodes: [node("Softmax", ["x"], ["y"], { axis })], inputs: [x], outputs: [floats("y")] });
+    expect(run(leaky(2), { x: f32([2, 3], [1, -2, 3, -4, 5, -6]) })).toEqual([1, -4, 3, -8, 5, -12]);
+    expect(errorOf(leaky([2])).message).toContain("attribute 'alpha': expected float or int, got ints");
+    expect(errorOf(leaky("2")).message).toContain("attribute 'alpha': expected float or int, got string");
+    expect(errorOf(softmax({ float: 1.5 })).message).toContain("attribute 'axis': expected an integer, got 1.5");
+  });
+  test("what no operand has is refused", () => {
+    const refused = (op: string, more: readonly OnnxModel["initializers"][number][], attributes = {}): string =>
+      errorOf(
+        model({
+          nodes: [node(op, ["x", ...more.map(({ name }) => name)], ["y"], attributes)],
+          inputs: [x],
+          outputs: [floats("y")],
+          initializers: more,
+        }),
+      ).message;
+    const [one, two] = [int64s("one", [1]), int64s("two", [0, 1])];
+    expect(refused("Slice", [one, two])).toContain("expected as many ends as starts, which are 1, got 2");
+    expect(refused("Slice", [two, two, int64s("same", [1, 1])])).toContain("expected axes that differ, got [1,1]");
+    expect(refused("GatherND", [int64s("deep", [0, 0, 0])])).toContain("expected indices of at most 2 axes, got 3");
+    const windows = { kernel_shape: [2], dilations: [0] };
+    const line = model({
+      nodes: [node("MaxPool", ["l"], ["y"], windows)],
+      inputs: [floats("l", 1, 1, 4)],
+      outputs: [floats("y")],
+    });
+    expect(errorOf(line).message).toContain("expected dilations of at least 1, got 0");
   });
   test("operands that do not fit name the node", () => {
     const bytes = model({ nodes: [node("MatMul", ["x", "x"], ["y"])], inputs: [x], outputs: [floats("y")] });

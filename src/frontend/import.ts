@@ -7,14 +7,14 @@
  * not trusted: the shapes of the Graph are inferred.
  */
 
-import { at, CompileError, fail, sure } from "../diagnostics.js";
+import { at, CompileError, fail, isUnsupported, sure } from "../diagnostics.js";
 import type { EdgeDType } from "../ir/dtype.js";
 import type { Graph, GraphOutput, NodeId, Shape, Tensor, TensorType } from "../ir/graph.js";
 import { isWideTensor, type WideTensor } from "../ir/tensor.js";
 import { type BoundShapes, type ImportOptions, bindInputs, failUnbound } from "./bind.js";
 import { type Appender, appender } from "./builder.js";
 import { fixedTensors } from "./fix.js";
-import { inOrder, nameOfNode } from "./order.js";
+import { inOrder, nameOfNode, neededFor } from "./order.js";
 import {
   countsByOperator,
   labelOf,
@@ -67,6 +67,8 @@ export type { ImportOptions } from "./bind.js";
 export const OLDEST_OPSET = 7;
 export const NEWEST_OPSET = 26;
 const DEEPEST = 64;
+/** Nodes, with those of functions in place of their calls: a few functions that call each other twice are more than any model. */
+const MOST_NODES = 1 << 20;
 
 /** What nodes mean at a place in the model: in the main graph, or in the body of a function. */
 interface Frame {
@@ -85,6 +87,8 @@ interface Importer {
   readonly declared: BoundShapes["declared"];
   readonly problems: Set<CompileError>;
   readonly onValue: ImportOptions["onValue"];
+  /** Nodes that were imported so far. */
+  readonly imported: { count: number };
   /** Values that nodes which could not be made would read. */
   readonly cut: Set<NodeId>;
 }
@@ -179,7 +183,8 @@ function importGraph(
 ) {
   const functions = new Map(model.functions.map((body) => [functionKey(body.domain, body.name, body.overload), body]));
   const graph = appender(model.graph.name === "" ? source.name : model.graph.name);
-  const importer: Importer = { source, functions, graph, declared, onValue, problems: new Set(), cut: new Set() };
+  const [problems, cut, imported] = [new Set<CompileError>(), new Set<NodeId>(), { count: 0 }];
+  const importer: Importer = { source, functions, graph, declared, onValue, problems, cut, imported };
   const scope: Scope = { values: new Map() };
   for (const input of inputs) {
     const type = inputType(input, shapes);
@@ -253,7 +258,25 @@ function importBody(importer: Importer, body: GraphRecord, scope: Scope, frame: 
     // Of an input with the same name this is the value.
     scope.values.set(record.proto.name, importInitializer(importer, record));
   }
-  for (const node of inOrder(body.nodes)) importNode(importer, node, scope, frame);
+  importNodes(
+    importer,
+    body.nodes,
+    body.outputs.map(({ name }) => name),
+    scope,
+    frame,
+  );
+}
+
+/** What nobody reads may be of operators that are not supported. */
+function importNodes(
+  importer: Importer,
+  nodes: readonly NodeProto[],
+  wanted: readonly string[],
+  scope: Scope,
+  frame: Frame,
+): void {
+  const needed = neededFor(nodes, wanted);
+  for (const node of inOrder(nodes)) importNode(importer, node, scope, frame, needed.has(node));
 }
 
 /** An element type that is not supported only matters if somebody uses the tensor. */
@@ -277,22 +300,31 @@ function importConstant({ graph, source }: Importer, record: TensorRecord): Node
   }
 }
 
-function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame): void {
+function importNode(importer: Importer, node: NodeProto, scope: Scope, frame: Frame, isNeeded: boolean): void {
   const origin = `${frame.prefix}${nameOfNode(node)}`;
   const label = labelOf(node, frame.prefix);
   let made: readonly (Made | undefined)[] | undefined;
   try {
+    wantFew(importer);
     made = buildNode(importer, node, scope, frame, origin, label);
   } catch (error) {
     const problem = problemOf(error, label);
-    if (error !== PASSED_OVER) importer.problems.add(problem);
+    if (error !== PASSED_OVER && (isNeeded || !isUnsupported(problem.code))) importer.problems.add(problem);
   }
-  if (made === undefined) for (const id of readBy(importer, scope, node)) importer.cut.add(id);
+  if (made === undefined && isNeeded) for (const id of readBy(importer, scope, node)) importer.cut.add(id);
   node.output.forEach((name, i) => {
     const value = made === undefined ? "failed" : (made[i] ?? missingResult(i, name, label));
     if (name !== "") define(scope, name, value);
     if (typeof value === "number") importer.onValue?.(name, importer.graph.type(value).shape);
   });
+}
+
+/** Says once that there are too many nodes; those beyond are passed over, so that the walk ends. */
+function wantFew({ imported }: Importer): void {
+  imported.count += 1;
+  if (imported.count === MOST_NODES + 1)
+    fail("LPU1008", { message: `functions call each other so often that there are more than ${MOST_NODES} nodes` });
+  if (imported.count > MOST_NODES) passOver();
 }
 
 /** Values that a node reads, as far as they were made and are computed. */
@@ -402,7 +434,7 @@ function callFunction(
     // An optional operand that is not given is an empty name in the body's nodes, which is what an undefined one becomes.
     scope.values.set(name, value ?? "absent");
   });
-  for (const node of inOrder(body.node)) importNode(importer, node, scope, frame);
+  importNodes(importer, body.node, body.output, scope, frame);
   return body.output.map((name) => find(importer, scope, name, label) ?? passOver());
 }
 

@@ -28,6 +28,22 @@ export function inOrder(nodes: readonly NodeProto[]): readonly NodeProto[] {
   return order.flatMap((i) => at(nodes, i, "node"));
 }
 
+/** The nodes of which something that is wanted is made; several may make a value of one name, which the importer refuses. */
+export function neededFor(nodes: readonly NodeProto[], wanted: readonly string[]): ReadonlySet<NodeProto> {
+  const makers = new Map<string, NodeProto[]>();
+  for (const node of nodes)
+    for (const name of node.output) if (name !== "") makers.set(name, [...(makers.get(name) ?? []), node]);
+  const needed = new Set<NodeProto>();
+  const stack = [...wanted];
+  for (let name = stack.pop(); name !== undefined; name = stack.pop())
+    for (const node of makers.get(name) ?? []) {
+      if (needed.has(node)) continue;
+      needed.add(node);
+      stack.push(...namesUsed(node));
+    }
+  return needed;
+}
+
 /** What `start` needs, then itself; depth first, in the order of operands. */
 function visit(start: number, needs: readonly (readonly number[])[], seen: Uint8Array, order: number[]): void {
   const stack: { readonly node: number; next: number }[] = [];

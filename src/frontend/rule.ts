@@ -161,24 +161,53 @@ export const axesIn = (c: RuleContext, axes: readonly number[], rank: number): n
 
 // Attributes
 
-const attribute = (c: RuleContext, name: string): AttributeProto | undefined => c.attributes.get(name);
+/** Types of attributes by their numbers in a file; 0 where a file says none, as the oldest do. */
+const TYPES: readonly string[] = [
+  "untyped",
+  "float",
+  "int",
+  "string",
+  "tensor",
+  "graph",
+  "floats",
+  "ints",
+  "strings",
+  "tensors",
+  "graphs",
+  "sparse tensor",
+];
+type AttributeType = "float" | "int" | "string" | "tensor" | "graph" | "floats" | "ints" | "sparse tensor";
+
+/** An attribute that is one of some types: in another its value lies where nobody looks. */
+function attribute(c: RuleContext, name: string, ...types: readonly AttributeType[]): AttributeProto | undefined {
+  const found = c.attributes.get(name);
+  if (found === undefined || found.type === 0) return found;
+  const type = TYPES[found.type] ?? `type ${found.type}`;
+  if (types.some((own) => own === type)) return found;
+  return malformed(c, `attribute '${name}': expected ${types.join(" or ")}, got ${type}`);
+}
+const isOf = ({ type }: AttributeProto, name: AttributeType): boolean => TYPES[type] === name;
 const needed = <T>(c: RuleContext, name: string, value: T | undefined): T =>
   value ?? malformed(c, `expected an attribute '${name}'`);
 
 export const hasAttribute = (c: RuleContext, name: string): boolean => c.attributes.has(name);
 export const optionalInt = (c: RuleContext, name: string): number | undefined => {
-  const found = attribute(c, name);
-  return found === undefined ? undefined : int64ToNumber(found.i);
+  const found = attribute(c, name, "int", "float");
+  if (found === undefined || !isOf(found, "float")) return found === undefined ? undefined : int64ToNumber(found.i);
+  return Number.isInteger(found.f) ? found.f : malformed(c, `attribute '${name}': expected an integer, got ${found.f}`);
 };
 export const int = (c: RuleContext, name: string, otherwise?: number): number =>
   optionalInt(c, name) ?? needed(c, name, otherwise);
 export const flag = (c: RuleContext, name: string, otherwise = false): boolean => int(c, name, otherwise ? 1 : 0) !== 0;
-export const optionalFloat = (c: RuleContext, name: string): number | undefined => attribute(c, name)?.f;
+export const optionalFloat = (c: RuleContext, name: string): number | undefined => {
+  const found = attribute(c, name, "float", "int");
+  return found !== undefined && isOf(found, "int") ? int64ToNumber(found.i) : found?.f;
+};
 /** An fp32 number; what stands for it where there is none is one as well. */
 export const float = (c: RuleContext, name: string, otherwise?: number): number =>
-  attribute(c, name)?.f ?? Math.fround(needed(c, name, otherwise));
+  optionalFloat(c, name) ?? Math.fround(needed(c, name, otherwise));
 export const optionalInts = (c: RuleContext, name: string): readonly number[] | undefined =>
-  attribute(c, name)?.ints.map(int64ToNumber);
+  attribute(c, name, "ints")?.ints.map(int64ToNumber);
 export const ints = (c: RuleContext, name: string, otherwise?: readonly number[]): readonly number[] =>
   optionalInts(c, name) ?? needed(c, name, otherwise);
 /** As many integers as `count` says, all `otherwise` where none are given; an empty list is none, as exporters write it. */
@@ -187,21 +216,29 @@ export function intsFor(c: RuleContext, name: string, count: number, otherwise: 
   if (given.length === 0) return Array.from({ length: count }, () => otherwise);
   return given.length === count ? given : malformed(c, `expected ${count} integers in '${name}', got ${given.length}`);
 }
-export const floats = (c: RuleContext, name: string): readonly number[] => needed(c, name, attribute(c, name)?.floats);
+/** The same of distances between places, which are at least 1. */
+export function stepsFor(c: RuleContext, name: string, count: number): readonly number[] {
+  const steps = intsFor(c, name, count, 1);
+  const wrong = steps.find((step) => step < 1);
+  return wrong === undefined ? steps : malformed(c, `expected ${name} of at least 1, got ${wrong}`);
+}
+export const floats = (c: RuleContext, name: string): readonly number[] =>
+  needed(c, name, attribute(c, name, "floats")?.floats);
 /** 64-bit integers as the file has them. */
-export const longs = (c: RuleContext, name: string): readonly Int64[] => needed(c, name, attribute(c, name)?.ints);
-export const long = (c: RuleContext, name: string): Int64 => needed(c, name, attribute(c, name)?.i);
+export const longs = (c: RuleContext, name: string): readonly Int64[] =>
+  needed(c, name, attribute(c, name, "ints")?.ints);
+export const long = (c: RuleContext, name: string): Int64 => needed(c, name, attribute(c, name, "int")?.i);
 export const text = (c: RuleContext, name: string, otherwise?: string): string => {
-  const found = attribute(c, name);
+  const found = attribute(c, name, "string");
   return found === undefined ? needed(c, name, otherwise) : decodeText(found.s);
 };
 export const subgraph = (c: RuleContext, name: string): GraphProto =>
-  needed(c, name, attribute(c, name)?.g ?? undefined);
+  needed(c, name, attribute(c, name, "graph")?.g ?? undefined);
 export const tensorAttribute = (c: RuleContext, name: string): TensorProto =>
-  needed(c, name, attribute(c, name)?.t ?? undefined);
+  needed(c, name, attribute(c, name, "tensor")?.t ?? undefined);
 
 export const sparseAttribute = (c: RuleContext, name: string): SparseTensorProto =>
-  needed(c, name, attribute(c, name)?.sparseTensor ?? undefined);
+  needed(c, name, attribute(c, name, "sparse tensor")?.sparseTensor ?? undefined);
 
 // Appending
 

@@ -249,4 +249,5 @@ export function int64Words(values: readonly Int64[]): Int32Array {
 }
 
 const utf8 = new TextDecoder();
-export const decodeText = (bytes: Uint8Array): string => utf8.decode(bytes);
+/** Of a field that is not there, which is an empty list, nothing. */
+export const decodeText = (bytes: Uint8Array): string => (bytes.length === 0 ? "" : utf8.decode(bytes));

@@ -46,11 +46,12 @@ export function preparedInput(binding: Binding, tensor: Tensor): (sram: Sram) =>
 
 /** What is finite in an input stays finite where the program keeps it. */
 function wantFinite(name: string, { dtype, data }: Tensor, to: DType, converted: TensorData): void {
-  if (dtype !== "f32" || !isNarrowFloat(to)) return;
-  const index = firstOverflow(data, widenFloats(to, converted as Uint16Array | Uint8Array));
+  if ((dtype !== "f32" && dtype !== "bf16") || !isNarrowFloat(to) || to === "bf16") return;
+  const given = dtype === "f32" ? data : widenFloats(dtype, data as Uint16Array);
+  const index = firstOverflow(given, widenFloats(to, converted as Uint16Array | Uint8Array));
   if (index !== undefined)
     fail("LPU4030", {
-      message: `input '${name}': element ${index} is ${data[index]}, beyond ${to}, in which the program keeps it`,
+      message: `input '${name}': element ${index} is ${given[index]}, beyond ${to}, in which the program keeps it`,
       hint: "scale the input and, in the model, what is made of it; use an infinity if that is what is meant",
     });
 }

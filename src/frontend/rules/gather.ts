@@ -131,6 +131,8 @@ function gatherNd(c: RuleContext): NodeId {
   const values = constantIndices(c, indices);
   const indexShape = shapeOf(c, indices);
   const depth = at(indexShape, indexShape.length - 1, "extent");
+  const most = rankOf(c, x) - batchDims;
+  if (depth > most) reject(c, "LPU1012", `expected indices of at most ${most} axes, got ${depth}`);
   if (values === undefined || batchDims !== 0 || depth === 0)
     return op(c, "gather_nd", [x, asIndex(c, indices)], { batchDims });
   const shape = shapeOf(c, x);

@@ -26,6 +26,7 @@ import {
   operand,
   optional,
   intsFor,
+  stepsFor,
   rankOf,
   reduce,
   reject,
@@ -54,8 +55,8 @@ function windowOf(c: RuleContext, x: NodeId, kernel: readonly number[]): Window 
   const spatial = kernel.length;
   if (rankOf(c, x) !== spatial + 2 || spatial === 0)
     reject(c, "LPU1012", `expected rank ${spatial + 2}, got ${rankOf(c, x)}`);
-  const strides = intsFor(c, "strides", spatial, 1);
-  const dilations = intsFor(c, "dilations", spatial, 1);
+  const strides = stepsFor(c, "strides", spatial);
+  const dilations = stepsFor(c, "dilations", spatial);
   const auto = text(c, "auto_pad", "NOTSET");
   if (auto === "NOTSET" || auto === "VALID") {
     const pads = auto === "VALID" ? [] : intsFor(c, "pads", 2 * spatial, 0);

@@ -132,6 +132,10 @@ function slice(c: RuleContext): NodeId {
   const ends = intsFrom(c, 2, "ends") ?? [];
   const axes = (intsFrom(c, 3, "axes") ?? iota(starts.length)).map((axis) => axisIn(c, axis, shape.length));
   const steps = has(c, 4) ? numbersOf(c, operand(c, 4), "steps") : starts.map(() => 1);
+  for (const [name, given] of Object.entries({ ends, axes, steps }))
+    if (given.length !== starts.length)
+      reject(c, "LPU1012", `expected as many ${name} as starts, which are ${starts.length}, got ${given.length}`);
+  if (new Set(axes).size !== axes.length) reject(c, "LPU1008", `expected axes that differ, got ${formatShape(axes)}`);
   const attrs = { starts: shape.map(() => 0), sizes: [...shape], strides: shape.map(() => 1) };
   axes.forEach((axis, i) => {
     const [size, step] = [at(shape, axis, "extent"), at(steps, i, "step")];
@@ -279,6 +283,7 @@ function trilu(c: RuleContext): NodeId {
 function oneHot(c: RuleContext): NodeId {
   const indices = cast(c, operand(c, 0), "i32");
   const depth = numberOf(c, operand(c, 1), "depth");
+  if (depth < 1) reject(c, "LPU1012", `expected a depth of at least 1, got ${depth}`);
   const values = operand(c, 2);
   const rank = rankOf(c, indices) + 1;
   const axis = axisIn(c, int(c, "axis", -1), rank);

@@ -20,6 +20,7 @@ import {
   operand,
   optional,
   intsFor,
+  stepsFor,
   optionalInts,
   rankOf,
   reject,
@@ -103,8 +104,8 @@ function convTranspose(c: RuleContext): NodeId {
   const kernel = shapeOf(c, w).slice(2);
   if (rankOf(c, x) !== rankOf(c, w) || kernel.length === 0)
     reject(c, "LPU1012", `expected operands of one rank of 3 or more, got ${rankOf(c, x)} and ${rankOf(c, w)}`);
-  const strides = intsFor(c, "strides", kernel.length, 1);
-  const dilations = intsFor(c, "dilations", kernel.length, 1);
+  const strides = stepsFor(c, "strides", kernel.length);
+  const dilations = stepsFor(c, "dilations", kernel.length);
   const more = intsFor(c, "output_padding", kernel.length, 0);
   const natural = kernel.map(
     (size, i) => at(strides, i, "stride") * (extent(c, x, i + 2) - 1) + (size - 1) * at(dilations, i, "dilation") + 1,
@@ -149,8 +150,8 @@ function col2Im(c: RuleContext): NodeId {
   const x = operand(c, 0);
   const image = numbersOf(c, operand(c, 1), "image_shape");
   const kernel = numbersOf(c, operand(c, 2), "block_shape");
-  const strides = intsFor(c, "strides", kernel.length, 1);
-  const dilations = intsFor(c, "dilations", kernel.length, 1);
+  const strides = stepsFor(c, "strides", kernel.length);
+  const dilations = stepsFor(c, "dilations", kernel.length);
   const pads = intsFor(c, "pads", 2 * kernel.length, 0);
   const [batch = 1, columns = 1, length = 1] = shapeOf(c, x);
   const taps = count(kernel);

@@ -368,15 +368,13 @@ const comparedNodes = (
   return found;
 };
 
-/** Whether an input, seen through views, is an operand of arithmetic. */
+/** Whether an input, seen through views and as other floats than fp16, is an operand of arithmetic. */
 const readAsNumbers = (c: Context, node: Node): boolean =>
-  readers(c, node).some(
-    (next) =>
-      (isElementwise(next.op) && next.op !== "cast") ||
-      next.op === "reduce_sum" ||
-      next.op === "reduce_max" ||
-      (VIEWS.includes(next.op) && readAsNumbers(c, next)),
-  );
+  readers(c, node).some((next) => {
+    if (next.op === "cast") return isFloat(next.type.dtype) && next.type.dtype !== "f16" && readAsNumbers(c, next);
+    if (VIEWS.includes(next.op)) return readAsNumbers(c, next);
+    return isElementwise(next.op) || next.op === "reduce_sum" || next.op === "reduce_max";
+  });
 
 /** Operations through which a wide value stays wide. */
 const STICKY: readonly string[] = [
