@@ -123,6 +123,19 @@ describe("fp16 at computed places", () => {
   test.each(Object.entries(OF_HALVES))("%s", (_, given) => expectAgreement(given));
 });
 
+test.each([{}, { exclusive: 1, reverse: 1 }])("running sums of a long axis, %j", async (attributes) => {
+  const along = (operand: Operand, results: NodeCase["results"]): NodeCase => ({
+    op: "CumSum",
+    attributes,
+    operands: [operand, constant(whole([], [-1]))],
+    ...(results === undefined ? {} : { results }),
+  });
+  await expectAgreement(along(varied(2, 1100), undefined));
+  // As positions are counted from a mask.
+  const mask = Array.from({ length: 1100 }, (_, i) => Number(i % 7 > 0));
+  await expectAgreement(along(whole([1, 1100], mask), ["int64"]));
+});
+
 test("elements of lines longer than a vector, at computed places", () =>
   expectAgreement({
     op: "GatherElements",

@@ -273,9 +273,36 @@ const triangle: Rule = {
   },
 };
 
+/** The longest axis along which one matmul makes running sums. */
+const LONGEST_SUMS = 1024;
+/** How long parts of a longer one are: as long as a vector has lanes. */
+const PART = 320;
+
+/** Running sums of parts of an axis, each with what the parts before it, or in reverse those behind it, sum up to. */
+function runningParts(g: Rewriter, x: NodeId, attrs: Attrs): NodeId {
+  const axis = numberAttr(attrs, "axis");
+  const count = at(g.shape(x), axis, "extent");
+  const starts = Array.from({ length: Math.ceil(count / PART) }, (_, i) => i * PART);
+  const parts = starts.map((start) => sliceAxis(g, x, axis, start, Math.min(PART, count - start)));
+  const ordered = booleanAttr(attrs, "reverse") ? [...parts].reverse() : parts;
+  let total: NodeId | undefined;
+  const made = new Map<NodeId, NodeId>();
+  for (const part of ordered) {
+    const sums = g.emit("cumsum", [part], attrs);
+    made.set(part, total === undefined ? sums : g.emit("add", [sums, total]));
+    const own = g.emit("reduce_sum", [part], { axes: [axis], keepdims: true });
+    total = total === undefined ? own : g.emit("add", [total, own]);
+  }
+  return g.emit(
+    "concat",
+    parts.flatMap((part) => made.get(part) ?? []),
+    { axis },
+  );
+}
+
 const runningSum: Rule = {
   name: "cumsum-as-matmul",
-  law: "cumsum(x) == matmul(x, triangle of ones)",
+  law: "cumsum(x) == matmul(x, triangle of ones); of a long axis part by part",
   ops: ["cumsum"],
   rewrite: (g, node) => {
     const x = operandOf(node, 0);
@@ -283,7 +310,7 @@ const runningSum: Rule = {
     const [exclusive, reverse] = [booleanAttr(node.attrs, "exclusive"), booleanAttr(node.attrs, "reverse")];
     const { shape, dtype } = node.type;
     const count = at(shape, axis, "extent");
-    if (count > 1024) return undefined;
+    if (count > LONGEST_SUMS) return runningParts(g, x, node.attrs);
     const last = shape.length - 1;
     const perm = exchangeWithLast(shape.length, axis);
     const places = Array.from({ length: count }, (_, i) => i);
