@@ -2,8 +2,21 @@
 
 import { describe, expect, test } from "@jest/globals";
 import type { AttributeValue } from "../models/onnx-writer.js";
+import { at, sure } from "../src/diagnostics.js";
+import { iota } from "../src/frontend/rule.js";
+import { evaluate } from "../src/ir/evaluate.js";
 import { elementCount } from "../src/ir/graph.js";
-import { constant, expectAgreement, float, type NodeCase, type Operand, refusalOf, whole } from "./agreement.js";
+import { tensorOf, toFloats } from "../src/ir/tensor.js";
+import {
+  constant,
+  expectAgreement,
+  float,
+  importNode,
+  type NodeCase,
+  type Operand,
+  refusalOf,
+  whole,
+} from "./agreement.js";
 
 const MICROSOFT = "com.microsoft";
 /** Numbers of either sign up to `most`, in no order. */
@@ -157,4 +170,33 @@ test("keys that are masked and keys that come later are told apart where a mask 
       ),
     ],
   });
+});
+
+test("a mask of the least finite number beside keys that come later, where it leaves a row nothing else", async () => {
+  const [length, width] = [9, 16];
+  const least = -3.4028234663852886e38;
+  // Of the first sequence the first keys are masked, as where it is filled up on the left.
+  const bias = float(
+    [BATCH, 1, length, length],
+    Array.from({ length: BATCH * length * length }, (_, i) => (i < length * length && i % length < 4 ? least : 0)),
+  );
+  const heads = (rank: number): readonly Operand[] =>
+    [2, 1.5, 1].map((most) =>
+      rank === 4 ? spread(most, BATCH, 2, length, width) : spread(most, BATCH, length, 2 * width),
+    );
+  await expectAgreement({
+    op: "MultiHeadAttention",
+    domain: MICROSOFT,
+    attributes: { num_heads: 2, unidirectional: 1 },
+    operands: [...heads(3), undefined, undefined, bias],
+  });
+  // The standard's attention takes minus infinity for what comes later: where all else is masked, the keys up to there share the weight.
+  const operands = [...heads(4), bias];
+  const graph = importNode({ op: "Attention", opset: 23, attributes: { is_causal: 1 }, operands });
+  const inputs = operands.map(({ dims, values }, i) => [`x${i}`, tensorOf("f32", dims, values)] as const);
+  const [output] = evaluate(graph, Object.fromEntries(inputs));
+  const { values } = at(operands, 2, "operand");
+  const mean = iota(width).map((i) => (at(values, i, "value") + at(values, width + i, "value")) / 2);
+  const row = toFloats(sure(output, "output")).subarray(width, 2 * width);
+  expect(mean.every((value, i) => Math.abs(value - at(row, i, "value")) < 1e-5)).toBe(true);
 });

@@ -49,6 +49,8 @@ import {
 export interface Mask {
   /** Added to the scores; broadcasts to [B,H,S,T]. */
   readonly bias?: NodeId | undefined;
+  /** Whether the bias is far above what stands for minus infinity, as one that the operator makes itself. */
+  readonly isBounded?: boolean;
   /** Which keys a query sees; broadcasts to [B,H,S,T]. */
   readonly allowed?: NodeId | undefined;
   /** Whether a query may see no key at all, which then gives zeros. */
@@ -74,7 +76,7 @@ export interface Attended {
 
 /**
  * Where a key is not allowed its score is minus infinity, and for the softmax this: exp of the difference from any real score
- * is 0, also in fp16.
+ * is 0, also in fp16. Of scores with a bias that is given this may be one: the least finite number beside it stays more.
  */
 const FORBIDDEN = -LARGEST_F16;
 
@@ -100,7 +102,7 @@ export function attend(
   const forbidden = (score: number): NodeId =>
     mask.allowed === undefined ? added : select(c, mask.allowed, added, scalarLike(c, added, score));
   const biased = forbidden(Number.NEGATIVE_INFINITY);
-  const seen = forbidden(FORBIDDEN);
+  const seen = mask.bias === undefined || mask.isBounded === true ? forbidden(FORBIDDEN) : biased;
   const shares = sink === undefined ? op(c, "softmax", [seen], { axis: 3 }) : softmaxBeside(c, seen, sink);
   const weights = withoutEmptyRows(c, shares, mask);
   const sum = op(c, "matmul", [reshape(c, weights, [batch, groups, rows, keys]), v]);

@@ -7,6 +7,7 @@
 
 import { at } from "../../diagnostics.js";
 import type { NodeId } from "../../ir/graph.js";
+import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
 import {
   add,
   cast,
@@ -135,11 +136,24 @@ function paddingBias(c: RuleContext, mask: NodeId, q: NodeId, keys: number): Nod
   );
 }
 
+const LARGEST = { f16: LARGEST_F16, f32: LARGEST_F32 };
+/** Filter values above it stay far from what stands for minus infinity. */
+const HALF_OF_F16 = 32768;
+
 function maskOf(c: RuleContext, q: NodeId, keys: number, padding: NodeId | undefined, bias: NodeId | undefined): Mask {
   const padded = padding === undefined ? undefined : paddingBias(c, padding, q, keys);
   const whole = padded === undefined ? bias : bias === undefined ? padded : add(c, padded, bias);
   const queries = extent(c, q, 2);
-  return { bias: whole, allowed: flag(c, "unidirectional") ? causal(c, queries, keys, keys - queries) : undefined };
+  const allowed = flag(c, "unidirectional") ? causal(c, queries, keys, keys - queries) : undefined;
+  const isBounded = bias === undefined && float(c, "mask_filter_value", -10000) > -HALF_OF_F16;
+  if (allowed === undefined || whole === undefined || isBounded) return { bias: whole, allowed, isBounded };
+  // ONNX Runtime adds the least finite number: beside others as great it says how often a key is masked.
+  const later = op(c, "select", [
+    allowed,
+    scalarLike(c, q, 0),
+    scalarLike(c, q, -LARGEST[dtypeOf(c, q) === "f16" ? "f16" : "f32"]),
+  ]);
+  return { bias: add(c, whole, later) };
 }
 
 /** com.microsoft.Attention: one matmul makes queries, keys and values. */
