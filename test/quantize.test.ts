@@ -579,7 +579,7 @@ describe("weights of few bits", () => {
     await expectAgreement(nbits([32, 4, 16, 8], constant(integers("uint8", 100, 160, 4 * 2))));
     await expectAgreement(nbits([32, 4, 16, 4], undefined, [undefined, constant(varied(4))]));
   });
-  test("an order of groups is refused", () => {
+  test("groups that there are not, and weights of other widths, are refused", () => {
     const order = constant(
       whole(
         [32],
@@ -587,7 +587,7 @@ describe("weights of few bits", () => {
         "int32",
       ),
     );
-    expect(() => importNode(nbits([32, 4, 16, 4], undefined, [order]))).toThrow("operand 4");
+    expect(() => importNode(nbits([32, 4, 16, 4], undefined, [order]))).toThrow(/index|range/);
     expect(() => importNode(nbits([32, 4, 16, 3]))).toThrow("weights of 3 bits");
   });
 

@@ -9,7 +9,7 @@
  */
 
 import { at, fail, invariant } from "../../diagnostics.js";
-import { LARGEST_F16, LARGEST_F32 } from "../../ir/numerics.js";
+import { LARGEST_F16, LARGEST_F32, roundToF16 } from "../../ir/numerics.js";
 import {
   type Argument,
   type BitsType,
@@ -208,13 +208,14 @@ const checkTask = (checked: Checked, task: Task): void => {
   }
 };
 
-/** What becomes of a number that is stored: beyond the type's numbers are infinities. */
+/** What becomes of a number that is stored: beyond the type's numbers are infinities, and below its least ones zeros. */
 const stored = (range: Range, dtype: StorageType): Range => {
   const { lo, hi } = finite(dtype);
   const overflows = dtype !== "i32" && (range.lo < lo || range.hi > hi);
+  const rounded = (bound: number): number => (dtype === "f16" && Math.abs(bound) < 1 ? roundToF16(bound) : bound);
   return {
-    lo: Math.max(range.lo, lo),
-    hi: Math.min(range.hi, hi),
+    lo: rounded(Math.max(range.lo, lo)),
+    hi: rounded(Math.min(range.hi, hi)),
     mayBeInfinite: range.mayBeInfinite || overflows,
     mayBeNan: range.mayBeNan,
   };
