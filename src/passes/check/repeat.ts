@@ -53,7 +53,7 @@ export interface Shortened {
 }
 
 /** Periods of a stretch that are kept before those that are left out, of some of which values are compared; and after them. */
-export const KEPT = 4;
+export const KEPT = 5;
 const KEPT_AFTER = 2;
 /** Fewer are not worth it. */
 const FEWEST_PERIODS = 4;
