@@ -193,7 +193,8 @@ const needed = <T>(c: RuleContext, name: string, value: T | undefined): T =>
 export const hasAttribute = (c: RuleContext, name: string): boolean => c.attributes.has(name);
 export const optionalInt = (c: RuleContext, name: string): number | undefined => {
   const found = attribute(c, name, "int", "float");
-  if (found === undefined || !isOf(found, "float")) return found === undefined ? undefined : int64ToNumber(found.i);
+  if (found === undefined) return undefined;
+  if (!isOf(found, "float")) return int64ToNumber(found.i);
   return Number.isInteger(found.f) ? found.f : malformed(c, `attribute '${name}': expected an integer, got ${found.f}`);
 };
 export const int = (c: RuleContext, name: string, otherwise?: number): number =>

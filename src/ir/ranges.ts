@@ -30,6 +30,9 @@ const ANYTHING: Range = { ...UNKNOWN, mayBeInfinite: true, mayBeNan: true };
 
 export const isSpecial = ({ mayBeInfinite, mayBeNan }: Range): boolean => mayBeInfinite || mayBeNan;
 
+/** Whether all numbers of a range are zero. */
+export const isZero = (range: Range): boolean => range.lo === 0 && range.hi === 0 && !isSpecial(range);
+
 const with_ = (lo: number, hi: number, ...from: readonly Range[]): Range => ({
   lo: Number.isNaN(lo) ? Number.NEGATIVE_INFINITY : lo,
   hi: Number.isNaN(hi) ? Number.POSITIVE_INFINITY : hi,

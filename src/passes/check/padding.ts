@@ -24,7 +24,7 @@ import {
   type Wire,
 } from "../../ir/plan.js";
 import { panelsNamed, storagesNamed, tilesNamed } from "../../ir/plan/names.js";
-import { ALU_RANGES, bounded, isSpecial, type Range, union, ZERO } from "../../ir/ranges.js";
+import { ALU_RANGES, bounded, isSpecial, isZero, type Range, union, ZERO } from "../../ir/ranges.js";
 import { halfLanes, type Target } from "../../ir/target.js";
 import { allAlike, haveSameShape, isMap, layerLength } from "./alike.js";
 import { isSameRecord } from "./repeat.js";
@@ -223,8 +223,6 @@ const stored = (range: Range, dtype: StorageType): Range => {
 
 /** Bits of a number that are an integer: of zero they are zero, of others any. */
 const asBits = (range: Range, dtype: StorageType): Range => (isZero(range) ? ZERO : finite(dtype));
-
-const isZero = (range: Range): boolean => range.lo === 0 && range.hi === 0 && !isSpecial(range);
 
 /** Columns of the array that have weights in some pass, by lane. */
 const coveredBy = (passes: readonly Pass[], target: Target): Uint8Array => {

@@ -9,8 +9,8 @@
 import { sure } from "../../diagnostics.js";
 import { NARROW_FORMATS, widenFloat } from "../../ir/numerics.js";
 import type { Fp8 } from "../../ir/weights.js";
-import { wasm } from "../../wasm/api.js";
-import { assembleModule, FunctionBody, type Local } from "../../wasm/emitter.js";
+import { FunctionBody, type Local } from "../../wasm/emitter.js";
+import { instanceOf, type Kernel } from "../../wasm/instance.js";
 import { HIGH_PAIRS, HIGH_TWICE, LOW_PAIRS } from "../../wasm/shuffles.js";
 import { CANDIDATES, type Columns, type Loops, type Lost, STRIP, type Strip } from "./fp8-loops.js";
 
@@ -207,26 +207,21 @@ const emitGreatest = (): FunctionBody => {
   });
 };
 
-type Kernel = (count: number) => void;
-
 /** The same loops on vectors; undefined where the host has none. */
 export const simdLoops = (): Loops | undefined => {
-  const bytes = assembleModule([
+  const functions = [
     { name: "greatest", body: emitGreatest() },
     ...FORMATS.map((format) => ({ name: `squaresLost ${format}`, body: emitSquaresLost(format) })),
     ...FORMATS.map((format) => ({ name: `narrow ${format}`, body: emitNarrow(format) })),
-  ]);
-  if (!wasm.validate(bytes)) return undefined;
-  const memory = new wasm.Memory({ initial: PAGES, maximum: PAGES, shared: false });
-  const { exports } = new wasm.Instance(new wasm.Module(bytes), { env: { memory } });
-  // Boundary: what the module exports is what was just emitted, functions (i32) -> ().
-  const kernels = exports as Readonly<Record<string, Kernel>>;
+  ];
+  const instance = instanceOf(functions, PAGES);
+  if (instance === undefined) return undefined;
+  const { buffer, kernels } = instance;
   const byFormat = (name: string): Readonly<Record<Fp8, Kernel>> => {
     const own = (format: Fp8): Kernel => sure(kernels[`${name} ${format}`], "kernel");
     return { f8e4m3: own("f8e4m3"), f8e5m2: own("f8e5m2") };
   };
   const [lost, narrow, greatest] = [byFormat("squaresLost"), byFormat("narrow"), sure(kernels["greatest"], "kernel")];
-  const { buffer } = memory;
   const [floats, doubles] = [new Float32Array(buffer), new Float64Array(buffer)];
   const found = new Float64Array(buffer, SUMS, CANDIDATES);
   return {

@@ -6,8 +6,8 @@
  */
 
 import { sure } from "../../diagnostics.js";
-import { wasm } from "../../wasm/api.js";
-import { assembleModule, FunctionBody, type Local } from "../../wasm/emitter.js";
+import { FunctionBody, type Local } from "../../wasm/emitter.js";
+import { instanceOf } from "../../wasm/instance.js";
 
 /** Numbers that are narrowed at once: those of a piece of a weight, and some that the one before has left. */
 const ROOM = 32_768;
@@ -57,15 +57,13 @@ const emitHalves = (): FunctionBody => {
 type Narrow = (values: Float32Array, out: Uint16Array) => boolean;
 
 const simdNarrow = (): Narrow => {
-  const bytes = assembleModule([{ name: "halves", body: emitHalves() }]);
-  if (!wasm.validate(bytes)) return () => false;
-  const memory = new wasm.Memory({ initial: PAGES, maximum: PAGES, shared: false });
-  const { exports } = new wasm.Instance(new wasm.Module(bytes), { env: { memory } });
-  // Boundary: what the module exports is what was just emitted, a function (i32) -> ().
-  const kernel = sure(exports["halves"], "kernel") as (count: number) => void;
-  const floats = new Float32Array(memory.buffer, VALUES, ROOM);
-  const halves = new Uint16Array(memory.buffer, HALVES, ROOM);
-  const beyond = new Uint32Array(memory.buffer, BEYOND, 4);
+  const instance = instanceOf([{ name: "halves", body: emitHalves() }], PAGES);
+  if (instance === undefined) return () => false;
+  const { buffer, kernels } = instance;
+  const kernel = sure(kernels["halves"], "kernel");
+  const floats = new Float32Array(buffer, VALUES, ROOM);
+  const halves = new Uint16Array(buffer, HALVES, ROOM);
+  const beyond = new Uint32Array(buffer, BEYOND, 4);
   return (values, out) => {
     const { length } = values;
     if (length > ROOM) return false;

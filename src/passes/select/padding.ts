@@ -84,7 +84,11 @@ const factsOfArgument = (s: Known, leaves: readonly Leaf[], sums: Facts, argumen
 const turnedSums = (s: Known, map: number, sums: Facts): Range => s.sumRanges.get(map) ?? sums.values;
 
 /** Facts of the last operation of a chain. */
-export const factsOfChain = (s: Known, ops: readonly AluOp[], leaves: readonly Leaf[], sums: Facts): Facts => {
+export const factsOfChain = (s: Known, ops: readonly AluOp[], leaves: readonly Leaf[], sums: Facts): Facts =>
+  at(factsOfOps(s, ops, leaves, sums), ops.length - 1, "operation");
+
+/** Facts of every operation of a chain. */
+export const factsOfOps = (s: Known, ops: readonly AluOp[], leaves: readonly Leaf[], sums: Facts): readonly Facts[] => {
   const made: Facts[] = [];
   for (const { fn, args } of ops) {
     const operands = args.map((argument) =>
@@ -98,7 +102,7 @@ export const factsOfChain = (s: Known, ops: readonly AluOp[], leaves: readonly L
       );
     made.push({ values: apply("values"), padding: apply("padding") });
   }
-  return at(made, made.length - 1, "operation");
+  return made;
 };
 
 /** Facts of a storage of a type in which the results of a chain are stored. */

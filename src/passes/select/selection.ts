@@ -31,7 +31,7 @@ import { type Fusion, isFloatCast } from "./fuse.js";
 import type { Arrangement } from "./layout/arrangement.js";
 import type { Located } from "./layout/operand.js";
 import { type Range, union } from "../../ir/ranges.js";
-import { type Facts, factsOfChain, storedFacts, SUMS } from "./padding.js";
+import { type Facts, factsOfOps, storedFacts, SUMS } from "./padding.js";
 import { extents, type Layout, naturalLayout, type View } from "./layout/view.js";
 
 /** A layout with the storage that it asks for: `panels` panels of `rows` vectors. */
@@ -259,8 +259,9 @@ export const pushTask = (s: Selection, task: NewTask): void => {
   );
   const product = passOrigin === undefined || passOrigin === origin ? {} : { passOrigin };
   s.tasks.push({ rows, passes, ops, leaves, outputs, origin, ...product });
+  const facts = factsOfOps(s, ops, leaves, sums);
   for (const { op, storage } of results) {
-    const made = storedFacts(factsOfChain(s, ops.slice(0, op + 1), leaves, sums), storageAt(s, storage).dtype);
+    const made = storedFacts(at(facts, op, "operation"), storageAt(s, storage).dtype);
     const known = s.facts[storage];
     s.facts[storage] =
       known === undefined

@@ -140,14 +140,13 @@ const joinLanes = (s: Selection, node: Node, parts: readonly JoinedPart[], stora
     const own = brought.filter((one) => one.panel === panel);
     const moving = own.filter(turns);
     const lanes = new Map(moving.flatMap((one) => [...one.lanes]));
-    const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? -1);
     return {
       gathered: overlaid(
         s,
         dtype,
         moving.map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.values()] })),
       ),
-      map: lanes.size > 0 ? mapId(s, map) : undefined,
+      map: lanes.size > 0 ? mapOf(s, lanes) : undefined,
       staying: own.filter((one) => !turns(one)).map(({ leaf, lanes }) => ({ leaf, lanes: [...lanes.keys()] })),
     };
   });
@@ -192,10 +191,17 @@ const turnedParts = (s: Selection, parts: readonly JoinedPart[]): readonly (read
 
 /** What turns whenever it is read, and so lies on its lanes. */
 const turnedAlone = (s: Selection, { panel, leaf, lanes }: Brought): Brought => {
-  const map = Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? -1);
+  const map = mapOf(s, lanes);
   const own = new Map([...lanes.keys()].map((lane) => [lane, lane]));
-  return { panel, leaf: (rows) => ({ ...leaf(rows), map: mapId(s, map) }), lanes: own };
+  return { panel, leaf: (rows) => ({ ...leaf(rows), map }), lanes: own };
 };
+
+/** The permutation that brings lanes to where they are wanted, with zeros on all others. */
+const mapOf = (s: Selection, lanes: ReadonlyMap<number, number>): number =>
+  mapId(
+    s,
+    Int16Array.from({ length: s.target.lanes }, (_, lane) => lanes.get(lane) ?? -1),
+  );
 
 /** Vectors laid over one another: of each these lanes, which are no other's; all others are of the first. */
 export const overlaid = (

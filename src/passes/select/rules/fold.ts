@@ -36,7 +36,7 @@ import {
   type Summands,
 } from "../selection.js";
 import { halfLanes } from "../../../ir/target.js";
-import { isSpecial } from "../../../ir/ranges.js";
+import { isZero } from "../../../ir/ranges.js";
 import { lastExtentOf } from "../../../ir/tensor.js";
 import { normalize, type View } from "../layout/view.js";
 
@@ -293,7 +293,7 @@ const hasZeros = (s: Selection, { ops, leaves }: ReturnType<Chain>): boolean => 
   const [leaf] = leaves;
   const isStored = ops.length === 0 && leaf !== undefined;
   const { padding } = isStored ? factsOf(s, leaf.storage) : factsOfChain(s, ops, leaves, SUMS);
-  return padding.lo === 0 && padding.hi === 0 && !isSpecial(padding);
+  return isZero(padding);
 };
 
 /** One chain that computes panels `first` .. `end` - 1 and adds them; undefined if it needs more ALUs than there are. */

@@ -11,10 +11,10 @@ import type { Node } from "../../../ir/graph.js";
 import { type AluOp, alusOf, type Argument } from "../../../ir/plan.js";
 import { halfLanes } from "../../../ir/target.js";
 import { lastExtentOf } from "../../../ir/tensor.js";
-import { isSpecial } from "../../../ir/ranges.js";
+import { isZero } from "../../../ir/ranges.js";
 import type { Fusion } from "../fuse.js";
 import type { Located } from "../layout/operand.js";
-import { factsOfChain, SUMS } from "../padding.js";
+import { factsOfOps, SUMS } from "../padding.js";
 import { addTemp, type Beside, type Chain, nodeAt, type Selection, storageAt } from "../selection.js";
 import { chainLayouts, chainOf, viewOfChain } from "./chain.js";
 import { FACTOR, isFolded, isWideRange, readersOf, throughWindow, WINDOWS } from "./fold.js";
@@ -43,11 +43,8 @@ export const withSquares = (s: Selection, node: Node, value: Located, chain: Cha
   const made = chain(0, 0, rows);
   const ops = besideOps(made.ops, own(0, 0, rows).ops);
   if (!isBeside || alusOf(ops.all) > s.target.alus) return chain;
-  const isClean = ops.results.every((op) => {
-    const { padding } = factsOfChain(s, ops.all.slice(0, op + 1), made.leaves, SUMS);
-    return padding.lo === 0 && padding.hi === 0 && !isSpecial(padding);
-  });
-  if (!isClean) return chain;
+  const facts = factsOfOps(s, ops.all, made.leaves, SUMS);
+  if (!ops.results.every((op) => isZero(at(facts, op, "operation").padding))) return chain;
   const results = ops.results.map((op) => ({ op, storage: addTemp(s, node, "f16", { rows, panels }) }));
   const parts = results.map(({ storage }, index) => ({ storage, scale: at(WINDOWS, index, "window").weight }));
   const { shape } = nodeAt(s, squares.root).type;
